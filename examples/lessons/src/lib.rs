@@ -1,0 +1,1 @@
+//! Lessons: see `examples/` beside this file.

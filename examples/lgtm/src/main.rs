@@ -1,0 +1,3 @@
+//! The example host.
+
+fn main() {}

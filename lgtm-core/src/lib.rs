@@ -1,0 +1,28 @@
+//! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
+//!
+//! ```text
+//! error clock disk exec telemetry | model codec | service cache postings | wal storage limits | testing
+//! ```
+//!
+//! Folders are listed bottom to top; each imports only what stands left of it.
+//!
+//! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
+//! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
+//! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
+//! * `service`: lifecycles, started in dependency order and stopped in reverse.
+//!
+//! ```
+//! use lgtm_core::model::{Labels, Matcher};
+//!
+//! let labels = Labels::from_pairs([("job", "api"), ("__name__", "up")])?;
+//! let matcher = Matcher::regex("job", "api|web")?;
+//! assert!(matcher.matches(labels.get("job").unwrap_or("")));
+//! # Ok::<(), lgtm_core::Error>(())
+//! ```
+
+pub mod clock;
+pub mod codec;
+pub mod error;
+pub mod model;
+
+pub use error::{DecodeError, Error, ErrorKind, Result};

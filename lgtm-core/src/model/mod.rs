@@ -1,0 +1,19 @@
+//! What all three stores speak of: tenants, times, labels, matchers, samples, histograms.
+
+mod exemplar;
+mod histogram;
+mod labels;
+mod matcher;
+mod metadata;
+mod sample;
+mod tenant;
+mod time;
+
+pub use exemplar::Exemplar;
+pub use histogram::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
+pub use labels::{LabelBuilder, Labels, METRIC_NAME};
+pub use matcher::{MatchOp, Matcher};
+pub use metadata::{Metadata, MetricType};
+pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
+pub use tenant::TenantId;
+pub use time::{TimeRange, TimestampMs, TimestampNs};

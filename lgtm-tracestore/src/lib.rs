@@ -1,0 +1,1 @@
+//! The trace store: Parquet blocks with bloom filters.
