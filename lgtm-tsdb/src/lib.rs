@@ -1,1 +1,5 @@
 //! The metrics store.
+
+pub mod chunk;
+pub mod limits;
+pub mod wire;

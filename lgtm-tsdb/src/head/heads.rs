@@ -1,0 +1,290 @@
+//! The heads of all tenants of a process, and the log they share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use lgtm_core::clock::Clock;
+use lgtm_core::disk::Disk;
+use lgtm_core::limits::{ByteSize, Overrides};
+use lgtm_core::model::{Metadata, TenantId};
+use lgtm_core::wal::{Lsn, Wal, WalSettings};
+use lgtm_core::{Error, Result};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use super::append::{AppendReport, AppendScratch};
+use super::chunk_files::ChunkFiles;
+use super::head::{Head, HeadParts};
+use super::record::{encode_exemplar, encode_metadata, kind};
+use crate::limits::Limits;
+use crate::wire::WriteBatch;
+
+/// How heads keep their data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadSettings {
+    /// Length of a block; blocks begin at multiples of it. Two hours, as everywhere in the field.
+    #[serde(with = "lgtm_core::limits::duration")]
+    pub block_range: Duration,
+    /// Size of one file of finished chunks. Small enough that space comes back soon after a flush.
+    pub chunk_file_size: ByteSize,
+    /// The write-ahead log.
+    pub wal: WalSettings,
+    /// The log is checkpointed when it has grown by so much since the last time: bounds disk use and the time of a replay.
+    pub checkpoint_after: ByteSize,
+    /// A series that holds nothing and got no sample for so long is forgotten.
+    #[serde(with = "lgtm_core::limits::duration")]
+    pub series_idle_timeout: Duration,
+    /// A head that got no sample for so long is flushed and closed.
+    #[serde(with = "lgtm_core::limits::duration")]
+    pub head_idle_timeout: Duration,
+    /// Series of all tenants together: the bound of this process' memory (about 1 KiB each). 0: no bound.
+    pub max_series: u64,
+    /// Blocks written at the same time.
+    pub flush_concurrency: usize,
+}
+
+impl Default for HeadSettings {
+    fn default() -> Self {
+        Self {
+            block_range: Duration::from_secs(2 * 3600),
+            chunk_file_size: ByteSize::mib(64),
+            wal: WalSettings::default(),
+            checkpoint_after: ByteSize::mib(512),
+            series_idle_timeout: Duration::from_secs(3600),
+            head_idle_timeout: Duration::from_secs(13 * 3600),
+            max_series: 8_000_000,
+            flush_concurrency: 2,
+        }
+    }
+}
+
+impl HeadSettings {
+    /// Names every fault.
+    ///
+    /// # Errors
+    /// `InvalidInput` listing the settings and the bounds they break.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        if self.block_range < Duration::from_secs(60) {
+            faults.push(format!("block_range {:?} is less than 1m", self.block_range));
+        }
+        let size = self.chunk_file_size.bytes();
+        if !(1 << 20..=u64::from(u32::MAX)).contains(&size) {
+            faults.push(format!("chunk_file_size {size} is not between 1MiB and 4GiB"));
+        }
+        if self.flush_concurrency == 0 {
+            faults.push("flush_concurrency is 0".to_owned());
+        }
+        if let Err(e) = self.wal.validate() {
+            faults.push(format!("wal: {e}"));
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::InvalidInput(faults.join("; "))) }
+    }
+}
+
+/// The heads of a process.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    pub(super) heads: RwLock<HashMap<TenantId, Arc<Head>>>,
+    pub(super) wal: Wal,
+    pub(super) parts: HeadParts,
+    pub(super) settings: HeadSettings,
+    pub(super) limits: Arc<Overrides<Limits>>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Seed of the label hashes.
+    seed: u64,
+    scratch: Mutex<Vec<AppendScratch>>,
+    /// Records whose samples are in memory but which the log would not take; the next request logs them before its own.
+    unlogged: Mutex<Vec<(u8, Vec<u8>)>>,
+    has_unlogged: AtomicBool,
+    /// False until replay is done: the log's samples come first.
+    pub(super) writable: AtomicBool,
+    pub(super) series: AtomicU64,
+    /// Only one checkpoint at a time; holds the log's size at the last one.
+    pub(super) checkpoint: tokio::sync::Mutex<u64>,
+}
+
+impl Heads {
+    /// Opens log and chunk files in `dir`. Heads are empty until the log is replayed.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &str,
+        settings: HeadSettings,
+        limits: Arc<Overrides<Limits>>,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Result<(Self, lgtm_core::wal::WalReplay)> {
+        settings.validate()?;
+        let file_size = u32::try_from(settings.chunk_file_size.bytes()).unwrap_or(u32::MAX);
+        let files = Arc::new(ChunkFiles::open(Arc::clone(&disk), &format!("{dir}/chunks_head"), file_size)?);
+        let (wal, replay) = Wal::open(disk, &format!("{dir}/wal"), settings.wal.clone(), Arc::clone(&clock))?;
+        let block_range_ms = i64::try_from(settings.block_range.as_millis()).unwrap_or(i64::MAX);
+        let heads = Self {
+            heads: RwLock::default(),
+            wal,
+            parts: HeadParts { files, block_range_ms },
+            settings,
+            limits,
+            clock,
+            seed,
+            scratch: Mutex::default(),
+            unlogged: Mutex::default(),
+            has_unlogged: AtomicBool::new(false),
+            writable: AtomicBool::new(false),
+            series: AtomicU64::new(0),
+            checkpoint: tokio::sync::Mutex::new(0),
+        };
+        Ok((heads, replay))
+    }
+
+    /// The head of a tenant, if it has one.
+    pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<Head>> {
+        self.heads.read().get(tenant).cloned()
+    }
+
+    /// The head of a tenant, made if need be.
+    pub(super) fn get_or_create(&self, tenant: &TenantId) -> Arc<Head> {
+        if let Some(head) = self.get(tenant) {
+            return head;
+        }
+        let exemplars = self.limits.for_tenant(tenant).max_global_exemplars_per_user;
+        let mut heads = self.heads.write();
+        let make = || Arc::new(Head::new(tenant.clone(), self.parts.clone(), self.seed, exemplars));
+        Arc::clone(heads.entry(tenant.clone()).or_insert_with(make))
+    }
+
+    /// All heads, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Head>> {
+        self.heads.read().values().cloned().collect()
+    }
+
+    /// Takes what the rules allow of a request. When this returns, all that was taken is in the log as its sync policy says.
+    ///
+    /// # Errors
+    /// `Unavailable` before replay is done and while the log cannot be written; `LimitExceeded` when the process holds as many
+    /// series as its memory allows. Samples that rules refuse are in the report, not errors.
+    pub(crate) async fn append(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
+        if !self.writable.load(Ordering::Acquire) {
+            return Err(Error::Unavailable("the head is replaying its write-ahead log".into()));
+        }
+        let (report, lsn, copy) = self.append_in_memory(tenant, batch)?;
+        self.wal.commit(lsn).await?;
+        if let Some(anchors) = copy {
+            // The second copy goes into a later frame; it need not be waited for.
+            self.log(kind::ANCHORS, anchors);
+        }
+        Ok(report)
+    }
+
+    /// The synchronous part: memory, then the log's buffer. Gives the anchors that are to be logged once more.
+    fn append_in_memory(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<(AppendReport, Lsn, Option<Vec<u8>>)> {
+        self.log_unlogged()?;
+        self.wal.check_writable()?;
+        let head = self.get_or_create(tenant);
+        let limits = self.limits.for_tenant(tenant);
+        if self.settings.max_series > 0 && self.series.load(Ordering::Relaxed) >= self.settings.max_series {
+            return Err(Error::LimitExceeded(format!(
+                "the process holds {} series, max_series is {} (err-mimir-ingester-max-series)",
+                self.series.load(Ordering::Relaxed),
+                self.settings.max_series
+            )));
+        }
+        let mut scratch = self.scratch.lock().pop().unwrap_or_default();
+        let appended = head.append(batch, &limits, self.clock.now_ms(), &mut scratch);
+        let name = tenant.as_str();
+        let mut copy = None;
+        let mut record = Vec::new();
+        if !scratch.anchors.is_empty() {
+            scratch.anchors.encode(name, &mut record);
+            copy = Some(record.clone());
+            self.log(kind::ANCHORS, std::mem::take(&mut record));
+            head.anchored(&scratch.anchored, scratch.epoch);
+        }
+        if !scratch.columns.is_empty() {
+            record = std::mem::take(&mut scratch.record);
+            record.clear();
+            scratch.columns.encode(name, &mut record);
+            scratch.record = self.log(kind::SAMPLES, record);
+        }
+        if !scratch.histograms.is_empty() {
+            let mut record = Vec::new();
+            scratch.histograms.encode(name, &mut record);
+            self.log(kind::HISTOGRAMS, record);
+        }
+        if !scratch.exemplars.is_empty() {
+            let mut record = Vec::new();
+            lgtm_core::codec::put_bytes(&mut record, name.as_bytes());
+            for (place, id) in &scratch.exemplars {
+                for e in batch.series_at(*place as usize).exemplars {
+                    encode_exemplar(*id, e, &mut record);
+                }
+            }
+            self.log(kind::EXEMPLARS, record);
+        }
+        self.log_metadata(&head, batch, &limits);
+        let report = appended?;
+        if self.scratch.lock().len() < 16 {
+            self.scratch.lock().push(scratch);
+        }
+        Ok((report, self.wal.end(), copy))
+    }
+
+    fn log_metadata(&self, head: &Head, batch: &WriteBatch, limits: &Limits) {
+        let mut record = Vec::new();
+        for entry in batch.metadata() {
+            let max = limits.max_global_metadata_per_user;
+            if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
+                if record.is_empty() {
+                    lgtm_core::codec::put_bytes(&mut record, head.tenant.as_str().as_bytes());
+                }
+                encode_metadata(&entry.name, &entry.metadata, &mut record);
+            }
+        }
+        if !record.is_empty() {
+            self.log(kind::METADATA, record);
+        }
+    }
+
+    /// Gives a record to the log, or keeps it for later when the log will not have it. Hands the buffer back.
+    fn log(&self, kind: u8, record: Vec<u8>) -> Vec<u8> {
+        if !self.has_unlogged.load(Ordering::Acquire) && self.wal.append(kind, &record).is_ok() {
+            return record;
+        }
+        self.unlogged.lock().push((kind, record));
+        self.has_unlogged.store(true, Ordering::Release);
+        Vec::new()
+    }
+
+    fn log_unlogged(&self) -> Result<()> {
+        if !self.has_unlogged.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut waiting = self.unlogged.lock();
+        while let Some((kind, record)) = waiting.first() {
+            self.wal.append(*kind, record)?;
+            waiting.remove(0);
+        }
+        self.has_unlogged.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Recounts the series of all heads.
+    pub(crate) fn recount_series(&self) -> u64 {
+        let n = self.all().iter().map(|h| h.series_count() as u64).sum();
+        self.series.store(n, Ordering::Relaxed);
+        n
+    }
+
+    /// Metadata of a tenant's metrics, by name.
+    pub(crate) fn metadata(&self, tenant: &TenantId, name: Option<&str>) -> Vec<(String, Vec<Metadata>)> {
+        let Some(head) = self.get(tenant) else { return Vec::new() };
+        let store = head.metadata.lock();
+        match name {
+            Some(name) => vec![(name.to_owned(), store.get(name).to_vec())],
+            None => store.iter().map(|(n, m)| (n.to_owned(), m.to_vec())).collect(),
+        }
+    }
+}

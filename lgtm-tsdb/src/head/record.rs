@@ -1,0 +1,508 @@
+//! What the head writes to the write-ahead log: see `docs/format/head_records.md`.
+//!
+//! Samples stand in columns. A value is written relative to its series' *base*, a value that an anchor record holds together with
+//! the labels; most samples of real systems equal their base or differ by a small integer. Anchors are written twice, into
+//! different frames of the log, so that the loss of any one frame never makes another one unreadable.
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
+
+use lgtm_core::model::{
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata, MetricType,
+};
+
+use super::postings::SeriesId;
+use crate::wire::HistogramValue;
+
+/// Record kinds, as the log stores them.
+pub(super) mod kind {
+    pub(in super::super) const ANCHORS: u8 = 1;
+    pub(in super::super) const SAMPLES: u8 = 2;
+    pub(in super::super) const HISTOGRAMS: u8 = 3;
+    pub(in super::super) const EXEMPLARS: u8 = 4;
+    pub(in super::super) const METADATA: u8 = 5;
+    pub(in super::super) const SERIES_STATE: u8 = 6;
+    pub(in super::super) const HEAD_STATE: u8 = 7;
+}
+
+/// Largest power of ten that values are scaled by.
+const MAX_EXPONENT: u8 = 4;
+const POW10: [f64; MAX_EXPONENT as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4];
+/// Integers up to here are exact in a float, with room for one more digit of scale.
+const MAX_MANTISSA: f64 = 9e15;
+
+/// The value equals the base.
+const CLASS_SAME: u8 = 0;
+/// `1 + k`: the value is a written integer divided by 10^k.
+const CLASS_DECIMAL: u8 = 1;
+/// `0x10 + k`: the same, but the integer is the difference to the base's.
+const CLASS_DELTA: u8 = 0x10;
+/// `0x40 + 8 * t + n - 1`: the bits are the base's, xor `n` bytes shifted left by `t` bytes.
+const CLASS_XOR: u8 = 0x40;
+
+/// `value` as an integer divided by a power of ten, if that is exact to the bit.
+fn decimal(value: f64) -> Option<(u8, i64)> {
+    if value == 0.0 {
+        return value.is_sign_positive().then_some((0, 0));
+    }
+    for k in 0..=MAX_EXPONENT {
+        let scaled = value * POW10[k as usize];
+        // Written so that NaN and infinities fail it.
+        if !(scaled.abs() < MAX_MANTISSA) {
+            return None;
+        }
+        let mantissa = scaled.round();
+        if from_decimal(k, mantissa as i64).to_bits() == value.to_bits() {
+            return Some((k, mantissa as i64));
+        }
+    }
+    None
+}
+
+fn from_decimal(exponent: u8, mantissa: i64) -> f64 {
+    mantissa as f64 / POW10[exponent as usize]
+}
+
+/// Collects the samples of one request, column by column. Reused from request to request.
+#[derive(Debug, Default)]
+pub(super) struct SampleColumns {
+    count: u64,
+    last_id: i64,
+    last_t_ms: i64,
+    ids: Vec<u8>,
+    times: Vec<u8>,
+    classes: Vec<u8>,
+    mantissas: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl SampleColumns {
+    /// Whether nothing was pushed since the last [`SampleColumns::encode`].
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one sample of a series whose base is `base`.
+    #[inline]
+    pub(super) fn push(&mut self, id: SeriesId, t_ms: i64, value: f64, base: f64) {
+        self.count += 1;
+        put_svarint(&mut self.ids, i64::from(id).wrapping_sub(self.last_id.wrapping_add(1)));
+        put_svarint(&mut self.times, t_ms.wrapping_sub(self.last_t_ms));
+        self.last_id = i64::from(id);
+        self.last_t_ms = t_ms;
+        if value.to_bits() == base.to_bits() {
+            self.classes.push(CLASS_SAME);
+        } else {
+            self.push_changed(value, base);
+        }
+    }
+
+    fn push_changed(&mut self, value: f64, base: f64) {
+        if let Some((k, m)) = decimal(value) {
+            if let Some((class, delta)) = decimal(base).and_then(|b| delta_to(value, (k, m), b)) {
+                self.classes.push(class);
+                put_svarint(&mut self.mantissas, delta);
+            } else {
+                self.classes.push(CLASS_DECIMAL + k);
+                put_svarint(&mut self.mantissas, m);
+            }
+            return;
+        }
+        let x = value.to_bits() ^ base.to_bits();
+        let shift = x.trailing_zeros() / 8;
+        let len = 8 - x.leading_zeros() / 8 - shift;
+        self.classes.push(CLASS_XOR + (shift * 8 + len - 1) as u8);
+        self.raw.extend_from_slice(&(x >> (8 * shift)).to_le_bytes()[..len as usize]);
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        put_bytes(out, &self.ids);
+        put_bytes(out, &self.times);
+        out.extend_from_slice(&self.classes);
+        put_bytes(out, &self.mantissas);
+        out.extend_from_slice(&self.raw);
+        self.count = 0;
+        (self.last_id, self.last_t_ms) = (0, 0);
+        for column in [&mut self.ids, &mut self.times, &mut self.classes, &mut self.mantissas, &mut self.raw] {
+            column.clear();
+        }
+    }
+}
+
+fn delta_to(value: f64, (k, m): (u8, i64), (base_k, base_m): (u8, i64)) -> Option<(u8, i64)> {
+    let common = k.max(base_k);
+    let scale = |k: u8, m: i64| m.checked_mul(POW10[(common - k) as usize] as i64);
+    let scaled = scale(k, m)?;
+    let delta = scaled.checked_sub(scale(base_k, base_m)?)?;
+    (from_decimal(common, scaled).to_bits() == value.to_bits()).then_some((CLASS_DELTA + common, delta))
+}
+
+/// Reads a tenant id from the front of a record.
+pub(super) fn decode_tenant<'a>(r: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
+    r.str()
+}
+
+/// Reads a samples record behind its tenant. `base_of` gives the base of a series or `None` if the log has not defined it;
+/// such samples go to `sink` with `None`.
+pub(super) fn decode_samples(
+    r: &mut Reader<'_>,
+    mut base_of: impl FnMut(SeriesId) -> Option<f64>,
+    mut sink: impl FnMut(SeriesId, i64, Option<f64>),
+) -> Result<(), DecodeError> {
+    let count = r.length()?;
+    let mut ids = Reader::new("sample ids", r.bytes()?);
+    let mut times = Reader::new("sample times", r.bytes()?);
+    let classes = r.take(count)?;
+    let mut mantissas = Reader::new("sample mantissas", r.bytes()?);
+    let (mut id, mut t_ms) = (0i64, 0i64);
+    for &class in classes {
+        id = id.wrapping_add(ids.svarint()?).wrapping_add(1);
+        t_ms = t_ms.wrapping_add(times.svarint()?);
+        // The first id is written relative to "one after 0".
+        let series = SeriesId::try_from(id).map_err(|_| r.error(format!("series id {id} is out of range")))?;
+        let base = base_of(series);
+        let bits = match class {
+            CLASS_SAME => base,
+            c if (CLASS_DECIMAL..=CLASS_DECIMAL + MAX_EXPONENT).contains(&c) => {
+                Some(from_decimal(c - CLASS_DECIMAL, mantissas.svarint()?))
+            }
+            c if (CLASS_DELTA..=CLASS_DELTA + MAX_EXPONENT).contains(&c) => {
+                let (delta, common) = (mantissas.svarint()?, c - CLASS_DELTA);
+                base.and_then(decimal).filter(|(k, _)| *k <= common).map(|(k, m)| {
+                    let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
+                    from_decimal(common, scaled.wrapping_add(delta))
+                })
+            }
+            c if (CLASS_XOR..CLASS_XOR + 64).contains(&c) => {
+                let (shift, len) = ((c - CLASS_XOR) / 8, (c - CLASS_XOR) % 8 + 1);
+                let mut x = [0; 8];
+                x[..len as usize].copy_from_slice(r.take(len as usize)?);
+                base.map(|b| f64::from_bits(b.to_bits() ^ (u64::from_le_bytes(x) << (8 * shift))))
+            }
+            c => return Err(r.error(format!("unknown sample class {c}"))),
+        };
+        sink(series, t_ms, bits);
+    }
+    Ok(())
+}
+
+/// Collects anchors: the labels and the base of series.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    count: u64,
+    body: Vec<u8>,
+}
+
+impl Anchors {
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a series; `labels` are in canonical spelling.
+    pub(super) fn push(&mut self, id: SeriesId, labels: &[u8], base: f64) {
+        self.count += 1;
+        put_uvarint(&mut self.body, u64::from(id));
+        put_bytes(&mut self.body, labels);
+        self.body.extend_from_slice(&base.to_bits().to_le_bytes());
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        out.extend_from_slice(&self.body);
+        self.count = 0;
+        self.body.clear();
+    }
+}
+
+/// Reads an anchors record behind its tenant: id, labels in canonical spelling, base.
+pub(super) fn decode_anchors<'a>(
+    r: &mut Reader<'a>,
+    mut sink: impl FnMut(SeriesId, &'a [u8], f64) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    for _ in 0..r.length()? {
+        let id = series_id(r)?;
+        let labels = r.bytes()?;
+        sink(id, labels, f64::from_bits(r.u64_le()?))?;
+    }
+    Ok(())
+}
+
+/// Collects the native histograms of one request.
+#[derive(Debug, Default)]
+pub(super) struct Histograms {
+    count: u64,
+    body: Vec<u8>,
+}
+
+impl Histograms {
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one.
+    pub(super) fn push(&mut self, id: SeriesId, t_ms: i64, value: &HistogramValue) {
+        self.count += 1;
+        let out = &mut self.body;
+        put_uvarint(out, u64::from(id));
+        put_svarint(out, t_ms);
+        match value {
+            HistogramValue::Int(h) => {
+                out.push(0);
+                put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
+                put_uvarint(out, h.zero_count);
+                put_uvarint(out, h.count);
+                for (spans, deltas) in [(&h.positive_spans, &h.positive_deltas), (&h.negative_spans, &h.negative_deltas)] {
+                    put_spans(out, spans);
+                    put_uvarint(out, deltas.len() as u64);
+                    deltas.iter().for_each(|d| put_svarint(out, *d));
+                }
+                put_floats(out, &h.custom_values);
+            }
+            HistogramValue::Float(h) => {
+                out.push(1);
+                put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
+                out.extend_from_slice(&h.zero_count.to_bits().to_le_bytes());
+                out.extend_from_slice(&h.count.to_bits().to_le_bytes());
+                for (spans, counts) in [(&h.positive_spans, &h.positive_counts), (&h.negative_spans, &h.negative_counts)] {
+                    put_spans(out, spans);
+                    put_floats(out, counts);
+                }
+                put_floats(out, &h.custom_values);
+            }
+        }
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        out.extend_from_slice(&self.body);
+        self.count = 0;
+        self.body.clear();
+    }
+}
+
+fn put_shape(out: &mut Vec<u8>, hint: CounterResetHint, schema: i32, floats: [f64; 2]) {
+    out.push(match hint {
+        CounterResetHint::Unknown => 0,
+        CounterResetHint::Reset => 1,
+        CounterResetHint::NotReset => 2,
+        CounterResetHint::Gauge => 3,
+    });
+    put_svarint(out, i64::from(schema));
+    for f in floats {
+        out.extend_from_slice(&f.to_bits().to_le_bytes());
+    }
+}
+
+fn put_spans(out: &mut Vec<u8>, spans: &[BucketSpan]) {
+    put_uvarint(out, spans.len() as u64);
+    for s in spans {
+        put_svarint(out, i64::from(s.offset));
+        put_uvarint(out, u64::from(s.length));
+    }
+}
+
+fn put_floats(out: &mut Vec<u8>, floats: &[f64]) {
+    put_uvarint(out, floats.len() as u64);
+    for f in floats {
+        out.extend_from_slice(&f.to_bits().to_le_bytes());
+    }
+}
+
+fn f64_le(r: &mut Reader<'_>) -> Result<f64, DecodeError> {
+    Ok(f64::from_bits(r.u64_le()?))
+}
+
+fn series_id(r: &mut Reader<'_>) -> Result<SeriesId, DecodeError> {
+    let id = r.uvarint()?;
+    SeriesId::try_from(id).map_err(|_| r.error(format!("series id {id} is out of range")))
+}
+
+/// Reads a histograms record behind its tenant.
+pub(super) fn decode_histograms(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(SeriesId, i64, HistogramValue),
+) -> Result<(), DecodeError> {
+    for _ in 0..r.length()? {
+        let id = series_id(r)?;
+        let t_ms = r.svarint()?;
+        let float = match r.u8()? {
+            0 => false,
+            1 => true,
+            k => return Err(r.error(format!("unknown histogram kind {k}"))),
+        };
+        let hint = match r.u8()? {
+            0 => CounterResetHint::Unknown,
+            1 => CounterResetHint::Reset,
+            2 => CounterResetHint::NotReset,
+            3 => CounterResetHint::Gauge,
+            h => return Err(r.error(format!("unknown counter reset hint {h}"))),
+        };
+        let schema = r.svarint()?;
+        let schema = i32::try_from(schema).map_err(|_| r.error(format!("schema {schema} is out of range")))?;
+        let (zero_threshold, sum) = (f64_le(r)?, f64_le(r)?);
+        let value = if float {
+            let (zero_count, count) = (f64_le(r)?, f64_le(r)?);
+            let (positive_spans, positive_counts) = (spans(r)?, floats(r)?);
+            let (negative_spans, negative_counts) = (spans(r)?, floats(r)?);
+            let custom_values = floats(r)?;
+            HistogramValue::Float(Box::new(FloatHistogram {
+                hint, schema, zero_threshold, zero_count, count, sum,
+                positive_spans, negative_spans, positive_counts, negative_counts, custom_values,
+            }))
+        } else {
+            let (zero_count, count) = (r.uvarint()?, r.uvarint()?);
+            let (positive_spans, positive_deltas) = (spans(r)?, deltas(r)?);
+            let (negative_spans, negative_deltas) = (spans(r)?, deltas(r)?);
+            let custom_values = floats(r)?;
+            HistogramValue::Int(Box::new(Histogram {
+                hint, schema, zero_threshold, zero_count, count, sum,
+                positive_spans, negative_spans, positive_deltas, negative_deltas, custom_values,
+            }))
+        };
+        sink(id, t_ms, value);
+    }
+    Ok(())
+}
+
+fn spans(r: &mut Reader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
+    let n = r.length()?;
+    let mut out = Vec::with_capacity(n.min(64));
+    for _ in 0..n {
+        let (offset, length) = (r.svarint()?, r.uvarint()?);
+        let bad = |_| r.error(format!("bucket span ({offset}, {length}) is out of range"));
+        out.push(BucketSpan { offset: i32::try_from(offset).map_err(bad)?, length: u32::try_from(length).map_err(bad)? });
+    }
+    Ok(out)
+}
+
+fn deltas(r: &mut Reader<'_>) -> Result<Vec<i64>, DecodeError> {
+    let n = r.length()?;
+    (0..n).map(|_| r.svarint()).collect()
+}
+
+fn floats(r: &mut Reader<'_>) -> Result<Vec<f64>, DecodeError> {
+    let n = r.length()?;
+    if n > r.remaining() / 8 {
+        return Err(r.error(format!("{n} floats do not fit into {} bytes", r.remaining())));
+    }
+    (0..n).map(|_| f64_le(r)).collect()
+}
+
+/// Writes one exemplar of a series.
+pub(super) fn encode_exemplar(id: SeriesId, e: &Exemplar, out: &mut Vec<u8>) {
+    put_uvarint(out, u64::from(id));
+    put_svarint(out, e.t_ms);
+    out.extend_from_slice(&e.value.to_bits().to_le_bytes());
+    put_uvarint(out, e.labels.len() as u64);
+    for (name, value) in e.labels.iter() {
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+}
+
+/// Reads exemplars up to the end of a record, behind its tenant.
+pub(super) fn decode_exemplars(r: &mut Reader<'_>, mut sink: impl FnMut(SeriesId, Exemplar)) -> Result<(), DecodeError> {
+    while !r.is_empty() {
+        let id = series_id(r)?;
+        let (t_ms, value) = (r.svarint()?, f64_le(r)?);
+        let mut labels = LabelBuilder::default();
+        for _ in 0..r.length()? {
+            let (name, value) = (r.str()?, r.str()?);
+            labels.push(name, value);
+        }
+        let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
+        sink(id, Exemplar { labels, value, t_ms });
+    }
+    Ok(())
+}
+
+/// Writes the metadata of one metric.
+pub(super) fn encode_metadata(name: &str, m: &Metadata, out: &mut Vec<u8>) {
+    put_bytes(out, name.as_bytes());
+    out.push(m.metric_type as u8);
+    put_bytes(out, m.help.as_bytes());
+    put_bytes(out, m.unit.as_bytes());
+}
+
+/// Reads metadata up to the end of a record, behind its tenant.
+pub(super) fn decode_metadata(r: &mut Reader<'_>, mut sink: impl FnMut(&str, Metadata)) -> Result<(), DecodeError> {
+    while !r.is_empty() {
+        let name = r.str()?;
+        let metric_type = MetricType::from_wire(u64::from(r.u8()?));
+        let (help, unit) = (r.str()?.to_owned(), r.str()?.to_owned());
+        sink(name, Metadata { metric_type, help, unit });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            any::<u64>().prop_map(f64::from_bits),
+            (-1_000_000i64..1_000_000).prop_map(|i| i as f64),
+            (-1_000_000_000i64..1_000_000_000, 0usize..5).prop_map(|(i, k)| i as f64 / POW10[k]),
+            Just(0.0),
+            Just(-0.0),
+            Just(f64::INFINITY),
+            Just(9e15),
+            Just(f64::from_bits(0x7ff0_0000_0000_0002)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn samples_come_back_to_the_bit(samples in proptest::collection::vec((any::<u32>(), any::<i64>(), value(), value()), 0..50)) {
+            let mut columns = SampleColumns::default();
+            for (id, t, v, base) in &samples {
+                columns.push(*id, *t, *v, *base);
+            }
+            let mut out = Vec::new();
+            columns.encode("team-a", &mut out);
+            prop_assert!(columns.is_empty());
+            let mut r = Reader::new("record", &out);
+            prop_assert_eq!(decode_tenant(&mut r)?, "team-a");
+            let (mut bases, mut want) = (samples.iter(), samples.iter());
+            decode_samples(&mut r, |_| bases.next().map(|s| s.3), |id, t, v| {
+                let (wid, wt, wv, _) = want.next().unwrap();
+                assert_eq!((id, t, v.map(f64::to_bits)), (*wid, *wt, Some(wv.to_bits())));
+            })?;
+            prop_assert!(r.is_empty() && want.next().is_none());
+        }
+
+        #[test]
+        fn damaged_records_are_errors_not_panics(bytes: Vec<u8>) {
+            let _ = decode_samples(&mut Reader::new("record", &bytes), |_| Some(1.5), |_, _, _| {});
+            let _ = decode_anchors(&mut Reader::new("record", &bytes), |_, _, _| Ok(()));
+            let _ = decode_histograms(&mut Reader::new("record", &bytes), |_, _, _| {});
+            let _ = decode_exemplars(&mut Reader::new("record", &bytes), |_, _| {});
+            let _ = decode_metadata(&mut Reader::new("record", &bytes), |_, _| {});
+        }
+    }
+
+    #[test]
+    fn samples_of_an_undefined_series_are_told_apart() {
+        let mut columns = SampleColumns::default();
+        columns.push(5, 10, 7.0, 7.0);
+        columns.push(6, 10, 8.0, 0.5);
+        let mut out = Vec::new();
+        columns.encode("t", &mut out);
+        let mut r = Reader::new("record", &out);
+        decode_tenant(&mut r).unwrap();
+        let mut seen = Vec::new();
+        decode_samples(&mut r, |_| None, |id, t, v| seen.push((id, t, v))).unwrap();
+        assert_eq!(seen, [(5, 10, None), (6, 10, None)]);
+    }
+}
