@@ -22,7 +22,10 @@
 
 pub mod clock;
 pub mod codec;
+pub mod disk;
 pub mod error;
+pub mod limits;
 pub mod model;
+pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

@@ -1,5 +1,7 @@
 //! The metrics store.
 
 pub mod chunk;
+pub mod head;
 pub mod limits;
+pub mod select;
 pub mod wire;

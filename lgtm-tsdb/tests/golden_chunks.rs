@@ -43,7 +43,7 @@ fn histogram(v: &Value) -> Histogram {
         negative_spans: spans(&v["neg_spans"]),
         positive_deltas: ints("pos_deltas"),
         negative_deltas: ints("neg_deltas"),
-        custom_values: floats(&v["custom_values"]),
+        custom_values: floats(&v["custom"]),
     }
 }
 
@@ -59,7 +59,7 @@ fn float_histogram(v: &Value) -> FloatHistogram {
         negative_spans: spans(&v["neg_spans"]),
         positive_counts: floats(&v["pos_counts"]),
         negative_counts: floats(&v["neg_counts"]),
-        custom_values: floats(&v["custom_values"]),
+        custom_values: floats(&v["custom"]),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use hashbrown::HashMap;
+use std::collections::HashMap;
 use lgtm_core::Result;
 use lgtm_core::model::Labels;
 

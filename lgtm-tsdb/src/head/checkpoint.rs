@@ -47,7 +47,7 @@ impl Heads {
         let mut last_size = self.checkpoint.lock().await;
         // The log's records behind the cut may refer to nothing that only memory knows: what could not be logged goes first.
         self.log_unlogged()?;
-        let mut out = self.wal.begin_checkpoint()?;
+        let mut out = self.wal.begin_checkpoint().await?;
         // Chunks that the checkpoint refers to by place are made as durable as the log itself.
         self.parts.files.flush(!matches!(self.settings.wal.sync, SyncPolicy::Os))?;
         for head in self.all() {

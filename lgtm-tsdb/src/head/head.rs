@@ -47,6 +47,8 @@ pub(super) struct Head {
     min_valid_ms: AtomicI64,
     /// The log epoch: anchors of earlier epochs may be gone from the log.
     pub(super) epoch: AtomicU32,
+    /// One flush at a time.
+    pub(super) flushing: tokio::sync::Mutex<()>,
     pub(super) exemplars: Mutex<ExemplarRing>,
     pub(super) metadata: Mutex<MetadataStore>,
     /// Samples taken since the head was made.
@@ -67,6 +69,7 @@ impl Head {
             max_ms: AtomicI64::new(i64::MIN),
             min_valid_ms: AtomicI64::new(i64::MIN),
             epoch: AtomicU32::new(1),
+            flushing: tokio::sync::Mutex::default(),
             exemplars: Mutex::new(ExemplarRing::new(max_exemplars)),
             metadata: Mutex::default(),
             appended: AtomicU64::new(0),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
+use bytes::Bytes;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::{ByteSize, Overrides};
@@ -18,6 +19,7 @@ use super::append::{AppendReport, AppendScratch};
 use super::chunk_files::ChunkFiles;
 use super::head::{Head, HeadParts};
 use super::record::{encode_exemplar, encode_metadata, kind};
+use super::series::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
 use crate::wire::WriteBatch;
 
@@ -258,7 +260,7 @@ impl Heads {
         Vec::new()
     }
 
-    fn log_unlogged(&self) -> Result<()> {
+    pub(super) fn log_unlogged(&self) -> Result<()> {
         if !self.has_unlogged.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -269,6 +271,14 @@ impl Heads {
         }
         self.has_unlogged.store(false, Ordering::Release);
         Ok(())
+    }
+
+    /// The bytes of a chunk, wherever they are.
+    pub(super) fn chunk_bytes(&self, chunk: &HeadChunk) -> Result<Bytes> {
+        match &chunk.bytes {
+            ChunkBytes::Memory(data) => Ok(Bytes::copy_from_slice(data)),
+            ChunkBytes::File(place) => self.parts.files.read(*place, chunk.encoding as u8),
+        }
     }
 
     /// Recounts the series of all heads.

@@ -91,8 +91,12 @@ impl HeadIndex {
 
     /// The label set of symbol pairs.
     pub(super) fn labels(&self, pairs: &[SymbolId]) -> Labels {
-        let strings = pairs.chunks_exact(2).map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])));
-        Labels::from_pairs(strings).expect("series labels were checked when the series was made")
+        Labels::from_pairs(self.pairs(pairs)).expect("series labels were checked when the series was made")
+    }
+
+    /// Names and values of symbol pairs.
+    pub(super) fn pairs<'a>(&'a self, pairs: &'a [SymbolId]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        pairs.chunks_exact(2).map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
     }
 
     /// Ids of the series that pass all `matchers`, ascending.

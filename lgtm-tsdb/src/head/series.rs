@@ -2,9 +2,12 @@
 //!
 //! The rules are Prometheus' (`docs/format/head.md`, section "accepting a sample").
 
+use lgtm_core::DecodeError;
 use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
 
+use super::checkpoint::SeriesState;
 use super::chunk_files::{ChunkFiles, ChunkPlace};
+use super::head::HeadParts;
 use super::postings::SeriesId;
 use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
@@ -130,6 +133,8 @@ pub(super) struct HeadChunk {
     pub(super) encoding: Encoding,
     pub(super) sample_count: u16,
     pub(super) bytes: ChunkBytes,
+    /// A flush under way writes it into a block.
+    pub(super) flushing: bool,
 }
 
 /// The chunk that takes samples.
@@ -152,7 +157,7 @@ struct OutOfOrder {
 
 /// The newest in-order sample, as far as the rules need it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Last {
+pub(super) enum Last {
     None,
     Float(f64),
     Histogram,
@@ -190,11 +195,6 @@ impl MemSeries {
             chunks: None,
             ooo: None,
         }
-    }
-
-    /// Time of the newest in-order sample ever taken, if any.
-    pub(super) fn last_t_ms(&self) -> Option<i64> {
-        (self.last != Last::None).then_some(self.last_t_ms)
     }
 
     /// Whether the series holds no sample.
@@ -379,17 +379,103 @@ impl MemSeries {
     fn take_open(&mut self) -> Option<EncodedChunk> {
         match std::mem::take(&mut self.open) {
             Open::None => None,
-            Open::Float(mut chunk, _) => Some(chunk.finish()),
-            Open::Histogram(mut open) => Some(open.0.finish()),
-            Open::FloatHistogram(mut open) => Some(open.0.finish()),
+            Open::Float(chunk, _) => Some(chunk.snapshot()),
+            Open::Histogram(open) => Some(open.0.snapshot()),
+            Open::FloatHistogram(open) => Some(open.0.snapshot()),
         }
     }
 
-    /// Finishes the open chunk but keeps its bytes in memory: what a flush is about to upload need not be written twice.
-    pub(super) fn cut_open(&mut self) {
-        if let Some(chunk) = self.take_open() {
+    /// Finishes what lies before `before_ms`, open chunk and waiting late samples included, and marks it for a flush. The bytes
+    /// stay in memory: what is about to be uploaded need not be written to the chunk files first.
+    pub(super) fn mark_for_flush(&mut self, before_ms: i64, found: &mut dyn FnMut(i64)) {
+        if self.open_last_ms().is_some_and(|last| last < before_ms)
+            && let Some(chunk) = self.take_open()
+        {
             self.chunks.get_or_insert_default().push(HeadChunk::in_memory(chunk));
         }
+        if let Some(ooo) = &mut self.ooo {
+            let packed = encode_run(ooo.buffer.drain(..));
+            ooo.chunks.extend(packed.into_iter().map(HeadChunk::in_memory));
+        }
+        let late = self.ooo.iter_mut().flat_map(|o| &mut o.chunks);
+        for chunk in self.chunks.iter_mut().flat_map(|c| c.iter_mut()).chain(late) {
+            chunk.flushing = chunk.max_ms < before_ms;
+            if chunk.flushing {
+                found(chunk.min_ms);
+            }
+        }
+    }
+
+    fn open_last_ms(&self) -> Option<i64> {
+        match &self.open {
+            Open::None => None,
+            Open::Float(c, _) => Some(c.last_t_ms()),
+            Open::Histogram(o) => Some(o.0.last_t_ms()),
+            Open::FloatHistogram(o) => Some(o.0.last_t_ms()),
+        }
+    }
+
+    /// Time and kind of the newest in-order sample.
+    pub(super) fn last(&self) -> (i64, Last) {
+        (self.last_t_ms, self.last)
+    }
+
+    /// Late chunks, without the samples that are not packed yet.
+    pub(super) fn late_finished(&self) -> &[HeadChunk] {
+        self.ooo.as_deref().map_or(&[], |o| o.chunks.as_slice())
+    }
+
+    /// Takes back what a checkpoint kept.
+    pub(super) fn restore(&mut self, state: SeriesState<'_>, parts: &HeadParts) -> Result<(), DecodeError> {
+        self.base = state.base;
+        (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
+        let range_ms = parts.block_range_ms;
+        match state.open {
+            Some((Encoding::Xor, data)) => {
+                let chunk = XorAppender::resume(data)?;
+                let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
+                self.open = Open::Float(chunk, cut);
+            }
+            Some((encoding, data)) => {
+                // Histograms are rare: their open chunk is rebuilt sample by sample.
+                let rules = AppendRules::replay(range_ms);
+                (self.last, self.last_t_ms) = (Last::None, i64::MIN);
+                for sample in crate::chunk::iter(encoding, data)? {
+                    let (t_ms, value) = sample?;
+                    let taken = match value {
+                        SampleValue::Float(v) => self.append_float(t_ms, v, &rules, &parts.files),
+                        SampleValue::Histogram(h) => self.append_histogram(t_ms, &h, &rules, &parts.files),
+                        SampleValue::FloatHistogram(h) => self.append_float_histogram(t_ms, &h, &rules, &parts.files),
+                    };
+                    debug_assert!(taken.is_ok(), "replay's rules take everything");
+                }
+            }
+            None => {}
+        }
+        let mut lost = 0;
+        let mut keep = |chunks: Vec<HeadChunk>| {
+            let mut out = Vec::with_capacity(chunks.len());
+            for c in chunks {
+                match &c.bytes {
+                    ChunkBytes::File(place) if !parts.files.adopt(*place) => lost += 1,
+                    _ => out.push(c),
+                }
+            }
+            out
+        };
+        let (mut finished, late) = (keep(state.finished), keep(state.late));
+        if !finished.is_empty() {
+            let chunks = self.chunks.get_or_insert_default();
+            finished.append(chunks);
+            **chunks = finished;
+        }
+        if !late.is_empty() {
+            self.ooo.get_or_insert_default().chunks.extend(late);
+        }
+        if lost > 0 {
+            return Err(DecodeError::new("series state", 0, format!("{lost} chunks are missing from the chunk files")));
+        }
+        Ok(())
     }
 
     /// Finished in-order chunks, oldest first.
@@ -454,14 +540,6 @@ impl MemSeries {
         }
     }
 
-    /// Packs the waiting late samples into chunks in memory, so that a flush sees them as chunks.
-    pub(super) fn cut_late(&mut self) {
-        if let Some(ooo) = &mut self.ooo {
-            let packed = encode_run(ooo.buffer.drain(..));
-            ooo.chunks.extend(packed.into_iter().map(HeadChunk::in_memory));
-        }
-    }
-
     /// Number of chunks held, the open one included.
     pub(super) fn chunk_count(&self) -> usize {
         self.finished().len()
@@ -478,6 +556,7 @@ impl HeadChunk {
             encoding: c.encoding,
             sample_count: c.sample_count,
             bytes: ChunkBytes::Memory(c.data.into_boxed_slice()),
+            flushing: false,
         }
     }
 
@@ -487,7 +566,7 @@ impl HeadChunk {
             // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
             None => ChunkBytes::Memory(c.data.into_boxed_slice()),
         };
-        Self { min_ms: c.min_ms, max_ms: c.max_ms, encoding: c.encoding, sample_count: c.sample_count, bytes }
+        Self { min_ms: c.min_ms, max_ms: c.max_ms, encoding: c.encoding, sample_count: c.sample_count, bytes, flushing: false }
     }
 }
 
