@@ -3,5 +3,6 @@
 pub mod chunk;
 pub mod head;
 pub mod limits;
+pub mod promql;
 pub mod select;
 pub mod wire;
