@@ -1,1 +1,4 @@
 //! The metrics store.
+
+pub mod block;
+pub mod index;
