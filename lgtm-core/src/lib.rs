@@ -23,6 +23,7 @@
 pub mod clock;
 pub mod codec;
 pub mod error;
+pub mod exec;
 pub mod model;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};
