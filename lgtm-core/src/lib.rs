@@ -25,5 +25,7 @@ pub mod codec;
 pub mod error;
 pub mod exec;
 pub mod model;
+pub mod nearest;
+pub mod service;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};
