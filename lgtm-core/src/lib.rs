@@ -26,6 +26,7 @@ pub mod error;
 pub mod exec;
 pub mod model;
 pub mod nearest;
+pub mod postings;
 pub mod service;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};
