@@ -24,8 +24,12 @@ pub mod clock;
 pub mod codec;
 pub mod disk;
 pub mod error;
+pub mod exec;
 pub mod limits;
 pub mod model;
+pub mod nearest;
+pub mod postings;
+pub mod service;
 pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

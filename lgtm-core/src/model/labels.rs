@@ -39,6 +39,29 @@ impl Labels {
         builder.build()
     }
 
+    /// Takes labels that are sorted by name already, as decoders and indexes have them. Drops empty values.
+    ///
+    /// Costs two allocations in all, none per label.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a name is empty, stands twice, or stands before its turn.
+    pub fn from_sorted<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        // Most sets fit; names and values of a usual series have 100 to 200 bytes.
+        let mut bytes = Vec::with_capacity(256);
+        let mut last = "";
+        for (name, value) in labels {
+            if name <= last {
+                return Err(out_of_order(last, name, value));
+            }
+            last = name;
+            if !value.is_empty() {
+                put_bytes(&mut bytes, name.as_bytes());
+                put_bytes(&mut bytes, value.as_bytes());
+            }
+        }
+        Ok(Self(bytes.into()))
+    }
+
     /// The labels in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         LabelIter {
@@ -75,6 +98,17 @@ impl Labels {
     pub fn stable_hash(&self) -> u64 {
         stable_hash(self.iter())
     }
+}
+
+#[cold]
+fn out_of_order(last: &str, name: &str, value: &str) -> Error {
+    Error::InvalidInput(if name.is_empty() {
+        format!("label with value {value:?} has no name")
+    } else if name == last {
+        format!("duplicate label name {name:?}")
+    } else {
+        format!("label name {name:?} stands after {last:?}, must be sorted")
+    })
 }
 
 /// [`Labels::stable_hash`] of labels that are already sorted.
@@ -216,6 +250,24 @@ mod tests {
         assert_eq!(l.to_string(), r#"{a="1", b="2"}"#);
         assert!(Labels::from_pairs([("a", "1"), ("a", "2")]).is_err());
         assert!(Labels::from_pairs([("", "1")]).is_err());
+    }
+
+    #[test]
+    fn sorted_labels_are_checked_and_not_sorted() {
+        let sorted = Labels::from_sorted([("a", "1"), ("b", ""), ("c", "2")]).unwrap();
+        assert_eq!(
+            sorted,
+            Labels::from_pairs([("c", "2"), ("a", "1")]).unwrap()
+        );
+        for (bad, wanted) in [
+            ([("b", "1"), ("a", "2")], "must be sorted"),
+            ([("a", "1"), ("a", "2")], "duplicate"),
+            ([("", "1"), ("a", "2")], "no name"),
+        ] {
+            let error = Labels::from_sorted(bad).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{error}");
+        }
+        assert_eq!(Labels::from_sorted([]).unwrap(), Labels::empty());
     }
 
     #[test]

@@ -4,10 +4,13 @@
 //! alternations of literals, prefixes or `.*` never reach the regex engine.
 
 use std::fmt;
-
-use regex_automata::meta::Regex;
+use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::model::matcher::pattern::Pattern;
+
+/// Bytes of a pattern that an error message repeats.
+const SHOWN_BYTES: usize = 200;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,30 +31,37 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    regex: Option<Regex>,
+    pattern: Option<Arc<Pattern>>,
 }
 
 impl Matcher {
     /// A matcher of any kind.
     ///
+    /// Regular expressions are RE2's; what RE2 refuses is refused, save for repetitions of repetitions (`a**`).
+    ///
     /// # Errors
-    /// `InvalidInput` when the regular expression does not parse or is too large when compiled.
+    /// `InvalidInput` when the regular expression does not parse, is longer than 1 MiB, nests deeper than 100, or compiles to more
+    /// than 32 MiB.
     pub fn new(op: MatchOp, name: &str, value: &str) -> Result<Self> {
-        let regex = match op {
+        let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                Some(Regex::new(&format!("^(?s:{value})$")).map_err(|e| {
+                let pattern = Pattern::new(value).map_err(|reason| {
+                    let shown = value.floor_char_boundary(SHOWN_BYTES);
+                    let cut = if shown < value.len() { "..." } else { "" };
                     Error::InvalidInput(format!(
-                        "matcher {name}: invalid regular expression {value:?}: {e}"
+                        "matcher {name}: invalid regular expression {:?}{cut}: {reason}",
+                        &value[..shown]
                     ))
-                })?)
+                })?;
+                Some(Arc::new(pattern))
             }
         };
         Ok(Self {
             name: name.to_owned(),
             op,
             value: value.to_owned(),
-            regex,
+            pattern,
         })
     }
 
@@ -61,7 +71,7 @@ impl Matcher {
             name: name.to_owned(),
             op: MatchOp::Equal,
             value: value.to_owned(),
-            regex: None,
+            pattern: None,
         }
     }
 
@@ -90,9 +100,9 @@ impl Matcher {
 
     /// Whether a label value passes.
     pub fn matches(&self, value: &str) -> bool {
-        let hit = match &self.regex {
+        let hit = match &self.pattern {
             None => self.value == value,
-            Some(re) => re.is_match(value),
+            Some(pattern) => pattern.is_match(value),
         };
         hit == matches!(self.op, MatchOp::Equal | MatchOp::Regex)
     }
@@ -102,17 +112,21 @@ impl Matcher {
         self.matches("")
     }
 
-    /// The only values that can pass, if they are finitely many and known without scanning. Only for `=` and `=~`.
+    /// The values that pass, sorted, if they are finitely many and known without scanning. Only for `=` and `=~`.
     pub fn literal_values(&self) -> Option<Vec<String>> {
-        (self.op == MatchOp::Equal).then(|| vec![self.value.clone()])
+        match (self.op, &self.pattern) {
+            (MatchOp::Equal, _) => Some(vec![self.value.clone()]),
+            (MatchOp::Regex, Some(pattern)) => pattern.literals().map(<[_]>::to_vec),
+            _ => None,
+        }
     }
 
     /// A prefix that every passing value has; empty if nothing is known. Only for `=` and `=~`.
     pub fn literal_prefix(&self) -> &str {
-        if self.op == MatchOp::Equal {
-            &self.value
-        } else {
-            ""
+        match (self.op, &self.pattern) {
+            (MatchOp::Equal, _) => &self.value,
+            (MatchOp::Regex, Some(pattern)) => pattern.prefix(),
+            _ => "",
         }
     }
 }
@@ -134,3 +148,6 @@ impl fmt::Display for Matcher {
         write!(f, "{}{op}{:?}", self.name, self.value)
     }
 }
+
+#[cfg(test)]
+mod tests;

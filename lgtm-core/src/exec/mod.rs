@@ -1,0 +1,16 @@
+//! Where work runs: a compute pool, groups of tasks, cancellation.
+//!
+//! The library starts no runtime of its own: async tasks go onto the handle that the host gives, CPU work onto the bounded pool of
+//! an [`Executor`]. No other folder spawns anything. Whoever spawns a task holds its [`TaskGroup`] and joins it at shutdown; dropping
+//! what waits for a piece of work cancels that work.
+
+mod cancel;
+mod executor;
+mod panic;
+mod pool;
+mod task_group;
+
+pub use cancel::CancelToken;
+pub use executor::{Executor, ExecutorSettings, ExecutorStats};
+pub(crate) use panic::panic_message;
+pub use task_group::{TaskGroup, TaskHandle};

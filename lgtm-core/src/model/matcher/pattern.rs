@@ -1,0 +1,298 @@
+//! A compiled regular expression, in the cheapest form that has its meaning.
+
+use std::collections::HashSet;
+
+use memchr::memmem::Finder;
+use regex_automata::meta::Regex;
+use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::util::syntax;
+use regex_automata::{Anchored, Input};
+use regex_syntax::ParserBuilder;
+use regex_syntax::hir::literal::Extractor;
+use regex_syntax::hir::{Hir, Look};
+
+use crate::model::matcher::dialect::translate;
+use crate::model::matcher::expand::{Piece, Sequence, expand};
+
+/// Bytes of a pattern as written. A dashboard variable that lists 10 000 hosts has about 300 KiB.
+const MAX_PATTERN_BYTES: usize = 1 << 20;
+
+/// Nested groups, classes and repetitions. People write five; parsing and compiling recurse by it.
+const MAX_NESTING: u32 = 100;
+
+/// Bytes of the compiled program. 10 000 host names whose dots are not escaped have more than 8 MiB; `(\pL{500}){500}` has no end.
+const MAX_COMPILED_BYTES: usize = 32 << 20;
+
+/// Sets up to this many literals are compared one by one.
+const SMALL_SET: usize = 8;
+
+/// Globs past this many go to the engine, which looks at the text once and not once for each.
+const MAX_GLOBS: usize = 16;
+
+/// An anchored regular expression.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    form: Form,
+    prefix: String,
+}
+
+#[derive(Debug)]
+enum Form {
+    /// Every text.
+    All,
+    /// Every text but the empty one.
+    NotEmpty,
+    /// One of these; sorted.
+    Few(Vec<String>),
+    /// One of these; the list is sorted.
+    Many(Vec<String>, HashSet<String>),
+    /// One of the literals, or one of the globs.
+    Globs(Vec<String>, Vec<Glob>),
+    Engine(Box<Regex>),
+}
+
+impl Pattern {
+    /// Parses `text` as RE2 does, anchored, `.` matching newlines.
+    pub(super) fn new(text: &str) -> Result<Self, String> {
+        let hir = parse(text)?;
+        let sequences = expand(&hir);
+        let prefix = match &sequences {
+            Some(sequences) => prefix_of(sequences),
+            None => extract_prefix(&hir),
+        };
+        let fast = sequences.and_then(fast_form);
+        let form = match fast {
+            Some(form) => form,
+            None => Form::Engine(Box::new(compile(hir)?)),
+        };
+        Ok(Self { form, prefix })
+    }
+
+    /// The plain engine, whatever the expression: what the fast forms are tested against.
+    #[cfg(test)]
+    pub(super) fn engine_only(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            form: Form::Engine(Box::new(compile(parse(text)?)?)),
+            prefix: String::new(),
+        })
+    }
+
+    pub(super) fn is_match(&self, value: &str) -> bool {
+        match &self.form {
+            Form::All => true,
+            Form::NotEmpty => !value.is_empty(),
+            Form::Few(literals) => literals.iter().any(|literal| literal == value),
+            Form::Many(_, literals) => literals.contains(value),
+            Form::Globs(literals, globs) => {
+                literals.iter().any(|literal| literal == value)
+                    || globs.iter().any(|glob| glob.is_match(value.as_bytes()))
+            }
+            Form::Engine(regex) => regex.is_match(Input::new(value).anchored(Anchored::Yes)),
+        }
+    }
+
+    /// The texts that match, sorted, if they are finitely many and known.
+    pub(super) fn literals(&self) -> Option<&[String]> {
+        match &self.form {
+            Form::Few(literals) | Form::Many(literals, _) => Some(literals),
+            _ => None,
+        }
+    }
+
+    /// A prefix of every text that matches.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    #[cfg(test)]
+    pub(super) fn needs_engine(&self) -> bool {
+        matches!(self.form, Form::Engine(_))
+    }
+}
+
+fn parse(text: &str) -> Result<Hir, String> {
+    if text.len() > MAX_PATTERN_BYTES {
+        return Err(format!(
+            "{} bytes long, at most {MAX_PATTERN_BYTES} are allowed",
+            text.len()
+        ));
+    }
+    let translated = translate(text)?;
+    ParserBuilder::new()
+        .dot_matches_new_line(true)
+        .nest_limit(MAX_NESTING)
+        .build()
+        .parse(&translated)
+        .map_err(|e| match e {
+            // The kinds alone: spans would point into the translated text.
+            regex_syntax::Error::Parse(e) => e.kind().to_string(),
+            regex_syntax::Error::Translate(e) => e.kind().to_string(),
+            e => e.to_string(),
+        })
+}
+
+fn compile(hir: Hir) -> Result<Regex, String> {
+    let anchored = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+    Regex::builder()
+        .configure(
+            Regex::config()
+                .nfa_size_limit(Some(MAX_COMPILED_BYTES))
+                .which_captures(WhichCaptures::None),
+        )
+        .syntax(syntax::Config::new())
+        .build_from_hir(&anchored)
+        .map_err(|e| match e.size_limit() {
+            Some(limit) => format!("compiled program exceeds {limit} bytes"),
+            None => e.to_string(),
+        })
+}
+
+fn fast_form(sequences: Vec<Sequence>) -> Option<Form> {
+    let (finite, open): (Vec<_>, Vec<_>) = sequences
+        .into_iter()
+        .partition(|sequence| matches!(sequence[..], [] | [Piece::Literal(_)]));
+    let mut literals = Vec::with_capacity(finite.len());
+    for mut sequence in finite {
+        let bytes = match sequence.pop() {
+            Some(Piece::Literal(bytes)) => bytes,
+            _ => Vec::new(),
+        };
+        literals.push(String::from_utf8(bytes).ok()?);
+    }
+    literals.sort_unstable();
+    if open.is_empty() {
+        return Some(if literals.len() <= SMALL_SET {
+            Form::Few(literals)
+        } else {
+            let set = literals.iter().cloned().collect();
+            Form::Many(literals, set)
+        });
+    }
+    if open.iter().any(|sequence| sequence[..] == [Piece::Any]) {
+        return Some(Form::All);
+    }
+    if open.iter().any(|sequence| sequence[..] == [Piece::Some]) {
+        let empty_too = literals.first().is_some_and(String::is_empty);
+        let nullable = open.iter().any(|s| !s.iter().any(|p| *p != Piece::Any));
+        return Some(if empty_too || nullable {
+            Form::All
+        } else {
+            Form::NotEmpty
+        });
+    }
+    if open.len() + literals.len() > MAX_GLOBS {
+        return None;
+    }
+    Some(Form::Globs(
+        literals,
+        open.into_iter().map(Glob::new).collect(),
+    ))
+}
+
+fn prefix_of(sequences: &[Sequence]) -> String {
+    let first = |sequence: &'_ Sequence| match sequence.first() {
+        Some(Piece::Literal(literal)) => literal.clone(),
+        _ => Vec::new(),
+    };
+    let prefixes = sequences.iter().map(first);
+    let common = prefixes.reduce(|mut common, next| {
+        let same = common.iter().zip(&next).take_while(|(a, b)| a == b).count();
+        common.truncate(same);
+        common
+    });
+    whole_chars(common.unwrap_or_default())
+}
+
+fn extract_prefix(hir: &Hir) -> String {
+    let literals = Extractor::new().extract(hir);
+    let common = literals.longest_common_prefix().unwrap_or_default();
+    whole_chars(common.to_vec())
+}
+
+/// The longest start of `bytes` that ends with a character.
+fn whole_chars(bytes: Vec<u8>) -> String {
+    match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(e) => {
+            let whole = e.utf8_error().valid_up_to();
+            let mut bytes = e.into_bytes();
+            bytes.truncate(whole);
+            String::from_utf8(bytes).expect("cut where UTF-8 is valid")
+        }
+    }
+}
+
+/// Literals between gaps: `prefix.*middle.+suffix`.
+#[derive(Debug)]
+struct Glob {
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+    /// Each with the gap before it.
+    middles: Vec<(Gap, Finder<'static>)>,
+    /// The gap before the suffix.
+    last: Gap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    Any,
+    Some,
+}
+
+impl Gap {
+    /// Bytes to leave out at least. A gap starts where a character does and ends where one does, so a byte stands for a character.
+    fn min(self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Some => 1,
+        }
+    }
+}
+
+impl Glob {
+    /// `sequence` has a gap.
+    fn new(mut sequence: Sequence) -> Self {
+        let suffix = match sequence.pop() {
+            Some(Piece::Literal(literal)) => literal,
+            gap => {
+                sequence.extend(gap);
+                Vec::new()
+            }
+        };
+        let mut glob = Self {
+            prefix: Vec::new(),
+            suffix,
+            middles: Vec::new(),
+            last: Gap::Any,
+        };
+        for (i, piece) in sequence.into_iter().enumerate() {
+            match piece {
+                Piece::Literal(literal) if i == 0 => glob.prefix = literal,
+                Piece::Literal(literal) => {
+                    let finder = Finder::new(&literal).into_owned();
+                    glob.middles.push((glob.last, finder));
+                }
+                Piece::Any => glob.last = Gap::Any,
+                Piece::Some => glob.last = Gap::Some,
+            }
+        }
+        glob
+    }
+
+    fn is_match(&self, value: &[u8]) -> bool {
+        let Some(rest) = value.strip_prefix(&self.prefix[..]) else {
+            return false;
+        };
+        let Some(mut rest) = rest.strip_suffix(&self.suffix[..]) else {
+            return false;
+        };
+        // The leftmost place of each literal leaves the most for those after it.
+        for (gap, finder) in &self.middles {
+            let Some(found) = rest.get(gap.min()..).and_then(|r| finder.find(r)) else {
+                return false;
+            };
+            rest = &rest[gap.min() + found + finder.needle().len()..];
+        }
+        rest.len() >= self.last.min()
+    }
+}
