@@ -30,6 +30,7 @@ pub mod model;
 pub mod nearest;
 pub mod postings;
 pub mod service;
+pub mod storage;
 pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

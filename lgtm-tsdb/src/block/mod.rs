@@ -13,6 +13,7 @@ mod json;
 mod meta;
 mod segment;
 mod tombstones;
+mod writer;
 
 pub use id::BlockId;
 pub use meta::{
@@ -21,3 +22,4 @@ pub use meta::{
 };
 pub use segment::{EncodedChunk, SegmentEncoder, SegmentPiece};
 pub use tombstones::{DeletedInterval, Tombstones};
+pub use writer::{BlockWriter, ChunkData, MetaInput};

@@ -281,6 +281,39 @@ impl Heads {
         }
     }
 
+    /// Forgets series that have been empty and quiet for long, and heads that have no series left.
+    pub(crate) fn collect_idle(&self) {
+        let now_s = u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0);
+        let ago = |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+        for head in self.all() {
+            let gone = head.collect_idle(ago(self.settings.series_idle_timeout));
+            if gone > 0 {
+                tracing::debug!(tenant = %head.tenant, series = gone, "idle series forgotten");
+            }
+        }
+        let before_s = ago(self.settings.head_idle_timeout);
+        self.heads.write().retain(|_, head| {
+            // Somebody who holds the head may be about to append to it.
+            Arc::strong_count(head) > 1 || head.series_count() > 0 || head.touched_s.load(Ordering::Relaxed) >= before_s
+        });
+        self.recount_series();
+    }
+
+    /// Series by tenant.
+    pub(crate) fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
+        self.all().iter().map(|h| (h.tenant.clone(), h.series_count() as u64)).collect()
+    }
+
+    /// What the log has done so far.
+    pub(crate) fn wal_stats(&self) -> lgtm_core::wal::WalStats {
+        self.wal.stats()
+    }
+
+    /// Bytes in the chunk files.
+    pub(crate) fn chunk_file_bytes(&self) -> u64 {
+        self.parts.files.size_bytes()
+    }
+
     /// Recounts the series of all heads.
     pub(crate) fn recount_series(&self) -> u64 {
         let n = self.all().iter().map(|h| h.series_count() as u64).sum();

@@ -6,7 +6,7 @@ mod append;
 mod checkpoint;
 mod chunk_files;
 mod exemplars;
-
+mod flush;
 mod head;
 mod heads;
 mod metadata;
@@ -21,6 +21,7 @@ mod symbols;
 
 pub use append::{AppendReport, Rejections};
 
+pub use flush::FlushScope;
 pub use heads::HeadSettings;
 pub(crate) use heads::Heads;
 pub(crate) use read::HeadSelect;
