@@ -5,15 +5,26 @@
 //! ```
 //!
 //! * [`IndexEncoder`] writes one from beginning to end without ever turning back, so that it can stream into an upload.
+//! * [`IndexReader`] answers from one by ranged reads, over anything that is a [`ReadAt`].
 
 mod encoder;
+mod offset_table;
+mod postings;
 mod postings_log;
+mod read_at;
+mod reader;
+mod section;
 mod series;
+mod series_reader;
 mod symbols;
+mod symbols_reader;
 mod tail;
 mod toc;
 
 pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
+pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
+pub(crate) use read_at::{corrupt_at, file_error, store_error};
+pub use reader::{IndexReader, IndexReaderSettings};
 pub use series::{ChunkRefMeta, SeriesEntry, SeriesMeta};
 pub use symbols::SymbolTable;
 pub use tail::IndexTail;

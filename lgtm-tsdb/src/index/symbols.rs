@@ -114,8 +114,13 @@ impl SymbolTable {
         self.at_offset(at)
     }
 
-    /// The symbol whose length prefix stands `at` bytes after the start of the section (version 1 refers to symbols so).
-    pub(super) fn at_offset(&self, at: u32) -> Option<&str> {
+    /// The ordinal of the symbol that begins `at` bytes after the section's start (version 1 refers to symbols so).
+    pub(super) fn ordinal_at(&self, at: u64) -> Option<u32> {
+        let at = u32::try_from(at).ok()?;
+        self.offsets.binary_search(&at).ok().map(|i| i as u32)
+    }
+
+    fn at_offset(&self, at: u32) -> Option<&str> {
         let body = self.encoded.len() - 4;
         let bytes = self.encoded.get(at as usize..body)?;
         Reader::new("index symbol", bytes).str().ok()
