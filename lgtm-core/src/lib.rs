@@ -24,6 +24,7 @@ pub mod clock;
 pub mod codec;
 pub mod error;
 pub mod exec;
+pub mod limits;
 pub mod model;
 pub mod nearest;
 pub mod postings;
