@@ -1,16 +1,13 @@
-//! What a tenant may do, and the units in which settings say it.
+//! What a tenant may do.
 //!
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
 //! operators write. [`RateLimiter`] is a token bucket per tenant; [`retry_after`] says when a refused client shall come back.
 
-mod byte_size;
-pub mod duration;
 mod overrides;
 mod overrides_file;
 mod rate_limiter;
 mod retry_after;
 
-pub use byte_size::ByteSize;
 pub use overrides::Overrides;
 pub use overrides_file::OverridesFile;
 pub use rate_limiter::{RateLimit, RateLimiter};

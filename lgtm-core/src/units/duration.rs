@@ -1,6 +1,6 @@
 //! Durations as Prometheus writes them: `1h30m`, `15s`, `1d`, `250ms`; `0` stands for none.
 //!
-//! Use it on a field of a settings struct: `#[serde(with = "lgtm_core::limits::duration")] timeout: Duration`. Units are `y` (365 days),
+//! Use it on a field of a settings struct: `#[serde(with = "lgtm_core::units::duration")] timeout: Duration`. Units are `y` (365 days),
 //! `w d h m s ms`, each at most once, the larger first. Sub-millisecond parts of a `Duration` are refused on writing, since
 //! they would not read back.
 
@@ -187,7 +187,7 @@ mod tests {
     fn settings_use_it_by_name() {
         #[derive(serde::Serialize, serde::Deserialize)]
         struct S {
-            #[serde(with = "crate::limits::duration")]
+            #[serde(with = "crate::units::duration")]
             d: Duration,
         }
         let s: S = serde_json::from_str(r#"{"d":"1h30m"}"#).unwrap();
