@@ -1,5 +1,5 @@
-//! How fast are set operations over postings? Goal: a few ns per id of the union, well under 1 ns per id of the longer list when a
-//! short one intersects it.
+//! How fast are set operations over postings? Goal: under 20 ns per id of the union of 100 lists; about 1 ns per id of the longer list when
+//! it is intersected with a tenth or loses one, and nearly nothing when the other list is short.
 
 use std::hint::black_box;
 

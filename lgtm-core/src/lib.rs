@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock disk exec telemetry | model codec | service cache postings | wal storage limits | testing
+//! error clock nearest units disk exec telemetry | model codec | service cache postings | wal storage limits | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -20,6 +20,8 @@
 //! # Ok::<(), lgtm_core::Error>(())
 //! ```
 
+
+pub mod cache;
 pub mod clock;
 pub mod codec;
 pub mod disk;
@@ -31,6 +33,10 @@ pub mod nearest;
 pub mod postings;
 pub mod service;
 pub mod storage;
+pub mod telemetry;
+pub mod units;
 pub mod wal;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

@@ -35,13 +35,13 @@ pub struct Limits {
     /// Buckets of a native histogram. 0 (default): unlimited.
     pub max_native_histogram_buckets: usize,
     /// How far a sample may lie in the future. Mimir's default: clocks of senders are off by minutes, not more.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub creation_grace_period: Duration,
     /// How far a sample may lie in the past. 0 (default): as far as the head takes it.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub past_grace_period: Duration,
     /// How long after newer samples an older one is still taken. 0 (default): not at all.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub out_of_order_time_window: Duration,
     /// Whether native histograms are taken.
     pub native_histograms_ingestion_enabled: bool,

@@ -1,10 +1,14 @@
-//! Units of settings and per-tenant limits.
+//! What a tenant may do.
+//!
+//! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
+//! operators write. [`RateLimiter`] is a token bucket per tenant; [`retry_after`] says when a refused client shall come back.
 
-mod byte_size;
-pub mod duration;
 mod overrides;
-mod rate;
+mod overrides_file;
+mod rate_limiter;
+mod retry_after;
 
-pub use byte_size::ByteSize;
 pub use overrides::Overrides;
-pub use rate::{RateLimiter, retry_after};
+pub use overrides_file::OverridesFile;
+pub use rate_limiter::{RateLimit, RateLimiter};
+pub use retry_after::retry_after;

@@ -10,7 +10,8 @@ impl Id for u64 {}
 
 /// Ids in strictly ascending order, with a cursor.
 ///
-/// The cursor starts at the first id. Once it has come to the end it stays there.
+/// The cursor starts at the first id. Once it has come to the end it stays there. Nothing here fails: a reader of stored bytes checks
+/// them (length, checksum) when it is made.
 pub trait Postings {
     /// The kind of id.
     type Id: Id;

@@ -51,6 +51,10 @@ impl Services {
 
     /// Adds a service; the order of adding does not matter.
     #[must_use]
+    #[allow(
+        clippy::should_implement_trait,
+        reason = "a host adds services; nobody expects a sum"
+    )]
     pub fn add(self, service: impl Service) -> Self {
         self.status.add(Arc::new(service));
         self

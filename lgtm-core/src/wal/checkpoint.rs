@@ -49,7 +49,7 @@ impl Checkpoint {
             Ok(f)
         });
         let file = file.map_err(|e| Error::Unavailable(format!("checkpoint {path}: {e}")))?;
-        let encoder = Encoder::new(settings.compression_level.max(3), settings.compress_above.bytes());
+        let encoder = Encoder::new(settings.compression_level.max(3), settings.compress_above.as_u64());
         Ok(Self {
             disk,
             shared,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::limits::ByteSize;
+use crate::units::ByteSize;
 
 /// When the log is made to survive a power loss. All policies survive the end of the process, `kill -9` included, with
 /// nothing acknowledged lost.
@@ -16,7 +16,7 @@ pub enum SyncPolicy {
     #[default]
     Os,
     /// So often.
-    #[serde(with = "crate::limits::duration")]
+    #[serde(with = "crate::units::duration")]
     Interval(Duration),
     /// Before any write is acknowledged.
     EveryBatch,
@@ -37,7 +37,7 @@ pub struct WalSettings {
     /// Bytes of records that may wait to be written; then appends are refused with `Unavailable`.
     pub max_buffered: ByteSize,
     /// How long to wait before a failed write (disk full) is tried again.
-    #[serde(with = "crate::limits::duration")]
+    #[serde(with = "crate::units::duration")]
     pub retry_interval: Duration,
 }
 
@@ -61,10 +61,10 @@ impl WalSettings {
     /// `InvalidInput` listing the settings and the bounds they break.
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
-        if self.segment_size.bytes() < 1 << 10 {
+        if self.segment_size.as_u64() < 1 << 10 {
             faults.push(format!("segment_size {} is less than 1KiB", self.segment_size));
         }
-        if !(1 << 16..=1 << 30).contains(&self.max_buffered.bytes()) {
+        if !(1 << 16..=1 << 30).contains(&self.max_buffered.as_u64()) {
             faults.push(format!("max_buffered {} is not between 64KiB and 1GiB", self.max_buffered));
         }
         if !(1..=19).contains(&self.compression_level) {

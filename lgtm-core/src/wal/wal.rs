@@ -139,7 +139,7 @@ impl Wal {
         let mut state = self.shared.state.lock();
         state.trouble.check()?;
         let waiting = state.group.len() as u64;
-        if waiting + payload.len() as u64 > self.settings.max_buffered.bytes() {
+        if waiting + payload.len() as u64 > self.settings.max_buffered.as_u64() {
             return Err(Error::Unavailable(format!(
                 "{waiting} bytes wait to be written to the log, max_buffered is {}",
                 self.settings.max_buffered
@@ -165,7 +165,7 @@ impl Wal {
         let state = self.shared.state.lock();
         state.trouble.check()?;
         // Half: requests that were let in must find room for their records.
-        let (waiting, max) = (state.group.len() as u64, self.settings.max_buffered.bytes());
+        let (waiting, max) = (state.group.len() as u64, self.settings.max_buffered.as_u64());
         if waiting > max / 2 {
             return Err(Error::Unavailable(format!("{waiting} bytes wait to be written to the log, max_buffered is {max}")));
         }

@@ -45,7 +45,7 @@ impl Writer {
         segment: u64,
     ) -> io::Result<Self> {
         let file = create_segment(&*disk, dir, segment, settings.sync)?;
-        let encoder = Encoder::new(settings.compression_level, settings.compress_above.bytes());
+        let encoder = Encoder::new(settings.compression_level, settings.compress_above.as_u64());
         let last_sync = clock.monotonic();
         Ok(Self {
             shared,
@@ -165,7 +165,7 @@ impl Writer {
         if frame.is_empty() {
             return Ok(());
         }
-        if self.file_len >= self.settings.segment_size.bytes() {
+        if self.file_len >= self.settings.segment_size.as_u64() {
             self.roll()?;
         }
         if let Err(e) = self.file.append(frame) {

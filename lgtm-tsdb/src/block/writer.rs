@@ -1,284 +1,322 @@
-//! Writing a block straight into a bucket.
+//! Writes a block straight into an object store, without a copy on disk.
 //!
-//! Index and chunks stream into their uploads while series come in; `meta.json` is put last, so that readers never see half a
-//! block. What was uploaded before an error is removed, as far as the store still answers.
+//! Index and chunks stream side by side as series are added; `meta.json` comes last, since its presence is what makes a block.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lgtm_core::model::TenantId;
-use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
-use object_store::buffered::BufWriter;
+use object_store::ObjectStore;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
-use tokio::io::AsyncWriteExt;
 
-use super::id::BlockId;
-use super::meta::{BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, IndexSizeStats, ThanosMeta};
-use super::segment::{EncodedChunk, SegmentEncoder};
-use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, SymbolTable};
+use crate::block::id::BlockId;
+use crate::block::meta::{
+    BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, IndexSizeStats, ThanosMeta,
+};
+use crate::block::segment::{EncodedChunk, SegmentEncoder};
+use crate::block::upload::{BlockUpload, UploadSettings};
+use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats, SymbolTable};
 
-/// Encoded bytes that wait until they are handed to the uploads.
-const PENDING_BYTES: usize = 4 << 20;
-/// Bytes of one part of an upload; smaller files go in one request.
-const PART_BYTES: usize = 8 << 20;
+/// Bounds of a [`BlockWriter`].
+#[derive(Debug, Clone)]
+pub struct BlockWriterSettings {
+    /// Bounds of the index.
+    pub index: IndexEncoderSettings,
+    /// Where chunk files are cut. Default 512 MiB, as in Prometheus.
+    pub max_segment_bytes: u64,
+    /// [`BlockWriter::wants_flush`] tells when so many bytes wait. Default 4 MiB.
+    pub flush_bytes: usize,
+    /// Size of the parts of a multipart upload; smaller files are put in one request. Default 10 MiB: S3 wants at least 5 MiB and
+    /// takes 10,000 parts, which reaches 100 GB.
+    pub part_bytes: usize,
+    /// Parts of one file under way at once. Default 4. With two files open this bounds memory to about ten parts.
+    pub upload_concurrency: usize,
+}
+
+impl Default for BlockWriterSettings {
+    fn default() -> Self {
+        Self {
+            index: IndexEncoderSettings::default(),
+            max_segment_bytes: SegmentEncoder::DEFAULT_MAX_SEGMENT_BYTES,
+            flush_bytes: 4 << 20,
+            part_bytes: 10 << 20,
+            upload_concurrency: 4,
+        }
+    }
+}
 
 /// A chunk to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct ChunkData<'a> {
-    /// Time of the first sample.
+    /// Time of the first sample, milliseconds.
     pub min_ms: i64,
-    /// Time of the last sample.
+    /// Time of the last sample, milliseconds; inclusive.
     pub max_ms: i64,
-    /// Encoding byte.
+    /// The encoding byte.
     pub encoding: u8,
-    /// The chunk without length, encoding and checksum.
+    /// The chunk's data.
     pub data: &'a [u8],
-    /// Samples in it.
+    /// Samples in the chunk, for the block's statistics.
     pub sample_count: u32,
-    /// Whether they are histograms.
+    /// Whether they are native histograms.
     pub is_histogram: bool,
 }
 
-/// What the writer cannot know of the block.
-#[derive(Debug, Clone, Default)]
+/// What only the caller knows about the block.
+#[derive(Debug, Clone, PartialEq)]
 pub struct MetaInput {
-    /// Start of the block's range, milliseconds.
+    /// Start of the time range, milliseconds, inclusive.
     pub min_ms: i64,
-    /// End of it, not inside.
+    /// End of the time range, milliseconds, exclusive; every sample lies before it.
     pub max_ms: i64,
-    /// Compaction level; 1 for a block from a head.
+    /// 1 for a block cut from a head, else one more than the highest input.
     pub level: u32,
-    /// The level-1 blocks whose data this is; empty for a block from a head, which is its own source.
+    /// The level-1 blocks the data came from; empty stands for the block itself.
     pub sources: Vec<BlockId>,
-    /// The blocks that were compacted into this one.
+    /// The inputs of the compaction.
     pub parents: Vec<BlockParent>,
-    /// Hints for compactors, sorted.
+    /// Remarks, see [`Compaction::hints`].
     pub hints: Vec<String>,
-    /// What wrote the block, for the `thanos` section; without it there is no section, as in Prometheus.
-    pub thanos_source: Option<String>,
-    /// External labels for the `thanos` section.
-    pub external_labels: BTreeMap<String, String>,
+    /// External labels and source; files and sizes are filled in. `None` writes a plain Prometheus block.
+    pub thanos: Option<ThanosMeta>,
 }
 
-impl MetaInput {
-    /// A block cut from a head.
-    pub fn level_one(min_ms: i64, max_ms: i64) -> Self {
-        Self { min_ms, max_ms, level: 1, ..Self::default() }
-    }
-}
-
-/// An upload under way.
-#[derive(Debug)]
-struct Upload {
-    path: Path,
-    writer: BufWriter,
-    bytes: u64,
-}
-
-impl Upload {
-    fn begin(store: &Arc<dyn ObjectStore>, path: Path) -> Self {
-        let writer = BufWriter::with_capacity(Arc::clone(store), path.clone(), PART_BYTES);
-        Self { path, writer, bytes: 0 }
-    }
-
-    async fn put(&mut self, bytes: bytes::Bytes) -> Result<()> {
-        self.bytes += bytes.len() as u64;
-        self.writer.put(bytes).await.map_err(|e| upload_error(&self.path, &e))
-    }
-
-    async fn finish(mut self) -> Result<(Path, u64)> {
-        self.writer.shutdown().await.map_err(|e| upload_error(&self.path, &e))?;
-        Ok((self.path, self.bytes))
-    }
-}
-
-fn upload_error(path: &Path, e: &dyn std::fmt::Display) -> Error {
-    Error::Unavailable(format!("upload of {path}: {e}"))
-}
-
-/// Writes one block.
+/// Streams one block into an object store (a local folder through `LocalFileSystem`).
+///
+/// ```text
+/// loop { add_series(..)?;  if wants_flush() { flush_pending().await?; } }   finish(..).await?
+/// ```
+///
+/// [`BlockWriter::add_series`] only encodes into memory, so a caller may run it on a compute pool. After any error call
+/// [`BlockWriter::abort`]. A writer that is dropped, or whose futures are cancelled, leaves at worst a folder without `meta.json`,
+/// which no reader takes for a block and [`crate::block::delete_partial_blocks`] removes.
 #[derive(Debug)]
 pub struct BlockWriter {
-    store: Arc<dyn ObjectStore>,
-    folder: Path,
     id: BlockId,
+    flush_bytes: usize,
     index: IndexEncoder,
     segments: SegmentEncoder,
-    index_upload: Upload,
-    segment_upload: Option<Upload>,
-    /// What is uploaded: path and size.
-    done: Vec<(Path, u64)>,
+    upload: BlockUpload,
     stats: BlockStats,
     references: Vec<u64>,
+    time_range: Option<(i64, i64)>,
+    is_poisoned: bool,
 }
 
 impl BlockWriter {
-    /// Begins the block `id` of a tenant. `symbols` are all label names and values, sorted, with the empty string first.
-    ///
-    /// # Errors
-    /// `InvalidInput` when the symbols are not sorted.
-    pub fn create<'a>(
-        bucket: &Bucket,
-        tenant: &TenantId,
+    /// A writer of block `id` in the folder `<prefix>/<id>`. Uploads nothing yet.
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        prefix: &Path,
         id: BlockId,
-        symbols: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self> {
-        let folder = Bucket::path(&format!("{tenant}/{id}"))?;
-        let symbols = SymbolTable::from_sorted(symbols)?;
-        let store = bucket.object_store();
-        let index_upload = Upload::begin(&store, folder.clone().join("index"));
-        Ok(Self {
-            store,
-            folder,
+        symbols: SymbolTable,
+        settings: BlockWriterSettings,
+    ) -> Self {
+        let sizes = UploadSettings {
+            part_bytes: settings.part_bytes,
+            concurrency: settings.upload_concurrency,
+        };
+        Self {
             id,
-            index: IndexEncoder::new(symbols, IndexEncoderSettings::default()),
-            segments: SegmentEncoder::new(SegmentEncoder::DEFAULT_MAX_SEGMENT_BYTES),
-            index_upload,
-            segment_upload: None,
-            done: Vec::new(),
+            flush_bytes: settings.flush_bytes,
+            index: IndexEncoder::new(symbols, settings.index),
+            segments: SegmentEncoder::new(settings.max_segment_bytes),
+            upload: BlockUpload::new(store, prefix.clone().join(id.to_string()), sizes),
             stats: BlockStats::default(),
             references: Vec::new(),
-        })
+            time_range: None,
+            is_poisoned: false,
+        }
     }
 
-    /// Adds a series: labels as symbol ordinals in name order, chunks in time order. Only encodes; nothing is sent yet.
+    /// The block's id.
+    pub fn id(&self) -> BlockId {
+        self.id
+    }
+
+    /// Adds a series, labels as symbol ordinals in name order; a series without chunks is left out. No I/O but the spilling of
+    /// postings.
     ///
     /// # Errors
-    /// `InvalidInput` when series or chunks come out of order, `LimitExceeded` when the block grows too large.
+    /// `InvalidInput` when series, labels or chunks are out of order (the writer stays usable); `LimitExceeded` or `Unavailable`
+    /// when a bound or the scratch directory ends the block.
     pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkData<'_>]) -> Result<()> {
-        let encoded: Vec<EncodedChunk<'_>> =
-            chunks.iter().map(|c| EncodedChunk { encoding: c.encoding, data: c.data }).collect();
+        self.check_usable()?;
+        let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+            return Ok(());
+        };
+        self.index.check_labels(labels)?;
+        let mut metas: Vec<_> = chunks
+            .iter()
+            .map(|c| ChunkRefMeta {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                reference: u64::MAX,
+            })
+            .collect();
+        IndexEncoder::check_chunks(&metas, 0)?;
+
+        // From here on a failure leaves bytes behind that nothing refers to.
+        self.is_poisoned = true;
+        let encoded: Vec<_> = chunks
+            .iter()
+            .map(|c| EncodedChunk {
+                encoding: c.encoding,
+                data: c.data,
+            })
+            .collect();
         self.references.clear();
         self.segments.add_series(&encoded, &mut self.references)?;
-        let refs = chunks.iter().zip(&self.references);
-        let metas: Vec<ChunkRefMeta> =
-            refs.map(|(c, reference)| ChunkRefMeta { min_ms: c.min_ms, max_ms: c.max_ms, reference: *reference }).collect();
+        for (meta, reference) in metas.iter_mut().zip(&self.references) {
+            meta.reference = *reference;
+        }
         self.index.add_series(labels, &metas)?;
+        self.is_poisoned = false;
+
+        let (min_ms, max_ms) = self.time_range.unwrap_or((first.min_ms, last.max_ms));
+        self.time_range = Some((min_ms.min(first.min_ms), max_ms.max(last.max_ms)));
         self.stats.num_series += 1;
         self.stats.num_chunks += chunks.len() as u64;
-        for c in chunks {
-            let n = u64::from(c.sample_count);
-            self.stats.num_samples += n;
-            match c.is_histogram {
-                true => self.stats.num_histogram_samples += n,
-                false => self.stats.num_float_samples += n,
+        for chunk in chunks {
+            let count = u64::from(chunk.sample_count);
+            self.stats.num_samples += count;
+            match chunk.is_histogram {
+                true => self.stats.num_histogram_samples += count,
+                false => self.stats.num_float_samples += count,
             }
         }
         Ok(())
     }
 
-    /// Whether so much waits that [`BlockWriter::flush_pending`] should be called.
+    /// Whether enough waits in memory that [`BlockWriter::flush_pending`] should be called before the next series.
     pub fn wants_flush(&self) -> bool {
-        self.index.pending_bytes() + self.segments.pending_bytes() > PENDING_BYTES
+        self.pending_bytes() >= self.flush_bytes
     }
 
-    /// Hands what is encoded to the uploads.
+    /// Bytes encoded and not yet handed to the uploads.
+    pub fn pending_bytes(&self) -> usize {
+        self.index.pending_bytes() + self.segments.pending_bytes()
+    }
+
+    /// Hands what waits to the uploads, which go on in the background; waits only while too many parts are under way.
     ///
     /// # Errors
-    /// `Unavailable`: abort the block.
+    /// What the store returns, possibly for an earlier part. Not cancel-safe: abort the writer after a cancelled call.
     pub async fn flush_pending(&mut self) -> Result<()> {
+        self.check_usable()?;
+        self.is_poisoned = true;
         while let Some(bytes) = self.index.take_output() {
-            self.index_upload.put(bytes).await?;
+            self.upload.write_index(bytes).await?;
         }
         while let Some(piece) = self.segments.take_output() {
-            let store = &self.store;
-            let path = || self.folder.clone().join("chunks").join(format!("{:06}", piece.segment));
-            let upload = self.segment_upload.get_or_insert_with(|| Upload::begin(store, path()));
-            if !piece.bytes.is_empty() {
-                upload.put(piece.bytes).await?;
-            }
-            if piece.is_last
-                && let Some(upload) = self.segment_upload.take()
-            {
-                self.done.push(upload.finish().await?);
-            }
+            self.upload.write_segment(piece).await?;
         }
+        self.is_poisoned = false;
         Ok(())
     }
 
-    /// Ends the block and publishes it; `None`, with nothing left behind, when it has no sample.
+    /// Completes the block: rest of chunks and index, then `meta.json`. `None`, and nothing left behind, when there are no samples.
     ///
     /// # Errors
-    /// `Unavailable`; what was uploaded is removed.
+    /// `InvalidInput` when a sample lies outside of the time range given; what the store returns. What was uploaded is deleted
+    /// again then, as far as the store allows.
     pub async fn finish(mut self, input: MetaInput) -> Result<Option<BlockMeta>> {
-        if self.stats.num_samples == 0 {
+        if self.stats.num_samples == 0 && !self.is_poisoned {
             self.abort().await;
             return Ok(None);
         }
         self.segments.finish();
-        if let Err(e) = self.flush_pending().await {
-            self.abort().await;
-            return Err(e);
-        }
-        let Self { store, folder, id, index, segments, index_upload, mut done, stats, .. } = self;
-        let published = async {
-            let (path, size, index_stats) = finish_index(index, index_upload).await?;
-            done.push((path, size));
+        let flushed = match self.check_time_range(&input) {
+            Ok(()) => self.flush_pending().await,
+            Err(e) => Err(e),
+        };
+        let Self {
+            index,
+            segments,
+            mut upload,
+            stats,
+            id,
+            ..
+        } = self;
+        let done = async {
+            flushed?;
+            let index = finish_index(index, &mut upload).await?;
             let sizes = IndexSizeStats {
-                series_max_size_bytes: i64::try_from(index_stats.series_max_size_bytes).ok().filter(|n| *n > 0),
-                chunk_max_size_bytes: i64::try_from(segments.chunk_max_size_bytes()).ok().filter(|n| *n > 0),
+                series_max_size_bytes: i64::try_from(index.series_max_size_bytes).ok(),
+                chunk_max_size_bytes: i64::try_from(segments.chunk_max_size_bytes()).ok(),
                 ..IndexSizeStats::default()
             };
-            let meta = assemble(id, input, stats, &done, sizes, &folder);
-            let path = folder.clone().join("meta.json");
-            store.put(&path, meta.encode()?.into()).await.map_err(|e| upload_error(&path, &e))?;
-            Ok(meta)
-        };
-        let published: Result<BlockMeta> = published.await;
-        match published {
-            Ok(meta) => Ok(Some(meta)),
-            Err(e) => {
-                remove(&store, &folder).await;
-                Err(e)
+            let meta = build_meta(id, input, stats, sizes, upload.files());
+            upload.put_meta(meta.encode()?).await?;
+            Ok(Some(meta))
+        }
+        .await;
+        if done.is_err() {
+            upload.abort().await;
+        }
+        done
+    }
+
+    /// Gives up: ends the uploads and deletes what they had completed. Failures are logged; what they leave is a folder without
+    /// `meta.json`.
+    pub async fn abort(self) {
+        self.upload.abort().await;
+    }
+
+    fn check_time_range(&self, input: &MetaInput) -> Result<()> {
+        match self.time_range {
+            Some((min_ms, max_ms)) if min_ms < input.min_ms || max_ms >= input.max_ms => {
+                Err(Error::InvalidInput(format!(
+                    "block {} has samples from {min_ms} to {max_ms}, its time range is {}..{}",
+                    self.id, input.min_ms, input.max_ms
+                )))
             }
+            _ => Ok(()),
         }
     }
 
-    /// Gives the block up and removes what was uploaded.
-    pub async fn abort(mut self) {
-        // Uploads that were never completed leave nothing, or parts that the store forgets by itself.
-        let _ = self.index_upload.writer.abort().await;
-        if let Some(mut upload) = self.segment_upload.take() {
-            let _ = upload.writer.abort().await;
+    fn check_usable(&self) -> Result<()> {
+        match self.is_poisoned {
+            false => Ok(()),
+            true => Err(Error::Internal(format!(
+                "the writer of block {} failed before",
+                self.id
+            ))),
         }
-        remove(&self.store, &self.folder).await;
     }
 }
 
-async fn finish_index(index: IndexEncoder, mut upload: Upload) -> Result<(Path, u64, crate::index::IndexStats)> {
+async fn finish_index(index: IndexEncoder, upload: &mut BlockUpload) -> Result<IndexStats> {
     let mut tail = index.finish()?;
     while let Some(bytes) = tail.take_output()? {
-        upload.put(bytes).await?;
+        upload.write_index(bytes).await?;
     }
-    let stats = tail.stats();
-    let (path, size) = upload.finish().await?;
-    Ok((path, size, stats))
+    upload.finish_index().await?;
+    Ok(tail.stats())
 }
 
-fn assemble(
+fn build_meta(
     id: BlockId,
     input: MetaInput,
     stats: BlockStats,
-    files: &[(Path, u64)],
     sizes: IndexSizeStats,
-    folder: &Path,
+    files: &[BlockFile],
 ) -> BlockMeta {
-    let thanos = input.thanos_source.map(|source| {
-        let mut section = ThanosMeta::new(source, input.external_labels);
-        let inside = |p: &Path| p.prefix_match(folder).map(|parts| parts.map(|p| p.as_ref().to_owned()).collect::<Vec<_>>().join("/"));
-        let mut list: Vec<BlockFile> = files
+    let mut sources = input.sources;
+    if sources.is_empty() {
+        sources.push(id);
+    }
+    let thanos = input.thanos.map(|mut thanos| {
+        let segments = files
             .iter()
-            .filter_map(|(path, size)| Some(BlockFile { rel_path: inside(path)?, size_bytes: *size, ..BlockFile::default() }))
-            .collect();
-        list.push(BlockFile { rel_path: "meta.json".into(), ..BlockFile::default() });
-        list.sort_by(|a, b| a.rel_path.cmp(&b.rel_path));
-        let segment = |f: &BlockFile| f.rel_path.strip_prefix("chunks/").map(str::to_owned);
-        section.segment_files = list.iter().filter_map(segment).collect();
-        section.files = list;
-        section.index_stats = sizes;
-        section
+            .filter_map(|f| f.rel_path.strip_prefix("chunks/"));
+        thanos.segment_files = segments.map(str::to_owned).collect();
+        thanos.files = files.to_vec();
+        thanos.files.push(BlockFile {
+            rel_path: "meta.json".to_owned(),
+            ..BlockFile::default()
+        });
+        thanos.index_stats = sizes;
+        thanos
     });
     BlockMeta {
         ulid: id,
@@ -287,7 +325,7 @@ fn assemble(
         stats,
         compaction: Compaction {
             level: input.level,
-            sources: if input.sources.is_empty() { vec![id] } else { input.sources },
+            sources,
             parents: input.parents,
             hints: input.hints,
             ..Compaction::default()
@@ -295,14 +333,5 @@ fn assemble(
         version: 1,
         thanos,
         unknown: serde_json::Map::new(),
-    }
-}
-
-/// Removes a block's objects as far as the store answers; what stays has no `meta.json` and is cleaned up later.
-async fn remove(store: &Arc<dyn ObjectStore>, folder: &Path) {
-    use futures::StreamExt;
-    let mut objects = store.list(Some(folder));
-    while let Some(Ok(object)) = objects.next().await {
-        let _ = store.delete(&object.location).await;
     }
 }

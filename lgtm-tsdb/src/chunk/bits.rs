@@ -2,9 +2,9 @@
 
 use lgtm_core::DecodeError;
 
-/// Collects bits. Sixty-four wait in a register, so that most writes touch no memory.
+/// Collects bits. Public only in name: it stands in a sealed trait. Sixty-four wait in a register, so that most writes touch no memory.
 #[derive(Debug, Clone, Default)]
-pub(super) struct BitWriter {
+pub struct BitWriter {
     bytes: Vec<u8>,
     /// Bits not in `bytes` yet, at the top.
     waiting: u64,

@@ -9,7 +9,7 @@ use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram};
 use super::bits::{BitWriter, XorState};
 use super::encoding::{CounterResetHeader, Encoding};
 use super::iter::{ChunkIter, SampleValue};
-use super::layout::{Layout, bucket_count, indices, spans_of, widen};
+use super::layout::{Layout, indices, spans_of, widen};
 use super::run::EncodedChunk;
 
 /// What became of a histogram that was to be appended.
@@ -486,9 +486,4 @@ impl Kind for Integer {
             _ => None,
         }
     }
-}
-
-/// Whether spans and buckets of a histogram belong together.
-pub(crate) fn buckets_match(spans: &[BucketSpan], buckets: usize) -> bool {
-    bucket_count(spans) == buckets
 }

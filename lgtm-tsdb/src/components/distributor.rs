@@ -3,12 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use lgtm_core::clock::Clock;
-use lgtm_core::limits::{Overrides, RateLimiter};
+use lgtm_core::limits::{Overrides, RateLimit, RateLimiter};
 use lgtm_core::model::TenantId;
-use lgtm_core::{Error, Result};
+use lgtm_core::Result;
 use parking_lot::Mutex;
 
 use super::clients::IngesterClient;
@@ -51,7 +50,7 @@ pub struct Distributor {
     ingester: Arc<dyn IngesterClient>,
     limits: Arc<Overrides<Limits>>,
     clock: Arc<dyn Clock>,
-    rates: Mutex<HashMap<TenantId, RateLimiter>>,
+    rates: Mutex<HashMap<TenantId, Arc<RateLimiter>>>,
     counts: DistributorCounts,
 }
 
@@ -93,19 +92,15 @@ impl Distributor {
         if limits.ingestion_rate <= 0.0 {
             return Ok(());
         }
-        let (rate, burst, now) = (limits.ingestion_rate, limits.ingestion_burst_size as f64, self.clock.monotonic());
-        let mut rates = self.rates.lock();
-        let bucket = rates.entry(tenant.clone()).or_insert_with(|| RateLimiter::new(burst, now));
-        if bucket.allow(amount as f64, rate, burst, now) {
-            return Ok(());
-        }
-        drop(rates);
-        *self.counts.discarded.lock().entry((tenant.clone(), "rate_limited")).or_default() += amount;
-        Err(Error::RateLimited {
-            message: format!(
-                "the request has been rejected because the tenant exceeded the ingestion rate limit, set to {rate} items/s with a maximum allowed burst of {burst}. This limit is applied on the total number of samples, exemplars and metadata (err-mimir-tenant-max-ingestion-rate). To adjust the related per-tenant limits, configure ingestion_rate and ingestion_burst_size"
-            ),
-            retry_after: Some(Duration::from_secs_f64((amount as f64 / rate).clamp(1.0, 96.0))),
+        let limit = RateLimit { per_second: limits.ingestion_rate, burst: limits.ingestion_burst_size as f64 };
+        let bucket = {
+            let mut rates = self.rates.lock();
+            let make = || Arc::new(RateLimiter::new(Arc::clone(&self.clock)));
+            Arc::clone(rates.entry(tenant.clone()).or_insert_with(make))
+        };
+        let what = "ingestion of samples, exemplars and metadata (err-mimir-tenant-max-ingestion-rate; settings ingestion_rate and ingestion_burst_size)";
+        bucket.take(what, limit, amount as f64).inspect_err(|_| {
+            *self.counts.discarded.lock().entry((tenant.clone(), "rate_limited")).or_default() += amount;
         })
     }
 

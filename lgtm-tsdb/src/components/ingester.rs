@@ -32,7 +32,7 @@ pub struct IngesterSettings {
     /// Heads, log, chunk files.
     pub head: HeadSettings,
     /// How often complete ranges are looked for, idle series forgotten and the log's size checked.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub maintenance_interval: Duration,
     /// Whether an orderly stop moves everything into blocks. Off, as in Mimir: the log has it, and the next start reads it.
     pub flush_on_shutdown: bool,
@@ -261,8 +261,7 @@ impl Ingester {
 
     /// Exemplars of the series that match any of the selectors, by series.
     pub fn exemplars(&self, tenant: &TenantId, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<(Labels, Vec<Exemplar>)> {
-        let head = self.heads().ok().and_then(|h| h.get(tenant));
-        head.map_or_else(Vec::new, |h| h.exemplars(selectors, range))
+        self.heads().map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.

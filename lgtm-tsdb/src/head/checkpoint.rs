@@ -73,7 +73,7 @@ impl Heads {
     /// Whether the log has grown so much that a checkpoint is due.
     pub(crate) fn checkpoint_is_due(&self) -> bool {
         let last = self.checkpoint.try_lock().map_or(u64::MAX, |l| *l);
-        self.wal.size_bytes().saturating_sub(last) > self.settings.checkpoint_after.bytes()
+        self.wal.size_bytes().saturating_sub(last) > self.settings.checkpoint_after.as_u64()
     }
 }
 

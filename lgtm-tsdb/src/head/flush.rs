@@ -3,9 +3,9 @@
 //! A flush marks the chunks it will write, writes one block for every aligned range they lie in, and drops them from memory
 //! when the block's `meta.json` is in the bucket. What fails stays marked in memory and in the log and is tried again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
@@ -13,11 +13,12 @@ use lgtm_core::{Error, Result};
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
-use super::series::{ChunkBytes, HeadChunk, locate};
+use super::series::{HeadChunk, locate};
 use super::shard::SHARD_LEN;
 use super::symbols::SymbolId;
-use crate::block::{BlockId, BlockMeta, BlockWriter, ChunkData, MetaInput};
+use crate::block::{BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta};
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_run};
+use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, samples};
 
 /// How much of a head goes.
@@ -98,8 +99,9 @@ impl Heads {
         if roster.members.is_empty() {
             return Ok(None);
         }
-        let symbols = roster.symbols.iter().map(String::as_str);
-        let mut writer = BlockWriter::create(bucket, &head.tenant, id, symbols)?;
+        let symbols = SymbolTable::from_sorted(&roster.symbols)?;
+        let prefix = Bucket::path(head.tenant.as_str())?;
+        let mut writer = BlockWriter::new(bucket.object_store(), &prefix, id, symbols, BlockWriterSettings::default());
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
         let mut labels = Vec::new();
         let shards = head.shards();
@@ -126,8 +128,15 @@ impl Heads {
                 writer.flush_pending().await?;
             }
         }
-        let mut input = MetaInput::level_one(min_ms, max_ms.saturating_add(1));
-        input.thanos_source = Some("receive".to_owned());
+        let input = MetaInput {
+            min_ms,
+            max_ms: max_ms.saturating_add(1),
+            level: 1,
+            sources: Vec::new(),
+            parents: Vec::new(),
+            hints: Vec::new(),
+            thanos: Some(ThanosMeta::new("receive", BTreeMap::new())),
+        };
         writer.finish(input).await
     }
 

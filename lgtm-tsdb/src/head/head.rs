@@ -197,7 +197,25 @@ impl Head {
         }
         drop(refs);
         index.remove(&dead, &labels_of);
+        self.exemplars.lock().forget(&dead);
+        if index.symbols_are_mostly_garbage() {
+            self.rebuild_symbols(&mut index);
+        }
         dead.len()
+    }
+
+    /// Interns the symbols in use anew, after series that used most of them are gone. The caller holds the gate.
+    fn rebuild_symbols(&self, index: &mut HeadIndex) {
+        let moved = match index.rebuild_symbols() {
+            Ok(moved) => moved,
+            // Fewer symbols than before cannot need more space.
+            Err(e) => return tracing::error!(tenant = %self.tenant, error = %e, "symbols cannot be interned anew"),
+        };
+        for shard in self.shards() {
+            for series in shard.lock().iter_mut().flatten() {
+                series.labels.iter_mut().for_each(|s| *s = moved[&*s]);
+            }
+        }
     }
 
     /// Number of series.

@@ -8,7 +8,8 @@ use hashbrown::HashMap;
 use bytes::Bytes;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
-use lgtm_core::limits::{ByteSize, Overrides};
+use lgtm_core::limits::Overrides;
+use lgtm_core::units::ByteSize;
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::wal::{Lsn, Wal, WalSettings};
 use lgtm_core::{Error, Result};
@@ -28,7 +29,7 @@ use crate::wire::WriteBatch;
 #[serde(default, deny_unknown_fields)]
 pub struct HeadSettings {
     /// Length of a block; blocks begin at multiples of it. Two hours, as everywhere in the field.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub block_range: Duration,
     /// Size of one file of finished chunks. Small enough that space comes back soon after a flush.
     pub chunk_file_size: ByteSize,
@@ -37,10 +38,10 @@ pub struct HeadSettings {
     /// The log is checkpointed when it has grown by so much since the last time: bounds disk use and the time of a replay.
     pub checkpoint_after: ByteSize,
     /// A series that holds nothing and got no sample for so long is forgotten.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub series_idle_timeout: Duration,
     /// A head that got no sample for so long is flushed and closed.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub head_idle_timeout: Duration,
     /// Series of all tenants together: the bound of this process' memory (about 1 KiB each). 0: no bound.
     pub max_series: u64,
@@ -73,7 +74,7 @@ impl HeadSettings {
         if self.block_range < Duration::from_secs(60) {
             faults.push(format!("block_range {:?} is less than 1m", self.block_range));
         }
-        let size = self.chunk_file_size.bytes();
+        let size = self.chunk_file_size.as_u64();
         if !(1 << 20..=u64::from(u32::MAX)).contains(&size) {
             faults.push(format!("chunk_file_size {size} is not between 1MiB and 4GiB"));
         }
@@ -120,7 +121,7 @@ impl Heads {
         seed: u64,
     ) -> Result<(Self, lgtm_core::wal::WalReplay)> {
         settings.validate()?;
-        let file_size = u32::try_from(settings.chunk_file_size.bytes()).unwrap_or(u32::MAX);
+        let file_size = u32::try_from(settings.chunk_file_size.as_u64()).unwrap_or(u32::MAX);
         let files = Arc::new(ChunkFiles::open(Arc::clone(&disk), &format!("{dir}/chunks_head"), file_size)?);
         let (wal, replay) = Wal::open(disk, &format!("{dir}/wal"), settings.wal.clone(), Arc::clone(&clock))?;
         let block_range_ms = i64::try_from(settings.block_range.as_millis()).unwrap_or(i64::MAX);
@@ -143,7 +144,7 @@ impl Heads {
     }
 
     /// The head of a tenant, if it has one.
-    pub(crate) fn get(&self, tenant: &TenantId) -> Option<Arc<Head>> {
+    pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<Head>> {
         self.heads.read().get(tenant).cloned()
     }
 
@@ -159,7 +160,7 @@ impl Heads {
     }
 
     /// All heads, in no order.
-    pub(crate) fn all(&self) -> Vec<Arc<Head>> {
+    pub(super) fn all(&self) -> Vec<Arc<Head>> {
         self.heads.read().values().cloned().collect()
     }
 

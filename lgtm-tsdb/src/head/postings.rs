@@ -168,6 +168,9 @@ impl HeadIndex {
     }
 
     /// Interns the symbols in use anew; gives the new number of each old one.
+    ///
+    /// # Errors
+    /// As `Symbols::intern`; the index is then as it was.
     pub(super) fn rebuild_symbols(&mut self) -> Result<HashMap<SymbolId, SymbolId>> {
         let mut fresh = Symbols::default();
         let mut moved = HashMap::new();

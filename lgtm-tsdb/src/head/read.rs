@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::model::{Exemplar, Labels, Matcher, TenantId, TimeRange};
-use lgtm_core::{Error, Result};
+use lgtm_core::Result;
 
 use super::head::Head;
 use super::heads::Heads;
@@ -185,6 +185,11 @@ pub struct HeadStats {
 }
 
 impl Heads {
+    /// Exemplars of a tenant's series that match any of `selectors`, by series.
+    pub(crate) fn exemplars(&self, tenant: &TenantId, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<(Labels, Vec<Exemplar>)> {
+        self.get(tenant).map_or_else(Vec::new, |h| h.exemplars(selectors, range))
+    }
+
     /// Counts over a tenant's head; the lists have at most `limit` entries.
     pub(crate) fn stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         let Some(head) = self.get(tenant) else { return HeadStats::default() };
@@ -220,9 +225,4 @@ impl Heads {
         }
         stats
     }
-}
-
-/// Nothing can be asked of a head that is not there.
-pub(crate) fn no_head(tenant: &TenantId) -> Error {
-    Error::NotFound(format!("head of tenant {tenant}"))
 }

@@ -39,8 +39,6 @@ pub enum RejectReason {
     MaxSeriesPerUser,
     /// The metric has as many series as it may have.
     MaxSeriesPerMetric,
-    /// The labels break a rule.
-    InvalidLabels,
     /// Native histograms are off for the tenant, or the histogram breaks a rule.
     InvalidHistogram,
 }
@@ -57,7 +55,6 @@ impl RejectReason {
             Self::TooFarInPast => "too-far-in-past",
             Self::MaxSeriesPerUser => "max-series-per-user",
             Self::MaxSeriesPerMetric => "max-series-per-metric",
-            Self::InvalidLabels => "label-invalid",
             Self::InvalidHistogram => "native-histogram-invalid",
         }
     }
@@ -73,7 +70,6 @@ impl RejectReason {
             Self::TooFarInPast => "timestamp is too far in the past",
             Self::MaxSeriesPerUser => "per-user series limit exceeded",
             Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
-            Self::InvalidLabels => "invalid labels",
             Self::InvalidHistogram => "invalid native histogram",
         }
     }

@@ -6,7 +6,8 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use lgtm_core::clock::Clock;
-use lgtm_core::limits::{ByteSize, Overrides};
+use lgtm_core::limits::Overrides;
+use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,7 @@ impl Api {
     /// All routes: pushes at `/api/v1/push` and `/api/v1/write`, queries below `/prometheus/api/v1` and `/api/v1`.
     pub fn router(self) -> Router {
         let api = Arc::new(self);
-        let max = usize::try_from(api.settings.max_recv_msg_size.bytes()).unwrap_or(usize::MAX);
+        let max = usize::try_from(api.settings.max_recv_msg_size.as_u64()).unwrap_or(usize::MAX);
         let reads = Router::new()
             .route("/query", get(query::instant).post(query::instant))
             .route("/query_range", get(query::range).post(query::range))

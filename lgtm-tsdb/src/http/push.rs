@@ -32,7 +32,7 @@ async fn take(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Option<Str
     let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
     check_protocol(headers)?;
     let mut batch = api.batches.lock().pop().unwrap_or_default();
-    let max = usize::try_from(api.settings.max_recv_msg_size.bytes()).unwrap_or(usize::MAX);
+    let max = usize::try_from(api.settings.max_recv_msg_size.as_u64()).unwrap_or(usize::MAX);
     let decoded = decode_v1(&mut batch, |out| decompress(body, max, out).map_err(PushError));
     let outcome = match decoded {
         Ok(()) => api.distributor.push(&tenant, &batch).await.map_err(ApiError::of_push),

@@ -17,10 +17,10 @@ use crate::select::{QueryBudget, Select, SelectRequest, SeriesChunks};
 #[serde(default, deny_unknown_fields)]
 pub struct EngineSettings {
     /// How far back an instant looks for a sample. Prometheus' default.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub lookback_delta: Duration,
     /// A query that takes longer is ended. Prometheus' default.
-    #[serde(with = "lgtm_core::limits::duration")]
+    #[serde(with = "lgtm_core::units::duration")]
     pub timeout: Duration,
     /// Points that one query may hold in memory. Prometheus' default.
     pub max_samples: u64,

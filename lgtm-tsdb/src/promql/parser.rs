@@ -63,7 +63,7 @@ pub fn parse(query: &str) -> Result<Expr, ParseError> {
 
 /// A duration as PromQL spells it (`1h30m`), or seconds as a number, in milliseconds.
 pub fn parse_duration_ms(text: &str) -> Option<i64> {
-    if let Ok(d) = lgtm_core::limits::duration::parse(text) {
+    if let Ok(d) = lgtm_core::units::duration::parse(text) {
         return i64::try_from(d.as_millis()).ok();
     }
     let seconds: f64 = text.parse().ok()?;
@@ -242,7 +242,7 @@ fn number(text: &str) -> Option<f64> {
     if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return u64::from_str_radix(hex, 16).ok().map(|n| n as f64);
     }
-    if let Ok(d) = lgtm_core::limits::duration::parse(text)
+    if let Ok(d) = lgtm_core::units::duration::parse(text)
         && text.ends_with(|c: char| c.is_ascii_alphabetic())
     {
         return Some(d.as_secs_f64());
