@@ -116,7 +116,7 @@ impl IndexEncoder {
     /// `LimitExceeded` past 64 GiB or the bound on postings; `Unavailable` when the scratch directory fails.
     pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkRefMeta]) -> Result<u32> {
         self.check_labels(labels)?;
-        check_chunks(chunks, self.last_chunk)?;
+        Self::check_chunks(chunks, self.last_chunk)?;
         let padding = self.position.next_multiple_of(SERIES_ALIGN) - self.position;
         let start = self.position + padding;
         let reference = u32::try_from(start / SERIES_ALIGN)
@@ -190,7 +190,8 @@ impl IndexEncoder {
         Ok((out, tail.stats()))
     }
 
-    fn check_labels(&self, labels: &[(u32, u32)]) -> Result<()> {
+    /// Whether `labels` may be the next series.
+    pub(crate) fn check_labels(&self, labels: &[(u32, u32)]) -> Result<()> {
         let fail = |reason: String| Err(Error::InvalidInput(reason));
         let count = self.symbols.len() as u32;
         let mut last = 0;
@@ -217,6 +218,28 @@ impl IndexEncoder {
         }
     }
 
+    /// Whether `chunks` are in order, of time and of place.
+    pub(crate) fn check_chunks(chunks: &[ChunkRefMeta], mut last_reference: u64) -> Result<()> {
+        let mut last_max = None;
+        for c in chunks {
+            if c.min_ms > c.max_ms || last_max.is_some_and(|max| c.min_ms <= max) {
+                return Err(Error::InvalidInput(format!(
+                    "chunk from {} to {} follows one up to {last_max:?}",
+                    c.min_ms, c.max_ms
+                )));
+            }
+            if c.reference < last_reference {
+                return Err(Error::InvalidInput(format!(
+                    "chunk reference {} follows {last_reference}",
+                    c.reference
+                )));
+            }
+            last_max = Some(c.max_ms);
+            last_reference = c.reference;
+        }
+        Ok(())
+    }
+
     fn show(&self, labels: &[(u32, u32)]) -> String {
         let text = |symbol| self.symbols.get(symbol).unwrap_or("?");
         let pairs: Vec<_> = labels
@@ -225,27 +248,6 @@ impl IndexEncoder {
             .collect();
         format!("{{{}}}", pairs.join(", "))
     }
-}
-
-fn check_chunks(chunks: &[ChunkRefMeta], mut last_reference: u64) -> Result<()> {
-    let mut last_max = None;
-    for c in chunks {
-        if c.min_ms > c.max_ms || last_max.is_some_and(|max| c.min_ms <= max) {
-            return Err(Error::InvalidInput(format!(
-                "chunk from {} to {} follows one up to {last_max:?}",
-                c.min_ms, c.max_ms
-            )));
-        }
-        if c.reference < last_reference {
-            return Err(Error::InvalidInput(format!(
-                "chunk reference {} follows {last_reference}",
-                c.reference
-            )));
-        }
-        last_max = Some(c.max_ms);
-        last_reference = c.reference;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
