@@ -3,10 +3,12 @@
 pub mod clients;
 mod distributor;
 mod ingester;
+mod late_select;
 mod querier;
 mod tsdb;
 
-pub use distributor::{Distributor, PushOutcome};
-pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
+pub use distributor::{Distributor, DistributorCounts, PushOutcome};
+pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings, RandomSource};
+pub use late_select::LateSelect;
 pub use querier::Querier;
-pub use tsdb::{Tsdb, TsdbBuilder};
+pub use tsdb::{Tsdb, TsdbBuilder, os_random};
