@@ -185,7 +185,8 @@ impl OffsetTable {
         let resident = self.section.resident.as_ref().map_or(0, |b| b.len());
         let samples = self.names.iter().flat_map(|n| &n.samples);
         let values: usize = samples.map(|s| s.value.len() + size_of::<Sample>()).sum();
-        (resident + values + self.names.len() * size_of::<Name>()) as u64
+        let names = self.names.iter().map(|n| n.name.len() + size_of::<Name>());
+        (resident + values + names.sum::<usize>()) as u64
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
