@@ -185,10 +185,9 @@ impl BlockUpload {
 
     /// Ends what is under way and deletes what may stand, `meta.json` first. Failures are logged.
     pub(super) async fn abort(mut self) {
-        for upload in [self.index.take(), self.segment.take()] {
-            if let Some(upload) = upload {
-                upload.abort().await;
-            }
+        let open = [self.index.take(), self.segment.take()];
+        for upload in open.into_iter().flatten() {
+            upload.abort().await;
         }
         for name in self.attempted.iter().rev() {
             let path = self.path(name);
