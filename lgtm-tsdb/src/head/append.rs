@@ -8,7 +8,7 @@ use lgtm_core::Result;
 use lgtm_core::model::Labels;
 
 use super::chunk_files::ChunkFiles;
-use super::head::Head;
+use super::head::{Head, Maker};
 use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
@@ -110,11 +110,14 @@ impl Head {
             newest_ms: i64::MIN,
             report: AppendReport::default(),
         };
+        let mut maker = None;
         for place in 0..scratch.ids.len() {
             if scratch.ids[place].is_none() {
-                scratch.ids[place] = pass.resolve(place, limits, &mut scratch.respelled)?;
+                let maker = maker.get_or_insert_with(|| self.maker());
+                scratch.ids[place] = pass.resolve(place, maker, limits, &mut scratch.respelled)?;
             }
         }
+        drop(maker);
         scratch.epoch = pass.epoch;
         let shards = self.shards();
         let mut place = 0;
@@ -150,6 +153,7 @@ impl Pass<'_> {
     fn resolve(
         &mut self,
         place: usize,
+        maker: &mut Maker<'_>,
         limits: &Limits,
         respelled: &mut HashMap<usize, Vec<u8>>,
     ) -> Result<Option<SeriesId>> {
@@ -168,11 +172,11 @@ impl Pass<'_> {
         }
         let base = series.samples.first().map_or(0.0, |s| s.value);
         let made = if series.labels.is_canonical() {
-            self.head.get_or_create(series.labels.as_bytes(), &labels, base, limits)?
+            maker.get_or_create(series.labels.as_bytes(), &labels, base, limits)?
         } else {
             let mut bytes = Vec::new();
             RawLabelsBuilder::encode(labels.iter(), &mut bytes);
-            let made = self.head.get_or_create(&bytes, &labels, base, limits)?;
+            let made = maker.get_or_create(&bytes, &labels, base, limits)?;
             respelled.insert(place, bytes);
             made
         };

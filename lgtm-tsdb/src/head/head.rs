@@ -128,38 +128,9 @@ impl Head {
         }
     }
 
-    /// The series of a label set in canonical spelling, made if need be.
-    ///
-    /// # Errors
-    /// `Err(reason)` inside `Ok` when a limit forbids another series; `LimitExceeded` when the head is full.
-    pub(super) fn get_or_create(
-        &self,
-        canonical: &[u8],
-        labels: &Labels,
-        base: f64,
-        limits: &Limits,
-    ) -> Result<Result<SeriesId, RejectReason>> {
-        // The index lock is held until the series can be found, so that two requests never make it twice.
-        let mut index = self.index.write();
-        let key = self.refs.read().key(canonical);
-        if let Some(id) = self.refs.read().find(key, 0) {
-            return Ok(Ok(id));
-        }
-        if let Err(reason) = check_series_limits(&index, labels, limits) {
-            return Ok(Err(reason));
-        }
-        let (id, symbols) = index.add(labels.iter())?;
-        let (shard, slot) = locate(id);
-        let shard = {
-            let mut shards = self.shards.write();
-            if shards.len() <= shard {
-                shards.resize_with(shard + 1, Arc::default);
-            }
-            Arc::clone(&shards[shard])
-        };
-        shard.put(slot, MemSeries::new(symbols, base));
-        self.refs.write().insert(key, id);
-        Ok(Ok(id))
+    /// Begins making series. While the maker lives nobody else makes any, so that the series of one request get ids in a row.
+    pub(super) fn maker(&self) -> Maker<'_> {
+        Maker { head: self, index: self.index.write() }
     }
 
     /// The shards as they stand; series of later ids are not in them.
@@ -240,6 +211,51 @@ impl Head {
     /// Heap bytes of index and series lookup, nearly.
     pub(super) fn index_bytes(&self) -> usize {
         self.index.read().heap_bytes() + self.refs.read().heap_bytes()
+    }
+}
+
+/// Makes series of a head; holds its index.
+#[derive(Debug)]
+pub(super) struct Maker<'a> {
+    head: &'a Head,
+    index: parking_lot::RwLockWriteGuard<'a, HeadIndex>,
+}
+
+impl Maker<'_> {
+    /// The series of a label set in canonical spelling, made if need be.
+    ///
+    /// # Errors
+    /// `Err(reason)` inside `Ok` when a limit forbids another series; `LimitExceeded` when the head is full.
+    pub(super) fn get_or_create(
+        &mut self,
+        canonical: &[u8],
+        labels: &Labels,
+        base: f64,
+        limits: &Limits,
+    ) -> Result<Result<SeriesId, RejectReason>> {
+        let (key, known) = {
+            let refs = self.head.refs.read();
+            let key = refs.key(canonical);
+            (key, refs.find(key, 0))
+        };
+        if let Some(id) = known {
+            return Ok(Ok(id));
+        }
+        if let Err(reason) = check_series_limits(&self.index, labels, limits) {
+            return Ok(Err(reason));
+        }
+        let (id, symbols) = self.index.add(labels.iter())?;
+        let (shard, slot) = locate(id);
+        let shard = {
+            let mut shards = self.head.shards.write();
+            if shards.len() <= shard {
+                shards.resize_with(shard + 1, Arc::default);
+            }
+            Arc::clone(&shards[shard])
+        };
+        shard.put(slot, MemSeries::new(symbols, base));
+        self.head.refs.write().insert(key, id);
+        Ok(Ok(id))
     }
 }
 

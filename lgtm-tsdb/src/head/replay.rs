@@ -132,7 +132,7 @@ impl Tenant {
         let set = Labels::from_pairs(pairs).map_err(|e| broken(e.to_string()))?;
         // The limits were kept when the series was made; lowered ones must not lose its samples now.
         let unlimited = Limits { max_global_series_per_user: 0, max_global_series_per_metric: 0, ..Limits::default() };
-        let made = self.head.get_or_create(labels, &set, base, &unlimited).map_err(|e| broken(e.to_string()))?;
+        let made = self.head.maker().get_or_create(labels, &set, base, &unlimited).map_err(|e| broken(e.to_string()))?;
         let series = made.map_err(|reason| broken(reason.message().to_owned()))?;
         // Ids in the log are dense, but a damaged one must not make the table huge.
         let slot = id as usize;
