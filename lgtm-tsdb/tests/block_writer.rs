@@ -1,5 +1,7 @@
 //! A block appears whole or not at all, whatever the store does.
 
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

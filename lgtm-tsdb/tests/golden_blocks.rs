@@ -3,6 +3,12 @@
 //! The golden folder is `$LGTM_SHARED/golden/tsdb` (default: `shared` beside the workspace). Without it the tests are skipped, but
 //! fail under `CI=true`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what serves tests only is a test"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +19,8 @@ use lgtm_tsdb::block::{
     TenantDeletionMark, Tombstones,
 };
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReaderSettings, ReadPlan, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader,
+    IndexReaderSettings, LocalFile, ReadPlan, SymbolTable,
 };
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -604,4 +611,35 @@ fn bucket_indexes_read_and_come_back() {
 
 fn gunzip(bytes: &[u8]) -> String {
     std::io::read_to_string(flate2::read::GzDecoder::new(bytes)).unwrap()
+}
+
+#[tokio::test]
+async fn index_headers_of_thanos_are_ours_byte_for_byte_and_open() {
+    let Some(golden) = golden() else { return };
+    let indexes = files_named(&golden.join("bucket"), "/index");
+    let mut equal = 0;
+    for path in files_named(&golden.join("bucket/index-headers"), "/index-header") {
+        let block = path.parent().unwrap().file_name();
+        let of_block = |p: &&PathBuf| p.parent().unwrap().file_name() == block;
+        let index = indexes.iter().find(of_block).unwrap();
+        let file = Arc::new(LocalFile::open(index).unwrap());
+        let bytes = std::fs::read(&path).unwrap();
+        // A golden file may be a hex dump in text instead of the header itself (one is, of another block's header). That cannot
+        // be compared, and must not open.
+        if bytes.starts_with(b"00000000: ") {
+            assert!(IndexHeader::open("header", bytes.into(), file).is_err());
+            continue;
+        }
+        assert_eq!(
+            IndexHeader::build(&*file).await.unwrap(),
+            bytes,
+            "{}",
+            path.display()
+        );
+        let joined = IndexHeader::open("header", bytes.into(), file).unwrap();
+        let joined = IndexReader::open(Arc::new(joined), IndexReaderSettings::default()).await;
+        assert!(!joined.unwrap().postings_all().await.unwrap().is_empty());
+        equal += 1;
+    }
+    assert!(equal > 0, "no index-header could be compared");
 }

@@ -1,5 +1,7 @@
 //! What the index encoder writes, the reader finds again; what is damaged, it refuses; what is too large, it names.
 
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -39,21 +39,28 @@ impl ObjectUpload {
     }
 
     /// Adds bytes; waits while `concurrency` parts are under way.
-    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+        let fail = |e| store_error(self.path.as_ref(), &e);
         self.size += bytes.len() as u64;
-        if let Some(multipart) = &mut self.multipart {
+        let multipart = match &mut self.multipart {
+            Some(multipart) => multipart,
+            None if self.buffered.len() + bytes.len() <= self.part_bytes => {
+                self.buffered.extend_from_slice(&bytes);
+                return Ok(());
+            }
+            None => {
+                let upload = self.store.put_multipart(&self.path).await.map_err(fail)?;
+                let upload = WriteMultipart::new_with_chunk_size(upload, self.part_bytes);
+                let multipart = self.multipart.insert(upload);
+                multipart.put(std::mem::take(&mut self.buffered).freeze());
+                multipart
+            }
+        };
+        // A part at a time, so that a long piece (a symbol table) does not start all of its parts at once.
+        while !bytes.is_empty() {
             let waited = multipart.wait_for_capacity(self.concurrency).await;
-            waited.map_err(|e| store_error(self.path.as_ref(), &e))?;
-            multipart.put(bytes);
-            return Ok(());
-        }
-        self.buffered.extend_from_slice(&bytes);
-        if self.buffered.len() > self.part_bytes {
-            let upload = self.store.put_multipart(&self.path).await;
-            let upload = upload.map_err(|e| store_error(self.path.as_ref(), &e))?;
-            let mut multipart = WriteMultipart::new_with_chunk_size(upload, self.part_bytes);
-            multipart.put(std::mem::take(&mut self.buffered).freeze());
-            self.multipart = Some(multipart);
+            waited.map_err(fail)?;
+            multipart.put(bytes.split_to(self.part_bytes.min(bytes.len())));
         }
         Ok(())
     }

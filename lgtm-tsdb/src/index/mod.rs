@@ -8,6 +8,7 @@
 //! * [`IndexReader`] answers from one by ranged reads, over anything that is a [`ReadAt`].
 
 mod encoder;
+mod header;
 mod offset_table;
 mod postings;
 mod postings_log;
@@ -22,6 +23,7 @@ mod tail;
 mod toc;
 
 pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
+pub use header::IndexHeader;
 pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
 pub(crate) use read_at::{corrupt_at, file_error, store_error};
 pub use reader::{IndexReader, IndexReaderSettings};

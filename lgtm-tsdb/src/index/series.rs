@@ -15,7 +15,7 @@ pub struct ChunkRefMeta {
     pub reference: u64,
 }
 
-/// A series with its labels as symbol ordinals (byte offsets of the symbols in a version 1 index).
+/// A series with its labels as symbol ordinals, of a version 1 index too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesEntry {
     /// The series reference by which postings name it.
