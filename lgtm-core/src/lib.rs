@@ -20,7 +20,6 @@
 //! # Ok::<(), lgtm_core::Error>(())
 //! ```
 
-
 pub mod cache;
 pub mod clock;
 pub mod codec;
@@ -34,9 +33,9 @@ pub mod postings;
 pub mod service;
 pub mod storage;
 pub mod telemetry;
-pub mod units;
-pub mod wal;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod units;
+pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

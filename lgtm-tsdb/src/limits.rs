@@ -95,10 +95,16 @@ impl Limits {
     pub fn check_labels(&self, labels: &Labels) -> Result<(), LabelFault> {
         let fault = |id, message| Err(LabelFault { id, message });
         let Some(metric) = labels.get(METRIC_NAME) else {
-            return fault("missing-metric-name", format!("received series has no metric name, series: '{labels}'"));
+            return fault(
+                "missing-metric-name",
+                format!("received series has no metric name, series: '{labels}'"),
+            );
         };
         if metric.is_empty() {
-            return fault("metric-name-invalid", format!("received a series with an empty metric name, series: '{labels}'"));
+            return fault(
+                "metric-name-invalid",
+                format!("received a series with an empty metric name, series: '{labels}'"),
+            );
         }
         let count = labels.len();
         if over(count, self.max_label_names_per_series) {
@@ -156,14 +162,35 @@ mod tests {
 
     #[test]
     fn each_rule_names_the_value_and_the_bound() {
-        let limits = Limits { max_label_names_per_series: 3, max_label_name_length: 8, max_label_value_length: 5, ..Limits::default() };
-        let check = |pairs: &[(&str, &str)]| limits.check_labels(&Labels::from_pairs(pairs.iter().copied()).unwrap()).map_err(|f| f.id);
+        let limits = Limits {
+            max_label_names_per_series: 3,
+            max_label_name_length: 8,
+            max_label_value_length: 5,
+            ..Limits::default()
+        };
+        let check = |pairs: &[(&str, &str)]| {
+            limits
+                .check_labels(&Labels::from_pairs(pairs.iter().copied()).unwrap())
+                .map_err(|f| f.id)
+        };
         assert_eq!(check(&[("__name__", "up"), ("a", "b")]), Ok(()));
         assert_eq!(check(&[("a", "b")]), Err("missing-metric-name"));
-        assert_eq!(check(&[("__name__", "up"), ("a", "1"), ("b", "1"), ("c", "1")]), Err("max-label-names-per-series"));
-        assert_eq!(check(&[("__name__", "up"), ("a23456789", "1")]), Err("label-name-too-long"));
-        let fault = limits.check_labels(&Labels::from_pairs([("__name__", "up"), ("a", "123456")]).unwrap()).unwrap_err();
+        assert_eq!(
+            check(&[("__name__", "up"), ("a", "1"), ("b", "1"), ("c", "1")]),
+            Err("max-label-names-per-series")
+        );
+        assert_eq!(
+            check(&[("__name__", "up"), ("a23456789", "1")]),
+            Err("label-name-too-long")
+        );
+        let fault = limits
+            .check_labels(&Labels::from_pairs([("__name__", "up"), ("a", "123456")]).unwrap())
+            .unwrap_err();
         assert_eq!(fault.id, "label-value-too-long");
-        assert!(fault.message.contains("of 6 exceeds the limit of 5"), "{}", fault.message);
+        assert!(
+            fault.message.contains("of 6 exceeds the limit of 5"),
+            "{}",
+            fault.message
+        );
     }
 }

@@ -62,16 +62,29 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `LimitExceeded` when the budget is spent, `Unavailable` and `Corrupt` from storage.
-    async fn select(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Box<dyn SeriesBatches>>;
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>>;
 
     /// The label sets that match and have data in the range, in order.
     async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>>;
 
     /// Names of the labels of the series that match.
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>>;
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>>;
 
     /// Values of one label of the series that match.
-    async fn label_values(&self, tenant: &TenantId, name: &str, request: &SelectRequest) -> Result<BTreeSet<String>>;
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>>;
 }
 
 /// How much one query may fetch, counted over all its selects. Zero means no limit.
@@ -100,7 +113,12 @@ pub struct QueryUse {
 impl QueryBudget {
     /// A budget with these bounds.
     pub fn new(max_series: u64, max_chunks: u64, max_chunk_bytes: u64) -> Self {
-        Self { max_series, max_chunks, max_chunk_bytes, used: Mutex::default() }
+        Self {
+            max_series,
+            max_chunks,
+            max_chunk_bytes,
+            used: Mutex::default(),
+        }
     }
 
     /// What has been used so far.
@@ -128,10 +146,28 @@ impl QueryBudget {
             }
             Ok(())
         };
-        check(used.series, self.max_series, "series", "max-series-per-query", "max_fetched_series_per_query")?;
-        check(used.chunks, self.max_chunks, "chunks", "max-chunks-per-query", "max_fetched_chunks_per_query")?;
+        check(
+            used.series,
+            self.max_series,
+            "series",
+            "max-series-per-query",
+            "max_fetched_series_per_query",
+        )?;
+        check(
+            used.chunks,
+            self.max_chunks,
+            "chunks",
+            "max-chunks-per-query",
+            "max_fetched_chunks_per_query",
+        )?;
         let bytes = "max_fetched_chunk_bytes_per_query";
-        check(used.chunk_bytes, self.max_chunk_bytes, "chunk bytes", "max-chunks-bytes-per-query", bytes)
+        check(
+            used.chunk_bytes,
+            self.max_chunk_bytes,
+            "chunk bytes",
+            "max-chunks-bytes-per-query",
+            bytes,
+        )
     }
 }
 
@@ -170,8 +206,14 @@ pub struct MergedSeries {
 impl MergedSeries {
     /// Joins `answers`; batches have at most `batch_size` series.
     pub fn new(answers: Vec<Box<dyn SeriesBatches>>, batch_size: usize) -> Self {
-        let source = |rest| Source { rest, batch: Vec::new().into_iter().peekable() };
-        Self { sources: answers.into_iter().map(source).collect(), batch_size: batch_size.max(1) }
+        let source = |rest| Source {
+            rest,
+            batch: Vec::new().into_iter().peekable(),
+        };
+        Self {
+            sources: answers.into_iter().map(source).collect(),
+            batch_size: batch_size.max(1),
+        }
     }
 
     /// Makes every source hold a series or be gone.
@@ -193,7 +235,12 @@ impl MergedSeries {
 
     /// Takes the least series out of all sources.
     fn take_least(&mut self) -> Option<SeriesChunks> {
-        let least = self.sources.iter_mut().filter_map(|s| s.batch.peek()).map(|s| s.labels.clone()).min()?;
+        let least = self
+            .sources
+            .iter_mut()
+            .filter_map(|s| s.batch.peek())
+            .map(|s| s.labels.clone())
+            .min()?;
         let mut out: Option<SeriesChunks> = None;
         for source in &mut self.sources {
             while let Some(series) = source.batch.next_if(|s| s.labels == least) {
@@ -232,12 +279,19 @@ impl SeriesBatches for MergedSeries {
 ///
 /// # Errors
 /// A chunk that does not follow its format.
-pub fn samples(chunks: &[SeriesChunk], range: TimeRange) -> Result<Vec<(i64, SampleValue)>, lgtm_core::DecodeError> {
-    let mut order: Vec<&SeriesChunk> =
-        chunks.iter().filter(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms).collect();
+pub fn samples(
+    chunks: &[SeriesChunk],
+    range: TimeRange,
+) -> Result<Vec<(i64, SampleValue)>, lgtm_core::DecodeError> {
+    let mut order: Vec<&SeriesChunk> = chunks
+        .iter()
+        .filter(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms)
+        .collect();
     order.sort_by_key(|c| (c.min_ms, c.max_ms));
     // Equal chunks of replicas need no second decoding.
-    order.dedup_by(|a, b| a.min_ms == b.min_ms && a.max_ms == b.max_ms && a.encoding == b.encoding && a.data == b.data);
+    order.dedup_by(|a, b| {
+        a.min_ms == b.min_ms && a.max_ms == b.max_ms && a.encoding == b.encoding && a.data == b.data
+    });
     let mut out: Vec<(i64, SampleValue)> = Vec::new();
     let mut overlapped = false;
     let mut newest = i64::MIN;
@@ -254,7 +308,11 @@ pub fn samples(chunks: &[SeriesChunk], range: TimeRange) -> Result<Vec<(i64, Sam
     if overlapped {
         let kind = |v: &SampleValue| usize::from(!matches!(v, SampleValue::Float(_)));
         out.reverse();
-        out.sort_by(|a, b| a.0.cmp(&b.0).then_with(|| kind(&a.1).cmp(&kind(&b.1))).then(Ordering::Equal));
+        out.sort_by(|a, b| {
+            a.0.cmp(&b.0)
+                .then_with(|| kind(&a.1).cmp(&kind(&b.1)))
+                .then(Ordering::Equal)
+        });
         out.dedup_by_key(|s| s.0);
     }
     Ok(out)

@@ -4,7 +4,8 @@ mod shared;
 
 use lgtm_core::model::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
 use lgtm_tsdb::chunk::{
-    Encoding, FloatHistogramAppender, HistogramAppend, HistogramAppender, SampleValue, XorAppender, iter,
+    Encoding, FloatHistogramAppender, HistogramAppend, HistogramAppender, SampleValue, XorAppender,
+    iter,
 };
 use serde_json::Value;
 
@@ -13,12 +14,17 @@ fn float(v: &Value) -> f64 {
 }
 
 fn floats(v: &Value) -> Vec<f64> {
-    v.as_array().map_or_else(Vec::new, |a| a.iter().map(float).collect())
+    v.as_array()
+        .map_or_else(Vec::new, |a| a.iter().map(float).collect())
 }
 
 fn spans(v: &Value) -> Vec<BucketSpan> {
-    let span = |s: &Value| BucketSpan { offset: s[0].as_i64().unwrap() as i32, length: s[1].as_u64().unwrap() as u32 };
-    v.as_array().map_or_else(Vec::new, |a| a.iter().map(span).collect())
+    let span = |s: &Value| BucketSpan {
+        offset: s[0].as_i64().unwrap() as i32,
+        length: s[1].as_u64().unwrap() as u32,
+    };
+    v.as_array()
+        .map_or_else(Vec::new, |a| a.iter().map(span).collect())
 }
 
 fn hint(v: &Value) -> CounterResetHint {
@@ -31,7 +37,11 @@ fn hint(v: &Value) -> CounterResetHint {
 }
 
 fn histogram(v: &Value) -> Histogram {
-    let ints = |k: &str| v[k].as_array().map_or_else(Vec::new, |a| a.iter().map(|d| d.as_i64().unwrap()).collect());
+    let ints = |k: &str| {
+        v[k].as_array().map_or_else(Vec::new, |a| {
+            a.iter().map(|d| d.as_i64().unwrap()).collect()
+        })
+    };
     Histogram {
         hint: hint(&v["hint"]),
         schema: v["schema"].as_i64().unwrap() as i32,
@@ -104,7 +114,9 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
             let mut open = $appender::new();
             for s in samples {
                 let t_ms = s["t"].as_i64().unwrap();
-                let $value(h) = value(s) else { panic!("one kind of sample a vector") };
+                let $value(h) = value(s) else {
+                    panic!("one kind of sample a vector")
+                };
                 actions.push(match open.append(t_ms, &h) {
                     HistogramAppend::Appended => "appended",
                     HistogramAppend::Recoded => "recoded",
@@ -121,10 +133,14 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
     }
     match encoding {
         Encoding::Histogram => histograms!(HistogramAppender, SampleValue::Histogram),
-        Encoding::FloatHistogram => histograms!(FloatHistogramAppender, SampleValue::FloatHistogram),
+        Encoding::FloatHistogram => {
+            histograms!(FloatHistogramAppender, SampleValue::FloatHistogram)
+        }
         _ => {
             let mut open = XorAppender::new();
-            samples.iter().for_each(|s| open.append(s["t"].as_i64().unwrap(), float(&s["v"])));
+            samples
+                .iter()
+                .for_each(|s| open.append(s["t"].as_i64().unwrap(), float(&s["v"])));
             chunks.push(open.snapshot().data);
         }
     }
@@ -133,12 +149,16 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
 
 #[test]
 fn vectors_are_read_equal_and_written_to_the_byte() {
-    let Some(golden) = shared::folder("golden/tsdb/vectors") else { return };
+    let Some(golden) = shared::folder("golden/tsdb/vectors") else {
+        return;
+    };
     let (mut read, mut written) = (0, 0);
     for file in shared::files(&golden, "jsonl") {
         for line in std::fs::read_to_string(&file).unwrap().lines() {
             let vector: Value = serde_json::from_str(line).unwrap();
-            let Some(chunks) = vector.get("chunks").and_then(Value::as_array) else { continue };
+            let Some(chunks) = vector.get("chunks").and_then(Value::as_array) else {
+                continue;
+            };
             let name = format!("{} {}", file.display(), vector["name"]);
             let encoding = Encoding::try_from(vector["encoding"].as_u64().unwrap() as u8).unwrap();
             let samples = vector["samples"].as_array().unwrap();
@@ -148,22 +168,42 @@ fn vectors_are_read_equal_and_written_to_the_byte() {
                 let mut it = iter(encoding, &data).unwrap_or_else(|e| panic!("{name}: {e}"));
                 let decoded = chunk.get("decoded").and_then(Value::as_array);
                 for n in 0..chunk["n"].as_u64().unwrap() as usize {
-                    let (t_ms, got) = it.next().unwrap().unwrap_or_else(|e| panic!("{name}: sample {n}: {e}"));
+                    let (t_ms, got) = it
+                        .next()
+                        .unwrap()
+                        .unwrap_or_else(|e| panic!("{name}: sample {n}: {e}"));
                     let want = match decoded {
                         Some(list) => &list[n],
                         None => given.next().unwrap(),
                     };
                     assert_eq!(Some(t_ms), want["t"].as_i64(), "{name}: time of sample {n}");
-                    let got = if decoded.is_some() { got } else { without_hint(got, want) };
-                    assert!(same(&got, &value(want)), "{name}: sample {n}: {got:?} is not {want}");
-                    assert_eq!(it.start_ms(), want.get("st").and_then(Value::as_i64).unwrap_or(0), "{name}: start of {n}");
+                    let got = if decoded.is_some() {
+                        got
+                    } else {
+                        without_hint(got, want)
+                    };
+                    assert!(
+                        same(&got, &value(want)),
+                        "{name}: sample {n}: {got:?} is not {want}"
+                    );
+                    assert_eq!(
+                        it.start_ms(),
+                        want.get("st").and_then(Value::as_i64).unwrap_or(0),
+                        "{name}: start of {n}"
+                    );
                     read += 1;
                 }
                 assert!(it.next().is_none(), "{name}: more samples than it says");
             }
-            if matches!(encoding, Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram) {
+            if matches!(
+                encoding,
+                Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram
+            ) {
                 let (ours, actions) = write(encoding, samples);
-                let theirs: Vec<_> = chunks.iter().map(|c| shared::unhex(c["hex"].as_str().unwrap())).collect();
+                let theirs: Vec<_> = chunks
+                    .iter()
+                    .map(|c| shared::unhex(c["hex"].as_str().unwrap()))
+                    .collect();
                 if let Some(want) = vector.get("actions").and_then(Value::as_array) {
                     let want: Vec<_> = want.iter().map(|a| a.as_str().unwrap()).collect();
                     assert_eq!(actions, want, "{name}");

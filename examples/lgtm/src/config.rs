@@ -129,19 +129,27 @@ impl Default for ServerSettings {
 
 impl Default for OtlpPorts {
     fn default() -> Self {
-        Self { grpc_listen_port: 4317, http_listen_port: 4318 }
+        Self {
+            grpc_listen_port: 4317,
+            http_listen_port: 4318,
+        }
     }
 }
 
 impl Default for DataSettings {
     fn default() -> Self {
-        Self { dir: "./data".into() }
+        Self {
+            dir: "./data".into(),
+        }
     }
 }
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self { level: "info".into(), format: LogFormat::Text }
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
     }
 }
 
@@ -166,7 +174,9 @@ impl Config {
         let mut args = args.peekable();
         while let Some(arg) = args.next() {
             let flag = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-'));
-            let Some(flag) = flag else { return Err(Error::InvalidInput(format!("argument {arg:?} is no flag"))) };
+            let Some(flag) = flag else {
+                return Err(Error::InvalidInput(format!("argument {arg:?} is no flag")));
+            };
             let (name, value) = match flag.split_once('=') {
                 Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
                 None => (flag.to_owned(), args.next_if(|next| !next.starts_with('-'))),
@@ -196,16 +206,21 @@ impl Config {
     }
 
     fn from_value(asked: Value) -> Result<Self> {
-        let known = serde_norway::to_value(Self::default()).map_err(|e| Error::Internal(e.to_string()))?;
+        let known =
+            serde_norway::to_value(Self::default()).map_err(|e| Error::Internal(e.to_string()))?;
         check_known(&asked, &known, "")?;
-        serde_norway::from_value(asked).map_err(|e| Error::InvalidInput(format!("configuration: {e}")))
+        serde_norway::from_value(asked)
+            .map_err(|e| Error::InvalidInput(format!("configuration: {e}")))
     }
 
     fn validate(&self) -> Result<()> {
         self.ingester.head.validate()?;
         self.overrides()?;
         if !matches!(self.target.as_str(), "all" | "metrics") {
-            return Err(Error::InvalidInput(format!("target {:?} is not one of all, metrics", self.target)));
+            return Err(Error::InvalidInput(format!(
+                "target {:?} is not one of all, metrics",
+                self.target
+            )));
         }
         Ok(())
     }
@@ -223,10 +238,15 @@ impl Config {
         let overrides = Overrides::fixed(self.limits.clone());
         let mut entries = Vec::new();
         for (tenant, limits) in &self.overrides {
-            let bad = |e: &dyn std::fmt::Display| Error::InvalidInput(format!("overrides of tenant {tenant}: {e}"));
+            let bad = |e: &dyn std::fmt::Display| {
+                Error::InvalidInput(format!("overrides of tenant {tenant}: {e}"))
+            };
             // Through text: the two libraries' values differ.
             let text = serde_norway::to_string(limits).map_err(|e| bad(&e))?;
-            entries.push((tenant.clone(), serde_norway::from_str(&text).map_err(|e| bad(&e))?));
+            entries.push((
+                tenant.clone(),
+                serde_norway::from_str(&text).map_err(|e| bad(&e))?,
+            ));
         }
         OverridesFile::from_entries(entries, &self.limits)?.apply(self.limits.clone(), &overrides);
         Ok(overrides)
@@ -234,7 +254,9 @@ impl Config {
 }
 
 fn parse_yaml(text: &str) -> Result<Value> {
-    match serde_norway::from_str(text).map_err(|e| Error::InvalidInput(format!("config file: {e}")))? {
+    match serde_norway::from_str(text)
+        .map_err(|e| Error::InvalidInput(format!("config file: {e}")))?
+    {
         Value::Null => Ok(Value::Mapping(Mapping::new())),
         value @ Value::Mapping(_) => Ok(value),
         _ => Err(Error::InvalidInput("config file: not a mapping".into())),
@@ -251,9 +273,15 @@ fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result<String> {
             return Err(Error::InvalidInput("config file: ${ without }".into()));
         };
         let inside = &rest[at + 2..at + end];
-        let (name, default) = inside.split_once(':').map_or((inside, None), |(n, d)| (n, Some(d)));
+        let (name, default) = inside
+            .split_once(':')
+            .map_or((inside, None), |(n, d)| (n, Some(d)));
         let value = env(name).or(default.map(str::to_owned));
-        let missing = || Error::InvalidInput(format!("config file: environment variable {name} is not set"));
+        let missing = || {
+            Error::InvalidInput(format!(
+                "config file: environment variable {name} is not set"
+            ))
+        };
         out.push_str(&value.ok_or_else(missing)?);
         rest = &rest[at + end + 1..];
     }
@@ -265,9 +293,13 @@ fn set(into: &mut Value, path: &str, value: Value) -> Result<()> {
     let mut at = into;
     for key in path.split('.') {
         let Value::Mapping(map) = at else {
-            return Err(Error::InvalidInput(format!("setting {path}: {key:?} is inside of something that is no section")));
+            return Err(Error::InvalidInput(format!(
+                "setting {path}: {key:?} is inside of something that is no section"
+            )));
         };
-        at = map.entry(Value::String(key.to_owned())).or_insert_with(|| Value::Mapping(Mapping::new()));
+        at = map
+            .entry(Value::String(key.to_owned()))
+            .or_insert_with(|| Value::Mapping(Mapping::new()));
     }
     *at = value;
     Ok(())
@@ -275,19 +307,28 @@ fn set(into: &mut Value, path: &str, value: Value) -> Result<()> {
 
 /// Finds a name that no default has, and the nearest that one has.
 fn check_known(asked: &Value, known: &Value, path: &str) -> Result<()> {
-    let (Value::Mapping(asked), Value::Mapping(known)) = (asked, known) else { return Ok(()) };
+    let (Value::Mapping(asked), Value::Mapping(known)) = (asked, known) else {
+        return Ok(());
+    };
     if path == "overrides" {
         // Its keys are tenants.
         return Ok(());
     }
     for (key, value) in asked {
         let name = key.as_str().unwrap_or_default();
-        let full = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let full = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
         match known.get(key) {
             Some(inner) => check_known(value, inner, &full)?,
             None => {
                 let names: Vec<&str> = known.keys().filter_map(Value::as_str).collect();
-                return Err(Error::InvalidInput(format!("unknown setting {full}{}", did_you_mean(name, names))));
+                return Err(Error::InvalidInput(format!(
+                    "unknown setting {full}{}",
+                    did_you_mean(name, names)
+                )));
             }
         }
     }
@@ -304,17 +345,36 @@ mod tests {
 
     #[test]
     fn flags_are_paths_in_both_spellings() {
-        let c = read(&["-server.http-listen-port=0", "--data.dir", "/x", "-auth.multitenancy-enabled", "-self-monitoring=false"]).unwrap();
+        let c = read(&[
+            "-server.http-listen-port=0",
+            "--data.dir",
+            "/x",
+            "-auth.multitenancy-enabled",
+            "-self-monitoring=false",
+        ])
+        .unwrap();
         assert_eq!((c.server.http_listen_port, c.data.dir.as_str()), (0, "/x"));
         assert!(c.auth.multitenancy_enabled && !c.self_monitoring);
         assert_eq!(c.storage_url(), "file:/x/bucket");
-        assert_eq!(read(&["-limits.creation-grace-period=1h"]).unwrap().limits.creation_grace_period.as_secs(), 3600);
+        assert_eq!(
+            read(&["-limits.creation-grace-period=1h"])
+                .unwrap()
+                .limits
+                .creation_grace_period
+                .as_secs(),
+            3600
+        );
     }
 
     #[test]
     fn unknown_names_are_told_with_the_nearest() {
-        let error = read(&["-server.http-listen-prt=1"]).unwrap_err().to_string();
-        assert!(error.contains("server.http_listen_prt") && error.contains("http_listen_port"), "{error}");
+        let error = read(&["-server.http-listen-prt=1"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("server.http_listen_prt") && error.contains("http_listen_port"),
+            "{error}"
+        );
         assert!(read(&["-target=everything"]).is_err());
         assert!(read(&["x"]).is_err());
     }
@@ -328,9 +388,19 @@ mod tests {
 
     #[test]
     fn a_tenants_limits_begin_with_the_defaults() {
-        let yaml = "limits: {max_label_names_per_series: 5}\noverrides: {a: {max_label_value_length: 7}}";
+        let yaml =
+            "limits: {max_label_names_per_series: 5}\noverrides: {a: {max_label_value_length: 7}}";
         let config = Config::from_value(parse_yaml(yaml).unwrap()).unwrap();
-        let limits = config.overrides().unwrap().for_tenant(&lgtm_core::model::TenantId::new("a").unwrap());
-        assert_eq!((limits.max_label_names_per_series, limits.max_label_value_length), (5, 7));
+        let limits = config
+            .overrides()
+            .unwrap()
+            .for_tenant(&lgtm_core::model::TenantId::new("a").unwrap());
+        assert_eq!(
+            (
+                limits.max_label_names_per_series,
+                limits.max_label_value_length
+            ),
+            (5, 7)
+        );
     }
 }

@@ -24,15 +24,20 @@ use crate::server::HttpServer;
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
     log_to_stderr(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| Error::Unavailable(format!("threads of the process: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|e| Error::Unavailable(format!("threads of the process: {e}")))?;
     runtime.block_on(serve(config))
 }
 
 fn log_to_stderr(config: &Config) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // A second logger cannot be set; then the first one stays.
     let _ = match config.log.format {
         LogFormat::Text => builder.try_init(),
@@ -44,16 +49,30 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let limits = Arc::new(config.overrides()?);
-    let bucket = Layout::single_bucket(from_url(&config.storage_url())?).bucket(Component::MetricBlocks);
-    let blocks = Arc::new(BucketBlocks::new(bucket.clone(), config.store_gateway.clone()));
+    let bucket =
+        Layout::single_bucket(from_url(&config.storage_url())?).bucket(Component::MetricBlocks);
+    let blocks = Arc::new(BucketBlocks::new(
+        bucket.clone(),
+        config.store_gateway.clone(),
+    ));
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
-    let ingester = Ingester::builder(bucket, disk, Arc::clone(&limits), Arc::clone(&clock), os_random())
-        .settings(config.ingester.clone())
-        .blocks(Arc::clone(&blocks))
-        .build()?;
+    let ingester = Ingester::builder(
+        bucket,
+        disk,
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+        os_random(),
+    )
+    .settings(config.ingester.clone())
+    .blocks(Arc::clone(&blocks))
+    .build()?;
     let ingester = Arc::new(ingester);
     let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-    let distributor = Arc::new(Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock)));
+    let distributor = Arc::new(Distributor::new(
+        client,
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+    ));
     let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
     let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
     let engine = Engine::new(Arc::clone(&source), config.querier.clone());
@@ -69,7 +88,11 @@ async fn serve(config: Config) -> Result<()> {
         limits,
         Arc::clone(&clock),
     );
-    let metrics = Metrics::new(Arc::clone(&ingester), Arc::clone(&distributor), Arc::clone(&blocks));
+    let metrics = Metrics::new(
+        Arc::clone(&ingester),
+        Arc::clone(&distributor),
+        Arc::clone(&blocks),
+    );
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
         .add(Arc::clone(&ingester))
@@ -87,14 +110,31 @@ async fn serve(config: Config) -> Result<()> {
     let address = server.address();
     if config.self_monitoring {
         let interval = config.self_monitoring_interval.0;
-        let tenant = if config.auth.multitenancy_enabled { "lgtm" } else { "anonymous" };
-        services = services.add(SelfMonitor::new(metrics, distributor, clock, tenant, address, interval)?);
+        let tenant = if config.auth.multitenancy_enabled {
+            "lgtm"
+        } else {
+            "anonymous"
+        };
+        services = services.add(SelfMonitor::new(
+            metrics,
+            distributor,
+            clock,
+            tenant,
+            address,
+            interval,
+        )?);
     }
     services = services.add(server);
     tracing::info!(%address, target = config.target, data = config.data.dir, storage = config.storage_url(), "lgtm is starting");
-    tracing::info!("send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]");
-    tracing::info!("ask for them:  curl 'http://{address}/prometheus/api/v1/query?query=process_resident_memory_bytes'");
-    tracing::info!("show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus");
+    tracing::info!(
+        "send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]"
+    );
+    tracing::info!(
+        "ask for them:  curl 'http://{address}/prometheus/api/v1/query?query=process_resident_memory_bytes'"
+    );
+    tracing::info!(
+        "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
+    );
     services.run_until(asked_to_stop(stop)).await
 }
 

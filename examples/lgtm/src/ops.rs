@@ -54,7 +54,11 @@ async fn ready(State(o): State<Arc<Operations>>) -> Response {
 
 async fn metrics(State(o): State<Arc<Operations>>) -> Response {
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], o.metrics.gather().encode()).into_response()
+    (
+        [(header::CONTENT_TYPE, content_type)],
+        o.metrics.gather().encode(),
+    )
+        .into_response()
 }
 
 async fn services(State(o): State<Arc<Operations>>) -> String {
@@ -62,7 +66,11 @@ async fn services(State(o): State<Arc<Operations>>) -> String {
 }
 
 async fn config(State(o): State<Arc<Operations>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/yaml")], o.config.clone()).into_response()
+    (
+        [(header::CONTENT_TYPE, "application/yaml")],
+        o.config.clone(),
+    )
+        .into_response()
 }
 
 /// Answers when everything received before is in the object store and queryable from there.

@@ -36,7 +36,14 @@ impl SelfMonitor {
         interval: Duration,
     ) -> Result<Self> {
         let tenant = TenantId::new(tenant)?;
-        Ok(Self { metrics, distributor, clock, tenant, instance: address.to_string(), interval })
+        Ok(Self {
+            metrics,
+            distributor,
+            clock,
+            tenant,
+            instance: address.to_string(),
+            interval,
+        })
     }
 
     async fn push(&self) -> Result<()> {
@@ -45,7 +52,11 @@ impl SelfMonitor {
         let gathered = self.metrics.gather();
         let up: &[(&'static str, String)] = &[];
         for (name, labels, value) in gathered.samples().chain([("up", up, 1.0)]) {
-            let own = [(METRIC_NAME, name), ("job", "lgtm"), ("instance", self.instance.as_str())];
+            let own = [
+                (METRIC_NAME, name),
+                ("job", "lgtm"),
+                ("instance", self.instance.as_str()),
+            ];
             let given = labels.iter().map(|(n, v)| (*n, v.as_str()));
             let labels = Labels::from_pairs(own.into_iter().chain(given))?;
             batch.push_series(labels.iter(), &[Sample { t_ms, value }]);

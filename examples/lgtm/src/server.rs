@@ -24,11 +24,18 @@ pub(crate) struct HttpServer {
 impl HttpServer {
     /// Takes the port.
     pub(crate) async fn bind(settings: &ServerSettings, router: Router) -> Result<Self> {
-        let wanted = format!("{}:{}", settings.http_listen_address, settings.http_listen_port);
+        let wanted = format!(
+            "{}:{}",
+            settings.http_listen_address, settings.http_listen_port
+        );
         let taken = |e: std::io::Error| Error::Unavailable(format!("HTTP address {wanted}: {e}"));
         let listener = TcpListener::bind(&wanted).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
-        Ok(Self { listener: Mutex::new(Some(listener)), address, router })
+        Ok(Self {
+            listener: Mutex::new(Some(listener)),
+            address,
+            router,
+        })
     }
 
     /// Where it listens.
@@ -48,12 +55,17 @@ impl Service for HttpServer {
     }
 
     async fn run(&self, stop: CancelToken) -> Result<()> {
-        let Some(listener) = self.listener.lock().await.take() else { return Ok(()) };
+        let Some(listener) = self.listener.lock().await.take() else {
+            return Ok(());
+        };
         let listener = listener.tap_io(|stream| {
             // Small answers should not wait for more to send; a stream that refuses works all the same.
             let _ = stream.set_nodelay(true);
         });
-        let served = axum::serve(listener, self.router.clone()).with_graceful_shutdown(async move { stop.cancelled().await });
-        served.await.map_err(|e| Error::Unavailable(format!("HTTP server: {e}")))
+        let served = axum::serve(listener, self.router.clone())
+            .with_graceful_shutdown(async move { stop.cancelled().await });
+        served
+            .await
+            .map_err(|e| Error::Unavailable(format!("HTTP server: {e}")))
     }
 }

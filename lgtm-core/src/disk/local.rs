@@ -45,7 +45,11 @@ impl Disk for LocalDisk {
     }
 
     fn open_append(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = OpenOptions::new().create(true).append(true).read(true).open(self.root.join(path))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .read(true)
+            .open(self.root.join(path))?;
         Ok(Box::new(LocalFile(file)))
     }
 

@@ -20,7 +20,10 @@ pub struct Bucket {
 
 impl Bucket {
     pub(super) fn new(store: Arc<dyn ObjectStore>, component: Component, prefix: &str) -> Self {
-        Self { store: Arc::new(PrefixStore::new(store, prefix)), component }
+        Self {
+            store: Arc::new(PrefixStore::new(store, prefix)),
+            component,
+        }
     }
 
     /// Whose it is.
@@ -46,7 +49,11 @@ impl Bucket {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, path: &Path) -> Result<Bytes> {
-        let got = self.store.get(path).await.map_err(|e| storage_error(path, e))?;
+        let got = self
+            .store
+            .get(path)
+            .await
+            .map_err(|e| storage_error(path, e))?;
         got.bytes().await.map_err(|e| storage_error(path, e))
     }
 
@@ -55,7 +62,11 @@ impl Bucket {
     /// # Errors
     /// `Unavailable`.
     pub async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
-        self.store.put(path, bytes.into()).await.map(drop).map_err(|e| storage_error(path, e))
+        self.store
+            .put(path, bytes.into())
+            .await
+            .map(drop)
+            .map_err(|e| storage_error(path, e))
     }
 
     /// Names of the folders right below a folder, in order; the whole bucket for `None`.
@@ -65,8 +76,11 @@ impl Bucket {
     pub async fn folders(&self, below: Option<&Path>) -> Result<Vec<String>> {
         let listed = self.store.list_with_delimiter(below).await;
         let listed = listed.map_err(|e| storage_error(below.unwrap_or(&Path::default()), e))?;
-        let mut names: Vec<String> =
-            listed.common_prefixes.iter().filter_map(|p| p.filename().map(str::to_owned)).collect();
+        let mut names: Vec<String> = listed
+            .common_prefixes
+            .iter()
+            .filter_map(|p| p.filename().map(str::to_owned))
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -104,7 +118,9 @@ pub(super) fn storage_error(path: &Path, e: object_store::Error) -> Error {
         object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
             Error::Conflict(format!("object {path}: {e}"))
         }
-        object_store::Error::InvalidPath { .. } => Error::InvalidInput(format!("object {path}: {e}")),
+        object_store::Error::InvalidPath { .. } => {
+            Error::InvalidInput(format!("object {path}: {e}"))
+        }
         e => Error::Unavailable(format!("object {path}: {e}")),
     }
 }

@@ -21,8 +21,14 @@ pub enum Component {
 
 impl Component {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::MetricBlocks, Self::MetricRules, Self::Logs, Self::LogRules, Self::LogSkip, Self::Traces];
+    pub const ALL: [Self; 6] = [
+        Self::MetricBlocks,
+        Self::MetricRules,
+        Self::Logs,
+        Self::LogRules,
+        Self::LogSkip,
+        Self::Traces,
+    ];
 
     /// The prefix in a shared bucket unless another is set; also the component's name in metrics. Mimir allows letters and
     /// digits only.

@@ -19,7 +19,10 @@ pub struct Layout {
 impl Layout {
     /// All components in one bucket, each below its default prefix.
     pub fn single_bucket(store: Arc<dyn ObjectStore>) -> Self {
-        let prefixes = Component::ALL.iter().map(|c| (*c, c.default_prefix().to_owned())).collect();
+        let prefixes = Component::ALL
+            .iter()
+            .map(|c| (*c, c.default_prefix().to_owned()))
+            .collect();
         Self { store, prefixes }
     }
 
@@ -48,7 +51,11 @@ impl Layout {
 
     /// The part of the storage that belongs to a component.
     pub fn bucket(&self, component: Component) -> Bucket {
-        Bucket::new(Arc::clone(&self.store), component, &self.prefixes[&component])
+        Bucket::new(
+            Arc::clone(&self.store),
+            component,
+            &self.prefixes[&component],
+        )
     }
 }
 

@@ -47,7 +47,12 @@ impl Exposition {
         let value = Value { labels, value };
         match self.families.iter_mut().find(|f| f.name == name) {
             Some(family) => family.values.push(value),
-            None => self.families.push(Family { name, help, kind, values: vec![value] }),
+            None => self.families.push(Family {
+                name,
+                help,
+                kind,
+                values: vec![value],
+            }),
         }
     }
 
@@ -63,7 +68,11 @@ impl Exposition {
 
     /// Every value: metric name, labels, value.
     pub fn samples(&self) -> impl Iterator<Item = (&'static str, &[(&'static str, String)], f64)> {
-        self.families.iter().flat_map(|f| f.values.iter().map(|v| (f.name, v.labels.as_slice(), v.value)))
+        self.families.iter().flat_map(|f| {
+            f.values
+                .iter()
+                .map(|v| (f.name, v.labels.as_slice(), v.value))
+        })
     }
 
     /// The text format; metrics in order of name.
@@ -82,13 +91,18 @@ impl Exposition {
             for v in &f.values {
                 out.push_str(f.name);
                 for (i, (name, value)) in v.labels.iter().enumerate() {
-                    let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+                    let value = value
+                        .replace('\\', "\\\\")
+                        .replace('"', "\\\"")
+                        .replace('\n', "\\n");
                     let _ = write!(out, "{}{name}=\"{value}\"", if i == 0 { '{' } else { ',' });
                 }
                 out.push_str(if v.labels.is_empty() { " " } else { "} " });
                 let _ = match v.value {
                     x if x.is_nan() => writeln!(out, "NaN"),
-                    x if x.is_infinite() => writeln!(out, "{}", if x > 0.0 { "+Inf" } else { "-Inf" }),
+                    x if x.is_infinite() => {
+                        writeln!(out, "{}", if x > 0.0 { "+Inf" } else { "-Inf" })
+                    }
                     x => writeln!(out, "{x}"),
                 };
             }
@@ -105,8 +119,20 @@ mod tests {
     fn the_text_is_escaped_and_sorted() {
         let mut e = Exposition::default();
         e.gauge("b", "two\nlines", 1.5);
-        e.add(MetricKind::Counter, "a_total", "a", &[("x", "q\"\\\n")], 2.0);
-        e.add(MetricKind::Counter, "a_total", "a", &[("x", "y"), ("z", "")], f64::INFINITY);
+        e.add(
+            MetricKind::Counter,
+            "a_total",
+            "a",
+            &[("x", "q\"\\\n")],
+            2.0,
+        );
+        e.add(
+            MetricKind::Counter,
+            "a_total",
+            "a",
+            &[("x", "y"), ("z", "")],
+            f64::INFINITY,
+        );
         assert_eq!(
             e.encode(),
             "# HELP a_total a\n# TYPE a_total counter\na_total{x=\"q\\\"\\\\\\n\"} 2\na_total{x=\"y\",z=\"\"} +Inf\n# HELP b two\\nlines\n# TYPE b gauge\nb 1.5\n"

@@ -49,7 +49,10 @@ impl Checkpoint {
             Ok(f)
         });
         let file = file.map_err(|e| Error::Unavailable(format!("checkpoint {path}: {e}")))?;
-        let encoder = Encoder::new(settings.compression_level.max(3), settings.compress_above.as_u64());
+        let encoder = Encoder::new(
+            settings.compression_level.max(3),
+            settings.compress_above.as_u64(),
+        );
         Ok(Self {
             disk,
             shared,
@@ -71,7 +74,11 @@ impl Checkpoint {
     /// `Unavailable` when the disk refuses: drop the checkpoint.
     pub fn append(&mut self, kind: u8, payload: &[u8]) -> Result<()> {
         put_record(&mut self.body, kind, payload);
-        if self.body.len() >= FRAME_BYTES { self.flush() } else { Ok(()) }
+        if self.body.len() >= FRAME_BYTES {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -81,7 +88,9 @@ impl Checkpoint {
         self.encoder.encode(&self.body, &mut self.frame);
         self.body.clear();
         self.len += self.frame.len() as u64;
-        self.file.append(&self.frame).map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))
+        self.file
+            .append(&self.frame)
+            .map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))
     }
 
     /// Makes the checkpoint valid and removes the segments and the checkpoint that it replaces.
@@ -90,7 +99,9 @@ impl Checkpoint {
     /// `Unavailable` when the disk refuses; unless only removing failed, the log is then as it was.
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        let removed = self.publish().map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))?;
+        let removed = self
+            .publish()
+            .map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))?;
         let mut state = self.shared.state.lock();
         state.stats.bytes_written += self.len;
         state.stats.size_bytes = (state.stats.size_bytes + self.len).saturating_sub(removed);
@@ -103,17 +114,27 @@ impl Checkpoint {
         if self.durable {
             self.file.sync()?;
         }
-        self.disk.rename(&temporary(&self.dir, self.segment), &checkpoint_path(&self.dir, self.segment))?;
+        self.disk.rename(
+            &temporary(&self.dir, self.segment),
+            &checkpoint_path(&self.dir, self.segment),
+        )?;
         self.finished = true;
         if self.durable {
             self.disk.sync_dir(&self.dir)?;
         }
         let mut removed = 0;
         for name in self.disk.list(&self.dir)? {
-            let number = name.strip_prefix("checkpoint.").unwrap_or(&name).parse::<u64>();
+            let number = name
+                .strip_prefix("checkpoint.")
+                .unwrap_or(&name)
+                .parse::<u64>();
             if number.is_ok_and(|n| n < self.segment) {
                 let path = format!("{}/{name}", self.dir);
-                removed += self.disk.open_read(&path).and_then(|f| f.size()).unwrap_or(0);
+                removed += self
+                    .disk
+                    .open_read(&path)
+                    .and_then(|f| f.size())
+                    .unwrap_or(0);
                 self.disk.remove(&path)?;
             }
         }

@@ -41,12 +41,25 @@ impl Header {
         let flags = r.u32_le()?;
         let (stored_len, raw_len, crc) = (r.u32_le()?, r.u32_le()?, r.u32_le()?);
         if r.u32_le()? != crc32c(&bytes[..HEADER_LEN - 4]) {
-            return Err(DecodeError::new("log frame", 0, "checksum of the header does not match"));
+            return Err(DecodeError::new(
+                "log frame",
+                0,
+                "checksum of the header does not match",
+            ));
         }
         if flags > u32::from(FLAG_ZSTD) || stored_len > MAX_BODY || raw_len > MAX_BODY {
-            return Err(DecodeError::new("log frame", 0, format!("flags {flags:x}, {stored_len} bytes, {raw_len} decompressed")));
+            return Err(DecodeError::new(
+                "log frame",
+                0,
+                format!("flags {flags:x}, {stored_len} bytes, {raw_len} decompressed"),
+            ));
         }
-        Ok(Self { compressed: flags != 0, stored_len, raw_len, crc })
+        Ok(Self {
+            compressed: flags != 0,
+            stored_len,
+            raw_len,
+            crc,
+        })
     }
 }
 
@@ -64,13 +77,18 @@ pub(super) struct Encoder {
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("compress_above", &self.compress_above).finish_non_exhaustive()
+        f.debug_struct("Encoder")
+            .field("compress_above", &self.compress_above)
+            .finish_non_exhaustive()
     }
 }
 
 impl Encoder {
     pub(super) fn new(level: i32, compress_above: u64) -> Self {
-        Self { compressor: zstd::bulk::Compressor::new(level).ok(), compress_above }
+        Self {
+            compressor: zstd::bulk::Compressor::new(level).ok(),
+            compress_above,
+        }
     }
 
     /// Puts `body` as one frame into `out`, replacing what was there.
@@ -106,7 +124,11 @@ impl Encoder {
 }
 
 /// Checks a frame's body and brings it into `out` decompressed.
-pub(super) fn decode_body(header: Header, stored: &[u8], out: &mut Vec<u8>) -> Result<(), DecodeError> {
+pub(super) fn decode_body(
+    header: Header,
+    stored: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     let bad = |reason: String| DecodeError::new("log frame", HEADER_LEN as u64, reason);
     if crc32c(stored) != header.crc {
         return Err(bad("checksum of the body does not match".into()));
@@ -118,9 +140,13 @@ pub(super) fn decode_body(header: Header, stored: &[u8], out: &mut Vec<u8>) -> R
     }
     // The claimed size was covered by the header's checksum; it is a bound all the same, as zstd could say another.
     out.resize(header.raw_len as usize, 0);
-    let n = zstd::bulk::decompress_to_buffer(stored, out.as_mut_slice()).map_err(|e| bad(format!("zstd: {e}")))?;
+    let n = zstd::bulk::decompress_to_buffer(stored, out.as_mut_slice())
+        .map_err(|e| bad(format!("zstd: {e}")))?;
     if n != header.raw_len as usize {
-        return Err(bad(format!("{n} bytes decompressed, {} announced", header.raw_len)));
+        return Err(bad(format!(
+            "{n} bytes decompressed, {} announced",
+            header.raw_len
+        )));
     }
     Ok(())
 }

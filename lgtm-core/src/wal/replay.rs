@@ -81,7 +81,10 @@ impl WalReplay {
     pub(super) fn find(disk: Arc<dyn Disk>, dir: &str) -> io::Result<Self> {
         let names = disk.list(dir)?;
         let numbers = |prefix: &str| {
-            names.iter().filter_map(|n| n.strip_prefix(prefix)?.parse::<u64>().ok()).collect::<Vec<_>>()
+            names
+                .iter()
+                .filter_map(|n| n.strip_prefix(prefix)?.parse::<u64>().ok())
+                .collect::<Vec<_>>()
         };
         let checkpoint = numbers("checkpoint.").into_iter().max();
         let mut segments: Vec<u64> = numbers("");
@@ -92,11 +95,21 @@ impl WalReplay {
         for path in files.chain(segments.iter().map(|s| segment_path(dir, *s))) {
             total_bytes += disk.open_read(&path)?.size()?;
         }
-        Ok(Self { disk, dir: dir.to_owned(), checkpoint, segments, total_bytes })
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            checkpoint,
+            segments,
+            total_bytes,
+        })
     }
 
     pub(super) fn next_segment(&self) -> u64 {
-        self.segments.last().copied().max(self.checkpoint).map_or(1, |n| n + 1)
+        self.segments
+            .last()
+            .copied()
+            .max(self.checkpoint)
+            .map_or(1, |n| n + 1)
     }
 
     /// Bytes of everything there is to read.
@@ -123,14 +136,28 @@ impl WalReplay {
     ) -> Result<ReplayReport> {
         let mut report = ReplayReport::default();
         let mut files: Vec<(String, u64, bool)> = Vec::new();
-        files.extend(self.checkpoint.iter().map(|c| (checkpoint_path(&self.dir, *c), *c, false)));
+        files.extend(
+            self.checkpoint
+                .iter()
+                .map(|c| (checkpoint_path(&self.dir, *c), *c, false)),
+        );
         let last = self.segments.last().copied();
-        files.extend(self.segments.iter().map(|s| (segment_path(&self.dir, *s), *s, Some(*s) == last)));
+        files.extend(
+            self.segments
+                .iter()
+                .map(|s| (segment_path(&self.dir, *s), *s, Some(*s) == last)),
+        );
         for (path, number, is_last) in files {
             let io = |e: io::Error| Error::Unavailable(format!("write-ahead log {path}: {e}"));
             let file = self.disk.open_append(&path).map_err(io)?;
             let size = file.size().map_err(io)?;
-            let mut scan = Scan { disk: &*self.disk, path: &path, file: &*file, size, report: &mut report };
+            let mut scan = Scan {
+                disk: &*self.disk,
+                path: &path,
+                file: &*file,
+                size,
+                report: &mut report,
+            };
             let (mut stored, mut body) = (Vec::new(), Vec::new());
             let mut at = scan.file_header().map_err(io)?;
             while at < size {
@@ -142,7 +169,10 @@ impl WalReplay {
                     Err(reason) => at = scan.damage(at, is_last, reason).map_err(io)?,
                 }
                 let done_bytes = scan.report.bytes + at;
-                progress(ReplayProgress { done_bytes, total_bytes: self.total_bytes });
+                progress(ReplayProgress {
+                    done_bytes,
+                    total_bytes: self.total_bytes,
+                });
             }
             report.bytes += size;
             report.files += 1;
@@ -170,7 +200,12 @@ fn records(
             }
         };
         scan.report.records += 1;
-        sink(RecordRef { kind, payload, segment, offset })?;
+        sink(RecordRef {
+            kind,
+            payload,
+            segment,
+            offset,
+        })?;
     }
     Ok(())
 }
@@ -202,7 +237,12 @@ impl Scan<'_> {
     }
 
     /// Reads the frame at an offset; gives the offset behind it, or what is wrong.
-    fn frame(&self, at: u64, stored: &mut Vec<u8>, body: &mut Vec<u8>) -> io::Result<Result<u64, String>> {
+    fn frame(
+        &self,
+        at: u64,
+        stored: &mut Vec<u8>,
+        body: &mut Vec<u8>,
+    ) -> io::Result<Result<u64, String>> {
         let mut bytes = [0; HEADER_LEN];
         if self.size - at < HEADER_LEN as u64 {
             return Ok(Err("frame header is cut off".into()));
@@ -219,7 +259,9 @@ impl Scan<'_> {
         }
         stored.resize(header.stored_len as usize, 0);
         self.file.read_exact_at(stored, from)?;
-        Ok(decode_body(header, stored, body).map(|()| end).map_err(|e| e.reason))
+        Ok(decode_body(header, stored, body)
+            .map(|()| end)
+            .map_err(|e| e.reason))
     }
 
     /// Deals with damage at an offset; gives where to go on.
@@ -229,7 +271,12 @@ impl Scan<'_> {
         if torn {
             self.file.truncate(at)?;
             self.report.torn_tail = self.size - at;
-            tracing::warn!(file = self.path, offset = at, bytes = self.size - at, "half-written end of the write-ahead log cut off");
+            tracing::warn!(
+                file = self.path,
+                offset = at,
+                bytes = self.size - at,
+                "half-written end of the write-ahead log cut off"
+            );
             return Ok(self.size);
         }
         self.keep_copy(at, next)?;
@@ -238,13 +285,26 @@ impl Scan<'_> {
     }
 
     fn set_aside(&mut self, offset: u64, bytes: u64, reason: String) {
-        tracing::error!(file = self.path, offset, bytes, reason, "damaged part of the write-ahead log set aside");
-        self.report.set_aside.push(SetAside { file: self.path.to_owned(), offset, bytes, reason });
+        tracing::error!(
+            file = self.path,
+            offset,
+            bytes,
+            reason,
+            "damaged part of the write-ahead log set aside"
+        );
+        self.report.set_aside.push(SetAside {
+            file: self.path.to_owned(),
+            offset,
+            bytes,
+            reason,
+        });
     }
 
     /// Copies damaged bytes beside their file, piece by piece.
     fn keep_copy(&self, from: u64, to: u64) -> io::Result<()> {
-        let copy = self.disk.open_append(&format!("{}.corrupt-{from}", self.path))?;
+        let copy = self
+            .disk
+            .open_append(&format!("{}.corrupt-{from}", self.path))?;
         copy.truncate(0)?;
         let mut at = from;
         let mut piece = Vec::new();
@@ -264,7 +324,11 @@ impl Scan<'_> {
         while at < self.size {
             window.resize((self.size - at).min(SCAN_BYTES as u64) as usize, 0);
             self.file.read_exact_at(&mut window, at)?;
-            for (i, _) in window.windows(MAGIC.len()).enumerate().filter(|(_, w)| *w == MAGIC) {
+            for (i, _) in window
+                .windows(MAGIC.len())
+                .enumerate()
+                .filter(|(_, w)| *w == MAGIC)
+            {
                 let mut header = [0; HEADER_LEN];
                 let found = at + i as u64;
                 if self.size - found >= HEADER_LEN as u64 {

@@ -62,17 +62,30 @@ impl WalSettings {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if self.segment_size.as_u64() < 1 << 10 {
-            faults.push(format!("segment_size {} is less than 1KiB", self.segment_size));
+            faults.push(format!(
+                "segment_size {} is less than 1KiB",
+                self.segment_size
+            ));
         }
         if !(1 << 16..=1 << 30).contains(&self.max_buffered.as_u64()) {
-            faults.push(format!("max_buffered {} is not between 64KiB and 1GiB", self.max_buffered));
+            faults.push(format!(
+                "max_buffered {} is not between 64KiB and 1GiB",
+                self.max_buffered
+            ));
         }
         if !(1..=19).contains(&self.compression_level) {
-            faults.push(format!("compression_level {} is not between 1 and 19", self.compression_level));
+            faults.push(format!(
+                "compression_level {} is not between 1 and 19",
+                self.compression_level
+            ));
         }
         if self.retry_interval < Duration::from_millis(1) {
             faults.push("retry_interval is less than 1ms".to_owned());
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::InvalidInput(faults.join("; "))) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
+        }
     }
 }

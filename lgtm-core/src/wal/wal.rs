@@ -35,8 +35,12 @@ impl Trouble {
     fn check(&self) -> Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Failing(e) => Err(Error::Unavailable(format!("write-ahead log cannot be written, trying again: {e}"))),
-            Self::Poisoned(e) => Err(Error::Unavailable(format!("write-ahead log is poisoned by a failed sync: {e}"))),
+            Self::Failing(e) => Err(Error::Unavailable(format!(
+                "write-ahead log cannot be written, trying again: {e}"
+            ))),
+            Self::Poisoned(e) => Err(Error::Unavailable(format!(
+                "write-ahead log is poisoned by a failed sync: {e}"
+            ))),
             Self::Closed => Err(Error::Unavailable("write-ahead log is closed".into())),
         }
     }
@@ -122,12 +126,35 @@ impl Wal {
         let shared = Arc::new(Shared {
             state: Mutex::new(State::default()),
             work: Condvar::new(),
-            progress: watch::Sender::new(Progress { segment, ..Progress::default() }),
+            progress: watch::Sender::new(Progress {
+                segment,
+                ..Progress::default()
+            }),
         });
         shared.state.lock().stats.size_bytes = replay.total_bytes();
-        let writer = Writer::open(Arc::clone(&shared), Arc::clone(&disk), dir, settings.clone(), clock, segment).map_err(io)?;
-        let thread = std::thread::Builder::new().name("wal-writer".into()).spawn(move || writer.run()).map_err(io)?;
-        Ok((Self { shared, disk, dir: dir.to_owned(), settings, thread: Some(thread) }, replay))
+        let writer = Writer::open(
+            Arc::clone(&shared),
+            Arc::clone(&disk),
+            dir,
+            settings.clone(),
+            clock,
+            segment,
+        )
+        .map_err(io)?;
+        let thread = std::thread::Builder::new()
+            .name("wal-writer".into())
+            .spawn(move || writer.run())
+            .map_err(io)?;
+        Ok((
+            Self {
+                shared,
+                disk,
+                dir: dir.to_owned(),
+                settings,
+                thread: Some(thread),
+            },
+            replay,
+        ))
     }
 
     /// Puts a record behind all others. It is in memory only until [`Wal::commit`]; but once this returned `Ok` it will be
@@ -165,9 +192,14 @@ impl Wal {
         let state = self.shared.state.lock();
         state.trouble.check()?;
         // Half: requests that were let in must find room for their records.
-        let (waiting, max) = (state.group.len() as u64, self.settings.max_buffered.as_u64());
+        let (waiting, max) = (
+            state.group.len() as u64,
+            self.settings.max_buffered.as_u64(),
+        );
         if waiting > max / 2 {
-            return Err(Error::Unavailable(format!("{waiting} bytes wait to be written to the log, max_buffered is {max}")));
+            return Err(Error::Unavailable(format!(
+                "{waiting} bytes wait to be written to the log, max_buffered is {max}"
+            )));
         }
         Ok(())
     }
@@ -186,9 +218,16 @@ impl Wal {
             return Ok(());
         }
         let mut progress = self.shared.progress.subscribe();
-        let reached = progress.wait_for(|p| p.written >= lsn.0 || p.trouble != Trouble::None).await;
-        let reached = reached.map_err(|_| Error::Unavailable("write-ahead log is closed".into()))?;
-        if reached.written >= lsn.0 { Ok(()) } else { reached.trouble.check() }
+        let reached = progress
+            .wait_for(|p| p.written >= lsn.0 || p.trouble != Trouble::None)
+            .await;
+        let reached =
+            reached.map_err(|_| Error::Unavailable("write-ahead log is closed".into()))?;
+        if reached.written >= lsn.0 {
+            Ok(())
+        } else {
+            reached.trouble.check()
+        }
     }
 
     /// Begins a new segment and waits for it. Gives its number: records appended from now on are in it or later ones.
@@ -201,8 +240,11 @@ impl Wal {
             state.cuts_wanted
         };
         self.shared.work.notify_one();
-        let reached = progress.wait_for(|p| p.cuts >= wanted || p.trouble != Trouble::None).await;
-        let reached = reached.map_err(|_| Error::Unavailable("write-ahead log is closed".into()))?;
+        let reached = progress
+            .wait_for(|p| p.cuts >= wanted || p.trouble != Trouble::None)
+            .await;
+        let reached =
+            reached.map_err(|_| Error::Unavailable("write-ahead log is closed".into()))?;
         if reached.cuts < wanted {
             reached.trouble.check()?;
         }
@@ -215,7 +257,13 @@ impl Wal {
     /// `Unavailable` when the disk refuses.
     pub async fn begin_checkpoint(&self) -> Result<Checkpoint> {
         let segment = self.cut().await?;
-        Checkpoint::create(Arc::clone(&self.disk), &self.dir, segment, &self.settings, Arc::clone(&self.shared))
+        Checkpoint::create(
+            Arc::clone(&self.disk),
+            &self.dir,
+            segment,
+            &self.settings,
+            Arc::clone(&self.shared),
+        )
     }
 
     /// Bytes of all segments and the checkpoint.

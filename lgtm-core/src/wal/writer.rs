@@ -119,7 +119,9 @@ impl Writer {
             }
             tracing::info!("the write-ahead log can be written again");
             self.shared.state.lock().trouble = Trouble::None;
-            self.shared.progress.send_modify(|p| p.trouble = Trouble::None);
+            self.shared
+                .progress
+                .send_modify(|p| p.trouble = Trouble::None);
         }
         let (mut group, upto, cuts_wanted) = {
             let mut state = self.shared.state.lock();
@@ -152,10 +154,16 @@ impl Writer {
             }
             self.cuts = cuts_wanted;
             let (cuts, segment) = (self.cuts, self.segment);
-            self.shared.progress.send_modify(|p| (p.cuts, p.segment) = (cuts, segment));
+            self.shared
+                .progress
+                .send_modify(|p| (p.cuts, p.segment) = (cuts, segment));
         }
         match self.settings.sync {
-            SyncPolicy::Interval(every) if self.unsynced && self.clock.monotonic() - self.last_sync >= every => self.sync(),
+            SyncPolicy::Interval(every)
+                if self.unsynced && self.clock.monotonic() - self.last_sync >= every =>
+            {
+                self.sync()
+            }
             _ => true,
         }
     }
@@ -240,7 +248,12 @@ impl Writer {
     }
 }
 
-fn create_segment(disk: &dyn Disk, dir: &str, number: u64, sync: SyncPolicy) -> io::Result<Box<dyn DiskFile>> {
+fn create_segment(
+    disk: &dyn Disk,
+    dir: &str,
+    number: u64,
+    sync: SyncPolicy,
+) -> io::Result<Box<dyn DiskFile>> {
     let file = disk.open_append(&segment_path(dir, number))?;
     // A try before may have left half a header.
     file.truncate(0)?;

@@ -19,7 +19,11 @@ pub(super) async fn select_refs(index: &IndexReader, matchers: &[Matcher]) -> Re
     for m in matchers {
         if m.matches_empty() {
             // Series without the label pass: take away those whose value does not.
-            drop.extend(index.postings_for_values(m.name(), &mut |v| !m.matches(v)).await?);
+            drop.extend(
+                index
+                    .postings_for_values(m.name(), &mut |v| !m.matches(v))
+                    .await?,
+            );
             continue;
         }
         let list = matching(index, m).await?;
@@ -49,7 +53,11 @@ async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
             }
             lists
         }
-        _ => index.postings_for_values(m.name(), &mut |v| m.matches(v)).await?,
+        _ => {
+            index
+                .postings_for_values(m.name(), &mut |v| m.matches(v))
+                .await?
+        }
     };
     Ok(match lists.len() {
         1 => lists.into_iter().next().unwrap_or_default(),
@@ -68,31 +76,60 @@ pub(super) struct BlockBatches {
 }
 
 impl BlockBatches {
-    pub(super) fn new(reader: Arc<BlockReader>, refs: Vec<u32>, request: SelectRequest, batch_series: usize) -> Self {
-        Self { reader, refs, next: 0, request, batch_series }
+    pub(super) fn new(
+        reader: Arc<BlockReader>,
+        refs: Vec<u32>,
+        request: SelectRequest,
+        batch_series: usize,
+    ) -> Self {
+        Self {
+            reader,
+            refs,
+            next: 0,
+            request,
+            batch_series,
+        }
     }
 
     async fn read_batch(&self, refs: &[u32]) -> Result<Vec<SeriesChunks>> {
         let range = self.request.range;
         let mut series = self.reader.index().series(refs).await?;
         for s in &mut series {
-            s.chunks.retain(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms);
+            s.chunks
+                .retain(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms);
         }
         series.retain(|s| !s.chunks.is_empty());
-        let wanted: Vec<u64> = series.iter().flat_map(|s| s.chunks.iter().map(|c| c.reference)).collect();
+        let wanted: Vec<u64> = series
+            .iter()
+            .flat_map(|s| s.chunks.iter().map(|c| c.reference))
+            .collect();
         let mut raw = self.reader.chunks().read(&wanted).await?.into_iter();
         let bytes: usize = raw.as_slice().iter().map(|c| c.data.len()).sum();
-        self.request.budget.spend(0, wanted.len() as u64, bytes as u64)?;
+        self.request
+            .budget
+            .spend(0, wanted.len() as u64, bytes as u64)?;
         let mut out = Vec::with_capacity(series.len());
         for s in series {
             let mut chunks = Vec::with_capacity(s.chunks.len());
             for (meta, raw) in s.chunks.iter().zip(raw.by_ref()) {
-                let encoding = Encoding::try_from(raw.encoding)
-                    .map_err(|e| Error::corrupt(format!("block {}, series {}", self.reader.meta().ulid, s.labels), e))?;
-                chunks.push(SeriesChunk { min_ms: meta.min_ms, max_ms: meta.max_ms, encoding, data: raw.data });
+                let encoding = Encoding::try_from(raw.encoding).map_err(|e| {
+                    Error::corrupt(
+                        format!("block {}, series {}", self.reader.meta().ulid, s.labels),
+                        e,
+                    )
+                })?;
+                chunks.push(SeriesChunk {
+                    min_ms: meta.min_ms,
+                    max_ms: meta.max_ms,
+                    encoding,
+                    data: raw.data,
+                });
             }
             self.apply_tombstones(s.reference, &mut chunks)?;
-            out.push(SeriesChunks { labels: s.labels, chunks });
+            out.push(SeriesChunks {
+                labels: s.labels,
+                chunks,
+            });
         }
         Ok(out)
     }
@@ -105,13 +142,22 @@ impl BlockBatches {
         }
         let mut kept = Vec::with_capacity(chunks.len());
         for chunk in chunks.drain(..) {
-            let touched = deleted.iter().any(|d| d.min_ms <= chunk.max_ms && d.max_ms >= chunk.min_ms);
+            let touched = deleted
+                .iter()
+                .any(|d| d.min_ms <= chunk.max_ms && d.max_ms >= chunk.min_ms);
             if !touched {
                 kept.push(chunk);
                 continue;
             }
-            let broken = |e| Error::corrupt(format!("block {}, series {reference}", self.reader.meta().ulid), e);
-            let samples: Result<Vec<_>, _> = crate::chunk::iter(chunk.encoding, &chunk.data).map_err(broken)?.collect();
+            let broken = |e| {
+                Error::corrupt(
+                    format!("block {}, series {reference}", self.reader.meta().ulid),
+                    e,
+                )
+            };
+            let samples: Result<Vec<_>, _> = crate::chunk::iter(chunk.encoding, &chunk.data)
+                .map_err(broken)?
+                .collect();
             let mut samples = samples.map_err(broken)?;
             samples.retain(|(t_ms, _)| !deleted.iter().any(|d| d.contains(*t_ms)));
             kept.extend(encode_run(samples).into_iter().map(|c| SeriesChunk {

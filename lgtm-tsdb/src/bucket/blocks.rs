@@ -96,8 +96,16 @@ impl BucketBlocks {
 
     /// Adds a block that has just been uploaded.
     pub fn add(&self, tenant: &TenantId, meta: BlockMeta) {
-        let entry = Arc::new(Entry { meta, reader: tokio::sync::Mutex::default(), fault: Mutex::default() });
-        self.tenants.write().entry(tenant.clone()).or_default().insert(entry.meta.ulid, entry);
+        let entry = Arc::new(Entry {
+            meta,
+            reader: tokio::sync::Mutex::default(),
+            fault: Mutex::default(),
+        });
+        self.tenants
+            .write()
+            .entry(tenant.clone())
+            .or_default()
+            .insert(entry.meta.ulid, entry);
     }
 
     /// Learns which blocks there are: new ones are added, those gone from the bucket are forgotten.
@@ -116,24 +124,37 @@ impl BucketBlocks {
             }
         }
         let known: BTreeSet<TenantId> = tenants.iter().cloned().collect();
-        let syncs = tenants.into_iter().map(|t| async move { self.sync_tenant(&t).await });
-        let mut syncs = futures::stream::iter(syncs).buffer_unordered(self.settings.sync_concurrency.max(1));
+        let syncs = tenants
+            .into_iter()
+            .map(|t| async move { self.sync_tenant(&t).await });
+        let mut syncs =
+            futures::stream::iter(syncs).buffer_unordered(self.settings.sync_concurrency.max(1));
         let mut failed = None;
         while let Some(done) = syncs.next().await {
             if let Err(e) = done {
                 failed.get_or_insert(e);
             }
         }
-        self.tenants.write().retain(|t, blocks| known.contains(t) || !blocks.is_empty());
+        self.tenants
+            .write()
+            .retain(|t, blocks| known.contains(t) || !blocks.is_empty());
         failed.map_or(Ok(()), Err)
     }
 
     async fn sync_tenant(&self, tenant: &TenantId) -> Result<()> {
-        let before: BTreeSet<BlockId> =
-            self.tenants.read().get(tenant).map_or_else(BTreeSet::new, |b| b.keys().copied().collect());
+        let before: BTreeSet<BlockId> = self
+            .tenants
+            .read()
+            .get(tenant)
+            .map_or_else(BTreeSet::new, |b| b.keys().copied().collect());
         let folder = Bucket::path(tenant.as_str())?;
-        let listed: BTreeSet<BlockId> =
-            self.bucket.folders(Some(&folder)).await?.iter().filter_map(|f| f.parse().ok()).collect();
+        let listed: BTreeSet<BlockId> = self
+            .bucket
+            .folders(Some(&folder))
+            .await?
+            .iter()
+            .filter_map(|f| f.parse().ok())
+            .collect();
         for id in listed.difference(&before) {
             let path = Bucket::path(&format!("{tenant}/{id}/meta.json"))?;
             let bytes = match self.bucket.get(&path).await {
@@ -145,7 +166,11 @@ impl BucketBlocks {
             match BlockMeta::decode(&bytes) {
                 Ok(meta) => self.add(tenant, meta),
                 Err(e) => {
-                    let new = self.unreadable.lock().insert((tenant.clone(), *id), e.to_string()).is_none();
+                    let new = self
+                        .unreadable
+                        .lock()
+                        .insert((tenant.clone(), *id), e.to_string())
+                        .is_none();
                     if new {
                         tracing::error!(%tenant, block = %id, error = %e, "block set aside: its meta.json does not decode");
                     }
@@ -168,11 +193,17 @@ impl BucketBlocks {
         };
         for (tenant, blocks) in tenants.iter() {
             stats.blocks += blocks.len() as u64;
-            let faults = blocks.iter().filter_map(|(id, e)| Some((tenant.clone(), *id, e.fault.lock().clone()?)));
+            let faults = blocks
+                .iter()
+                .filter_map(|(id, e)| Some((tenant.clone(), *id, e.fault.lock().clone()?)));
             stats.set_aside.extend(faults);
         }
         let unreadable = self.unreadable.lock();
-        stats.set_aside.extend(unreadable.iter().map(|((t, id), e)| (t.clone(), *id, e.clone())));
+        stats.set_aside.extend(
+            unreadable
+                .iter()
+                .map(|((t, id), e)| (t.clone(), *id, e.clone())),
+        );
         stats
     }
 
@@ -181,7 +212,9 @@ impl BucketBlocks {
         let range = request.range;
         let tenants = self.tenants.read();
         let blocks = tenants.get(tenant).into_iter().flat_map(BTreeMap::values);
-        let hit = |e: &&Arc<Entry>| e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms && e.fault.lock().is_none();
+        let hit = |e: &&Arc<Entry>| {
+            e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms && e.fault.lock().is_none()
+        };
         blocks.filter(hit).cloned().collect()
     }
 
@@ -191,11 +224,17 @@ impl BucketBlocks {
             return Ok(Arc::clone(reader));
         }
         let prefix = Bucket::path(&format!("{tenant}/{}", entry.meta.ulid))?;
-        let opened = BlockReader::open_object(self.bucket.object_store(), &prefix, BlockReaderSettings::default()).await?;
+        let opened = BlockReader::open_object(
+            self.bucket.object_store(),
+            &prefix,
+            BlockReaderSettings::default(),
+        )
+        .await?;
         let reader = Arc::new(opened);
         *slot = Some(Arc::clone(&reader));
         drop(slot);
-        self.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.opened
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.close_oldest(entry);
         Ok(reader)
     }
@@ -213,7 +252,12 @@ impl BucketBlocks {
     }
 
     /// What a request finds in one block; `None`, after setting the block aside, when it is damaged.
-    async fn ask<T>(&self, tenant: &TenantId, entry: &Arc<Entry>, asked: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    async fn ask<T>(
+        &self,
+        tenant: &TenantId,
+        entry: &Arc<Entry>,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<Option<T>> {
         match asked.await {
             Ok(answer) => Ok(Some(answer)),
             Err(e) if e.kind() == ErrorKind::Corrupt => {
@@ -224,13 +268,22 @@ impl BucketBlocks {
         }
     }
 
-    async fn labels_of(&self, tenant: &TenantId, entry: &Arc<Entry>, request: &SelectRequest) -> Result<Vec<Labels>> {
+    async fn labels_of(
+        &self,
+        tenant: &TenantId,
+        entry: &Arc<Entry>,
+        request: &SelectRequest,
+    ) -> Result<Vec<Labels>> {
         let reader = self.reader(tenant, entry).await?;
         let refs = select_refs(reader.index(), &request.matchers).await?;
         let mut out = Vec::new();
         for batch in refs.chunks(self.settings.batch_series.max(1)) {
             for series in reader.index().series(batch).await? {
-                if series.chunks.iter().any(|c| c.min_ms < request.range.max_ms && c.max_ms >= request.range.min_ms) {
+                if series
+                    .chunks
+                    .iter()
+                    .any(|c| c.min_ms < request.range.max_ms && c.max_ms >= request.range.min_ms)
+                {
                     out.push(series.labels);
                 }
             }
@@ -269,20 +322,36 @@ impl SeriesBatches for Watched {
 
 #[async_trait]
 impl Select for BucketBlocks {
-    async fn select(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
         let mut answers: Vec<Box<dyn SeriesBatches>> = Vec::new();
         for entry in self.overlapping(tenant, request) {
             let asked = async {
                 let reader = self.reader(tenant, &entry).await?;
                 let refs = select_refs(reader.index(), &request.matchers).await?;
                 request.budget.spend(refs.len() as u64, 0, 0)?;
-                Ok(BlockBatches::new(reader, refs, request.clone(), self.settings.batch_series.max(1)))
+                Ok(BlockBatches::new(
+                    reader,
+                    refs,
+                    request.clone(),
+                    self.settings.batch_series.max(1),
+                ))
             };
             if let Some(inner) = self.ask(tenant, &entry, asked).await? {
-                answers.push(Box::new(Watched { inner, tenant: tenant.clone(), entry }));
+                answers.push(Box::new(Watched {
+                    inner,
+                    tenant: tenant.clone(),
+                    entry,
+                }));
             }
         }
-        Ok(Box::new(MergedSeries::new(answers, self.settings.batch_series)))
+        Ok(Box::new(MergedSeries::new(
+            answers,
+            self.settings.batch_series,
+        )))
     }
 
     async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
@@ -296,10 +365,17 @@ impl Select for BucketBlocks {
         Ok(all)
     }
 
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
         if !request.matchers.is_empty() {
             let series = self.series(tenant, request).await?;
-            return Ok(series.iter().flat_map(|l| l.iter().map(|(n, _)| n.to_owned())).collect());
+            return Ok(series
+                .iter()
+                .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()))
+                .collect());
         }
         let mut all = BTreeSet::new();
         for entry in self.overlapping(tenant, request) {
@@ -311,14 +387,28 @@ impl Select for BucketBlocks {
         Ok(all)
     }
 
-    async fn label_values(&self, tenant: &TenantId, name: &str, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
         if !request.matchers.is_empty() {
             let series = self.series(tenant, request).await?;
-            return Ok(series.iter().filter_map(|l| l.get(name).map(str::to_owned)).collect());
+            return Ok(series
+                .iter()
+                .filter_map(|l| l.get(name).map(str::to_owned))
+                .collect());
         }
         let mut all = BTreeSet::new();
         for entry in self.overlapping(tenant, request) {
-            let asked = async { self.reader(tenant, &entry).await?.index().label_values(name).await };
+            let asked = async {
+                self.reader(tenant, &entry)
+                    .await?
+                    .index()
+                    .label_values(name)
+                    .await
+            };
             all.extend(self.ask(tenant, &entry, asked).await?.unwrap_or_default());
         }
         Ok(all)

@@ -31,7 +31,8 @@ impl BitWriter {
     fn spill(&mut self) {
         if self.bytes.capacity() - self.bytes.len() < 8 {
             // A head holds millions of these: small steps instead of doubling.
-            self.bytes.reserve_exact(if self.bytes.len() < 128 { 32 } else { 64 });
+            self.bytes
+                .reserve_exact(if self.bytes.len() < 128 { 32 } else { 64 });
         }
         self.bytes.extend_from_slice(&self.waiting.to_be_bytes());
     }
@@ -49,13 +50,19 @@ impl BitWriter {
     /// Appends the stream to `out`, zero-padded to a whole byte.
     pub(super) fn copy_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes);
-        out.extend_from_slice(&self.waiting.to_be_bytes()[..usize::from(self.waiting_len.div_ceil(8))]);
+        out.extend_from_slice(
+            &self.waiting.to_be_bytes()[..usize::from(self.waiting_len.div_ceil(8))],
+        );
     }
 
     /// A writer that goes on behind the first `len_bits` of `data`.
     pub(super) fn resume(data: &[u8], len_bits: usize) -> Self {
         let whole = len_bits / 64 * 8;
-        let mut w = Self { bytes: data[..whole].to_vec(), waiting: 0, waiting_len: 0 };
+        let mut w = Self {
+            bytes: data[..whole].to_vec(),
+            waiting: 0,
+            waiting_len: 0,
+        };
         let mut r = BitReader::new("chunk", data);
         r.skip(whole * 8);
         let rest = (len_bits - whole * 8) as u32;
@@ -181,13 +188,21 @@ pub(super) fn fits(x: i64, n: u32) -> bool {
 /// The low `n` bits of `x`.
 #[inline]
 pub(super) fn low_bits(x: i64, n: u32) -> u64 {
-    if n == 64 { x as u64 } else { x as u64 & ((1 << n) - 1) }
+    if n == 64 {
+        x as u64
+    } else {
+        x as u64 & ((1 << n) - 1)
+    }
 }
 
 /// The number whose low `n` bits are `bits`, in the range of [`fits`].
 #[inline]
 pub(super) fn signed(bits: u64, n: u32) -> i64 {
-    if n < 64 && bits > 1 << (n - 1) { bits as i64 - (1i64 << n) } else { bits as i64 }
+    if n < 64 && bits > 1 << (n - 1) {
+        bits as i64 - (1i64 << n)
+    } else {
+        bits as i64
+    }
 }
 
 /// (prefix, its length, payload bits) of the rows of `vbi` and `vbu` behind the first.
@@ -208,7 +223,10 @@ impl BitWriter {
         if x == 0 {
             return self.write(0, 1);
         }
-        let row = ROWS.iter().find(|r| r.2 == 64 || fits(x, r.2)).unwrap_or(&ROWS[7]);
+        let row = ROWS
+            .iter()
+            .find(|r| r.2 == 64 || fits(x, r.2))
+            .unwrap_or(&ROWS[7]);
         self.write(row.0, row.1);
         self.write(low_bits(x, row.2), row.2);
     }
@@ -218,7 +236,10 @@ impl BitWriter {
         if x == 0 {
             return self.write(0, 1);
         }
-        let row = ROWS.iter().find(|r| r.2 == 64 || x < 1 << r.2).unwrap_or(&ROWS[7]);
+        let row = ROWS
+            .iter()
+            .find(|r| r.2 == 64 || x < 1 << r.2)
+            .unwrap_or(&ROWS[7]);
         self.write(row.0, row.1);
         self.write(x, row.2);
     }
@@ -265,7 +286,11 @@ pub(super) struct XorState {
 
 impl XorState {
     pub(super) fn starting_at(value: f64) -> Self {
-        Self { bits: value.to_bits(), lead: 0xff, trail: 0 }
+        Self {
+            bits: value.to_bits(),
+            lead: 0xff,
+            trail: 0,
+        }
     }
 
     pub(super) fn value(&self) -> f64 {
@@ -313,7 +338,9 @@ impl XorState {
                 n => n,
             };
             if lead + n > 64 {
-                return Err(r.error(format!("float window of {n} bits behind {lead} zeros exceeds 64 bits")));
+                return Err(r.error(format!(
+                    "float window of {n} bits behind {lead} zeros exceeds 64 bits"
+                )));
             }
             (self.lead, self.trail) = (lead, 64 - lead - n);
             r.skip(13);

@@ -12,14 +12,20 @@ const MIN_HISTOGRAM_SAMPLES: u16 = 10;
 
 /// End of the aligned range in which `t_ms` lies; division rounds towards zero, as in Prometheus.
 pub(crate) fn range_end(t_ms: i64, range_ms: i64) -> i64 {
-    (t_ms / range_ms).saturating_mul(range_ms).saturating_add(range_ms)
+    (t_ms / range_ms)
+        .saturating_mul(range_ms)
+        .saturating_add(range_ms)
 }
 
 /// Where a chunk should end so that chunks of its density fill `[start, max)` evenly: it has a `1/ratio` of its samples now.
 fn even_end(start: i64, now: i64, max: i64, ratio: f64) -> i64 {
     let left = max.saturating_sub(start) as f64;
     let n = left / ((now.saturating_sub(start) as f64 + 1.0) * ratio);
-    if n <= 1.0 { max } else { (start as f64 + left / n.floor()) as i64 }
+    if n <= 1.0 {
+        max
+    } else {
+        (start as f64 + left / n.floor()) as i64
+    }
 }
 
 /// When to cut a chunk of floats.
@@ -31,12 +37,21 @@ pub(crate) struct FloatCut {
 impl FloatCut {
     /// For a chunk whose first sample is at `t_ms`.
     pub(crate) fn new(t_ms: i64, range_ms: i64) -> Self {
-        Self { next_at_ms: range_end(t_ms, range_ms) }
+        Self {
+            next_at_ms: range_end(t_ms, range_ms),
+        }
     }
 
     /// Whether the sample at `t_ms` begins a new chunk.
     #[inline]
-    pub(crate) fn cut_before(&mut self, t_ms: i64, samples: u16, size: usize, first_ms: i64, last_ms: i64) -> bool {
+    pub(crate) fn cut_before(
+        &mut self,
+        t_ms: i64,
+        samples: u16,
+        size: usize,
+        first_ms: i64,
+        last_ms: i64,
+    ) -> bool {
         if size > MAX_FLOAT_BYTES {
             return true;
         }
@@ -60,14 +75,30 @@ impl HistogramCut {
     /// For a chunk whose first sample is at `t_ms`.
     pub(crate) fn new(t_ms: i64, range_ms: i64) -> Self {
         let end = range_end(t_ms, range_ms);
-        Self { next_at_ms: end, range_end_ms: end, judged: false }
+        Self {
+            next_at_ms: end,
+            range_end_ms: end,
+            judged: false,
+        }
     }
 
     /// Whether the sample at `t_ms` begins a new chunk.
-    pub(crate) fn cut_before(&mut self, t_ms: i64, samples: u16, size: usize, first_ms: i64, last_ms: i64) -> bool {
+    pub(crate) fn cut_before(
+        &mut self,
+        t_ms: i64,
+        samples: u16,
+        size: usize,
+        first_ms: i64,
+        last_ms: i64,
+    ) -> bool {
         if !self.judged && size >= HISTOGRAM_BYTES / 4 {
             self.judged = true;
-            self.next_at_ms = even_end(first_ms, last_ms, self.next_at_ms, HISTOGRAM_BYTES as f64 / size as f64);
+            self.next_at_ms = even_end(
+                first_ms,
+                last_ms,
+                self.next_at_ms,
+                HISTOGRAM_BYTES as f64 / size as f64,
+            );
         }
         (t_ms >= self.next_at_ms || size >= 2 * HISTOGRAM_BYTES)
             && (samples >= MIN_HISTOGRAM_SAMPLES || t_ms >= self.range_end_ms)
@@ -82,7 +113,8 @@ mod tests {
     fn chunks_fill_the_range_evenly() {
         // 15 s apart: 480 samples in two hours make four chunks of 120.
         let range = 7_200_000;
-        let (mut cut, mut first, mut last, mut n, mut sizes) = (FloatCut::new(0, range), 0, 0, 0u16, Vec::new());
+        let (mut cut, mut first, mut last, mut n, mut sizes) =
+            (FloatCut::new(0, range), 0, 0, 0u16, Vec::new());
         for t in (0..range).step_by(15_000) {
             if n > 0 && cut.cut_before(t, n, 100, first, last) {
                 sizes.push(n);

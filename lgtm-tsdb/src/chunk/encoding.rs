@@ -32,7 +32,13 @@ impl TryFrom<u8> for Encoding {
             4 => Self::Xor2,
             5 => Self::HistogramSt,
             6 => Self::FloatHistogramSt,
-            _ => return Err(DecodeError::new("chunk", 0, format!("unknown encoding {n}"))),
+            _ => {
+                return Err(DecodeError::new(
+                    "chunk",
+                    0,
+                    format!("unknown encoding {n}"),
+                ));
+            }
         })
     }
 }

@@ -67,7 +67,10 @@ impl Kind for Float {
     }
 
     fn stale(sum: f64) -> FloatHistogram {
-        FloatHistogram { sum, ..FloatHistogram::default() }
+        FloatHistogram {
+            sum,
+            ..FloatHistogram::default()
+        }
     }
 
     fn write_first(w: &mut BitWriter, h: &FloatHistogram) -> FloatState {
@@ -78,7 +81,11 @@ impl Kind for Float {
 
     fn write_next(w: &mut BitWriter, state: &mut FloatState, h: &FloatHistogram) {
         // A stale one has counts of zero and no buckets.
-        state.0.iter_mut().zip(numbers(h)).for_each(|(s, v)| s.write(w, v));
+        state
+            .0
+            .iter_mut()
+            .zip(numbers(h))
+            .for_each(|(s, v)| s.write(w, v));
     }
 
     fn from_value(value: SampleValue) -> Option<FloatHistogram> {

@@ -57,7 +57,11 @@ pub trait Kind: Sized + std::fmt::Debug + 'static {
     /// Absolute counts of the positive and the negative buckets.
     fn counts(h: &Self::Histogram) -> (Vec<Self::Count>, Vec<Self::Count>);
     /// The same histogram over other buckets.
-    fn rebuild(h: &Self::Histogram, positive: (Vec<BucketSpan>, Vec<Self::Count>), negative: (Vec<BucketSpan>, Vec<Self::Count>)) -> Self::Histogram;
+    fn rebuild(
+        h: &Self::Histogram,
+        positive: (Vec<BucketSpan>, Vec<Self::Count>),
+        negative: (Vec<BucketSpan>, Vec<Self::Count>),
+    ) -> Self::Histogram;
     /// The empty histogram that a stale marker is stored as.
     fn stale(sum: f64) -> Self::Histogram;
     /// Writes all but the time of a chunk's first sample.
@@ -135,7 +139,10 @@ impl<K: Kind> Appender<K> {
         match self.fit(h) {
             Fit::AsIs => self.push(t_ms, stale.as_ref().unwrap_or(h)),
             Fit::WidenSample => {
-                let (positive, negative) = (self.layout.positive_spans.clone(), self.layout.negative_spans.clone());
+                let (positive, negative) = (
+                    self.layout.positive_spans.clone(),
+                    self.layout.negative_spans.clone(),
+                );
                 self.push(t_ms, &rebuilt::<K>(h, positive, negative));
             }
             Fit::Recode(positive, negative) => {
@@ -151,7 +158,12 @@ impl<K: Kind> Appender<K> {
     /// The header of a chunk that `h` begins for another reason (size, time): what the comparison with this chunk says.
     pub fn next_header(&self, h: &K::Histogram) -> CounterResetHeader {
         match self.fit(h) {
-            Fit::New(header) if header == CounterResetHeader::Reset || K::AFTER_CUT == CounterResetHeader::Unknown => header,
+            Fit::New(header)
+                if header == CounterResetHeader::Reset
+                    || K::AFTER_CUT == CounterResetHeader::Unknown =>
+            {
+                header
+            }
             Fit::New(header) if K::ENCODING == Encoding::Histogram => header,
             _ => CounterResetHeader::NotReset,
         }
@@ -182,16 +194,24 @@ impl<K: Kind> Appender<K> {
             }
         }
         self.t_ms = t_ms;
-        self.count = self.count.checked_add(1).expect("chunks are cut long before 65,535 samples");
+        self.count = self
+            .count
+            .checked_add(1)
+            .expect("chunks are cut long before 65,535 samples");
     }
 
     /// The rules of section 6.5 of the format page, in its order.
     fn fit(&self, h: &K::Histogram) -> Fit {
         use CounterResetHeader::{Gauge, Reset, Unknown};
-        let Some((a, _)) = &self.last else { return Fit::AsIs };
+        let Some((a, _)) = &self.last else {
+            return Fit::AsIs;
+        };
         let (sa, sh) = (K::shape(a), K::shape(h));
         let gauge = sh.hint == CounterResetHint::Gauge;
-        let (a_stale, h_stale) = (lgtm_core::model::is_stale_nan(sa.sum), lgtm_core::model::is_stale_nan(sh.sum));
+        let (a_stale, h_stale) = (
+            lgtm_core::model::is_stale_nan(sa.sum),
+            lgtm_core::model::is_stale_nan(sh.sum),
+        );
         if gauge {
             if self.header != Gauge {
                 return Fit::New(Gauge);
@@ -215,7 +235,9 @@ impl<K: Kind> Appender<K> {
         if !gauge && th.0 < ta.0 {
             return Fit::New(Reset);
         }
-        if sh.schema != self.layout.schema || sh.zero_threshold.to_bits() != self.layout.zero_threshold.to_bits() {
+        if sh.schema != self.layout.schema
+            || sh.zero_threshold.to_bits() != self.layout.zero_threshold.to_bits()
+        {
             return Fit::New(otherwise);
         }
         if sh.custom_values != self.layout.custom_values {
@@ -231,9 +253,23 @@ impl<K: Kind> Appender<K> {
         let (ca, ch) = (K::counts(a), K::counts(h));
         let sh = K::shape(h);
         let layout = &self.layout;
-        let positive = compare(&layout.positive_spans, &ca.0, sh.positive_spans, &ch.0, gauge);
-        let negative = compare(&layout.negative_spans, &ca.1, sh.negative_spans, &ch.1, gauge);
-        let (Some(positive), Some(negative)) = (positive, negative) else { return Fit::New(CounterResetHeader::Reset) };
+        let positive = compare(
+            &layout.positive_spans,
+            &ca.0,
+            sh.positive_spans,
+            &ch.0,
+            gauge,
+        );
+        let negative = compare(
+            &layout.negative_spans,
+            &ca.1,
+            sh.negative_spans,
+            &ch.1,
+            gauge,
+        );
+        let (Some(positive), Some(negative)) = (positive, negative) else {
+            return Fit::New(CounterResetHeader::Reset);
+        };
         let forward = positive.forward || negative.forward;
         let backward = positive.backward || negative.backward;
         match (forward, backward) {
@@ -242,7 +278,11 @@ impl<K: Kind> Appender<K> {
             (true, false) => Fit::Recode(sh.positive_spans.to_vec(), sh.negative_spans.to_vec()),
             (true, true) => {
                 let side = |d: &Inserts, ours: &[BucketSpan], theirs: &[BucketSpan]| {
-                    if gauge || d.backward { union(ours, theirs) } else { theirs.to_vec() }
+                    if gauge || d.backward {
+                        union(ours, theirs)
+                    } else {
+                        theirs.to_vec()
+                    }
                 };
                 Fit::Recode(
                     side(&positive, &layout.positive_spans, sh.positive_spans),
@@ -263,7 +303,10 @@ impl<K: Kind> Appender<K> {
             if lgtm_core::model::is_stale_nan(K::shape(&h).sum) {
                 fresh.push(t_ms, &h);
             } else {
-                fresh.push(t_ms, &rebuilt::<K>(&h, positive.to_vec(), negative.to_vec()));
+                fresh.push(
+                    t_ms,
+                    &rebuilt::<K>(&h, positive.to_vec(), negative.to_vec()),
+                );
             }
         }
         *self = fresh;
@@ -316,7 +359,11 @@ impl<K: Kind> Default for Appender<K> {
     }
 }
 
-fn rebuilt<K: Kind>(h: &K::Histogram, positive: Vec<BucketSpan>, negative: Vec<BucketSpan>) -> K::Histogram {
+fn rebuilt<K: Kind>(
+    h: &K::Histogram,
+    positive: Vec<BucketSpan>,
+    negative: Vec<BucketSpan>,
+) -> K::Histogram {
     let shape = K::shape(h);
     let counts = K::counts(h);
     let p = widen(&counts.0, shape.positive_spans, &positive);
@@ -342,7 +389,10 @@ fn compare<C: Copy + PartialOrd + Default>(
 ) -> Option<Inserts> {
     let mut a = indices(ours).zip(our_counts.iter().copied()).peekable();
     let mut h = indices(theirs).zip(their_counts.iter().copied()).peekable();
-    let mut inserts = Inserts { forward: false, backward: false };
+    let mut inserts = Inserts {
+        forward: false,
+        backward: false,
+    };
     loop {
         let order = match (a.peek(), h.peek()) {
             (None, None) => return Some(inserts),
@@ -406,7 +456,10 @@ pub(super) fn absolute(deltas: &[i64]) -> Vec<i64> {
 
 fn differences(counts: &[i64]) -> Vec<i64> {
     let mut last = 0i64;
-    counts.iter().map(|c| c.wrapping_sub(std::mem::replace(&mut last, *c))).collect()
+    counts
+        .iter()
+        .map(|c| c.wrapping_sub(std::mem::replace(&mut last, *c)))
+        .collect()
 }
 
 impl Kind for Integer {
@@ -437,7 +490,11 @@ impl Kind for Integer {
         (absolute(&h.positive_deltas), absolute(&h.negative_deltas))
     }
 
-    fn rebuild(h: &Histogram, positive: (Vec<BucketSpan>, Vec<i64>), negative: (Vec<BucketSpan>, Vec<i64>)) -> Histogram {
+    fn rebuild(
+        h: &Histogram,
+        positive: (Vec<BucketSpan>, Vec<i64>),
+        negative: (Vec<BucketSpan>, Vec<i64>),
+    ) -> Histogram {
         Histogram {
             hint: h.hint,
             schema: h.schema,
@@ -454,17 +511,29 @@ impl Kind for Integer {
     }
 
     fn stale(sum: f64) -> Histogram {
-        Histogram { sum, ..Histogram::default() }
+        Histogram {
+            sum,
+            ..Histogram::default()
+        }
     }
 
     fn write_first(w: &mut BitWriter, h: &Histogram) -> IntegerState {
         w.vbu(h.count);
         w.vbu(h.zero_count);
         w.write(h.sum.to_bits(), 64);
-        let buckets: Vec<_> = h.positive_deltas.iter().chain(&h.negative_deltas).map(|d| (*d, 0)).collect();
+        let buckets: Vec<_> = h
+            .positive_deltas
+            .iter()
+            .chain(&h.negative_deltas)
+            .map(|d| (*d, 0))
+            .collect();
         buckets.iter().for_each(|b| w.vbi(b.0));
         let totals = [(h.count as i64, 0), (h.zero_count as i64, 0)];
-        IntegerState { totals, sum: XorState::starting_at(h.sum), buckets }
+        IntegerState {
+            totals,
+            sum: XorState::starting_at(h.sum),
+            buckets,
+        }
     }
 
     fn write_next(w: &mut BitWriter, state: &mut IntegerState, h: &Histogram) {
@@ -477,7 +546,11 @@ impl Kind for Integer {
         write_dod(w, &mut state.totals[1], h.zero_count as i64);
         state.sum.write(w, h.sum);
         let deltas = h.positive_deltas.iter().chain(&h.negative_deltas);
-        state.buckets.iter_mut().zip(deltas).for_each(|(b, d)| write_dod(w, b, *d));
+        state
+            .buckets
+            .iter_mut()
+            .zip(deltas)
+            .for_each(|(b, d)| write_dod(w, b, *d));
     }
 
     fn from_value(value: SampleValue) -> Option<Histogram> {

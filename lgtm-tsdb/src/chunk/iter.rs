@@ -49,7 +49,9 @@ pub fn iter(encoding: Encoding, data: &[u8]) -> Result<ChunkIter<'_>, DecodeErro
 /// # Errors
 /// When the header is cut off.
 pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, DecodeError> {
-    let [a, b, ..] = data else { return Err(DecodeError::new("chunk", 0, "sample count is cut off")) };
+    let [a, b, ..] = data else {
+        return Err(DecodeError::new("chunk", 0, "sample count is cut off"));
+    };
     let n = u16::from_be_bytes([*a, *b]);
     Ok(match encoding {
         Encoding::HistogramSt | Encoding::FloatHistogramSt => n & 0x3fff,
@@ -64,7 +66,11 @@ impl<'a> ChunkIter<'a> {
             Encoding::Xor2 => Source::Xor2(Xor2Iter::new(data)?),
             _ => Source::Histogram(Box::new(HistogramIter::new(encoding, data)?)),
         };
-        Ok(Self { source, start_ms: 0, done: false })
+        Ok(Self {
+            source,
+            start_ms: 0,
+            done: false,
+        })
     }
 
     /// The start timestamp of the sample that `next` gave last, milliseconds; 0 when it is not known.
@@ -74,7 +80,9 @@ impl<'a> ChunkIter<'a> {
 
     fn read(&mut self) -> Result<Option<(i64, SampleValue)>, DecodeError> {
         match &mut self.source {
-            Source::Xor(it) => Ok(it.next_sample()?.map(|s| (s.t_ms, SampleValue::Float(s.value)))),
+            Source::Xor(it) => Ok(it
+                .next_sample()?
+                .map(|s| (s.t_ms, SampleValue::Float(s.value)))),
             Source::Xor2(it) => Ok(it.next_sample()?.map(|(s, start_ms)| {
                 self.start_ms = start_ms;
                 (s.t_ms, SampleValue::Float(s.value))
@@ -123,18 +131,30 @@ struct HistogramIter<'a> {
 
 impl<'a> HistogramIter<'a> {
     fn new(encoding: Encoding, data: &'a [u8]) -> Result<Self, DecodeError> {
-        let [a, b, third, ..] = data else { return Err(DecodeError::new("histogram chunk", 0, "header is cut off")) };
+        let [a, b, third, ..] = data else {
+            return Err(DecodeError::new("histogram chunk", 0, "header is cut off"));
+        };
         let count = sample_count(encoding, data)?;
         let with_starts = matches!(encoding, Encoding::HistogramSt | Encoding::FloatHistogramSt);
         let (flags, starts) = match with_starts {
-            true => (u16::from_be_bytes([*a, *b]) >> 14, Some(StartTimes::new(*third))),
+            true => (
+                u16::from_be_bytes([*a, *b]) >> 14,
+                Some(StartTimes::new(*third)),
+            ),
             false => (u16::from(*third >> 6), None),
         };
         let mut reader = BitReader::new("histogram chunk", &data[3..]);
-        let layout = if count > 0 { Layout::read(&mut reader)? } else { Layout::default() };
+        let layout = if count > 0 {
+            Layout::read(&mut reader)?
+        } else {
+            Layout::default()
+        };
         Ok(Self {
             reader,
-            float: matches!(encoding, Encoding::FloatHistogram | Encoding::FloatHistogramSt),
+            float: matches!(
+                encoding,
+                Encoding::FloatHistogram | Encoding::FloatHistogramSt
+            ),
             header: CounterResetHeader::from_bits(flags as u8),
             starts,
             start_ms: 0,
@@ -161,7 +181,11 @@ impl<'a> HistogramIter<'a> {
             self.delta_ms = self.delta_ms.wrapping_add(step);
             self.t_ms = self.t_ms.wrapping_add(self.delta_ms);
         }
-        let value = if self.float { self.float_sample()? } else { self.integer_sample()? };
+        let value = if self.float {
+            self.float_sample()?
+        } else {
+            self.integer_sample()?
+        };
         if let Some(starts) = &mut self.starts {
             self.start_ms = starts.read(&mut self.reader, self.read, self.t_ms, previous_ms)?;
         }
@@ -171,7 +195,10 @@ impl<'a> HistogramIter<'a> {
     }
 
     fn buckets(&self) -> (usize, usize) {
-        (bucket_count(&self.layout.positive_spans), bucket_count(&self.layout.negative_spans))
+        (
+            bucket_count(&self.layout.positive_spans),
+            bucket_count(&self.layout.negative_spans),
+        )
     }
 
     fn read_dod(&mut self, at: usize) -> Result<(), DecodeError> {
@@ -206,7 +233,8 @@ impl<'a> HistogramIter<'a> {
                 self.read_dod(at)?;
             }
         }
-        let deltas = |range: std::ops::Range<usize>| self.integers[range].iter().map(|b| b.0).collect();
+        let deltas =
+            |range: std::ops::Range<usize>| self.integers[range].iter().map(|b| b.0).collect();
         Ok(SampleValue::Histogram(Box::new(Histogram {
             hint: self.header.hint(self.read == 0),
             schema: self.layout.schema,
@@ -241,7 +269,9 @@ impl<'a> HistogramIter<'a> {
         if is_stale_nan(self.floats[2].value()) {
             return Ok(self.stale());
         }
-        let counts = |range: std::ops::Range<usize>| self.floats[range].iter().map(XorState::value).collect();
+        let counts = |range: std::ops::Range<usize>| {
+            self.floats[range].iter().map(XorState::value).collect()
+        };
         Ok(SampleValue::FloatHistogram(Box::new(FloatHistogram {
             hint: self.header.hint(self.read == 0),
             schema: self.layout.schema,
@@ -261,8 +291,14 @@ impl<'a> HistogramIter<'a> {
     fn stale(&self) -> SampleValue {
         if self.float {
             let sum = self.floats[2].value();
-            return SampleValue::FloatHistogram(Box::new(FloatHistogram { sum, ..FloatHistogram::default() }));
+            return SampleValue::FloatHistogram(Box::new(FloatHistogram {
+                sum,
+                ..FloatHistogram::default()
+            }));
         }
-        SampleValue::Histogram(Box::new(Histogram { sum: self.sum.value(), ..Histogram::default() }))
+        SampleValue::Histogram(Box::new(Histogram {
+            sum: self.sum.value(),
+            ..Histogram::default()
+        }))
     }
 }

@@ -63,7 +63,13 @@ impl Layout {
                 });
             }
         }
-        Ok(Self { schema, zero_threshold, positive_spans, negative_spans, custom_values })
+        Ok(Self {
+            schema,
+            zero_threshold,
+            positive_spans,
+            negative_spans,
+            custom_values,
+        })
     }
 }
 
@@ -105,8 +111,12 @@ fn read_spans(r: &mut BitReader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
         if buckets > MAX_BUCKETS || buckets > r.remaining() as u64 + 64 {
             return Err(r.error(format!("{buckets} buckets in {} bits", r.remaining())));
         }
-        let offset = i32::try_from(offset).map_err(|_| r.error(format!("span offset {offset} is out of range")))?;
-        spans.push(BucketSpan { offset, length: length as u32 });
+        let offset = i32::try_from(offset)
+            .map_err(|_| r.error(format!("span offset {offset} is out of range")))?;
+        spans.push(BucketSpan {
+            offset,
+            length: length as u32,
+        });
     }
     Ok(spans)
 }
@@ -133,7 +143,10 @@ pub(super) fn spans_of(indices: impl Iterator<Item = i64>) -> Vec<BucketSpan> {
     for i in indices {
         match spans.last_mut() {
             Some(s) if i == next => s.length += 1,
-            _ => spans.push(BucketSpan { offset: (i - next) as i32, length: 1 }),
+            _ => spans.push(BucketSpan {
+                offset: (i - next) as i32,
+                length: 1,
+            }),
         }
         next = i + 1;
     }
@@ -141,9 +154,18 @@ pub(super) fn spans_of(indices: impl Iterator<Item = i64>) -> Vec<BucketSpan> {
 }
 
 /// Counts moved from the buckets of `from` to those of `to`, which holds them all; new buckets are empty.
-pub(super) fn widen<C: Copy + Default>(counts: &[C], from: &[BucketSpan], to: &[BucketSpan]) -> Vec<C> {
+pub(super) fn widen<C: Copy + Default>(
+    counts: &[C],
+    from: &[BucketSpan],
+    to: &[BucketSpan],
+) -> Vec<C> {
     let mut old = indices(from).zip(counts.iter().copied()).peekable();
-    indices(to).map(|i| old.next_if(|(j, _)| *j == i).map_or_else(C::default, |(_, c)| c)).collect()
+    indices(to)
+        .map(|i| {
+            old.next_if(|(j, _)| *j == i)
+                .map_or_else(C::default, |(_, c)| c)
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -152,11 +174,39 @@ mod tests {
 
     #[test]
     fn spans_and_indices_are_two_ways_to_say_the_same() {
-        let spans = [BucketSpan { offset: -2, length: 2 }, BucketSpan { offset: 0, length: 0 }, BucketSpan { offset: 3, length: 1 }];
+        let spans = [
+            BucketSpan {
+                offset: -2,
+                length: 2,
+            },
+            BucketSpan {
+                offset: 0,
+                length: 0,
+            },
+            BucketSpan {
+                offset: 3,
+                length: 1,
+            },
+        ];
         let all: Vec<_> = indices(&spans).collect();
         assert_eq!(all, [-2, -1, 3]);
         let merged = spans_of([-2, -1, 3].into_iter());
-        assert_eq!(merged, [BucketSpan { offset: -2, length: 2 }, BucketSpan { offset: 3, length: 1 }]);
-        assert_eq!(widen(&[5, 6, 7], &spans, &spans_of([-2, -1, 0, 3].into_iter())), [5, 6, 0, 7]);
+        assert_eq!(
+            merged,
+            [
+                BucketSpan {
+                    offset: -2,
+                    length: 2
+                },
+                BucketSpan {
+                    offset: 3,
+                    length: 1
+                }
+            ]
+        );
+        assert_eq!(
+            widen(&[5, 6, 7], &spans, &spans_of([-2, -1, 0, 3].into_iter())),
+            [5, 6, 0, 7]
+        );
     }
 }

@@ -55,7 +55,9 @@ pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<
                 a.append(t_ms, *v);
                 Open::Float(a)
             }
-            (Open::Histogram(mut a), SampleValue::Histogram(h)) if a.sample_count() < SAMPLES_PER_CHUNK => {
+            (Open::Histogram(mut a), SampleValue::Histogram(h))
+                if a.sample_count() < SAMPLES_PER_CHUNK =>
+            {
                 match a.append(t_ms, h) {
                     HistogramAppend::NewChunk(header) => {
                         out.push(a.snapshot());
@@ -66,7 +68,9 @@ pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<
                     _ => Open::Histogram(a),
                 }
             }
-            (Open::FloatHistogram(mut a), SampleValue::FloatHistogram(h)) if a.sample_count() < SAMPLES_PER_CHUNK => {
+            (Open::FloatHistogram(mut a), SampleValue::FloatHistogram(h))
+                if a.sample_count() < SAMPLES_PER_CHUNK =>
+            {
                 match a.append(t_ms, h) {
                     HistogramAppend::NewChunk(header) => {
                         out.push(a.snapshot());

@@ -16,18 +16,33 @@ pub(super) struct StartTimes {
 
 impl StartTimes {
     pub(super) fn new(header: u8) -> Self {
-        Self { first_known: header & 0x80 != 0, changes_at: u16::from(header & 0x7f), difference: 0, start_ms: 0 }
+        Self {
+            first_known: header & 0x80 != 0,
+            changes_at: u16::from(header & 0x7f),
+            difference: 0,
+            start_ms: 0,
+        }
     }
 
     /// The start time of sample `n` at `t_ms`, the one before being at `previous_ms`; 0 is "not known".
-    pub(super) fn read(&mut self, r: &mut BitReader<'_>, n: u16, t_ms: i64, previous_ms: i64) -> Result<i64, DecodeError> {
+    pub(super) fn read(
+        &mut self,
+        r: &mut BitReader<'_>,
+        n: u16,
+        t_ms: i64,
+        previous_ms: i64,
+    ) -> Result<i64, DecodeError> {
         if n == 0 {
             if self.first_known {
                 self.start_ms = t_ms.wrapping_sub(r.svarint()?);
             }
         } else if self.changes_at != 0 && n >= self.changes_at {
             let x = r.vbi()?;
-            self.difference = if n == self.changes_at { x } else { self.difference.wrapping_add(x) };
+            self.difference = if n == self.changes_at {
+                x
+            } else {
+                self.difference.wrapping_add(x)
+            };
             self.start_ms = previous_ms.wrapping_sub(self.difference);
         }
         Ok(self.start_ms)

@@ -23,7 +23,14 @@ impl XorAppender {
     /// An empty chunk.
     pub fn new() -> Self {
         let value = XorState::starting_at(0.0);
-        Self { bits: BitWriter::default(), first_t_ms: 0, t_ms: 0, delta_ms: 0, value, count: 0 }
+        Self {
+            bits: BitWriter::default(),
+            first_t_ms: 0,
+            t_ms: 0,
+            delta_ms: 0,
+            value,
+            count: 0,
+        }
     }
 
     /// Appends a sample. Times need not ascend for the encoding; the head sees to it that they do.
@@ -46,7 +53,10 @@ impl XorAppender {
             self.append_early(t_ms, value);
         }
         self.t_ms = t_ms;
-        self.count = self.count.checked_add(1).expect("chunks are cut long before 65,535 samples");
+        self.count = self
+            .count
+            .checked_add(1)
+            .expect("chunks are cut long before 65,535 samples");
     }
 
     fn write_dod(&mut self, dod: i64) {
@@ -98,7 +108,10 @@ impl XorAppender {
 
     /// The newest sample.
     pub fn last(&self) -> Option<Sample> {
-        (self.count > 0).then(|| Sample { t_ms: self.t_ms, value: self.value.value() })
+        (self.count > 0).then(|| Sample {
+            t_ms: self.t_ms,
+            value: self.value.value(),
+        })
     }
 
     /// Appends the chunk's bytes to `out`; the chunk can go on.
@@ -135,7 +148,14 @@ impl XorAppender {
             }
         }
         let bits = BitWriter::resume(&data[2..], it.reader.position());
-        Ok(Self { bits, first_t_ms, t_ms: it.t_ms, delta_ms: it.delta_ms, value: it.value, count: it.count })
+        Ok(Self {
+            bits,
+            first_t_ms,
+            t_ms: it.t_ms,
+            delta_ms: it.delta_ms,
+            value: it.value,
+            count: it.count,
+        })
     }
 
     /// Heap bytes held.
@@ -172,7 +192,14 @@ impl<'a> XorIter<'a> {
             _ => return Err(DecodeError::new("xor chunk", 0, "sample count is cut off")),
         };
         let reader = BitReader::new("xor chunk", &data[2..]);
-        Ok(Self { reader, t_ms: 0, delta_ms: 0, value: XorState::starting_at(0.0), read: 0, count })
+        Ok(Self {
+            reader,
+            t_ms: 0,
+            delta_ms: 0,
+            value: XorState::starting_at(0.0),
+            read: 0,
+            count,
+        })
     }
 
     /// The next sample; `None` at the end.
@@ -197,7 +224,10 @@ impl<'a> XorIter<'a> {
             self.read_early()?;
         }
         self.read += 1;
-        Ok(Some(Sample { t_ms: self.t_ms, value: self.value.value() }))
+        Ok(Some(Sample {
+            t_ms: self.t_ms,
+            value: self.value.value(),
+        }))
     }
 
     fn read_dod(&mut self) -> Result<i64, DecodeError> {
@@ -246,7 +276,10 @@ mod tests {
 
     fn samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
         let t = prop_oneof![any::<i64>(), 0i64..100_000];
-        let v = prop_oneof![any::<u64>().prop_map(f64::from_bits), (0u32..100).prop_map(f64::from)];
+        let v = prop_oneof![
+            any::<u64>().prop_map(f64::from_bits),
+            (0u32..100).prop_map(f64::from)
+        ];
         proptest::collection::vec((t, v), 0..60)
     }
 

@@ -20,7 +20,9 @@ pub(super) struct Xor2Iter<'a> {
 
 impl<'a> Xor2Iter<'a> {
     pub(super) fn new(data: &'a [u8]) -> Result<Self, DecodeError> {
-        let [a, b, header, ..] = data else { return Err(DecodeError::new("xor2 chunk", 0, "header is cut off")) };
+        let [a, b, header, ..] = data else {
+            return Err(DecodeError::new("xor2 chunk", 0, "header is cut off"));
+        };
         Ok(Self {
             reader: BitReader::new("xor2 chunk", &data[3..]),
             starts: StartTimes::new(*header),
@@ -54,16 +56,25 @@ impl<'a> Xor2Iter<'a> {
             }
             _ => self.joint()?,
         };
-        let start_ms = self.starts.read(&mut self.reader, self.read, self.t_ms, previous_ms)?;
+        let start_ms = self
+            .starts
+            .read(&mut self.reader, self.read, self.t_ms, previous_ms)?;
         self.reader.check()?;
         self.read += 1;
-        Ok(Some((Sample { t_ms: self.t_ms, value: f64::from_bits(bits) }, start_ms)))
+        Ok(Some((
+            Sample {
+                t_ms: self.t_ms,
+                value: f64::from_bits(bits),
+            },
+            start_ms,
+        )))
     }
 
     /// The control that tells of time and value together.
     fn joint(&mut self) -> Result<u64, DecodeError> {
         let ones = self.reader.peek().leading_ones().min(5);
-        self.reader.skip(if ones == 5 { 5 } else { ones as usize + 1 });
+        self.reader
+            .skip(if ones == 5 { 5 } else { ones as usize + 1 });
         let (dod, follows) = match ones {
             0 => (0, Follows::Same),
             1 => (0, Follows::B),
@@ -87,7 +98,8 @@ impl<'a> Xor2Iter<'a> {
 
     fn value_a(&mut self) -> Result<u64, DecodeError> {
         let ones = self.reader.peek().leading_ones().min(3);
-        self.reader.skip(if ones == 3 { 3 } else { ones as usize + 1 });
+        self.reader
+            .skip(if ones == 3 { 3 } else { ones as usize + 1 });
         match ones {
             0 => Ok(self.baseline.bits),
             1 => self.changed(false),
@@ -105,11 +117,15 @@ impl<'a> Xor2Iter<'a> {
                 n => n,
             };
             if lead + n > 64 {
-                return Err(self.reader.error(format!("float window of {n} bits behind {lead} zeros exceeds 64 bits")));
+                return Err(self.reader.error(format!(
+                    "float window of {n} bits behind {lead} zeros exceeds 64 bits"
+                )));
             }
             (self.baseline.lead, self.baseline.trail) = (lead, 64 - lead - n);
         } else if self.baseline.lead == 0xff {
-            return Err(self.reader.error("float refers to a window before there is one"));
+            return Err(self
+                .reader
+                .error("float refers to a window before there is one"));
         }
         let n = 64 - u32::from(self.baseline.lead) - u32::from(self.baseline.trail);
         self.baseline.bits ^= self.reader.read(n)? << self.baseline.trail;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lgtm_core::Result;
 use lgtm_core::clock::Clock;
 use lgtm_core::limits::{Overrides, RateLimit, RateLimiter};
 use lgtm_core::model::TenantId;
-use lgtm_core::Result;
 use parking_lot::Mutex;
 
 use super::clients::IngesterClient;
@@ -56,8 +56,18 @@ pub struct Distributor {
 
 impl Distributor {
     /// A distributor in front of one ingester.
-    pub fn new(ingester: Arc<dyn IngesterClient>, limits: Arc<Overrides<Limits>>, clock: Arc<dyn Clock>) -> Self {
-        Self { ingester, limits, clock, rates: Mutex::default(), counts: DistributorCounts::default() }
+    pub fn new(
+        ingester: Arc<dyn IngesterClient>,
+        limits: Arc<Overrides<Limits>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            ingester,
+            limits,
+            clock,
+            rates: Mutex::default(),
+            counts: DistributorCounts::default(),
+        }
     }
 
     /// What it has done so far.
@@ -74,13 +84,20 @@ impl Distributor {
         let c = &self.counts;
         c.requests.fetch_add(1, Ordering::Relaxed);
         c.samples_in.fetch_add(samples, Ordering::Relaxed);
-        c.exemplars_in.fetch_add(batch.exemplar_count() as u64, Ordering::Relaxed);
-        self.check_rate(tenant, samples + batch.exemplar_count() as u64 + batch.metadata().len() as u64)?;
+        c.exemplars_in
+            .fetch_add(batch.exemplar_count() as u64, Ordering::Relaxed);
+        self.check_rate(
+            tenant,
+            samples + batch.exemplar_count() as u64 + batch.metadata().len() as u64,
+        )?;
         let mut report = self.ingester.push(tenant, batch).await?;
         for bad in batch.malformed() {
-            report.rejected.add("malformed-series", bad.samples, || bad.message.clone());
+            report
+                .rejected
+                .add("malformed-series", bad.samples, || bad.message.clone());
         }
-        c.samples_stored.fetch_add(report.samples + report.histograms, Ordering::Relaxed);
+        c.samples_stored
+            .fetch_add(report.samples + report.histograms, Ordering::Relaxed);
         if !report.rejected.samples.is_empty() || !report.dropped_exemplars.is_empty() {
             self.count_discarded(tenant, &report);
         }
@@ -92,7 +109,10 @@ impl Distributor {
         if limits.ingestion_rate <= 0.0 {
             return Ok(());
         }
-        let limit = RateLimit { per_second: limits.ingestion_rate, burst: limits.ingestion_burst_size as f64 };
+        let limit = RateLimit {
+            per_second: limits.ingestion_rate,
+            burst: limits.ingestion_burst_size as f64,
+        };
         let bucket = {
             let mut rates = self.rates.lock();
             let make = || Arc::new(RateLimiter::new(Arc::clone(&self.clock)));
@@ -100,13 +120,23 @@ impl Distributor {
         };
         let what = "ingestion of samples, exemplars and metadata (err-mimir-tenant-max-ingestion-rate; settings ingestion_rate and ingestion_burst_size)";
         bucket.take(what, limit, amount as f64).inspect_err(|_| {
-            *self.counts.discarded.lock().entry((tenant.clone(), "rate_limited")).or_default() += amount;
+            *self
+                .counts
+                .discarded
+                .lock()
+                .entry((tenant.clone(), "rate_limited"))
+                .or_default() += amount;
         })
     }
 
     fn count_discarded(&self, tenant: &TenantId, report: &AppendReport) {
         let mut discarded = self.counts.discarded.lock();
-        for (reason, n) in report.rejected.samples.iter().chain(&report.dropped_exemplars) {
+        for (reason, n) in report
+            .rejected
+            .samples
+            .iter()
+            .chain(&report.dropped_exemplars)
+        {
             *discarded.entry((tenant.clone(), *reason)).or_default() += n;
         }
     }

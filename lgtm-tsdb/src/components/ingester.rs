@@ -20,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::clients::IngesterClient;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
-use crate::head::{AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads};
+use crate::head::{
+    AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
+};
 use crate::limits::Limits;
 use crate::select::Select;
 use crate::wire::WriteBatch;
@@ -40,7 +42,11 @@ pub struct IngesterSettings {
 
 impl Default for IngesterSettings {
     fn default() -> Self {
-        Self { head: HeadSettings::default(), maintenance_interval: Duration::from_secs(60), flush_on_shutdown: false }
+        Self {
+            head: HeadSettings::default(),
+            maintenance_interval: Duration::from_secs(60),
+            flush_on_shutdown: false,
+        }
     }
 }
 
@@ -60,7 +66,9 @@ pub struct IngesterBuilder {
 
 impl std::fmt::Debug for IngesterBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("IngesterBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("IngesterBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,9 +94,15 @@ impl IngesterBuilder {
     pub fn build(self) -> Result<Ingester> {
         self.settings.head.validate()?;
         if self.settings.maintenance_interval < Duration::from_millis(10) {
-            return Err(Error::InvalidInput("maintenance_interval is less than 10ms".into()));
+            return Err(Error::InvalidInput(
+                "maintenance_interval is less than 10ms".into(),
+            ));
         }
-        Ok(Ingester { parts: self, running: Mutex::default(), flushed: FlushCounts::default() })
+        Ok(Ingester {
+            parts: self,
+            running: Mutex::default(),
+            flushed: FlushCounts::default(),
+        })
     }
 }
 
@@ -129,11 +143,23 @@ impl Ingester {
         random: RandomSource,
     ) -> IngesterBuilder {
         let settings = IngesterSettings::default();
-        IngesterBuilder { bucket, disk, limits, clock, random, blocks: None, settings }
+        IngesterBuilder {
+            bucket,
+            disk,
+            limits,
+            clock,
+            random,
+            blocks: None,
+            settings,
+        }
     }
 
     fn heads(&self) -> Result<Arc<Heads>> {
-        self.running.lock().heads.clone().ok_or_else(|| Error::Unavailable("the ingester is not started".into()))
+        self.running
+            .lock()
+            .heads
+            .clone()
+            .ok_or_else(|| Error::Unavailable("the ingester is not started".into()))
     }
 
     /// Opens log and chunk files. Reads are answered from now on; writes once [`Ingester::replay`] is done.
@@ -152,7 +178,11 @@ impl Ingester {
             Arc::clone(&p.clock),
             u64::from_le_bytes(seed),
         )?;
-        *self.running.lock() = Running { heads: Some(Arc::new(heads)), replay: Some(replay), report: None };
+        *self.running.lock() = Running {
+            heads: Some(Arc::new(heads)),
+            replay: Some(replay),
+            report: None,
+        };
         Ok(())
     }
 
@@ -181,7 +211,10 @@ impl Ingester {
     fn new_id(&self) -> BlockId {
         let mut random = [0; 10];
         (self.parts.random)(&mut random);
-        BlockId::new(u64::try_from(self.parts.clock.now_ms()).unwrap_or(0), random)
+        BlockId::new(
+            u64::try_from(self.parts.clock.now_ms()).unwrap_or(0),
+            random,
+        )
     }
 
     /// Moves data into blocks. When it returns, everything received before the call that `scope` covers is in the bucket and can
@@ -197,7 +230,9 @@ impl Ingester {
                 blocks.add(tenant, meta.clone());
             }
         };
-        let flushed = heads.flush_all(scope, &self.parts.bucket, &|| self.new_id(), &on_block).await;
+        let flushed = heads
+            .flush_all(scope, &self.parts.bucket, &|| self.new_id(), &on_block)
+            .await;
         match &flushed {
             Ok(_) => {
                 let now = u64::try_from(self.parts.clock.now_ms()).unwrap_or(0);
@@ -231,17 +266,20 @@ impl Ingester {
 
     /// Counts over a tenant's head; lists have at most `limit` entries.
     pub fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
-        self.heads().map_or_else(|_| HeadStats::default(), |h| h.stats(tenant, limit))
+        self.heads()
+            .map_or_else(|_| HeadStats::default(), |h| h.stats(tenant, limit))
     }
 
     /// Series by tenant.
     pub fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
-        self.heads().map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
     }
 
     /// What the log has done so far.
     pub fn wal_stats(&self) -> WalStats {
-        self.heads().map_or_else(|_| WalStats::default(), |h| h.wal_stats())
+        self.heads()
+            .map_or_else(|_| WalStats::default(), |h| h.wal_stats())
     }
 
     /// Bytes in the chunk files.
@@ -256,12 +294,19 @@ impl Ingester {
 
     /// Metadata of a tenant's metrics, by name.
     pub fn metadata(&self, tenant: &TenantId, name: Option<&str>) -> Vec<(String, Vec<Metadata>)> {
-        self.heads().map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
     }
 
     /// Exemplars of the series that match any of the selectors, by series.
-    pub fn exemplars(&self, tenant: &TenantId, selectors: &[Vec<Matcher>], range: TimeRange) -> Vec<(Labels, Vec<Exemplar>)> {
-        self.heads().map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
+    pub fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.
@@ -303,8 +348,15 @@ impl Service for Ingester {
         if let Some(replay) = replay {
             // The service is Running meanwhile, so that reads are answered; readiness waits.
             let replayed = tokio::task::spawn_blocking(move || heads.replay(replay)).await;
-            let report = replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
-            tracing::info!(samples = report.samples, records = report.log.records, torn_tail = report.log.torn_tail, damaged = report.log.set_aside.len(), "write-ahead log replayed");
+            let report = replayed
+                .map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
+            tracing::info!(
+                samples = report.samples,
+                records = report.log.records,
+                torn_tail = report.log.torn_tail,
+                damaged = report.log.set_aside.len(),
+                "write-ahead log replayed"
+            );
             self.running.lock().report = Some(report);
         }
         while !stop.is_cancelled() {
@@ -328,7 +380,9 @@ impl Service for Ingester {
     async fn check_ready(&self) -> Result<()> {
         match self.running.lock().report {
             Some(_) => Ok(()),
-            None => Err(Error::Unavailable("the ingester is replaying its write-ahead log".into())),
+            None => Err(Error::Unavailable(
+                "the ingester is replaying its write-ahead log".into(),
+            )),
         }
     }
 }

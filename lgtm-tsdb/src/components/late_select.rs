@@ -23,7 +23,11 @@ impl LateSelect {
 
 #[async_trait]
 impl Select for LateSelect {
-    async fn select(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
         self.0.select()?.select(tenant, request).await
     }
 
@@ -31,11 +35,20 @@ impl Select for LateSelect {
         self.0.select()?.series(tenant, request).await
     }
 
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
         self.0.select()?.label_names(tenant, request).await
     }
 
-    async fn label_values(&self, tenant: &TenantId, name: &str, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
         self.0.select()?.label_values(tenant, name, request).await
     }
 }

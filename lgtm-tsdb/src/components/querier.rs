@@ -27,7 +27,11 @@ impl Querier {
 
 #[async_trait]
 impl Select for Querier {
-    async fn select(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
         let answers = self.sources.iter().map(|s| s.select(tenant, request));
         let answers = futures::future::try_join_all(answers).await?;
         Ok(Box::new(MergedSeries::new(answers, BATCH)))
@@ -35,19 +39,43 @@ impl Select for Querier {
 
     async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
         let answers = self.sources.iter().map(|s| s.series(tenant, request));
-        let mut all: Vec<Labels> = futures::future::try_join_all(answers).await?.into_iter().flatten().collect();
+        let mut all: Vec<Labels> = futures::future::try_join_all(answers)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
         all.sort_unstable();
         all.dedup();
         Ok(all)
     }
 
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
         let answers = self.sources.iter().map(|s| s.label_names(tenant, request));
-        Ok(futures::future::try_join_all(answers).await?.into_iter().flatten().collect())
+        Ok(futures::future::try_join_all(answers)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
-    async fn label_values(&self, tenant: &TenantId, name: &str, request: &SelectRequest) -> Result<BTreeSet<String>> {
-        let answers = self.sources.iter().map(|s| s.label_values(tenant, name, request));
-        Ok(futures::future::try_join_all(answers).await?.into_iter().flatten().collect())
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
+        let answers = self
+            .sources
+            .iter()
+            .map(|s| s.label_values(tenant, name, request));
+        Ok(futures::future::try_join_all(answers)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 }

@@ -59,7 +59,10 @@ pub struct TsdbBuilder {
 
 impl std::fmt::Debug for TsdbBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TsdbBuilder").field("folder", &self.folder).field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("TsdbBuilder")
+            .field("folder", &self.folder)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,13 +98,21 @@ impl TsdbBuilder {
         blocks.sync().await?;
         let disk = Arc::new(LocalDisk::new(&self.folder));
         let builder = Ingester::builder(bucket, disk, self.limits, self.clock, self.random);
-        let ingester = Arc::new(builder.settings(self.settings).blocks(Arc::clone(&blocks)).build()?);
+        let ingester = Arc::new(
+            builder
+                .settings(self.settings)
+                .blocks(Arc::clone(&blocks))
+                .build()?,
+        );
         ingester.open()?;
         let replaying = Arc::clone(&ingester);
         let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
         replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
         let sources: Vec<Arc<dyn Select>> = vec![ingester.select()?, blocks];
-        Ok(Tsdb { ingester, querier: Arc::new(Querier::new(sources)) })
+        Ok(Tsdb {
+            ingester,
+            querier: Arc::new(Querier::new(sources)),
+        })
     }
 }
 
@@ -134,7 +145,11 @@ impl Tsdb {
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses.
-    pub async fn append(&self, tenant: &TenantId, series: &[(Labels, Vec<Sample>)]) -> Result<AppendReport> {
+    pub async fn append(
+        &self,
+        tenant: &TenantId,
+        series: &[(Labels, Vec<Sample>)],
+    ) -> Result<AppendReport> {
         let mut batch = WriteBatch::default();
         for (labels, samples) in series {
             batch.push_series(labels.iter(), samples);
@@ -161,12 +176,17 @@ impl Tsdb {
         matchers: Vec<Matcher>,
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<(i64, SampleValue)>)>> {
-        let request = SelectRequest { matchers, range, budget: Arc::new(QueryBudget::default()) };
+        let request = SelectRequest {
+            matchers,
+            range,
+            budget: Arc::new(QueryBudget::default()),
+        };
         let mut batches = self.querier.select(tenant, &request).await?;
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {
-                let samples = samples(&series.chunks, range).map_err(|e| Error::corrupt(series.labels.to_string(), e))?;
+                let samples = samples(&series.chunks, range)
+                    .map_err(|e| Error::corrupt(series.labels.to_string(), e))?;
                 if !samples.is_empty() {
                     out.push((series.labels, samples));
                 }

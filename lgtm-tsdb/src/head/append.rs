@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use std::collections::HashMap;
 use lgtm_core::Result;
 use lgtm_core::model::Labels;
+use std::collections::HashMap;
 
 use super::chunk_files::ChunkFiles;
 use super::head::{Head, Maker};
@@ -14,7 +14,9 @@ use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
 use super::shard::Shard;
 use crate::limits::Limits;
-use crate::wire::{HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch};
+use crate::wire::{
+    HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
+};
 
 /// What was not taken of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -27,7 +29,12 @@ pub struct Rejections {
 
 impl Rejections {
     /// Counts `samples` under `reason`; the message is made only for the first.
-    pub(crate) fn add(&mut self, reason: &'static str, samples: u64, message: impl FnOnce() -> String) {
+    pub(crate) fn add(
+        &mut self,
+        reason: &'static str,
+        samples: u64,
+        message: impl FnOnce() -> String,
+    ) {
         *self.samples.entry(reason).or_default() += samples;
         if self.first.is_none() {
             self.first = Some(message());
@@ -100,7 +107,10 @@ impl Head {
         scratch.clear();
         // Ids stay what they are while the gate is held: no series is forgotten, none gets a dead one's id.
         let _gate = self.gate.read();
-        self.find_all(batch.series().map(|s| s.labels.as_bytes()), &mut scratch.ids);
+        self.find_all(
+            batch.series().map(|s| s.labels.as_bytes()),
+            &mut scratch.ids,
+        );
         let mut pass = Pass {
             head: self,
             batch,
@@ -123,7 +133,9 @@ impl Head {
         let mut place = 0;
         while place < scratch.ids.len() {
             match scratch.ids[place] {
-                Some(id) => place = pass.run_of_shard(place, &shards[locate(id).0], limits, scratch),
+                Some(id) => {
+                    place = pass.run_of_shard(place, &shards[locate(id).0], limits, scratch)
+                }
                 None => place += 1,
             }
         }
@@ -131,7 +143,10 @@ impl Head {
         if pass.newest_ms > i64::MIN {
             self.raise_max_ms(pass.newest_ms);
         }
-        self.appended.fetch_add(pass.report.samples + pass.report.histograms, Ordering::Relaxed);
+        self.appended.fetch_add(
+            pass.report.samples + pass.report.histograms,
+            Ordering::Relaxed,
+        );
         self.touched_s.store(pass.now_s, Ordering::Relaxed);
         Ok(pass.report)
     }
@@ -167,7 +182,9 @@ impl Pass<'_> {
             }
         };
         if let Err(fault) = limits.check_labels(&labels) {
-            self.report.rejected.add(fault.id, samples, || format!("{} (err-mimir-{})", fault.message, fault.id));
+            self.report.rejected.add(fault.id, samples, || {
+                format!("{} (err-mimir-{})", fault.message, fault.id)
+            });
             return Ok(None);
         }
         let base = series.samples.first().map_or(0.0, |s| s.value);
@@ -188,7 +205,11 @@ impl Pass<'_> {
                     _ => limits.max_global_series_per_user,
                 };
                 self.report.rejected.add(reason.id(), samples, || {
-                    format!("{} (limit: {bound}) (err-mimir-{}), series: {labels}", reason.message(), reason.id())
+                    format!(
+                        "{} (limit: {bound}) (err-mimir-{}), series: {labels}",
+                        reason.message(),
+                        reason.id()
+                    )
                 });
                 Ok(None)
             }
@@ -196,7 +217,13 @@ impl Pass<'_> {
     }
 
     /// Takes the series from `place` on for as long as they stand in this shard, under one lock. Gives the next place.
-    fn run_of_shard(&mut self, mut place: usize, shard: &Shard, limits: &Limits, scratch: &mut AppendScratch) -> usize {
+    fn run_of_shard(
+        &mut self,
+        mut place: usize,
+        shard: &Shard,
+        limits: &Limits,
+        scratch: &mut AppendScratch,
+    ) -> usize {
         let mut slots = shard.lock();
         let first = scratch.ids[place].map(|id| locate(id).0);
         while let Some(Some(id)) = scratch.ids.get(place).copied() {
@@ -208,7 +235,10 @@ impl Pass<'_> {
                 let view = self.batch.series_at(place);
                 series.touched_s = self.now_s;
                 if series.anchor_epoch != self.epoch {
-                    let labels = scratch.respelled.get(&place).map_or(view.labels.as_bytes(), Vec::as_slice);
+                    let labels = scratch
+                        .respelled
+                        .get(&place)
+                        .map_or(view.labels.as_bytes(), Vec::as_slice);
                     scratch.anchors.push(id, labels, series.base);
                     scratch.anchored.push(id);
                 }
@@ -223,7 +253,13 @@ impl Pass<'_> {
     }
 
     #[inline]
-    fn take_floats(&mut self, id: SeriesId, series: &mut MemSeries, view: &SeriesView<'_>, columns: &mut SampleColumns) {
+    fn take_floats(
+        &mut self,
+        id: SeriesId,
+        series: &mut MemSeries,
+        view: &SeriesView<'_>,
+        columns: &mut SampleColumns,
+    ) {
         let files: &ChunkFiles = &self.head.parts.files;
         for sample in view.samples {
             match series.append_float(sample.t_ms, sample.value, &self.rules, files) {
@@ -250,14 +286,21 @@ impl Pass<'_> {
         let files = Arc::clone(&self.head.parts.files);
         for HistogramSample { t_ms, value, .. } in view.histograms {
             if let Some(fault) = histogram_fault(value, limits) {
-                self.report.rejected.add(RejectReason::InvalidHistogram.id(), 1, || {
-                    format!("{fault} (err-mimir-native-histogram-invalid), series: {}", in_words(view))
-                });
+                self.report
+                    .rejected
+                    .add(RejectReason::InvalidHistogram.id(), 1, || {
+                        format!(
+                            "{fault} (err-mimir-native-histogram-invalid), series: {}",
+                            in_words(view)
+                        )
+                    });
                 continue;
             }
             let taken = match value {
                 HistogramValue::Int(h) => series.append_histogram(*t_ms, h, &self.rules, &files),
-                HistogramValue::Float(h) => series.append_float_histogram(*t_ms, h, &self.rules, &files),
+                HistogramValue::Float(h) => {
+                    series.append_float_histogram(*t_ms, h, &self.rules, &files)
+                }
             };
             match taken {
                 Ok(taken) => {
@@ -287,7 +330,9 @@ impl Pass<'_> {
     fn take_exemplars(&mut self, scratch: &mut AppendScratch) {
         let mut ring = None;
         for (place, view) in self.batch.series().enumerate() {
-            let Some(id) = scratch.ids[place] else { continue };
+            let Some(id) = scratch.ids[place] else {
+                continue;
+            };
             for exemplar in view.exemplars {
                 let ring = ring.get_or_insert_with(|| self.head.exemplars.lock());
                 match ring.push(id, exemplar) {
@@ -314,7 +359,8 @@ fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<String> {
         HistogramValue::Float(h) => h.positive_counts.len() + h.negative_counts.len(),
     };
     let max = limits.max_native_histogram_buckets;
-    (max > 0 && buckets > max).then(|| format!("native histogram has {buckets} buckets, the limit is {max}"))
+    (max > 0 && buckets > max)
+        .then(|| format!("native histogram has {buckets} buckets, the limit is {max}"))
 }
 
 fn in_words(view: &SeriesView<'_>) -> String {
@@ -329,8 +375,15 @@ fn parse_labels(raw: RawLabels<'_>) -> std::result::Result<Labels, (&'static str
     }
     Labels::from_pairs(pairs).map_err(|e| {
         let text = e.to_string();
-        let id = if text.starts_with("duplicate") { "duplicate-label-names" } else { "label-invalid" };
-        (id, format!("received a series with an invalid label set: {text} (err-mimir-{id})"))
+        let id = if text.starts_with("duplicate") {
+            "duplicate-label-names"
+        } else {
+            "label-invalid"
+        };
+        (
+            id,
+            format!("received a series with an invalid label set: {text} (err-mimir-{id})"),
+        )
     })
 }
 

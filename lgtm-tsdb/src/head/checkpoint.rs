@@ -49,7 +49,9 @@ impl Heads {
         self.log_unlogged()?;
         let mut out = self.wal.begin_checkpoint().await?;
         // Chunks that the checkpoint refers to by place are made as durable as the log itself.
-        self.parts.files.flush(!matches!(self.settings.wal.sync, SyncPolicy::Os))?;
+        self.parts
+            .files
+            .flush(!matches!(self.settings.wal.sync, SyncPolicy::Os))?;
         for head in self.all() {
             let epoch = {
                 let _gate = head.gate.write();
@@ -60,7 +62,9 @@ impl Heads {
             put_svarint(&mut record, head.min_valid_ms());
             put_svarint(&mut record, head.max_ms().unwrap_or(i64::MIN));
             out.append(kind::HEAD_STATE, &record)?;
-            checkpoint_series(&head, epoch, &mut |record| out.append(kind::SERIES_STATE, record))?;
+            checkpoint_series(&head, epoch, &mut |record| {
+                out.append(kind::SERIES_STATE, record)
+            })?;
             checkpoint_extras(&head, &mut |kind, record| out.append(kind, record))?;
             tokio::task::yield_now().await;
         }
@@ -77,7 +81,11 @@ impl Heads {
     }
 }
 
-fn checkpoint_series(head: &Head, epoch: u32, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+fn checkpoint_series(
+    head: &Head,
+    epoch: u32,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut record = Vec::new();
     let mut labels = Vec::new();
     for (n, shard) in head.shards().iter().enumerate() {
@@ -85,13 +93,20 @@ fn checkpoint_series(head: &Head, epoch: u32, sink: &mut dyn FnMut(&[u8]) -> Res
         let index = head.index.read();
         let mut slots = shard.lock();
         for (slot, series) in slots.iter_mut().enumerate() {
-            let Some(series) = series.as_mut().filter(|s| !s.is_empty()) else { continue };
+            let Some(series) = series.as_mut().filter(|s| !s.is_empty()) else {
+                continue;
+            };
             labels.clear();
             RawLabelsBuilder::encode(index.pairs(&series.labels), &mut labels);
             if record.is_empty() {
                 put_bytes(&mut record, head.tenant.as_str().as_bytes());
             }
-            encode_series((n * SHARD_LEN + slot) as SeriesId, &labels, series, &mut record);
+            encode_series(
+                (n * SHARD_LEN + slot) as SeriesId,
+                &labels,
+                series,
+                &mut record,
+            );
             series.anchor_epoch = epoch;
         }
         drop(slots);
@@ -119,7 +134,9 @@ fn checkpoint_extras(head: &Head, sink: &mut dyn FnMut(u8, &[u8]) -> Result<()>)
     }
     record.truncate(empty);
     for (name, entries) in head.metadata.lock().iter() {
-        entries.iter().for_each(|m| encode_metadata(name, m, &mut record));
+        entries
+            .iter()
+            .for_each(|m| encode_metadata(name, m, &mut record));
     }
     if record.len() > empty {
         sink(kind::METADATA, &record)?;
@@ -183,15 +200,27 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
     for _ in 0..r.length()? {
         let (min_ms, max_ms) = (r.svarint()?, r.svarint()?);
         let count = r.uvarint()?;
-        let sample_count = u16::try_from(count).map_err(|_| r.error(format!("{count} samples in one chunk")))?;
+        let sample_count =
+            u16::try_from(count).map_err(|_| r.error(format!("{count} samples in one chunk")))?;
         let tag = r.u8()?;
         let encoding = Encoding::try_from(tag & 0x7f)?;
         let bytes = if tag & 0x80 == 0 {
             ChunkBytes::Memory(r.bytes()?.into())
         } else {
-            ChunkBytes::File(ChunkPlace { file: u32_of(r)?, offset: u32_of(r)?, len: u32_of(r)? })
+            ChunkBytes::File(ChunkPlace {
+                file: u32_of(r)?,
+                offset: u32_of(r)?,
+                len: u32_of(r)?,
+            })
         };
-        out.push(HeadChunk { min_ms, max_ms, encoding, sample_count, bytes, flushing: false });
+        out.push(HeadChunk {
+            min_ms,
+            max_ms,
+            encoding,
+            sample_count,
+            bytes,
+            flushing: false,
+        });
     }
     Ok(out)
 }
@@ -219,7 +248,16 @@ pub(super) fn decode_series_states<'a>(
             e => Some((Encoding::try_from(e)?, r.bytes()?)),
         };
         let (finished, late) = (chunks(r)?, chunks(r)?);
-        sink(SeriesState { id, labels, base, last_t_ms, last, open, finished, late })?;
+        sink(SeriesState {
+            id,
+            labels,
+            base,
+            last_t_ms,
+            last,
+            open,
+            finished,
+            late,
+        })?;
     }
     Ok(())
 }

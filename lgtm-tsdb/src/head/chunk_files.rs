@@ -67,14 +67,34 @@ impl ChunkFiles {
         disk.create_dir_all(dir).map_err(io)?;
         let mut files = BTreeMap::new();
         for name in disk.list(dir).map_err(io)? {
-            let Ok(number) = name.parse::<u32>() else { continue };
+            let Ok(number) = name.parse::<u32>() else {
+                continue;
+            };
             let handle = disk.open_read(&path(dir, number)).map_err(io)?;
             let len = u32::try_from(handle.size().map_err(io)?).unwrap_or(u32::MAX);
-            files.insert(number, File { handle: handle.into(), len, live: 0 });
+            files.insert(
+                number,
+                File {
+                    handle: handle.into(),
+                    len,
+                    live: 0,
+                },
+            );
         }
         let next = files.keys().next_back().map_or(1, |n| n + 1);
-        let writer = Writer { file: next - 1, tail: Vec::new(), flushed: u32::MAX, failed: false };
-        Ok(Self { disk, dir: dir.to_owned(), file_size, files: RwLock::new(files), writer: Mutex::new(writer) })
+        let writer = Writer {
+            file: next - 1,
+            tail: Vec::new(),
+            flushed: u32::MAX,
+            failed: false,
+        };
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            file_size,
+            files: RwLock::new(files),
+            writer: Mutex::new(writer),
+        })
     }
 
     /// Appends a chunk; `None` when the disk refuses, so that the caller keeps the bytes. The bytes are buffered: no call
@@ -83,7 +103,9 @@ impl ChunkFiles {
         let len = u32::try_from(data.len()).ok()?;
         let mut w = self.writer.lock();
         let end = u64::from(w.flushed) + (w.tail.len() + ENTRY_HEADER + data.len()) as u64;
-        if (end > u64::from(self.file_size) || w.tail.len() > WRITE_BUFFER) && !self.make_room(&mut w, end) {
+        if (end > u64::from(self.file_size) || w.tail.len() > WRITE_BUFFER)
+            && !self.make_room(&mut w, end)
+        {
             return None;
         }
         let offset = w.flushed + w.tail.len() as u32;
@@ -109,11 +131,21 @@ impl ChunkFiles {
             return true;
         }
         let number = w.file + 1;
-        let opened = self.disk.open_append(&path(&self.dir, number)).and_then(|f| f.append(HEADER).map(|()| f));
+        let opened = self
+            .disk
+            .open_append(&path(&self.dir, number))
+            .and_then(|f| f.append(HEADER).map(|()| f));
         match opened {
             Ok(handle) => {
                 let len = HEADER.len() as u32;
-                self.files.write().insert(number, File { handle: handle.into(), len, live: 0 });
+                self.files.write().insert(
+                    number,
+                    File {
+                        handle: handle.into(),
+                        len,
+                        live: 0,
+                    },
+                );
                 (w.file, w.flushed) = (number, len);
                 true
             }
@@ -128,7 +160,14 @@ impl ChunkFiles {
         if w.tail.is_empty() {
             return true;
         }
-        let Some(handle) = self.files.read().get(&w.file).map(|f| Arc::clone(&f.handle)) else { return false };
+        let Some(handle) = self
+            .files
+            .read()
+            .get(&w.file)
+            .map(|f| Arc::clone(&f.handle))
+        else {
+            return false;
+        };
         match handle.append(&w.tail) {
             Ok(()) => {
                 w.flushed += w.tail.len() as u32;
@@ -168,17 +207,29 @@ impl ChunkFiles {
             waiting
         };
         if !buffered {
-            let handle = self.files.read().get(&place.file).map(|f| Arc::clone(&f.handle));
-            let handle = handle.ok_or_else(|| Error::NotFound(format!("chunk file {}", place.file)))?;
+            let handle = self
+                .files
+                .read()
+                .get(&place.file)
+                .map(|f| Arc::clone(&f.handle));
+            let handle =
+                handle.ok_or_else(|| Error::NotFound(format!("chunk file {}", place.file)))?;
             handle
                 .read_exact_at(&mut entry, u64::from(place.offset))
-                .map_err(|e| Error::Unavailable(format!("chunk file {} at byte {}: {e}", place.file, place.offset)))?;
+                .map_err(|e| {
+                    Error::Unavailable(format!(
+                        "chunk file {} at byte {}: {e}",
+                        place.file, place.offset
+                    ))
+                })?;
         }
         let broken = |reason: &str| {
             let source = DecodeError::new("chunk file entry", u64::from(place.offset), reason);
             Error::corrupt(path(&self.dir, place.file), source)
         };
-        let field = |at: usize| u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]);
+        let field = |at: usize| {
+            u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
+        };
         if field(0) != place.len || entry[8] != encoding {
             return Err(broken("length or encoding is not what the head knows"));
         }
@@ -236,7 +287,9 @@ impl ChunkFiles {
             return Err(Error::Unavailable("chunk file cannot be written".into()));
         }
         if durably && let Some(f) = self.files.read().get(&w.file) {
-            f.handle.sync().map_err(|e| Error::Unavailable(format!("chunk file {}: {e}", w.file)))?;
+            f.handle
+                .sync()
+                .map_err(|e| Error::Unavailable(format!("chunk file {}: {e}", w.file)))?;
         }
         Ok(())
     }

@@ -22,7 +22,11 @@ impl ExemplarRing {
     /// A ring of at most `capacity` exemplars; 0 takes none.
     pub(super) fn new(capacity: u64) -> Self {
         let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
-        Self { capacity, ring: VecDeque::new(), newest: HashMap::new() }
+        Self {
+            capacity,
+            ring: VecDeque::new(),
+            newest: HashMap::new(),
+        }
     }
 
     /// Number of exemplars held.
@@ -38,11 +42,19 @@ impl ExemplarRing {
         if self.capacity == 0 {
             return Err("exemplars-disabled");
         }
-        let chars = |l: &Labels| l.iter().map(|(n, v)| n.chars().count() + v.chars().count()).sum::<usize>();
+        let chars = |l: &Labels| {
+            l.iter()
+                .map(|(n, v)| n.chars().count() + v.chars().count())
+                .sum::<usize>()
+        };
         if chars(&exemplar.labels) > MAX_LABEL_CHARS {
             return Err("exemplar-labels-too-long");
         }
-        let key = (exemplar.t_ms, exemplar.value.to_bits(), exemplar.labels.stable_hash());
+        let key = (
+            exemplar.t_ms,
+            exemplar.value.to_bits(),
+            exemplar.labels.stable_hash(),
+        );
         if let Some(newest) = self.newest.get(&id) {
             if *newest == key {
                 return Ok(false);
@@ -82,7 +94,11 @@ mod tests {
     use super::*;
 
     fn exemplar(t_ms: i64, value: f64) -> Exemplar {
-        Exemplar { labels: Labels::from_pairs([("trace_id", "abc")]).unwrap(), value, t_ms }
+        Exemplar {
+            labels: Labels::from_pairs([("trace_id", "abc")]).unwrap(),
+            value,
+            t_ms,
+        }
     }
 
     #[test]
@@ -90,10 +106,16 @@ mod tests {
         let mut ring = ExemplarRing::new(2);
         assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(true));
         assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(false));
-        assert_eq!(ring.push(1, &exemplar(9, 1.0)), Err("exemplar-out-of-order"));
+        assert_eq!(
+            ring.push(1, &exemplar(9, 1.0)),
+            Err("exemplar-out-of-order")
+        );
         assert_eq!(ring.push(1, &exemplar(10, 2.0)), Ok(true));
         assert_eq!(ring.push(2, &exemplar(5, 1.0)), Ok(true));
-        assert_eq!(ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(), [(1, 10), (2, 5)]);
+        assert_eq!(
+            ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
+            [(1, 10), (2, 5)]
+        );
         ring.forget(&[1]);
         assert_eq!(ring.len(), 1);
     }
@@ -101,8 +123,18 @@ mod tests {
     #[test]
     fn long_labels_are_refused() {
         let labels = Labels::from_pairs([("a", "x".repeat(128))]).unwrap();
-        let e = Exemplar { labels, value: 1.0, t_ms: 1 };
-        assert_eq!(ExemplarRing::new(9).push(1, &e), Err("exemplar-labels-too-long"));
-        assert_eq!(ExemplarRing::new(0).push(1, &exemplar(1, 1.0)), Err("exemplars-disabled"));
+        let e = Exemplar {
+            labels,
+            value: 1.0,
+            t_ms: 1,
+        };
+        assert_eq!(
+            ExemplarRing::new(9).push(1, &e),
+            Err("exemplar-labels-too-long")
+        );
+        assert_eq!(
+            ExemplarRing::new(0).push(1, &exemplar(1, 1.0)),
+            Err("exemplars-disabled")
+        );
     }
 }

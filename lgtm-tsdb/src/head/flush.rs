@@ -16,7 +16,9 @@ use super::postings::SeriesId;
 use super::series::{HeadChunk, locate};
 use super::shard::SHARD_LEN;
 use super::symbols::SymbolId;
-use crate::block::{BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta};
+use crate::block::{
+    BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
+};
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_run};
 use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, samples};
@@ -60,13 +62,17 @@ impl Heads {
         new_id: &(dyn Fn() -> BlockId + Sync),
         on_block: &(dyn Fn(&TenantId, &BlockMeta) + Sync),
     ) -> Result<Vec<BlockMeta>> {
-        let Some(head) = self.get(tenant) else { return Ok(Vec::new()) };
+        let Some(head) = self.get(tenant) else {
+            return Ok(Vec::new());
+        };
         let _one = head.flushing.lock().await;
         let range_ms = self.parts.block_range_ms;
         let before_ms = match scope {
             FlushScope::All => i64::MAX,
             FlushScope::Complete => match head.held_range() {
-                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => cut::range_end(min, range_ms),
+                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => {
+                    cut::range_end(min, range_ms)
+                }
                 _ => return Ok(Vec::new()),
             },
         };
@@ -94,14 +100,26 @@ impl Heads {
         Ok(metas)
     }
 
-    async fn write_block(&self, head: &Head, range: TimeRange, bucket: &Bucket, id: BlockId) -> Result<Option<BlockMeta>> {
+    async fn write_block(
+        &self,
+        head: &Head,
+        range: TimeRange,
+        bucket: &Bucket,
+        id: BlockId,
+    ) -> Result<Option<BlockMeta>> {
         let roster = head.roster(range);
         if roster.members.is_empty() {
             return Ok(None);
         }
         let symbols = SymbolTable::from_sorted(&roster.symbols)?;
         let prefix = Bucket::path(head.tenant.as_str())?;
-        let mut writer = BlockWriter::new(bucket.object_store(), &prefix, id, symbols, BlockWriterSettings::default());
+        let mut writer = BlockWriter::new(
+            bucket.object_store(),
+            &prefix,
+            id,
+            symbols,
+            BlockWriterSettings::default(),
+        );
         let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
         let mut labels = Vec::new();
         let shards = head.shards();
@@ -110,16 +128,27 @@ impl Heads {
             let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
                 Some(Some(series)) => {
                     let mine = |c: &&HeadChunk| c.flushing && range.contains(c.min_ms);
-                    let late = series.late_finished().iter().filter(mine).cloned().collect();
-                    (series.finished().iter().filter(mine).cloned().collect(), late)
+                    let late = series
+                        .late_finished()
+                        .iter()
+                        .filter(mine)
+                        .cloned()
+                        .collect();
+                    (
+                        series.finished().iter().filter(mine).cloned().collect(),
+                        late,
+                    )
                 }
                 _ => continue,
             };
             let chunks = self.chunks_to_write(marked, range)?;
-            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else { continue };
+            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+                continue;
+            };
             min_ms = min_ms.min(first.min_ms);
             max_ms = max_ms.max(last.max_ms);
-            let ordinals = &roster.ordinals[member.start as usize..(member.start + member.len) as usize];
+            let ordinals =
+                &roster.ordinals[member.start as usize..(member.start + member.len) as usize];
             labels.clear();
             labels.extend(ordinals.chunks_exact(2).map(|p| (p[0], p[1])));
             let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
@@ -141,25 +170,38 @@ impl Heads {
     }
 
     /// The chunks of one series as the block takes them: in order, without overlap.
-    fn chunks_to_write(&self, (in_order, late): (Vec<HeadChunk>, Vec<HeadChunk>), range: TimeRange) -> Result<Vec<EncodedChunk>> {
+    fn chunks_to_write(
+        &self,
+        (in_order, late): (Vec<HeadChunk>, Vec<HeadChunk>),
+        range: TimeRange,
+    ) -> Result<Vec<EncodedChunk>> {
         let mut loaded = Vec::with_capacity(in_order.len() + late.len());
         for c in in_order.iter().chain(&late) {
-            loaded.push(SeriesChunk { min_ms: c.min_ms, max_ms: c.max_ms, encoding: c.encoding, data: self.chunk_bytes(c)? });
+            loaded.push(SeriesChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                data: self.chunk_bytes(c)?,
+            });
         }
         let overlap = !late.is_empty() || loaded.windows(2).any(|w| w[1].min_ms <= w[0].max_ms);
         if overlap {
             let all = TimeRange::inclusive(i64::MIN, i64::MAX - 1);
-            let merged = samples(&loaded, all).map_err(|e| Error::corrupt(format!("head chunk in {range:?}"), e))?;
+            let merged = samples(&loaded, all)
+                .map_err(|e| Error::corrupt(format!("head chunk in {range:?}"), e))?;
             return Ok(encode_run(merged));
         }
         let counts = in_order.iter().map(|c| c.sample_count);
-        let encoded = loaded.into_iter().zip(counts).map(|(c, sample_count)| EncodedChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            sample_count,
-            data: c.data.into(),
-        });
+        let encoded = loaded
+            .into_iter()
+            .zip(counts)
+            .map(|(c, sample_count)| EncodedChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                sample_count,
+                data: c.data.into(),
+            });
         Ok(encoded.collect())
     }
 
@@ -180,7 +222,8 @@ impl Heads {
             let flushed = self.flush(&t, scope, bucket, new_id, on_block).await;
             (t, flushed)
         });
-        let mut runs = futures::stream::iter(runs).buffer_unordered(self.settings.flush_concurrency);
+        let mut runs =
+            futures::stream::iter(runs).buffer_unordered(self.settings.flush_concurrency);
         let (mut metas, mut first_error) = (Vec::new(), None);
         while let Some((tenant, flushed)) = runs.next().await {
             match flushed {
@@ -239,15 +282,25 @@ impl Head {
                 }
                 let start = pairs.len() as u32;
                 pairs.extend_from_slice(&series.labels);
-                series.labels.iter().for_each(|s| ordinal_of[*s as usize] = 0);
+                series
+                    .labels
+                    .iter()
+                    .for_each(|s| ordinal_of[*s as usize] = 0);
                 let id = (n * SHARD_LEN + slot) as SeriesId;
-                roster.members.push(Member { id, start, len: series.labels.len() as u32 });
+                roster.members.push(Member {
+                    id,
+                    start,
+                    len: series.labels.len() as u32,
+                });
             }
         }
         let mut used: Vec<(&str, SymbolId)> = Vec::new();
         for (symbol, ordinal) in ordinal_of.iter().enumerate() {
             if *ordinal == 0 {
-                used.push((index.symbols.resolve(symbol as SymbolId), symbol as SymbolId));
+                used.push((
+                    index.symbols.resolve(symbol as SymbolId),
+                    symbol as SymbolId,
+                ));
             }
         }
         used.sort_unstable();
@@ -258,7 +311,9 @@ impl Head {
             roster.symbols.push(text.to_owned());
         }
         roster.ordinals = pairs.iter().map(|s| ordinal_of[*s as usize]).collect();
-        let Roster { members, ordinals, .. } = &mut roster;
+        let Roster {
+            members, ordinals, ..
+        } = &mut roster;
         // Ordinals are in byte order of their strings, so that comparing them compares label sets.
         let of = |m: &Member| &ordinals[m.start as usize..(m.start + m.len) as usize];
         members.sort_unstable_by(|a, b| of(a).cmp(of(b)));

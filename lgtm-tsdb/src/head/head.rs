@@ -103,7 +103,9 @@ impl Head {
         let half_range = self.parts.block_range_ms / 2;
         let window = ms(limits.out_of_order_time_window);
         AppendRules {
-            min_valid_ms: newest.map_or(i64::MIN, |m| m.saturating_sub(half_range)).max(self.min_valid_ms()),
+            min_valid_ms: newest
+                .map_or(i64::MIN, |m| m.saturating_sub(half_range))
+                .max(self.min_valid_ms()),
             max_valid_ms: now_ms.saturating_add(ms(limits.creation_grace_period)),
             min_accepted_ms: match ms(limits.past_grace_period) {
                 0 => i64::MIN,
@@ -115,7 +117,11 @@ impl Head {
     }
 
     /// Looks up the series of a whole batch under one lock; unknown ones get `None`.
-    pub(super) fn find_all<'a>(&self, labels: impl Iterator<Item = &'a [u8]>, ids: &mut Vec<Option<SeriesId>>) {
+    pub(super) fn find_all<'a>(
+        &self,
+        labels: impl Iterator<Item = &'a [u8]>,
+        ids: &mut Vec<Option<SeriesId>>,
+    ) {
         let refs = self.refs.read();
         let mut guess = 0;
         for bytes in labels {
@@ -130,7 +136,10 @@ impl Head {
 
     /// Begins making series. While the maker lives nobody else makes any, so that the series of one request get ids in a row.
     pub(super) fn maker(&self) -> Maker<'_> {
-        Maker { head: self, index: self.index.write() }
+        Maker {
+            head: self,
+            index: self.index.write(),
+        }
     }
 
     /// The shards as they stand; series of later ids are not in them.
@@ -147,7 +156,9 @@ impl Head {
         for (n, shard) in self.shards().iter().enumerate() {
             let mut slots = shard.lock();
             for (slot, series) in slots.iter_mut().enumerate() {
-                if series.as_ref().is_some_and(|s| s.is_empty() && s.touched_s < before_s)
+                if series
+                    .as_ref()
+                    .is_some_and(|s| s.is_empty() && s.touched_s < before_s)
                     && let Some(series) = series.take()
                 {
                     let id = (n * SHARD_LEN + slot) as SeriesId;
@@ -180,7 +191,9 @@ impl Head {
         let moved = match index.rebuild_symbols() {
             Ok(moved) => moved,
             // Fewer symbols than before cannot need more space.
-            Err(e) => return tracing::error!(tenant = %self.tenant, error = %e, "symbols cannot be interned anew"),
+            Err(e) => {
+                return tracing::error!(tenant = %self.tenant, error = %e, "symbols cannot be interned anew");
+            }
         };
         for shard in self.shards() {
             for series in shard.lock().iter_mut().flatten() {
@@ -196,14 +209,27 @@ impl Head {
 
     /// Number of chunks in memory and in the chunk files.
     pub(super) fn chunk_count(&self) -> usize {
-        self.shards().iter().map(|s| s.lock().iter().flatten().map(|s| s.chunk_count()).sum::<usize>()).sum()
+        self.shards()
+            .iter()
+            .map(|s| {
+                s.lock()
+                    .iter()
+                    .flatten()
+                    .map(|s| s.chunk_count())
+                    .sum::<usize>()
+            })
+            .sum()
     }
 
     /// Time of the oldest and the newest sample held.
     pub(super) fn held_range(&self) -> Option<(i64, i64)> {
         let shards = self.shards();
         let ranges = shards.iter().filter_map(|s| {
-            s.lock().iter().flatten().filter_map(|s| s.held_range()).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+            s.lock()
+                .iter()
+                .flatten()
+                .filter_map(|s| s.held_range())
+                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         });
         ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
@@ -259,7 +285,11 @@ impl Maker<'_> {
     }
 }
 
-fn check_series_limits(index: &HeadIndex, labels: &Labels, limits: &Limits) -> Result<(), RejectReason> {
+fn check_series_limits(
+    index: &HeadIndex,
+    labels: &Labels,
+    limits: &Limits,
+) -> Result<(), RejectReason> {
     let max = limits.max_global_series_per_user;
     if max > 0 && index.series_count() as u64 >= max {
         return Err(RejectReason::MaxSeriesPerUser);

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use hashbrown::HashMap;
 use bytes::Bytes;
+use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
-use lgtm_core::units::ByteSize;
 use lgtm_core::model::{Metadata, TenantId};
+use lgtm_core::units::ByteSize;
 use lgtm_core::wal::{Lsn, Wal, WalSettings};
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
@@ -72,11 +72,16 @@ impl HeadSettings {
     pub fn validate(&self) -> Result<()> {
         let mut faults = Vec::new();
         if self.block_range < Duration::from_secs(60) {
-            faults.push(format!("block_range {:?} is less than 1m", self.block_range));
+            faults.push(format!(
+                "block_range {:?} is less than 1m",
+                self.block_range
+            ));
         }
         let size = self.chunk_file_size.as_u64();
         if !(1 << 20..=u64::from(u32::MAX)).contains(&size) {
-            faults.push(format!("chunk_file_size {size} is not between 1MiB and 4GiB"));
+            faults.push(format!(
+                "chunk_file_size {size} is not between 1MiB and 4GiB"
+            ));
         }
         if self.flush_concurrency == 0 {
             faults.push("flush_concurrency is 0".to_owned());
@@ -84,7 +89,11 @@ impl HeadSettings {
         if let Err(e) = self.wal.validate() {
             faults.push(format!("wal: {e}"));
         }
-        if faults.is_empty() { Ok(()) } else { Err(Error::InvalidInput(faults.join("; "))) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
+        }
     }
 }
 
@@ -122,13 +131,25 @@ impl Heads {
     ) -> Result<(Self, lgtm_core::wal::WalReplay)> {
         settings.validate()?;
         let file_size = u32::try_from(settings.chunk_file_size.as_u64()).unwrap_or(u32::MAX);
-        let files = Arc::new(ChunkFiles::open(Arc::clone(&disk), &format!("{dir}/chunks_head"), file_size)?);
-        let (wal, replay) = Wal::open(disk, &format!("{dir}/wal"), settings.wal.clone(), Arc::clone(&clock))?;
+        let files = Arc::new(ChunkFiles::open(
+            Arc::clone(&disk),
+            &format!("{dir}/chunks_head"),
+            file_size,
+        )?);
+        let (wal, replay) = Wal::open(
+            disk,
+            &format!("{dir}/wal"),
+            settings.wal.clone(),
+            Arc::clone(&clock),
+        )?;
         let block_range_ms = i64::try_from(settings.block_range.as_millis()).unwrap_or(i64::MAX);
         let heads = Self {
             heads: RwLock::default(),
             wal,
-            parts: HeadParts { files, block_range_ms },
+            parts: HeadParts {
+                files,
+                block_range_ms,
+            },
             settings,
             limits,
             clock,
@@ -155,7 +176,14 @@ impl Heads {
         }
         let exemplars = self.limits.for_tenant(tenant).max_global_exemplars_per_user;
         let mut heads = self.heads.write();
-        let make = || Arc::new(Head::new(tenant.clone(), self.parts.clone(), self.seed, exemplars));
+        let make = || {
+            Arc::new(Head::new(
+                tenant.clone(),
+                self.parts.clone(),
+                self.seed,
+                exemplars,
+            ))
+        };
         Arc::clone(heads.entry(tenant.clone()).or_insert_with(make))
     }
 
@@ -169,9 +197,15 @@ impl Heads {
     /// # Errors
     /// `Unavailable` before replay is done and while the log cannot be written; `LimitExceeded` when the process holds as many
     /// series as its memory allows. Samples that rules refuse are in the report, not errors.
-    pub(crate) async fn append(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
+    pub(crate) async fn append(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+    ) -> Result<AppendReport> {
         if !self.writable.load(Ordering::Acquire) {
-            return Err(Error::Unavailable("the head is replaying its write-ahead log".into()));
+            return Err(Error::Unavailable(
+                "the head is replaying its write-ahead log".into(),
+            ));
         }
         let (report, lsn, copy) = self.append_in_memory(tenant, batch)?;
         self.wal.commit(lsn).await?;
@@ -183,12 +217,18 @@ impl Heads {
     }
 
     /// The synchronous part: memory, then the log's buffer. Gives the anchors that are to be logged once more.
-    fn append_in_memory(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<(AppendReport, Lsn, Option<Vec<u8>>)> {
+    fn append_in_memory(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+    ) -> Result<(AppendReport, Lsn, Option<Vec<u8>>)> {
         self.log_unlogged()?;
         self.wal.check_writable()?;
         let head = self.get_or_create(tenant);
         let limits = self.limits.for_tenant(tenant);
-        if self.settings.max_series > 0 && self.series.load(Ordering::Relaxed) >= self.settings.max_series {
+        if self.settings.max_series > 0
+            && self.series.load(Ordering::Relaxed) >= self.settings.max_series
+        {
             return Err(Error::LimitExceeded(format!(
                 "the process holds {} series, max_series is {} (err-mimir-ingester-max-series)",
                 self.series.load(Ordering::Relaxed),
@@ -285,7 +325,8 @@ impl Heads {
     /// Forgets series that have been empty and quiet for long, and heads that have no series left.
     pub(crate) fn collect_idle(&self) {
         let now_s = u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0);
-        let ago = |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+        let ago =
+            |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
         for head in self.all() {
             let gone = head.collect_idle(ago(self.settings.series_idle_timeout));
             if gone > 0 {
@@ -295,14 +336,19 @@ impl Heads {
         let before_s = ago(self.settings.head_idle_timeout);
         self.heads.write().retain(|_, head| {
             // Somebody who holds the head may be about to append to it.
-            Arc::strong_count(head) > 1 || head.series_count() > 0 || head.touched_s.load(Ordering::Relaxed) >= before_s
+            Arc::strong_count(head) > 1
+                || head.series_count() > 0
+                || head.touched_s.load(Ordering::Relaxed) >= before_s
         });
         self.recount_series();
     }
 
     /// Series by tenant.
     pub(crate) fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
-        self.all().iter().map(|h| (h.tenant.clone(), h.series_count() as u64)).collect()
+        self.all()
+            .iter()
+            .map(|h| (h.tenant.clone(), h.series_count() as u64))
+            .collect()
     }
 
     /// What the log has done so far.
@@ -323,12 +369,21 @@ impl Heads {
     }
 
     /// Metadata of a tenant's metrics, by name.
-    pub(crate) fn metadata(&self, tenant: &TenantId, name: Option<&str>) -> Vec<(String, Vec<Metadata>)> {
-        let Some(head) = self.get(tenant) else { return Vec::new() };
+    pub(crate) fn metadata(
+        &self,
+        tenant: &TenantId,
+        name: Option<&str>,
+    ) -> Vec<(String, Vec<Metadata>)> {
+        let Some(head) = self.get(tenant) else {
+            return Vec::new();
+        };
         let store = head.metadata.lock();
         match name {
             Some(name) => vec![(name.to_owned(), store.get(name).to_vec())],
-            None => store.iter().map(|(n, m)| (n.to_owned(), m.to_vec())).collect(),
+            None => store
+                .iter()
+                .map(|(n, m)| (n.to_owned(), m.to_vec()))
+                .collect(),
         }
     }
 }

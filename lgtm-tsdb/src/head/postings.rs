@@ -38,7 +38,10 @@ impl HeadIndex {
     ///
     /// # Errors
     /// `LimitExceeded` when ids or symbols run out.
-    pub(super) fn add<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(SeriesId, Box<[SymbolId]>)> {
+    pub(super) fn add<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(SeriesId, Box<[SymbolId]>)> {
         let mut ids = Vec::with_capacity(2 * labels.size_hint().0);
         for (name, value) in labels {
             ids.push(self.symbols.intern(name)?);
@@ -48,7 +51,9 @@ impl HeadIndex {
             Some(id) => id,
             None => {
                 let id = self.next;
-                self.next = id.checked_add(1).ok_or_else(|| Error::LimitExceeded("series ids of one head ran out".into()))?;
+                self.next = id
+                    .checked_add(1)
+                    .ok_or_else(|| Error::LimitExceeded("series ids of one head ran out".into()))?;
                 id
             }
         };
@@ -64,14 +69,22 @@ impl HeadIndex {
     }
 
     /// Forgets series. `dead` is sorted; `labels_of` gives each one's symbol pairs. Their ids will be used again.
-    pub(super) fn remove(&mut self, dead: &[SeriesId], labels_of: &HashMap<SeriesId, Box<[SymbolId]>>) {
+    pub(super) fn remove(
+        &mut self,
+        dead: &[SeriesId],
+        labels_of: &HashMap<SeriesId, Box<[SymbolId]>>,
+    ) {
         let gone = |id: &SeriesId| dead.binary_search(id).is_ok();
-        let mut touched: Vec<(SymbolId, SymbolId)> =
-            labels_of.values().flat_map(|l| l.chunks_exact(2).map(|p| (p[0], p[1]))).collect();
+        let mut touched: Vec<(SymbolId, SymbolId)> = labels_of
+            .values()
+            .flat_map(|l| l.chunks_exact(2).map(|p| (p[0], p[1])))
+            .collect();
         touched.sort_unstable();
         touched.dedup();
         for pair in touched {
-            let Some(list) = self.postings.get_mut(&pair) else { continue };
+            let Some(list) = self.postings.get_mut(&pair) else {
+                continue;
+            };
             list.retain(|id| !gone(id));
             if list.is_empty() {
                 self.postings.remove(&pair);
@@ -91,12 +104,18 @@ impl HeadIndex {
 
     /// The label set of symbol pairs.
     pub(super) fn labels(&self, pairs: &[SymbolId]) -> Labels {
-        Labels::from_pairs(self.pairs(pairs)).expect("series labels were checked when the series was made")
+        Labels::from_pairs(self.pairs(pairs))
+            .expect("series labels were checked when the series was made")
     }
 
     /// Names and values of symbol pairs.
-    pub(super) fn pairs<'a>(&'a self, pairs: &'a [SymbolId]) -> impl Iterator<Item = (&'a str, &'a str)> {
-        pairs.chunks_exact(2).map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
+    pub(super) fn pairs<'a>(
+        &'a self,
+        pairs: &'a [SymbolId],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        pairs
+            .chunks_exact(2)
+            .map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
     }
 
     /// Ids of the series that pass all `matchers`, ascending.
@@ -126,7 +145,9 @@ impl HeadIndex {
         if m.op() == MatchOp::Equal || m.op() == MatchOp::Regex {
             if let Some(values) = m.literal_values() {
                 let name = self.symbols.find(m.name());
-                let lists = values.iter().filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
+                let lists = values
+                    .iter()
+                    .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
                 return merge(lists.map(Vec::as_slice).collect());
             }
         }
@@ -134,10 +155,16 @@ impl HeadIndex {
     }
 
     fn union(&self, name: &str, want: &dyn Fn(&str) -> bool) -> Vec<SeriesId> {
-        let Some(name) = self.symbols.find(name) else { return Vec::new() };
+        let Some(name) = self.symbols.find(name) else {
+            return Vec::new();
+        };
         let values = self.values.get(&name).into_iter().flatten();
         let hits = values.filter(|v| want(self.symbols.resolve(**v)));
-        merge(hits.filter_map(|v| self.postings.get(&(name, *v))).map(Vec::as_slice).collect())
+        merge(
+            hits.filter_map(|v| self.postings.get(&(name, *v)))
+                .map(Vec::as_slice)
+                .collect(),
+        )
     }
 
     /// Label names in use, in no order.
@@ -150,7 +177,9 @@ impl HeadIndex {
         let name = self.symbols.find(name);
         let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
         list.map(move |v| {
-            let count = name.and_then(|n| self.postings.get(&(n, *v))).map_or(0, Vec::len);
+            let count = name
+                .and_then(|n| self.postings.get(&(n, *v)))
+                .map_or(0, Vec::len);
             (self.symbols.resolve(*v), count)
         })
     }
@@ -181,9 +210,16 @@ impl HeadIndex {
                 }
             }
         }
-        self.postings = self.postings.drain().map(|((n, v), list)| ((moved[&n], moved[&v]), list)).collect();
-        self.values =
-            self.values.drain().map(|(n, list)| (moved[&n], list.iter().map(|v| moved[v]).collect())).collect();
+        self.postings = self
+            .postings
+            .drain()
+            .map(|((n, v), list)| ((moved[&n], moved[&v]), list))
+            .collect();
+        self.values = self
+            .values
+            .drain()
+            .map(|(n, list)| (moved[&n], list.iter().map(|v| moved[v]).collect()))
+            .collect();
         self.symbols = fresh;
         Ok(moved)
     }
@@ -191,7 +227,10 @@ impl HeadIndex {
     /// Heap bytes held, nearly.
     pub(super) fn heap_bytes(&self) -> usize {
         let lists: usize = self.postings.values().map(|l| l.capacity() * 4).sum();
-        self.symbols.heap_bytes() + lists + self.postings.capacity() * 34 + (self.all.capacity() + self.free.capacity()) * 4
+        self.symbols.heap_bytes()
+            + lists
+            + self.postings.capacity() * 34
+            + (self.all.capacity() + self.free.capacity()) * 4
     }
 }
 
@@ -271,7 +310,11 @@ mod tests {
 
     #[test]
     fn an_absent_label_is_the_empty_string() {
-        let ix = index(&[vec![("a", "1")], vec![("a", "2"), ("b", "x")], vec![("b", "y")]]);
+        let ix = index(&[
+            vec![("a", "1")],
+            vec![("a", "2"), ("b", "x")],
+            vec![("b", "y")],
+        ]);
         let eq = |n: &str, v: &str| Matcher::equal(n, v);
         let re = |op, n: &str, v: &str| Matcher::new(op, n, v).unwrap();
         assert_eq!(ix.select(&[eq("b", "")]), [0]);

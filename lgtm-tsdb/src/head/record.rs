@@ -8,7 +8,8 @@ use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 
 use lgtm_core::model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata, MetricType,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata,
+    MetricType,
 };
 
 use super::postings::SeriesId;
@@ -96,7 +97,8 @@ impl ValueColumns {
         let shift = x.trailing_zeros() / 8;
         let len = 8 - x.leading_zeros() / 8 - shift;
         self.classes.push(CLASS_XOR + (shift * 8 + len - 1) as u8);
-        self.raw.extend_from_slice(&(x >> (8 * shift)).to_le_bytes()[..len as usize]);
+        self.raw
+            .extend_from_slice(&(x >> (8 * shift)).to_le_bytes()[..len as usize]);
     }
 
     /// Appends the columns to `out` and empties them.
@@ -121,12 +123,19 @@ impl<'a> Values<'a> {
     fn new(r: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
         let classes = r.take(count)?.iter();
         let mantissas = Reader::new("value mantissas", r.bytes()?);
-        Ok(Self { classes, mantissas, raw: Reader::new("raw values", r.bytes()?) })
+        Ok(Self {
+            classes,
+            mantissas,
+            raw: Reader::new("raw values", r.bytes()?),
+        })
     }
 
     /// The next value; `None` inside when it cannot be told without a base.
     fn next(&mut self, base: Option<f64>) -> Result<Option<f64>, DecodeError> {
-        let class = *self.classes.next().ok_or_else(|| self.raw.error("more values than announced"))?;
+        let class = *self
+            .classes
+            .next()
+            .ok_or_else(|| self.raw.error("more values than announced"))?;
         Ok(match class {
             CLASS_SAME => base,
             c if (CLASS_DECIMAL..=CLASS_DECIMAL + MAX_EXPONENT).contains(&c) => {
@@ -134,10 +143,12 @@ impl<'a> Values<'a> {
             }
             c if (CLASS_DELTA..=CLASS_DELTA + MAX_EXPONENT).contains(&c) => {
                 let (delta, common) = (self.mantissas.svarint()?, c - CLASS_DELTA);
-                base.and_then(decimal).filter(|(k, _)| *k <= common).map(|(k, m)| {
-                    let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
-                    from_decimal(common, scaled.wrapping_add(delta))
-                })
+                base.and_then(decimal)
+                    .filter(|(k, _)| *k <= common)
+                    .map(|(k, m)| {
+                        let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
+                        from_decimal(common, scaled.wrapping_add(delta))
+                    })
             }
             c if (CLASS_XOR..CLASS_XOR + 64).contains(&c) => {
                 let (shift, len) = ((c - CLASS_XOR) / 8, (c - CLASS_XOR) % 8 + 1);
@@ -160,7 +171,10 @@ struct IdColumn {
 impl IdColumn {
     #[inline]
     fn push(&mut self, id: SeriesId) {
-        put_svarint(&mut self.bytes, i64::from(id).wrapping_sub(self.last.wrapping_add(1)));
+        put_svarint(
+            &mut self.bytes,
+            i64::from(id).wrapping_sub(self.last.wrapping_add(1)),
+        );
         self.last = i64::from(id);
     }
 
@@ -179,12 +193,18 @@ struct Ids<'a> {
 
 impl<'a> Ids<'a> {
     fn new(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        Ok(Self { r: Reader::new("series ids", r.bytes()?), last: 0 })
+        Ok(Self {
+            r: Reader::new("series ids", r.bytes()?),
+            last: 0,
+        })
     }
 
     fn next(&mut self) -> Result<SeriesId, DecodeError> {
         self.last = self.last.wrapping_add(self.r.svarint()?).wrapping_add(1);
-        SeriesId::try_from(self.last).map_err(|_| self.r.error(format!("series id {} is out of range", self.last)))
+        SeriesId::try_from(self.last).map_err(|_| {
+            self.r
+                .error(format!("series id {} is out of range", self.last))
+        })
     }
 }
 
@@ -231,7 +251,8 @@ fn delta_to(value: f64, (k, m): (u8, i64), (base_k, base_m): (u8, i64)) -> Optio
     let scale = |k: u8, m: i64| m.checked_mul(POW10[(common - k) as usize] as i64);
     let scaled = scale(k, m)?;
     let delta = scaled.checked_sub(scale(base_k, base_m)?)?;
-    (from_decimal(common, scaled).to_bits() == value.to_bits()).then_some((CLASS_DELTA + common, delta))
+    (from_decimal(common, scaled).to_bits() == value.to_bits())
+        .then_some((CLASS_DELTA + common, delta))
 }
 
 /// Reads a samples record behind its tenant. `base_of` gives the base of a series or `None` if the log has not defined it;
@@ -358,7 +379,9 @@ pub(super) fn decode_anchors(
                 place => usize::try_from(place - 1)
                     .ok()
                     .and_then(|p| previous.get(p).copied())
-                    .ok_or_else(|| places.error(format!("label place {place} of {} labels", previous.len())))?,
+                    .ok_or_else(|| {
+                        places.error(format!("label place {place} of {} labels", previous.len()))
+                    })?,
             };
             current.push(label);
             labels.extend_from_slice(label);
@@ -394,7 +417,10 @@ impl Histograms {
                 put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
                 put_uvarint(out, h.zero_count);
                 put_uvarint(out, h.count);
-                for (spans, deltas) in [(&h.positive_spans, &h.positive_deltas), (&h.negative_spans, &h.negative_deltas)] {
+                for (spans, deltas) in [
+                    (&h.positive_spans, &h.positive_deltas),
+                    (&h.negative_spans, &h.negative_deltas),
+                ] {
                     put_spans(out, spans);
                     put_uvarint(out, deltas.len() as u64);
                     deltas.iter().for_each(|d| put_svarint(out, *d));
@@ -406,7 +432,10 @@ impl Histograms {
                 put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
                 out.extend_from_slice(&h.zero_count.to_bits().to_le_bytes());
                 out.extend_from_slice(&h.count.to_bits().to_le_bytes());
-                for (spans, counts) in [(&h.positive_spans, &h.positive_counts), (&h.negative_spans, &h.negative_counts)] {
+                for (spans, counts) in [
+                    (&h.positive_spans, &h.positive_counts),
+                    (&h.negative_spans, &h.negative_counts),
+                ] {
                     put_spans(out, spans);
                     put_floats(out, counts);
                 }
@@ -483,7 +512,8 @@ pub(super) fn decode_histograms(
             h => return Err(r.error(format!("unknown counter reset hint {h}"))),
         };
         let schema = r.svarint()?;
-        let schema = i32::try_from(schema).map_err(|_| r.error(format!("schema {schema} is out of range")))?;
+        let schema = i32::try_from(schema)
+            .map_err(|_| r.error(format!("schema {schema} is out of range")))?;
         let (zero_threshold, sum) = (f64_le(r)?, f64_le(r)?);
         let value = if float {
             let (zero_count, count) = (f64_le(r)?, f64_le(r)?);
@@ -491,8 +521,17 @@ pub(super) fn decode_histograms(
             let (negative_spans, negative_counts) = (spans(r)?, floats(r)?);
             let custom_values = floats(r)?;
             HistogramValue::Float(Box::new(FloatHistogram {
-                hint, schema, zero_threshold, zero_count, count, sum,
-                positive_spans, negative_spans, positive_counts, negative_counts, custom_values,
+                hint,
+                schema,
+                zero_threshold,
+                zero_count,
+                count,
+                sum,
+                positive_spans,
+                negative_spans,
+                positive_counts,
+                negative_counts,
+                custom_values,
             }))
         } else {
             let (zero_count, count) = (r.uvarint()?, r.uvarint()?);
@@ -500,8 +539,17 @@ pub(super) fn decode_histograms(
             let (negative_spans, negative_deltas) = (spans(r)?, deltas(r)?);
             let custom_values = floats(r)?;
             HistogramValue::Int(Box::new(Histogram {
-                hint, schema, zero_threshold, zero_count, count, sum,
-                positive_spans, negative_spans, positive_deltas, negative_deltas, custom_values,
+                hint,
+                schema,
+                zero_threshold,
+                zero_count,
+                count,
+                sum,
+                positive_spans,
+                negative_spans,
+                positive_deltas,
+                negative_deltas,
+                custom_values,
             }))
         };
         sink(id, t_ms, value);
@@ -515,7 +563,10 @@ fn spans(r: &mut Reader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
     for _ in 0..n {
         let (offset, length) = (r.svarint()?, r.uvarint()?);
         let bad = |_| r.error(format!("bucket span ({offset}, {length}) is out of range"));
-        out.push(BucketSpan { offset: i32::try_from(offset).map_err(bad)?, length: u32::try_from(length).map_err(bad)? });
+        out.push(BucketSpan {
+            offset: i32::try_from(offset).map_err(bad)?,
+            length: u32::try_from(length).map_err(bad)?,
+        });
     }
     Ok(out)
 }
@@ -528,7 +579,10 @@ fn deltas(r: &mut Reader<'_>) -> Result<Vec<i64>, DecodeError> {
 fn floats(r: &mut Reader<'_>) -> Result<Vec<f64>, DecodeError> {
     let n = r.length()?;
     if n > r.remaining() / 8 {
-        return Err(r.error(format!("{n} floats do not fit into {} bytes", r.remaining())));
+        return Err(r.error(format!(
+            "{n} floats do not fit into {} bytes",
+            r.remaining()
+        )));
     }
     (0..n).map(|_| f64_le(r)).collect()
 }
@@ -546,7 +600,10 @@ pub(super) fn encode_exemplar(id: SeriesId, e: &Exemplar, out: &mut Vec<u8>) {
 }
 
 /// Reads exemplars up to the end of a record, behind its tenant.
-pub(super) fn decode_exemplars(r: &mut Reader<'_>, mut sink: impl FnMut(SeriesId, Exemplar)) -> Result<(), DecodeError> {
+pub(super) fn decode_exemplars(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(SeriesId, Exemplar),
+) -> Result<(), DecodeError> {
     while !r.is_empty() {
         let id = series_id(r)?;
         let (t_ms, value) = (r.svarint()?, f64_le(r)?);
@@ -556,7 +613,14 @@ pub(super) fn decode_exemplars(r: &mut Reader<'_>, mut sink: impl FnMut(SeriesId
             labels.push(name, value);
         }
         let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
-        sink(id, Exemplar { labels, value, t_ms });
+        sink(
+            id,
+            Exemplar {
+                labels,
+                value,
+                t_ms,
+            },
+        );
     }
     Ok(())
 }
@@ -570,12 +634,22 @@ pub(super) fn encode_metadata(name: &str, m: &Metadata, out: &mut Vec<u8>) {
 }
 
 /// Reads metadata up to the end of a record, behind its tenant.
-pub(super) fn decode_metadata(r: &mut Reader<'_>, mut sink: impl FnMut(&str, Metadata)) -> Result<(), DecodeError> {
+pub(super) fn decode_metadata(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(&str, Metadata),
+) -> Result<(), DecodeError> {
     while !r.is_empty() {
         let name = r.str()?;
         let metric_type = MetricType::from_wire(u64::from(r.u8()?));
         let (help, unit) = (r.str()?.to_owned(), r.str()?.to_owned());
-        sink(name, Metadata { metric_type, help, unit });
+        sink(
+            name,
+            Metadata {
+                metric_type,
+                help,
+                unit,
+            },
+        );
     }
     Ok(())
 }

@@ -24,7 +24,11 @@ pub(super) struct RefCache {
 
 impl RefCache {
     pub(super) fn new(seed: u64) -> Self {
-        Self { seed, ids: HashTable::new(), pages: Vec::new() }
+        Self {
+            seed,
+            ids: HashTable::new(),
+            pages: Vec::new(),
+        }
     }
 
     /// The key of a label set in canonical spelling. Never zero.
@@ -34,7 +38,11 @@ impl RefCache {
 
     fn key_at(pages: &[HashPage], id: SeriesId) -> u128 {
         let id = id as usize;
-        pages.get(id / SHARD_LEN).and_then(|p| p.get(id % SHARD_LEN)).copied().unwrap_or(0)
+        pages
+            .get(id / SHARD_LEN)
+            .and_then(|p| p.get(id % SHARD_LEN))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The series of a key. `guess` is looked at first: senders repeat their series in the same order, and ids follow the
@@ -45,7 +53,9 @@ impl RefCache {
             return Some(guess);
         }
         let pages = &self.pages;
-        self.ids.find(key as u64, |&id| Self::key_at(pages, id) == key).copied()
+        self.ids
+            .find(key as u64, |&id| Self::key_at(pages, id) == key)
+            .copied()
     }
 
     /// Adds a series that is not in yet.
@@ -60,7 +70,8 @@ impl RefCache {
         }
         page[slot] = key;
         let pages = &self.pages;
-        self.ids.insert_unique(key as u64, id, |&id| Self::key_at(pages, id) as u64);
+        self.ids
+            .insert_unique(key as u64, id, |&id| Self::key_at(pages, id) as u64);
     }
 
     /// Forgets a series.
@@ -81,7 +92,12 @@ impl RefCache {
 
     /// Heap bytes held.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.ids.capacity() * 5 + self.pages.iter().map(|p| 24 + p.capacity() * 16).sum::<usize>()
+        self.ids.capacity() * 5
+            + self
+                .pages
+                .iter()
+                .map(|p| 24 + p.capacity() * 16)
+                .sum::<usize>()
     }
 }
 

@@ -65,7 +65,11 @@ impl Heads {
     /// # Errors
     /// `Unavailable` when the log's files cannot be read. Damage is set aside and reported, not an error.
     pub(crate) fn replay(&self, log: WalReplay) -> Result<HeadReplayReport> {
-        let mut replay = Replay { heads: self, tenants: HashMap::new(), report: HeadReplayReport::default() };
+        let mut replay = Replay {
+            heads: self,
+            tenants: HashMap::new(),
+            report: HeadReplayReport::default(),
+        };
         let log = log.for_each(|record| {
             if let Err(e) = replay.take(record.kind, record.payload) {
                 replay.report.undecodable_records += 1;
@@ -77,7 +81,8 @@ impl Heads {
         let report = replay.report;
         self.recount_series();
         self.parts.files.remove_unused();
-        self.writable.store(true, std::sync::atomic::Ordering::Release);
+        self.writable
+            .store(true, std::sync::atomic::Ordering::Release);
         Ok(report)
     }
 }
@@ -88,12 +93,23 @@ impl Replay<'_> {
         let name = record_tenant(&mut r)?;
         if !self.tenants.contains_key(&name) {
             let head = self.heads.get_or_create(&name);
-            self.tenants.insert(name.clone(), Tenant { head, meanings: Vec::new(), shards: Vec::new() });
+            self.tenants.insert(
+                name.clone(),
+                Tenant {
+                    head,
+                    meanings: Vec::new(),
+                    shards: Vec::new(),
+                },
+            );
         }
-        let Some(tenant) = self.tenants.get_mut(&name) else { return Ok(()) };
+        let Some(tenant) = self.tenants.get_mut(&name) else {
+            return Ok(());
+        };
         let report = &mut self.report;
         match kind {
-            kind::ANCHORS => record::decode_anchors(&mut r, |id, labels, base| tenant.define(id, labels, base).map(|_| ())),
+            kind::ANCHORS => record::decode_anchors(&mut r, |id, labels, base| {
+                tenant.define(id, labels, base).map(|_| ())
+            }),
             kind::SAMPLES => tenant.samples(&mut r, report),
             kind::HISTOGRAMS => tenant.histograms(&mut r, report),
             kind::EXEMPLARS => record::decode_exemplars(&mut r, |id, e| {
@@ -131,8 +147,16 @@ impl Tenant {
         }
         let set = Labels::from_pairs(pairs).map_err(|e| broken(e.to_string()))?;
         // The limits were kept when the series was made; lowered ones must not lose its samples now.
-        let unlimited = Limits { max_global_series_per_user: 0, max_global_series_per_metric: 0, ..Limits::default() };
-        let made = self.head.maker().get_or_create(labels, &set, base, &unlimited).map_err(|e| broken(e.to_string()))?;
+        let unlimited = Limits {
+            max_global_series_per_user: 0,
+            max_global_series_per_metric: 0,
+            ..Limits::default()
+        };
+        let made = self
+            .head
+            .maker()
+            .get_or_create(labels, &set, base, &unlimited)
+            .map_err(|e| broken(e.to_string()))?;
         let series = made.map_err(|reason| broken(reason.message().to_owned()))?;
         // Ids in the log are dense, but a damaged one must not make the table huge.
         let slot = id as usize;
@@ -149,33 +173,49 @@ impl Tenant {
         Ok(series)
     }
 
-    fn samples(&mut self, r: &mut Reader<'_>, report: &mut HeadReplayReport) -> Result<(), DecodeError> {
-        let Self { head, meanings, shards } = self;
+    fn samples(
+        &mut self,
+        r: &mut Reader<'_>,
+        report: &mut HeadReplayReport,
+    ) -> Result<(), DecodeError> {
+        let Self {
+            head,
+            meanings,
+            shards,
+        } = self;
         let rules = AppendRules::replay(head.parts.block_range_ms);
         let min_valid_ms = head.min_valid_ms();
         let meaning = |id: SeriesId| meanings.get(id as usize).copied().flatten();
         let mut newest_ms = i64::MIN;
         let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
-        record::decode_samples(r, |id| meaning(id).map(|m| m.base), |id, t_ms, value| {
-            let (Some(m), Some(value)) = (meaning(id), value) else {
-                report.unknown_series_samples += 1;
-                return;
-            };
-            if t_ms < min_valid_ms {
-                return;
-            }
-            let (shard, slot) = locate(m.id);
-            if locked.as_ref().is_none_or(|(n, _)| *n != shard) {
-                drop(locked.take());
-                locked = Some((shard, shards[shard].lock()));
-            }
-            if let Some((_, slots)) = &mut locked
-                && let Some(Some(series)) = slots.get_mut(slot)
-            {
-                report.samples += u64::from(series.append_float(t_ms, value, &rules, &head.parts.files).is_ok());
-                newest_ms = newest_ms.max(t_ms);
-            }
-        })?;
+        record::decode_samples(
+            r,
+            |id| meaning(id).map(|m| m.base),
+            |id, t_ms, value| {
+                let (Some(m), Some(value)) = (meaning(id), value) else {
+                    report.unknown_series_samples += 1;
+                    return;
+                };
+                if t_ms < min_valid_ms {
+                    return;
+                }
+                let (shard, slot) = locate(m.id);
+                if locked.as_ref().is_none_or(|(n, _)| *n != shard) {
+                    drop(locked.take());
+                    locked = Some((shard, shards[shard].lock()));
+                }
+                if let Some((_, slots)) = &mut locked
+                    && let Some(Some(series)) = slots.get_mut(slot)
+                {
+                    report.samples += u64::from(
+                        series
+                            .append_float(t_ms, value, &rules, &head.parts.files)
+                            .is_ok(),
+                    );
+                    newest_ms = newest_ms.max(t_ms);
+                }
+            },
+        )?;
         drop(locked);
         if newest_ms > i64::MIN {
             head.raise_max_ms(newest_ms);
@@ -183,7 +223,11 @@ impl Tenant {
         Ok(())
     }
 
-    fn histograms(&mut self, r: &mut Reader<'_>, report: &mut HeadReplayReport) -> Result<(), DecodeError> {
+    fn histograms(
+        &mut self,
+        r: &mut Reader<'_>,
+        report: &mut HeadReplayReport,
+    ) -> Result<(), DecodeError> {
         let head = Arc::clone(&self.head);
         let rules = AppendRules::replay(head.parts.block_range_ms);
         let min_valid_ms = head.min_valid_ms();
@@ -200,7 +244,9 @@ impl Tenant {
                 let files = &head.parts.files;
                 let taken = match &value {
                     HistogramValue::Int(h) => series.append_histogram(t_ms, h, &rules, files),
-                    HistogramValue::Float(h) => series.append_float_histogram(t_ms, h, &rules, files),
+                    HistogramValue::Float(h) => {
+                        series.append_float_histogram(t_ms, h, &rules, files)
+                    }
                 };
                 report.samples += u64::from(taken.is_ok());
                 head.raise_max_ms(t_ms);

@@ -12,8 +12,8 @@ use super::postings::SeriesId;
 use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
-    CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend, HistogramAppender, SampleValue,
-    XorAppender, encode_run,
+    CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
+    HistogramAppender, SampleValue, XorAppender, encode_run,
 };
 
 /// Out-of-order samples are packed into a chunk when so many wait (Prometheus' default).
@@ -173,7 +173,10 @@ pub(super) struct MemSeries {
     pub(super) anchor_epoch: u32,
     /// Seconds on the host's clock when a sample last came.
     pub(super) touched_s: u32,
-    #[allow(clippy::box_collection, reason = "most series have no finished chunk: 8 bytes instead of 24")]
+    #[allow(
+        clippy::box_collection,
+        reason = "most series have no finished chunk: 8 bytes instead of 24"
+    )]
     chunks: Option<Box<Vec<HeadChunk>>>,
     ooo: Option<Box<OutOfOrder>>,
 }
@@ -200,7 +203,12 @@ impl MemSeries {
 
     /// Where a sample at `t_ms` belongs. `same` tells whether it equals the newest one.
     #[inline]
-    fn place(&self, t_ms: i64, same: impl FnOnce(&Self) -> bool, rules: &AppendRules) -> Result<Taken, RejectReason> {
+    fn place(
+        &self,
+        t_ms: i64,
+        same: impl FnOnce(&Self) -> bool,
+        rules: &AppendRules,
+    ) -> Result<Taken, RejectReason> {
         if t_ms > rules.max_valid_ms {
             return Err(RejectReason::TooFarInFuture);
         }
@@ -212,7 +220,11 @@ impl MemSeries {
                 return Ok(Taken::InOrder);
             }
             if t_ms == self.last_t_ms {
-                return if same(self) { Ok(Taken::Known) } else { Err(RejectReason::DuplicateTimestamp) };
+                return if same(self) {
+                    Ok(Taken::Known)
+                } else {
+                    Err(RejectReason::DuplicateTimestamp)
+                };
             }
         }
         match rules.ooo_min_ms {
@@ -236,11 +248,17 @@ impl MemSeries {
             // A series of histograms ends with a histogram: an empty one with the stale sum.
             match self.last {
                 Last::Histogram => {
-                    let stale = Histogram { sum: value, ..Histogram::default() };
+                    let stale = Histogram {
+                        sum: value,
+                        ..Histogram::default()
+                    };
                     return self.append_histogram(t_ms, &stale, rules, files);
                 }
                 Last::FloatHistogram => {
-                    let stale = FloatHistogram { sum: value, ..FloatHistogram::default() };
+                    let stale = FloatHistogram {
+                        sum: value,
+                        ..FloatHistogram::default()
+                    };
                     return self.append_float_histogram(t_ms, &stale, rules, files);
                 }
                 Last::None | Last::Float(_) => {}
@@ -261,7 +279,13 @@ impl MemSeries {
         self.last_t_ms = t_ms;
         self.last = Last::Float(value);
         if let Open::Float(chunk, cut) = &mut self.open
-            && !cut.cut_before(t_ms, chunk.sample_count(), chunk.size_bytes(), chunk.first_t_ms(), chunk.last_t_ms())
+            && !cut.cut_before(
+                t_ms,
+                chunk.sample_count(),
+                chunk.size_bytes(),
+                chunk.first_t_ms(),
+                chunk.last_t_ms(),
+            )
         {
             chunk.append(t_ms, value);
             return;
@@ -291,9 +315,17 @@ impl MemSeries {
                 let mut header = None;
                 if let Open::Histogram(open) = &mut self.open {
                     let (chunk, cut) = &mut **open;
-                    if !cut.cut_before(t_ms, chunk.sample_count(), chunk.size_bytes(), chunk.first_t_ms(), chunk.last_t_ms()) {
+                    if !cut.cut_before(
+                        t_ms,
+                        chunk.sample_count(),
+                        chunk.size_bytes(),
+                        chunk.first_t_ms(),
+                        chunk.last_t_ms(),
+                    ) {
                         match chunk.append(t_ms, h) {
-                            HistogramAppend::Appended | HistogramAppend::Recoded => return Ok(taken),
+                            HistogramAppend::Appended | HistogramAppend::Recoded => {
+                                return Ok(taken);
+                            }
                             HistogramAppend::NewChunk(wanted) => header = Some(wanted),
                         }
                     } else {
@@ -301,12 +333,21 @@ impl MemSeries {
                     }
                 }
                 self.finish_open(files);
-                let mut chunk = HistogramAppender::with_header(header.unwrap_or(CounterResetHeader::Unknown));
+                let mut chunk =
+                    HistogramAppender::with_header(header.unwrap_or(CounterResetHeader::Unknown));
                 let first = chunk.append(t_ms, h);
-                debug_assert!(matches!(first, HistogramAppend::Appended), "an empty chunk takes any histogram");
-                self.open = Open::Histogram(Box::new((chunk, HistogramCut::new(t_ms, rules.block_range_ms))));
+                debug_assert!(
+                    matches!(first, HistogramAppend::Appended),
+                    "an empty chunk takes any histogram"
+                );
+                self.open = Open::Histogram(Box::new((
+                    chunk,
+                    HistogramCut::new(t_ms, rules.block_range_ms),
+                )));
             }
-            Taken::OutOfOrder => self.push_late(t_ms, SampleValue::Histogram(Box::new(h.clone())), files),
+            Taken::OutOfOrder => {
+                self.push_late(t_ms, SampleValue::Histogram(Box::new(h.clone())), files)
+            }
             Taken::Known => {}
         }
         Ok(taken)
@@ -321,7 +362,10 @@ impl MemSeries {
         files: &ChunkFiles,
     ) -> Result<Taken, RejectReason> {
         let same = |s: &Self| match &s.open {
-            Open::FloatHistogram(open) => open.0.last().is_some_and(|last| same_float_histogram(last, h)),
+            Open::FloatHistogram(open) => open
+                .0
+                .last()
+                .is_some_and(|last| same_float_histogram(last, h)),
             _ => false,
         };
         let taken = self.place(t_ms, same, rules)?;
@@ -331,9 +375,17 @@ impl MemSeries {
                 let mut header = None;
                 if let Open::FloatHistogram(open) = &mut self.open {
                     let (chunk, cut) = &mut **open;
-                    if !cut.cut_before(t_ms, chunk.sample_count(), chunk.size_bytes(), chunk.first_t_ms(), chunk.last_t_ms()) {
+                    if !cut.cut_before(
+                        t_ms,
+                        chunk.sample_count(),
+                        chunk.size_bytes(),
+                        chunk.first_t_ms(),
+                        chunk.last_t_ms(),
+                    ) {
                         match chunk.append(t_ms, h) {
-                            HistogramAppend::Appended | HistogramAppend::Recoded => return Ok(taken),
+                            HistogramAppend::Appended | HistogramAppend::Recoded => {
+                                return Ok(taken);
+                            }
                             HistogramAppend::NewChunk(wanted) => header = Some(wanted),
                         }
                     } else {
@@ -341,12 +393,24 @@ impl MemSeries {
                     }
                 }
                 self.finish_open(files);
-                let mut chunk = FloatHistogramAppender::with_header(header.unwrap_or(CounterResetHeader::Unknown));
+                let mut chunk = FloatHistogramAppender::with_header(
+                    header.unwrap_or(CounterResetHeader::Unknown),
+                );
                 let first = chunk.append(t_ms, h);
-                debug_assert!(matches!(first, HistogramAppend::Appended), "an empty chunk takes any histogram");
-                self.open = Open::FloatHistogram(Box::new((chunk, HistogramCut::new(t_ms, rules.block_range_ms))));
+                debug_assert!(
+                    matches!(first, HistogramAppend::Appended),
+                    "an empty chunk takes any histogram"
+                );
+                self.open = Open::FloatHistogram(Box::new((
+                    chunk,
+                    HistogramCut::new(t_ms, rules.block_range_ms),
+                )));
             }
-            Taken::OutOfOrder => self.push_late(t_ms, SampleValue::FloatHistogram(Box::new(h.clone())), files),
+            Taken::OutOfOrder => self.push_late(
+                t_ms,
+                SampleValue::FloatHistogram(Box::new(h.clone())),
+                files,
+            ),
             Taken::Known => {}
         }
         Ok(taken)
@@ -360,7 +424,8 @@ impl MemSeries {
         }
         if ooo.buffer.len() >= OOO_BUFFER_LEN {
             let packed = encode_run(ooo.buffer.drain(..));
-            ooo.chunks.extend(packed.into_iter().map(|c| HeadChunk::on_disk(c, files)));
+            ooo.chunks
+                .extend(packed.into_iter().map(|c| HeadChunk::on_disk(c, files)));
         }
     }
 
@@ -387,14 +452,22 @@ impl MemSeries {
         if self.open_last_ms().is_some_and(|last| last < before_ms)
             && let Some(chunk) = self.take_open()
         {
-            self.chunks.get_or_insert_default().push(HeadChunk::in_memory(chunk));
+            self.chunks
+                .get_or_insert_default()
+                .push(HeadChunk::in_memory(chunk));
         }
         if let Some(ooo) = &mut self.ooo {
             let packed = encode_run(ooo.buffer.drain(..));
-            ooo.chunks.extend(packed.into_iter().map(HeadChunk::in_memory));
+            ooo.chunks
+                .extend(packed.into_iter().map(HeadChunk::in_memory));
         }
         let late = self.ooo.iter_mut().flat_map(|o| &mut o.chunks);
-        for chunk in self.chunks.iter_mut().flat_map(|c| c.iter_mut()).chain(late) {
+        for chunk in self
+            .chunks
+            .iter_mut()
+            .flat_map(|c| c.iter_mut())
+            .chain(late)
+        {
             chunk.flushing = chunk.max_ms < before_ms;
             if chunk.flushing {
                 found(chunk.min_ms);
@@ -422,7 +495,11 @@ impl MemSeries {
     }
 
     /// Takes back what a checkpoint kept.
-    pub(super) fn restore(&mut self, state: SeriesState<'_>, parts: &HeadParts) -> Result<(), DecodeError> {
+    pub(super) fn restore(
+        &mut self,
+        state: SeriesState<'_>,
+        parts: &HeadParts,
+    ) -> Result<(), DecodeError> {
         self.base = state.base;
         (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
         let range_ms = parts.block_range_ms;
@@ -440,8 +517,12 @@ impl MemSeries {
                     let (t_ms, value) = sample?;
                     let taken = match value {
                         SampleValue::Float(v) => self.append_float(t_ms, v, &rules, &parts.files),
-                        SampleValue::Histogram(h) => self.append_histogram(t_ms, &h, &rules, &parts.files),
-                        SampleValue::FloatHistogram(h) => self.append_float_histogram(t_ms, &h, &rules, &parts.files),
+                        SampleValue::Histogram(h) => {
+                            self.append_histogram(t_ms, &h, &rules, &parts.files)
+                        }
+                        SampleValue::FloatHistogram(h) => {
+                            self.append_float_histogram(t_ms, &h, &rules, &parts.files)
+                        }
                     };
                     debug_assert!(taken.is_ok(), "replay's rules take everything");
                 }
@@ -469,7 +550,11 @@ impl MemSeries {
             self.ooo.get_or_insert_default().chunks.extend(late);
         }
         if lost > 0 {
-            return Err(DecodeError::new("series state", 0, format!("{lost} chunks are missing from the chunk files")));
+            return Err(DecodeError::new(
+                "series state",
+                0,
+                format!("{lost} chunks are missing from the chunk files"),
+            ));
         }
         Ok(())
     }
@@ -481,9 +566,15 @@ impl MemSeries {
 
     /// Out-of-order chunks; the samples not packed yet come as one run of chunks more.
     pub(super) fn late_chunks(&self) -> Vec<HeadChunk> {
-        let Some(ooo) = &self.ooo else { return Vec::new() };
+        let Some(ooo) = &self.ooo else {
+            return Vec::new();
+        };
         let mut out = ooo.chunks.clone();
-        out.extend(encode_run(ooo.buffer.iter().cloned()).into_iter().map(HeadChunk::in_memory));
+        out.extend(
+            encode_run(ooo.buffer.iter().cloned())
+                .into_iter()
+                .map(HeadChunk::in_memory),
+        );
         out
     }
 
@@ -506,15 +597,27 @@ impl MemSeries {
             Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
         };
         let late = self.ooo.iter().flat_map(|o| {
-            o.chunks.iter().map(|c| (c.min_ms, c.max_ms)).chain(o.buffer.iter().map(|s| (s.0, s.0)))
+            o.chunks
+                .iter()
+                .map(|c| (c.min_ms, c.max_ms))
+                .chain(o.buffer.iter().map(|s| (s.0, s.0)))
         });
-        let all = self.finished().iter().map(|c| (c.min_ms, c.max_ms)).chain(open).chain(late);
+        let all = self
+            .finished()
+            .iter()
+            .map(|c| (c.min_ms, c.max_ms))
+            .chain(open)
+            .chain(late);
         all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// Drops the finished chunks and late samples that lie wholly before `before_ms`, for `keep` says false: those are in a
     /// block now. Gives the places in the chunk files that are free again.
-    pub(super) fn drop_flushed(&mut self, mut flushed: impl FnMut(&HeadChunk) -> bool, freed: &mut Vec<ChunkPlace>) {
+    pub(super) fn drop_flushed(
+        &mut self,
+        mut flushed: impl FnMut(&HeadChunk) -> bool,
+        freed: &mut Vec<ChunkPlace>,
+    ) {
         let mut keep = |c: &HeadChunk| {
             let gone = flushed(c);
             if let (true, ChunkBytes::File(place)) = (gone, &c.bytes) {
@@ -540,7 +643,10 @@ impl MemSeries {
     pub(super) fn chunk_count(&self) -> usize {
         self.finished().len()
             + usize::from(!matches!(self.open, Open::None))
-            + self.ooo.as_ref().map_or(0, |o| o.chunks.len() + usize::from(!o.buffer.is_empty()))
+            + self
+                .ooo
+                .as_ref()
+                .map_or(0, |o| o.chunks.len() + usize::from(!o.buffer.is_empty()))
     }
 }
 
@@ -562,7 +668,14 @@ impl HeadChunk {
             // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
             None => ChunkBytes::Memory(c.data.into_boxed_slice()),
         };
-        Self { min_ms: c.min_ms, max_ms: c.max_ms, encoding: c.encoding, sample_count: c.sample_count, bytes, flushing: false }
+        Self {
+            min_ms: c.min_ms,
+            max_ms: c.max_ms,
+            encoding: c.encoding,
+            sample_count: c.sample_count,
+            bytes,
+            flushing: false,
+        }
     }
 }
 
@@ -587,5 +700,8 @@ fn same_float_histogram(a: &FloatHistogram, b: &FloatHistogram) -> bool {
 
 /// The id of the shard that holds a series, and the slot in it.
 pub(super) fn locate(id: SeriesId) -> (usize, usize) {
-    (id as usize / super::shard::SHARD_LEN, id as usize % super::shard::SHARD_LEN)
+    (
+        id as usize / super::shard::SHARD_LEN,
+        id as usize % super::shard::SHARD_LEN,
+    )
 }

@@ -29,13 +29,18 @@ impl Symbols {
 
     /// The string of a symbol of this table.
     pub(super) fn resolve(&self, id: SymbolId) -> &str {
-        std::str::from_utf8(bytes_of(&self.arena, &self.ends, id)).expect("only strings are interned")
+        std::str::from_utf8(bytes_of(&self.arena, &self.ends, id))
+            .expect("only strings are interned")
     }
 
     /// The symbol of `text`, if it is interned.
     pub(super) fn find(&self, text: &str) -> Option<SymbolId> {
         let hash = self.hasher.hash_one(text.as_bytes());
-        self.by_hash.find(hash, |&id| bytes_of(&self.arena, &self.ends, id) == text.as_bytes()).copied()
+        self.by_hash
+            .find(hash, |&id| {
+                bytes_of(&self.arena, &self.ends, id) == text.as_bytes()
+            })
+            .copied()
     }
 
     /// The symbol of `text`, interned now if it was not.
@@ -43,13 +48,19 @@ impl Symbols {
     /// # Errors
     /// `LimitExceeded` when the arena would pass 4 GiB.
     pub(super) fn intern(&mut self, text: &str) -> Result<SymbolId> {
-        let Self { arena, ends, by_hash, hasher } = self;
+        let Self {
+            arena,
+            ends,
+            by_hash,
+            hasher,
+        } = self;
         let hash = hasher.hash_one(text.as_bytes());
         if let Some(&id) = by_hash.find(hash, |&id| bytes_of(arena, ends, id) == text.as_bytes()) {
             return Ok(id);
         }
-        let end = u32::try_from(arena.len() + text.len())
-            .map_err(|_| Error::LimitExceeded(format!("symbols of one head exceed {} bytes", u32::MAX)))?;
+        let end = u32::try_from(arena.len() + text.len()).map_err(|_| {
+            Error::LimitExceeded(format!("symbols of one head exceed {} bytes", u32::MAX))
+        })?;
         let id = ends.len() as SymbolId;
         arena.extend_from_slice(text.as_bytes());
         ends.push(end);
@@ -76,8 +87,14 @@ mod tests {
     #[test]
     fn equal_strings_share_a_symbol() {
         let mut s = Symbols::default();
-        let ids: Vec<_> = ["a", "", "b", "a", "ä", ""].iter().map(|t| s.intern(t).unwrap()).collect();
+        let ids: Vec<_> = ["a", "", "b", "a", "ä", ""]
+            .iter()
+            .map(|t| s.intern(t).unwrap())
+            .collect();
         assert_eq!(ids, [0, 1, 2, 0, 3, 1]);
-        assert_eq!((s.len(), s.resolve(3), s.find("b"), s.find("c")), (4, "ä", Some(2), None));
+        assert_eq!(
+            (s.len(), s.resolve(3), s.find("b"), s.find("c")),
+            (4, "ä", Some(2), None)
+        );
     }
 }

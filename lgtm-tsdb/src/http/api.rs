@@ -30,7 +30,10 @@ pub struct ApiSettings {
 
 impl Default for ApiSettings {
     fn default() -> Self {
-        Self { multitenancy_enabled: false, max_recv_msg_size: ByteSize::mib(100) }
+        Self {
+            multitenancy_enabled: false,
+            max_recv_msg_size: ByteSize::mib(100),
+        }
     }
 }
 
@@ -58,7 +61,16 @@ impl Api {
         limits: Arc<Overrides<Limits>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { settings, distributor, ingester, source, engine, limits, clock, batches: Mutex::default() }
+        Self {
+            settings,
+            distributor,
+            ingester,
+            source,
+            engine,
+            limits,
+            clock,
+            batches: Mutex::default(),
+        }
     }
 
     /// All routes: pushes at `/api/v1/push` and `/api/v1/write`, queries below `/prometheus/api/v1` and `/api/v1`.
@@ -68,17 +80,25 @@ impl Api {
         let reads = Router::new()
             .route("/query", get(query::instant).post(query::instant))
             .route("/query_range", get(query::range).post(query::range))
-            .route("/query_exemplars", get(query::exemplars).post(query::exemplars))
+            .route(
+                "/query_exemplars",
+                get(query::exemplars).post(query::exemplars),
+            )
             .route("/series", get(query::series).post(query::series))
             .route("/labels", get(query::label_names).post(query::label_names))
             .route("/label/{name}/values", get(query::label_values))
             .route("/metadata", get(query::metadata))
             .route("/status/buildinfo", get(status::build_info))
             .route("/status/tsdb", get(status::tsdb));
-        let writes = Router::new().route("/push", post(push::push)).route("/write", post(push::push));
+        let writes = Router::new()
+            .route("/push", post(push::push))
+            .route("/write", post(push::push));
         Router::new()
             .nest("/prometheus/api/v1", reads.clone())
-            .nest("/api/v1", reads.merge(writes.layer(DefaultBodyLimit::max(max))))
+            .nest(
+                "/api/v1",
+                reads.merge(writes.layer(DefaultBodyLimit::max(max))),
+            )
             .with_state(api)
     }
 }

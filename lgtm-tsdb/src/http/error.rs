@@ -17,24 +17,41 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn bad_data(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error_type: "bad_data", message: message.into(), retry_after_s: None }
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            error_type: "bad_data",
+            message: message.into(),
+            retry_after_s: None,
+        }
     }
 
     pub(super) fn unauthorized(message: &str) -> Self {
         let (status, error_type) = (StatusCode::UNAUTHORIZED, "unauthorized");
-        Self { status, error_type, message: message.to_owned(), retry_after_s: None }
+        Self {
+            status,
+            error_type,
+            message: message.to_owned(),
+            retry_after_s: None,
+        }
     }
 
     pub(super) fn unsupported(message: String) -> Self {
         let (status, error_type) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data");
-        Self { status, error_type, message, retry_after_s: None }
+        Self {
+            status,
+            error_type,
+            message,
+            retry_after_s: None,
+        }
     }
 
     /// The error as the write path tells it: the message alone. A sender tries again on 429 and 5xx and drops on other codes.
     pub(super) fn into_plain(self) -> Response {
         let mut response = (self.status, format!("{}\n", self.message)).into_response();
         if let Some(seconds) = self.retry_after_s {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
@@ -72,7 +89,12 @@ impl From<Error> for ApiError {
             ErrorKind::Unavailable => Some(6),
             _ => None,
         };
-        Self { status, error_type, message: e.to_string(), retry_after_s }
+        Self {
+            status,
+            error_type,
+            message: e.to_string(),
+            retry_after_s,
+        }
     }
 }
 
@@ -83,6 +105,11 @@ impl IntoResponse for ApiError {
             self.error_type,
             quoted(&self.message)
         );
-        (self.status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        (
+            self.status,
+            [(header::CONTENT_TYPE, "application/json")],
+            body,
+        )
+            .into_response()
     }
 }

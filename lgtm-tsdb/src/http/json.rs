@@ -125,9 +125,12 @@ fn push_histogram_point(out: &mut String, p: &Point<FloatHistogram>) {
 /// Upper bound of a bucket of an exponential schema. Within one unit in the last place of the reference's table.
 fn exponential_bound(index: i64, schema: i32) -> f64 {
     if schema <= 0 {
-        return 2f64.powi(i32::try_from(index << -schema).unwrap_or(i32::MAX)).min(f64::MAX);
+        return 2f64
+            .powi(i32::try_from(index << -schema).unwrap_or(i32::MAX))
+            .min(f64::MAX);
     }
-    2f64.powf(index as f64 / f64::from(1u32 << schema)).min(f64::MAX)
+    2f64.powf(index as f64 / f64::from(1u32 << schema))
+        .min(f64::MAX)
 }
 
 /// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count.
@@ -149,10 +152,17 @@ fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
     };
     let bound = |i: i64| match h.uses_custom_buckets() {
         true if i < 0 => f64::NEG_INFINITY,
-        true => h.custom_values.get(i as usize).copied().unwrap_or(f64::INFINITY),
+        true => h
+            .custom_values
+            .get(i as usize)
+            .copied()
+            .unwrap_or(f64::INFINITY),
         false => exponential_bound(i, h.schema),
     };
-    for (i, count) in list(&h.negative_spans, &h.negative_counts).into_iter().rev() {
+    for (i, count) in list(&h.negative_spans, &h.negative_counts)
+        .into_iter()
+        .rev()
+    {
         if count != 0.0 {
             sink(1, -bound(i), -bound(i - 1), count);
         }
@@ -193,7 +203,12 @@ fn push_matrix_element(out: &mut String, s: &Series) {
     out.push_str("{\"metric\":");
     push_labels(out, &s.labels);
     points(out, ",\"values\":[", &s.floats, push_float_point);
-    points(out, ",\"histograms\":[", &s.histograms, push_histogram_point);
+    points(
+        out,
+        ",\"histograms\":[",
+        &s.histograms,
+        push_histogram_point,
+    );
     out.push('}');
 }
 
@@ -258,7 +273,10 @@ mod tests {
             push_time(&mut s, t);
             s
         };
-        assert_eq!((time(1000), time(1005), time(-1500)), ("1".into(), "1.005".into(), "-1.500".into()));
+        assert_eq!(
+            (time(1000), time(1005), time(-1500)),
+            ("1".into(), "1.005".into(), "-1.500".into())
+        );
         assert_eq!(quoted("a\"\\\n\u{1}ä"), "\"a\\\"\\\\\\n\\u0001ä\"");
     }
 }

@@ -13,40 +13,59 @@ pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     /// Those of the URL, then those of a form body.
-    pub(super) fn read(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Self, ApiError> {
+    pub(super) fn read(
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> Result<Self, ApiError> {
         let mut all = Vec::new();
         if let Some(query) = query {
             decode(query, &mut all)?;
         }
-        let form = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let form = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok());
         if form.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded")) {
-            let text = std::str::from_utf8(body).map_err(|_| ApiError::bad_data("form body is not UTF-8"))?;
+            let text = std::str::from_utf8(body)
+                .map_err(|_| ApiError::bad_data("form body is not UTF-8"))?;
             decode(text, &mut all)?;
         }
         Ok(Self(all))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(n, v)| n == name && !v.is_empty())
+            .map(|(_, v)| v.as_str())
     }
 
     pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name).ok_or_else(|| ApiError::bad_data(format!("invalid parameter \"{name}\": parameter is empty")))
+        self.get(name).ok_or_else(|| {
+            ApiError::bad_data(format!("invalid parameter \"{name}\": parameter is empty"))
+        })
     }
 
     /// A time, milliseconds.
     pub(super) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|v| parse_time(v).ok_or_else(|| invalid(name, v, "valid timestamp"))).transpose()
+        self.get(name)
+            .map(|v| parse_time(v).ok_or_else(|| invalid(name, v, "valid timestamp")))
+            .transpose()
     }
 
     /// A duration, milliseconds.
     pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        self.get(name).map(|v| parse_duration_ms(v).ok_or_else(|| invalid(name, v, "valid duration"))).transpose()
+        self.get(name)
+            .map(|v| parse_duration_ms(v).ok_or_else(|| invalid(name, v, "valid duration")))
+            .transpose()
     }
 
     /// A limit; 0 means none.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
-        self.get("limit").map_or(Ok(0), |v| v.parse().map_err(|_| invalid("limit", v, "non-negative number")))
+        self.get("limit").map_or(Ok(0), |v| {
+            v.parse()
+                .map_err(|_| invalid("limit", v, "non-negative number"))
+        })
     }
 
     /// The selectors of `match[]`.
@@ -54,15 +73,21 @@ impl Params {
         let all = self.0.iter().filter(|(n, _)| n == "match[]");
         all.map(|(_, text)| match parse(text) {
             Ok(Expr::Vector(s)) if s.offset_ms == 0 => Ok(s.matchers),
-            Ok(_) => Err(ApiError::bad_data(format!("invalid parameter \"match[]\": {text:?} is not a series selector"))),
-            Err(e) => Err(ApiError::bad_data(format!("invalid parameter \"match[]\": {e}"))),
+            Ok(_) => Err(ApiError::bad_data(format!(
+                "invalid parameter \"match[]\": {text:?} is not a series selector"
+            ))),
+            Err(e) => Err(ApiError::bad_data(format!(
+                "invalid parameter \"match[]\": {e}"
+            ))),
         })
         .collect()
     }
 }
 
 fn invalid(name: &str, value: &str, wanted: &str) -> ApiError {
-    ApiError::bad_data(format!("invalid parameter \"{name}\": cannot parse {value:?} to a {wanted}"))
+    ApiError::bad_data(format!(
+        "invalid parameter \"{name}\": cannot parse {value:?} to a {wanted}"
+    ))
 }
 
 fn decode(text: &str, out: &mut Vec<(String, String)>) -> Result<(), ApiError> {
@@ -82,13 +107,15 @@ fn unescape(text: &str) -> Result<String, ApiError> {
             b'%' => {
                 let digit = |b: Option<u8>| (b? as char).to_digit(16);
                 let hex = digit(bytes.next()).zip(digit(bytes.next()));
-                let (high, low) = hex.ok_or_else(|| ApiError::bad_data(format!("invalid URL escape in {text:?}")))?;
+                let (high, low) = hex
+                    .ok_or_else(|| ApiError::bad_data(format!("invalid URL escape in {text:?}")))?;
                 (high * 16 + low) as u8
             }
             b => b,
         });
     }
-    String::from_utf8(out).map_err(|_| ApiError::bad_data(format!("parameter {text:?} is not UTF-8")))
+    String::from_utf8(out)
+        .map_err(|_| ApiError::bad_data(format!("parameter {text:?} is not UTF-8")))
 }
 
 /// Seconds since the epoch, or RFC 3339, in milliseconds.
@@ -105,15 +132,26 @@ fn parse_rfc3339(text: &str) -> Option<i64> {
     let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
     let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
     let b = text.as_bytes();
-    let signs = (b[4], b[7], b[10].to_ascii_uppercase(), b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
-    if !signs || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    let signs =
+        (b[4], b[7], b[10].to_ascii_uppercase(), b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
+    if !signs
+        || !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
         return None;
     }
     let mut rest = text.get(19..)?;
     let mut ms = 0;
     if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction.find(|c: char| !c.is_ascii_digit()).unwrap_or(fraction.len());
-        ms = format!("{:0<3.3}", &fraction[..digits]).parse::<i64>().ok()?;
+        let digits = fraction
+            .find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(fraction.len());
+        ms = format!("{:0<3.3}", &fraction[..digits])
+            .parse::<i64>()
+            .ok()?;
         rest = &fraction[digits..];
     }
     let offset_s = match rest.as_bytes() {
@@ -149,7 +187,15 @@ mod tests {
         ] {
             assert_eq!(parse_time(text), Some(ms), "{text}");
         }
-        for bad in ["", "x", "2015-07-01", "2015-13-01T00:00:00Z", "2015-07-01T20:10:51", "NaN", "inf"] {
+        for bad in [
+            "",
+            "x",
+            "2015-07-01",
+            "2015-13-01T00:00:00Z",
+            "2015-07-01T20:10:51",
+            "NaN",
+            "inf",
+        ] {
             assert_eq!(parse_time(bad), None, "{bad}");
         }
     }

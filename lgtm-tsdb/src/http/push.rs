@@ -33,9 +33,15 @@ async fn take(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Option<Str
     check_protocol(headers)?;
     let mut batch = api.batches.lock().pop().unwrap_or_default();
     let max = usize::try_from(api.settings.max_recv_msg_size.as_u64()).unwrap_or(usize::MAX);
-    let decoded = decode_v1(&mut batch, |out| decompress(body, max, out).map_err(PushError));
+    let decoded = decode_v1(&mut batch, |out| {
+        decompress(body, max, out).map_err(PushError)
+    });
     let outcome = match decoded {
-        Ok(()) => api.distributor.push(&tenant, &batch).await.map_err(ApiError::of_push),
+        Ok(()) => api
+            .distributor
+            .push(&tenant, &batch)
+            .await
+            .map_err(ApiError::of_push),
         Err(PushError(e)) => Err(ApiError::of_push(e)),
     };
     keep(api, batch);
@@ -59,19 +65,30 @@ fn keep(api: &Api, batch: WriteBatch) {
 
 /// Which protocol a request says that it speaks. No content type means remote write 1.0.
 fn check_protocol(headers: &HeaderMap) -> Result<(), ApiError> {
-    let text = |name| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+    };
     let encoding = text(header::CONTENT_ENCODING);
     if !encoding.is_empty() && encoding != "snappy" {
-        return Err(ApiError::unsupported(format!("content encoding {encoding:?} is not snappy")));
+        return Err(ApiError::unsupported(format!(
+            "content encoding {encoding:?} is not snappy"
+        )));
     }
     let content_type = text(header::CONTENT_TYPE);
     let mut parts = content_type.split(';').map(str::trim);
     let media = parts.next().unwrap_or("");
     if !media.is_empty() && media != "application/x-protobuf" {
-        return Err(ApiError::unsupported(format!("content type {content_type:?} is not application/x-protobuf")));
+        return Err(ApiError::unsupported(format!(
+            "content type {content_type:?} is not application/x-protobuf"
+        )));
     }
     match parts.find_map(|p| p.strip_prefix("proto=")) {
         None | Some("prometheus.WriteRequest") => Ok(()),
-        Some(other) => Err(ApiError::unsupported(format!("message type {other:?} is not known"))),
+        Some(other) => Err(ApiError::unsupported(format!(
+            "message type {other:?} is not known"
+        ))),
     }
 }

@@ -26,7 +26,12 @@ struct Call {
     params: Params,
 }
 
-fn call(api: &Api, query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Call, ApiError> {
+fn call(
+    api: &Api,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Call, ApiError> {
     Ok(Call {
         tenant: tenant(headers, api.settings.multitenancy_enabled)?,
         params: Params::read(query, headers, body)?,
@@ -42,7 +47,11 @@ pub(super) fn success(data: &str) -> Response {
 fn budget(api: &Api, tenant: &TenantId) -> Arc<QueryBudget> {
     let l = api.limits.for_tenant(tenant);
     let series = l.max_fetched_series_per_query;
-    Arc::new(QueryBudget::new(series, l.max_fetched_chunks_per_query, l.max_fetched_chunk_bytes_per_query))
+    Arc::new(QueryBudget::new(
+        series,
+        l.max_fetched_chunks_per_query,
+        l.max_fetched_chunk_bytes_per_query,
+    ))
 }
 
 /// `/query`
@@ -73,11 +82,17 @@ pub(super) async fn range(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let p = &c.params;
-    let missing = |name: &str| ApiError::bad_data(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid timestamp"));
+    let missing = |name: &str| {
+        ApiError::bad_data(format!(
+            "invalid parameter \"{name}\": cannot parse \"\" to a valid timestamp"
+        ))
+    };
     let start_ms = p.time("start")?.ok_or_else(|| missing("start"))?;
     let end_ms = p.time("end")?.ok_or_else(|| missing("end"))?;
     if end_ms < start_ms {
-        return Err(ApiError::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
+        return Err(ApiError::bad_data(
+            "invalid parameter \"end\": end timestamp must not be before start time",
+        ));
     }
     let step_ms = p.duration("step")?.ok_or_else(|| missing("step"))?;
     if step_ms <= 0 {
@@ -114,7 +129,14 @@ fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
         selectors.push(Vec::new());
     }
     let budget = budget(api, &c.tenant);
-    Ok(selectors.into_iter().map(|matchers| SelectRequest { matchers, range, budget: Arc::clone(&budget) }).collect())
+    Ok(selectors
+        .into_iter()
+        .map(|matchers| SelectRequest {
+            matchers,
+            range,
+            budget: Arc::clone(&budget),
+        })
+        .collect())
 }
 
 /// `/series`
@@ -186,7 +208,9 @@ pub(super) async fn label_values(
 
 /// A name in the spelling `U__my_2e_metric`, in which `_2e_` stands for the character of that number and `__` for one `_`.
 fn unescaped_name(name: &str) -> String {
-    let Some(mut rest) = name.strip_prefix("U__") else { return name.to_owned() };
+    let Some(mut rest) = name.strip_prefix("U__") else {
+        return name.to_owned();
+    };
     let mut out = String::new();
     while let Some(at) = rest.find('_') {
         out.push_str(&rest[..at]);
@@ -196,7 +220,9 @@ fn unescaped_name(name: &str) -> String {
             rest = after;
             continue;
         }
-        let code = rest.split_once('_').and_then(|(hex, after)| Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, after)));
+        let code = rest.split_once('_').and_then(|(hex, after)| {
+            Some((char::from_u32(u32::from_str_radix(hex, 16).ok()?)?, after))
+        });
         match code {
             Some((c, after)) => {
                 out.push(c);
@@ -226,15 +252,32 @@ pub(super) async fn exemplars(
     let matchers = match crate::promql::parse(text) {
         Ok(crate::promql::Expr::Vector(s) | crate::promql::Expr::Matrix(s, _)) => vec![s.matchers],
         Ok(_) => Vec::new(),
-        Err(e) => return Err(ApiError::bad_data(format!("invalid parameter \"query\": {e}"))),
+        Err(e) => {
+            return Err(ApiError::bad_data(format!(
+                "invalid parameter \"query\": {e}"
+            )));
+        }
     };
     let mut out = String::from("[");
-    for (i, (labels, exemplars)) in api.ingester.exemplars(&c.tenant, &matchers, range).iter().enumerate() {
-        out.push_str(if i > 0 { ",{\"seriesLabels\":" } else { "{\"seriesLabels\":" });
+    for (i, (labels, exemplars)) in api
+        .ingester
+        .exemplars(&c.tenant, &matchers, range)
+        .iter()
+        .enumerate()
+    {
+        out.push_str(if i > 0 {
+            ",{\"seriesLabels\":"
+        } else {
+            "{\"seriesLabels\":"
+        });
         push_labels(&mut out, labels);
         out.push_str(",\"exemplars\":[");
         for (j, e) in exemplars.iter().enumerate() {
-            out.push_str(if j > 0 { ",{\"labels\":" } else { "{\"labels\":" });
+            out.push_str(if j > 0 {
+                ",{\"labels\":"
+            } else {
+                "{\"labels\":"
+            });
             push_labels(&mut out, &e.labels);
             out.push_str(",\"value\":\"");
             push_float(&mut out, e.value);
@@ -256,10 +299,19 @@ pub(super) async fn metadata(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;
     let limit = c.params.limit()?;
-    let per_metric = c.params.get("limit_per_metric").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let per_metric = c
+        .params
+        .get("limit_per_metric")
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0);
     let mut out = String::from("{");
     let all = api.ingester.metadata(&c.tenant, c.params.get("metric"));
-    for (i, (name, entries)) in all.iter().filter(|(_, e)| !e.is_empty()).take(most(limit)).enumerate() {
+    for (i, (name, entries)) in all
+        .iter()
+        .filter(|(_, e)| !e.is_empty())
+        .take(most(limit))
+        .enumerate()
+    {
         if i > 0 {
             out.push(',');
         }

@@ -30,10 +30,11 @@ pub(super) async fn tsdb(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
-    let limit = match Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?.limit()? {
-        0 => 10,
-        n => n.min(10_000),
-    };
+    let limit =
+        match Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?.limit()? {
+            0 => 10,
+            n => n.min(10_000),
+        };
     let s = api.ingester.head_stats(&tenant, limit);
     // An empty head's times are the ends of the number line, as in Prometheus.
     let (min, max) = (s.min_ms.unwrap_or(i64::MAX), s.max_ms.unwrap_or(i64::MIN));

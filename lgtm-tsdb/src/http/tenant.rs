@@ -13,8 +13,12 @@ pub(super) fn tenant(headers: &HeaderMap, multitenancy: bool) -> Result<TenantId
     if !multitenancy {
         return Ok(TenantId::anonymous());
     }
-    let Some(id) = headers.get(HEADER) else { return Err(ApiError::unauthorized("no org id")) };
-    let id = id.to_str().map_err(|_| ApiError::bad_data("tenant ID is not ASCII"))?;
+    let Some(id) = headers.get(HEADER) else {
+        return Err(ApiError::unauthorized("no org id"));
+    };
+    let id = id
+        .to_str()
+        .map_err(|_| ApiError::bad_data("tenant ID is not ASCII"))?;
     // `a|a` is one tenant said twice; several tenants are a matter of federation.
     let mut parts = id.split('|');
     let first = parts.next().unwrap_or_default();

@@ -28,7 +28,11 @@ pub struct EngineSettings {
 
 impl Default for EngineSettings {
     fn default() -> Self {
-        Self { lookback_delta: Duration::from_secs(300), timeout: Duration::from_secs(120), max_samples: 50_000_000 }
+        Self {
+            lookback_delta: Duration::from_secs(300),
+            timeout: Duration::from_secs(120),
+            max_samples: 50_000_000,
+        }
     }
 }
 
@@ -93,17 +97,31 @@ impl Engine {
     /// # Errors
     /// `InvalidInput` when the query does not parse, `LimitExceeded` when it is too large, `Timeout`, and those of the source.
     pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<QueryValue> {
-        let steps = Steps { start_ms: q.t_ms, end_ms: q.t_ms, step_ms: 0 };
+        let steps = Steps {
+            start_ms: q.t_ms,
+            end_ms: q.t_ms,
+            step_ms: 0,
+        };
         match parsed(&q.query)? {
-            Expr::Number(value) => Ok(QueryValue::Scalar(Point { t_ms: q.t_ms, value })),
-            Expr::Text(value) => Ok(QueryValue::Text(Point { t_ms: q.t_ms, value })),
-            Expr::Vector(s) => {
-                Ok(QueryValue::Vector(self.vector(tenant, &s, steps, q.lookback_ms, &q.budget).await?))
-            }
+            Expr::Number(value) => Ok(QueryValue::Scalar(Point {
+                t_ms: q.t_ms,
+                value,
+            })),
+            Expr::Text(value) => Ok(QueryValue::Text(Point {
+                t_ms: q.t_ms,
+                value,
+            })),
+            Expr::Vector(s) => Ok(QueryValue::Vector(
+                self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
+                    .await?,
+            )),
             Expr::Matrix(s, range_ms) => {
                 let (t_ms, offset_ms) = (q.t_ms, s.offset_ms);
                 let eval = move |series: &SeriesChunks| matrix(series, t_ms, offset_ms, range_ms);
-                Ok(QueryValue::Matrix(self.run(tenant, &s, steps, range_ms, &q.budget, eval).await?))
+                Ok(QueryValue::Matrix(
+                    self.run(tenant, &s, steps, range_ms, &q.budget, eval)
+                        .await?,
+                ))
             }
         }
     }
@@ -113,15 +131,24 @@ impl Engine {
     /// # Errors
     /// As [`Engine::instant`]; `InvalidInput` too for an expression that has no value at an instant.
     pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<QueryValue> {
-        let steps = Steps { start_ms: q.start_ms, end_ms: q.end_ms, step_ms: q.step_ms };
+        let steps = Steps {
+            start_ms: q.start_ms,
+            end_ms: q.end_ms,
+            step_ms: q.step_ms,
+        };
         match parsed(&q.query)? {
-            Expr::Vector(s) => {
-                Ok(QueryValue::Matrix(self.vector(tenant, &s, steps, q.lookback_ms, &q.budget).await?))
-            }
+            Expr::Vector(s) => Ok(QueryValue::Matrix(
+                self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
+                    .await?,
+            )),
             Expr::Number(value) => {
-                let times = (q.start_ms..=q.end_ms).step_by(usize::try_from(q.step_ms).unwrap_or(1).max(1));
+                let times =
+                    (q.start_ms..=q.end_ms).step_by(usize::try_from(q.step_ms).unwrap_or(1).max(1));
                 let floats = times.map(|t_ms| Point { t_ms, value }).collect();
-                Ok(QueryValue::Matrix(vec![Series { floats, ..Series::default() }]))
+                Ok(QueryValue::Matrix(vec![Series {
+                    floats,
+                    ..Series::default()
+                }]))
             }
             Expr::Text(_) => Err(wrong_type("string")),
             Expr::Matrix(..) => Err(wrong_type("range vector")),
@@ -136,7 +163,8 @@ impl Engine {
         lookback_ms: Option<i64>,
         budget: &Arc<QueryBudget>,
     ) -> Result<Vec<Series>> {
-        let default_ms = i64::try_from(self.settings.lookback_delta.as_millis()).unwrap_or(i64::MAX);
+        let default_ms =
+            i64::try_from(self.settings.lookback_delta.as_millis()).unwrap_or(i64::MAX);
         let lookback_ms = lookback_ms.unwrap_or(default_ms);
         let offset_ms = s.offset_ms;
         let eval = move |series: &SeriesChunks| vector(series, steps, offset_ms, lookback_ms);
@@ -153,9 +181,17 @@ impl Engine {
         budget: &Arc<QueryBudget>,
         eval: impl Fn(&SeriesChunks) -> Result<Series, lgtm_core::DecodeError>,
     ) -> Result<Vec<Series>> {
-        let first = steps.start_ms.saturating_sub(s.offset_ms).saturating_sub(back_ms).saturating_add(1);
+        let first = steps
+            .start_ms
+            .saturating_sub(s.offset_ms)
+            .saturating_sub(back_ms)
+            .saturating_add(1);
         let range = TimeRange::inclusive(first, steps.end_ms.saturating_sub(s.offset_ms));
-        let request = SelectRequest { matchers: s.matchers.clone(), range, budget: Arc::clone(budget) };
+        let request = SelectRequest {
+            matchers: s.matchers.clone(),
+            range,
+            budget: Arc::clone(budget),
+        };
         let work = async {
             let mut batches = self.source.select(tenant, &request).await?;
             let (mut out, mut points) = (Vec::new(), 0u64);
@@ -179,9 +215,12 @@ impl Engine {
             Ok(out)
         };
         let after = self.settings.timeout;
-        tokio::time::timeout(after, work)
-            .await
-            .unwrap_or_else(|_| Err(Error::Timeout { what: "query".into(), after }))
+        tokio::time::timeout(after, work).await.unwrap_or_else(|_| {
+            Err(Error::Timeout {
+                what: "query".into(),
+                after,
+            })
+        })
     }
 }
 

@@ -30,8 +30,14 @@ impl Series {
     fn push(&mut self, t_ms: i64, value: &SampleValue) {
         match value {
             SampleValue::Float(v) => self.floats.push(Point { t_ms, value: *v }),
-            SampleValue::Histogram(h) => self.histograms.push(Point { t_ms, value: h.to_float() }),
-            SampleValue::FloatHistogram(h) => self.histograms.push(Point { t_ms, value: (**h).clone() }),
+            SampleValue::Histogram(h) => self.histograms.push(Point {
+                t_ms,
+                value: h.to_float(),
+            }),
+            SampleValue::FloatHistogram(h) => self.histograms.push(Point {
+                t_ms,
+                value: (**h).clone(),
+            }),
         }
     }
 
@@ -71,11 +77,18 @@ pub(super) fn vector(
 ) -> Result<Series, DecodeError> {
     // The lookback is open to the left: a sample exactly that old is too old.
     let range = TimeRange::inclusive(
-        steps.start_ms.saturating_sub(offset_ms).saturating_sub(lookback_ms).saturating_add(1),
+        steps
+            .start_ms
+            .saturating_sub(offset_ms)
+            .saturating_sub(lookback_ms)
+            .saturating_add(1),
         steps.end_ms.saturating_sub(offset_ms),
     );
     let all = samples(&series.chunks, range)?;
-    let mut out = Series { labels: series.labels.clone(), ..Series::default() };
+    let mut out = Series {
+        labels: series.labels.clone(),
+        ..Series::default()
+    };
     let mut next = 0;
     let mut t_ms = steps.start_ms;
     loop {
@@ -97,10 +110,18 @@ pub(super) fn vector(
 }
 
 /// The raw samples of one series in the range before `t_ms`, open to the left.
-pub(super) fn matrix(series: &SeriesChunks, t_ms: i64, offset_ms: i64, range_ms: i64) -> Result<Series, DecodeError> {
+pub(super) fn matrix(
+    series: &SeriesChunks,
+    t_ms: i64,
+    offset_ms: i64,
+    range_ms: i64,
+) -> Result<Series, DecodeError> {
     let at = t_ms.saturating_sub(offset_ms);
     let range = TimeRange::inclusive(at.saturating_sub(range_ms).saturating_add(1), at);
-    let mut out = Series { labels: series.labels.clone(), ..Series::default() };
+    let mut out = Series {
+        labels: series.labels.clone(),
+        ..Series::default()
+    };
     for (sample_ms, value) in samples(&series.chunks, range)? {
         if !is_stale(&value) {
             out.push(sample_ms, &value);

@@ -21,7 +21,9 @@ pub(super) enum TokenKind {
     End,
 }
 
-const SIGNS: [&str; 13] = ["=~", "!~", "!=", "{", "}", "[", "]", "(", ")", ",", "=", "+", "-"];
+const SIGNS: [&str; 13] = [
+    "=~", "!~", "!=", "{", "}", "[", "]", "(", ")", ",", "=", "+", "-",
+];
 
 /// Cuts a query into tokens.
 pub(super) fn tokens(query: &str) -> Result<Vec<Token>, ParseError> {
@@ -39,12 +41,16 @@ pub(super) fn tokens(query: &str) -> Result<Vec<Token>, ParseError> {
                 continue;
             }
             '"' | '\'' | '`' => text(rest, c, at)?,
-            c if c.is_ascii_digit() || (c == '.' && rest[1..].starts_with(|d: char| d.is_ascii_digit())) => {
+            c if c.is_ascii_digit()
+                || (c == '.' && rest[1..].starts_with(|d: char| d.is_ascii_digit())) =>
+            {
                 let len = number_len(rest);
                 (TokenKind::Number(rest[..len].to_owned()), len)
             }
             c if c.is_ascii_alphabetic() || c == '_' || c == ':' => {
-                let len = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+                let len = rest
+                    .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
+                    .unwrap_or(rest.len());
                 (TokenKind::Identifier(rest[..len].to_owned()), len)
             }
             c => match SIGNS.iter().find(|s| rest.starts_with(**s)) {
@@ -55,7 +61,10 @@ pub(super) fn tokens(query: &str) -> Result<Vec<Token>, ParseError> {
         out.push(Token { kind, at });
         at += len;
     }
-    out.push(Token { kind: TokenKind::End, at });
+    out.push(Token {
+        kind: TokenKind::End,
+        at,
+    });
     Ok(out)
 }
 
@@ -81,8 +90,9 @@ fn text(rest: &str, quote: char, at: usize) -> Result<(TokenKind, usize), ParseE
     while let Some((i, c)) = chars.next() {
         match c {
             c if c == quote => {
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| ParseError::new(at, "string is not UTF-8 once its escapes are resolved"))?;
+                let text = String::from_utf8(bytes).map_err(|_| {
+                    ParseError::new(at, "string is not UTF-8 once its escapes are resolved")
+                })?;
                 return Ok((TokenKind::Text(text), i + quote.len_utf8()));
             }
             '\n' if quote != '`' => break,
@@ -118,10 +128,16 @@ fn escape(
         'v' => 0x0b,
         '\\' => b'\\',
         c if c == quote => c as u8,
-        'x' => digits(2, 16, None).and_then(|v| u8::try_from(v).ok()).ok_or_else(bad)?,
-        '0'..='7' => digits(3, 8, Some(c)).and_then(|v| u8::try_from(v).ok()).ok_or_else(bad)?,
+        'x' => digits(2, 16, None)
+            .and_then(|v| u8::try_from(v).ok())
+            .ok_or_else(bad)?,
+        '0'..='7' => digits(3, 8, Some(c))
+            .and_then(|v| u8::try_from(v).ok())
+            .ok_or_else(bad)?,
         'u' | 'U' => {
-            let value = digits(if c == 'u' { 4 } else { 8 }, 16, None).and_then(char::from_u32).ok_or_else(bad)?;
+            let value = digits(if c == 'u' { 4 } else { 8 }, 16, None)
+                .and_then(char::from_u32)
+                .ok_or_else(bad)?;
             out.extend_from_slice(value.encode_utf8(&mut [0; 4]).as_bytes());
             return Ok(());
         }

@@ -23,20 +23,31 @@ pub struct ParseError {
 
 impl ParseError {
     pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
-        Self { at, message: message.into(), place: (1, at + 1) }
+        Self {
+            at,
+            message: message.into(),
+            place: (1, at + 1),
+        }
     }
 
     fn located(mut self, query: &str) -> Self {
         let before = &query[..self.at.min(query.len())];
         let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-        self.place = (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1);
+        self.place = (
+            before.matches('\n').count() + 1,
+            before[line_start..].chars().count() + 1,
+        );
         self
     }
 }
 
 impl fmt::Display for ParseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: parse error: {}", self.place.0, self.place.1, self.message)
+        write!(
+            f,
+            "{}:{}: parse error: {}",
+            self.place.0, self.place.1, self.message
+        )
     }
 }
 
@@ -48,7 +59,13 @@ impl std::error::Error for ParseError {}
 /// With line and column of the fault.
 pub fn parse(query: &str) -> Result<Expr, ParseError> {
     if query.len() > MAX_QUERY_BYTES {
-        return Err(ParseError::new(0, format!("query of {} bytes exceeds the {MAX_QUERY_BYTES} allowed", query.len())));
+        return Err(ParseError::new(
+            0,
+            format!(
+                "query of {} bytes exceeds the {MAX_QUERY_BYTES} allowed",
+                query.len()
+            ),
+        ));
     }
     let parsed = tokens(query).and_then(|tokens| {
         let mut p = Parser { tokens, next: 0 };
@@ -102,7 +119,11 @@ impl Parser {
     }
 
     fn expect(&mut self, sign: &'static str, place: &str) -> Result<(), ParseError> {
-        if self.accept(sign) { Ok(()) } else { Err(self.unexpected(&format!("{place}, expected {sign:?}"))) }
+        if self.accept(sign) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&format!("{place}, expected {sign:?}")))
+        }
     }
 
     fn unexpected(&self, place: &str) -> ParseError {
@@ -122,13 +143,18 @@ impl Parser {
         match self.peek().clone() {
             TokenKind::Number(text) => {
                 self.take();
-                number(&text).map(Expr::Number).ok_or_else(|| ParseError::new(at, format!("bad number or duration syntax: {text:?}")))
+                number(&text).map(Expr::Number).ok_or_else(|| {
+                    ParseError::new(at, format!("bad number or duration syntax: {text:?}"))
+                })
             }
             TokenKind::Sign(sign @ ("+" | "-")) => {
                 self.take();
                 match self.expression()? {
                     Expr::Number(n) => Ok(Expr::Number(if sign == "-" { -n } else { n })),
-                    _ => Err(ParseError::new(at, "arithmetic on vectors is not supported yet")),
+                    _ => Err(ParseError::new(
+                        at,
+                        "arithmetic on vectors is not supported yet",
+                    )),
                 }
             }
             TokenKind::Text(text) => {
@@ -141,14 +167,25 @@ impl Parser {
                 self.expect(")", "in parentheses")?;
                 Ok(inner)
             }
-            TokenKind::Identifier(name) if matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan") => {
+            TokenKind::Identifier(name)
+                if matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan") =>
+            {
                 self.take();
-                Ok(Expr::Number(if name.eq_ignore_ascii_case("inf") { f64::INFINITY } else { f64::NAN }))
+                Ok(Expr::Number(if name.eq_ignore_ascii_case("inf") {
+                    f64::INFINITY
+                } else {
+                    f64::NAN
+                }))
             }
             TokenKind::Identifier(name) => {
                 self.take();
-                if *self.peek() == TokenKind::Sign("(") || matches!(self.peek(), TokenKind::Identifier(w) if w == "by" || w == "without") {
-                    return Err(ParseError::new(at, format!("function or aggregation {name:?} is not supported yet")));
+                if *self.peek() == TokenKind::Sign("(")
+                    || matches!(self.peek(), TokenKind::Identifier(w) if w == "by" || w == "without")
+                {
+                    return Err(ParseError::new(
+                        at,
+                        format!("function or aggregation {name:?} is not supported yet"),
+                    ));
                 }
                 self.selector(at, Some(name))
             }
@@ -172,7 +209,10 @@ impl Parser {
             }
         }
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ParseError::new(at, "vector selector must contain at least one non-empty matcher"));
+            return Err(ParseError::new(
+                at,
+                "vector selector must contain at least one non-empty matcher",
+            ));
         }
         let mut range_ms = None;
         if self.accept("[") {
@@ -186,7 +226,10 @@ impl Parser {
             let length = self.duration("in offset")?;
             offset_ms = if back { -length } else { length };
         }
-        let selector = Selector { matchers, offset_ms };
+        let selector = Selector {
+            matchers,
+            offset_ms,
+        };
         match range_ms {
             Some(0) => Err(ParseError::new(at, "duration must be greater than 0")),
             Some(range_ms) => Ok(Expr::Matrix(selector, range_ms)),
@@ -199,7 +242,12 @@ impl Parser {
         let (name, quoted) = match self.take() {
             TokenKind::Identifier(name) => (name, false),
             TokenKind::Text(name) => (name, true),
-            _ => return Err(ParseError::new(at, "unexpected token in label matching, expected a label name")),
+            _ => {
+                return Err(ParseError::new(
+                    at,
+                    "unexpected token in label matching, expected a label name",
+                ));
+            }
         };
         let op = match self.peek() {
             TokenKind::Sign("=") => MatchOp::Equal,
@@ -208,7 +256,10 @@ impl Parser {
             TokenKind::Sign("!~") => MatchOp::NotRegex,
             TokenKind::Sign("," | "}") if quoted => {
                 if named {
-                    return Err(ParseError::new(at, format!("metric name must not be set twice: {name:?}")));
+                    return Err(ParseError::new(
+                        at,
+                        format!("metric name must not be set twice: {name:?}"),
+                    ));
                 }
                 matchers.push(Matcher::equal(METRIC_NAME, &name));
                 return Ok(());
@@ -218,22 +269,30 @@ impl Parser {
         self.take();
         let value_at = self.at();
         let TokenKind::Text(value) = self.take() else {
-            return Err(ParseError::new(value_at, "unexpected token in label matching, expected a string"));
+            return Err(ParseError::new(
+                value_at,
+                "unexpected token in label matching, expected a string",
+            ));
         };
         if named && name == METRIC_NAME {
             return Err(ParseError::new(at, "metric name must not be set twice"));
         }
-        matchers.push(Matcher::new(op, &name, &value).map_err(|e| ParseError::new(value_at, e.to_string()))?);
+        matchers.push(
+            Matcher::new(op, &name, &value)
+                .map_err(|e| ParseError::new(value_at, e.to_string()))?,
+        );
         Ok(())
     }
 
     fn duration(&mut self, place: &str) -> Result<i64, ParseError> {
         let at = self.at();
         match self.take() {
-            TokenKind::Number(text) => {
-                parse_duration_ms(&text).ok_or_else(|| ParseError::new(at, format!("bad duration syntax: {text:?}")))
-            }
-            _ => Err(ParseError::new(at, format!("unexpected token {place}, expected a duration"))),
+            TokenKind::Number(text) => parse_duration_ms(&text)
+                .ok_or_else(|| ParseError::new(at, format!("bad duration syntax: {text:?}"))),
+            _ => Err(ParseError::new(
+                at,
+                format!("unexpected token {place}, expected a duration"),
+            )),
         }
     }
 }
@@ -257,12 +316,16 @@ mod tests {
 
     #[test]
     fn selectors_parse() {
-        let Expr::Vector(s) = parse(r#"up{job=~"a|b",x!='y',} offset 5m"#).unwrap() else { panic!() };
+        let Expr::Vector(s) = parse(r#"up{job=~"a|b",x!='y',} offset 5m"#).unwrap() else {
+            panic!()
+        };
         let words: Vec<_> = s.matchers.iter().map(ToString::to_string).collect();
         assert_eq!(words, [r#"__name__="up""#, r#"job=~"a|b""#, r#"x!="y""#]);
         assert_eq!(s.offset_ms, 300_000);
         assert!(matches!(parse("up[5m]"), Ok(Expr::Matrix(_, 300_000))));
-        assert!(matches!(parse(r#"{"my.metric", "a.b"="c"}"#), Ok(Expr::Vector(s)) if s.matchers.len() == 2));
+        assert!(
+            matches!(parse(r#"{"my.metric", "a.b"="c"}"#), Ok(Expr::Vector(s)) if s.matchers.len() == 2)
+        );
         assert!(matches!(parse("-1.5e3"), Ok(Expr::Number(n)) if n == -1500.0));
         assert_eq!(parse(r#""a\n\x41\u00e4""#), Ok(Expr::Text("a\nAä".into())));
     }
@@ -274,9 +337,18 @@ mod tests {
             ("up{", "1:4: parse error: unexpected"),
             ("up{a=}", "1:6: parse error"),
             ("up\n{a=\"b\"} x", "2:9: parse error: unexpected identifier"),
-            ("{}", "1:1: parse error: vector selector must contain at least one non-empty matcher"),
-            (r#"up{a=~"("}"#, "1:7: parse error: matcher a: invalid regular expression"),
-            ("rate(x[5m])", "1:1: parse error: function or aggregation \"rate\" is not supported yet"),
+            (
+                "{}",
+                "1:1: parse error: vector selector must contain at least one non-empty matcher",
+            ),
+            (
+                r#"up{a=~"("}"#,
+                "1:7: parse error: matcher a: invalid regular expression",
+            ),
+            (
+                "rate(x[5m])",
+                "1:1: parse error: function or aggregation \"rate\" is not supported yet",
+            ),
         ] {
             let error = parse(query).unwrap_err().to_string();
             assert!(error.starts_with(words), "{query:?}: {error}");

@@ -159,7 +159,11 @@ impl WriteBatch {
         SeriesView {
             labels: RawLabels::new(labels),
             samples: &self.samples[of(&s.samples)],
-            sample_starts: if self.sample_starts.is_empty() { &[] } else { &self.sample_starts[of(&s.samples)] },
+            sample_starts: if self.sample_starts.is_empty() {
+                &[]
+            } else {
+                &self.sample_starts[of(&s.samples)]
+            },
             histograms: &self.histograms[of(&s.histograms)],
             exemplars: &self.exemplars[of(&s.exemplars)],
         }
@@ -176,7 +180,11 @@ impl WriteBatch {
     }
 
     /// Adds a series by hand; `labels` are sorted and have nothing empty.
-    pub fn push_series<'a>(&mut self, labels: impl Iterator<Item = (&'a str, &'a str)>, samples: &[Sample]) {
+    pub fn push_series<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        samples: &[Sample],
+    ) {
         let start = self.arena.len() as u32;
         super::raw_labels::RawLabelsBuilder::encode(labels, &mut self.arena);
         let first = self.samples.len() as u32;

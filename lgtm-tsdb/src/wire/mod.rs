@@ -6,7 +6,9 @@ mod raw_labels;
 mod remote_write;
 mod snappy;
 
-pub use batch::{HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch};
+pub use batch::{
+    HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
+};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_write::decode_v1;
 pub use snappy::decompress;

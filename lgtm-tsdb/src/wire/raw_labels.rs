@@ -45,7 +45,9 @@ impl<'a> RawLabels<'a> {
         let (mut last, mut rest) = ("", self.0);
         let mut wanted = Vec::new();
         for pair in self.iter() {
-            let Ok((name, value)) = pair else { return false };
+            let Ok((name, value)) = pair else {
+                return false;
+            };
             if name <= last || value.is_empty() {
                 return false;
             }
@@ -113,7 +115,12 @@ mod tests {
     #[test]
     fn only_one_spelling_is_canonical() {
         assert!(RawLabels::new(&bytes(&[("a", "1"), ("b", "2")])).is_canonical());
-        for odd in [&[("b", "1"), ("a", "2")][..], &[("a", "1"), ("a", "2")], &[("a", "")], &[("", "1")]] {
+        for odd in [
+            &[("b", "1"), ("a", "2")][..],
+            &[("a", "1"), ("a", "2")],
+            &[("a", "")],
+            &[("", "1")],
+        ] {
             assert!(!RawLabels::new(&bytes(odd)).is_canonical(), "{odd:?}");
         }
         // Value before name, and an overlong length: the same label, other bytes.

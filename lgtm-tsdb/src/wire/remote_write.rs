@@ -6,10 +6,13 @@
 use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata, MetricType, Sample,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata,
+    MetricType, Sample,
 };
 
-use super::batch::{HistogramSample, HistogramValue, LabelPlace, MetadataEntry, SeriesEntry, WriteBatch};
+use super::batch::{
+    HistogramSample, HistogramValue, LabelPlace, MetadataEntry, SeriesEntry, WriteBatch,
+};
 use super::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 
 /// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given).
@@ -60,7 +63,11 @@ fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), Dec
     const EXEMPLAR: u64 = bytes_tag(3);
     const HISTOGRAM: u64 = bytes_tag(4);
     let mut r = Reader::new("series", bytes);
-    let starts = (batch.samples.len() as u32, batch.histograms.len() as u32, batch.exemplars.len() as u32);
+    let starts = (
+        batch.samples.len() as u32,
+        batch.histograms.len() as u32,
+        batch.exemplars.len() as u32,
+    );
     let (mut from, mut to) = (0, 0);
     let mut scattered: Option<u32> = None;
     while !r.is_empty() {
@@ -150,15 +157,24 @@ fn exemplar(bytes: &[u8]) -> Result<Exemplar, DecodeError> {
         }
     }
     let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
-    Ok(Exemplar { labels, value, t_ms })
+    Ok(Exemplar {
+        labels,
+        value,
+        t_ms,
+    })
 }
 
 fn metadata(bytes: &[u8]) -> Result<MetadataEntry, DecodeError> {
     let mut r = Reader::new("metadata", bytes);
-    let mut out = MetadataEntry { name: String::new(), metadata: Metadata::default() };
+    let mut out = MetadataEntry {
+        name: String::new(),
+        metadata: Metadata::default(),
+    };
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == varint_tag(1) => out.metadata.metric_type = MetricType::from_wire(r.uvarint()?),
+            tag if tag == varint_tag(1) => {
+                out.metadata.metric_type = MetricType::from_wire(r.uvarint()?)
+            }
             tag if tag == bytes_tag(2) => out.name = r.str()?.to_owned(),
             tag if tag == bytes_tag(4) => out.metadata.help = r.str()?.to_owned(),
             tag if tag == bytes_tag(5) => out.metadata.unit = r.str()?.to_owned(),
@@ -197,7 +213,8 @@ fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
             (3, 1) => p.sum = double(&mut r)?,
             (4, 0) => {
                 let schema = r.svarint()?;
-                p.schema = i32::try_from(schema).map_err(|_| r.error(format!("schema {schema} is out of range")))?;
+                p.schema = i32::try_from(schema)
+                    .map_err(|_| r.error(format!("schema {schema} is out of range")))?;
             }
             (5, 1) => p.zero_threshold = double(&mut r)?,
             (6, 0) => p.zero_count.0 = r.uvarint()?,
@@ -266,7 +283,11 @@ impl Parts {
                 custom_values,
             }))
         };
-        HistogramSample { t_ms: self.t_ms, start_ms: self.start_ms, value }
+        HistogramSample {
+            t_ms: self.t_ms,
+            start_ms: self.start_ms,
+            value,
+        }
     }
 }
 
@@ -277,11 +298,13 @@ fn span(bytes: &[u8]) -> Result<BucketSpan, DecodeError> {
         match r.uvarint()? {
             tag if tag == varint_tag(1) => {
                 let offset = r.svarint()?;
-                span.offset = i32::try_from(offset).map_err(|_| r.error(format!("offset {offset} is out of range")))?;
+                span.offset = i32::try_from(offset)
+                    .map_err(|_| r.error(format!("offset {offset} is out of range")))?;
             }
             tag if tag == varint_tag(2) => {
                 let length = r.uvarint()?;
-                span.length = u32::try_from(length).map_err(|_| r.error(format!("length {length} is out of range")))?;
+                span.length = u32::try_from(length)
+                    .map_err(|_| r.error(format!("length {length} is out of range")))?;
             }
             tag => skip(&mut r, tag)?,
         }
@@ -341,7 +364,10 @@ mod tests {
     }
 
     fn pairs(view: &super::super::SeriesView<'_>) -> Vec<(String, String)> {
-        view.labels.iter().map(|p| p.map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap()).collect()
+        view.labels
+            .iter()
+            .map(|p| p.map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap())
+            .collect()
     }
 
     proptest! {
@@ -384,13 +410,20 @@ mod tests {
     #[test]
     fn a_broken_request_leaves_an_empty_batch() {
         let mut body = Vec::new();
-        field(&mut body, bytes_tag(1), &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+        field(
+            &mut body,
+            bytes_tag(1),
+            &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
+        );
         let mut batch = WriteBatch::default();
         let error = decode_v1(&mut batch, |out| {
             out.extend_from_slice(&body);
             Ok::<(), DecodeError>(())
         });
-        assert!(error.unwrap_err().to_string().contains("exceeds"), "a length bomb");
+        assert!(
+            error.unwrap_err().to_string().contains("exceeds"),
+            "a length bomb"
+        );
         assert_eq!(batch.series_count(), 0);
     }
 }

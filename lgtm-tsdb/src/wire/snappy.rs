@@ -16,7 +16,9 @@ pub fn decompress(body: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()
         )));
     }
     out.resize(claimed, 0);
-    let n = snap::raw::Decoder::new().decompress(body, out).map_err(invalid)?;
+    let n = snap::raw::Decoder::new()
+        .decompress(body, out)
+        .map_err(invalid)?;
     out.truncate(n);
     Ok(())
 }
@@ -33,7 +35,10 @@ mod tests {
         let mut out = Vec::new();
         let error = decompress(&bomb, 100 << 20, &mut out).unwrap_err();
         assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
-        assert!(error.to_string().contains("2147483648") && out.capacity() == 0, "{error}");
+        assert!(
+            error.to_string().contains("2147483648") && out.capacity() == 0,
+            "{error}"
+        );
         assert!(decompress(&[5, 1, 2], 100, &mut out).is_err());
     }
 }
