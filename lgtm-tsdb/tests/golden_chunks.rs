@@ -1,5 +1,11 @@
 //! Chunks made by the real Prometheus library: ours must be the same bytes, theirs must read as the same samples.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what serves tests only is a test"
+)]
+
 mod shared;
 
 use lgtm_core::model::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};

@@ -109,6 +109,17 @@ impl Metrics {
                 *series as f64,
             );
         }
+        let (index_bytes, exemplars) = self.ingester.index_bytes_and_exemplars();
+        e.gauge(
+            "lgtm_head_index_bytes",
+            "Memory of symbols and postings in the heads.",
+            index_bytes as f64,
+        );
+        e.gauge(
+            "cortex_ingester_tsdb_exemplar_exemplars_in_storage",
+            "Exemplars held.",
+            exemplars as f64,
+        );
         let wal = self.ingester.wal_stats();
         e.counter(
             "lgtm_wal_written_bytes_total",

@@ -10,6 +10,9 @@ mod settings;
 mod wal;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use checkpoint::Checkpoint;
 pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
 pub use settings::{SyncPolicy, WalSettings};

@@ -157,31 +157,43 @@ impl Wal {
         ))
     }
 
-    /// Puts a record behind all others. It is in memory only until [`Wal::commit`]; but once this returned `Ok` it will be
-    /// written if ever the disk allows, and before anything appended later.
+    /// Puts records behind all others, together: they are written as one, so that damage takes all or none of them. They are in
+    /// memory only until [`Wal::commit`]; but once this returned `Ok` they will be written if ever the disk allows, and before
+    /// anything appended later.
     ///
     /// # Errors
-    /// `Unavailable` while the disk refuses, when the log is poisoned, or when too many bytes wait.
-    pub fn append(&self, kind: u8, payload: &[u8]) -> Result<Lsn> {
+    /// `Unavailable` while the disk refuses, when the log is poisoned, or when too many bytes wait. Then none is taken.
+    pub fn append_all<P: AsRef<[u8]>>(&self, records: &[(u8, P)]) -> Result<Lsn> {
+        let bytes: u64 = records.iter().map(|r| r.1.as_ref().len() as u64).sum();
         let mut state = self.shared.state.lock();
         state.trouble.check()?;
         let waiting = state.group.len() as u64;
-        if waiting + payload.len() as u64 > self.settings.max_buffered.as_u64() {
+        if waiting + bytes > self.settings.max_buffered.as_u64() {
             return Err(Error::Unavailable(format!(
                 "{waiting} bytes wait to be written to the log, max_buffered is {}",
                 self.settings.max_buffered
             )));
         }
         let was_empty = state.group.is_empty();
-        put_record(&mut state.group, kind, payload);
-        state.appended += 1;
-        state.stats.records += 1;
+        for (kind, payload) in records {
+            put_record(&mut state.group, *kind, payload.as_ref());
+        }
+        state.appended += records.len() as u64;
+        state.stats.records += records.len() as u64;
         let lsn = Lsn(state.appended);
         drop(state);
         if was_empty {
             self.shared.work.notify_one();
         }
         Ok(lsn)
+    }
+
+    /// [`Wal::append_all`] of one record.
+    ///
+    /// # Errors
+    /// As [`Wal::append_all`].
+    pub fn append(&self, kind: u8, payload: &[u8]) -> Result<Lsn> {
+        self.append_all(&[(kind, payload)])
     }
 
     /// Whether an append would be taken now.

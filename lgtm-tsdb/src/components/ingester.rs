@@ -282,6 +282,12 @@ impl Ingester {
             .map_or_else(|_| WalStats::default(), |h| h.wal_stats())
     }
 
+    /// Heap bytes of symbols, postings and series lookup, nearly; and exemplars held.
+    pub fn index_bytes_and_exemplars(&self) -> (u64, u64) {
+        self.heads()
+            .map_or((0, 0), |h| h.index_bytes_and_exemplars())
+    }
+
     /// Bytes in the chunk files.
     pub fn chunk_file_bytes(&self) -> u64 {
         self.heads().map_or(0, |h| h.chunk_file_bytes())

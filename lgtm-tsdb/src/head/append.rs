@@ -187,6 +187,17 @@ impl Pass<'_> {
             });
             return Ok(None);
         }
+        // A series that would begin empty is not made: it would be counted and shown.
+        let times = series.samples.iter().map(|s| s.t_ms);
+        let times = times.chain(series.histograms.iter().map(|h| h.t_ms));
+        if samples > 0 && times.clone().all(|t| self.rules.refuse_new(t).is_some()) {
+            for t_ms in times {
+                if let Some(reason) = self.rules.refuse_new(t_ms) {
+                    self.reject(reason, t_ms, &series);
+                }
+            }
+            return Ok(None);
+        }
         let base = series.samples.first().map_or(0.0, |s| s.value);
         let made = if series.labels.is_canonical() {
             maker.get_or_create(series.labels.as_bytes(), &labels, base, limits)?
@@ -265,7 +276,7 @@ impl Pass<'_> {
             match series.append_float(sample.t_ms, sample.value, &self.rules, files) {
                 Ok(taken) => {
                     if taken != Taken::Known {
-                        columns.push(id, sample.t_ms, sample.value, series.base);
+                        columns.push(series.anchor(id), sample.t_ms, sample.value);
                         self.newest_ms = self.newest_ms.max(sample.t_ms);
                     }
                     self.report.samples += 1;
@@ -305,7 +316,7 @@ impl Pass<'_> {
             match taken {
                 Ok(taken) => {
                     if taken != Taken::Known {
-                        log.push(id, *t_ms, value);
+                        log.push(series.anchor(id), *t_ms, value);
                         self.newest_ms = self.newest_ms.max(*t_ms);
                     }
                     self.report.histograms += 1;

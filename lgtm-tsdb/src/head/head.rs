@@ -19,6 +19,7 @@ use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::metadata::MetadataStore;
 use super::postings::{HeadIndex, SeriesId};
+use super::record::anchor_tag;
 use super::ref_cache::RefCache;
 use super::series::{AppendRules, MemSeries, RejectReason, locate};
 use super::shard::{SHARD_LEN, Shard};
@@ -279,7 +280,10 @@ impl Maker<'_> {
             }
             Arc::clone(&shards[shard])
         };
-        shard.put(slot, MemSeries::new(symbols, base));
+        shard.put(
+            slot,
+            MemSeries::new(symbols, base, anchor_tag(labels, base)),
+        );
         self.head.refs.write().insert(key, id);
         Ok(Ok(id))
     }

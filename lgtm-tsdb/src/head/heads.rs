@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
+use lgtm_core::codec::put_bytes;
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Metadata, TenantId};
@@ -97,6 +98,9 @@ impl HeadSettings {
     }
 }
 
+/// What one request adds to the log: kinds and payloads.
+type Records = Vec<(u8, Vec<u8>)>;
+
 /// The heads of a process.
 #[derive(Debug)]
 pub(crate) struct Heads {
@@ -110,7 +114,7 @@ pub(crate) struct Heads {
     seed: u64,
     scratch: Mutex<Vec<AppendScratch>>,
     /// Records whose samples are in memory but which the log would not take; the next request logs them before its own.
-    unlogged: Mutex<Vec<(u8, Vec<u8>)>>,
+    unlogged: Mutex<Vec<Records>>,
     has_unlogged: AtomicBool,
     /// False until replay is done: the log's samples come first.
     pub(super) writable: AtomicBool,
@@ -211,7 +215,7 @@ impl Heads {
         self.wal.commit(lsn).await?;
         if let Some(anchors) = copy {
             // The second copy goes into a later frame; it need not be waited for.
-            self.log(kind::ANCHORS, anchors);
+            self.log(&mut vec![(kind::ANCHORS, anchors)]);
         }
         Ok(report)
     }
@@ -237,68 +241,89 @@ impl Heads {
         }
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
         let appended = head.append(batch, &limits, self.clock.now_ms(), &mut scratch);
-        let name = tenant.as_str();
-        let mut copy = None;
-        let mut record = Vec::new();
-        if !scratch.anchors.is_empty() {
-            scratch.anchors.encode(name, &mut record);
-            copy = Some(record.clone());
-            self.log(kind::ANCHORS, std::mem::take(&mut record));
+        // What a request adds goes into one frame: damage takes all of it or nothing.
+        let mut records = self.records(&head, batch, &mut scratch);
+        self.metadata_record(&head, batch, &limits, &mut records);
+        let copy = records
+            .iter()
+            .find(|r| r.0 == kind::ANCHORS)
+            .map(|r| r.1.clone());
+        self.log(&mut records);
+        if copy.is_some() {
             head.anchored(&scratch.anchored, scratch.epoch);
         }
-        if !scratch.columns.is_empty() {
-            record = std::mem::take(&mut scratch.record);
-            record.clear();
-            scratch.columns.encode(name, &mut record);
-            scratch.record = self.log(kind::SAMPLES, record);
-        }
-        if !scratch.histograms.is_empty() {
-            let mut record = Vec::new();
-            scratch.histograms.encode(name, &mut record);
-            self.log(kind::HISTOGRAMS, record);
-        }
-        if !scratch.exemplars.is_empty() {
-            let mut record = Vec::new();
-            lgtm_core::codec::put_bytes(&mut record, name.as_bytes());
-            for (place, id) in &scratch.exemplars {
-                for e in batch.series_at(*place as usize).exemplars {
-                    encode_exemplar(*id, e, &mut record);
-                }
-            }
-            self.log(kind::EXEMPLARS, record);
-        }
-        self.log_metadata(&head, batch, &limits);
         let report = appended?;
+        scratch.record = records.pop().map(|r| r.1).unwrap_or_default();
         if self.scratch.lock().len() < 16 {
             self.scratch.lock().push(scratch);
         }
         Ok((report, self.wal.end(), copy))
     }
 
-    fn log_metadata(&self, head: &Head, batch: &WriteBatch, limits: &Limits) {
+    /// The records of what a head took. The samples record, the largest of most requests, uses the buffer in `scratch`.
+    fn records(&self, head: &Head, batch: &WriteBatch, scratch: &mut AppendScratch) -> Records {
+        let name = head.tenant.as_str();
+        let mut records = Vec::new();
+        if !scratch.anchors.is_empty() {
+            let mut record = Vec::new();
+            scratch.anchors.encode(name, &mut record);
+            records.push((kind::ANCHORS, record));
+        }
+        if !scratch.histograms.is_empty() {
+            let mut record = Vec::new();
+            scratch.histograms.encode(name, &mut record);
+            records.push((kind::HISTOGRAMS, record));
+        }
+        if !scratch.exemplars.is_empty() {
+            let mut record = Vec::new();
+            put_bytes(&mut record, name.as_bytes());
+            for (place, id) in &scratch.exemplars {
+                for e in batch.series_at(*place as usize).exemplars {
+                    encode_exemplar(*id, e, &mut record);
+                }
+            }
+            records.push((kind::EXEMPLARS, record));
+        }
+        if !scratch.columns.is_empty() {
+            let mut record = std::mem::take(&mut scratch.record);
+            record.clear();
+            scratch.columns.encode(name, &mut record);
+            records.push((kind::SAMPLES, record));
+        }
+        records
+    }
+
+    fn metadata_record(
+        &self,
+        head: &Head,
+        batch: &WriteBatch,
+        limits: &Limits,
+        records: &mut Records,
+    ) {
         let mut record = Vec::new();
         for entry in batch.metadata() {
             let max = limits.max_global_metadata_per_user;
             if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
                 if record.is_empty() {
-                    lgtm_core::codec::put_bytes(&mut record, head.tenant.as_str().as_bytes());
+                    put_bytes(&mut record, head.tenant.as_str().as_bytes());
                 }
                 encode_metadata(&entry.name, &entry.metadata, &mut record);
             }
         }
         if !record.is_empty() {
-            self.log(kind::METADATA, record);
+            records.push((kind::METADATA, record));
         }
     }
 
-    /// Gives a record to the log, or keeps it for later when the log will not have it. Hands the buffer back.
-    fn log(&self, kind: u8, record: Vec<u8>) -> Vec<u8> {
-        if !self.has_unlogged.load(Ordering::Acquire) && self.wal.append(kind, &record).is_ok() {
-            return record;
+    /// Gives records to the log, or keeps them for later when the log will not have them.
+    fn log(&self, records: &mut Records) {
+        if records.is_empty() {
+            return;
         }
-        self.unlogged.lock().push((kind, record));
-        self.has_unlogged.store(true, Ordering::Release);
-        Vec::new()
+        if self.has_unlogged.load(Ordering::Acquire) || self.wal.append_all(records).is_err() {
+            self.unlogged.lock().push(std::mem::take(records));
+            self.has_unlogged.store(true, Ordering::Release);
+        }
     }
 
     pub(super) fn log_unlogged(&self) -> Result<()> {
@@ -306,8 +331,8 @@ impl Heads {
             return Ok(());
         }
         let mut waiting = self.unlogged.lock();
-        while let Some((kind, record)) = waiting.first() {
-            self.wal.append(*kind, record)?;
+        while let Some(records) = waiting.first() {
+            self.wal.append_all(records)?;
             waiting.remove(0);
         }
         self.has_unlogged.store(false, Ordering::Release);
@@ -354,6 +379,16 @@ impl Heads {
     /// What the log has done so far.
     pub(crate) fn wal_stats(&self) -> lgtm_core::wal::WalStats {
         self.wal.stats()
+    }
+
+    /// Heap bytes of symbols, postings and series lookup of all heads, nearly; and exemplars held.
+    pub(crate) fn index_bytes_and_exemplars(&self) -> (u64, u64) {
+        let heads = self.all();
+        let bytes = heads.iter().map(|h| h.index_bytes() as u64).sum();
+        (
+            bytes,
+            heads.iter().map(|h| h.exemplars.lock().len() as u64).sum(),
+        )
     }
 
     /// Bytes in the chunk files.

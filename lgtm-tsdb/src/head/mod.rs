@@ -27,3 +27,6 @@ pub(crate) use heads::Heads;
 pub(crate) use read::HeadSelect;
 pub use read::HeadStats;
 pub use replay::HeadReplayReport;
+
+#[cfg(test)]
+mod tests;

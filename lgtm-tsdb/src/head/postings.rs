@@ -142,14 +142,14 @@ impl HeadIndex {
     }
 
     fn matching(&self, m: &Matcher) -> Vec<SeriesId> {
-        if m.op() == MatchOp::Equal || m.op() == MatchOp::Regex {
-            if let Some(values) = m.literal_values() {
-                let name = self.symbols.find(m.name());
-                let lists = values
-                    .iter()
-                    .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
-                return merge(lists.map(Vec::as_slice).collect());
-            }
+        if (m.op() == MatchOp::Equal || m.op() == MatchOp::Regex)
+            && let Some(values) = m.literal_values()
+        {
+            let name = self.symbols.find(m.name());
+            let lists = values
+                .iter()
+                .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
+            return merge(lists.map(Vec::as_slice).collect());
         }
         self.union(m.name(), &|v| m.matches(v))
     }

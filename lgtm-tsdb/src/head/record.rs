@@ -8,8 +8,8 @@ use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 
 use lgtm_core::model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata,
-    MetricType,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
+    Metadata, MetricType,
 };
 
 use super::postings::SeriesId;
@@ -48,8 +48,8 @@ fn decimal(value: f64) -> Option<(u8, i64)> {
     }
     for k in 0..=MAX_EXPONENT {
         let scaled = value * POW10[k as usize];
-        // Written so that NaN and infinities fail it.
-        if !(scaled.abs() < MAX_MANTISSA) {
+        // No NaN and no infinity is in the range.
+        if !(-MAX_MANTISSA..MAX_MANTISSA).contains(&scaled) {
             return None;
         }
         let mantissa = scaled.round();
@@ -130,8 +130,8 @@ impl<'a> Values<'a> {
         })
     }
 
-    /// The next value; `None` inside when it cannot be told without a base.
-    fn next(&mut self, base: Option<f64>) -> Result<Option<f64>, DecodeError> {
+    /// The next value, relative to `base`.
+    fn next(&mut self, base: f64) -> Result<f64, DecodeError> {
         let class = *self
             .classes
             .next()
@@ -139,22 +139,21 @@ impl<'a> Values<'a> {
         Ok(match class {
             CLASS_SAME => base,
             c if (CLASS_DECIMAL..=CLASS_DECIMAL + MAX_EXPONENT).contains(&c) => {
-                Some(from_decimal(c - CLASS_DECIMAL, self.mantissas.svarint()?))
+                from_decimal(c - CLASS_DECIMAL, self.mantissas.svarint()?)
             }
             c if (CLASS_DELTA..=CLASS_DELTA + MAX_EXPONENT).contains(&c) => {
                 let (delta, common) = (self.mantissas.svarint()?, c - CLASS_DELTA);
-                base.and_then(decimal)
-                    .filter(|(k, _)| *k <= common)
-                    .map(|(k, m)| {
-                        let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
-                        from_decimal(common, scaled.wrapping_add(delta))
-                    })
+                let of_base = decimal(base).filter(|(k, _)| *k <= common);
+                let (k, m) = of_base
+                    .ok_or_else(|| self.raw.error("difference to a base that is no decimal"))?;
+                let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
+                from_decimal(common, scaled.wrapping_add(delta))
             }
             c if (CLASS_XOR..CLASS_XOR + 64).contains(&c) => {
                 let (shift, len) = ((c - CLASS_XOR) / 8, (c - CLASS_XOR) % 8 + 1);
                 let mut x = [0; 8];
                 x[..len as usize].copy_from_slice(self.raw.take(len as usize)?);
-                base.map(|b| f64::from_bits(b.to_bits() ^ (u64::from_le_bytes(x) << (8 * shift))))
+                f64::from_bits(base.to_bits() ^ (u64::from_le_bytes(x) << (8 * shift)))
             }
             c => return Err(self.raw.error(format!("unknown value class {c}"))),
         })
@@ -186,6 +185,7 @@ impl IdColumn {
 }
 
 /// Reads an id column.
+#[derive(Clone)]
 struct Ids<'a> {
     r: Reader<'a>,
     last: i64,
@@ -216,6 +216,7 @@ pub(super) struct SampleColumns {
     times: Vec<u8>,
     last_t_ms: i64,
     values: ValueColumns,
+    tags: u32,
 }
 
 impl SampleColumns {
@@ -224,10 +225,12 @@ impl SampleColumns {
         self.count == 0
     }
 
-    /// Adds one sample of a series whose base is `base`.
+    /// Adds one sample of a series.
     #[inline]
-    pub(super) fn push(&mut self, id: SeriesId, t_ms: i64, value: f64, base: f64) {
+    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: f64) {
+        let Anchor { id, tag, base } = anchor;
         self.count += 1;
+        self.tags = self.tags.wrapping_add(tag);
         self.ids.push(id);
         put_svarint(&mut self.times, t_ms.wrapping_sub(self.last_t_ms));
         self.last_t_ms = t_ms;
@@ -238,6 +241,8 @@ impl SampleColumns {
     pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
+        out.extend_from_slice(&self.tags.to_le_bytes());
+        self.tags = 0;
         self.ids.encode(out);
         put_bytes(out, &self.times);
         self.values.encode(out);
@@ -255,24 +260,72 @@ fn delta_to(value: f64, (k, m): (u8, i64), (base_k, base_m): (u8, i64)) -> Optio
         .then_some((CLASS_DELTA + common, delta))
 }
 
-/// Reads a samples record behind its tenant. `base_of` gives the base of a series or `None` if the log has not defined it;
-/// samples that cannot be told without it go to `sink` with `None`.
+/// Reads a samples record behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
+///
+/// `Ok(false)`, with nothing given to `sink`, when the record means other series than `anchor_of` knows: then the anchors that it
+/// was written with are missing. The tags of its series tell.
 pub(super) fn decode_samples(
     r: &mut Reader<'_>,
-    mut base_of: impl FnMut(SeriesId) -> Option<f64>,
-    mut sink: impl FnMut(SeriesId, i64, Option<f64>),
-) -> Result<(), DecodeError> {
+    anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
+    mut sink: impl FnMut(SeriesId, i64, f64),
+) -> Result<bool, DecodeError> {
     let count = r.length()?;
-    let mut ids = Ids::new(r)?;
+    let wanted = r.u32_le()?;
+    let ids = Ids::new(r)?;
+    if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
+        return Ok(false);
+    }
+    let mut ids = ids;
     let mut times = Reader::new("sample times", r.bytes()?);
     let mut values = Values::new(r, count)?;
     let mut t_ms = 0i64;
     for _ in 0..count {
-        let id = ids.next()?;
+        let Some(anchor) = anchor_of(ids.next()?) else {
+            return Ok(false);
+        };
         t_ms = t_ms.wrapping_add(times.svarint()?);
-        sink(id, t_ms, values.next(base_of(id))?);
+        sink(anchor.id, t_ms, values.next(anchor.base)?);
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Number of samples in a record, behind its tenant.
+pub(super) fn sample_count(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    r.length().map(|n| n as u64)
+}
+
+fn tags_match(
+    mut ids: Ids<'_>,
+    count: usize,
+    wanted: u32,
+    anchor_of: &impl Fn(SeriesId) -> Option<Anchor>,
+) -> Result<bool, DecodeError> {
+    let mut tags = 0u32;
+    for _ in 0..count {
+        match anchor_of(ids.next()?) {
+            Some(anchor) => tags = tags.wrapping_add(anchor.tag),
+            None => return Ok(false),
+        }
+    }
+    Ok(tags == wanted)
+}
+
+/// What an id stands for in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anchor {
+    /// The series.
+    pub(super) id: SeriesId,
+    /// Check of labels and base, see [`anchor_tag`].
+    pub(super) tag: u32,
+    /// What its values are written relative to.
+    pub(super) base: f64,
+}
+
+/// A check of what an anchor says. Records carry the sum of the tags of their series, so that a record is never read with
+/// anchors other than those it was written with, whatever the log has lost.
+pub(super) fn anchor_tag(labels: &Labels, base: f64) -> u32 {
+    let mixed = labels.stable_hash() ^ base.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 32) as u32
 }
 
 /// Collects anchors: the labels and the base of series.
@@ -367,7 +420,7 @@ pub(super) fn decode_anchors(
     let mut labels = Vec::new();
     for _ in 0..count {
         let id = ids.next()?;
-        let base = bases.next(Some(0.0))?.unwrap_or(0.0);
+        let base = bases.next(0.0)?;
         current.clear();
         labels.clear();
         for _ in 0..places.length()? {
@@ -396,6 +449,8 @@ pub(super) fn decode_anchors(
 #[derive(Debug, Default)]
 pub(super) struct Histograms {
     count: u64,
+    tags: u32,
+    ids: IdColumn,
     body: Vec<u8>,
 }
 
@@ -406,10 +461,11 @@ impl Histograms {
     }
 
     /// Adds one.
-    pub(super) fn push(&mut self, id: SeriesId, t_ms: i64, value: &HistogramValue) {
+    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: &HistogramValue) {
         self.count += 1;
+        self.tags = self.tags.wrapping_add(anchor.tag);
+        self.ids.push(anchor.id);
         let out = &mut self.body;
-        put_uvarint(out, u64::from(id));
         put_svarint(out, t_ms);
         match value {
             HistogramValue::Int(h) => {
@@ -448,6 +504,9 @@ impl Histograms {
     pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
+        out.extend_from_slice(&self.tags.to_le_bytes());
+        self.tags = 0;
+        self.ids.encode(out);
         out.extend_from_slice(&self.body);
         self.count = 0;
         self.body.clear();
@@ -491,13 +550,22 @@ fn series_id(r: &mut Reader<'_>) -> Result<SeriesId, DecodeError> {
     SeriesId::try_from(id).map_err(|_| r.error(format!("series id {id} is out of range")))
 }
 
-/// Reads a histograms record behind its tenant.
+/// Reads a histograms record behind its tenant, as [`decode_samples`] does.
 pub(super) fn decode_histograms(
     r: &mut Reader<'_>,
+    anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
     mut sink: impl FnMut(SeriesId, i64, HistogramValue),
-) -> Result<(), DecodeError> {
-    for _ in 0..r.length()? {
-        let id = series_id(r)?;
+) -> Result<bool, DecodeError> {
+    let count = r.length()?;
+    let wanted = r.u32_le()?;
+    let mut ids = Ids::new(r)?;
+    if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
+        return Ok(false);
+    }
+    for _ in 0..count {
+        let Some(Anchor { id, .. }) = anchor_of(ids.next()?) else {
+            return Ok(false);
+        };
         let t_ms = r.svarint()?;
         let float = match r.u8()? {
             0 => false,
@@ -554,7 +622,7 @@ pub(super) fn decode_histograms(
         };
         sink(id, t_ms, value);
     }
-    Ok(())
+    Ok(true)
 }
 
 fn spans(r: &mut Reader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
@@ -675,29 +743,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn samples_come_back_to_the_bit(samples in proptest::collection::vec((any::<u32>(), any::<i64>(), value(), value()), 0..50)) {
+        fn samples_come_back_to_the_bit(samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50)) {
+            let anchor = |id: u32| samples.get(&id).map(|s| Anchor { id, tag: id ^ 7, base: s.2 });
             let mut columns = SampleColumns::default();
-            for (id, t, v, base) in &samples {
-                columns.push(*id, *t, *v, *base);
+            for (id, (t, v, _)) in &samples {
+                columns.push(anchor(*id).unwrap(), *t, *v);
             }
             let mut out = Vec::new();
             columns.encode("team-a", &mut out);
             prop_assert!(columns.is_empty());
             let mut r = Reader::new("record", &out);
             prop_assert_eq!(r.str()?, "team-a");
-            let (mut bases, mut want) = (samples.iter(), samples.iter());
-            decode_samples(&mut r, |_| bases.next().map(|s| s.3), |id, t, v| {
-                let (wid, wt, wv, _) = want.next().unwrap();
-                assert_eq!((id, t, v.map(f64::to_bits)), (*wid, *wt, Some(wv.to_bits())));
+            let mut want = samples.iter();
+            let read = decode_samples(&mut r.clone(), anchor, |id, t, v| {
+                let (wid, (wt, wv, _)) = want.next().unwrap();
+                assert_eq!((id, t, v.to_bits()), (*wid, *wt, wv.to_bits()));
             })?;
-            prop_assert!(r.is_empty() && want.next().is_none());
+            prop_assert!(read && want.next().is_none());
+            // With one anchor missing, or another than the writer had, nothing is read.
+            if let Some(first) = samples.keys().next() {
+                let missing = |id: u32| anchor(id).filter(|_| id != *first);
+                prop_assert!(!decode_samples(&mut r.clone(), missing, |_, _, _| panic!())?);
+                let other = |id: u32| anchor(id).map(|a| Anchor { tag: a.tag.wrapping_add(u32::from(id == *first)), ..a });
+                prop_assert!(!decode_samples(&mut r, other, |_, _, _| panic!())?);
+            }
         }
 
         #[test]
         fn damaged_records_are_errors_not_panics(bytes: Vec<u8>) {
-            let _ = decode_samples(&mut Reader::new("record", &bytes), |_| Some(1.5), |_, _, _| {});
+            let anchor = |id| Some(Anchor { id, tag: 0, base: 1.5 });
+            let _ = decode_samples(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
             let _ = decode_anchors(&mut Reader::new("record", &bytes), |_, _, _| Ok(()));
-            let _ = decode_histograms(&mut Reader::new("record", &bytes), |_, _, _| {});
+            let _ = decode_histograms(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
             let _ = decode_exemplars(&mut Reader::new("record", &bytes), |_, _| {});
             let _ = decode_metadata(&mut Reader::new("record", &bytes), |_, _| {});
         }
@@ -727,20 +804,5 @@ mod tests {
             })?;
             prop_assert!(want.next().is_none());
         }
-    }
-
-    #[test]
-    fn samples_of_an_undefined_series_are_told_apart() {
-        let mut columns = SampleColumns::default();
-        columns.push(5, 10, 7.0, 7.0);
-        columns.push(6, 10, 8.0, 0.5);
-        let mut out = Vec::new();
-        columns.encode("t", &mut out);
-        let mut r = Reader::new("record", &out);
-        r.str().unwrap();
-        let mut seen = Vec::new();
-        decode_samples(&mut r, |_| None, |id, t, v| seen.push((id, t, v))).unwrap();
-        // The second differs so much that it is written whole.
-        assert_eq!(seen, [(5, 10, None), (6, 10, None)]);
     }
 }

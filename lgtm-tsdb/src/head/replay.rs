@@ -16,7 +16,7 @@ use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, re
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
-use super::record::{self, kind};
+use super::record::{self, Anchor, anchor_tag, kind};
 use super::series::{AppendRules, locate};
 use super::shard::Shard;
 use crate::limits::Limits;
@@ -35,19 +35,19 @@ pub struct HeadReplayReport {
     pub undecodable_records: u64,
 }
 
-/// What an id in the log means now.
-#[derive(Debug, Clone, Copy)]
-struct Meaning {
-    id: SeriesId,
-    base: f64,
-}
+/// Bytes of records that may wait for their anchors, per tenant.
+const DEFERRED_BYTES: usize = 16 << 20;
 
 /// One tenant's part of a replay.
 #[derive(Debug)]
 struct Tenant {
     head: Arc<Head>,
-    meanings: Vec<Option<Meaning>>,
+    /// What ids in the log mean now.
+    meanings: Vec<Option<Anchor>>,
     shards: Vec<Arc<Shard>>,
+    /// Records whose anchors are missing: damage took the first copy, the second is near.
+    deferred: Vec<(u8, Vec<u8>)>,
+    deferred_bytes: usize,
 }
 
 /// A replay under way.
@@ -77,8 +77,15 @@ impl Heads {
             }
             Ok(())
         })?;
-        replay.report.log = log;
-        let report = replay.report;
+        let Replay {
+            mut tenants,
+            mut report,
+            ..
+        } = replay;
+        tenants
+            .values_mut()
+            .for_each(|t| t.give_up_deferred(&mut report));
+        report.log = log;
         self.recount_series();
         self.parts.files.remove_unused();
         self.writable
@@ -99,6 +106,8 @@ impl Replay<'_> {
                     head,
                     meanings: Vec::new(),
                     shards: Vec::new(),
+                    deferred: Vec::new(),
+                    deferred_bytes: 0,
                 },
             );
         }
@@ -107,11 +116,17 @@ impl Replay<'_> {
         };
         let report = &mut self.report;
         match kind {
-            kind::ANCHORS => record::decode_anchors(&mut r, |id, labels, base| {
-                tenant.define(id, labels, base).map(|_| ())
-            }),
-            kind::SAMPLES => tenant.samples(&mut r, report),
-            kind::HISTOGRAMS => tenant.histograms(&mut r, report),
+            kind::ANCHORS => {
+                record::decode_anchors(&mut r, |id, labels, base| {
+                    tenant.define(id, labels, base).map(|_| ())
+                })?;
+                for (kind, payload) in std::mem::take(&mut tenant.deferred) {
+                    tenant.deferred_bytes -= payload.len();
+                    tenant.samples(kind, &payload, report)?;
+                }
+                Ok(())
+            }
+            kind::SAMPLES | kind::HISTOGRAMS => tenant.samples(kind, r.rest(), report),
             kind::EXEMPLARS => record::decode_exemplars(&mut r, |id, e| {
                 if let Some(m) = tenant.meaning(id) {
                     // The ring's own rules decide; a double is no fault.
@@ -134,7 +149,7 @@ impl Replay<'_> {
 }
 
 impl Tenant {
-    fn meaning(&self, id: SeriesId) -> Option<Meaning> {
+    fn meaning(&self, id: SeriesId) -> Option<Anchor> {
         self.meanings.get(id as usize).copied().flatten()
     }
 
@@ -166,40 +181,68 @@ impl Tenant {
         if self.meanings.len() <= slot {
             self.meanings.resize(slot + 1, None);
         }
-        self.meanings[slot] = Some(Meaning { id: series, base });
+        self.meanings[slot] = Some(Anchor {
+            id: series,
+            tag: anchor_tag(&set, base),
+            base,
+        });
         if locate(series).0 >= self.shards.len() {
             self.shards = self.head.shards();
         }
         Ok(series)
     }
 
+    /// Takes a record of samples or histograms, from behind its tenant; one whose anchors are missing has to wait.
     fn samples(
         &mut self,
-        r: &mut Reader<'_>,
+        kind: u8,
+        payload: &[u8],
         report: &mut HeadReplayReport,
     ) -> Result<(), DecodeError> {
-        let Self {
-            head,
-            meanings,
-            shards,
-        } = self;
+        let mut r = Reader::new("samples in the log", payload);
+        let taken = match kind {
+            kind::SAMPLES => self.floats(&mut r, report)?,
+            _ => self.histograms(&mut r, report)?,
+        };
+        if taken {
+            return Ok(());
+        }
+        if self.deferred_bytes + payload.len() > DEFERRED_BYTES {
+            report.unknown_series_samples +=
+                record::sample_count(&mut Reader::new("samples in the log", payload))?;
+            return Ok(());
+        }
+        self.deferred_bytes += payload.len();
+        self.deferred.push((kind, payload.to_vec()));
+        Ok(())
+    }
+
+    /// Counts what has waited in vain.
+    fn give_up_deferred(&mut self, report: &mut HeadReplayReport) {
+        for (_, payload) in self.deferred.drain(..) {
+            let count = record::sample_count(&mut Reader::new("samples in the log", &payload));
+            report.unknown_series_samples += count.unwrap_or(0);
+        }
+    }
+
+    fn floats(
+        &self,
+        r: &mut Reader<'_>,
+        report: &mut HeadReplayReport,
+    ) -> Result<bool, DecodeError> {
+        let Self { head, shards, .. } = self;
         let rules = AppendRules::replay(head.parts.block_range_ms);
         let min_valid_ms = head.min_valid_ms();
-        let meaning = |id: SeriesId| meanings.get(id as usize).copied().flatten();
         let mut newest_ms = i64::MIN;
         let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
-        record::decode_samples(
+        let taken = record::decode_samples(
             r,
-            |id| meaning(id).map(|m| m.base),
+            |id| self.meaning(id),
             |id, t_ms, value| {
-                let (Some(m), Some(value)) = (meaning(id), value) else {
-                    report.unknown_series_samples += 1;
-                    return;
-                };
                 if t_ms < min_valid_ms {
                     return;
                 }
-                let (shard, slot) = locate(m.id);
+                let (shard, slot) = locate(id);
                 if locked.as_ref().is_none_or(|(n, _)| *n != shard) {
                     drop(locked.take());
                     locked = Some((shard, shards[shard].lock()));
@@ -207,11 +250,8 @@ impl Tenant {
                 if let Some((_, slots)) = &mut locked
                     && let Some(Some(series)) = slots.get_mut(slot)
                 {
-                    report.samples += u64::from(
-                        series
-                            .append_float(t_ms, value, &rules, &head.parts.files)
-                            .is_ok(),
-                    );
+                    let taken = series.append_float(t_ms, value, &rules, &head.parts.files);
+                    report.samples += u64::from(taken.is_ok());
                     newest_ms = newest_ms.max(t_ms);
                 }
             },
@@ -220,38 +260,38 @@ impl Tenant {
         if newest_ms > i64::MIN {
             head.raise_max_ms(newest_ms);
         }
-        Ok(())
+        Ok(taken)
     }
 
     fn histograms(
-        &mut self,
+        &self,
         r: &mut Reader<'_>,
         report: &mut HeadReplayReport,
-    ) -> Result<(), DecodeError> {
-        let head = Arc::clone(&self.head);
+    ) -> Result<bool, DecodeError> {
+        let head = &self.head;
         let rules = AppendRules::replay(head.parts.block_range_ms);
         let min_valid_ms = head.min_valid_ms();
-        record::decode_histograms(r, |id, t_ms, value| {
-            let Some(m) = self.meaning(id) else {
-                report.unknown_series_samples += 1;
-                return;
-            };
-            if t_ms < min_valid_ms {
-                return;
-            }
-            let (shard, slot) = locate(m.id);
-            if let Some(Some(series)) = self.shards[shard].lock().get_mut(slot) {
-                let files = &head.parts.files;
-                let taken = match &value {
-                    HistogramValue::Int(h) => series.append_histogram(t_ms, h, &rules, files),
-                    HistogramValue::Float(h) => {
-                        series.append_float_histogram(t_ms, h, &rules, files)
-                    }
-                };
-                report.samples += u64::from(taken.is_ok());
-                head.raise_max_ms(t_ms);
-            }
-        })
+        record::decode_histograms(
+            r,
+            |id| self.meaning(id),
+            |id, t_ms, value| {
+                if t_ms < min_valid_ms {
+                    return;
+                }
+                let (shard, slot) = locate(id);
+                if let Some(Some(series)) = self.shards[shard].lock().get_mut(slot) {
+                    let files = &head.parts.files;
+                    let taken = match &value {
+                        HistogramValue::Int(h) => series.append_histogram(t_ms, h, &rules, files),
+                        HistogramValue::Float(h) => {
+                            series.append_float_histogram(t_ms, h, &rules, files)
+                        }
+                    };
+                    report.samples += u64::from(taken.is_ok());
+                    head.raise_max_ms(t_ms);
+                }
+            },
+        )
     }
 
     fn restore(&mut self, state: SeriesState<'_>) -> Result<(), DecodeError> {

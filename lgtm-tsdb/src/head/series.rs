@@ -9,6 +9,7 @@ use super::checkpoint::SeriesState;
 use super::chunk_files::{ChunkFiles, ChunkPlace};
 use super::head::HeadParts;
 use super::postings::SeriesId;
+use super::record::Anchor;
 use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
@@ -21,8 +22,7 @@ const OOO_BUFFER_LEN: usize = 32;
 
 /// Why a sample was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum RejectReason {
+pub(super) enum RejectReason {
     /// Older than what the head still takes.
     OutOfBounds,
     /// Older than the series' newest sample.
@@ -45,7 +45,7 @@ pub enum RejectReason {
 
 impl RejectReason {
     /// The reason's name in metrics and errors, e.g. `sample-out-of-order`.
-    pub fn id(self) -> &'static str {
+    pub(super) fn id(self) -> &'static str {
         match self {
             Self::OutOfBounds => "sample-timestamp-too-old",
             Self::OutOfOrder => "sample-out-of-order",
@@ -60,7 +60,7 @@ impl RejectReason {
     }
 
     /// Prometheus' words for the reason.
-    pub fn message(self) -> &'static str {
+    pub(super) fn message(self) -> &'static str {
         match self {
             Self::OutOfBounds => "out of bounds",
             Self::OutOfOrder => "out of order sample",
@@ -110,6 +110,24 @@ impl AppendRules {
             min_accepted_ms: i64::MIN,
             ooo_min_ms: Some(i64::MIN),
             block_range_ms,
+        }
+    }
+}
+
+impl AppendRules {
+    /// Why a series that does not exist yet would not take a sample at `t_ms`.
+    pub(super) fn refuse_new(&self, t_ms: i64) -> Option<RejectReason> {
+        if t_ms > self.max_valid_ms {
+            return Some(RejectReason::TooFarInFuture);
+        }
+        if t_ms < self.min_accepted_ms {
+            return Some(RejectReason::TooFarInPast);
+        }
+        match self.ooo_min_ms {
+            _ if t_ms >= self.min_valid_ms => None,
+            Some(min) if t_ms >= min => None,
+            Some(_) => Some(RejectReason::TooOld),
+            None => Some(RejectReason::OutOfBounds),
         }
     }
 }
@@ -169,6 +187,8 @@ pub(super) struct MemSeries {
     last: Last,
     /// What samples in the log are written relative to.
     pub(super) base: f64,
+    /// Check of labels and base in the log.
+    pub(super) tag: u32,
     /// The log epoch in which the series' anchor was written; 0: none.
     pub(super) anchor_epoch: u32,
     /// Seconds on the host's clock when a sample last came.
@@ -182,17 +202,28 @@ pub(super) struct MemSeries {
 }
 
 impl MemSeries {
-    pub(super) fn new(labels: Box<[SymbolId]>, base: f64) -> Self {
+    pub(super) fn new(labels: Box<[SymbolId]>, base: f64, tag: u32) -> Self {
         Self {
             labels,
             open: Open::None,
             last_t_ms: i64::MIN,
             last: Last::None,
             base,
+            tag,
             anchor_epoch: 0,
             touched_s: 0,
             chunks: None,
             ooo: None,
+        }
+    }
+
+    /// What the log knows the series by.
+    #[inline]
+    pub(super) fn anchor(&self, id: SeriesId) -> Anchor {
+        Anchor {
+            id,
+            tag: self.tag,
+            base: self.base,
         }
     }
 
@@ -500,7 +531,6 @@ impl MemSeries {
         state: SeriesState<'_>,
         parts: &HeadParts,
     ) -> Result<(), DecodeError> {
-        self.base = state.base;
         (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
         let range_ms = parts.block_range_ms;
         match state.open {

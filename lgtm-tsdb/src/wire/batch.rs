@@ -198,6 +198,25 @@ impl WriteBatch {
         self.series.push(entry);
     }
 
+    /// Adds a series with one native histogram by hand; `labels` as in [`WriteBatch::push_series`].
+    pub fn push_histogram<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        t_ms: i64,
+        histogram: Histogram,
+    ) {
+        self.push_series(labels, &[]);
+        let value = HistogramValue::Int(Box::new(histogram));
+        self.histograms.push(HistogramSample {
+            t_ms,
+            start_ms: 0,
+            value,
+        });
+        if let Some(series) = self.series.last_mut() {
+            series.histograms.end += 1;
+        }
+    }
+
     pub(super) fn no_histograms(&self) -> Range<u32> {
         let n = self.histograms.len() as u32;
         n..n
