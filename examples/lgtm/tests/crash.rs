@@ -42,7 +42,7 @@ fn write(
     let mut n = acknowledged.lock().unwrap().last().map_or(0, |n| n + 1);
     while !stop.load(Ordering::SeqCst) {
         n += 1;
-        let series: Vec<(&[(&str, &str)], i64, f64)> = labels
+        let series: Vec<host::Series<'_>> = labels
             .iter()
             .map(|l| (&l[..], start_ms + n * 1000, n as f64 * 1.5))
             .collect();

@@ -176,6 +176,8 @@ fn a_real_prometheus_writes_and_its_tools_read() {
     let bucket = dir.path().join("data/bucket/metricsblocks/anonymous");
     let copied = dir.path().join("copy");
     copy(&bucket, &copied);
+    // promtool takes a folder for a database only when it has a log.
+    std::fs::create_dir_all(copied.join("wal")).unwrap();
     let blocks: Vec<_> = std::fs::read_dir(&copied)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())

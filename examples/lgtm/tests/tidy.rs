@@ -214,7 +214,7 @@ fn every_format_page_names_where_its_bytes_come_from() {
             let page = page.unwrap().path();
             let text = std::fs::read_to_string(&page).unwrap();
             assert!(
-                text.contains("golden") || text.contains("tests/"),
+                text.contains("golden") || text.contains("tests/") || text.contains("tests.rs"),
                 "{}: names no fixture",
                 page.display()
             );

@@ -11,6 +11,9 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+/// Labels, time, value: a series with one sample.
+pub(crate) type Series<'a> = (&'a [(&'a str, &'a str)], i64, f64);
+
 /// A running host on a free port; killed when dropped.
 pub(crate) struct Host {
     child: Child,
@@ -153,7 +156,7 @@ impl Host {
     }
 
     /// Pushes one sample per series by remote write.
-    pub(crate) fn push(&self, series: &[(&[(&str, &str)], i64, f64)]) -> Answer {
+    pub(crate) fn push(&self, series: &[Series<'_>]) -> Answer {
         self.post(
             "/api/v1/push",
             &[("Content-Encoding", "snappy")],
@@ -198,7 +201,7 @@ fn field(out: &mut Vec<u8>, number: u64, body: &[u8]) {
 }
 
 /// A remote write 1.0 request, compressed.
-pub(crate) fn write_request(series: &[(&[(&str, &str)], i64, f64)]) -> Vec<u8> {
+pub(crate) fn write_request(series: &[Series<'_>]) -> Vec<u8> {
     let mut body = Vec::new();
     for (labels, t_ms, value) in series {
         let mut one = Vec::new();
