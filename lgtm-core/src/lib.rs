@@ -30,6 +30,8 @@ pub mod model;
 pub mod nearest;
 pub mod postings;
 pub mod service;
+
+pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
