@@ -30,7 +30,7 @@ pub mod model;
 pub mod nearest;
 pub mod postings;
 pub mod service;
-
+pub mod storage;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
