@@ -33,7 +33,7 @@ pub mod postings;
 pub mod service;
 pub mod storage;
 pub mod telemetry;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
 pub mod wal;

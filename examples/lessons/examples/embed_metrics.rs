@@ -2,18 +2,18 @@
 
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-use lgtm_core::storage::from_url;
+use lgtm_core::storage::{BackendSettings, from_url};
 use lgtm_tsdb::Tsdb;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let data = folder.path().display();
+    let url = format!("file:{}/bucket", folder.path().display());
     let tenant = TenantId::anonymous();
     let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
     let t_ms = 1_700_000_000_000;
 
-    let db = Tsdb::builder(folder.path(), from_url(&format!("file:{data}/bucket"))?)
+    let db = Tsdb::builder(folder.path(), from_url(&url, &BackendSettings::default())?)
         .open()
         .await?;
     // When this returns, the samples survive the end of the process.
@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
     db.close().await?;
 
     // The next start reads the log back.
-    let db = Tsdb::builder(folder.path(), from_url(&format!("file:{data}/bucket"))?)
+    let db = Tsdb::builder(folder.path(), from_url(&url, &BackendSettings::default())?)
         .open()
         .await?;
     db.append(

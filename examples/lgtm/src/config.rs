@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lgtm_core::limits::{Overrides, OverridesFile};
 use lgtm_core::nearest::did_you_mean;
+use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
@@ -25,7 +26,7 @@ pub(crate) struct Config {
     pub(crate) server: ServerSettings,
     pub(crate) otlp: OtlpPorts,
     pub(crate) data: DataSettings,
-    pub(crate) storage: StorageUrl,
+    pub(crate) storage: StorageConfig,
     pub(crate) auth: AuthSettings,
     pub(crate) log: LogSettings,
     pub(crate) self_monitoring: bool,
@@ -69,8 +70,10 @@ pub(crate) struct DataSettings {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(crate) struct StorageUrl {
+pub(crate) struct StorageConfig {
     pub(crate) url: String,
+    pub(crate) backend: BackendSettings,
+    pub(crate) requests: StorageSettings,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,7 +103,7 @@ impl Default for Config {
             server: ServerSettings::default(),
             otlp: OtlpPorts::default(),
             data: DataSettings::default(),
-            storage: StorageUrl::default(),
+            storage: StorageConfig::default(),
             auth: AuthSettings::default(),
             log: LogSettings::default(),
             self_monitoring: true,
@@ -216,6 +219,7 @@ impl Config {
     fn validate(&self) -> Result<()> {
         self.ingester.head.validate()?;
         self.overrides()?;
+        self.storage.requests.validate()?;
         if !matches!(self.target.as_str(), "all" | "metrics") {
             return Err(Error::InvalidInput(format!(
                 "target {:?} is not one of all, metrics",

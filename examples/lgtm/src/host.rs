@@ -5,7 +5,8 @@ use std::sync::Arc;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::service::Services;
-use lgtm_core::storage::{Component, Layout, from_url};
+use lgtm_core::storage::{Component, Layout, claim, from_url};
+use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
@@ -49,8 +50,16 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let limits = Arc::new(config.overrides()?);
-    let bucket =
-        Layout::single_bucket(from_url(&config.storage_url())?).bucket(Component::MetricBlocks);
+    let registry = Registry::new();
+    ProcessCollector::register(&registry, &*clock);
+    let layout = Layout::builder()
+        .store(from_url(&config.storage_url(), &config.storage.backend)?)
+        .settings(config.storage.requests.clone())
+        .clock(Arc::clone(&clock))
+        .registry(&registry)
+        .build()?;
+    let bucket = layout.bucket(Component::MetricBlocks);
+    claim(&bucket, "prometheus-tsdb-blocks").await?;
     let blocks = Arc::new(BucketBlocks::new(
         bucket.clone(),
         config.store_gateway.clone(),
@@ -88,7 +97,8 @@ async fn serve(config: Config) -> Result<()> {
         limits,
         Arc::clone(&clock),
     );
-    let metrics = Metrics::new(
+    Metrics::register(
+        &registry,
         Arc::clone(&ingester),
         Arc::clone(&distributor),
         Arc::clone(&blocks),
@@ -101,7 +111,7 @@ async fn serve(config: Config) -> Result<()> {
     let operations = Operations {
         status: services.status(),
         ingester,
-        metrics: metrics.clone(),
+        registry: registry.clone(),
         config: crate::settings_docs::documented(&config),
         stop: Arc::clone(&stop),
     };
@@ -116,7 +126,7 @@ async fn serve(config: Config) -> Result<()> {
             "anonymous"
         };
         services = services.add(SelfMonitor::new(
-            metrics,
+            registry,
             distributor,
             clock,
             tenant,

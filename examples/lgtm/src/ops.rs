@@ -8,18 +8,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use lgtm_core::service::ServicesStatus;
+use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
 use lgtm_tsdb::components::Ingester;
 use lgtm_tsdb::head::FlushScope;
 use tokio::sync::Notify;
-
-use crate::metrics::Metrics;
 
 /// What the pages show and do.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) status: ServicesStatus,
     pub(crate) ingester: Arc<Ingester>,
-    pub(crate) metrics: Metrics,
+    pub(crate) registry: Registry,
     pub(crate) config: String,
     pub(crate) stop: Arc<Notify>,
 }
@@ -53,12 +52,7 @@ async fn ready(State(o): State<Arc<Operations>>) -> Response {
 }
 
 async fn metrics(State(o): State<Arc<Operations>>) -> Response {
-    let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    (
-        [(header::CONTENT_TYPE, content_type)],
-        o.metrics.gather().encode(),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], o.registry.encode()).into_response()
 }
 
 async fn services(State(o): State<Arc<Operations>>) -> String {

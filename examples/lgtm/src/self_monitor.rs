@@ -10,15 +10,14 @@ use lgtm_core::clock::Clock;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Labels, METRIC_NAME, Sample, TenantId};
 use lgtm_core::service::Service;
+use lgtm_core::telemetry::Registry;
 use lgtm_tsdb::components::Distributor;
 use lgtm_tsdb::wire::WriteBatch;
-
-use crate::metrics::Metrics;
 
 /// Pushes the host's metrics to its own distributor.
 #[derive(Debug)]
 pub(crate) struct SelfMonitor {
-    metrics: Metrics,
+    registry: Registry,
     distributor: Arc<Distributor>,
     clock: Arc<dyn Clock>,
     tenant: TenantId,
@@ -28,7 +27,7 @@ pub(crate) struct SelfMonitor {
 
 impl SelfMonitor {
     pub(crate) fn new(
-        metrics: Metrics,
+        registry: Registry,
         distributor: Arc<Distributor>,
         clock: Arc<dyn Clock>,
         tenant: &str,
@@ -37,7 +36,7 @@ impl SelfMonitor {
     ) -> Result<Self> {
         let tenant = TenantId::new(tenant)?;
         Ok(Self {
-            metrics,
+            registry,
             distributor,
             clock,
             tenant,
@@ -49,18 +48,16 @@ impl SelfMonitor {
     async fn push(&self) -> Result<()> {
         let t_ms = self.clock.now_ms();
         let mut batch = WriteBatch::default();
-        let gathered = self.metrics.gather();
-        let up: &[(&'static str, String)] = &[];
-        for (name, labels, value) in gathered.samples().chain([("up", up, 1.0)]) {
-            let own = [
-                (METRIC_NAME, name),
-                ("job", "lgtm"),
-                ("instance", self.instance.as_str()),
-            ];
-            let given = labels.iter().map(|(n, v)| (*n, v.as_str()));
-            let labels = Labels::from_pairs(own.into_iter().chain(given))?;
+        let own = [("job", "lgtm"), ("instance", self.instance.as_str())];
+        for sample in self.registry.samples() {
+            let named = [(METRIC_NAME, sample.name.as_str())];
+            let given = sample.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            let labels = Labels::from_pairs(named.into_iter().chain(own).chain(given))?;
+            let value = sample.value;
             batch.push_series(labels.iter(), &[Sample { t_ms, value }]);
         }
+        let up = Labels::from_pairs([(METRIC_NAME, "up")].into_iter().chain(own))?;
+        batch.push_series(up.iter(), &[Sample { t_ms, value: 1.0 }]);
         self.distributor.push(&self.tenant, &batch).await.map(drop)
     }
 }

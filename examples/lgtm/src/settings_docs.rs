@@ -36,7 +36,65 @@ const DOCS: &[(&str, &str)] = &[
     ),
     (
         "storage.url",
-        "Where blocks go: file:FOLDER or memory:. Empty: file:DATA_DIR/bucket.",
+        "Where blocks go: file:FOLDER, memory:, s3://BUCKET?endpoint=..&region=..&path_style=true, gs://, az://. Empty: file:DATA_DIR/bucket.",
+    ),
+    (
+        "storage.backend.credentials",
+        "environment, or static: {id: .., secret: ..}.",
+    ),
+    (
+        "storage.backend.allow_http",
+        "Whether an endpoint may be http://.",
+    ),
+    (
+        "storage.backend.local_durability",
+        "When an object on a local disk counts as stored: os or fsync.",
+    ),
+    ("storage.requests.request_timeout", "Deadline of a request."),
+    (
+        "storage.requests.upload_timeout",
+        "Deadline of a request that sends data.",
+    ),
+    (
+        "storage.requests.max_concurrent",
+        "Requests at the same time.",
+    ),
+    (
+        "storage.requests.max_waiting",
+        "Requests that may wait for their turn.",
+    ),
+    (
+        "storage.requests.coalesce_gap",
+        "Ranges this near to each other are read at once.",
+    ),
+    (
+        "storage.requests.part_size",
+        "Size of one part of an upload.",
+    ),
+    (
+        "storage.requests.upload_concurrency",
+        "Parts of one upload sent at the same time.",
+    ),
+    (
+        "storage.requests.retry.max_attempts",
+        "Tries of a request that may be repeated.",
+    ),
+    (
+        "storage.requests.retry.initial_backoff",
+        "Pause before the second try; it doubles, more or less by chance.",
+    ),
+    ("storage.requests.retry.max_backoff", "Longest pause."),
+    (
+        "storage.requests.retry.max_elapsed",
+        "No try begins after so long.",
+    ),
+    (
+        "storage.requests.circuit.failures_to_open",
+        "Permanent errors (403 and the like) in a row after which requests fail at once.",
+    ),
+    (
+        "storage.requests.circuit.probe_interval",
+        "How often one request is let through then.",
     ),
     (
         "auth.multitenancy_enabled",

@@ -176,8 +176,6 @@ fn a_real_prometheus_writes_and_its_tools_read() {
     let bucket = dir.path().join("data/bucket/metricsblocks/anonymous");
     let copied = dir.path().join("copy");
     copy(&bucket, &copied);
-    // promtool takes a folder for a database only when it has a log.
-    std::fs::create_dir_all(copied.join("wal")).unwrap();
     let blocks: Vec<_> = std::fs::read_dir(&copied)
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
@@ -188,6 +186,8 @@ fn a_real_prometheus_writes_and_its_tools_read() {
                 .contains("Label names:")
         );
     }
+    // promtool takes a folder for a database only when it has a log.
+    std::fs::create_dir_all(copied.join("wal")).unwrap();
     let dump = dumped(&copied);
     // Stale markers are in the dump and not in the answer.
     let stale = dump.values().flatten().filter(|s| s.1.is_nan()).count();

@@ -166,7 +166,7 @@ fn files_and_functions_have_readable_lengths_and_names() {
             ]
             .iter()
             .any(|w| words.starts_with(w));
-            if is_fn && line.trim_end().ends_with('{') || is_fn && begin.is_none() {
+            if is_fn && (line.trim_end().ends_with('{') || begin.is_none()) {
                 begin = Some((n, indent));
             }
             if words == "}"

@@ -232,7 +232,7 @@ impl Executor {
         }
     }
 
-    /// Refuses new work, drops jobs not started, and waits for those that run.
+    /// Refuses new work, drops jobs not started, and waits for those that run. Blocking calls under way go on, awaited by their callers.
     pub async fn shutdown(&self) {
         self.0.queue.close();
         self.0.blocking.close();

@@ -1,26 +1,29 @@
-//! The parts of the system that own data in object storage.
+//! Who owns a prefix.
 
 use std::fmt;
 
-/// A component with data of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use serde::{Deserialize, Serialize};
+
+/// A kind of data with a place of its own in object storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Component {
-    /// Metric blocks, as Mimir lays them out.
+    /// Prometheus TSDB blocks, as Mimir, Cortex and Thanos lay them out.
     MetricBlocks,
-    /// Recording and alerting rules of metrics.
+    /// Recording and alerting rules over metrics.
     MetricRules,
     /// Log chunks and their index, as Loki lays them out.
     Logs,
-    /// Rules of logs.
+    /// Recording and alerting rules over logs.
     LogRules,
-    /// Skip data of logs.
+    /// What is known about logs beyond Loki's own index, to skip chunks unread.
     LogSkip,
     /// Trace blocks, as Tempo lays them out.
     Traces,
 }
 
 impl Component {
-    /// All of them.
+    /// All components.
     pub const ALL: [Self; 6] = [
         Self::MetricBlocks,
         Self::MetricRules,
@@ -30,9 +33,8 @@ impl Component {
         Self::Traces,
     ];
 
-    /// The prefix in a shared bucket unless another is set; also the component's name in metrics. Mimir allows letters and
-    /// digits only.
-    pub fn default_prefix(self) -> &'static str {
+    /// The name: the default prefix, and the label `component` of metrics.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::MetricBlocks => "metricsblocks",
             Self::MetricRules => "metricsrules",
@@ -46,6 +48,6 @@ impl Component {
 
 impl fmt::Display for Component {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.default_prefix())
+        f.write_str(self.as_str())
     }
 }

@@ -1,76 +1,241 @@
-//! Which component keeps its data where.
+//! Which component lives where.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use object_store::ObjectStore;
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
 
-use super::bucket::Bucket;
-use super::component::Component;
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, Result};
+use crate::storage::backend::Backend;
+use crate::storage::bucket::Bucket;
+use crate::storage::circuit::Circuit;
+use crate::storage::component::Component;
+use crate::storage::guarded::Guarded;
+use crate::storage::jitter::Jitter;
+use crate::storage::meter::Meter;
+use crate::storage::retry::Retry;
+use crate::storage::settings::StorageSettings;
+use crate::telemetry::Registry;
 
-/// One prefix of one bucket for every component.
+/// A bucket for every component, no two of which overlap.
+///
+/// ```
+/// use lgtm_core::storage::{Backend, Component, Layout};
+///
+/// let layout = Layout::single_bucket(Backend::memory());
+/// let blocks = layout.bucket(Component::MetricBlocks); // below `metricsblocks/`
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+/// # runtime.block_on(async {
+/// blocks.put("tenant/marker", "x").await?;
+/// assert_eq!(blocks.get("tenant/marker").await?, "x");
+/// # Ok::<(), lgtm_core::Error>(())
+/// # })?;
+/// # Ok::<(), lgtm_core::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Layout {
-    store: Arc<dyn ObjectStore>,
-    prefixes: BTreeMap<Component, String>,
+    buckets: BTreeMap<Component, Bucket>,
 }
 
 impl Layout {
     /// All components in one bucket, each below its default prefix.
-    pub fn single_bucket(store: Arc<dyn ObjectStore>) -> Self {
-        let prefixes = Component::ALL
-            .iter()
-            .map(|c| (*c, c.default_prefix().to_owned()))
-            .collect();
-        Self { store, prefixes }
+    pub fn single_bucket(backend: impl Into<Backend>) -> Self {
+        Self::builder()
+            .store(backend)
+            .build()
+            .expect("the default prefixes and settings are valid")
     }
 
-    /// The same with other prefixes for some components.
+    /// A layout to be described.
+    pub fn builder() -> LayoutBuilder {
+        LayoutBuilder::default()
+    }
+
+    /// The component's bucket.
+    pub fn bucket(&self, component: Component) -> Bucket {
+        let bucket = self.buckets.get(&component);
+        bucket
+            .expect("the builder makes a bucket for every component")
+            .clone()
+    }
+}
+
+/// Describes a [`Layout`].
+#[derive(Debug, Default)]
+pub struct LayoutBuilder {
+    store: Option<Backend>,
+    own_stores: BTreeMap<Component, Backend>,
+    prefixes: BTreeMap<Component, String>,
+    settings: StorageSettings,
+    clock: Option<Arc<dyn Clock>>,
+    registry: Registry,
+    jitter_seed: Option<u64>,
+}
+
+impl LayoutBuilder {
+    /// The store of all components that have none of their own.
+    pub fn store(mut self, backend: impl Into<Backend>) -> Self {
+        self.store = Some(backend.into());
+        self
+    }
+
+    /// A store for one component alone. It then has no prefix, unless one is set too.
+    pub fn component_store(mut self, component: Component, backend: impl Into<Backend>) -> Self {
+        self.own_stores.insert(component, backend.into());
+        self
+    }
+
+    /// Another prefix than the component's name. Letters and digits only, as Mimir's `storage_prefix`; empty means none.
+    pub fn prefix(mut self, component: Component, prefix: impl Into<String>) -> Self {
+        self.prefixes.insert(component, prefix.into());
+        self
+    }
+
+    /// Bounds of the requests, for each component.
+    pub fn settings(mut self, settings: StorageSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The clock of circuits and durations; the machine's by default.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Where requests are counted; by default a registry that nobody scrapes.
+    pub fn registry(mut self, registry: &Registry) -> Self {
+        self.registry = registry.clone();
+        self
+    }
+
+    /// Makes the waits between tries repeatable. By default the seed is made of time and process id, so that nodes differ.
+    pub fn jitter_seed(mut self, seed: u64) -> Self {
+        self.jitter_seed = Some(seed);
+        self
+    }
+
+    /// Checks everything, touches nothing.
     ///
     /// # Errors
-    /// `InvalidInput` when a prefix has other signs than letters and digits, or is another component's too.
-    pub fn with_prefixes(mut self, prefixes: BTreeMap<Component, String>) -> Result<Self> {
-        self.prefixes.extend(prefixes);
-        let mut owners: BTreeMap<&str, Component> = BTreeMap::new();
-        for (component, prefix) in &self.prefixes {
-            // Without slashes no prefix can lie inside another.
-            if prefix.is_empty() || !prefix.bytes().all(|b| b.is_ascii_alphanumeric()) {
-                return Err(Error::InvalidInput(format!(
-                    "prefix {prefix:?} of component {component} may hold letters and digits only"
-                )));
-            }
-            if let Some(other) = owners.insert(prefix, *component) {
-                return Err(Error::InvalidInput(format!(
-                    "components {other} and {component} share the prefix {prefix:?}"
-                )));
-            }
+    /// `InvalidInput`: a setting out of bounds, a prefix with other characters than letters and digits, two components of which one's
+    /// place is that of the other or inside it (both are named), a component without a store.
+    pub fn build(self) -> Result<Layout> {
+        self.settings.validate()?;
+        let places = Component::ALL
+            .into_iter()
+            .map(|component| self.place_of(component))
+            .collect::<Result<Vec<_>>>()?;
+        refuse_overlap(&places)?;
+        let clock = self
+            .clock
+            .clone()
+            .unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let seed = self
+            .jitter_seed
+            .unwrap_or_else(|| (clock.now_ms() as u64) ^ (u64::from(std::process::id()) << 32));
+        let jitter = Arc::new(Jitter::seeded(seed));
+        let mut buckets = BTreeMap::new();
+        for place in places {
+            let bucket = self.open(&place, &clock, &jitter)?;
+            buckets.insert(place.component, bucket);
         }
-        Ok(self)
+        Ok(Layout { buckets })
     }
 
-    /// The part of the storage that belongs to a component.
-    pub fn bucket(&self, component: Component) -> Bucket {
-        Bucket::new(
-            Arc::clone(&self.store),
+    fn place_of(&self, component: Component) -> Result<Place<'_>> {
+        let own = self.own_stores.get(&component);
+        let backend = own.or(self.store.as_ref()).ok_or_else(|| {
+            Error::InvalidInput(format!(
+                "component {component} has no store: set one for it, or one for all"
+            ))
+        })?;
+        let default = if own.is_some() {
+            ""
+        } else {
+            component.as_str()
+        };
+        let prefix = self
+            .prefixes
+            .get(&component)
+            .map_or(default, String::as_str);
+        if let Some(bad) = prefix.chars().find(|c| !c.is_ascii_alphanumeric()) {
+            return Err(Error::InvalidInput(format!(
+                "prefix {prefix:?} of component {component} contains {bad:?}, only letters and digits are allowed"
+            )));
+        }
+        Ok(Place {
             component,
-            &self.prefixes[&component],
+            backend,
+            prefix,
+        })
+    }
+
+    fn open(
+        &self,
+        place: &Place<'_>,
+        clock: &Arc<dyn Clock>,
+        jitter: &Arc<Jitter>,
+    ) -> Result<Bucket> {
+        let path = place.backend.path_in_store(place.prefix);
+        let guarded = Guarded::new(
+            PrefixStore::new(Arc::clone(place.backend.store()), path.clone()),
+            place.backend.kind(),
+            self.settings.clone(),
+            Retry::new(self.settings.retry.clone(), Arc::clone(jitter)),
+            Circuit::new(self.settings.circuit.clone(), Arc::clone(clock)),
+            Meter::new(place.component, &self.registry, Arc::clone(clock))?,
+        );
+        Ok(Bucket::new(place.component, path.as_ref(), guarded))
+    }
+}
+
+/// Where one component is to live.
+struct Place<'a> {
+    component: Component,
+    backend: &'a Backend,
+    prefix: &'a str,
+}
+
+impl Place<'_> {
+    fn path(&self) -> Path {
+        self.backend.path_in_place(self.prefix)
+    }
+
+    fn shown(&self) -> String {
+        format!(
+            "component {} (prefix {:?} in {})",
+            self.component,
+            self.path().as_ref(),
+            self.backend.place()
         )
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_components_share_a_prefix() {
-        let layout = || Layout::single_bucket(Arc::new(object_store::memory::InMemory::new()));
-        let with = |c, p: &str| layout().with_prefixes(BTreeMap::from([(c, p.to_owned())]));
-        assert!(with(Component::Logs, "mylogs").is_ok());
-        let error = with(Component::Logs, "traces").unwrap_err().to_string();
-        assert!(error.contains("logs and traces"), "{error}");
-        assert!(with(Component::Logs, "a/b").is_err());
-        assert!(with(Component::Logs, "").is_err());
+fn refuse_overlap(places: &[Place<'_>]) -> Result<()> {
+    for (i, one) in places.iter().enumerate() {
+        for other in &places[i + 1..] {
+            if one.backend.place() != other.backend.place() {
+                continue;
+            }
+            let (a, b) = (one.path(), other.path());
+            let how = if a == b {
+                "is also that of"
+            } else if a.prefix_matches(&b) {
+                "is inside that of"
+            } else if b.prefix_matches(&a) {
+                "encloses that of"
+            } else {
+                continue;
+            };
+            return Err(Error::InvalidInput(format!(
+                "storage of {} {how} {}; give each its own prefix",
+                one.shown(),
+                other.shown()
+            )));
+        }
     }
+    Ok(())
 }

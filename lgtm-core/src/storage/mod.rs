@@ -1,11 +1,47 @@
 //! Object storage, cut into one prefix per component.
+//!
+//! ```text
+//! from_url -> Backend -+
+//!                      +-> Layout::builder().build() -> bucket(Component) -> Bucket -> get, put, list, …
+//! your own store ------+                                                       |
+//!                                                                              v
+//!    retry > circuit > slots > meter > deadline          (guarded.rs: the one wrapper, on every request)
+//!                                  |
+//!                                  v
+//!                        prefix > object_store back end
+//! ```
+//!
+//! [`Layout`] refuses prefixes that are equal or nested; a [`Bucket`] cannot be left; [`claim`] keeps a component off a prefix that
+//! belongs to another. Each rule of the guard (`retry.rs`, `circuit.rs`, `slots.rs`, `meter.rs`, `deadline.rs`) is a file of its own
+//! that knows no store, and `guarded.rs` alone puts them around [`object_store::ObjectStore`].
 
 mod backend;
 mod bucket;
+mod circuit;
 mod component;
+mod deadline;
+mod fault;
+mod guarded;
+mod guarded_read;
+mod guarded_upload;
+mod jitter;
 mod layout;
+mod marker;
+mod meter;
+mod object_path;
+mod retry;
+mod settings;
+mod slots;
+mod writer;
 
-pub use backend::from_url;
-pub use bucket::Bucket;
+pub use backend::{
+    Backend, BackendKind, BackendSettings, Credentials, LocalDurability, Secret, from_url,
+};
+pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use component::Component;
-pub use layout::Layout;
+pub use jitter::Jitter;
+pub use layout::{Layout, LayoutBuilder};
+pub use marker::{Owner, claim};
+pub use meter::Operation;
+pub use settings::{CircuitSettings, RetrySettings, StorageSettings};
+pub use writer::ObjectWriter;

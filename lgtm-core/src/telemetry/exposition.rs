@@ -1,142 +1,122 @@
-//! Prometheus' text format, 0.0.4, and the same values as samples.
+//! The Prometheus text format, version 0.0.4.
+//!
+//! One `# HELP` and one `# TYPE` line per family, then its samples. Families come in the order they are given, which from a registry
+//! is that of their names, so that two scrapes differ only in their numbers.
 
 use std::fmt::Write;
 
-/// What a metric is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MetricKind {
-    /// Only goes up.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-}
+use crate::telemetry::snapshot::FamilySnapshot;
 
-/// One value.
-#[derive(Debug, Clone, PartialEq)]
-struct Value {
-    labels: Vec<(&'static str, String)>,
-    value: f64,
-}
+/// The `Content-Type` of what [`encode`] writes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// One metric with all its values.
-#[derive(Debug, Clone, PartialEq)]
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricKind,
-    values: Vec<Value>,
-}
-
-/// Gathers the values of one moment. Components write into it when it is asked for; nothing is kept between two scrapes.
-#[derive(Debug, Clone, Default)]
-pub struct Exposition {
-    families: Vec<Family>,
-}
-
-impl Exposition {
-    /// Adds a value. A metric may be given several times with other labels; `help` and kind are those of the first.
-    pub fn add(
-        &mut self,
-        kind: MetricKind,
-        name: &'static str,
-        help: &'static str,
-        labels: &[(&'static str, &str)],
-        value: f64,
-    ) {
-        let labels = labels.iter().map(|(n, v)| (*n, (*v).to_owned())).collect();
-        let value = Value { labels, value };
-        match self.families.iter_mut().find(|f| f.name == name) {
-            Some(family) => family.values.push(value),
-            None => self.families.push(Family {
-                name,
-                help,
-                kind,
-                values: vec![value],
-            }),
-        }
-    }
-
-    /// Adds a value that only goes up.
-    pub fn counter(&mut self, name: &'static str, help: &'static str, value: f64) {
-        self.add(MetricKind::Counter, name, help, &[], value);
-    }
-
-    /// Adds a value that goes up and down.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str, value: f64) {
-        self.add(MetricKind::Gauge, name, help, &[], value);
-    }
-
-    /// Every value: metric name, labels, value.
-    pub fn samples(&self) -> impl Iterator<Item = (&'static str, &[(&'static str, String)], f64)> {
-        self.families.iter().flat_map(|f| {
-            f.values
-                .iter()
-                .map(|v| (f.name, v.labels.as_slice(), v.value))
-        })
-    }
-
-    /// The text format; metrics in order of name.
-    pub fn encode(&self) -> String {
-        let mut families: Vec<&Family> = self.families.iter().collect();
-        families.sort_by_key(|f| f.name);
-        let mut out = String::new();
-        for f in families {
-            let kind = match f.kind {
-                MetricKind::Counter => "counter",
-                MetricKind::Gauge => "gauge",
-            };
-            let help = f.help.replace('\\', "\\\\").replace('\n', "\\n");
-            // Writing to a String cannot fail.
-            let _ = writeln!(out, "# HELP {} {help}\n# TYPE {} {kind}", f.name, f.name);
-            for v in &f.values {
-                out.push_str(f.name);
-                for (i, (name, value)) in v.labels.iter().enumerate() {
-                    let value = value
-                        .replace('\\', "\\\\")
-                        .replace('"', "\\\"")
-                        .replace('\n', "\\n");
-                    let _ = write!(out, "{}{name}=\"{value}\"", if i == 0 { '{' } else { ',' });
-                }
-                out.push_str(if v.labels.is_empty() { " " } else { "} " });
-                let _ = match v.value {
-                    x if x.is_nan() => writeln!(out, "NaN"),
-                    x if x.is_infinite() => {
-                        writeln!(out, "{}", if x > 0.0 { "+Inf" } else { "-Inf" })
-                    }
-                    x => writeln!(out, "{x}"),
-                };
+/// Writes families as text.
+pub fn encode(families: &[FamilySnapshot]) -> String {
+    let mut out = String::new();
+    for family in families {
+        out.push_str("# HELP ");
+        out.push_str(&family.name);
+        out.push(' ');
+        escape(&family.help, false, &mut out);
+        out.push_str("\n# TYPE ");
+        out.push_str(&family.name);
+        out.push(' ');
+        out.push_str(family.kind.as_str());
+        out.push('\n');
+        for sample in &family.samples {
+            out.push_str(&sample.name);
+            for (i, (name, value)) in sample.labels.iter().enumerate() {
+                out.push(if i == 0 { '{' } else { ',' });
+                out.push_str(name);
+                out.push_str("=\"");
+                escape(value, true, &mut out);
+                out.push('"');
             }
+            if !sample.labels.is_empty() {
+                out.push('}');
+            }
+            out.push(' ');
+            out.push_str(&format_value(sample.value));
+            out.push('\n');
         }
-        out
+    }
+    out
+}
+
+/// A number as the format writes it: `NaN`, `+Inf`, `-Inf`, else the shortest text that reads back the same.
+pub(super) fn format_value(value: f64) -> String {
+    if value.is_nan() {
+        return "NaN".into();
+    }
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+    }
+    let mut text = String::new();
+    // Very large and very small numbers would be hundreds of digits without an exponent.
+    let plain = value == 0.0 || (1e-5..1e17).contains(&value.abs());
+    let written = if plain {
+        write!(text, "{value}")
+    } else {
+        write!(text, "{value:e}")
+    };
+    written.expect("writing to a string does not fail");
+    text
+}
+
+/// Backslash and newline are escaped everywhere, the quote in label values only.
+fn escape(text: &str, quotes: bool, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            c => out.push(c),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::snapshot::{MetricKind, Sample};
 
     #[test]
-    fn the_text_is_escaped_and_sorted() {
-        let mut e = Exposition::default();
-        e.gauge("b", "two\nlines", 1.5);
-        e.add(
-            MetricKind::Counter,
-            "a_total",
-            "a",
-            &[("x", "q\"\\\n")],
-            2.0,
-        );
-        e.add(
-            MetricKind::Counter,
-            "a_total",
-            "a",
-            &[("x", "y"), ("z", "")],
-            f64::INFINITY,
-        );
+    fn values_and_help_are_escaped_by_their_own_rules() {
+        let family = FamilySnapshot {
+            name: "a_total".into(),
+            help: "says \"hi\" \\ and\nmore".into(),
+            kind: MetricKind::Counter,
+            samples: vec![Sample::new(
+                "a_total",
+                &[
+                    ("path".into(), "C:\\x\n\"q\"".into()),
+                    ("b".into(), "ä".into()),
+                ],
+                3.0,
+            )],
+        };
         assert_eq!(
-            e.encode(),
-            "# HELP a_total a\n# TYPE a_total counter\na_total{x=\"q\\\"\\\\\\n\"} 2\na_total{x=\"y\",z=\"\"} +Inf\n# HELP b two\\nlines\n# TYPE b gauge\nb 1.5\n"
+            encode(&[family]),
+            "# HELP a_total says \"hi\" \\\\ and\\nmore\n# TYPE a_total counter\n\
+             a_total{path=\"C:\\\\x\\n\\\"q\\\"\",b=\"ä\"} 3\n"
         );
-        assert_eq!(e.samples().count(), 3);
+    }
+
+    #[test]
+    fn numbers_are_written_as_prometheus_reads_them() {
+        for (value, text) in [
+            (0.0, "0"),
+            (1.0, "1"),
+            (0.0025, "0.0025"),
+            (-12.5, "-12.5"),
+            (1e300, "1e300"),
+            (5e-324, "5e-324"),
+            (1e16, "10000000000000000"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ] {
+            assert_eq!(format_value(value), text);
+        }
     }
 }

@@ -1,7 +1,30 @@
-//! Metrics of the program itself: values gathered when somebody asks, and the text in which they are told.
+//! Metrics that the host hands out and scrapes: no globals, no outside crate.
+//!
+//! ```text
+//! Registry::counter_vec -> Family -> with(["v"]) -> Counter     inc(): one atomic add
+//!          ::collect    -> callback, asked at scrape time
+//!          ::gather     -> Vec<FamilySnapshot> -> text, or samples for self-monitoring
+//! ```
+//!
+//! [`Registry`] is cloned into every part that counts. Parts register once while they are built, keep the handles, and pay one atomic
+//! operation per event. Open `registry.rs` first.
 
+mod collector;
+mod counter;
 mod exposition;
+mod family;
+mod gauge;
+mod histogram;
 mod process;
+mod registry;
+mod snapshot;
 
-pub use exposition::{Exposition, MetricKind};
-pub use process::process_metrics;
+pub use collector::Collection;
+pub use counter::Counter;
+pub use exposition::{CONTENT_TYPE, encode};
+pub use family::{Family, OTHER};
+pub use gauge::Gauge;
+pub use histogram::Histogram;
+pub use process::ProcessCollector;
+pub use registry::{Registry, TelemetrySettings};
+pub use snapshot::{FamilySnapshot, MetricKind, Sample};

@@ -26,7 +26,7 @@ const DECIMAL: [(&str, u64); 5] = [
 
 /// Bytes. Read from `"64MiB"`, `"1GB"`, `"1.5 GiB"`, `"512"` or a plain number; `KB MB GB TB PB` count in thousands, `KiB`… in 1024s.
 ///
-/// It prints in the largest unit that divides it, so that it reads back as the same number.
+/// (Loki's settings mean 1024s by both; write `KiB` when you carry one over.) It prints in the largest unit that divides it, so that it reads back as the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(u64);
 

@@ -15,6 +15,7 @@ use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, ErrorKind, Result};
+use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +116,7 @@ impl BucketBlocks {
     /// aside, no more.
     pub async fn sync(&self) -> Result<()> {
         let mut tenants = Vec::new();
-        for folder in self.bucket.folders(None).await? {
+        for folder in self.bucket.list_with_delimiter("").await?.folders {
             // `__mimir_cluster` and `__markers__` are no tenants.
             if !folder.starts_with("__")
                 && let Ok(tenant) = TenantId::new(&folder)
@@ -147,16 +148,11 @@ impl BucketBlocks {
             .read()
             .get(tenant)
             .map_or_else(BTreeSet::new, |b| b.keys().copied().collect());
-        let folder = Bucket::path(tenant.as_str())?;
-        let listed: BTreeSet<BlockId> = self
-            .bucket
-            .folders(Some(&folder))
-            .await?
-            .iter()
-            .filter_map(|f| f.parse().ok())
-            .collect();
+        let listing = self.bucket.list_with_delimiter(tenant.as_str()).await?;
+        let names = listing.folders.iter().filter_map(|f| f.rsplit('/').next());
+        let listed: BTreeSet<BlockId> = names.filter_map(|f| f.parse().ok()).collect();
         for id in listed.difference(&before) {
-            let path = Bucket::path(&format!("{tenant}/{id}/meta.json"))?;
+            let path = format!("{tenant}/{id}/meta.json");
             let bytes = match self.bucket.get(&path).await {
                 Ok(bytes) => bytes,
                 // An upload under way, or one that was never finished.
@@ -223,7 +219,7 @@ impl BucketBlocks {
         if let Some(reader) = &*slot {
             return Ok(Arc::clone(reader));
         }
-        let prefix = Bucket::path(&format!("{tenant}/{}", entry.meta.ulid))?;
+        let prefix = object_path(&format!("{tenant}/{}", entry.meta.ulid))?;
         let opened = BlockReader::open_object(
             self.bucket.object_store(),
             &prefix,
@@ -290,6 +286,14 @@ impl BucketBlocks {
         }
         Ok(out)
     }
+}
+
+/// A path as it is, never encoded anew: tenant ids may hold `*`, `!` and `'`.
+///
+/// # Errors
+/// `InvalidInput` when a segment is empty, `.` or `..`.
+pub(crate) fn object_path(text: &str) -> Result<Path> {
+    Path::parse(text).map_err(|e| Error::InvalidInput(format!("object path {text:?}: {e}")))
 }
 
 fn set_aside(tenant: &TenantId, entry: &Arc<Entry>, e: &Error) {

@@ -3,4 +3,5 @@
 mod block_select;
 mod blocks;
 
+pub(crate) use blocks::object_path;
 pub use blocks::{BucketBlocks, BucketSettings, BucketStats};

@@ -7,9 +7,8 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-use lgtm_core::storage::{Component, Layout};
+use lgtm_core::storage::{Backend, Component, Layout};
 use lgtm_core::{Error, Result};
-use object_store::ObjectStore;
 
 use super::clients::IngesterClient;
 use super::ingester::{Ingester, IngesterSettings, RandomSource};
@@ -26,10 +25,11 @@ use crate::wire::WriteBatch;
 ///
 /// ```no_run
 /// use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
+/// use lgtm_core::storage::{BackendSettings, from_url};
 /// use lgtm_tsdb::Tsdb;
 ///
 /// # async fn example() -> lgtm_core::Result<()> {
-/// let db = Tsdb::builder("data", lgtm_core::storage::from_url("file:data/bucket")?).open().await?;
+/// let db = Tsdb::builder("data", from_url("file:data/bucket", &BackendSettings::default())?).open().await?;
 /// let tenant = TenantId::anonymous();
 /// let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
 /// db.append(&tenant, &[(labels, vec![Sample { t_ms: 1_700_000_000_000, value: 1.0 }])]).await?;
@@ -49,7 +49,7 @@ pub struct Tsdb {
 /// Collects the parts of a [`Tsdb`].
 pub struct TsdbBuilder {
     folder: PathBuf,
-    store: Arc<dyn ObjectStore>,
+    store: Backend,
     settings: IngesterSettings,
     bucket_settings: BucketSettings,
     limits: Arc<Overrides<Limits>>,
@@ -129,10 +129,10 @@ pub fn os_random() -> RandomSource {
 
 impl Tsdb {
     /// Begins a builder: `folder` holds log and recent chunks, `store` the blocks (below the prefix `metricsblocks`).
-    pub fn builder(folder: impl Into<PathBuf>, store: Arc<dyn ObjectStore>) -> TsdbBuilder {
+    pub fn builder(folder: impl Into<PathBuf>, store: impl Into<Backend>) -> TsdbBuilder {
         TsdbBuilder {
             folder: folder.into(),
-            store,
+            store: store.into(),
             settings: IngesterSettings::default(),
             bucket_settings: BucketSettings::default(),
             limits: Arc::new(Overrides::fixed(Limits::default())),

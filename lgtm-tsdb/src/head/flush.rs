@@ -19,6 +19,7 @@ use super::symbols::SymbolId;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
+use crate::bucket::object_path;
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_run};
 use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, samples};
@@ -112,7 +113,7 @@ impl Heads {
             return Ok(None);
         }
         let symbols = SymbolTable::from_sorted(&roster.symbols)?;
-        let prefix = Bucket::path(head.tenant.as_str())?;
+        let prefix = object_path(head.tenant.as_str())?;
         let mut writer = BlockWriter::new(
             bucket.object_store(),
             &prefix,

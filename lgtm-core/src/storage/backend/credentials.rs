@@ -1,0 +1,88 @@
+//! How a network back end is reached: keys, and whether plain HTTP is allowed.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::storage::backend::backend::LocalDurability;
+
+/// What a back end needs beside its URL.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackendSettings {
+    /// Keys. Default: what the environment gives, as the vendors' own tools do.
+    pub credentials: Credentials,
+    /// Whether an endpoint may be `http://`. Default no: keys and data would travel in the clear.
+    pub allow_http: bool,
+    /// When an object on a local disk counts as stored.
+    pub local_durability: LocalDurability,
+}
+
+/// Where keys come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Credentials {
+    /// The vendor's environment variables, web identity, instance metadata.
+    #[default]
+    Environment,
+    /// Fixed keys.
+    Static {
+        /// S3: access key id. Azure: account name. GCS: not used, leave it empty.
+        id: String,
+        /// S3: secret access key. Azure: account key. GCS: the service account's JSON key.
+        secret: Secret,
+        /// S3: session token, if the keys are temporary.
+        #[serde(default)]
+        session_token: Option<Secret>,
+    },
+    /// No signature, for public buckets.
+    Anonymous,
+}
+
+/// A text that is never shown: `Debug` and serialization give stars.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being shown.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("********")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("********")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_read_but_never_shown() {
+        let text = r#"{"credentials":{"static":{"id":"AK","secret":"hush"}},"allow_http":true}"#;
+        let settings: BackendSettings = serde_json::from_str(text).unwrap();
+        let Credentials::Static { secret, .. } = &settings.credentials else {
+            panic!("{settings:?}");
+        };
+        assert_eq!(secret.reveal(), "hush");
+        let shown = format!("{settings:?}{}", serde_json::to_string(&settings).unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+        assert!(serde_json::from_str::<BackendSettings>(r#"{"allow_htp":true}"#).is_err());
+    }
+}
