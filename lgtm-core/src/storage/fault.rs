@@ -103,7 +103,8 @@ fn generic_kind(error: &object_store::Error) -> ErrorKind {
 fn kind_of_io(kind: io::ErrorKind) -> ErrorKind {
     use io::ErrorKind as K;
     match kind {
-        K::NotFound | K::NotADirectory => ErrorKind::NotFound,
+        // On a disk a folder, or a name below an object, is no object.
+        K::NotFound | K::NotADirectory | K::IsADirectory => ErrorKind::NotFound,
         K::TimedOut => ErrorKind::Timeout,
         K::ConnectionRefused
         | K::ConnectionReset
@@ -141,6 +142,13 @@ fn transport_kind(_: &object_store::Error) -> Option<ErrorKind> {
     None
 }
 
+/// How `object_store` begins to complain about a range.
+const RANGE_WORDS: [&str; 3] = [
+    "Wanted range starting at",
+    "Range started at",
+    "Out of range of file",
+];
+
 /// The type that carries an HTTP status is private to `object_store` (0.14), so the status is read from its message; the test
 /// `http_statuses_are_read_from_the_words_of_object_store` holds the words fast.
 fn kind_of_text(text: &str) -> ErrorKind {
@@ -157,10 +165,8 @@ fn kind_of_text(text: &str) -> ErrorKind {
         Some(400..=499) => ErrorKind::Internal,
         _ if text.contains("<Code>SlowDown</Code>") => ErrorKind::RateLimited,
         _ if text.contains("<Code>InternalError</Code>") => ErrorKind::Unavailable,
-        // The words of `InvalidGetRange`, private too.
-        _ if text.contains("Wanted range starting at") || text.contains("Range started at") => {
-            ErrorKind::InvalidInput
-        }
+        // The words of two more private errors, about ranges that the object does not have.
+        _ if RANGE_WORDS.iter().any(|words| text.contains(words)) => ErrorKind::InvalidInput,
         _ => ErrorKind::Internal,
     }
 }

@@ -305,6 +305,9 @@ impl ObjectStore for Guarded {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Some(Err(error)) = prefix.map(checked) {
+            return stream::once(async { Err(error) }).boxed();
+        }
         list_stream(self.clone(), prefix.cloned(), None)
     }
 
@@ -313,6 +316,9 @@ impl ObjectStore for Guarded {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
+        if let Some(Err(error)) = prefix.map(checked) {
+            return stream::once(async { Err(error) }).boxed();
+        }
         list_stream(self.clone(), prefix.cloned(), Some(offset.clone()))
     }
 

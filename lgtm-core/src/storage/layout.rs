@@ -239,3 +239,138 @@ fn refuse_overlap(places: &[Place<'_>]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::storage::backend::{BackendSettings, LocalDurability, from_url};
+
+    fn refusal(builder: LayoutBuilder) -> String {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+        error.to_string()
+    }
+
+    #[test]
+    fn equal_prefixes_are_refused_and_both_named() {
+        let builder = Layout::builder()
+            .store(Backend::memory())
+            .prefix(Component::Logs, "shared")
+            .prefix(Component::Traces, "shared");
+        let message = refusal(builder);
+        assert!(
+            message.contains("component logs ") && message.contains("component traces "),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn an_empty_prefix_encloses_the_others() {
+        let message = refusal(
+            Layout::builder()
+                .store(Backend::memory())
+                .prefix(Component::Logs, ""),
+        );
+        assert!(
+            message.contains("component logs ") && message.contains("metricsblocks"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn prefixes_hold_letters_and_digits_only() {
+        for bad in ["a/b", "a-b", "..", "a b", "ä", "a_b", "%2e"] {
+            let message = refusal(
+                Layout::builder()
+                    .store(Backend::memory())
+                    .prefix(Component::Logs, bad),
+            );
+            assert!(message.contains("letters and digits"), "{message}");
+        }
+    }
+
+    #[test]
+    fn own_stores_are_compared_by_what_they_are() {
+        let store = Arc::new(InMemory::new());
+        let both = Layout::builder()
+            .store(Arc::clone(&store))
+            .component_store(Component::Logs, Arc::clone(&store));
+        assert!(
+            refusal(both).contains("is inside that of"),
+            "the store's root holds the prefixes of the others"
+        );
+        let apart = Layout::builder()
+            .store(Arc::clone(&store))
+            .component_store(Component::Logs, Backend::memory())
+            .component_store(Component::Traces, Backend::memory());
+        apart.build().unwrap();
+        let prefixed = Layout::builder()
+            .store(Arc::clone(&store))
+            .component_store(Component::Logs, store)
+            .prefix(Component::Logs, "elsewhere");
+        prefixed.build().unwrap();
+    }
+
+    #[test]
+    fn directories_inside_each_other_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |sub: &str| {
+            let url = format!("file:{}/{sub}", dir.path().display());
+            from_url(&url, &BackendSettings::default()).unwrap()
+        };
+
+        let inside = Layout::builder()
+            .store(at("all"))
+            .component_store(Component::Traces, at("all/metricsblocks/x"));
+        let message = refusal(inside);
+        assert!(
+            message.contains("component metricsblocks") && message.contains("component traces"),
+            "{message}"
+        );
+        let beside = Layout::builder()
+            .store(at("all"))
+            .component_store(Component::Logs, at("all2"));
+        beside.build().unwrap();
+        // A trailing slash or a detour names the same directory.
+        let again =
+            Backend::file(dir.path().join("all/../all/logs/"), LocalDurability::Os).unwrap();
+        let twice = Layout::builder()
+            .store(Backend::memory())
+            .component_store(Component::Logs, at("all/logs"))
+            .component_store(Component::Traces, again);
+        assert!(refusal(twice).contains("is also that of"));
+    }
+
+    #[test]
+    fn a_component_without_a_store_is_named() {
+        let message =
+            refusal(Layout::builder().component_store(Component::MetricBlocks, Backend::memory()));
+        assert!(
+            message.contains("component metricsrules has no store"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn components_do_not_see_each_other() {
+        let store = Arc::new(InMemory::new());
+        let layout = Layout::single_bucket(Arc::clone(&store));
+        for component in Component::ALL {
+            let bucket = layout.bucket(component);
+            bucket.put("t/x", component.as_str()).await.unwrap();
+        }
+        for component in Component::ALL {
+            let bucket = layout.bucket(component);
+            assert_eq!(bucket.get("t/x").await.unwrap(), component.as_str());
+            assert_eq!(bucket.list_sorted("").await.unwrap().len(), 1);
+            let raw = Path::from(format!("{component}/t/x"));
+            assert!(
+                object_store::ObjectStoreExt::head(&*store, &raw)
+                    .await
+                    .is_ok()
+            );
+        }
+    }
+}

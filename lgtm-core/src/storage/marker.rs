@@ -95,3 +95,113 @@ fn check(bucket: &Bucket, owner: &Owner, found: &Owner) -> Result<()> {
         owner.shown()
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use object_store::memory::InMemory;
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::storage::{Backend, BackendKind, Layout};
+    use crate::testing::{FaultyStore, StoreFault};
+
+    fn layout_with_logs_at(store: &Arc<InMemory>, prefix: &str) -> Layout {
+        let builder = Layout::builder().store(Arc::clone(store));
+        builder.prefix(Component::Logs, prefix).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn equal_nodes_share_a_prefix_and_others_are_refused() {
+        let store = Arc::new(InMemory::new());
+        let layout = Layout::single_bucket(Arc::clone(&store));
+        for component in Component::ALL {
+            let bucket = layout.bucket(component);
+            let (one, two) = tokio::join!(claim(&bucket, "v1"), claim(&bucket, "v1"));
+            one.unwrap();
+            two.unwrap();
+            claim(&bucket, "v1").await.unwrap();
+        }
+        let error = claim(&layout.bucket(Component::Traces), "v2")
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(
+            error.to_string().contains("v1") && error.to_string().contains("v2"),
+            "{error}"
+        );
+
+        // The operator swaps prefixes: logs now point at what was traces'.
+        let builder = Layout::builder().store(store);
+        let swapped = builder
+            .prefix(Component::Logs, "traces")
+            .prefix(Component::Traces, "t2")
+            .build()
+            .unwrap();
+        let error = claim(&swapped.bucket(Component::Logs), "v1")
+            .await
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.contains("belongs to traces in") && message.contains("refused to logs in"),
+            "{message}"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_listing_of_tenants_finds_the_marker() {
+        let store = Arc::new(InMemory::new());
+        let layout = layout_with_logs_at(&store, "logs");
+        claim(&layout.bucket(Component::Logs), "loki")
+            .await
+            .unwrap();
+        claim(&layout.bucket(Component::MetricBlocks), "tsdb")
+            .await
+            .unwrap();
+        let logs = layout
+            .bucket(Component::Logs)
+            .list_with_delimiter("")
+            .await
+            .unwrap();
+        assert!(logs.folders.is_empty());
+        let blocks = layout
+            .bucket(Component::MetricBlocks)
+            .list_with_delimiter("")
+            .await
+            .unwrap();
+        assert_eq!(blocks.folders, ["__mimir_cluster"]);
+        assert!(blocks.objects.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_answer_does_not_make_a_node_its_own_rival() {
+        let faulty = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        // The GET finds nothing, the PUT is done but its answer is lost.
+        faulty.script([None, Some(StoreFault::LostAck)]);
+        let layout =
+            Layout::single_bucket(Backend::new(Arc::new(faulty.clone()), BackendKind::Memory));
+        claim(&layout.bucket(Component::Logs), "loki")
+            .await
+            .unwrap();
+        assert_eq!((faulty.requests("put"), faulty.requests("get")), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn a_marker_that_is_not_one_is_corrupt() {
+        let bucket = Layout::single_bucket(Backend::memory()).bucket(Component::Logs);
+        bucket.put("lgtm-owner.json", "{").await.unwrap();
+        assert_eq!(
+            claim(&bucket, "x").await.unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        bucket
+            .put(
+                "lgtm-owner.json",
+                r#"{"component":"logs","format":"x","since":3}"#,
+            )
+            .await
+            .unwrap();
+        claim(&bucket, "x").await.unwrap();
+    }
+}

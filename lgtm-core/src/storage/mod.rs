@@ -45,3 +45,6 @@ pub use marker::{Owner, claim};
 pub use meter::Operation;
 pub use settings::{CircuitSettings, RetrySettings, StorageSettings};
 pub use writer::ObjectWriter;
+
+#[cfg(test)]
+mod tests;
