@@ -11,7 +11,7 @@ use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{push, query, status};
+use super::{push, query, read, status};
 use crate::components::{Distributor, Ingester};
 use crate::limits::Limits;
 use crate::promql::Engine;
@@ -88,6 +88,7 @@ impl Api {
             .route("/labels", get(query::label_names).post(query::label_names))
             .route("/label/{name}/values", get(query::label_values))
             .route("/metadata", get(query::metadata))
+            .route("/read", post(read::read))
             .route("/status/buildinfo", get(status::build_info))
             .route("/status/tsdb", get(status::tsdb));
         let writes = Router::new()

@@ -8,6 +8,7 @@ mod json;
 mod params;
 mod push;
 mod query;
+mod read;
 mod status;
 mod tenant;
 

@@ -44,7 +44,7 @@ pub(super) fn success(data: &str) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-fn budget(api: &Api, tenant: &TenantId) -> Arc<QueryBudget> {
+pub(super) fn budget(api: &Api, tenant: &TenantId) -> Arc<QueryBudget> {
     let l = api.limits.for_tenant(tenant);
     let series = l.max_fetched_series_per_query;
     Arc::new(QueryBudget::new(

@@ -202,7 +202,7 @@ struct Parts {
     custom_values: Vec<f64>,
 }
 
-fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
+pub(super) fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
     let mut r = Reader::new("histogram", bytes);
     let mut p = Parts::default();
     while !r.is_empty() {
