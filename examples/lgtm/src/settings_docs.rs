@@ -39,8 +39,8 @@ const DOCS: &[(&str, &str)] = &[
         "Where blocks go: file:FOLDER, memory:, s3://BUCKET?endpoint=..&region=..&path_style=true, gs://, az://. Empty: file:DATA_DIR/bucket.",
     ),
     (
-        "storage.backend.credentials",
-        "environment, or static: {id: .., secret: ..}.",
+        "storage.backend.credentials.from",
+        "environment, or static with id and secret.",
     ),
     (
         "storage.backend.allow_http",

@@ -298,3 +298,162 @@ fn tenants_are_apart() {
         assert_eq!(host.post("/flush", &[], b"").status, 200);
     }
 }
+
+fn varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn field(out: &mut Vec<u8>, number: u64, body: &[u8]) {
+    varint(out, number << 3 | 2);
+    varint(out, body.len() as u64);
+    out.extend_from_slice(body);
+}
+
+fn snappy(body: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(body).unwrap()
+}
+
+/// A remote write 2.0 request: series as references into the table, each with samples at these times.
+fn v2_request(symbols: &[&str], series: &[(&[u8], &[i64])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    symbols
+        .iter()
+        .for_each(|s| field(&mut body, 4, s.as_bytes()));
+    for (refs, times) in series {
+        let mut one = Vec::new();
+        field(&mut one, 1, refs);
+        for t_ms in *times {
+            let mut sample = vec![9];
+            sample.extend_from_slice(&1.0f64.to_bits().to_le_bytes());
+            sample.push(16);
+            varint(&mut sample, *t_ms as u64);
+            field(&mut one, 2, &sample);
+        }
+        field(&mut body, 5, &one);
+    }
+    snappy(&body)
+}
+
+#[test]
+fn remote_write_2_is_told_what_was_written() {
+    let (_dir, host) = started(&[]);
+    let t_ms = now_ms();
+    let post = |body: &[u8]| {
+        let typed = [
+            (
+                "Content-Type",
+                "application/x-protobuf;proto=io.prometheus.write.v2.Request",
+            ),
+            ("X-Prometheus-Remote-Write-Version", "2.0.0"),
+            ("Content-Encoding", "snappy"),
+        ];
+        let answer = host.post("/api/v1/write", &typed, body);
+        let headers = answer.headers.to_ascii_lowercase();
+        let written = |what: &str| {
+            let name = format!("x-prometheus-remote-write-{what}-written: ");
+            let line = headers
+                .lines()
+                .find_map(|l| l.strip_prefix(&name).map(str::to_owned));
+            line.unwrap_or_else(|| panic!("no {name} in {headers}"))
+                .parse::<u64>()
+                .unwrap()
+        };
+        (
+            answer.status,
+            written("samples"),
+            written("histograms"),
+            written("exemplars"),
+        )
+    };
+    let symbols = ["", "__name__", "up", "job", "api"];
+    assert_eq!(
+        post(&v2_request(&symbols, &[(&[1, 2, 3, 4], &[t_ms, t_ms + 1])])),
+        (200, 2, 0, 0)
+    );
+    // An odd number of references and a reference to nowhere cost their series; the third is written.
+    let partly = v2_request(
+        &symbols,
+        &[
+            (&[1], &[t_ms]),
+            (&[1, 9], &[t_ms]),
+            (&[1, 2, 3, 4], &[t_ms + 2]),
+        ],
+    );
+    assert_eq!(post(&partly), (400, 1, 0, 0));
+    assert_eq!(post(&v2_request(&["not empty"], &[])), (400, 0, 0, 0));
+    assert_eq!(post(b"no snappy"), (400, 0, 0, 0));
+    assert_eq!(
+        post(&v2_request(&symbols, &[(&[1, 2], &[])])),
+        (400, 0, 0, 0)
+    );
+    let points = host
+        .get(&format!(
+            "/prometheus/api/v1/query?query=up%5B1m%5D&time={}",
+            t_ms / 1000 + 1
+        ))
+        .json();
+    assert_eq!(
+        points["data"]["result"][0]["values"]
+            .as_array()
+            .unwrap()
+            .len(),
+        3,
+        "{points}"
+    );
+}
+
+#[test]
+fn remote_read_gives_samples_and_chunks() {
+    let (_dir, host) = started(&[]);
+    let t_ms = now_ms();
+    some(&host, t_ms);
+    let mut matcher = vec![8, 2];
+    field(&mut matcher, 2, b"__name__");
+    field(&mut matcher, 3, b"up|nothing");
+    let mut query = vec![8];
+    varint(&mut query, (t_ms - 1000) as u64);
+    query.push(16);
+    varint(&mut query, (t_ms + 1000) as u64);
+    field(&mut query, 3, &matcher);
+    for flushed in [false, true] {
+        if flushed {
+            assert_eq!(host.post("/flush", &[], b"").status, 200);
+        }
+        let mut body = Vec::new();
+        field(&mut body, 1, &query);
+        let answer = host.post("/prometheus/api/v1/read", &[], &snappy(&body));
+        assert!(
+            answer.headers.contains("application/x-protobuf"),
+            "{}: {}",
+            answer.headers,
+            answer.text()
+        );
+        let plain = snap::raw::Decoder::new()
+            .decompress_vec(&answer.body)
+            .unwrap();
+        let instances = plain.windows(8).filter(|w| *w == b"instance").count();
+        assert_eq!(instances, 2);
+        // STREAMED_XOR_CHUNKS alone.
+        field(&mut body, 2, &[1]);
+        let answer = host.post("/prometheus/api/v1/read", &[], &snappy(&body));
+        assert!(
+            answer
+                .headers
+                .contains("application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse")
+        );
+        let frame_len = usize::from(answer.body[0]);
+        assert!(
+            frame_len < 128 && answer.body.len() > 5 + frame_len,
+            "two frames of a small series each"
+        );
+    }
+    assert_eq!(
+        host.post("/prometheus/api/v1/read", &[], b"nonsense")
+            .status,
+        400
+    );
+}

@@ -4,6 +4,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
@@ -21,6 +22,8 @@ pub(super) enum Fault {
     BadPath { path: String, why: String },
     #[error("body ended at byte {at} of {len}")]
     CutShort { at: u64, len: u64 },
+    #[error("range {range:?} goes past the end at byte {end}")]
+    PastEnd { range: Range<u64>, end: u64 },
 }
 
 impl From<Fault> for object_store::Error {
@@ -88,7 +91,7 @@ fn generic_kind(error: &object_store::Error) -> ErrorKind {
             Fault::TimedOut { .. } => ErrorKind::Timeout,
             Fault::CircuitOpen { .. } | Fault::CutShort { .. } => ErrorKind::Unavailable,
             Fault::QueueFull { .. } => ErrorKind::RateLimited,
-            Fault::BadPath { .. } => ErrorKind::InvalidInput,
+            Fault::BadPath { .. } | Fault::PastEnd { .. } => ErrorKind::InvalidInput,
         };
     }
     if let Some(kind) = transport_kind(error) {
@@ -143,10 +146,11 @@ fn transport_kind(_: &object_store::Error) -> Option<ErrorKind> {
 }
 
 /// How `object_store` begins to complain about a range.
-const RANGE_WORDS: [&str; 3] = [
+const RANGE_WORDS: [&str; 4] = [
     "Wanted range starting at",
     "Range started at",
-    "Out of range of file",
+    "is larger than system memory limit",
+    "Requested range was invalid",
 ];
 
 /// The type that carries an HTTP status is private to `object_store` (0.14), so the status is read from its message; the test

@@ -29,6 +29,7 @@ mod layout;
 mod marker;
 mod meter;
 mod object_path;
+mod ranges;
 mod retry;
 mod settings;
 mod slots;

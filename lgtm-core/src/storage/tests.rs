@@ -110,6 +110,34 @@ async fn a_synced_directory_passes_the_suite() {
     .await;
 }
 
+/// `LGTM_TEST_S3_URL` names an empty prefix that may be written to, e.g. `s3://b/x?endpoint=http://127.0.0.1:5000&path_style=true`; the keys
+/// come from the environment.
+#[cfg(feature = "s3")]
+#[tokio::test]
+#[ignore = "needs an S3 server"]
+async fn an_s3_server_passes_the_suite() {
+    let url =
+        std::env::var("LGTM_TEST_S3_URL").expect("LGTM_TEST_S3_URL names a bucket to write to");
+    let settings = crate::storage::BackendSettings {
+        allow_http: true,
+        ..Default::default()
+    };
+    let backend = crate::storage::from_url(&url, &settings).unwrap();
+    let registry = Registry::new();
+    let bucket = logs(
+        Layout::builder()
+            .store(backend)
+            .settings(small_parts())
+            .registry(&registry),
+    );
+    crate::storage::claim(&bucket, "test").await.unwrap();
+    crate::storage::claim(&bucket, "test").await.unwrap();
+    bucket.delete("lgtm-owner.json").await.unwrap();
+    bucket_suite(&bucket).await;
+    assert_eq!(failures(&registry, &["unavailable"]), 0.0);
+    assert_eq!(failures(&registry, &["internal"]), 0.0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_now_and_then_passes_the_suite() {
     for seed in 1..=5 {

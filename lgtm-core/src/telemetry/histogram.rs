@@ -52,10 +52,10 @@ impl Histogram {
 
     /// Counts one value. A search over the bounds and two atomic additions.
     pub fn observe(&self, value: f64) {
-        // A NaN is in no bucket but the last, as in the client libraries: `!(bound >= NaN)` for every bound.
+        // A NaN is in no bucket but the last, as in the client libraries.
         let bucket = self
             .bounds
-            .partition_point(|&bound| value.is_nan() || bound < value);
+            .partition_point(|&bound| bound < value || value.is_nan());
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         add_f64(&self.sum, value);
     }

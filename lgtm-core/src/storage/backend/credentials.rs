@@ -18,9 +18,9 @@ pub struct BackendSettings {
     pub local_durability: LocalDurability,
 }
 
-/// Where keys come from.
+/// Where keys come from: `{from: environment}`, `{from: static, id: …, secret: …}`, `{from: anonymous}`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "from", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Credentials {
     /// The vendor's environment variables, web identity, instance metadata.
@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn secrets_are_read_but_never_shown() {
-        let text = r#"{"credentials":{"static":{"id":"AK","secret":"hush"}},"allow_http":true}"#;
+        let text =
+            r#"{"credentials":{"from":"static","id":"AK","secret":"hush"},"allow_http":true}"#;
         let settings: BackendSettings = serde_json::from_str(text).unwrap();
         let Credentials::Static { secret, .. } = &settings.credentials else {
             panic!("{settings:?}");
@@ -83,6 +84,14 @@ mod tests {
         assert_eq!(secret.reveal(), "hush");
         let shown = format!("{settings:?}{}", serde_json::to_string(&settings).unwrap());
         assert!(!shown.contains("hush"), "{shown}");
-        assert!(serde_json::from_str::<BackendSettings>(r#"{"allow_htp":true}"#).is_err());
+        for wrong in [
+            r#"{"allow_htp":true}"#,
+            r#"{"credentials":{"from":"static","id":"A","sekret":"x"}}"#,
+        ] {
+            assert!(
+                serde_json::from_str::<BackendSettings>(wrong).is_err(),
+                "{wrong}"
+            );
+        }
     }
 }

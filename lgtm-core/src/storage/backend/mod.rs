@@ -8,3 +8,6 @@ mod url;
 pub use backend::{Backend, BackendKind, LocalDurability};
 pub use credentials::{BackendSettings, Credentials, Secret};
 pub use url::from_url;
+
+#[cfg(all(test, feature = "s3"))]
+mod s3_tests;
