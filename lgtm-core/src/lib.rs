@@ -23,6 +23,7 @@
 pub mod cache;
 pub mod clock;
 pub mod codec;
+pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod limits;
@@ -35,5 +36,6 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};

@@ -1,1 +1,15 @@
 //! The metrics store.
+
+pub mod block;
+pub mod bucket;
+pub mod chunk;
+pub mod components;
+pub mod head;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod index;
+pub mod limits;
+pub mod promql;
+pub mod select;
+pub mod wire;
+pub use components::Tsdb;

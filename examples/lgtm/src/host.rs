@@ -1,0 +1,170 @@
+//! Joins the components and runs them.
+
+use std::sync::Arc;
+
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::service::Services;
+use lgtm_core::storage::{Component, Layout, claim, from_url};
+use lgtm_core::telemetry::{ProcessCollector, Registry};
+use lgtm_core::{Error, Result};
+use lgtm_tsdb::bucket::BucketBlocks;
+use lgtm_tsdb::components::clients::IngesterClient;
+use lgtm_tsdb::components::{Distributor, Ingester, LateSelect, Querier, os_random};
+use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::promql::Engine;
+use lgtm_tsdb::select::Select;
+use tokio::sync::Notify;
+
+use crate::config::{Config, LogFormat};
+use crate::metrics::Metrics;
+use crate::ops::{self, Operations};
+use crate::self_monitor::SelfMonitor;
+use crate::server::HttpServer;
+
+/// Runs until a signal or `/shutdown`.
+pub(crate) fn run(config: Config) -> Result<()> {
+    log_to_stderr(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|e| Error::Unavailable(format!("threads of the process: {e}")))?;
+    runtime.block_on(serve(config))
+}
+
+fn log_to_stderr(config: &Config) -> Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second logger cannot be set; then the first one stays.
+    let _ = match config.log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let limits = Arc::new(config.overrides()?);
+    let registry = Registry::new();
+    ProcessCollector::register(&registry, &*clock);
+    let layout = Layout::builder()
+        .store(from_url(&config.storage_url(), &config.storage.backend)?)
+        .settings(config.storage.requests.clone())
+        .clock(Arc::clone(&clock))
+        .registry(&registry)
+        .build()?;
+    let bucket = layout.bucket(Component::MetricBlocks);
+    claim(&bucket, "prometheus-tsdb-blocks").await?;
+    let blocks = Arc::new(BucketBlocks::new(
+        bucket.clone(),
+        config.store_gateway.clone(),
+    ));
+    let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
+    let ingester = Ingester::builder(
+        bucket,
+        disk,
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+        os_random(),
+    )
+    .settings(config.ingester.clone())
+    .blocks(Arc::clone(&blocks))
+    .build()?;
+    let ingester = Arc::new(ingester);
+    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
+    let distributor = Arc::new(Distributor::new(
+        client,
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+    ));
+    let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
+    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
+    let engine = Engine::new(Arc::clone(&source), config.querier.clone());
+    let api = Api::new(
+        ApiSettings {
+            multitenancy_enabled: config.auth.multitenancy_enabled,
+            max_recv_msg_size: config.max_recv_msg_size,
+        },
+        Arc::clone(&distributor),
+        Arc::clone(&ingester),
+        source,
+        engine,
+        limits,
+        Arc::clone(&clock),
+    );
+    Metrics::register(
+        &registry,
+        Arc::clone(&ingester),
+        Arc::clone(&distributor),
+        Arc::clone(&blocks),
+    );
+    let stop = Arc::new(Notify::new());
+    let mut services = Services::new()
+        .add(Arc::clone(&ingester))
+        .add(blocks)
+        .shutdown_delay(config.server.shutdown_delay);
+    let operations = Operations {
+        status: services.status(),
+        ingester,
+        registry: registry.clone(),
+        config: crate::settings_docs::documented(&config),
+        stop: Arc::clone(&stop),
+    };
+    let router = api.router().merge(ops::router(operations));
+    let server = HttpServer::bind(&config.server, router).await?;
+    let address = server.address();
+    if config.self_monitoring {
+        let interval = config.self_monitoring_interval.0;
+        let tenant = if config.auth.multitenancy_enabled {
+            "lgtm"
+        } else {
+            "anonymous"
+        };
+        services = services.add(SelfMonitor::new(
+            registry,
+            distributor,
+            clock,
+            tenant,
+            address,
+            interval,
+        )?);
+    }
+    services = services.add(server);
+    tracing::info!(%address, target = config.target, data = config.data.dir, storage = config.storage_url(), "lgtm is starting");
+    tracing::info!(
+        "send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]"
+    );
+    tracing::info!(
+        "ask for them:  curl 'http://{address}/prometheus/api/v1/query?query=process_resident_memory_bytes'"
+    );
+    tracing::info!(
+        "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
+    );
+    services.run_until(asked_to_stop(stop)).await
+}
+
+async fn asked_to_stop(stop: Arc<Notify>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let by_request = stop.notified();
+    let interrupted = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminated) => tokio::select! {
+            () = by_request => {}
+            _ = interrupted => {}
+            _ = terminated.recv() => {}
+        },
+        Err(e) => {
+            tracing::warn!(error = %e, "SIGTERM cannot be watched");
+            tokio::select! {
+                () = by_request => {}
+                _ = interrupted => {}
+            }
+        }
+    }
+    tracing::info!("lgtm is stopping");
+}

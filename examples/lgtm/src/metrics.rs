@@ -1,0 +1,243 @@
+//! The host's own metrics, gathered when they are asked for. Names follow Mimir's where the meaning is the same.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lgtm_core::telemetry::{Collection, Registry};
+use lgtm_tsdb::bucket::BucketBlocks;
+use lgtm_tsdb::components::{Distributor, Ingester};
+
+/// Where the values come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    ingester: Arc<Ingester>,
+    distributor: Arc<Distributor>,
+    blocks: Arc<BucketBlocks>,
+}
+
+fn n(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64
+}
+
+impl Metrics {
+    /// Has the registry ask for them at every scrape.
+    pub(crate) fn register(
+        registry: &Registry,
+        ingester: Arc<Ingester>,
+        distributor: Arc<Distributor>,
+        blocks: Arc<BucketBlocks>,
+    ) {
+        let metrics = Self {
+            ingester,
+            distributor,
+            blocks,
+        };
+        registry.collect(move |c| {
+            let version = [("version", env!("CARGO_PKG_VERSION"))];
+            c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
+            metrics.write_path(c);
+            metrics.head(c);
+            metrics.storage(c);
+        });
+    }
+
+    fn write_path(&self, e: &mut Collection) {
+        let c = self.distributor.counts();
+        e.counter(
+            "cortex_distributor_requests_in_total",
+            "Push requests.",
+            &[],
+            n(&c.requests),
+        );
+        e.counter(
+            "cortex_distributor_samples_in_total",
+            "Samples that came in.",
+            &[],
+            n(&c.samples_in),
+        );
+        e.counter(
+            "cortex_distributor_received_samples_total",
+            "Samples stored or known already.",
+            &[],
+            n(&c.samples_stored),
+        );
+        e.counter(
+            "cortex_distributor_received_exemplars_total",
+            "Exemplars that came in.",
+            &[],
+            n(&c.exemplars_in),
+        );
+        for ((tenant, reason), count) in c.discarded.lock().iter() {
+            let labels = [("user", tenant.as_str()), ("reason", *reason)];
+            let help = "Samples that were not stored.";
+            e.counter(
+                "cortex_discarded_samples_total",
+                help,
+                &labels,
+                *count as f64,
+            );
+        }
+    }
+
+    fn head(&self, e: &mut Collection) {
+        let tenants = self.ingester.series_by_tenant();
+        let total: u64 = tenants.iter().map(|t| t.1).sum();
+        e.gauge(
+            "cortex_ingester_memory_users",
+            "Tenants with a head.",
+            &[],
+            tenants.len() as f64,
+        );
+        e.gauge(
+            "cortex_ingester_memory_series",
+            "Series in memory.",
+            &[],
+            total as f64,
+        );
+        // With ten thousand tenants a series each would be more than it tells.
+        for (tenant, series) in tenants.iter().take(100) {
+            let labels = [("user", tenant.as_str())];
+            e.gauge(
+                "cortex_ingester_active_series",
+                "Series by tenant.",
+                &labels,
+                *series as f64,
+            );
+        }
+        let (index_bytes, exemplars) = self.ingester.index_bytes_and_exemplars();
+        e.gauge(
+            "lgtm_head_index_bytes",
+            "Memory of symbols and postings in the heads.",
+            &[],
+            index_bytes as f64,
+        );
+        e.gauge(
+            "cortex_ingester_tsdb_exemplar_exemplars_in_storage",
+            "Exemplars held.",
+            &[],
+            exemplars as f64,
+        );
+        let wal = self.ingester.wal_stats();
+        e.counter(
+            "lgtm_wal_written_bytes_total",
+            "Bytes written to the log.",
+            &[],
+            wal.bytes_written as f64,
+        );
+        e.counter(
+            "lgtm_wal_records_total",
+            "Records appended to the log.",
+            &[],
+            wal.records as f64,
+        );
+        e.counter(
+            "lgtm_wal_frames_total",
+            "Groups of records written.",
+            &[],
+            wal.frames as f64,
+        );
+        e.counter(
+            "lgtm_wal_syncs_total",
+            "Syncs of the log.",
+            &[],
+            wal.syncs as f64,
+        );
+        e.gauge(
+            "lgtm_wal_size_bytes",
+            "Size of the log on disk.",
+            &[],
+            wal.size_bytes as f64,
+        );
+        e.gauge(
+            "lgtm_wal_failing",
+            "1 while the log cannot be written.",
+            &[],
+            f64::from(u8::from(wal.failing)),
+        );
+        e.gauge(
+            "lgtm_wal_poisoned",
+            "1 after a failed sync.",
+            &[],
+            f64::from(u8::from(wal.poisoned)),
+        );
+        e.gauge(
+            "lgtm_head_chunk_file_bytes",
+            "Size of finished chunks on disk.",
+            &[],
+            self.ingester.chunk_file_bytes() as f64,
+        );
+        if let Some(report) = self.ingester.replay_report() {
+            e.gauge(
+                "lgtm_wal_replayed_samples",
+                "Samples read back at start.",
+                &[],
+                report.samples as f64,
+            );
+            e.gauge(
+                "lgtm_wal_replay_damaged",
+                "Damaged parts of the log set aside at start.",
+                &[],
+                report.log.set_aside.len() as f64,
+            );
+            e.gauge(
+                "lgtm_wal_replay_torn_tail_bytes",
+                "Bytes cut off the end of the log at start.",
+                &[],
+                report.log.torn_tail as f64,
+            );
+        }
+    }
+
+    fn storage(&self, e: &mut Collection) {
+        let flushed = self.ingester.flush_counts();
+        e.counter(
+            "cortex_ingester_shipper_uploads_total",
+            "Blocks uploaded.",
+            &[],
+            n(&flushed.blocks),
+        );
+        e.counter(
+            "cortex_ingester_shipper_upload_failures_total",
+            "Flushes that failed.",
+            &[],
+            n(&flushed.failures),
+        );
+        let last = n(&flushed.last_success_ms) / 1000.0;
+        let help = "When a flush last succeeded, seconds since the epoch.";
+        e.gauge(
+            "cortex_ingester_shipper_last_successful_upload_timestamp_seconds",
+            help,
+            &[],
+            last,
+        );
+        let blocks = self.blocks.stats();
+        e.gauge(
+            "cortex_bucket_store_blocks_loaded",
+            "Blocks known.",
+            &[],
+            blocks.blocks as f64,
+        );
+        e.counter(
+            "lgtm_bucket_blocks_opened_total",
+            "Readers of blocks opened.",
+            &[],
+            blocks.opened as f64,
+        );
+        e.gauge(
+            "lgtm_bucket_blocks_set_aside",
+            "Damaged blocks set aside.",
+            &[],
+            blocks.set_aside.len() as f64,
+        );
+        for (tenant, block, _) in blocks.set_aside.iter().take(100) {
+            let block = block.to_string();
+            let labels = [("user", tenant.as_str()), ("block", block.as_str())];
+            e.gauge(
+                "lgtm_bucket_block_set_aside",
+                "1 for a damaged block.",
+                &labels,
+                1.0,
+            );
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Pages for operators.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use lgtm_core::service::ServicesStatus;
+use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
+use lgtm_tsdb::components::Ingester;
+use lgtm_tsdb::head::FlushScope;
+use tokio::sync::Notify;
+
+/// What the pages show and do.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    pub(crate) status: ServicesStatus,
+    pub(crate) ingester: Arc<Ingester>,
+    pub(crate) registry: Registry,
+    pub(crate) config: String,
+    pub(crate) stop: Arc<Notify>,
+}
+
+/// The routes.
+pub(crate) fn router(operations: Operations) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/services", get(services))
+        .route("/config", get(config))
+        .route("/flush", post(flush))
+        .route("/shutdown", post(shutdown))
+        .with_state(Arc::new(operations))
+}
+
+async fn index() -> Html<&'static str> {
+    Html(concat!(
+        "<!doctype html><title>lgtm</title><h1>lgtm</h1><ul>",
+        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/config>config</a><li><a href=/metrics>metrics</a>",
+        "<li><a href=/prometheus/api/v1/status/tsdb>series</a></ul>"
+    ))
+}
+
+async fn ready(State(o): State<Arc<Operations>>) -> Response {
+    match o.status.ready().await {
+        Ok(()) => "ready\n".into_response(),
+        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(o): State<Arc<Operations>>) -> Response {
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], o.registry.encode()).into_response()
+}
+
+async fn services(State(o): State<Arc<Operations>>) -> String {
+    o.status.render()
+}
+
+async fn config(State(o): State<Arc<Operations>>) -> Response {
+    (
+        [(header::CONTENT_TYPE, "application/yaml")],
+        o.config.clone(),
+    )
+        .into_response()
+}
+
+/// Answers when everything received before is in the object store and queryable from there.
+async fn flush(State(o): State<Arc<Operations>>) -> Response {
+    match o.ingester.flush(FlushScope::All).await {
+        Ok(blocks) => format!("{} blocks written\n", blocks.len()).into_response(),
+        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+    }
+}
+
+async fn shutdown(State(o): State<Arc<Operations>>) -> StatusCode {
+    o.stop.notify_one();
+    StatusCode::NO_CONTENT
+}

@@ -1,0 +1,339 @@
+//! The settings in words: what `-config.print` and `-help` show.
+
+use crate::config::Config;
+
+/// What a setting is for, by its path in the YAML.
+const DOCS: &[(&str, &str)] = &[
+    ("target", "Components to run: all, metrics."),
+    ("server", "Addresses."),
+    (
+        "server.http_listen_address",
+        "Address of the HTTP server. Loopback unless you say otherwise: there is no login.",
+    ),
+    (
+        "server.http_listen_port",
+        "Port of the HTTP server: pushes, queries, operations. 0 takes a free one.",
+    ),
+    (
+        "server.grpc_listen_address",
+        "Address of the gRPC server. No component of this version listens there yet.",
+    ),
+    (
+        "server.grpc_listen_port",
+        "Port of the gRPC server. No component of this version listens there yet.",
+    ),
+    (
+        "server.shutdown_delay",
+        "How long to go on serving, not ready, after a signal to stop: for load balancers.",
+    ),
+    (
+        "otlp",
+        "Ports of the OpenTelemetry receivers. No component of this version listens there yet.",
+    ),
+    (
+        "data.dir",
+        "Folder of the write-ahead log, recent chunks, and of the bucket unless storage.url says otherwise.",
+    ),
+    (
+        "storage.url",
+        "Where blocks go: file:FOLDER, memory:, s3://BUCKET?endpoint=..&region=..&path_style=true, gs://, az://. Empty: file:DATA_DIR/bucket.",
+    ),
+    (
+        "storage.backend.credentials",
+        "environment, or static: {id: .., secret: ..}.",
+    ),
+    (
+        "storage.backend.allow_http",
+        "Whether an endpoint may be http://.",
+    ),
+    (
+        "storage.backend.local_durability",
+        "When an object on a local disk counts as stored: os or fsync.",
+    ),
+    ("storage.requests.request_timeout", "Deadline of a request."),
+    (
+        "storage.requests.upload_timeout",
+        "Deadline of a request that sends data.",
+    ),
+    (
+        "storage.requests.max_concurrent",
+        "Requests at the same time.",
+    ),
+    (
+        "storage.requests.max_waiting",
+        "Requests that may wait for their turn.",
+    ),
+    (
+        "storage.requests.coalesce_gap",
+        "Ranges this near to each other are read at once.",
+    ),
+    (
+        "storage.requests.part_size",
+        "Size of one part of an upload.",
+    ),
+    (
+        "storage.requests.upload_concurrency",
+        "Parts of one upload sent at the same time.",
+    ),
+    (
+        "storage.requests.retry.max_attempts",
+        "Tries of a request that may be repeated.",
+    ),
+    (
+        "storage.requests.retry.initial_backoff",
+        "Pause before the second try; it doubles, more or less by chance.",
+    ),
+    ("storage.requests.retry.max_backoff", "Longest pause."),
+    (
+        "storage.requests.retry.max_elapsed",
+        "No try begins after so long.",
+    ),
+    (
+        "storage.requests.circuit.failures_to_open",
+        "Permanent errors (403 and the like) in a row after which requests fail at once.",
+    ),
+    (
+        "storage.requests.circuit.probe_interval",
+        "How often one request is let through then.",
+    ),
+    (
+        "auth.multitenancy_enabled",
+        "Whether the tenant comes from the header X-Scope-OrgID; otherwise all is tenant anonymous.",
+    ),
+    (
+        "log.level",
+        "error, warn, info, debug, trace, or per module as in lgtm_core=debug.",
+    ),
+    ("log.format", "text or json."),
+    (
+        "self_monitoring",
+        "Whether the host stores its own metrics: in tenant lgtm, without multi-tenancy in anonymous.",
+    ),
+    ("self_monitoring_interval", "How often it does."),
+    (
+        "max_recv_msg_size",
+        "Largest push, compressed and decompressed.",
+    ),
+    ("limits", "Limits of every tenant. 0 means no limit."),
+    (
+        "limits.ingestion_rate",
+        "Samples a second. Unlimited: the memory of the instance is the bound.",
+    ),
+    ("limits.ingestion_burst_size", "Samples at once."),
+    ("limits.max_global_series_per_user", "Active series."),
+    (
+        "limits.max_global_series_per_metric",
+        "Active series of one metric name.",
+    ),
+    ("limits.max_global_exemplars_per_user", "Exemplars kept."),
+    (
+        "limits.max_global_metadata_per_user",
+        "Metric names with metadata.",
+    ),
+    ("limits.max_label_name_length", "Bytes."),
+    ("limits.max_label_value_length", "Bytes."),
+    (
+        "limits.max_label_names_per_series",
+        "Labels, the metric name included.",
+    ),
+    (
+        "limits.max_metadata_length",
+        "Bytes of a help text, unit or name.",
+    ),
+    (
+        "limits.max_native_histogram_buckets",
+        "Buckets of a native histogram.",
+    ),
+    (
+        "limits.creation_grace_period",
+        "How far in the future a sample may lie.",
+    ),
+    (
+        "limits.past_grace_period",
+        "How far in the past a sample may lie.",
+    ),
+    (
+        "limits.out_of_order_time_window",
+        "How long after newer samples an older one is still taken.",
+    ),
+    (
+        "limits.native_histograms_ingestion_enabled",
+        "Whether native histograms are taken.",
+    ),
+    (
+        "limits.max_fetched_series_per_query",
+        "Series that one query may touch.",
+    ),
+    (
+        "limits.max_fetched_chunks_per_query",
+        "Chunks that one query may read.",
+    ),
+    (
+        "limits.max_fetched_chunk_bytes_per_query",
+        "Chunk bytes that one query may read.",
+    ),
+    (
+        "overrides",
+        "Limits of single tenants, by tenant; what is not named there is as in limits.",
+    ),
+    ("ingester", "What is recent: memory and write-ahead log."),
+    ("ingester.head.block_range", "Length of a block."),
+    (
+        "ingester.head.chunk_file_size",
+        "Size of one file of finished chunks.",
+    ),
+    (
+        "ingester.head.wal.segment_size",
+        "Size at which a segment of the log is closed.",
+    ),
+    (
+        "ingester.head.wal.sync",
+        "When the log survives a power loss: os, every_batch, or interval: 1s. All survive kill -9.",
+    ),
+    (
+        "ingester.head.wal.compress_above",
+        "Groups of records larger than this are compressed.",
+    ),
+    ("ingester.head.wal.compression_level", "zstd level."),
+    (
+        "ingester.head.wal.max_buffered",
+        "Bytes that may wait to be written; beyond, pushes are answered 503.",
+    ),
+    (
+        "ingester.head.wal.retry_interval",
+        "How long to wait before a failed write (disk full) is tried again.",
+    ),
+    (
+        "ingester.head.checkpoint_after",
+        "The log is checkpointed when it has grown by so much: bounds disk use and replay time.",
+    ),
+    (
+        "ingester.head.series_idle_timeout",
+        "A series that holds nothing and got no sample for so long is forgotten.",
+    ),
+    (
+        "ingester.head.head_idle_timeout",
+        "A tenant's head that got no sample for so long is closed.",
+    ),
+    (
+        "ingester.head.max_series",
+        "Series of all tenants together, about 1 KiB of memory each.",
+    ),
+    (
+        "ingester.head.flush_concurrency",
+        "Tenants whose blocks are written at the same time.",
+    ),
+    (
+        "ingester.maintenance_interval",
+        "How often complete ranges are moved into blocks and idle series forgotten.",
+    ),
+    (
+        "ingester.flush_on_shutdown",
+        "Whether an orderly stop moves everything into blocks; otherwise the log keeps it.",
+    ),
+    (
+        "store_gateway.sync_interval",
+        "How often the bucket is listed for blocks of others.",
+    ),
+    (
+        "store_gateway.sync_concurrency",
+        "Tenants listed at the same time.",
+    ),
+    ("store_gateway.max_open_blocks", "Blocks kept open."),
+    (
+        "store_gateway.batch_series",
+        "Series of a block read at the same time.",
+    ),
+    (
+        "querier.lookback_delta",
+        "How far back an instant looks for a sample.",
+    ),
+    ("querier.timeout", "A query that takes longer is ended."),
+    (
+        "querier.max_samples",
+        "Points that one query may hold in memory.",
+    ),
+];
+
+/// The settings as YAML, each with what it is for.
+pub(crate) fn documented(config: &Config) -> String {
+    let yaml = serde_norway::to_string(config).expect("settings are plain data");
+    let mut out = String::from(
+        "# Settings of lgtm. Every value may also be given as a flag: -server.http-listen-port=9009\n",
+    );
+    let mut path: Vec<&str> = Vec::new();
+    for line in yaml.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let key = line.trim_start().split(':').next().unwrap_or_default();
+        path.truncate(indent / 2);
+        path.push(key);
+        let full = path.join(".");
+        if let Some((_, doc)) = DOCS.iter().find(|(p, _)| *p == full) {
+            out.push_str(&format!("{}# {doc}\n", " ".repeat(indent)));
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    out
+}
+
+/// The short help.
+pub(crate) fn help() -> String {
+    let mut out = String::from(
+        "usage: lgtm [-target=all] [-config.file=FILE] [-config.print] [-config.verify] [-SETTING=VALUE ...]\n\nsettings:\n",
+    );
+    for (path, doc) in DOCS {
+        out.push_str(&format!("  -{:<48} {doc}\n", path.replace('_', "-")));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(value: &serde_norway::Value, path: &str, out: &mut Vec<String>) {
+        let serde_norway::Value::Mapping(map) = value else {
+            return;
+        };
+        for (key, inner) in map {
+            let name = key.as_str().unwrap();
+            let full = if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            };
+            paths(inner, &full, out);
+            out.push(full);
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented_and_every_document_has_its_setting() {
+        let value = serde_norway::to_value(Config::default()).unwrap();
+        let mut all = Vec::new();
+        paths(&value, "", &mut all);
+        let section = |p: &String| all.iter().any(|o| o.starts_with(&format!("{p}.")));
+        let documented = |p: &str| DOCS.iter().any(|(d, _)| *d == p);
+        for p in all.iter().filter(|p| !section(p)) {
+            let parent = p.rsplit_once('.').map_or("", |(parent, _)| parent);
+            assert!(
+                documented(p) || (parent == "otlp" && documented(parent)),
+                "{p} is not documented"
+            );
+        }
+        for (p, _) in DOCS {
+            assert!(
+                all.iter().any(|o| o == p),
+                "{p} is documented but is no setting"
+            );
+        }
+        let printed = documented_text();
+        let again: Config = serde_norway::from_str(&printed).unwrap();
+        assert_eq!(again, Config::default());
+    }
+
+    fn documented_text() -> String {
+        super::documented(&Config::default())
+    }
+}

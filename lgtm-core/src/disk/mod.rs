@@ -1,0 +1,7 @@
+//! Local files as the write-ahead log and the chunk files use them: a trait, so that tests can lose, tear and fill disks.
+
+mod disk;
+mod local;
+
+pub use disk::{Disk, DiskFile};
+pub use local::LocalDisk;

@@ -1,0 +1,19 @@
+//! The write-ahead log: one per process and signal. See `docs/format/wal.md`.
+//!
+//! Records are opaque; the stores put tenants and data into them. [`Wal::append`] copies a record into the group that is being
+//! collected, [`Wal::commit`] waits until it is written: one thread writes whole groups, each as one frame with a checksum.
+
+mod checkpoint;
+mod frame;
+mod replay;
+mod settings;
+mod wal;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::Checkpoint;
+pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
+pub use settings::{SyncPolicy, WalSettings};
+pub use wal::{Lsn, Wal, WalStats};

@@ -1,0 +1,329 @@
+//! Reads chunks out of segments in batches and verifies each (docs/format/block.md).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lgtm_core::codec::{Reader, crc32c};
+use lgtm_core::{DecodeError, Error, Result};
+
+use crate::block::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION};
+use crate::index::{ReadAt, ReadPlan, corrupt_at};
+
+const WHAT: &str = "chunk";
+/// The length of a chunk takes at most so many bytes.
+const MAX_LENGTH_FIELD: usize = 5;
+
+/// A chunk as it stands in a segment, its checksum verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawChunk {
+    /// The reference by which the index names it.
+    pub reference: u64,
+    /// The encoding byte; not checked here.
+    pub encoding: u8,
+    /// The chunk's data.
+    pub data: Bytes,
+}
+
+/// Bounds of a [`ChunkReader`].
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkReaderSettings {
+    /// What is read for a chunk of unknown length. Default 1 KiB: most float chunks have some 200 bytes, most histogram chunks
+    /// less than a thousand. Longer ones cost a second read.
+    pub chunk_guess_bytes: u64,
+    /// How reads are joined.
+    pub reads: ReadPlan,
+}
+
+impl Default for ChunkReaderSettings {
+    fn default() -> Self {
+        Self {
+            chunk_guess_bytes: 1 << 10,
+            reads: ReadPlan::default(),
+        }
+    }
+}
+
+/// The segments of one block.
+#[derive(Debug, Clone)]
+pub struct ChunkReader {
+    segments: Vec<Arc<dyn ReadAt>>,
+    settings: ChunkReaderSettings,
+}
+
+/// One read under way: of which segment, which bytes, for which chunks of the sorted batch.
+struct SegmentRead {
+    segment: usize,
+    range: Range<u64>,
+    items: Range<usize>,
+}
+
+impl ChunkReader {
+    /// A reader over `segments`, `chunks/000001` first. Reads nothing yet.
+    pub fn new(segments: Vec<Arc<dyn ReadAt>>, settings: ChunkReaderSettings) -> Self {
+        Self { segments, settings }
+    }
+
+    /// Number of segments.
+    pub fn segment_count(&self) -> usize {
+        self.segments.len()
+    }
+
+    /// Reads and checks the header of every segment: one read each, so not done when a block is opened from an object store.
+    ///
+    /// # Errors
+    /// `Corrupt`, and what [`ReadAt::read`] returns.
+    pub async fn verify_headers(&self) -> Result<()> {
+        for file in &self.segments {
+            let head = file.read(0..SEGMENT_HEADER_LEN).await?;
+            check_header(&head).map_err(|e| corrupt_at(&**file, 0, e))?;
+        }
+        Ok(())
+    }
+
+    /// The chunks at `references`, in the order given. Neighbours are read together.
+    ///
+    /// Memory is the result plus `reads.concurrency` joined reads; chunks share the memory of their read where it is well used.
+    /// Safe to cancel.
+    ///
+    /// # Errors
+    /// `Corrupt` naming segment and byte for a checksum that fails or a reference that leads nowhere, and what the reads return.
+    pub async fn read(&self, references: &[u64]) -> Result<Vec<RawChunk>> {
+        let mut order: Vec<usize> = (0..references.len()).collect();
+        order.sort_by_key(|&i| references[i]);
+        let sorted: Vec<u64> = order.iter().map(|&i| references[i]).collect();
+        let wishes = self.wishes(&sorted)?;
+        let plans = self.plan(&sorted, &wishes);
+        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
+            let bytes = self.segments[plan.segment].read(plan.range.clone()).await?;
+            Ok::<_, Error>((plan, bytes))
+        }))
+        .buffered(self.settings.reads.concurrency.max(1));
+        let mut out: Vec<Option<RawChunk>> = vec![None; references.len()];
+        while let Some((plan, bytes)) = reads.try_next().await? {
+            let wanted: u64 = wishes[plan.items.clone()]
+                .iter()
+                .map(|w| w.end - w.start)
+                .sum();
+            let is_sparse = wanted * 2 < bytes.len() as u64;
+            for i in plan.items {
+                let from = (wishes[i].start - plan.range.start) as usize;
+                let have = bytes.slice(from..);
+                let mut chunk = self.decode(sorted[i], have).await?;
+                if is_sparse {
+                    chunk.data = Bytes::copy_from_slice(&chunk.data);
+                }
+                out[order[i]] = Some(chunk);
+            }
+        }
+        let chunks = out.into_iter();
+        Ok(chunks
+            .map(|c| c.expect("every wish has its read"))
+            .collect())
+    }
+
+    /// What to read for each of the sorted references: up to the next one, but no more than the guess.
+    fn wishes(&self, sorted: &[u64]) -> Result<Vec<Range<u64>>> {
+        let guess = self.settings.chunk_guess_bytes.max(16);
+        let wish = |i: usize| {
+            let (segment, start) = split(sorted[i]);
+            let size = self.segments.get(segment).map(|file| file.size());
+            let Some(size) = size.filter(|&size| (SEGMENT_HEADER_LEN..size).contains(&start))
+            else {
+                let place = match self.segments.get(segment) {
+                    Some(file) => file.place().to_owned(),
+                    None => format!("segment {} of {}", segment + 1, self.segments.len()),
+                };
+                let reason = format!("reference {} leads to no chunk", sorted[i]);
+                return Err(Error::corrupt(place, DecodeError::new(WHAT, start, reason)));
+            };
+            let later = sorted[i + 1..].iter().find(|&&r| r != sorted[i]);
+            let next = later.map_or(u64::MAX, |&r| match split(r) {
+                (s, next) if s == segment => next,
+                _ => u64::MAX,
+            });
+            Ok(start..size.min(start + guess).min(next))
+        };
+        (0..sorted.len()).map(wish).collect()
+    }
+
+    fn plan(&self, sorted: &[u64], wishes: &[Range<u64>]) -> Vec<SegmentRead> {
+        let mut plans = Vec::new();
+        let mut first = 0;
+        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let items = first..first + of_segment.len();
+            first = items.end;
+            let joined = self.settings.reads.join(&wishes[items.clone()]);
+            plans.extend(joined.into_iter().map(|read| SegmentRead {
+                segment: split(of_segment[0]).0,
+                range: read.range,
+                items: items.start + read.items.start..items.start + read.items.end,
+            }));
+        }
+        plans
+    }
+
+    async fn decode(&self, reference: u64, mut have: Bytes) -> Result<RawChunk> {
+        let (segment, start) = split(reference);
+        let file = &*self.segments[segment];
+        let corrupt = |e| corrupt_at(file, start, e);
+        let size = entry_len(&have).map_err(corrupt)?;
+        if size > have.len() as u64 {
+            let room = file.size() - start;
+            if size > room {
+                let reason = format!("{size} bytes, {room} left in the segment");
+                return Err(corrupt(DecodeError::new(WHAT, 0, reason)));
+            }
+            self.settings.reads.check_item(file, "a chunk", size)?;
+            have = file.read(start..start + size).await?;
+        }
+        let (encoding, data) = decode_chunk(&have).map_err(corrupt)?;
+        Ok(RawChunk {
+            reference,
+            encoding,
+            data,
+        })
+    }
+}
+
+/// Segment index and offset of a reference.
+fn split(reference: u64) -> (usize, u64) {
+    ((reference >> 32) as usize, reference & 0xffff_ffff)
+}
+
+fn check_header(bytes: &[u8]) -> Result<(), DecodeError> {
+    let mut r = Reader::new("chunk segment", bytes);
+    let (magic, version) = (r.u32()?, r.u8()?);
+    if magic != SEGMENT_MAGIC || version != SEGMENT_VERSION {
+        let reason = format!("magic {magic:08x} version {version}");
+        return Err(DecodeError::new("chunk segment", 0, reason));
+    }
+    Ok(())
+}
+
+/// Reads the length in front of a chunk.
+fn length<'a>(bytes: &'a [u8]) -> Result<(u64, Reader<'a>), DecodeError> {
+    let mut r = Reader::new(WHAT, bytes);
+    let len = r.uvarint()?;
+    if r.position() > MAX_LENGTH_FIELD {
+        return Err(r.error(format!("length of {} bytes", r.position())));
+    }
+    Ok((len, r))
+}
+
+/// Bytes from the length to the end of the checksum.
+fn entry_len(bytes: &[u8]) -> Result<u64, DecodeError> {
+    let (len, r) = length(bytes)?;
+    Ok(r.position() as u64 + 1 + len + 4)
+}
+
+fn decode_chunk(bytes: &Bytes) -> Result<(u8, Bytes), DecodeError> {
+    let (len, mut r) = length(bytes)?;
+    let start = r.position();
+    let checked = r.take(usize::try_from(len + 1).unwrap_or(usize::MAX))?;
+    let stored = r.u32()?;
+    let crc = crc32c(checked);
+    if stored != crc {
+        let reason = format!("checksum {stored:08x} instead of {crc:08x}");
+        return Err(DecodeError::new(WHAT, start as u64, reason));
+    }
+    let end = start + checked.len();
+    Ok((checked[0], bytes.slice(start + 1..end)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::segment::{EncodedChunk, SegmentEncoder};
+    use crate::index::MemoryFile;
+    use proptest::prelude::*;
+
+    fn segments(max: u64, chunks: &[(u8, Vec<u8>)]) -> (Vec<Vec<u8>>, Vec<u64>) {
+        let mut e = SegmentEncoder::new(max);
+        let mut refs = Vec::new();
+        for (encoding, data) in chunks {
+            let encoding = *encoding;
+            e.add_series(&[EncodedChunk { encoding, data }], &mut refs)
+                .unwrap();
+        }
+        e.finish();
+        let mut files: Vec<Vec<u8>> = Vec::new();
+        while let Some(piece) = e.take_output() {
+            files.resize(piece.segment as usize, Vec::new());
+            files[piece.segment as usize - 1].extend(&piece.bytes);
+        }
+        (files, refs)
+    }
+
+    fn reader(files: &[Vec<u8>], settings: ChunkReaderSettings) -> ChunkReader {
+        let open = |bytes: &Vec<u8>| Arc::new(MemoryFile::new("seg", bytes.clone())) as _;
+        ChunkReader::new(files.iter().map(open).collect(), settings)
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_come_back_in_the_order_asked(
+            chunks in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..90)), 1..30),
+            max in 20u64..500,
+            picks in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
+            chunk_guess_bytes in 1u64..100,
+            max_gap_bytes in 0u64..200,
+        ) {
+            let (files, refs) = segments(max, &chunks);
+            let reads = ReadPlan { max_gap_bytes, ..ReadPlan::default() };
+            let reader = reader(&files, ChunkReaderSettings { chunk_guess_bytes, reads });
+            block_on(reader.verify_headers()).unwrap();
+            let picks: Vec<_> = picks.iter().map(|p| p.index(refs.len())).collect();
+            let wanted: Vec<_> = picks.iter().map(|&i| refs[i]).collect();
+            let read = block_on(reader.read(&wanted)).unwrap();
+            for (chunk, i) in read.iter().zip(picks) {
+                prop_assert_eq!((chunk.reference, chunk.encoding, &chunk.data[..]),
+                    (refs[i], chunks[i].0, &chunks[i].1[..]));
+            }
+        }
+
+        #[test]
+        fn arbitrary_segments_never_panic(bytes: Vec<u8>, offset in 0u64..100) {
+            let reader = reader(&[bytes], ChunkReaderSettings::default());
+            let _ = block_on(reader.read(&[offset]));
+            let _ = block_on(reader.verify_headers());
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_an_error() {
+        let (files, refs) = segments(1000, &[(1, vec![5; 20])]);
+        let bytes = &files[0];
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let reader = reader(&[bytes], ChunkReaderSettings::default());
+            let is_ok = match bit / 8 {
+                0..5 => block_on(reader.verify_headers()).is_ok(),
+                5..8 => continue, // padding, not under a checksum
+                _ => block_on(reader.read(&refs)).is_ok(),
+            };
+            assert!(!is_ok, "bit {bit}");
+        }
+        for cut in 0..bytes.len() {
+            let reader = reader(&[bytes[..cut].to_vec()], ChunkReaderSettings::default());
+            assert!(block_on(reader.read(&refs)).is_err(), "cut {cut}");
+        }
+    }
+
+    #[test]
+    fn references_that_lead_nowhere_name_themselves() {
+        let (files, _) = segments(1000, &[(1, vec![5; 20])]);
+        let reader = reader(&files, ChunkReaderSettings::default());
+        for bad in [0, 7, files[0].len() as u64, 1 << 32 | 8, u64::MAX] {
+            let error = block_on(reader.read(&[bad])).unwrap_err();
+            assert!(error.to_string().contains(&bad.to_string()), "{error}");
+        }
+    }
+}

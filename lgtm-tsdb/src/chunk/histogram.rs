@@ -1,0 +1,562 @@
+//! Building chunks of native histograms (encodings 2 and 3), and the rules of when one can go on.
+//!
+//! The two encodings differ in how numbers are written, not in the rules; what differs is a [`Kind`].
+
+use std::cmp::Ordering;
+
+use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram};
+
+use super::bits::{BitWriter, XorState};
+use super::encoding::{CounterResetHeader, Encoding};
+use super::iter::{ChunkIter, SampleValue};
+use super::layout::{Layout, indices, spans_of, widen};
+use super::run::EncodedChunk;
+
+/// What became of a histogram that was to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistogramAppend {
+    /// It stands at the end of the chunk.
+    Appended,
+    /// The same, but the chunk was rewritten with more buckets first.
+    Recoded,
+    /// Nothing was appended: it must begin a chunk with this header.
+    NewChunk(CounterResetHeader),
+}
+
+/// What all histograms have.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape<'a> {
+    pub(super) hint: CounterResetHint,
+    pub(super) schema: i32,
+    pub(super) zero_threshold: f64,
+    pub(super) sum: f64,
+    pub(super) positive_spans: &'a [BucketSpan],
+    pub(super) negative_spans: &'a [BucketSpan],
+    pub(super) custom_values: &'a [f64],
+}
+
+/// How one kind of histogram counts, and how its numbers are written.
+pub trait Kind: Sized + std::fmt::Debug + 'static {
+    /// The histogram.
+    type Histogram: Clone + std::fmt::Debug;
+    /// A count.
+    type Count: Copy + PartialOrd + Default + std::fmt::Debug;
+    /// What the encoder remembers of the sample before.
+    type State: Clone + std::fmt::Debug;
+    /// The chunk's encoding.
+    const ENCODING: Encoding;
+    /// Header of a chunk that a counter begins after a gauge (they differ; a quirk of the reference).
+    const AFTER_GAUGE: CounterResetHeader;
+    /// Header of a chunk that goes on without a reset but with another layout.
+    const AFTER_CUT: CounterResetHeader;
+
+    /// The parts that all kinds have.
+    fn shape(h: &Self::Histogram) -> Shape<'_>;
+    /// Count of all observations, and of those in the zero bucket.
+    fn totals(h: &Self::Histogram) -> (Self::Count, Self::Count);
+    /// Absolute counts of the positive and the negative buckets.
+    fn counts(h: &Self::Histogram) -> (Vec<Self::Count>, Vec<Self::Count>);
+    /// The same histogram over other buckets.
+    fn rebuild(
+        h: &Self::Histogram,
+        positive: (Vec<BucketSpan>, Vec<Self::Count>),
+        negative: (Vec<BucketSpan>, Vec<Self::Count>),
+    ) -> Self::Histogram;
+    /// The empty histogram that a stale marker is stored as.
+    fn stale(sum: f64) -> Self::Histogram;
+    /// Writes all but the time of a chunk's first sample.
+    fn write_first(w: &mut BitWriter, h: &Self::Histogram) -> Self::State;
+    /// Writes all but the time of a later sample.
+    fn write_next(w: &mut BitWriter, state: &mut Self::State, h: &Self::Histogram);
+    /// The histogram in a value read back.
+    fn from_value(value: SampleValue) -> Option<Self::Histogram>;
+}
+
+/// What is to happen before a histogram can be appended.
+enum Fit {
+    AsIs,
+    /// The histogram gets the chunk's buckets.
+    WidenSample,
+    /// Chunk and histogram get these buckets.
+    Recode(Vec<BucketSpan>, Vec<BucketSpan>),
+    New(CounterResetHeader),
+}
+
+/// Builds one chunk of histograms.
+#[derive(Debug, Clone)]
+pub struct Appender<K: Kind> {
+    bits: BitWriter,
+    header: CounterResetHeader,
+    layout: Layout,
+    first_t_ms: i64,
+    t_ms: i64,
+    delta_ms: i64,
+    count: u16,
+    last: Option<(K::Histogram, K::State)>,
+}
+
+/// Builds a chunk of histograms with integer counts.
+pub type HistogramAppender = Appender<Integer>;
+
+impl<K: Kind> Appender<K> {
+    /// An empty chunk that knows nothing of the one before.
+    pub fn new() -> Self {
+        Self::with_header(CounterResetHeader::Unknown)
+    }
+
+    /// An empty chunk. The header holds unless its first sample says gauge or reset itself.
+    pub fn with_header(header: CounterResetHeader) -> Self {
+        Self {
+            bits: BitWriter::default(),
+            header,
+            layout: Layout::default(),
+            first_t_ms: 0,
+            t_ms: 0,
+            delta_ms: 0,
+            count: 0,
+            last: None,
+        }
+    }
+
+    /// Appends a histogram, or says why it must begin another chunk. A stale one is stored as an empty one with its sum.
+    ///
+    /// # Panics
+    /// When the chunk has 65,535 samples.
+    pub fn append(&mut self, t_ms: i64, h: &K::Histogram) -> HistogramAppend {
+        let shape = K::shape(h);
+        let hint = shape.hint;
+        let stale = lgtm_core::model::is_stale_nan(shape.sum).then(|| K::stale(shape.sum));
+        if self.count == 0 {
+            self.header = match hint {
+                CounterResetHint::Gauge => CounterResetHeader::Gauge,
+                CounterResetHint::Reset => CounterResetHeader::Reset,
+                _ if self.header == CounterResetHeader::Gauge => CounterResetHeader::Unknown,
+                _ => self.header,
+            };
+            self.push(t_ms, stale.as_ref().unwrap_or(h));
+            return HistogramAppend::Appended;
+        }
+        match self.fit(h) {
+            Fit::AsIs => self.push(t_ms, stale.as_ref().unwrap_or(h)),
+            Fit::WidenSample => {
+                let (positive, negative) = (
+                    self.layout.positive_spans.clone(),
+                    self.layout.negative_spans.clone(),
+                );
+                self.push(t_ms, &rebuilt::<K>(h, positive, negative));
+            }
+            Fit::Recode(positive, negative) => {
+                self.recode(&positive, &negative);
+                self.push(t_ms, &rebuilt::<K>(h, positive, negative));
+                return HistogramAppend::Recoded;
+            }
+            Fit::New(header) => return HistogramAppend::NewChunk(header),
+        }
+        HistogramAppend::Appended
+    }
+
+    /// The header of a chunk that `h` begins for another reason (size, time): what the comparison with this chunk says.
+    pub fn next_header(&self, h: &K::Histogram) -> CounterResetHeader {
+        match self.fit(h) {
+            Fit::New(header)
+                if header == CounterResetHeader::Reset
+                    || K::AFTER_CUT == CounterResetHeader::Unknown =>
+            {
+                header
+            }
+            Fit::New(header) if K::ENCODING == Encoding::Histogram => header,
+            _ => CounterResetHeader::NotReset,
+        }
+    }
+
+    fn push(&mut self, t_ms: i64, h: &K::Histogram) {
+        if self.count == 0 {
+            let s = K::shape(h);
+            self.layout = Layout {
+                schema: s.schema,
+                zero_threshold: s.zero_threshold,
+                positive_spans: s.positive_spans.to_vec(),
+                negative_spans: s.negative_spans.to_vec(),
+                custom_values: s.custom_values.to_vec(),
+            };
+            self.layout.write(&mut self.bits);
+            self.bits.vbi(t_ms);
+            self.first_t_ms = t_ms;
+            let state = K::write_first(&mut self.bits, h);
+            self.last = Some((h.clone(), state));
+        } else {
+            let delta_ms = t_ms.wrapping_sub(self.t_ms);
+            self.bits.vbi(delta_ms.wrapping_sub(self.delta_ms));
+            self.delta_ms = delta_ms;
+            if let Some((last, state)) = &mut self.last {
+                K::write_next(&mut self.bits, state, h);
+                *last = h.clone();
+            }
+        }
+        self.t_ms = t_ms;
+        self.count = self
+            .count
+            .checked_add(1)
+            .expect("chunks are cut long before 65,535 samples");
+    }
+
+    /// The rules of section 6.5 of the format page, in its order.
+    fn fit(&self, h: &K::Histogram) -> Fit {
+        use CounterResetHeader::{Gauge, Reset, Unknown};
+        let Some((a, _)) = &self.last else {
+            return Fit::AsIs;
+        };
+        let (sa, sh) = (K::shape(a), K::shape(h));
+        let gauge = sh.hint == CounterResetHint::Gauge;
+        let (a_stale, h_stale) = (
+            lgtm_core::model::is_stale_nan(sa.sum),
+            lgtm_core::model::is_stale_nan(sh.sum),
+        );
+        if gauge {
+            if self.header != Gauge {
+                return Fit::New(Gauge);
+            }
+        } else {
+            if self.header == Gauge {
+                return Fit::New(K::AFTER_GAUGE);
+            }
+            if sh.hint == CounterResetHint::Reset {
+                return Fit::New(Reset);
+            }
+        }
+        if h_stale {
+            return Fit::AsIs;
+        }
+        let otherwise = if gauge { Gauge } else { Unknown };
+        if a_stale {
+            return Fit::New(otherwise);
+        }
+        let (ta, th) = (K::totals(a), K::totals(h));
+        if !gauge && th.0 < ta.0 {
+            return Fit::New(Reset);
+        }
+        if sh.schema != self.layout.schema
+            || sh.zero_threshold.to_bits() != self.layout.zero_threshold.to_bits()
+        {
+            return Fit::New(otherwise);
+        }
+        if sh.custom_values != self.layout.custom_values {
+            return Fit::New(if gauge { Gauge } else { Reset });
+        }
+        if !gauge && th.1 < ta.1 {
+            return Fit::New(Reset);
+        }
+        self.fit_buckets(a, h, gauge)
+    }
+
+    fn fit_buckets(&self, a: &K::Histogram, h: &K::Histogram, gauge: bool) -> Fit {
+        let (ca, ch) = (K::counts(a), K::counts(h));
+        let sh = K::shape(h);
+        let layout = &self.layout;
+        let positive = compare(
+            &layout.positive_spans,
+            &ca.0,
+            sh.positive_spans,
+            &ch.0,
+            gauge,
+        );
+        let negative = compare(
+            &layout.negative_spans,
+            &ca.1,
+            sh.negative_spans,
+            &ch.1,
+            gauge,
+        );
+        let (Some(positive), Some(negative)) = (positive, negative) else {
+            return Fit::New(CounterResetHeader::Reset);
+        };
+        let forward = positive.forward || negative.forward;
+        let backward = positive.backward || negative.backward;
+        match (forward, backward) {
+            (false, false) => Fit::AsIs,
+            (false, true) => Fit::WidenSample,
+            (true, false) => Fit::Recode(sh.positive_spans.to_vec(), sh.negative_spans.to_vec()),
+            (true, true) => {
+                let side = |d: &Inserts, ours: &[BucketSpan], theirs: &[BucketSpan]| {
+                    if gauge || d.backward {
+                        union(ours, theirs)
+                    } else {
+                        theirs.to_vec()
+                    }
+                };
+                Fit::Recode(
+                    side(&positive, &layout.positive_spans, sh.positive_spans),
+                    side(&negative, &layout.negative_spans, sh.negative_spans),
+                )
+            }
+        }
+    }
+
+    /// Rewrites all samples with other buckets; the header stays.
+    fn recode(&mut self, positive: &[BucketSpan], negative: &[BucketSpan]) {
+        let old = self.snapshot();
+        let mut fresh = Self::with_header(self.header);
+        let written = "what the appender wrote can be read";
+        for sample in ChunkIter::new(K::ENCODING, &old.data).expect(written) {
+            let (t_ms, value) = sample.expect(written);
+            let h = K::from_value(value).expect(written);
+            if lgtm_core::model::is_stale_nan(K::shape(&h).sum) {
+                fresh.push(t_ms, &h);
+            } else {
+                fresh.push(
+                    t_ms,
+                    &rebuilt::<K>(&h, positive.to_vec(), negative.to_vec()),
+                );
+            }
+        }
+        *self = fresh;
+    }
+
+    /// Samples in the chunk.
+    pub fn sample_count(&self) -> u16 {
+        self.count
+    }
+
+    /// Bytes of the chunk as it stands.
+    pub fn size_bytes(&self) -> usize {
+        3 + self.bits.len_bytes()
+    }
+
+    /// Time of the first sample; 0 while there is none.
+    pub fn first_t_ms(&self) -> i64 {
+        self.first_t_ms
+    }
+
+    /// Time of the newest sample; 0 while there is none.
+    pub fn last_t_ms(&self) -> i64 {
+        self.t_ms
+    }
+
+    /// The newest sample, over the chunk's buckets.
+    pub fn last(&self) -> Option<&K::Histogram> {
+        self.last.as_ref().map(|(h, _)| h)
+    }
+
+    /// The chunk as it stands, for readers.
+    pub fn snapshot(&self) -> EncodedChunk {
+        let mut data = Vec::with_capacity(self.size_bytes());
+        data.extend_from_slice(&self.count.to_be_bytes());
+        data.push(self.header.bits() << 6);
+        self.bits.copy_to(&mut data);
+        EncodedChunk {
+            min_ms: self.first_t_ms,
+            max_ms: self.t_ms,
+            encoding: K::ENCODING,
+            sample_count: self.count,
+            data,
+        }
+    }
+}
+
+impl<K: Kind> Default for Appender<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn rebuilt<K: Kind>(
+    h: &K::Histogram,
+    positive: Vec<BucketSpan>,
+    negative: Vec<BucketSpan>,
+) -> K::Histogram {
+    let shape = K::shape(h);
+    let counts = K::counts(h);
+    let p = widen(&counts.0, shape.positive_spans, &positive);
+    let n = widen(&counts.1, shape.negative_spans, &negative);
+    K::rebuild(h, (positive, p), (negative, n))
+}
+
+/// Which side lacks buckets that the other has.
+struct Inserts {
+    /// The chunk lacks some.
+    forward: bool,
+    /// The sample lacks some.
+    backward: bool,
+}
+
+/// Compares the buckets of one sign; `None` is a counter reset.
+fn compare<C: Copy + PartialOrd + Default>(
+    ours: &[BucketSpan],
+    our_counts: &[C],
+    theirs: &[BucketSpan],
+    their_counts: &[C],
+    gauge: bool,
+) -> Option<Inserts> {
+    let mut a = indices(ours).zip(our_counts.iter().copied()).peekable();
+    let mut h = indices(theirs).zip(their_counts.iter().copied()).peekable();
+    let mut inserts = Inserts {
+        forward: false,
+        backward: false,
+    };
+    loop {
+        let order = match (a.peek(), h.peek()) {
+            (None, None) => return Some(inserts),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some((i, _)), Some((j, _))) => i.cmp(j),
+        };
+        match order {
+            Ordering::Less => {
+                let (_, count) = a.next()?;
+                if !gauge && count != C::default() {
+                    return None;
+                }
+                inserts.backward = true;
+            }
+            Ordering::Greater => {
+                h.next();
+                inserts.forward = true;
+            }
+            Ordering::Equal => {
+                let ((_, old), (_, new)) = (a.next()?, h.next()?);
+                if !gauge && new < old {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn union(a: &[BucketSpan], b: &[BucketSpan]) -> Vec<BucketSpan> {
+    let all: std::collections::BTreeSet<i64> = indices(a).chain(indices(b)).collect();
+    spans_of(all.into_iter())
+}
+
+/// Integer counts; buckets as differences to the neighbour.
+#[derive(Debug, Clone, Copy)]
+pub struct Integer;
+
+/// Values and first differences of the integers of the sample before.
+#[derive(Debug, Clone)]
+pub struct IntegerState {
+    totals: [(i64, i64); 2],
+    sum: XorState,
+    buckets: Vec<(i64, i64)>,
+}
+
+fn write_dod(w: &mut BitWriter, (value, delta): &mut (i64, i64), new: i64) {
+    let d = new.wrapping_sub(*value);
+    w.vbi(d.wrapping_sub(*delta));
+    (*value, *delta) = (new, d);
+}
+
+pub(super) fn absolute(deltas: &[i64]) -> Vec<i64> {
+    let mut n = 0i64;
+    let sum = |d: &i64| {
+        n = n.wrapping_add(*d);
+        n
+    };
+    deltas.iter().map(sum).collect()
+}
+
+fn differences(counts: &[i64]) -> Vec<i64> {
+    let mut last = 0i64;
+    counts
+        .iter()
+        .map(|c| c.wrapping_sub(std::mem::replace(&mut last, *c)))
+        .collect()
+}
+
+impl Kind for Integer {
+    type Histogram = Histogram;
+    type Count = i64;
+    type State = IntegerState;
+    const ENCODING: Encoding = Encoding::Histogram;
+    const AFTER_GAUGE: CounterResetHeader = CounterResetHeader::NotReset;
+    const AFTER_CUT: CounterResetHeader = CounterResetHeader::Unknown;
+
+    fn shape(h: &Histogram) -> Shape<'_> {
+        Shape {
+            hint: h.hint,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            sum: h.sum,
+            positive_spans: &h.positive_spans,
+            negative_spans: &h.negative_spans,
+            custom_values: &h.custom_values,
+        }
+    }
+
+    fn totals(h: &Histogram) -> (i64, i64) {
+        (h.count as i64, h.zero_count as i64)
+    }
+
+    fn counts(h: &Histogram) -> (Vec<i64>, Vec<i64>) {
+        (absolute(&h.positive_deltas), absolute(&h.negative_deltas))
+    }
+
+    fn rebuild(
+        h: &Histogram,
+        positive: (Vec<BucketSpan>, Vec<i64>),
+        negative: (Vec<BucketSpan>, Vec<i64>),
+    ) -> Histogram {
+        Histogram {
+            hint: h.hint,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            zero_count: h.zero_count,
+            count: h.count,
+            sum: h.sum,
+            positive_spans: positive.0,
+            negative_spans: negative.0,
+            positive_deltas: differences(&positive.1),
+            negative_deltas: differences(&negative.1),
+            custom_values: h.custom_values.clone(),
+        }
+    }
+
+    fn stale(sum: f64) -> Histogram {
+        Histogram {
+            sum,
+            ..Histogram::default()
+        }
+    }
+
+    fn write_first(w: &mut BitWriter, h: &Histogram) -> IntegerState {
+        w.vbu(h.count);
+        w.vbu(h.zero_count);
+        w.write(h.sum.to_bits(), 64);
+        let buckets: Vec<_> = h
+            .positive_deltas
+            .iter()
+            .chain(&h.negative_deltas)
+            .map(|d| (*d, 0))
+            .collect();
+        buckets.iter().for_each(|b| w.vbi(b.0));
+        let totals = [(h.count as i64, 0), (h.zero_count as i64, 0)];
+        IntegerState {
+            totals,
+            sum: XorState::starting_at(h.sum),
+            buckets,
+        }
+    }
+
+    fn write_next(w: &mut BitWriter, state: &mut IntegerState, h: &Histogram) {
+        if h.is_stale() {
+            // Counts are written as "no change of the difference", whatever they were: nothing but stale markers follows.
+            w.write(0, 2);
+            return state.sum.write(w, h.sum);
+        }
+        write_dod(w, &mut state.totals[0], h.count as i64);
+        write_dod(w, &mut state.totals[1], h.zero_count as i64);
+        state.sum.write(w, h.sum);
+        let deltas = h.positive_deltas.iter().chain(&h.negative_deltas);
+        state
+            .buckets
+            .iter_mut()
+            .zip(deltas)
+            .for_each(|(b, d)| write_dod(w, b, *d));
+    }
+
+    fn from_value(value: SampleValue) -> Option<Histogram> {
+        match value {
+            SampleValue::Histogram(h) => Some(*h),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! How one run of samples is packed: the chunk encodings of the Prometheus TSDB. See `docs/format/chunk.md`.
+
+mod bits;
+pub(crate) mod cut;
+mod encoding;
+mod float_histogram;
+mod histogram;
+mod iter;
+mod layout;
+mod run;
+mod start_time;
+mod xor;
+mod xor2;
+
+pub use encoding::{CounterResetHeader, Encoding};
+pub use float_histogram::FloatHistogramAppender;
+pub use histogram::{HistogramAppend, HistogramAppender};
+pub use iter::{ChunkIter, SampleValue, iter, sample_count};
+pub use run::{EncodedChunk, encode_run};
+pub use xor::{XorAppender, XorIter};

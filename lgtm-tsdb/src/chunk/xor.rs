@@ -1,0 +1,313 @@
+//! XOR chunks: floats, Gorilla-style (encoding 1).
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::{put_svarint, put_uvarint};
+use lgtm_core::model::Sample;
+
+use super::bits::{BitReader, BitWriter, XorState, fits, low_bits, signed};
+use super::encoding::Encoding;
+use super::run::EncodedChunk;
+
+/// Builds one XOR chunk. Appending allocates only when the buffer grows, in steps of 32 and 64 bytes.
+#[derive(Debug, Clone)]
+pub struct XorAppender {
+    bits: BitWriter,
+    first_t_ms: i64,
+    t_ms: i64,
+    delta_ms: i64,
+    value: XorState,
+    count: u16,
+}
+
+impl XorAppender {
+    /// An empty chunk.
+    pub fn new() -> Self {
+        let value = XorState::starting_at(0.0);
+        Self {
+            bits: BitWriter::default(),
+            first_t_ms: 0,
+            t_ms: 0,
+            delta_ms: 0,
+            value,
+            count: 0,
+        }
+    }
+
+    /// Appends a sample. Times need not ascend for the encoding; the head sees to it that they do.
+    ///
+    /// # Panics
+    /// When the chunk has 65,535 samples.
+    #[inline]
+    pub fn append(&mut self, t_ms: i64, value: f64) {
+        if self.count >= 2 {
+            let delta_ms = t_ms.wrapping_sub(self.t_ms);
+            let dod = delta_ms.wrapping_sub(self.delta_ms);
+            if dod == 0 {
+                self.bits.write(0, 1);
+            } else {
+                self.write_dod(dod);
+            }
+            self.delta_ms = delta_ms;
+            self.value.write(&mut self.bits, value);
+        } else {
+            self.append_early(t_ms, value);
+        }
+        self.t_ms = t_ms;
+        self.count = self
+            .count
+            .checked_add(1)
+            .expect("chunks are cut long before 65,535 samples");
+    }
+
+    fn write_dod(&mut self, dod: i64) {
+        let (prefix, prefix_len, n) = match dod {
+            d if fits(d, 14) => (0b10, 2, 14),
+            d if fits(d, 17) => (0b110, 3, 17),
+            d if fits(d, 20) => (0b1110, 4, 20),
+            _ => (0b1111, 4, 64),
+        };
+        self.bits.write(prefix, prefix_len);
+        self.bits.write(low_bits(dod, n), n);
+    }
+
+    fn append_early(&mut self, t_ms: i64, value: f64) {
+        let mut varint = Vec::with_capacity(10);
+        if self.count == 0 {
+            put_svarint(&mut varint, t_ms);
+            self.bits.write_bytes(&varint);
+            self.bits.write(value.to_bits(), 64);
+            self.value = XorState::starting_at(value);
+            self.first_t_ms = t_ms;
+        } else {
+            self.delta_ms = t_ms.wrapping_sub(self.t_ms);
+            put_uvarint(&mut varint, self.delta_ms as u64);
+            self.bits.write_bytes(&varint);
+            self.value.write(&mut self.bits, value);
+        }
+    }
+
+    /// Samples in the chunk.
+    pub fn sample_count(&self) -> u16 {
+        self.count
+    }
+
+    /// Bytes of the chunk as it stands.
+    pub fn size_bytes(&self) -> usize {
+        2 + self.bits.len_bytes()
+    }
+
+    /// Time of the first sample; 0 while there is none.
+    pub fn first_t_ms(&self) -> i64 {
+        self.first_t_ms
+    }
+
+    /// Time of the newest sample; 0 while there is none.
+    pub fn last_t_ms(&self) -> i64 {
+        self.t_ms
+    }
+
+    /// The newest sample.
+    pub fn last(&self) -> Option<Sample> {
+        (self.count > 0).then(|| Sample {
+            t_ms: self.t_ms,
+            value: self.value.value(),
+        })
+    }
+
+    /// Appends the chunk's bytes to `out`; the chunk can go on.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.count.to_be_bytes());
+        self.bits.copy_to(out);
+    }
+
+    /// The chunk as it stands, for readers.
+    pub fn snapshot(&self) -> EncodedChunk {
+        let mut data = Vec::with_capacity(self.size_bytes());
+        self.encode_into(&mut data);
+        EncodedChunk {
+            min_ms: self.first_t_ms,
+            max_ms: self.t_ms,
+            encoding: Encoding::Xor,
+            sample_count: self.count,
+            data,
+        }
+    }
+
+    /// An appender that goes on where an encoded chunk ends.
+    ///
+    /// # Errors
+    /// When `data` is no XOR chunk.
+    pub fn resume(data: &[u8]) -> Result<Self, DecodeError> {
+        let mut it = XorIter::new(data)?;
+        let mut first_t_ms = 0;
+        for n in 0.. {
+            match it.next_sample()? {
+                Some(s) if n == 0 => first_t_ms = s.t_ms,
+                Some(_) => {}
+                None => break,
+            }
+        }
+        let bits = BitWriter::resume(&data[2..], it.reader.position());
+        Ok(Self {
+            bits,
+            first_t_ms,
+            t_ms: it.t_ms,
+            delta_ms: it.delta_ms,
+            value: it.value,
+            count: it.count,
+        })
+    }
+
+    /// Heap bytes held.
+    pub fn heap_bytes(&self) -> usize {
+        self.bits.heap_bytes()
+    }
+}
+
+impl Default for XorAppender {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Reads an XOR chunk.
+#[derive(Debug, Clone)]
+pub struct XorIter<'a> {
+    reader: BitReader<'a>,
+    t_ms: i64,
+    delta_ms: i64,
+    value: XorState,
+    read: u16,
+    count: u16,
+}
+
+impl<'a> XorIter<'a> {
+    /// Reads `data`, a chunk without length, encoding byte and checksum. Bytes behind the last sample are ignored.
+    ///
+    /// # Errors
+    /// When not even the sample count is there.
+    pub fn new(data: &'a [u8]) -> Result<Self, DecodeError> {
+        let count = match data {
+            [a, b, ..] => u16::from_be_bytes([*a, *b]),
+            _ => return Err(DecodeError::new("xor chunk", 0, "sample count is cut off")),
+        };
+        let reader = BitReader::new("xor chunk", &data[2..]);
+        Ok(Self {
+            reader,
+            t_ms: 0,
+            delta_ms: 0,
+            value: XorState::starting_at(0.0),
+            read: 0,
+            count,
+        })
+    }
+
+    /// The next sample; `None` at the end.
+    ///
+    /// # Errors
+    /// When the chunk is cut off or broken.
+    #[inline]
+    pub fn next_sample(&mut self) -> Result<Option<Sample>, DecodeError> {
+        if self.read >= self.count {
+            return Ok(None);
+        }
+        if self.read >= 2 {
+            if self.reader.peek() >> 63 == 0 {
+                self.reader.skip(1);
+            } else {
+                let dod = self.read_dod()?;
+                self.delta_ms = self.delta_ms.wrapping_add(dod);
+            }
+            self.t_ms = self.t_ms.wrapping_add(self.delta_ms);
+            self.value.read(&mut self.reader)?;
+        } else {
+            self.read_early()?;
+        }
+        self.read += 1;
+        Ok(Some(Sample {
+            t_ms: self.t_ms,
+            value: self.value.value(),
+        }))
+    }
+
+    fn read_dod(&mut self) -> Result<i64, DecodeError> {
+        let (prefix, n) = match self.reader.peek() >> 60 {
+            0b1111 => (4, 64),
+            0b1110 => (4, 20),
+            0b1100 | 0b1101 => (3, 17),
+            _ => (2, 14),
+        };
+        self.reader.skip(prefix);
+        Ok(signed(self.reader.read(n)?, n))
+    }
+
+    fn read_early(&mut self) -> Result<(), DecodeError> {
+        if self.read == 0 {
+            self.t_ms = self.reader.svarint()?;
+            self.value = XorState::starting_at(f64::from_bits(self.reader.read(64)?));
+        } else {
+            self.delta_ms = self.reader.uvarint()? as i64;
+            self.t_ms = self.t_ms.wrapping_add(self.delta_ms);
+            self.value.read(&mut self.reader)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encode(samples: &[(i64, f64)]) -> Vec<u8> {
+        let mut a = XorAppender::new();
+        samples.iter().for_each(|(t, v)| a.append(*t, *v));
+        a.snapshot().data
+    }
+
+    fn decode(data: &[u8]) -> Result<Vec<(i64, u64)>, DecodeError> {
+        let mut it = XorIter::new(data)?;
+        let mut out = Vec::new();
+        while let Some(s) = it.next_sample()? {
+            out.push((s.t_ms, s.value.to_bits()));
+        }
+        Ok(out)
+    }
+
+    fn samples() -> impl Strategy<Value = Vec<(i64, f64)>> {
+        let t = prop_oneof![any::<i64>(), 0i64..100_000];
+        let v = prop_oneof![
+            any::<u64>().prop_map(f64::from_bits),
+            (0u32..100).prop_map(f64::from)
+        ];
+        proptest::collection::vec((t, v), 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn samples_come_back_to_the_bit(samples in samples(), more in samples()) {
+            let data = encode(&samples);
+            let want: Vec<_> = samples.iter().map(|(t, v)| (*t, v.to_bits())).collect();
+            prop_assert_eq!(decode(&data)?, want);
+            // Going on after a restart gives the same bytes as never having stopped.
+            let mut resumed = XorAppender::resume(&data)?;
+            more.iter().for_each(|(t, v)| resumed.append(*t, *v));
+            let all: Vec<_> = samples.into_iter().chain(more).collect();
+            prop_assert_eq!(resumed.snapshot().data, encode(&all));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
+            let _ = decode(&bytes);
+            let _ = XorAppender::resume(&bytes);
+        }
+
+        #[test]
+        fn every_truncation_is_an_error(samples in samples()) {
+            let data = encode(&samples);
+            for cut in 0..data.len() {
+                prop_assert!(decode(&data[..cut]).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,394 @@
+//! Keeps recent samples, in memory and in the log, and moves them into blocks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lgtm_core::clock::Clock;
+use lgtm_core::disk::Disk;
+use lgtm_core::exec::CancelToken;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
+use lgtm_core::service::Service;
+use lgtm_core::storage::Bucket;
+use lgtm_core::wal::{WalReplay, WalStats};
+use lgtm_core::{Error, Result};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::clients::IngesterClient;
+use crate::block::{BlockId, BlockMeta};
+use crate::bucket::BucketBlocks;
+use crate::head::{
+    AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
+};
+use crate::limits::Limits;
+use crate::select::Select;
+use crate::wire::WriteBatch;
+
+/// How an ingester works.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IngesterSettings {
+    /// Heads, log, chunk files.
+    pub head: HeadSettings,
+    /// How often complete ranges are looked for, idle series forgotten and the log's size checked.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub maintenance_interval: Duration,
+    /// Whether an orderly stop moves everything into blocks. Off, as in Mimir: the log has it, and the next start reads it.
+    pub flush_on_shutdown: bool,
+}
+
+impl Default for IngesterSettings {
+    fn default() -> Self {
+        Self {
+            head: HeadSettings::default(),
+            maintenance_interval: Duration::from_secs(60),
+            flush_on_shutdown: false,
+        }
+    }
+}
+
+/// Where block ids and hash seeds take their randomness from.
+pub type RandomSource = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
+
+/// Collects the parts of an [`Ingester`].
+pub struct IngesterBuilder {
+    bucket: Bucket,
+    disk: Arc<dyn Disk>,
+    limits: Arc<Overrides<Limits>>,
+    clock: Arc<dyn Clock>,
+    random: RandomSource,
+    blocks: Option<Arc<BucketBlocks>>,
+    settings: IngesterSettings,
+}
+
+impl std::fmt::Debug for IngesterBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IngesterBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl IngesterBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: IngesterSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Readers of the bucket in the same process, which learn of new blocks at once.
+    #[must_use]
+    pub fn blocks(mut self, blocks: Arc<BucketBlocks>) -> Self {
+        self.blocks = Some(blocks);
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming every fault of the settings.
+    pub fn build(self) -> Result<Ingester> {
+        self.settings.head.validate()?;
+        if self.settings.maintenance_interval < Duration::from_millis(10) {
+            return Err(Error::InvalidInput(
+                "maintenance_interval is less than 10ms".into(),
+            ));
+        }
+        Ok(Ingester {
+            parts: self,
+            running: Mutex::default(),
+            flushed: FlushCounts::default(),
+        })
+    }
+}
+
+/// Counts of flushes.
+#[derive(Debug, Default)]
+pub struct FlushCounts {
+    /// Blocks uploaded.
+    pub blocks: AtomicU64,
+    /// Flushes that failed.
+    pub failures: AtomicU64,
+    /// Wall-clock time of the last success, milliseconds.
+    pub last_success_ms: AtomicU64,
+}
+
+/// What exists once the ingester is started.
+#[derive(Debug, Default)]
+struct Running {
+    heads: Option<Arc<Heads>>,
+    replay: Option<WalReplay>,
+    report: Option<HeadReplayReport>,
+}
+
+/// Keeps recent samples.
+#[derive(Debug)]
+pub struct Ingester {
+    parts: IngesterBuilder,
+    running: Mutex<Running>,
+    flushed: FlushCounts,
+}
+
+impl Ingester {
+    /// Begins a builder. Data go to `disk` (log, chunk files) and in the end to `bucket`.
+    pub fn builder(
+        bucket: Bucket,
+        disk: Arc<dyn Disk>,
+        limits: Arc<Overrides<Limits>>,
+        clock: Arc<dyn Clock>,
+        random: RandomSource,
+    ) -> IngesterBuilder {
+        let settings = IngesterSettings::default();
+        IngesterBuilder {
+            bucket,
+            disk,
+            limits,
+            clock,
+            random,
+            blocks: None,
+            settings,
+        }
+    }
+
+    fn heads(&self) -> Result<Arc<Heads>> {
+        self.running
+            .lock()
+            .heads
+            .clone()
+            .ok_or_else(|| Error::Unavailable("the ingester is not started".into()))
+    }
+
+    /// Opens log and chunk files. Reads are answered from now on; writes once [`Ingester::replay`] is done.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk refuses.
+    pub fn open(&self) -> Result<()> {
+        let p = &self.parts;
+        let mut seed = [0; 8];
+        (p.random)(&mut seed);
+        let (heads, replay) = Heads::open(
+            Arc::clone(&p.disk),
+            ".",
+            p.settings.head.clone(),
+            Arc::clone(&p.limits),
+            Arc::clone(&p.clock),
+            u64::from_le_bytes(seed),
+        )?;
+        *self.running.lock() = Running {
+            heads: Some(Arc::new(heads)),
+            replay: Some(replay),
+            report: None,
+        };
+        Ok(())
+    }
+
+    /// Reads the log back. Blocks the thread for as long as it takes.
+    ///
+    /// # Errors
+    /// `Unavailable` when the log cannot be read.
+    pub fn replay(&self) -> Result<HeadReplayReport> {
+        let (heads, replay) = (self.heads()?, self.running.lock().replay.take());
+        let Some(replay) = replay else {
+            return Ok(self.running.lock().report.clone().unwrap_or_default());
+        };
+        let report = heads.replay(replay)?;
+        self.running.lock().report = Some(report.clone());
+        Ok(report)
+    }
+
+    /// What recent data can be asked through; before the start it has nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` before [`Ingester::open`].
+    pub fn select(&self) -> Result<Arc<dyn Select>> {
+        Ok(Arc::new(HeadSelect(self.heads()?)))
+    }
+
+    fn new_id(&self) -> BlockId {
+        let mut random = [0; 10];
+        (self.parts.random)(&mut random);
+        BlockId::new(
+            u64::try_from(self.parts.clock.now_ms()).unwrap_or(0),
+            random,
+        )
+    }
+
+    /// Moves data into blocks. When it returns, everything received before the call that `scope` covers is in the bucket and can
+    /// be queried from there.
+    ///
+    /// # Errors
+    /// The first error of any tenant; the others are flushed all the same, and what failed stays in memory and in the log.
+    pub async fn flush(&self, scope: FlushScope) -> Result<Vec<(TenantId, BlockMeta)>> {
+        let heads = self.heads()?;
+        let on_block = |tenant: &TenantId, meta: &BlockMeta| {
+            self.flushed.blocks.fetch_add(1, Ordering::Relaxed);
+            if let Some(blocks) = &self.parts.blocks {
+                blocks.add(tenant, meta.clone());
+            }
+        };
+        let flushed = heads
+            .flush_all(scope, &self.parts.bucket, &|| self.new_id(), &on_block)
+            .await;
+        match &flushed {
+            Ok(_) => {
+                let now = u64::try_from(self.parts.clock.now_ms()).unwrap_or(0);
+                self.flushed.last_success_ms.store(now, Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.flushed.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        flushed
+    }
+
+    /// One round of housekeeping: complete ranges, idle series and heads, the log's size.
+    ///
+    /// # Errors
+    /// Those of flush and checkpoint; the round is repeated later.
+    pub async fn maintain(&self) -> Result<()> {
+        let heads = self.heads()?;
+        let flushed = self.flush(FlushScope::Complete).await;
+        heads.collect_idle();
+        if heads.checkpoint_is_due() {
+            heads.checkpoint().await?;
+        }
+        flushed.map(drop)
+    }
+
+    /// Flush counts so far.
+    pub fn flush_counts(&self) -> &FlushCounts {
+        &self.flushed
+    }
+
+    /// Counts over a tenant's head; lists have at most `limit` entries.
+    pub fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
+        self.heads()
+            .map_or_else(|_| HeadStats::default(), |h| h.stats(tenant, limit))
+    }
+
+    /// Series by tenant.
+    pub fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
+    }
+
+    /// What the log has done so far.
+    pub fn wal_stats(&self) -> WalStats {
+        self.heads()
+            .map_or_else(|_| WalStats::default(), |h| h.wal_stats())
+    }
+
+    /// Heap bytes of symbols, postings and series lookup, nearly; and exemplars held.
+    pub fn index_bytes_and_exemplars(&self) -> (u64, u64) {
+        self.heads()
+            .map_or((0, 0), |h| h.index_bytes_and_exemplars())
+    }
+
+    /// Bytes in the chunk files.
+    pub fn chunk_file_bytes(&self) -> u64 {
+        self.heads().map_or(0, |h| h.chunk_file_bytes())
+    }
+
+    /// What the replay found, once it is done.
+    pub fn replay_report(&self) -> Option<HeadReplayReport> {
+        self.running.lock().report.clone()
+    }
+
+    /// Metadata of a tenant's metrics, by name.
+    pub fn metadata(&self, tenant: &TenantId, name: Option<&str>) -> Vec<(String, Vec<Metadata>)> {
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
+    }
+
+    /// Exemplars of the series that match any of the selectors, by series.
+    pub fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        self.heads()
+            .map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
+    }
+
+    /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.
+    ///
+    /// # Errors
+    /// Those of the flush; the log is closed all the same.
+    pub async fn close(&self) -> Result<()> {
+        let flushed = match self.parts.settings.flush_on_shutdown && self.heads().is_ok() {
+            true => self.flush(FlushScope::All).await.map(drop),
+            false => Ok(()),
+        };
+        // The last holder of the heads writes and closes the log.
+        let running = std::mem::take(&mut *self.running.lock());
+        drop(running);
+        flushed
+    }
+}
+
+#[async_trait]
+impl IngesterClient for Ingester {
+    async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
+        self.heads()?.append(tenant, batch).await
+    }
+}
+
+#[async_trait]
+impl Service for Ingester {
+    fn name(&self) -> &str {
+        "metrics-ingester"
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.open()
+    }
+
+    async fn run(&self, stop: CancelToken) -> Result<()> {
+        let heads = self.heads()?;
+        let replay = self.running.lock().replay.take();
+        if let Some(replay) = replay {
+            // The service is Running meanwhile, so that reads are answered; readiness waits.
+            let replayed = tokio::task::spawn_blocking(move || heads.replay(replay)).await;
+            let report = replayed
+                .map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
+            tracing::info!(
+                samples = report.samples,
+                records = report.log.records,
+                torn_tail = report.log.torn_tail,
+                damaged = report.log.set_aside.len(),
+                "write-ahead log replayed"
+            );
+            self.running.lock().report = Some(report);
+        }
+        while !stop.is_cancelled() {
+            let pause = tokio::time::sleep(self.parts.settings.maintenance_interval);
+            tokio::select! {
+                () = pause => {
+                    if let Err(e) = self.maintain().await {
+                        tracing::warn!(error = %e, "maintenance of the heads is not complete; it is tried again");
+                    }
+                }
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.close().await
+    }
+
+    async fn check_ready(&self) -> Result<()> {
+        match self.running.lock().report {
+            Some(_) => Ok(()),
+            None => Err(Error::Unavailable(
+                "the ingester is replaying its write-ahead log".into(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What a host starts: components that know each other only by the traits of [`clients`].
+
+pub mod clients;
+mod distributor;
+mod ingester;
+mod late_select;
+mod querier;
+mod tsdb;
+
+pub use distributor::{Distributor, DistributorCounts, PushOutcome};
+pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings, RandomSource};
+pub use late_select::LateSelect;
+pub use querier::Querier;
+pub use tsdb::{Tsdb, TsdbBuilder, os_random};

@@ -1,0 +1,408 @@
+//! Taking one write request into a head: one pass to find the series, one over the shards.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use lgtm_core::Result;
+use lgtm_core::model::Labels;
+use std::collections::HashMap;
+
+use super::chunk_files::ChunkFiles;
+use super::head::{Head, Maker};
+use super::postings::SeriesId;
+use super::record::{Anchors, Histograms, SampleColumns};
+use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
+use super::shard::Shard;
+use crate::limits::Limits;
+use crate::wire::{
+    HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
+};
+
+/// What was not taken of a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Rejections {
+    /// The first fault, in words, with its stable id: what the sender is told.
+    pub first: Option<String>,
+    /// Samples not taken, by reason.
+    pub samples: HashMap<&'static str, u64>,
+}
+
+impl Rejections {
+    /// Counts `samples` under `reason`; the message is made only for the first.
+    pub(crate) fn add(
+        &mut self,
+        reason: &'static str,
+        samples: u64,
+        message: impl FnOnce() -> String,
+    ) {
+        *self.samples.entry(reason).or_default() += samples;
+        if self.first.is_none() {
+            self.first = Some(message());
+        }
+    }
+
+    /// Samples not taken, in all.
+    pub fn total(&self) -> u64 {
+        self.samples.values().sum()
+    }
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AppendReport {
+    /// Float samples stored or known already.
+    pub samples: u64,
+    /// Histograms stored or known already.
+    pub histograms: u64,
+    /// Exemplars stored or known already.
+    pub exemplars: u64,
+    /// Exemplars dropped, by reason; they do not fail a request.
+    pub dropped_exemplars: HashMap<&'static str, u64>,
+    /// What was not taken.
+    pub rejected: Rejections,
+}
+
+/// Buffers of the write path, kept from request to request so that nothing is allocated per series.
+#[derive(Debug, Default)]
+pub(super) struct AppendScratch {
+    ids: Vec<Option<SeriesId>>,
+    /// Canonical labels of series that came in another spelling, by their place in the request.
+    respelled: HashMap<usize, Vec<u8>>,
+    pub(super) columns: SampleColumns,
+    pub(super) histograms: Histograms,
+    pub(super) anchors: Anchors,
+    /// Series whose anchors are in `anchors`.
+    pub(super) anchored: Vec<SeriesId>,
+    /// The log epoch that the anchors are for.
+    pub(super) epoch: u32,
+    /// Buffer of the samples record.
+    pub(super) record: Vec<u8>,
+    /// Series (place in the request and id) with new exemplars.
+    pub(super) exemplars: Vec<(u32, SeriesId)>,
+}
+
+/// What one batch is taken by.
+struct Pass<'a> {
+    head: &'a Head,
+    batch: &'a WriteBatch,
+    rules: AppendRules,
+    epoch: u32,
+    now_s: u32,
+    newest_ms: i64,
+    report: AppendReport,
+}
+
+impl Head {
+    /// Takes what the rules allow of a request. Nothing is in the log yet: `scratch` holds what is to be logged.
+    ///
+    /// # Errors
+    /// Only when the head itself cannot go on (`LimitExceeded` when symbols or ids run out); rejected samples are in the report.
+    pub(super) fn append(
+        &self,
+        batch: &WriteBatch,
+        limits: &Limits,
+        now_ms: i64,
+        scratch: &mut AppendScratch,
+    ) -> Result<AppendReport> {
+        scratch.clear();
+        // Ids stay what they are while the gate is held: no series is forgotten, none gets a dead one's id.
+        let _gate = self.gate.read();
+        self.find_all(
+            batch.series().map(|s| s.labels.as_bytes()),
+            &mut scratch.ids,
+        );
+        let mut pass = Pass {
+            head: self,
+            batch,
+            rules: self.rules(limits, now_ms),
+            epoch: self.epoch.load(Ordering::Acquire),
+            now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
+            newest_ms: i64::MIN,
+            report: AppendReport::default(),
+        };
+        let mut maker = None;
+        for place in 0..scratch.ids.len() {
+            if scratch.ids[place].is_none() {
+                let maker = maker.get_or_insert_with(|| self.maker());
+                scratch.ids[place] = pass.resolve(place, maker, limits, &mut scratch.respelled)?;
+            }
+        }
+        drop(maker);
+        scratch.epoch = pass.epoch;
+        let shards = self.shards();
+        let mut place = 0;
+        while place < scratch.ids.len() {
+            match scratch.ids[place] {
+                Some(id) => {
+                    place = pass.run_of_shard(place, &shards[locate(id).0], limits, scratch)
+                }
+                None => place += 1,
+            }
+        }
+        pass.take_exemplars(scratch);
+        if pass.newest_ms > i64::MIN {
+            self.raise_max_ms(pass.newest_ms);
+        }
+        self.appended.fetch_add(
+            pass.report.samples + pass.report.histograms,
+            Ordering::Relaxed,
+        );
+        self.touched_s.store(pass.now_s, Ordering::Relaxed);
+        Ok(pass.report)
+    }
+
+    /// Notes that the anchors of these series are in the log of `epoch`.
+    pub(super) fn anchored(&self, ids: &[SeriesId], epoch: u32) {
+        let shards = self.shards();
+        for id in ids {
+            let (shard, slot) = locate(*id);
+            if let Some(Some(series)) = shards[shard].lock().get_mut(slot) {
+                series.anchor_epoch = epoch;
+            }
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// The slow path: a series that is not known by these very bytes.
+    fn resolve(
+        &mut self,
+        place: usize,
+        maker: &mut Maker<'_>,
+        limits: &Limits,
+        respelled: &mut HashMap<usize, Vec<u8>>,
+    ) -> Result<Option<SeriesId>> {
+        let series = self.batch.series_at(place);
+        let samples = (series.samples.len() + series.histograms.len()) as u64;
+        let labels = match parse_labels(series.labels) {
+            Ok(labels) => labels,
+            Err((id, message)) => {
+                self.report.rejected.add(id, samples, || message);
+                return Ok(None);
+            }
+        };
+        if let Err(fault) = limits.check_labels(&labels) {
+            self.report.rejected.add(fault.id, samples, || {
+                format!("{} (err-mimir-{})", fault.message, fault.id)
+            });
+            return Ok(None);
+        }
+        // A series that would begin empty is not made: it would be counted and shown.
+        let times = series.samples.iter().map(|s| s.t_ms);
+        let times = times.chain(series.histograms.iter().map(|h| h.t_ms));
+        if samples > 0 && times.clone().all(|t| self.rules.refuse_new(t).is_some()) {
+            for t_ms in times {
+                if let Some(reason) = self.rules.refuse_new(t_ms) {
+                    self.reject(reason, t_ms, &series);
+                }
+            }
+            return Ok(None);
+        }
+        let base = series.samples.first().map_or(0.0, |s| s.value);
+        let made = if series.labels.is_canonical() {
+            maker.get_or_create(series.labels.as_bytes(), &labels, base, limits)?
+        } else {
+            let mut bytes = Vec::new();
+            RawLabelsBuilder::encode(labels.iter(), &mut bytes);
+            let made = maker.get_or_create(&bytes, &labels, base, limits)?;
+            respelled.insert(place, bytes);
+            made
+        };
+        match made {
+            Ok(id) => Ok(Some(id)),
+            Err(reason) => {
+                let bound = match reason {
+                    RejectReason::MaxSeriesPerMetric => limits.max_global_series_per_metric,
+                    _ => limits.max_global_series_per_user,
+                };
+                self.report.rejected.add(reason.id(), samples, || {
+                    format!(
+                        "{} (limit: {bound}) (err-mimir-{}), series: {labels}",
+                        reason.message(),
+                        reason.id()
+                    )
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// Takes the series from `place` on for as long as they stand in this shard, under one lock. Gives the next place.
+    fn run_of_shard(
+        &mut self,
+        mut place: usize,
+        shard: &Shard,
+        limits: &Limits,
+        scratch: &mut AppendScratch,
+    ) -> usize {
+        let mut slots = shard.lock();
+        let first = scratch.ids[place].map(|id| locate(id).0);
+        while let Some(Some(id)) = scratch.ids.get(place).copied() {
+            let (this, slot) = locate(id);
+            if Some(this) != first {
+                break;
+            }
+            if let Some(Some(series)) = slots.get_mut(slot) {
+                let view = self.batch.series_at(place);
+                series.touched_s = self.now_s;
+                if series.anchor_epoch != self.epoch {
+                    let labels = scratch
+                        .respelled
+                        .get(&place)
+                        .map_or(view.labels.as_bytes(), Vec::as_slice);
+                    scratch.anchors.push(id, labels, series.base);
+                    scratch.anchored.push(id);
+                }
+                self.take_floats(id, series, &view, &mut scratch.columns);
+                if !view.histograms.is_empty() {
+                    self.take_histograms(id, series, &view, limits, &mut scratch.histograms);
+                }
+            }
+            place += 1;
+        }
+        place
+    }
+
+    #[inline]
+    fn take_floats(
+        &mut self,
+        id: SeriesId,
+        series: &mut MemSeries,
+        view: &SeriesView<'_>,
+        columns: &mut SampleColumns,
+    ) {
+        let files: &ChunkFiles = &self.head.parts.files;
+        for sample in view.samples {
+            match series.append_float(sample.t_ms, sample.value, &self.rules, files) {
+                Ok(taken) => {
+                    if taken != Taken::Known {
+                        columns.push(series.anchor(id), sample.t_ms, sample.value);
+                        self.newest_ms = self.newest_ms.max(sample.t_ms);
+                    }
+                    self.report.samples += 1;
+                }
+                Err(reason) => self.reject(reason, sample.t_ms, view),
+            }
+        }
+    }
+
+    fn take_histograms(
+        &mut self,
+        id: SeriesId,
+        series: &mut MemSeries,
+        view: &SeriesView<'_>,
+        limits: &Limits,
+        log: &mut Histograms,
+    ) {
+        let files = Arc::clone(&self.head.parts.files);
+        for HistogramSample { t_ms, value, .. } in view.histograms {
+            if let Some(fault) = histogram_fault(value, limits) {
+                self.report
+                    .rejected
+                    .add(RejectReason::InvalidHistogram.id(), 1, || {
+                        format!(
+                            "{fault} (err-mimir-native-histogram-invalid), series: {}",
+                            in_words(view)
+                        )
+                    });
+                continue;
+            }
+            let taken = match value {
+                HistogramValue::Int(h) => series.append_histogram(*t_ms, h, &self.rules, &files),
+                HistogramValue::Float(h) => {
+                    series.append_float_histogram(*t_ms, h, &self.rules, &files)
+                }
+            };
+            match taken {
+                Ok(taken) => {
+                    if taken != Taken::Known {
+                        log.push(series.anchor(id), *t_ms, value);
+                        self.newest_ms = self.newest_ms.max(*t_ms);
+                    }
+                    self.report.histograms += 1;
+                }
+                Err(reason) => self.reject(reason, *t_ms, view),
+            }
+        }
+    }
+
+    #[cold]
+    fn reject(&mut self, reason: RejectReason, t_ms: i64, view: &SeriesView<'_>) {
+        self.report.rejected.add(reason.id(), 1, || {
+            format!(
+                "{} (err-mimir-{}). The affected sample has timestamp {t_ms} and is from series {}",
+                reason.message(),
+                reason.id(),
+                in_words(view)
+            )
+        });
+    }
+
+    fn take_exemplars(&mut self, scratch: &mut AppendScratch) {
+        let mut ring = None;
+        for (place, view) in self.batch.series().enumerate() {
+            let Some(id) = scratch.ids[place] else {
+                continue;
+            };
+            for exemplar in view.exemplars {
+                let ring = ring.get_or_insert_with(|| self.head.exemplars.lock());
+                match ring.push(id, exemplar) {
+                    Ok(stored) => {
+                        self.report.exemplars += 1;
+                        if stored {
+                            scratch.exemplars.push((place as u32, id));
+                        }
+                    }
+                    // As in Mimir, a bad exemplar is dropped and counted but does not fail the request.
+                    Err(reason) => *self.report.dropped_exemplars.entry(reason).or_default() += 1,
+                }
+            }
+        }
+    }
+}
+
+fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<String> {
+    if !limits.native_histograms_ingestion_enabled {
+        return Some("native histograms are not enabled for this tenant".into());
+    }
+    let buckets = match value {
+        HistogramValue::Int(h) => h.positive_deltas.len() + h.negative_deltas.len(),
+        HistogramValue::Float(h) => h.positive_counts.len() + h.negative_counts.len(),
+    };
+    let max = limits.max_native_histogram_buckets;
+    (max > 0 && buckets > max)
+        .then(|| format!("native histogram has {buckets} buckets, the limit is {max}"))
+}
+
+fn in_words(view: &SeriesView<'_>) -> String {
+    parse_labels(view.labels).map_or_else(|(_, e)| e, |l| l.to_string())
+}
+
+/// The label set of a series as it was sent: in any order, empty values dropped.
+fn parse_labels(raw: RawLabels<'_>) -> std::result::Result<Labels, (&'static str, String)> {
+    let mut pairs = Vec::new();
+    for pair in raw.iter() {
+        pairs.push(pair.map_err(|e| ("label-invalid", format!("{e} (err-mimir-label-invalid)")))?);
+    }
+    Labels::from_pairs(pairs).map_err(|e| {
+        let text = e.to_string();
+        let id = if text.starts_with("duplicate") {
+            "duplicate-label-names"
+        } else {
+            "label-invalid"
+        };
+        (
+            id,
+            format!("received a series with an invalid label set: {text} (err-mimir-{id})"),
+        )
+    })
+}
+
+impl AppendScratch {
+    fn clear(&mut self) {
+        self.ids.clear();
+        self.respelled.clear();
+        self.anchored.clear();
+        self.exemplars.clear();
+    }
+}

@@ -1,0 +1,140 @@
+//! Exemplars of one head: a ring of bounded length, the oldest giving way.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashMap;
+use lgtm_core::model::{Exemplar, Labels};
+
+use super::postings::SeriesId;
+
+/// Characters that names and values of an exemplar's labels may have together (OpenMetrics).
+const MAX_LABEL_CHARS: usize = 128;
+
+/// The newest exemplars of a head.
+#[derive(Debug)]
+pub(super) struct ExemplarRing {
+    capacity: usize,
+    ring: VecDeque<(SeriesId, Exemplar)>,
+    newest: HashMap<SeriesId, (i64, u64, u64)>,
+}
+
+impl ExemplarRing {
+    /// A ring of at most `capacity` exemplars; 0 takes none.
+    pub(super) fn new(capacity: u64) -> Self {
+        let capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        Self {
+            capacity,
+            ring: VecDeque::new(),
+            newest: HashMap::new(),
+        }
+    }
+
+    /// Number of exemplars held.
+    pub(super) fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Takes an exemplar. `Ok(false)` when the series' newest is this very one.
+    ///
+    /// # Errors
+    /// The id of the rule that it breaks.
+    pub(super) fn push(&mut self, id: SeriesId, exemplar: &Exemplar) -> Result<bool, &'static str> {
+        if self.capacity == 0 {
+            return Err("exemplars-disabled");
+        }
+        let chars = |l: &Labels| {
+            l.iter()
+                .map(|(n, v)| n.chars().count() + v.chars().count())
+                .sum::<usize>()
+        };
+        if chars(&exemplar.labels) > MAX_LABEL_CHARS {
+            return Err("exemplar-labels-too-long");
+        }
+        let key = (
+            exemplar.t_ms,
+            exemplar.value.to_bits(),
+            exemplar.labels.stable_hash(),
+        );
+        if let Some(newest) = self.newest.get(&id) {
+            if *newest == key {
+                return Ok(false);
+            }
+            // At one time several exemplars may come, in a fixed order of value and labels.
+            if key.0 < newest.0 || (key.0 == newest.0 && (key.1, key.2) < (newest.1, newest.2)) {
+                return Err("exemplar-out-of-order");
+            }
+        }
+        self.newest.insert(id, key);
+        if self.ring.len() >= self.capacity
+            && let Some((old, gone)) = self.ring.pop_front()
+            && self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms)
+        {
+            self.newest.remove(&old);
+        }
+        self.ring.push_back((id, exemplar.clone()));
+        Ok(true)
+    }
+
+    /// Forgets the exemplars of series that are gone: their ids will mean others.
+    pub(super) fn forget(&mut self, dead: &[SeriesId]) {
+        self.ring.retain(|(id, _)| dead.binary_search(id).is_err());
+        for id in dead {
+            self.newest.remove(id);
+        }
+    }
+
+    /// The exemplars held, oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, &Exemplar)> {
+        self.ring.iter().map(|(id, e)| (*id, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exemplar(t_ms: i64, value: f64) -> Exemplar {
+        Exemplar {
+            labels: Labels::from_pairs([("trace_id", "abc")]).unwrap(),
+            value,
+            t_ms,
+        }
+    }
+
+    #[test]
+    fn the_oldest_gives_way_and_doubles_are_known() {
+        let mut ring = ExemplarRing::new(2);
+        assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(true));
+        assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(false));
+        assert_eq!(
+            ring.push(1, &exemplar(9, 1.0)),
+            Err("exemplar-out-of-order")
+        );
+        assert_eq!(ring.push(1, &exemplar(10, 2.0)), Ok(true));
+        assert_eq!(ring.push(2, &exemplar(5, 1.0)), Ok(true));
+        assert_eq!(
+            ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
+            [(1, 10), (2, 5)]
+        );
+        ring.forget(&[1]);
+        assert_eq!(ring.len(), 1);
+    }
+
+    #[test]
+    fn long_labels_are_refused() {
+        let labels = Labels::from_pairs([("a", "x".repeat(128))]).unwrap();
+        let e = Exemplar {
+            labels,
+            value: 1.0,
+            t_ms: 1,
+        };
+        assert_eq!(
+            ExemplarRing::new(9).push(1, &e),
+            Err("exemplar-labels-too-long")
+        );
+        assert_eq!(
+            ExemplarRing::new(0).push(1, &exemplar(1, 1.0)),
+            Err("exemplars-disabled")
+        );
+    }
+}

@@ -1,0 +1,323 @@
+//! From the head to blocks.
+//!
+//! A flush marks the chunks it will write, writes one block for every aligned range they lie in, and drops them from memory
+//! when the block's `meta.json` is in the bucket. What fails stays marked in memory and in the log and is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::storage::Bucket;
+use lgtm_core::{Error, Result};
+
+use super::head::Head;
+use super::heads::Heads;
+use super::postings::SeriesId;
+use super::series::{HeadChunk, locate};
+use super::shard::SHARD_LEN;
+use super::symbols::SymbolId;
+use crate::block::{
+    BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
+};
+use crate::bucket::object_path;
+use crate::chunk::{EncodedChunk, Encoding, cut, encode_run};
+use crate::index::SymbolTable;
+use crate::select::{SeriesChunk, samples};
+
+/// How much of a head goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushScope {
+    /// The ranges that are complete: all but the newest one and a half (Prometheus' rule).
+    Complete,
+    /// Everything, the open chunks too.
+    All,
+}
+
+/// A series in the order of the index: its id, and where its label ordinals stand.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    id: SeriesId,
+    start: u32,
+    len: u32,
+}
+
+/// The series of a block in index order, with the symbols they use.
+#[derive(Debug, Default)]
+struct Roster {
+    members: Vec<Member>,
+    /// (name, value) ordinals of all members, back to back.
+    ordinals: Vec<u32>,
+    symbols: Vec<String>,
+}
+
+impl Heads {
+    /// Writes blocks of one tenant. Gives the metas of the blocks now in the bucket.
+    ///
+    /// # Errors
+    /// Those of the bucket; blocks finished before the error stay.
+    pub(crate) async fn flush(
+        &self,
+        tenant: &TenantId,
+        scope: FlushScope,
+        bucket: &Bucket,
+        new_id: &(dyn Fn() -> BlockId + Sync),
+        on_block: &(dyn Fn(&TenantId, &BlockMeta) + Sync),
+    ) -> Result<Vec<BlockMeta>> {
+        let Some(head) = self.get(tenant) else {
+            return Ok(Vec::new());
+        };
+        let _one = head.flushing.lock().await;
+        let range_ms = self.parts.block_range_ms;
+        let before_ms = match scope {
+            FlushScope::All => i64::MAX,
+            FlushScope::Complete => match head.held_range() {
+                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => {
+                    cut::range_end(min, range_ms)
+                }
+                _ => return Ok(Vec::new()),
+            },
+        };
+        if scope == FlushScope::Complete {
+            head.raise_min_valid_ms(before_ms);
+        }
+        let starts = head.mark_for_flush(before_ms, range_ms);
+        let mut metas = Vec::new();
+        for start in starts {
+            let range = TimeRange::new(start, start.saturating_add(range_ms));
+            if let Some(meta) = self.write_block(&head, range, bucket, new_id()).await? {
+                // Readers learn of the block before memory forgets its samples.
+                on_block(tenant, &meta);
+                metas.push(meta);
+            }
+            let mut freed = Vec::new();
+            for shard in head.shards() {
+                for series in shard.lock().iter_mut().flatten() {
+                    series.drop_flushed(|c| c.flushing && range.contains(c.min_ms), &mut freed);
+                }
+            }
+            self.parts.files.release(&freed);
+        }
+        self.parts.files.remove_unused();
+        Ok(metas)
+    }
+
+    async fn write_block(
+        &self,
+        head: &Head,
+        range: TimeRange,
+        bucket: &Bucket,
+        id: BlockId,
+    ) -> Result<Option<BlockMeta>> {
+        let roster = head.roster(range);
+        if roster.members.is_empty() {
+            return Ok(None);
+        }
+        let symbols = SymbolTable::from_sorted(&roster.symbols)?;
+        let prefix = object_path(head.tenant.as_str())?;
+        let mut writer = BlockWriter::new(
+            bucket.object_store(),
+            &prefix,
+            id,
+            symbols,
+            BlockWriterSettings::default(),
+        );
+        let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
+        let mut labels = Vec::new();
+        let shards = head.shards();
+        for member in &roster.members {
+            let (shard, slot) = locate(member.id);
+            let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
+                Some(Some(series)) => {
+                    let mine = |c: &&HeadChunk| c.flushing && range.contains(c.min_ms);
+                    let late = series
+                        .late_finished()
+                        .iter()
+                        .filter(mine)
+                        .cloned()
+                        .collect();
+                    (
+                        series.finished().iter().filter(mine).cloned().collect(),
+                        late,
+                    )
+                }
+                _ => continue,
+            };
+            let chunks = self.chunks_to_write(marked, range)?;
+            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+                continue;
+            };
+            min_ms = min_ms.min(first.min_ms);
+            max_ms = max_ms.max(last.max_ms);
+            let ordinals =
+                &roster.ordinals[member.start as usize..(member.start + member.len) as usize];
+            labels.clear();
+            labels.extend(ordinals.chunks_exact(2).map(|p| (p[0], p[1])));
+            let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
+            writer.add_series(&labels, &data)?;
+            if writer.wants_flush() {
+                writer.flush_pending().await?;
+            }
+        }
+        let input = MetaInput {
+            min_ms,
+            max_ms: max_ms.saturating_add(1),
+            level: 1,
+            sources: Vec::new(),
+            parents: Vec::new(),
+            hints: Vec::new(),
+            thanos: Some(ThanosMeta::new("receive", BTreeMap::new())),
+        };
+        writer.finish(input).await
+    }
+
+    /// The chunks of one series as the block takes them: in order, without overlap.
+    fn chunks_to_write(
+        &self,
+        (in_order, late): (Vec<HeadChunk>, Vec<HeadChunk>),
+        range: TimeRange,
+    ) -> Result<Vec<EncodedChunk>> {
+        let mut loaded = Vec::with_capacity(in_order.len() + late.len());
+        for c in in_order.iter().chain(&late) {
+            loaded.push(SeriesChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                data: self.chunk_bytes(c)?,
+            });
+        }
+        let overlap = !late.is_empty() || loaded.windows(2).any(|w| w[1].min_ms <= w[0].max_ms);
+        if overlap {
+            let all = TimeRange::inclusive(i64::MIN, i64::MAX - 1);
+            let merged = samples(&loaded, all)
+                .map_err(|e| Error::corrupt(format!("head chunk in {range:?}"), e))?;
+            return Ok(encode_run(merged));
+        }
+        let counts = in_order.iter().map(|c| c.sample_count);
+        let encoded = loaded
+            .into_iter()
+            .zip(counts)
+            .map(|(c, sample_count)| EncodedChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                sample_count,
+                data: c.data.into(),
+            });
+        Ok(encoded.collect())
+    }
+
+    /// Flushes every tenant, a bounded number at a time, then checkpoints the log.
+    ///
+    /// # Errors
+    /// The first error; the other tenants are flushed all the same.
+    pub(crate) async fn flush_all(
+        self: &Arc<Self>,
+        scope: FlushScope,
+        bucket: &Bucket,
+        new_id: &(dyn Fn() -> BlockId + Sync),
+        on_block: &(dyn Fn(&TenantId, &BlockMeta) + Sync),
+    ) -> Result<Vec<(TenantId, BlockMeta)>> {
+        use futures::StreamExt;
+        let tenants: Vec<TenantId> = self.heads.read().keys().cloned().collect();
+        let runs = tenants.into_iter().map(|t| async move {
+            let flushed = self.flush(&t, scope, bucket, new_id, on_block).await;
+            (t, flushed)
+        });
+        let mut runs =
+            futures::stream::iter(runs).buffer_unordered(self.settings.flush_concurrency);
+        let (mut metas, mut first_error) = (Vec::new(), None);
+        while let Some((tenant, flushed)) = runs.next().await {
+            match flushed {
+                Ok(blocks) => metas.extend(blocks.into_iter().map(|m| (tenant.clone(), m))),
+                Err(e) => {
+                    tracing::error!(%tenant, error = %e, "head cannot be flushed; it stays in memory and in the log");
+                    first_error.get_or_insert(e);
+                }
+            }
+        }
+        drop(runs);
+        if !metas.is_empty() {
+            self.checkpoint().await?;
+        }
+        first_error.map_or(Ok(metas), Err)
+    }
+}
+
+fn chunk_data(c: &EncodedChunk) -> ChunkData<'_> {
+    ChunkData {
+        min_ms: c.min_ms,
+        max_ms: c.max_ms,
+        encoding: c.encoding as u8,
+        data: &c.data,
+        sample_count: u32::from(c.sample_count),
+        is_histogram: !matches!(c.encoding, Encoding::Xor | Encoding::Xor2),
+    }
+}
+
+impl Head {
+    /// Finishes what lies before `before_ms` and marks it. Gives the starts of the ranges it lies in, ascending.
+    fn mark_for_flush(&self, before_ms: i64, range_ms: i64) -> Vec<i64> {
+        let mut starts = std::collections::BTreeSet::new();
+        for shard in self.shards() {
+            for series in shard.lock().iter_mut().flatten() {
+                series.mark_for_flush(before_ms, &mut |min_ms| {
+                    starts.insert(cut::range_end(min_ms, range_ms).saturating_sub(range_ms));
+                });
+            }
+        }
+        starts.into_iter().collect()
+    }
+
+    /// The series with marked chunks in `range`, in index order.
+    fn roster(&self, range: TimeRange) -> Roster {
+        let index = self.index.read();
+        let mut roster = Roster::default();
+        let mut ordinal_of = vec![u32::MAX; index.symbols.len()];
+        let mut pairs: Vec<SymbolId> = Vec::new();
+        for (n, shard) in self.shards().iter().enumerate() {
+            for (slot, series) in shard.lock().iter().enumerate() {
+                let Some(series) = series else { continue };
+                let mut marked = series.finished().iter().chain(series.late_finished());
+                if !marked.any(|c| c.flushing && range.contains(c.min_ms)) {
+                    continue;
+                }
+                let start = pairs.len() as u32;
+                pairs.extend_from_slice(&series.labels);
+                series
+                    .labels
+                    .iter()
+                    .for_each(|s| ordinal_of[*s as usize] = 0);
+                let id = (n * SHARD_LEN + slot) as SeriesId;
+                roster.members.push(Member {
+                    id,
+                    start,
+                    len: series.labels.len() as u32,
+                });
+            }
+        }
+        let mut used: Vec<(&str, SymbolId)> = Vec::new();
+        for (symbol, ordinal) in ordinal_of.iter().enumerate() {
+            if *ordinal == 0 {
+                used.push((
+                    index.symbols.resolve(symbol as SymbolId),
+                    symbol as SymbolId,
+                ));
+            }
+        }
+        used.sort_unstable();
+        // Every writer of the field puts the empty string first.
+        roster.symbols.push(String::new());
+        for (text, symbol) in used {
+            ordinal_of[symbol as usize] = roster.symbols.len() as u32;
+            roster.symbols.push(text.to_owned());
+        }
+        roster.ordinals = pairs.iter().map(|s| ordinal_of[*s as usize]).collect();
+        let Roster {
+            members, ordinals, ..
+        } = &mut roster;
+        // Ordinals are in byte order of their strings, so that comparing them compares label sets.
+        let of = |m: &Member| &ordinals[m.start as usize..(m.start + m.len) as usize];
+        members.sort_unstable_by(|a, b| of(a).cmp(of(b)));
+        roster
+    }
+}

@@ -1,0 +1,309 @@
+//! The head of one tenant: everything that is not in a block yet.
+//!
+//! A request is taken in one pass: each series is found by the hash of its label bytes ([`RefCache`]), the samples go into the
+//! open chunks of the shards, and one record with all that was taken goes to the log. The caller answers its sender after
+//! the log's commit.
+//!
+//! Order matters in one place: a sample is in memory before its record is in the log. A checkpoint, which cuts the log first
+//! and walks memory afterwards, therefore misses nothing; and since replay accepts samples in any order, two requests may
+//! write their records in another order than they took the shards' locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+use lgtm_core::Result;
+use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
+use parking_lot::{Mutex, RwLock};
+
+use super::chunk_files::ChunkFiles;
+use super::exemplars::ExemplarRing;
+use super::metadata::MetadataStore;
+use super::postings::{HeadIndex, SeriesId};
+use super::record::anchor_tag;
+use super::ref_cache::RefCache;
+use super::series::{AppendRules, MemSeries, RejectReason, locate};
+use super::shard::{SHARD_LEN, Shard};
+use crate::limits::Limits;
+
+/// What never changes while a head lives.
+#[derive(Debug, Clone)]
+pub(super) struct HeadParts {
+    pub(super) files: Arc<ChunkFiles>,
+    pub(super) block_range_ms: i64,
+}
+
+/// The head of one tenant.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) tenant: TenantId,
+    pub(super) parts: HeadParts,
+    /// Held for reading while a batch is taken, for writing while series are forgotten.
+    pub(super) gate: RwLock<()>,
+    refs: RwLock<RefCache>,
+    pub(super) index: RwLock<HeadIndex>,
+    shards: RwLock<Vec<Arc<Shard>>>,
+    /// Time of the newest sample; `i64::MIN` while there is none.
+    max_ms: AtomicI64,
+    /// Samples before this are in blocks: in-order ones are no longer taken.
+    min_valid_ms: AtomicI64,
+    /// The log epoch: anchors of earlier epochs may be gone from the log.
+    pub(super) epoch: AtomicU32,
+    /// One flush at a time.
+    pub(super) flushing: tokio::sync::Mutex<()>,
+    pub(super) exemplars: Mutex<ExemplarRing>,
+    pub(super) metadata: Mutex<MetadataStore>,
+    /// Samples taken since the head was made.
+    pub(super) appended: AtomicU64,
+    /// Seconds on the host's clock when something was last appended.
+    pub(super) touched_s: AtomicU32,
+}
+
+impl Head {
+    pub(super) fn new(tenant: TenantId, parts: HeadParts, seed: u64, max_exemplars: u64) -> Self {
+        Self {
+            tenant,
+            parts,
+            gate: RwLock::default(),
+            refs: RwLock::new(RefCache::new(seed)),
+            index: RwLock::default(),
+            shards: RwLock::default(),
+            max_ms: AtomicI64::new(i64::MIN),
+            min_valid_ms: AtomicI64::new(i64::MIN),
+            epoch: AtomicU32::new(1),
+            flushing: tokio::sync::Mutex::default(),
+            exemplars: Mutex::new(ExemplarRing::new(max_exemplars)),
+            metadata: Mutex::default(),
+            appended: AtomicU64::new(0),
+            touched_s: AtomicU32::new(0),
+        }
+    }
+
+    /// Time of the newest sample ever taken.
+    pub(super) fn max_ms(&self) -> Option<i64> {
+        Some(self.max_ms.load(Ordering::Acquire)).filter(|t| *t != i64::MIN)
+    }
+
+    pub(super) fn raise_max_ms(&self, t_ms: i64) {
+        self.max_ms.fetch_max(t_ms, Ordering::AcqRel);
+    }
+
+    /// Where in-order samples begin to be taken.
+    pub(super) fn min_valid_ms(&self) -> i64 {
+        self.min_valid_ms.load(Ordering::Acquire)
+    }
+
+    /// Refuses in-order samples before `t_ms` from now on: a block is about to hold what lies before.
+    pub(super) fn raise_min_valid_ms(&self, t_ms: i64) {
+        self.min_valid_ms.fetch_max(t_ms, Ordering::AcqRel);
+    }
+
+    /// The rules for a batch that begins now.
+    pub(super) fn rules(&self, limits: &Limits, now_ms: i64) -> AppendRules {
+        let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        let newest = self.max_ms();
+        let half_range = self.parts.block_range_ms / 2;
+        let window = ms(limits.out_of_order_time_window);
+        AppendRules {
+            min_valid_ms: newest
+                .map_or(i64::MIN, |m| m.saturating_sub(half_range))
+                .max(self.min_valid_ms()),
+            max_valid_ms: now_ms.saturating_add(ms(limits.creation_grace_period)),
+            min_accepted_ms: match ms(limits.past_grace_period) {
+                0 => i64::MIN,
+                past => now_ms.saturating_sub(past),
+            },
+            ooo_min_ms: (window > 0).then(|| newest.map_or(i64::MIN, |m| m.saturating_sub(window))),
+            block_range_ms: self.parts.block_range_ms,
+        }
+    }
+
+    /// Looks up the series of a whole batch under one lock; unknown ones get `None`.
+    pub(super) fn find_all<'a>(
+        &self,
+        labels: impl Iterator<Item = &'a [u8]>,
+        ids: &mut Vec<Option<SeriesId>>,
+    ) {
+        let refs = self.refs.read();
+        let mut guess = 0;
+        for bytes in labels {
+            let key = refs.key(bytes);
+            let id = refs.find(key, guess);
+            if let Some(id) = id {
+                guess = id + 1;
+            }
+            ids.push(id);
+        }
+    }
+
+    /// Begins making series. While the maker lives nobody else makes any, so that the series of one request get ids in a row.
+    pub(super) fn maker(&self) -> Maker<'_> {
+        Maker {
+            head: self,
+            index: self.index.write(),
+        }
+    }
+
+    /// The shards as they stand; series of later ids are not in them.
+    pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
+        self.shards.read().clone()
+    }
+
+    /// Forgets series that hold nothing and were not written to since `before_s`. Gives how many.
+    pub(super) fn collect_idle(&self, before_s: u32) -> usize {
+        let _gate = self.gate.write();
+        let mut index = self.index.write();
+        let mut labels_of = hashbrown::HashMap::new();
+        let mut dead = Vec::new();
+        for (n, shard) in self.shards().iter().enumerate() {
+            let mut slots = shard.lock();
+            for (slot, series) in slots.iter_mut().enumerate() {
+                if series
+                    .as_ref()
+                    .is_some_and(|s| s.is_empty() && s.touched_s < before_s)
+                    && let Some(series) = series.take()
+                {
+                    let id = (n * SHARD_LEN + slot) as SeriesId;
+                    labels_of.insert(id, series.labels);
+                    dead.push(id);
+                }
+            }
+            if slots.iter().all(Option::is_none) {
+                *slots = Vec::new();
+            }
+        }
+        if dead.is_empty() {
+            return 0;
+        }
+        let mut refs = self.refs.write();
+        for id in &dead {
+            refs.remove(*id);
+        }
+        drop(refs);
+        index.remove(&dead, &labels_of);
+        self.exemplars.lock().forget(&dead);
+        if index.symbols_are_mostly_garbage() {
+            self.rebuild_symbols(&mut index);
+        }
+        dead.len()
+    }
+
+    /// Interns the symbols in use anew, after series that used most of them are gone. The caller holds the gate.
+    fn rebuild_symbols(&self, index: &mut HeadIndex) {
+        let moved = match index.rebuild_symbols() {
+            Ok(moved) => moved,
+            // Fewer symbols than before cannot need more space.
+            Err(e) => {
+                return tracing::error!(tenant = %self.tenant, error = %e, "symbols cannot be interned anew");
+            }
+        };
+        for shard in self.shards() {
+            for series in shard.lock().iter_mut().flatten() {
+                series.labels.iter_mut().for_each(|s| *s = moved[&*s]);
+            }
+        }
+    }
+
+    /// Number of series.
+    pub(super) fn series_count(&self) -> usize {
+        self.index.read().series_count()
+    }
+
+    /// Number of chunks in memory and in the chunk files.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.shards()
+            .iter()
+            .map(|s| {
+                s.lock()
+                    .iter()
+                    .flatten()
+                    .map(|s| s.chunk_count())
+                    .sum::<usize>()
+            })
+            .sum()
+    }
+
+    /// Time of the oldest and the newest sample held.
+    pub(super) fn held_range(&self) -> Option<(i64, i64)> {
+        let shards = self.shards();
+        let ranges = shards.iter().filter_map(|s| {
+            s.lock()
+                .iter()
+                .flatten()
+                .filter_map(|s| s.held_range())
+                .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        });
+        ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Heap bytes of index and series lookup, nearly.
+    pub(super) fn index_bytes(&self) -> usize {
+        self.index.read().heap_bytes() + self.refs.read().heap_bytes()
+    }
+}
+
+/// Makes series of a head; holds its index.
+#[derive(Debug)]
+pub(super) struct Maker<'a> {
+    head: &'a Head,
+    index: parking_lot::RwLockWriteGuard<'a, HeadIndex>,
+}
+
+impl Maker<'_> {
+    /// The series of a label set in canonical spelling, made if need be.
+    ///
+    /// # Errors
+    /// `Err(reason)` inside `Ok` when a limit forbids another series; `LimitExceeded` when the head is full.
+    pub(super) fn get_or_create(
+        &mut self,
+        canonical: &[u8],
+        labels: &Labels,
+        base: f64,
+        limits: &Limits,
+    ) -> Result<Result<SeriesId, RejectReason>> {
+        let (key, known) = {
+            let refs = self.head.refs.read();
+            let key = refs.key(canonical);
+            (key, refs.find(key, 0))
+        };
+        if let Some(id) = known {
+            return Ok(Ok(id));
+        }
+        if let Err(reason) = check_series_limits(&self.index, labels, limits) {
+            return Ok(Err(reason));
+        }
+        let (id, symbols) = self.index.add(labels.iter())?;
+        let (shard, slot) = locate(id);
+        let shard = {
+            let mut shards = self.head.shards.write();
+            if shards.len() <= shard {
+                shards.resize_with(shard + 1, Arc::default);
+            }
+            Arc::clone(&shards[shard])
+        };
+        shard.put(
+            slot,
+            MemSeries::new(symbols, base, anchor_tag(labels, base)),
+        );
+        self.head.refs.write().insert(key, id);
+        Ok(Ok(id))
+    }
+}
+
+fn check_series_limits(
+    index: &HeadIndex,
+    labels: &Labels,
+    limits: &Limits,
+) -> Result<(), RejectReason> {
+    let max = limits.max_global_series_per_user;
+    if max > 0 && index.series_count() as u64 >= max {
+        return Err(RejectReason::MaxSeriesPerUser);
+    }
+    let max = limits.max_global_series_per_metric;
+    if max > 0
+        && let Some(metric) = labels.get(METRIC_NAME)
+        && index.series_with(METRIC_NAME, metric) as u64 >= max
+    {
+        return Err(RejectReason::MaxSeriesPerMetric);
+    }
+    Ok(())
+}

@@ -1,0 +1,424 @@
+//! The heads of all tenants of a process, and the log they share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use lgtm_core::clock::Clock;
+use lgtm_core::codec::put_bytes;
+use lgtm_core::disk::Disk;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::{Metadata, TenantId};
+use lgtm_core::units::ByteSize;
+use lgtm_core::wal::{Lsn, Wal, WalSettings};
+use lgtm_core::{Error, Result};
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+
+use super::append::{AppendReport, AppendScratch};
+use super::chunk_files::ChunkFiles;
+use super::head::{Head, HeadParts};
+use super::record::{encode_exemplar, encode_metadata, kind};
+use super::series::{ChunkBytes, HeadChunk};
+use crate::limits::Limits;
+use crate::wire::WriteBatch;
+
+/// How heads keep their data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HeadSettings {
+    /// Length of a block; blocks begin at multiples of it. Two hours, as everywhere in the field.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub block_range: Duration,
+    /// Size of one file of finished chunks. Small enough that space comes back soon after a flush.
+    pub chunk_file_size: ByteSize,
+    /// The write-ahead log.
+    pub wal: WalSettings,
+    /// The log is checkpointed when it has grown by so much since the last time: bounds disk use and the time of a replay.
+    pub checkpoint_after: ByteSize,
+    /// A series that holds nothing and got no sample for so long is forgotten.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub series_idle_timeout: Duration,
+    /// A head that got no sample for so long is flushed and closed.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub head_idle_timeout: Duration,
+    /// Series of all tenants together: the bound of this process' memory (about 1 KiB each). 0: no bound.
+    pub max_series: u64,
+    /// Blocks written at the same time.
+    pub flush_concurrency: usize,
+}
+
+impl Default for HeadSettings {
+    fn default() -> Self {
+        Self {
+            block_range: Duration::from_secs(2 * 3600),
+            chunk_file_size: ByteSize::mib(64),
+            wal: WalSettings::default(),
+            checkpoint_after: ByteSize::mib(512),
+            series_idle_timeout: Duration::from_secs(3600),
+            head_idle_timeout: Duration::from_secs(13 * 3600),
+            max_series: 8_000_000,
+            flush_concurrency: 2,
+        }
+    }
+}
+
+impl HeadSettings {
+    /// Names every fault.
+    ///
+    /// # Errors
+    /// `InvalidInput` listing the settings and the bounds they break.
+    pub fn validate(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        if self.block_range < Duration::from_secs(60) {
+            faults.push(format!(
+                "block_range {:?} is less than 1m",
+                self.block_range
+            ));
+        }
+        let size = self.chunk_file_size.as_u64();
+        if !(1 << 20..=u64::from(u32::MAX)).contains(&size) {
+            faults.push(format!(
+                "chunk_file_size {size} is not between 1MiB and 4GiB"
+            ));
+        }
+        if self.flush_concurrency == 0 {
+            faults.push("flush_concurrency is 0".to_owned());
+        }
+        if let Err(e) = self.wal.validate() {
+            faults.push(format!("wal: {e}"));
+        }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
+        }
+    }
+}
+
+/// What one request adds to the log: kinds and payloads.
+type Records = Vec<(u8, Vec<u8>)>;
+
+/// The heads of a process.
+#[derive(Debug)]
+pub(crate) struct Heads {
+    pub(super) heads: RwLock<HashMap<TenantId, Arc<Head>>>,
+    pub(super) wal: Wal,
+    pub(super) parts: HeadParts,
+    pub(super) settings: HeadSettings,
+    pub(super) limits: Arc<Overrides<Limits>>,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Seed of the label hashes.
+    seed: u64,
+    scratch: Mutex<Vec<AppendScratch>>,
+    /// Records whose samples are in memory but which the log would not take; the next request logs them before its own.
+    unlogged: Mutex<Vec<Records>>,
+    has_unlogged: AtomicBool,
+    /// False until replay is done: the log's samples come first.
+    pub(super) writable: AtomicBool,
+    pub(super) series: AtomicU64,
+    /// Only one checkpoint at a time; holds the log's size at the last one.
+    pub(super) checkpoint: tokio::sync::Mutex<u64>,
+}
+
+impl Heads {
+    /// Opens log and chunk files in `dir`. Heads are empty until the log is replayed.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &str,
+        settings: HeadSettings,
+        limits: Arc<Overrides<Limits>>,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Result<(Self, lgtm_core::wal::WalReplay)> {
+        settings.validate()?;
+        let file_size = u32::try_from(settings.chunk_file_size.as_u64()).unwrap_or(u32::MAX);
+        let files = Arc::new(ChunkFiles::open(
+            Arc::clone(&disk),
+            &format!("{dir}/chunks_head"),
+            file_size,
+        )?);
+        let (wal, replay) = Wal::open(
+            disk,
+            &format!("{dir}/wal"),
+            settings.wal.clone(),
+            Arc::clone(&clock),
+        )?;
+        let block_range_ms = i64::try_from(settings.block_range.as_millis()).unwrap_or(i64::MAX);
+        let heads = Self {
+            heads: RwLock::default(),
+            wal,
+            parts: HeadParts {
+                files,
+                block_range_ms,
+            },
+            settings,
+            limits,
+            clock,
+            seed,
+            scratch: Mutex::default(),
+            unlogged: Mutex::default(),
+            has_unlogged: AtomicBool::new(false),
+            writable: AtomicBool::new(false),
+            series: AtomicU64::new(0),
+            checkpoint: tokio::sync::Mutex::new(0),
+        };
+        Ok((heads, replay))
+    }
+
+    /// The head of a tenant, if it has one.
+    pub(super) fn get(&self, tenant: &TenantId) -> Option<Arc<Head>> {
+        self.heads.read().get(tenant).cloned()
+    }
+
+    /// The head of a tenant, made if need be.
+    pub(super) fn get_or_create(&self, tenant: &TenantId) -> Arc<Head> {
+        if let Some(head) = self.get(tenant) {
+            return head;
+        }
+        let exemplars = self.limits.for_tenant(tenant).max_global_exemplars_per_user;
+        let mut heads = self.heads.write();
+        let make = || {
+            Arc::new(Head::new(
+                tenant.clone(),
+                self.parts.clone(),
+                self.seed,
+                exemplars,
+            ))
+        };
+        Arc::clone(heads.entry(tenant.clone()).or_insert_with(make))
+    }
+
+    /// All heads, in no order.
+    pub(super) fn all(&self) -> Vec<Arc<Head>> {
+        self.heads.read().values().cloned().collect()
+    }
+
+    /// Takes what the rules allow of a request. When this returns, all that was taken is in the log as its sync policy says.
+    ///
+    /// # Errors
+    /// `Unavailable` before replay is done and while the log cannot be written; `LimitExceeded` when the process holds as many
+    /// series as its memory allows. Samples that rules refuse are in the report, not errors.
+    pub(crate) async fn append(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+    ) -> Result<AppendReport> {
+        if !self.writable.load(Ordering::Acquire) {
+            return Err(Error::Unavailable(
+                "the head is replaying its write-ahead log".into(),
+            ));
+        }
+        let (report, lsn, copy) = self.append_in_memory(tenant, batch)?;
+        self.wal.commit(lsn).await?;
+        if let Some(anchors) = copy {
+            // The second copy goes into a later frame; it need not be waited for.
+            self.log(&mut vec![(kind::ANCHORS, anchors)]);
+        }
+        Ok(report)
+    }
+
+    /// The synchronous part: memory, then the log's buffer. Gives the anchors that are to be logged once more.
+    fn append_in_memory(
+        &self,
+        tenant: &TenantId,
+        batch: &WriteBatch,
+    ) -> Result<(AppendReport, Lsn, Option<Vec<u8>>)> {
+        self.log_unlogged()?;
+        self.wal.check_writable()?;
+        let head = self.get_or_create(tenant);
+        let limits = self.limits.for_tenant(tenant);
+        if self.settings.max_series > 0
+            && self.series.load(Ordering::Relaxed) >= self.settings.max_series
+        {
+            return Err(Error::LimitExceeded(format!(
+                "the process holds {} series, max_series is {} (err-mimir-ingester-max-series)",
+                self.series.load(Ordering::Relaxed),
+                self.settings.max_series
+            )));
+        }
+        let mut scratch = self.scratch.lock().pop().unwrap_or_default();
+        let appended = head.append(batch, &limits, self.clock.now_ms(), &mut scratch);
+        // What a request adds goes into one frame: damage takes all of it or nothing.
+        let mut records = self.records(&head, batch, &mut scratch);
+        self.metadata_record(&head, batch, &limits, &mut records);
+        let copy = records
+            .iter()
+            .find(|r| r.0 == kind::ANCHORS)
+            .map(|r| r.1.clone());
+        self.log(&mut records);
+        if copy.is_some() {
+            head.anchored(&scratch.anchored, scratch.epoch);
+        }
+        let report = appended?;
+        scratch.record = records.pop().map(|r| r.1).unwrap_or_default();
+        if self.scratch.lock().len() < 16 {
+            self.scratch.lock().push(scratch);
+        }
+        Ok((report, self.wal.end(), copy))
+    }
+
+    /// The records of what a head took. The samples record, the largest of most requests, uses the buffer in `scratch`.
+    fn records(&self, head: &Head, batch: &WriteBatch, scratch: &mut AppendScratch) -> Records {
+        let name = head.tenant.as_str();
+        let mut records = Vec::new();
+        if !scratch.anchors.is_empty() {
+            let mut record = Vec::new();
+            scratch.anchors.encode(name, &mut record);
+            records.push((kind::ANCHORS, record));
+        }
+        if !scratch.histograms.is_empty() {
+            let mut record = Vec::new();
+            scratch.histograms.encode(name, &mut record);
+            records.push((kind::HISTOGRAMS, record));
+        }
+        if !scratch.exemplars.is_empty() {
+            let mut record = Vec::new();
+            put_bytes(&mut record, name.as_bytes());
+            for (place, id) in &scratch.exemplars {
+                for e in batch.series_at(*place as usize).exemplars {
+                    encode_exemplar(*id, e, &mut record);
+                }
+            }
+            records.push((kind::EXEMPLARS, record));
+        }
+        if !scratch.columns.is_empty() {
+            let mut record = std::mem::take(&mut scratch.record);
+            record.clear();
+            scratch.columns.encode(name, &mut record);
+            records.push((kind::SAMPLES, record));
+        }
+        records
+    }
+
+    fn metadata_record(
+        &self,
+        head: &Head,
+        batch: &WriteBatch,
+        limits: &Limits,
+        records: &mut Records,
+    ) {
+        let mut record = Vec::new();
+        for entry in batch.metadata() {
+            let max = limits.max_global_metadata_per_user;
+            if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
+                if record.is_empty() {
+                    put_bytes(&mut record, head.tenant.as_str().as_bytes());
+                }
+                encode_metadata(&entry.name, &entry.metadata, &mut record);
+            }
+        }
+        if !record.is_empty() {
+            records.push((kind::METADATA, record));
+        }
+    }
+
+    /// Gives records to the log, or keeps them for later when the log will not have them.
+    fn log(&self, records: &mut Records) {
+        if records.is_empty() {
+            return;
+        }
+        if self.has_unlogged.load(Ordering::Acquire) || self.wal.append_all(records).is_err() {
+            self.unlogged.lock().push(std::mem::take(records));
+            self.has_unlogged.store(true, Ordering::Release);
+        }
+    }
+
+    pub(super) fn log_unlogged(&self) -> Result<()> {
+        if !self.has_unlogged.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut waiting = self.unlogged.lock();
+        while let Some(records) = waiting.first() {
+            self.wal.append_all(records)?;
+            waiting.remove(0);
+        }
+        self.has_unlogged.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// The bytes of a chunk, wherever they are.
+    pub(super) fn chunk_bytes(&self, chunk: &HeadChunk) -> Result<Bytes> {
+        match &chunk.bytes {
+            ChunkBytes::Memory(data) => Ok(Bytes::copy_from_slice(data)),
+            ChunkBytes::File(place) => self.parts.files.read(*place, chunk.encoding as u8),
+        }
+    }
+
+    /// Forgets series that have been empty and quiet for long, and heads that have no series left.
+    pub(crate) fn collect_idle(&self) {
+        let now_s = u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0);
+        let ago =
+            |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+        for head in self.all() {
+            let gone = head.collect_idle(ago(self.settings.series_idle_timeout));
+            if gone > 0 {
+                tracing::debug!(tenant = %head.tenant, series = gone, "idle series forgotten");
+            }
+        }
+        let before_s = ago(self.settings.head_idle_timeout);
+        self.heads.write().retain(|_, head| {
+            // Somebody who holds the head may be about to append to it.
+            Arc::strong_count(head) > 1
+                || head.series_count() > 0
+                || head.touched_s.load(Ordering::Relaxed) >= before_s
+        });
+        self.recount_series();
+    }
+
+    /// Series by tenant.
+    pub(crate) fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
+        self.all()
+            .iter()
+            .map(|h| (h.tenant.clone(), h.series_count() as u64))
+            .collect()
+    }
+
+    /// What the log has done so far.
+    pub(crate) fn wal_stats(&self) -> lgtm_core::wal::WalStats {
+        self.wal.stats()
+    }
+
+    /// Heap bytes of symbols, postings and series lookup of all heads, nearly; and exemplars held.
+    pub(crate) fn index_bytes_and_exemplars(&self) -> (u64, u64) {
+        let heads = self.all();
+        let bytes = heads.iter().map(|h| h.index_bytes() as u64).sum();
+        (
+            bytes,
+            heads.iter().map(|h| h.exemplars.lock().len() as u64).sum(),
+        )
+    }
+
+    /// Bytes in the chunk files.
+    pub(crate) fn chunk_file_bytes(&self) -> u64 {
+        self.parts.files.size_bytes()
+    }
+
+    /// Recounts the series of all heads.
+    pub(crate) fn recount_series(&self) -> u64 {
+        let n = self.all().iter().map(|h| h.series_count() as u64).sum();
+        self.series.store(n, Ordering::Relaxed);
+        n
+    }
+
+    /// Metadata of a tenant's metrics, by name.
+    pub(crate) fn metadata(
+        &self,
+        tenant: &TenantId,
+        name: Option<&str>,
+    ) -> Vec<(String, Vec<Metadata>)> {
+        let Some(head) = self.get(tenant) else {
+            return Vec::new();
+        };
+        let store = head.metadata.lock();
+        match name {
+            Some(name) => vec![(name.to_owned(), store.get(name).to_vec())],
+            None => store
+                .iter()
+                .map(|(n, m)| (n.to_owned(), m.to_vec()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What is not in object storage yet: the log, memory, replay, and cutting blocks.
+//!
+//! Open [`head`](head/head.rs) first, then `append`, `heads`, `checkpoint`, `replay`, `flush`, `read`.
+
+mod append;
+mod checkpoint;
+mod chunk_files;
+mod exemplars;
+mod flush;
+mod head;
+mod heads;
+mod metadata;
+mod postings;
+mod read;
+mod record;
+mod ref_cache;
+mod replay;
+mod series;
+mod shard;
+mod symbols;
+
+pub use append::{AppendReport, Rejections};
+
+pub use flush::FlushScope;
+pub use heads::HeadSettings;
+pub(crate) use heads::Heads;
+pub(crate) use read::HeadSelect;
+pub use read::HeadStats;
+pub use replay::HeadReplayReport;
+
+#[cfg(test)]
+mod tests;

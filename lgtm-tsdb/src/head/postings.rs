@@ -1,0 +1,355 @@
+//! Which series of a head bear which label.
+//!
+//! One sorted list of series ids for every (name, value) pair in use, and the values of every name. Ids are handed out in
+//! ascending order, so that adding is nearly always a push; a reused id is inserted where it belongs.
+
+use hashbrown::HashMap;
+use lgtm_core::model::{Labels, MatchOp, Matcher};
+use lgtm_core::{Error, Result};
+
+use super::symbols::{SymbolId, Symbols};
+
+/// The number of a series within its head.
+pub(super) type SeriesId = u32;
+
+/// Symbols, postings and the free ids of one head.
+#[derive(Debug, Default)]
+pub(super) struct HeadIndex {
+    pub(super) symbols: Symbols,
+    postings: HashMap<(SymbolId, SymbolId), Vec<SeriesId>>,
+    values: HashMap<SymbolId, Vec<SymbolId>>,
+    all: Vec<SeriesId>,
+    free: Vec<SeriesId>,
+    next: SeriesId,
+}
+
+impl HeadIndex {
+    /// Number of series.
+    pub(super) fn series_count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Number of (name, value) pairs in use.
+    pub(super) fn pair_count(&self) -> usize {
+        self.postings.len()
+    }
+
+    /// Takes a series in; gives its id and its labels as symbol pairs.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when ids or symbols run out.
+    pub(super) fn add<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<(SeriesId, Box<[SymbolId]>)> {
+        let mut ids = Vec::with_capacity(2 * labels.size_hint().0);
+        for (name, value) in labels {
+            ids.push(self.symbols.intern(name)?);
+            ids.push(self.symbols.intern(value)?);
+        }
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                let id = self.next;
+                self.next = id
+                    .checked_add(1)
+                    .ok_or_else(|| Error::LimitExceeded("series ids of one head ran out".into()))?;
+                id
+            }
+        };
+        insert_sorted(&mut self.all, id);
+        for pair in ids.chunks_exact(2) {
+            let list = self.postings.entry((pair[0], pair[1])).or_default();
+            if list.is_empty() {
+                self.values.entry(pair[0]).or_default().push(pair[1]);
+            }
+            insert_sorted(list, id);
+        }
+        Ok((id, ids.into()))
+    }
+
+    /// Forgets series. `dead` is sorted; `labels_of` gives each one's symbol pairs. Their ids will be used again.
+    pub(super) fn remove(
+        &mut self,
+        dead: &[SeriesId],
+        labels_of: &HashMap<SeriesId, Box<[SymbolId]>>,
+    ) {
+        let gone = |id: &SeriesId| dead.binary_search(id).is_ok();
+        let mut touched: Vec<(SymbolId, SymbolId)> = labels_of
+            .values()
+            .flat_map(|l| l.chunks_exact(2).map(|p| (p[0], p[1])))
+            .collect();
+        touched.sort_unstable();
+        touched.dedup();
+        for pair in touched {
+            let Some(list) = self.postings.get_mut(&pair) else {
+                continue;
+            };
+            list.retain(|id| !gone(id));
+            if list.is_empty() {
+                self.postings.remove(&pair);
+                if let Some(values) = self.values.get_mut(&pair.0) {
+                    values.retain(|v| *v != pair.1);
+                    if values.is_empty() {
+                        self.values.remove(&pair.0);
+                    }
+                }
+            } else if list.len() * 4 < list.capacity() {
+                list.shrink_to_fit();
+            }
+        }
+        self.all.retain(|id| !gone(id));
+        self.free.extend(dead.iter().rev());
+    }
+
+    /// The label set of symbol pairs.
+    pub(super) fn labels(&self, pairs: &[SymbolId]) -> Labels {
+        Labels::from_pairs(self.pairs(pairs))
+            .expect("series labels were checked when the series was made")
+    }
+
+    /// Names and values of symbol pairs.
+    pub(super) fn pairs<'a>(
+        &'a self,
+        pairs: &'a [SymbolId],
+    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+        pairs
+            .chunks_exact(2)
+            .map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
+    }
+
+    /// Ids of the series that pass all `matchers`, ascending.
+    pub(super) fn select(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
+        let mut keep: Option<Vec<SeriesId>> = None;
+        let mut drop: Vec<Vec<SeriesId>> = Vec::new();
+        for m in matchers {
+            if m.matches_empty() {
+                // Series without the label pass: take away those whose value does not.
+                drop.push(self.union(m.name(), &|v| !m.matches(v)));
+                continue;
+            }
+            let list = self.matching(m);
+            keep = Some(match keep {
+                None => list,
+                Some(kept) => intersect(&kept, &list),
+            });
+        }
+        let mut out = keep.unwrap_or_else(|| self.all.clone());
+        for d in drop {
+            subtract(&mut out, &d);
+        }
+        out
+    }
+
+    fn matching(&self, m: &Matcher) -> Vec<SeriesId> {
+        if (m.op() == MatchOp::Equal || m.op() == MatchOp::Regex)
+            && let Some(values) = m.literal_values()
+        {
+            let name = self.symbols.find(m.name());
+            let lists = values
+                .iter()
+                .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
+            return merge(lists.map(Vec::as_slice).collect());
+        }
+        self.union(m.name(), &|v| m.matches(v))
+    }
+
+    fn union(&self, name: &str, want: &dyn Fn(&str) -> bool) -> Vec<SeriesId> {
+        let Some(name) = self.symbols.find(name) else {
+            return Vec::new();
+        };
+        let values = self.values.get(&name).into_iter().flatten();
+        let hits = values.filter(|v| want(self.symbols.resolve(**v)));
+        merge(
+            hits.filter_map(|v| self.postings.get(&(name, *v)))
+                .map(Vec::as_slice)
+                .collect(),
+        )
+    }
+
+    /// Label names in use, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(|n| self.symbols.resolve(*n))
+    }
+
+    /// Values of a name with the number of series of each, in no order.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
+        let name = self.symbols.find(name);
+        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
+        list.map(move |v| {
+            let count = name
+                .and_then(|n| self.postings.get(&(n, *v)))
+                .map_or(0, Vec::len);
+            (self.symbols.resolve(*v), count)
+        })
+    }
+
+    /// Number of series with a label.
+    pub(super) fn series_with(&self, name: &str, value: &str) -> usize {
+        let pair = self.symbols.find(name).zip(self.symbols.find(value));
+        pair.and_then(|p| self.postings.get(&p)).map_or(0, Vec::len)
+    }
+
+    /// Whether more than half of the symbols (and more than a thousand) are no longer used by any series.
+    pub(super) fn symbols_are_mostly_garbage(&self) -> bool {
+        let used = self.postings.len() + self.values.len();
+        self.symbols.len() > 1000 && self.symbols.len() > 2 * used
+    }
+
+    /// Interns the symbols in use anew; gives the new number of each old one.
+    ///
+    /// # Errors
+    /// As `Symbols::intern`; the index is then as it was.
+    pub(super) fn rebuild_symbols(&mut self) -> Result<HashMap<SymbolId, SymbolId>> {
+        let mut fresh = Symbols::default();
+        let mut moved = HashMap::new();
+        for &(name, value) in self.postings.keys() {
+            for id in [name, value] {
+                if let hashbrown::hash_map::Entry::Vacant(e) = moved.entry(id) {
+                    e.insert(fresh.intern(self.symbols.resolve(id))?);
+                }
+            }
+        }
+        self.postings = self
+            .postings
+            .drain()
+            .map(|((n, v), list)| ((moved[&n], moved[&v]), list))
+            .collect();
+        self.values = self
+            .values
+            .drain()
+            .map(|(n, list)| (moved[&n], list.iter().map(|v| moved[v]).collect()))
+            .collect();
+        self.symbols = fresh;
+        Ok(moved)
+    }
+
+    /// Heap bytes held, nearly.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let lists: usize = self.postings.values().map(|l| l.capacity() * 4).sum();
+        self.symbols.heap_bytes()
+            + lists
+            + self.postings.capacity() * 34
+            + (self.all.capacity() + self.free.capacity()) * 4
+    }
+}
+
+fn insert_sorted(list: &mut Vec<SeriesId>, id: SeriesId) {
+    match list.last() {
+        Some(last) if *last >= id => {
+            if let Err(at) = list.binary_search(&id) {
+                list.insert(at, id);
+            }
+        }
+        _ => {
+            if list.len() == list.capacity() {
+                // Grow by a quarter: most lists of a head stay small, and doubling would cost as much again.
+                list.reserve_exact((list.len() / 4).max(2));
+            }
+            list.push(id);
+        }
+    }
+}
+
+fn merge(mut lists: Vec<&[SeriesId]>) -> Vec<SeriesId> {
+    if lists.len() == 1 {
+        return lists.pop().map(<[SeriesId]>::to_vec).unwrap_or_default();
+    }
+    let mut out: Vec<SeriesId> = Vec::with_capacity(lists.iter().map(|l| l.len()).sum());
+    for list in lists {
+        out.extend_from_slice(list);
+    }
+    // Lists of one name never share an id, so that sorting the concatenation is the whole union.
+    out.sort_unstable();
+    out
+}
+
+fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
+    let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    let mut out = Vec::with_capacity(small.len());
+    let mut rest = large;
+    for &id in small {
+        // Gallop: the next candidate is most often near.
+        let mut step = 1;
+        while step < rest.len() && rest[step] < id {
+            step *= 2;
+        }
+        let at = rest[..rest.len().min(step + 1)].partition_point(|x| *x < id);
+        rest = &rest[at..];
+        match rest.first() {
+            Some(&x) if x == id => out.push(id),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    out
+}
+
+fn subtract(from: &mut Vec<SeriesId>, drop: &[SeriesId]) {
+    let mut d = drop.iter().copied().peekable();
+    from.retain(|id| {
+        while d.peek().is_some_and(|x| x < id) {
+            d.next();
+        }
+        d.peek() != Some(id)
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn index(sets: &[Vec<(&str, &str)>]) -> HeadIndex {
+        let mut ix = HeadIndex::default();
+        for s in sets {
+            ix.add(s.iter().copied()).unwrap();
+        }
+        ix
+    }
+
+    #[test]
+    fn an_absent_label_is_the_empty_string() {
+        let ix = index(&[
+            vec![("a", "1")],
+            vec![("a", "2"), ("b", "x")],
+            vec![("b", "y")],
+        ]);
+        let eq = |n: &str, v: &str| Matcher::equal(n, v);
+        let re = |op, n: &str, v: &str| Matcher::new(op, n, v).unwrap();
+        assert_eq!(ix.select(&[eq("b", "")]), [0]);
+        assert_eq!(ix.select(&[re(MatchOp::NotEqual, "b", "")]), [1, 2]);
+        assert_eq!(ix.select(&[re(MatchOp::NotEqual, "b", "x")]), [0, 2]);
+        assert_eq!(ix.select(&[re(MatchOp::Regex, "a", "1|")]), [0, 2]);
+        assert_eq!(ix.select(&[re(MatchOp::NotRegex, "a", ".+")]), [2]);
+        assert_eq!(ix.select(&[eq("nope", "")]), [0, 1, 2]);
+        assert_eq!(ix.select(&[eq("nope", "x")]), [] as [u32; 0]);
+    }
+
+    #[test]
+    fn removed_series_leave_nothing_and_their_ids_come_back() {
+        let mut ix = HeadIndex::default();
+        let mut pairs = HashMap::new();
+        for v in ["1", "2", "3"] {
+            let (id, p) = ix.add([("a", v)].into_iter()).unwrap();
+            pairs.insert(id, p);
+        }
+        pairs.retain(|id, _| *id == 1);
+        ix.remove(&[1], &pairs);
+        assert_eq!(ix.select(&[]), [0, 2]);
+        assert_eq!(ix.values("a").count(), 2);
+        assert_eq!(ix.add([("a", "3")].into_iter()).unwrap().0, 1);
+        assert_eq!(ix.select(&[Matcher::equal("a", "3")]), [1, 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn set_operations_agree_with_sets(a in proptest::collection::btree_set(0u32..200, 0..80), b in proptest::collection::btree_set(0u32..200, 0..80)) {
+            let (va, vb): (Vec<_>, Vec<_>) = (a.iter().copied().collect(), b.iter().copied().collect());
+            prop_assert_eq!(intersect(&va, &vb), a.intersection(&b).copied().collect::<Vec<_>>());
+            let mut sub = va.clone();
+            subtract(&mut sub, &vb);
+            prop_assert_eq!(sub, a.difference(&b).copied().collect::<Vec<_>>());
+        }
+    }
+}

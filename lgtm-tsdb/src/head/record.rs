@@ -1,0 +1,808 @@
+//! What the head writes to the write-ahead log: see `docs/format/head_records.md`.
+//!
+//! Samples stand in columns. A value is written relative to its series' *base*, a value that an anchor record holds together with
+//! the labels; most samples of real systems equal their base or differ by a small integer. Anchors are written twice, into
+//! different frames of the log, so that the loss of any one frame never makes another one unreadable.
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
+
+use lgtm_core::model::{
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
+    Metadata, MetricType,
+};
+
+use super::postings::SeriesId;
+use crate::wire::HistogramValue;
+
+/// Record kinds, as the log stores them.
+pub(super) mod kind {
+    pub(in super::super) const ANCHORS: u8 = 1;
+    pub(in super::super) const SAMPLES: u8 = 2;
+    pub(in super::super) const HISTOGRAMS: u8 = 3;
+    pub(in super::super) const EXEMPLARS: u8 = 4;
+    pub(in super::super) const METADATA: u8 = 5;
+    pub(in super::super) const SERIES_STATE: u8 = 6;
+    pub(in super::super) const HEAD_STATE: u8 = 7;
+}
+
+/// Largest power of ten that values are scaled by.
+const MAX_EXPONENT: u8 = 4;
+const POW10: [f64; MAX_EXPONENT as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4];
+/// Integers up to here are exact in a float, with room for one more digit of scale.
+const MAX_MANTISSA: f64 = 9e15;
+
+/// The value equals the base.
+const CLASS_SAME: u8 = 0;
+/// `1 + k`: the value is a written integer divided by 10^k.
+const CLASS_DECIMAL: u8 = 1;
+/// `0x10 + k`: the same, but the integer is the difference to the base's.
+const CLASS_DELTA: u8 = 0x10;
+/// `0x40 + 8 * t + n - 1`: the bits are the base's, xor `n` bytes shifted left by `t` bytes.
+const CLASS_XOR: u8 = 0x40;
+
+/// `value` as an integer divided by a power of ten, if that is exact to the bit.
+fn decimal(value: f64) -> Option<(u8, i64)> {
+    if value == 0.0 {
+        return value.is_sign_positive().then_some((0, 0));
+    }
+    for k in 0..=MAX_EXPONENT {
+        let scaled = value * POW10[k as usize];
+        // No NaN and no infinity is in the range.
+        if !(-MAX_MANTISSA..MAX_MANTISSA).contains(&scaled) {
+            return None;
+        }
+        let mantissa = scaled.round();
+        if from_decimal(k, mantissa as i64).to_bits() == value.to_bits() {
+            return Some((k, mantissa as i64));
+        }
+    }
+    None
+}
+
+fn from_decimal(exponent: u8, mantissa: i64) -> f64 {
+    mantissa as f64 / POW10[exponent as usize]
+}
+
+/// Values, each written relative to a base, column by column.
+#[derive(Debug, Default)]
+struct ValueColumns {
+    classes: Vec<u8>,
+    mantissas: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl ValueColumns {
+    #[inline]
+    fn push(&mut self, value: f64, base: f64) {
+        if value.to_bits() == base.to_bits() {
+            self.classes.push(CLASS_SAME);
+        } else {
+            self.push_changed(value, base);
+        }
+    }
+
+    fn push_changed(&mut self, value: f64, base: f64) {
+        if let Some((k, m)) = decimal(value) {
+            if let Some((class, delta)) = decimal(base).and_then(|b| delta_to(value, (k, m), b)) {
+                self.classes.push(class);
+                put_svarint(&mut self.mantissas, delta);
+            } else {
+                self.classes.push(CLASS_DECIMAL + k);
+                put_svarint(&mut self.mantissas, m);
+            }
+            return;
+        }
+        let x = value.to_bits() ^ base.to_bits();
+        let shift = x.trailing_zeros() / 8;
+        let len = 8 - x.leading_zeros() / 8 - shift;
+        self.classes.push(CLASS_XOR + (shift * 8 + len - 1) as u8);
+        self.raw
+            .extend_from_slice(&(x >> (8 * shift)).to_le_bytes()[..len as usize]);
+    }
+
+    /// Appends the columns to `out` and empties them.
+    fn encode(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.classes);
+        put_bytes(out, &self.mantissas);
+        put_bytes(out, &self.raw);
+        self.classes.clear();
+        self.mantissas.clear();
+        self.raw.clear();
+    }
+}
+
+/// Reads value columns.
+struct Values<'a> {
+    classes: std::slice::Iter<'a, u8>,
+    mantissas: Reader<'a>,
+    raw: Reader<'a>,
+}
+
+impl<'a> Values<'a> {
+    fn new(r: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+        let classes = r.take(count)?.iter();
+        let mantissas = Reader::new("value mantissas", r.bytes()?);
+        Ok(Self {
+            classes,
+            mantissas,
+            raw: Reader::new("raw values", r.bytes()?),
+        })
+    }
+
+    /// The next value, relative to `base`.
+    fn next(&mut self, base: f64) -> Result<f64, DecodeError> {
+        let class = *self
+            .classes
+            .next()
+            .ok_or_else(|| self.raw.error("more values than announced"))?;
+        Ok(match class {
+            CLASS_SAME => base,
+            c if (CLASS_DECIMAL..=CLASS_DECIMAL + MAX_EXPONENT).contains(&c) => {
+                from_decimal(c - CLASS_DECIMAL, self.mantissas.svarint()?)
+            }
+            c if (CLASS_DELTA..=CLASS_DELTA + MAX_EXPONENT).contains(&c) => {
+                let (delta, common) = (self.mantissas.svarint()?, c - CLASS_DELTA);
+                let of_base = decimal(base).filter(|(k, _)| *k <= common);
+                let (k, m) = of_base
+                    .ok_or_else(|| self.raw.error("difference to a base that is no decimal"))?;
+                let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
+                from_decimal(common, scaled.wrapping_add(delta))
+            }
+            c if (CLASS_XOR..CLASS_XOR + 64).contains(&c) => {
+                let (shift, len) = ((c - CLASS_XOR) / 8, (c - CLASS_XOR) % 8 + 1);
+                let mut x = [0; 8];
+                x[..len as usize].copy_from_slice(self.raw.take(len as usize)?);
+                f64::from_bits(base.to_bits() ^ (u64::from_le_bytes(x) << (8 * shift)))
+            }
+            c => return Err(self.raw.error(format!("unknown value class {c}"))),
+        })
+    }
+}
+
+/// Ids, each written relative to one more than the one before.
+#[derive(Debug, Default)]
+struct IdColumn {
+    bytes: Vec<u8>,
+    last: i64,
+}
+
+impl IdColumn {
+    #[inline]
+    fn push(&mut self, id: SeriesId) {
+        put_svarint(
+            &mut self.bytes,
+            i64::from(id).wrapping_sub(self.last.wrapping_add(1)),
+        );
+        self.last = i64::from(id);
+    }
+
+    fn encode(&mut self, out: &mut Vec<u8>) {
+        put_bytes(out, &self.bytes);
+        self.bytes.clear();
+        self.last = 0;
+    }
+}
+
+/// Reads an id column.
+#[derive(Clone)]
+struct Ids<'a> {
+    r: Reader<'a>,
+    last: i64,
+}
+
+impl<'a> Ids<'a> {
+    fn new(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            r: Reader::new("series ids", r.bytes()?),
+            last: 0,
+        })
+    }
+
+    fn next(&mut self) -> Result<SeriesId, DecodeError> {
+        self.last = self.last.wrapping_add(self.r.svarint()?).wrapping_add(1);
+        SeriesId::try_from(self.last).map_err(|_| {
+            self.r
+                .error(format!("series id {} is out of range", self.last))
+        })
+    }
+}
+
+/// Collects the samples of one request, column by column. Reused from request to request.
+#[derive(Debug, Default)]
+pub(super) struct SampleColumns {
+    count: u64,
+    ids: IdColumn,
+    times: Vec<u8>,
+    last_t_ms: i64,
+    values: ValueColumns,
+    tags: u32,
+}
+
+impl SampleColumns {
+    /// Whether nothing was pushed since the last [`SampleColumns::encode`].
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one sample of a series.
+    #[inline]
+    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: f64) {
+        let Anchor { id, tag, base } = anchor;
+        self.count += 1;
+        self.tags = self.tags.wrapping_add(tag);
+        self.ids.push(id);
+        put_svarint(&mut self.times, t_ms.wrapping_sub(self.last_t_ms));
+        self.last_t_ms = t_ms;
+        self.values.push(value, base);
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        out.extend_from_slice(&self.tags.to_le_bytes());
+        self.tags = 0;
+        self.ids.encode(out);
+        put_bytes(out, &self.times);
+        self.values.encode(out);
+        self.times.clear();
+        (self.count, self.last_t_ms) = (0, 0);
+    }
+}
+
+fn delta_to(value: f64, (k, m): (u8, i64), (base_k, base_m): (u8, i64)) -> Option<(u8, i64)> {
+    let common = k.max(base_k);
+    let scale = |k: u8, m: i64| m.checked_mul(POW10[(common - k) as usize] as i64);
+    let scaled = scale(k, m)?;
+    let delta = scaled.checked_sub(scale(base_k, base_m)?)?;
+    (from_decimal(common, scaled).to_bits() == value.to_bits())
+        .then_some((CLASS_DELTA + common, delta))
+}
+
+/// Reads a samples record behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
+///
+/// `Ok(false)`, with nothing given to `sink`, when the record means other series than `anchor_of` knows: then the anchors that it
+/// was written with are missing. The tags of its series tell.
+pub(super) fn decode_samples(
+    r: &mut Reader<'_>,
+    anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
+    mut sink: impl FnMut(SeriesId, i64, f64),
+) -> Result<bool, DecodeError> {
+    let count = r.length()?;
+    let wanted = r.u32_le()?;
+    let ids = Ids::new(r)?;
+    if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
+        return Ok(false);
+    }
+    let mut ids = ids;
+    let mut times = Reader::new("sample times", r.bytes()?);
+    let mut values = Values::new(r, count)?;
+    let mut t_ms = 0i64;
+    for _ in 0..count {
+        let Some(anchor) = anchor_of(ids.next()?) else {
+            return Ok(false);
+        };
+        t_ms = t_ms.wrapping_add(times.svarint()?);
+        sink(anchor.id, t_ms, values.next(anchor.base)?);
+    }
+    Ok(true)
+}
+
+/// Number of samples in a record, behind its tenant.
+pub(super) fn sample_count(r: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    r.length().map(|n| n as u64)
+}
+
+fn tags_match(
+    mut ids: Ids<'_>,
+    count: usize,
+    wanted: u32,
+    anchor_of: &impl Fn(SeriesId) -> Option<Anchor>,
+) -> Result<bool, DecodeError> {
+    let mut tags = 0u32;
+    for _ in 0..count {
+        match anchor_of(ids.next()?) {
+            Some(anchor) => tags = tags.wrapping_add(anchor.tag),
+            None => return Ok(false),
+        }
+    }
+    Ok(tags == wanted)
+}
+
+/// What an id stands for in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Anchor {
+    /// The series.
+    pub(super) id: SeriesId,
+    /// Check of labels and base, see [`anchor_tag`].
+    pub(super) tag: u32,
+    /// What its values are written relative to.
+    pub(super) base: f64,
+}
+
+/// A check of what an anchor says. Records carry the sum of the tags of their series, so that a record is never read with
+/// anchors other than those it was written with, whatever the log has lost.
+pub(super) fn anchor_tag(labels: &Labels, base: f64) -> u32 {
+    let mixed = labels.stable_hash() ^ base.to_bits().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed ^ mixed >> 32) as u32
+}
+
+/// Collects anchors: the labels and the base of series.
+///
+/// A series of a scrape shares most labels with the one before it: those are written as their place there, the others as they
+/// are.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    count: u64,
+    ids: IdColumn,
+    /// For each series the number of its labels, for each label its place in the series before plus one, or 0.
+    places: Vec<u8>,
+    /// Labels that the series before does not have.
+    literals: Vec<u8>,
+    bases: ValueColumns,
+    previous: Vec<Vec<u8>>,
+    current: Vec<Vec<u8>>,
+}
+
+impl Anchors {
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a series; `labels` are in canonical spelling.
+    pub(super) fn push(&mut self, id: SeriesId, labels: &[u8], base: f64) {
+        self.count += 1;
+        self.ids.push(id);
+        self.bases.push(base, 0.0);
+        let mut n = 0;
+        let mut rest = labels;
+        while !rest.is_empty() {
+            let (label, behind) = rest.split_at(label_len(rest));
+            rest = behind;
+            if self.current.len() <= n {
+                self.current.push(Vec::new());
+            }
+            self.current[n].clear();
+            self.current[n].extend_from_slice(label);
+            n += 1;
+        }
+        self.current.truncate(n);
+        put_uvarint(&mut self.places, n as u64);
+        for label in &self.current {
+            match self.previous.iter().position(|p| p == label) {
+                Some(place) => put_uvarint(&mut self.places, place as u64 + 1),
+                None => {
+                    self.places.push(0);
+                    self.literals.extend_from_slice(label);
+                }
+            }
+        }
+        std::mem::swap(&mut self.previous, &mut self.current);
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        self.ids.encode(out);
+        self.bases.encode(out);
+        put_bytes(out, &self.places);
+        out.extend_from_slice(&self.literals);
+        self.count = 0;
+        self.places.clear();
+        self.literals.clear();
+        self.previous.clear();
+    }
+}
+
+/// Bytes of the label that `labels`, in canonical spelling, begin with: tag, length, inside.
+fn label_len(labels: &[u8]) -> usize {
+    let mut r = Reader::new("labels", labels);
+    match r.u8().and_then(|_| r.bytes()) {
+        Ok(_) => r.position(),
+        Err(_) => labels.len(),
+    }
+}
+
+/// Reads an anchors record behind its tenant: id, labels in canonical spelling, base.
+pub(super) fn decode_anchors(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(SeriesId, &[u8], f64) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    let count = r.length()?;
+    let mut ids = Ids::new(r)?;
+    let mut bases = Values::new(r, count)?;
+    let mut places = Reader::new("label places", r.bytes()?);
+    let mut literals = Reader::new("labels", r.take(r.remaining())?);
+    let (mut previous, mut current): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
+    let mut labels = Vec::new();
+    for _ in 0..count {
+        let id = ids.next()?;
+        let base = bases.next(0.0)?;
+        current.clear();
+        labels.clear();
+        for _ in 0..places.length()? {
+            let label = match places.uvarint()? {
+                0 => {
+                    let all = literals.rest();
+                    literals.take(label_len(all))?
+                }
+                place => usize::try_from(place - 1)
+                    .ok()
+                    .and_then(|p| previous.get(p).copied())
+                    .ok_or_else(|| {
+                        places.error(format!("label place {place} of {} labels", previous.len()))
+                    })?,
+            };
+            current.push(label);
+            labels.extend_from_slice(label);
+        }
+        sink(id, &labels, base)?;
+        std::mem::swap(&mut previous, &mut current);
+    }
+    Ok(())
+}
+
+/// Collects the native histograms of one request.
+#[derive(Debug, Default)]
+pub(super) struct Histograms {
+    count: u64,
+    tags: u32,
+    ids: IdColumn,
+    body: Vec<u8>,
+}
+
+impl Histograms {
+    /// Whether nothing was pushed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds one.
+    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: &HistogramValue) {
+        self.count += 1;
+        self.tags = self.tags.wrapping_add(anchor.tag);
+        self.ids.push(anchor.id);
+        let out = &mut self.body;
+        put_svarint(out, t_ms);
+        match value {
+            HistogramValue::Int(h) => {
+                out.push(0);
+                put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
+                put_uvarint(out, h.zero_count);
+                put_uvarint(out, h.count);
+                for (spans, deltas) in [
+                    (&h.positive_spans, &h.positive_deltas),
+                    (&h.negative_spans, &h.negative_deltas),
+                ] {
+                    put_spans(out, spans);
+                    put_uvarint(out, deltas.len() as u64);
+                    deltas.iter().for_each(|d| put_svarint(out, *d));
+                }
+                put_floats(out, &h.custom_values);
+            }
+            HistogramValue::Float(h) => {
+                out.push(1);
+                put_shape(out, h.hint, h.schema, [h.zero_threshold, h.sum]);
+                out.extend_from_slice(&h.zero_count.to_bits().to_le_bytes());
+                out.extend_from_slice(&h.count.to_bits().to_le_bytes());
+                for (spans, counts) in [
+                    (&h.positive_spans, &h.positive_counts),
+                    (&h.negative_spans, &h.negative_counts),
+                ] {
+                    put_spans(out, spans);
+                    put_floats(out, counts);
+                }
+                put_floats(out, &h.custom_values);
+            }
+        }
+    }
+
+    /// Appends the record to `out` and starts anew.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+        put_bytes(out, tenant.as_bytes());
+        put_uvarint(out, self.count);
+        out.extend_from_slice(&self.tags.to_le_bytes());
+        self.tags = 0;
+        self.ids.encode(out);
+        out.extend_from_slice(&self.body);
+        self.count = 0;
+        self.body.clear();
+    }
+}
+
+fn put_shape(out: &mut Vec<u8>, hint: CounterResetHint, schema: i32, floats: [f64; 2]) {
+    out.push(match hint {
+        CounterResetHint::Unknown => 0,
+        CounterResetHint::Reset => 1,
+        CounterResetHint::NotReset => 2,
+        CounterResetHint::Gauge => 3,
+    });
+    put_svarint(out, i64::from(schema));
+    for f in floats {
+        out.extend_from_slice(&f.to_bits().to_le_bytes());
+    }
+}
+
+fn put_spans(out: &mut Vec<u8>, spans: &[BucketSpan]) {
+    put_uvarint(out, spans.len() as u64);
+    for s in spans {
+        put_svarint(out, i64::from(s.offset));
+        put_uvarint(out, u64::from(s.length));
+    }
+}
+
+fn put_floats(out: &mut Vec<u8>, floats: &[f64]) {
+    put_uvarint(out, floats.len() as u64);
+    for f in floats {
+        out.extend_from_slice(&f.to_bits().to_le_bytes());
+    }
+}
+
+fn f64_le(r: &mut Reader<'_>) -> Result<f64, DecodeError> {
+    Ok(f64::from_bits(r.u64_le()?))
+}
+
+fn series_id(r: &mut Reader<'_>) -> Result<SeriesId, DecodeError> {
+    let id = r.uvarint()?;
+    SeriesId::try_from(id).map_err(|_| r.error(format!("series id {id} is out of range")))
+}
+
+/// Reads a histograms record behind its tenant, as [`decode_samples`] does.
+pub(super) fn decode_histograms(
+    r: &mut Reader<'_>,
+    anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
+    mut sink: impl FnMut(SeriesId, i64, HistogramValue),
+) -> Result<bool, DecodeError> {
+    let count = r.length()?;
+    let wanted = r.u32_le()?;
+    let mut ids = Ids::new(r)?;
+    if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
+        return Ok(false);
+    }
+    for _ in 0..count {
+        let Some(Anchor { id, .. }) = anchor_of(ids.next()?) else {
+            return Ok(false);
+        };
+        let t_ms = r.svarint()?;
+        let float = match r.u8()? {
+            0 => false,
+            1 => true,
+            k => return Err(r.error(format!("unknown histogram kind {k}"))),
+        };
+        let hint = match r.u8()? {
+            0 => CounterResetHint::Unknown,
+            1 => CounterResetHint::Reset,
+            2 => CounterResetHint::NotReset,
+            3 => CounterResetHint::Gauge,
+            h => return Err(r.error(format!("unknown counter reset hint {h}"))),
+        };
+        let schema = r.svarint()?;
+        let schema = i32::try_from(schema)
+            .map_err(|_| r.error(format!("schema {schema} is out of range")))?;
+        let (zero_threshold, sum) = (f64_le(r)?, f64_le(r)?);
+        let value = if float {
+            let (zero_count, count) = (f64_le(r)?, f64_le(r)?);
+            let (positive_spans, positive_counts) = (spans(r)?, floats(r)?);
+            let (negative_spans, negative_counts) = (spans(r)?, floats(r)?);
+            let custom_values = floats(r)?;
+            HistogramValue::Float(Box::new(FloatHistogram {
+                hint,
+                schema,
+                zero_threshold,
+                zero_count,
+                count,
+                sum,
+                positive_spans,
+                negative_spans,
+                positive_counts,
+                negative_counts,
+                custom_values,
+            }))
+        } else {
+            let (zero_count, count) = (r.uvarint()?, r.uvarint()?);
+            let (positive_spans, positive_deltas) = (spans(r)?, deltas(r)?);
+            let (negative_spans, negative_deltas) = (spans(r)?, deltas(r)?);
+            let custom_values = floats(r)?;
+            HistogramValue::Int(Box::new(Histogram {
+                hint,
+                schema,
+                zero_threshold,
+                zero_count,
+                count,
+                sum,
+                positive_spans,
+                negative_spans,
+                positive_deltas,
+                negative_deltas,
+                custom_values,
+            }))
+        };
+        sink(id, t_ms, value);
+    }
+    Ok(true)
+}
+
+fn spans(r: &mut Reader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
+    let n = r.length()?;
+    let mut out = Vec::with_capacity(n.min(64));
+    for _ in 0..n {
+        let (offset, length) = (r.svarint()?, r.uvarint()?);
+        let bad = |_| r.error(format!("bucket span ({offset}, {length}) is out of range"));
+        out.push(BucketSpan {
+            offset: i32::try_from(offset).map_err(bad)?,
+            length: u32::try_from(length).map_err(bad)?,
+        });
+    }
+    Ok(out)
+}
+
+fn deltas(r: &mut Reader<'_>) -> Result<Vec<i64>, DecodeError> {
+    let n = r.length()?;
+    (0..n).map(|_| r.svarint()).collect()
+}
+
+fn floats(r: &mut Reader<'_>) -> Result<Vec<f64>, DecodeError> {
+    let n = r.length()?;
+    if n > r.remaining() / 8 {
+        return Err(r.error(format!(
+            "{n} floats do not fit into {} bytes",
+            r.remaining()
+        )));
+    }
+    (0..n).map(|_| f64_le(r)).collect()
+}
+
+/// Writes one exemplar of a series.
+pub(super) fn encode_exemplar(id: SeriesId, e: &Exemplar, out: &mut Vec<u8>) {
+    put_uvarint(out, u64::from(id));
+    put_svarint(out, e.t_ms);
+    out.extend_from_slice(&e.value.to_bits().to_le_bytes());
+    put_uvarint(out, e.labels.len() as u64);
+    for (name, value) in e.labels.iter() {
+        put_bytes(out, name.as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
+}
+
+/// Reads exemplars up to the end of a record, behind its tenant.
+pub(super) fn decode_exemplars(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(SeriesId, Exemplar),
+) -> Result<(), DecodeError> {
+    while !r.is_empty() {
+        let id = series_id(r)?;
+        let (t_ms, value) = (r.svarint()?, f64_le(r)?);
+        let mut labels = LabelBuilder::default();
+        for _ in 0..r.length()? {
+            let (name, value) = (r.str()?, r.str()?);
+            labels.push(name, value);
+        }
+        let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
+        sink(
+            id,
+            Exemplar {
+                labels,
+                value,
+                t_ms,
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Writes the metadata of one metric.
+pub(super) fn encode_metadata(name: &str, m: &Metadata, out: &mut Vec<u8>) {
+    put_bytes(out, name.as_bytes());
+    out.push(m.metric_type as u8);
+    put_bytes(out, m.help.as_bytes());
+    put_bytes(out, m.unit.as_bytes());
+}
+
+/// Reads metadata up to the end of a record, behind its tenant.
+pub(super) fn decode_metadata(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(&str, Metadata),
+) -> Result<(), DecodeError> {
+    while !r.is_empty() {
+        let name = r.str()?;
+        let metric_type = MetricType::from_wire(u64::from(r.u8()?));
+        let (help, unit) = (r.str()?.to_owned(), r.str()?.to_owned());
+        sink(
+            name,
+            Metadata {
+                metric_type,
+                help,
+                unit,
+            },
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::RawLabelsBuilder;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = f64> {
+        prop_oneof![
+            any::<u64>().prop_map(f64::from_bits),
+            (-1_000_000i64..1_000_000).prop_map(|i| i as f64),
+            (-1_000_000_000i64..1_000_000_000, 0usize..5).prop_map(|(i, k)| i as f64 / POW10[k]),
+            Just(0.0),
+            Just(-0.0),
+            Just(f64::INFINITY),
+            Just(9e15),
+            Just(f64::from_bits(0x7ff0_0000_0000_0002)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn samples_come_back_to_the_bit(samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50)) {
+            let anchor = |id: u32| samples.get(&id).map(|s| Anchor { id, tag: id ^ 7, base: s.2 });
+            let mut columns = SampleColumns::default();
+            for (id, (t, v, _)) in &samples {
+                columns.push(anchor(*id).unwrap(), *t, *v);
+            }
+            let mut out = Vec::new();
+            columns.encode("team-a", &mut out);
+            prop_assert!(columns.is_empty());
+            let mut r = Reader::new("record", &out);
+            prop_assert_eq!(r.str()?, "team-a");
+            let mut want = samples.iter();
+            let read = decode_samples(&mut r.clone(), anchor, |id, t, v| {
+                let (wid, (wt, wv, _)) = want.next().unwrap();
+                assert_eq!((id, t, v.to_bits()), (*wid, *wt, wv.to_bits()));
+            })?;
+            prop_assert!(read && want.next().is_none());
+            // With one anchor missing, or another than the writer had, nothing is read.
+            if let Some(first) = samples.keys().next() {
+                let missing = |id: u32| anchor(id).filter(|_| id != *first);
+                prop_assert!(!decode_samples(&mut r.clone(), missing, |_, _, _| panic!())?);
+                let other = |id: u32| anchor(id).map(|a| Anchor { tag: a.tag.wrapping_add(u32::from(id == *first)), ..a });
+                prop_assert!(!decode_samples(&mut r, other, |_, _, _| panic!())?);
+            }
+        }
+
+        #[test]
+        fn damaged_records_are_errors_not_panics(bytes: Vec<u8>) {
+            let anchor = |id| Some(Anchor { id, tag: 0, base: 1.5 });
+            let _ = decode_samples(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            let _ = decode_anchors(&mut Reader::new("record", &bytes), |_, _, _| Ok(()));
+            let _ = decode_histograms(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            let _ = decode_exemplars(&mut Reader::new("record", &bytes), |_, _| {});
+            let _ = decode_metadata(&mut Reader::new("record", &bytes), |_, _| {});
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anchors_come_back(series in proptest::collection::vec((any::<u32>(), proptest::collection::vec(("[ab]", "[xy]{0,2}"), 0..5), value()), 0..20)) {
+            let spelled = |labels: &[(String, String)]| {
+                let mut out = Vec::new();
+                RawLabelsBuilder::encode(labels.iter().map(|(n, v)| (n.as_str(), v.as_str())), &mut out);
+                out
+            };
+            let mut anchors = Anchors::default();
+            for (id, labels, base) in &series {
+                anchors.push(*id, &spelled(labels), *base);
+            }
+            let mut out = Vec::new();
+            anchors.encode("t", &mut out);
+            let mut r = Reader::new("record", &out);
+            r.str()?;
+            let mut want = series.iter();
+            decode_anchors(&mut r, |id, labels, base| {
+                let (wid, wlabels, wbase) = want.next().unwrap();
+                assert_eq!((id, labels, base.to_bits()), (*wid, spelled(wlabels).as_slice(), wbase.to_bits()));
+                Ok(())
+            })?;
+            prop_assert!(want.next().is_none());
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Rebuilding the heads from the log.
+//!
+//! Records are taken one by one, in the log's order; memory holds one frame of the log and a table from the ids in the log to
+//! the series they mean. Every sample in the log was accepted once, so that none is refused: one that comes behind its series'
+//! newest goes among the late ones. Afterwards all series write their anchors again, under this run's ids.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use lgtm_core::codec::Reader;
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::wal::{ReplayReport, WalReplay};
+use lgtm_core::{DecodeError, Result};
+
+use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
+use super::head::Head;
+use super::heads::Heads;
+use super::postings::SeriesId;
+use super::record::{self, Anchor, anchor_tag, kind};
+use super::series::{AppendRules, locate};
+use super::shard::Shard;
+use crate::limits::Limits;
+use crate::wire::{HistogramValue, RawLabels};
+
+/// What a replay found.
+#[derive(Debug, Clone, Default)]
+pub struct HeadReplayReport {
+    /// What the log says of itself: records, torn tail, damaged parts set aside.
+    pub log: ReplayReport,
+    /// Samples put back.
+    pub samples: u64,
+    /// Samples whose series the log no longer defines, because the damage took both copies of its anchor.
+    pub unknown_series_samples: u64,
+    /// Records that their checksum passes but that do not decode.
+    pub undecodable_records: u64,
+}
+
+/// Bytes of records that may wait for their anchors, per tenant.
+const DEFERRED_BYTES: usize = 16 << 20;
+
+/// One tenant's part of a replay.
+#[derive(Debug)]
+struct Tenant {
+    head: Arc<Head>,
+    /// What ids in the log mean now.
+    meanings: Vec<Option<Anchor>>,
+    shards: Vec<Arc<Shard>>,
+    /// Records whose anchors are missing: damage took the first copy, the second is near.
+    deferred: Vec<(u8, Vec<u8>)>,
+    deferred_bytes: usize,
+}
+
+/// A replay under way.
+#[derive(Debug)]
+struct Replay<'a> {
+    heads: &'a Heads,
+    tenants: HashMap<TenantId, Tenant>,
+    report: HeadReplayReport,
+}
+
+impl Heads {
+    /// Puts the log's records back into memory; reads are served meanwhile, writes only afterwards. Blocks for as long as it
+    /// takes: run it on a thread of its own.
+    ///
+    /// # Errors
+    /// `Unavailable` when the log's files cannot be read. Damage is set aside and reported, not an error.
+    pub(crate) fn replay(&self, log: WalReplay) -> Result<HeadReplayReport> {
+        let mut replay = Replay {
+            heads: self,
+            tenants: HashMap::new(),
+            report: HeadReplayReport::default(),
+        };
+        let log = log.for_each(|record| {
+            if let Err(e) = replay.take(record.kind, record.payload) {
+                replay.report.undecodable_records += 1;
+                tracing::error!(segment = record.segment, offset = record.offset, error = %e, "record of the write-ahead log does not decode");
+            }
+            Ok(())
+        })?;
+        let Replay {
+            mut tenants,
+            mut report,
+            ..
+        } = replay;
+        tenants
+            .values_mut()
+            .for_each(|t| t.give_up_deferred(&mut report));
+        report.log = log;
+        self.recount_series();
+        self.parts.files.remove_unused();
+        self.writable
+            .store(true, std::sync::atomic::Ordering::Release);
+        Ok(report)
+    }
+}
+
+impl Replay<'_> {
+    fn take(&mut self, kind: u8, payload: &[u8]) -> Result<(), DecodeError> {
+        let mut r = Reader::new("head record", payload);
+        let name = record_tenant(&mut r)?;
+        if !self.tenants.contains_key(&name) {
+            let head = self.heads.get_or_create(&name);
+            self.tenants.insert(
+                name.clone(),
+                Tenant {
+                    head,
+                    meanings: Vec::new(),
+                    shards: Vec::new(),
+                    deferred: Vec::new(),
+                    deferred_bytes: 0,
+                },
+            );
+        }
+        let Some(tenant) = self.tenants.get_mut(&name) else {
+            return Ok(());
+        };
+        let report = &mut self.report;
+        match kind {
+            kind::ANCHORS => {
+                record::decode_anchors(&mut r, |id, labels, base| {
+                    tenant.define(id, labels, base).map(|_| ())
+                })?;
+                for (kind, payload) in std::mem::take(&mut tenant.deferred) {
+                    tenant.deferred_bytes -= payload.len();
+                    tenant.samples(kind, &payload, report)?;
+                }
+                Ok(())
+            }
+            kind::SAMPLES | kind::HISTOGRAMS => tenant.samples(kind, r.rest(), report),
+            kind::EXEMPLARS => record::decode_exemplars(&mut r, |id, e| {
+                if let Some(m) = tenant.meaning(id) {
+                    // The ring's own rules decide; a double is no fault.
+                    let _ = tenant.head.exemplars.lock().push(m.id, &e);
+                }
+            }),
+            kind::METADATA => record::decode_metadata(&mut r, |name, m| {
+                tenant.head.metadata.lock().put(name, &m, 0);
+            }),
+            kind::SERIES_STATE => decode_series_states(&mut r, |state| tenant.restore(state)),
+            kind::HEAD_STATE => {
+                let (min_valid_ms, max_ms) = decode_head_state(&mut r)?;
+                tenant.head.raise_min_valid_ms(min_valid_ms);
+                tenant.head.raise_max_ms(max_ms);
+                Ok(())
+            }
+            other => Err(r.error(format!("unknown record kind {other}"))),
+        }
+    }
+}
+
+impl Tenant {
+    fn meaning(&self, id: SeriesId) -> Option<Anchor> {
+        self.meanings.get(id as usize).copied().flatten()
+    }
+
+    /// An anchor: from here on, `id` in the log means this series.
+    fn define(&mut self, id: SeriesId, labels: &[u8], base: f64) -> Result<SeriesId, DecodeError> {
+        let broken = |e: String| DecodeError::new("series labels in the log", 0, e);
+        let mut pairs = Vec::new();
+        for pair in RawLabels::new(labels).iter() {
+            pairs.push(pair?);
+        }
+        let set = Labels::from_pairs(pairs).map_err(|e| broken(e.to_string()))?;
+        // The limits were kept when the series was made; lowered ones must not lose its samples now.
+        let unlimited = Limits {
+            max_global_series_per_user: 0,
+            max_global_series_per_metric: 0,
+            ..Limits::default()
+        };
+        let made = self
+            .head
+            .maker()
+            .get_or_create(labels, &set, base, &unlimited)
+            .map_err(|e| broken(e.to_string()))?;
+        let series = made.map_err(|reason| broken(reason.message().to_owned()))?;
+        // Ids in the log are dense, but a damaged one must not make the table huge.
+        let slot = id as usize;
+        if slot > self.meanings.len() + (64 << 20) {
+            return Err(broken(format!("series id {id} is beyond any id before it")));
+        }
+        if self.meanings.len() <= slot {
+            self.meanings.resize(slot + 1, None);
+        }
+        self.meanings[slot] = Some(Anchor {
+            id: series,
+            tag: anchor_tag(&set, base),
+            base,
+        });
+        if locate(series).0 >= self.shards.len() {
+            self.shards = self.head.shards();
+        }
+        Ok(series)
+    }
+
+    /// Takes a record of samples or histograms, from behind its tenant; one whose anchors are missing has to wait.
+    fn samples(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        report: &mut HeadReplayReport,
+    ) -> Result<(), DecodeError> {
+        let mut r = Reader::new("samples in the log", payload);
+        let taken = match kind {
+            kind::SAMPLES => self.floats(&mut r, report)?,
+            _ => self.histograms(&mut r, report)?,
+        };
+        if taken {
+            return Ok(());
+        }
+        if self.deferred_bytes + payload.len() > DEFERRED_BYTES {
+            report.unknown_series_samples +=
+                record::sample_count(&mut Reader::new("samples in the log", payload))?;
+            return Ok(());
+        }
+        self.deferred_bytes += payload.len();
+        self.deferred.push((kind, payload.to_vec()));
+        Ok(())
+    }
+
+    /// Counts what has waited in vain.
+    fn give_up_deferred(&mut self, report: &mut HeadReplayReport) {
+        for (_, payload) in self.deferred.drain(..) {
+            let count = record::sample_count(&mut Reader::new("samples in the log", &payload));
+            report.unknown_series_samples += count.unwrap_or(0);
+        }
+    }
+
+    fn floats(
+        &self,
+        r: &mut Reader<'_>,
+        report: &mut HeadReplayReport,
+    ) -> Result<bool, DecodeError> {
+        let Self { head, shards, .. } = self;
+        let rules = AppendRules::replay(head.parts.block_range_ms);
+        let min_valid_ms = head.min_valid_ms();
+        let mut newest_ms = i64::MIN;
+        let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
+        let taken = record::decode_samples(
+            r,
+            |id| self.meaning(id),
+            |id, t_ms, value| {
+                if t_ms < min_valid_ms {
+                    return;
+                }
+                let (shard, slot) = locate(id);
+                if locked.as_ref().is_none_or(|(n, _)| *n != shard) {
+                    drop(locked.take());
+                    locked = Some((shard, shards[shard].lock()));
+                }
+                if let Some((_, slots)) = &mut locked
+                    && let Some(Some(series)) = slots.get_mut(slot)
+                {
+                    let taken = series.append_float(t_ms, value, &rules, &head.parts.files);
+                    report.samples += u64::from(taken.is_ok());
+                    newest_ms = newest_ms.max(t_ms);
+                }
+            },
+        )?;
+        drop(locked);
+        if newest_ms > i64::MIN {
+            head.raise_max_ms(newest_ms);
+        }
+        Ok(taken)
+    }
+
+    fn histograms(
+        &self,
+        r: &mut Reader<'_>,
+        report: &mut HeadReplayReport,
+    ) -> Result<bool, DecodeError> {
+        let head = &self.head;
+        let rules = AppendRules::replay(head.parts.block_range_ms);
+        let min_valid_ms = head.min_valid_ms();
+        record::decode_histograms(
+            r,
+            |id| self.meaning(id),
+            |id, t_ms, value| {
+                if t_ms < min_valid_ms {
+                    return;
+                }
+                let (shard, slot) = locate(id);
+                if let Some(Some(series)) = self.shards[shard].lock().get_mut(slot) {
+                    let files = &head.parts.files;
+                    let taken = match &value {
+                        HistogramValue::Int(h) => series.append_histogram(t_ms, h, &rules, files),
+                        HistogramValue::Float(h) => {
+                            series.append_float_histogram(t_ms, h, &rules, files)
+                        }
+                    };
+                    report.samples += u64::from(taken.is_ok());
+                    head.raise_max_ms(t_ms);
+                }
+            },
+        )
+    }
+
+    fn restore(&mut self, state: SeriesState<'_>) -> Result<(), DecodeError> {
+        let id = self.define(state.id, state.labels, state.base)?;
+        let (shard, slot) = locate(id);
+        match self.shards[shard].lock().get_mut(slot) {
+            Some(Some(series)) => series.restore(state, &self.head.parts),
+            _ => Ok(()),
+        }
+    }
+}

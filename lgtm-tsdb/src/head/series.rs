@@ -1,0 +1,737 @@
+//! One series in memory: its open chunk, its finished chunks, its out-of-order samples, and the rules of taking a sample.
+//!
+//! The rules are Prometheus' (`docs/format/head.md`, section "accepting a sample").
+
+use lgtm_core::DecodeError;
+use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
+
+use super::checkpoint::SeriesState;
+use super::chunk_files::{ChunkFiles, ChunkPlace};
+use super::head::HeadParts;
+use super::postings::SeriesId;
+use super::record::Anchor;
+use super::symbols::SymbolId;
+use crate::chunk::cut::{FloatCut, HistogramCut};
+use crate::chunk::{
+    CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
+    HistogramAppender, SampleValue, XorAppender, encode_run,
+};
+
+/// Out-of-order samples are packed into a chunk when so many wait (Prometheus' default).
+const OOO_BUFFER_LEN: usize = 32;
+
+/// Why a sample was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RejectReason {
+    /// Older than what the head still takes.
+    OutOfBounds,
+    /// Older than the series' newest sample.
+    OutOfOrder,
+    /// Older than the out-of-order window.
+    TooOld,
+    /// The series has another value at that time.
+    DuplicateTimestamp,
+    /// Beyond the creation grace period.
+    TooFarInFuture,
+    /// Beyond the past grace period.
+    TooFarInPast,
+    /// The tenant has as many series as it may have.
+    MaxSeriesPerUser,
+    /// The metric has as many series as it may have.
+    MaxSeriesPerMetric,
+    /// Native histograms are off for the tenant, or the histogram breaks a rule.
+    InvalidHistogram,
+}
+
+impl RejectReason {
+    /// The reason's name in metrics and errors, e.g. `sample-out-of-order`.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "sample-timestamp-too-old",
+            Self::OutOfOrder => "sample-out-of-order",
+            Self::TooOld => "sample-timestamp-too-old",
+            Self::DuplicateTimestamp => "sample-duplicate-timestamp",
+            Self::TooFarInFuture => "too-far-in-future",
+            Self::TooFarInPast => "too-far-in-past",
+            Self::MaxSeriesPerUser => "max-series-per-user",
+            Self::MaxSeriesPerMetric => "max-series-per-metric",
+            Self::InvalidHistogram => "native-histogram-invalid",
+        }
+    }
+
+    /// Prometheus' words for the reason.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "out of bounds",
+            Self::OutOfOrder => "out of order sample",
+            Self::TooOld => "too old sample",
+            Self::DuplicateTimestamp => "duplicate sample for timestamp",
+            Self::TooFarInFuture => "timestamp is too far in the future",
+            Self::TooFarInPast => "timestamp is too far in the past",
+            Self::MaxSeriesPerUser => "per-user series limit exceeded",
+            Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
+            Self::InvalidHistogram => "invalid native histogram",
+        }
+    }
+}
+
+/// What became of a sample that was not rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Stored behind the series' newest.
+    InOrder,
+    /// Stored among the out-of-order samples.
+    OutOfOrder,
+    /// The very sample is there already; nothing was stored.
+    Known,
+}
+
+/// What decides whether a sample is taken, fixed for one batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AppendRules {
+    /// In-order samples before this are out of bounds.
+    pub(super) min_valid_ms: i64,
+    /// Samples after this are too far in the future.
+    pub(super) max_valid_ms: i64,
+    /// Samples before this are too far in the past.
+    pub(super) min_accepted_ms: i64,
+    /// Oldest out-of-order sample; `None` when the window is off.
+    pub(super) ooo_min_ms: Option<i64>,
+    /// Chunks never cross multiples of this.
+    pub(super) block_range_ms: i64,
+}
+
+impl AppendRules {
+    /// Rules under which every sample finds a place: for replay, where each was accepted once.
+    pub(super) fn replay(block_range_ms: i64) -> Self {
+        Self {
+            min_valid_ms: i64::MIN,
+            max_valid_ms: i64::MAX,
+            min_accepted_ms: i64::MIN,
+            ooo_min_ms: Some(i64::MIN),
+            block_range_ms,
+        }
+    }
+}
+
+impl AppendRules {
+    /// Why a series that does not exist yet would not take a sample at `t_ms`.
+    pub(super) fn refuse_new(&self, t_ms: i64) -> Option<RejectReason> {
+        if t_ms > self.max_valid_ms {
+            return Some(RejectReason::TooFarInFuture);
+        }
+        if t_ms < self.min_accepted_ms {
+            return Some(RejectReason::TooFarInPast);
+        }
+        match self.ooo_min_ms {
+            _ if t_ms >= self.min_valid_ms => None,
+            Some(min) if t_ms >= min => None,
+            Some(_) => Some(RejectReason::TooOld),
+            None => Some(RejectReason::OutOfBounds),
+        }
+    }
+}
+
+/// Bytes of a finished chunk: in memory, or in the chunk files.
+#[derive(Debug, Clone)]
+pub(super) enum ChunkBytes {
+    Memory(Box<[u8]>),
+    File(ChunkPlace),
+}
+
+/// A finished chunk of a series in the head.
+#[derive(Debug, Clone)]
+pub(super) struct HeadChunk {
+    pub(super) min_ms: i64,
+    pub(super) max_ms: i64,
+    pub(super) encoding: Encoding,
+    pub(super) sample_count: u16,
+    pub(super) bytes: ChunkBytes,
+    /// A flush under way writes it into a block.
+    pub(super) flushing: bool,
+}
+
+/// The chunk that takes samples.
+#[derive(Debug, Default)]
+enum Open {
+    #[default]
+    None,
+    Float(XorAppender, FloatCut),
+    Histogram(Box<(HistogramAppender, HistogramCut)>),
+    FloatHistogram(Box<(FloatHistogramAppender, HistogramCut)>),
+}
+
+/// Samples that came late.
+#[derive(Debug, Default)]
+struct OutOfOrder {
+    /// Sorted by time.
+    buffer: Vec<(i64, SampleValue)>,
+    chunks: Vec<HeadChunk>,
+}
+
+/// The newest in-order sample, as far as the rules need it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Last {
+    None,
+    Float(f64),
+    Histogram,
+    FloatHistogram,
+}
+
+/// One series.
+#[derive(Debug)]
+pub(super) struct MemSeries {
+    pub(super) labels: Box<[SymbolId]>,
+    open: Open,
+    last_t_ms: i64,
+    last: Last,
+    /// What samples in the log are written relative to.
+    pub(super) base: f64,
+    /// Check of labels and base in the log.
+    pub(super) tag: u32,
+    /// The log epoch in which the series' anchor was written; 0: none.
+    pub(super) anchor_epoch: u32,
+    /// Seconds on the host's clock when a sample last came.
+    pub(super) touched_s: u32,
+    #[allow(
+        clippy::box_collection,
+        reason = "most series have no finished chunk: 8 bytes instead of 24"
+    )]
+    chunks: Option<Box<Vec<HeadChunk>>>,
+    ooo: Option<Box<OutOfOrder>>,
+}
+
+impl MemSeries {
+    pub(super) fn new(labels: Box<[SymbolId]>, base: f64, tag: u32) -> Self {
+        Self {
+            labels,
+            open: Open::None,
+            last_t_ms: i64::MIN,
+            last: Last::None,
+            base,
+            tag,
+            anchor_epoch: 0,
+            touched_s: 0,
+            chunks: None,
+            ooo: None,
+        }
+    }
+
+    /// What the log knows the series by.
+    #[inline]
+    pub(super) fn anchor(&self, id: SeriesId) -> Anchor {
+        Anchor {
+            id,
+            tag: self.tag,
+            base: self.base,
+        }
+    }
+
+    /// Whether the series holds no sample.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.open, Open::None) && self.chunks.is_none() && self.ooo.is_none()
+    }
+
+    /// Where a sample at `t_ms` belongs. `same` tells whether it equals the newest one.
+    #[inline]
+    fn place(
+        &self,
+        t_ms: i64,
+        same: impl FnOnce(&Self) -> bool,
+        rules: &AppendRules,
+    ) -> Result<Taken, RejectReason> {
+        if t_ms > rules.max_valid_ms {
+            return Err(RejectReason::TooFarInFuture);
+        }
+        if t_ms < rules.min_accepted_ms {
+            return Err(RejectReason::TooFarInPast);
+        }
+        if t_ms >= rules.min_valid_ms {
+            if self.last == Last::None || t_ms > self.last_t_ms {
+                return Ok(Taken::InOrder);
+            }
+            if t_ms == self.last_t_ms {
+                return if same(self) {
+                    Ok(Taken::Known)
+                } else {
+                    Err(RejectReason::DuplicateTimestamp)
+                };
+            }
+        }
+        match rules.ooo_min_ms {
+            Some(min) if t_ms >= min => Ok(Taken::OutOfOrder),
+            Some(_) => Err(RejectReason::TooOld),
+            None if t_ms < rules.min_valid_ms => Err(RejectReason::OutOfBounds),
+            None => Err(RejectReason::OutOfOrder),
+        }
+    }
+
+    /// Takes a float sample.
+    #[inline]
+    pub(super) fn append_float(
+        &mut self,
+        t_ms: i64,
+        value: f64,
+        rules: &AppendRules,
+        files: &ChunkFiles,
+    ) -> Result<Taken, RejectReason> {
+        if is_stale_nan(value) {
+            // A series of histograms ends with a histogram: an empty one with the stale sum.
+            match self.last {
+                Last::Histogram => {
+                    let stale = Histogram {
+                        sum: value,
+                        ..Histogram::default()
+                    };
+                    return self.append_histogram(t_ms, &stale, rules, files);
+                }
+                Last::FloatHistogram => {
+                    let stale = FloatHistogram {
+                        sum: value,
+                        ..FloatHistogram::default()
+                    };
+                    return self.append_float_histogram(t_ms, &stale, rules, files);
+                }
+                Last::None | Last::Float(_) => {}
+            }
+        }
+        let same = |s: &Self| matches!(s.last, Last::Float(v) if v.to_bits() == value.to_bits());
+        let taken = self.place(t_ms, same, rules)?;
+        match taken {
+            Taken::InOrder => self.push_float(t_ms, value, rules, files),
+            Taken::OutOfOrder => self.push_late(t_ms, SampleValue::Float(value), files),
+            Taken::Known => {}
+        }
+        Ok(taken)
+    }
+
+    #[inline]
+    fn push_float(&mut self, t_ms: i64, value: f64, rules: &AppendRules, files: &ChunkFiles) {
+        self.last_t_ms = t_ms;
+        self.last = Last::Float(value);
+        if let Open::Float(chunk, cut) = &mut self.open
+            && !cut.cut_before(
+                t_ms,
+                chunk.sample_count(),
+                chunk.size_bytes(),
+                chunk.first_t_ms(),
+                chunk.last_t_ms(),
+            )
+        {
+            chunk.append(t_ms, value);
+            return;
+        }
+        self.finish_open(files);
+        let mut chunk = XorAppender::new();
+        chunk.append(t_ms, value);
+        self.open = Open::Float(chunk, FloatCut::new(t_ms, rules.block_range_ms));
+    }
+
+    /// Takes a native histogram with integer counts.
+    pub(super) fn append_histogram(
+        &mut self,
+        t_ms: i64,
+        h: &Histogram,
+        rules: &AppendRules,
+        files: &ChunkFiles,
+    ) -> Result<Taken, RejectReason> {
+        let same = |s: &Self| match &s.open {
+            Open::Histogram(open) => open.0.last().is_some_and(|last| same_histogram(last, h)),
+            _ => false,
+        };
+        let taken = self.place(t_ms, same, rules)?;
+        match taken {
+            Taken::InOrder => {
+                (self.last_t_ms, self.last) = (t_ms, Last::Histogram);
+                let mut header = None;
+                if let Open::Histogram(open) = &mut self.open {
+                    let (chunk, cut) = &mut **open;
+                    if !cut.cut_before(
+                        t_ms,
+                        chunk.sample_count(),
+                        chunk.size_bytes(),
+                        chunk.first_t_ms(),
+                        chunk.last_t_ms(),
+                    ) {
+                        match chunk.append(t_ms, h) {
+                            HistogramAppend::Appended | HistogramAppend::Recoded => {
+                                return Ok(taken);
+                            }
+                            HistogramAppend::NewChunk(wanted) => header = Some(wanted),
+                        }
+                    } else {
+                        header = Some(chunk.next_header(h));
+                    }
+                }
+                self.finish_open(files);
+                let mut chunk =
+                    HistogramAppender::with_header(header.unwrap_or(CounterResetHeader::Unknown));
+                let first = chunk.append(t_ms, h);
+                debug_assert!(
+                    matches!(first, HistogramAppend::Appended),
+                    "an empty chunk takes any histogram"
+                );
+                self.open = Open::Histogram(Box::new((
+                    chunk,
+                    HistogramCut::new(t_ms, rules.block_range_ms),
+                )));
+            }
+            Taken::OutOfOrder => {
+                self.push_late(t_ms, SampleValue::Histogram(Box::new(h.clone())), files)
+            }
+            Taken::Known => {}
+        }
+        Ok(taken)
+    }
+
+    /// Takes a native histogram with float counts.
+    pub(super) fn append_float_histogram(
+        &mut self,
+        t_ms: i64,
+        h: &FloatHistogram,
+        rules: &AppendRules,
+        files: &ChunkFiles,
+    ) -> Result<Taken, RejectReason> {
+        let same = |s: &Self| match &s.open {
+            Open::FloatHistogram(open) => open
+                .0
+                .last()
+                .is_some_and(|last| same_float_histogram(last, h)),
+            _ => false,
+        };
+        let taken = self.place(t_ms, same, rules)?;
+        match taken {
+            Taken::InOrder => {
+                (self.last_t_ms, self.last) = (t_ms, Last::FloatHistogram);
+                let mut header = None;
+                if let Open::FloatHistogram(open) = &mut self.open {
+                    let (chunk, cut) = &mut **open;
+                    if !cut.cut_before(
+                        t_ms,
+                        chunk.sample_count(),
+                        chunk.size_bytes(),
+                        chunk.first_t_ms(),
+                        chunk.last_t_ms(),
+                    ) {
+                        match chunk.append(t_ms, h) {
+                            HistogramAppend::Appended | HistogramAppend::Recoded => {
+                                return Ok(taken);
+                            }
+                            HistogramAppend::NewChunk(wanted) => header = Some(wanted),
+                        }
+                    } else {
+                        header = Some(chunk.next_header(h));
+                    }
+                }
+                self.finish_open(files);
+                let mut chunk = FloatHistogramAppender::with_header(
+                    header.unwrap_or(CounterResetHeader::Unknown),
+                );
+                let first = chunk.append(t_ms, h);
+                debug_assert!(
+                    matches!(first, HistogramAppend::Appended),
+                    "an empty chunk takes any histogram"
+                );
+                self.open = Open::FloatHistogram(Box::new((
+                    chunk,
+                    HistogramCut::new(t_ms, rules.block_range_ms),
+                )));
+            }
+            Taken::OutOfOrder => self.push_late(
+                t_ms,
+                SampleValue::FloatHistogram(Box::new(h.clone())),
+                files,
+            ),
+            Taken::Known => {}
+        }
+        Ok(taken)
+    }
+
+    /// A sample whose time is in the buffer already is dropped: the first one wins, as in Prometheus.
+    fn push_late(&mut self, t_ms: i64, value: SampleValue, files: &ChunkFiles) {
+        let ooo = self.ooo.get_or_insert_default();
+        if let Err(at) = ooo.buffer.binary_search_by_key(&t_ms, |s| s.0) {
+            ooo.buffer.insert(at, (t_ms, value));
+        }
+        if ooo.buffer.len() >= OOO_BUFFER_LEN {
+            let packed = encode_run(ooo.buffer.drain(..));
+            ooo.chunks
+                .extend(packed.into_iter().map(|c| HeadChunk::on_disk(c, files)));
+        }
+    }
+
+    /// Finishes the open chunk and moves it to the chunk files.
+    fn finish_open(&mut self, files: &ChunkFiles) {
+        if let Some(chunk) = self.take_open() {
+            let chunk = HeadChunk::on_disk(chunk, files);
+            self.chunks.get_or_insert_default().push(chunk);
+        }
+    }
+
+    fn take_open(&mut self) -> Option<EncodedChunk> {
+        match std::mem::take(&mut self.open) {
+            Open::None => None,
+            Open::Float(chunk, _) => Some(chunk.snapshot()),
+            Open::Histogram(open) => Some(open.0.snapshot()),
+            Open::FloatHistogram(open) => Some(open.0.snapshot()),
+        }
+    }
+
+    /// Finishes what lies before `before_ms`, open chunk and waiting late samples included, and marks it for a flush. The bytes
+    /// stay in memory: what is about to be uploaded need not be written to the chunk files first.
+    pub(super) fn mark_for_flush(&mut self, before_ms: i64, found: &mut dyn FnMut(i64)) {
+        if self.open_last_ms().is_some_and(|last| last < before_ms)
+            && let Some(chunk) = self.take_open()
+        {
+            self.chunks
+                .get_or_insert_default()
+                .push(HeadChunk::in_memory(chunk));
+        }
+        if let Some(ooo) = &mut self.ooo {
+            let packed = encode_run(ooo.buffer.drain(..));
+            ooo.chunks
+                .extend(packed.into_iter().map(HeadChunk::in_memory));
+        }
+        let late = self.ooo.iter_mut().flat_map(|o| &mut o.chunks);
+        for chunk in self
+            .chunks
+            .iter_mut()
+            .flat_map(|c| c.iter_mut())
+            .chain(late)
+        {
+            chunk.flushing = chunk.max_ms < before_ms;
+            if chunk.flushing {
+                found(chunk.min_ms);
+            }
+        }
+    }
+
+    fn open_last_ms(&self) -> Option<i64> {
+        match &self.open {
+            Open::None => None,
+            Open::Float(c, _) => Some(c.last_t_ms()),
+            Open::Histogram(o) => Some(o.0.last_t_ms()),
+            Open::FloatHistogram(o) => Some(o.0.last_t_ms()),
+        }
+    }
+
+    /// Time and kind of the newest in-order sample.
+    pub(super) fn last(&self) -> (i64, Last) {
+        (self.last_t_ms, self.last)
+    }
+
+    /// Late chunks, without the samples that are not packed yet.
+    pub(super) fn late_finished(&self) -> &[HeadChunk] {
+        self.ooo.as_deref().map_or(&[], |o| o.chunks.as_slice())
+    }
+
+    /// Takes back what a checkpoint kept.
+    pub(super) fn restore(
+        &mut self,
+        state: SeriesState<'_>,
+        parts: &HeadParts,
+    ) -> Result<(), DecodeError> {
+        (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
+        let range_ms = parts.block_range_ms;
+        match state.open {
+            Some((Encoding::Xor, data)) => {
+                let chunk = XorAppender::resume(data)?;
+                let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
+                self.open = Open::Float(chunk, cut);
+            }
+            Some((encoding, data)) => {
+                // Histograms are rare: their open chunk is rebuilt sample by sample.
+                let rules = AppendRules::replay(range_ms);
+                (self.last, self.last_t_ms) = (Last::None, i64::MIN);
+                for sample in crate::chunk::iter(encoding, data)? {
+                    let (t_ms, value) = sample?;
+                    let taken = match value {
+                        SampleValue::Float(v) => self.append_float(t_ms, v, &rules, &parts.files),
+                        SampleValue::Histogram(h) => {
+                            self.append_histogram(t_ms, &h, &rules, &parts.files)
+                        }
+                        SampleValue::FloatHistogram(h) => {
+                            self.append_float_histogram(t_ms, &h, &rules, &parts.files)
+                        }
+                    };
+                    debug_assert!(taken.is_ok(), "replay's rules take everything");
+                }
+            }
+            None => {}
+        }
+        let mut lost = 0;
+        let mut keep = |chunks: Vec<HeadChunk>| {
+            let mut out = Vec::with_capacity(chunks.len());
+            for c in chunks {
+                match &c.bytes {
+                    ChunkBytes::File(place) if !parts.files.adopt(*place) => lost += 1,
+                    _ => out.push(c),
+                }
+            }
+            out
+        };
+        let (mut finished, late) = (keep(state.finished), keep(state.late));
+        if !finished.is_empty() {
+            let chunks = self.chunks.get_or_insert_default();
+            finished.append(chunks);
+            **chunks = finished;
+        }
+        if !late.is_empty() {
+            self.ooo.get_or_insert_default().chunks.extend(late);
+        }
+        if lost > 0 {
+            return Err(DecodeError::new(
+                "series state",
+                0,
+                format!("{lost} chunks are missing from the chunk files"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Finished in-order chunks, oldest first.
+    pub(super) fn finished(&self) -> &[HeadChunk] {
+        self.chunks.as_deref().map_or(&[], Vec::as_slice)
+    }
+
+    /// Out-of-order chunks; the samples not packed yet come as one run of chunks more.
+    pub(super) fn late_chunks(&self) -> Vec<HeadChunk> {
+        let Some(ooo) = &self.ooo else {
+            return Vec::new();
+        };
+        let mut out = ooo.chunks.clone();
+        out.extend(
+            encode_run(ooo.buffer.iter().cloned())
+                .into_iter()
+                .map(HeadChunk::in_memory),
+        );
+        out
+    }
+
+    /// The open chunk as it stands.
+    pub(super) fn open_chunk(&self) -> Option<EncodedChunk> {
+        match &self.open {
+            Open::None => None,
+            Open::Float(chunk, _) => Some(chunk.snapshot()),
+            Open::Histogram(open) => Some(open.0.snapshot()),
+            Open::FloatHistogram(open) => Some(open.0.snapshot()),
+        }
+    }
+
+    /// Times of the oldest and the newest sample held.
+    pub(super) fn held_range(&self) -> Option<(i64, i64)> {
+        let open = match &self.open {
+            Open::None => None,
+            Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
+            Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+            Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+        };
+        let late = self.ooo.iter().flat_map(|o| {
+            o.chunks
+                .iter()
+                .map(|c| (c.min_ms, c.max_ms))
+                .chain(o.buffer.iter().map(|s| (s.0, s.0)))
+        });
+        let all = self
+            .finished()
+            .iter()
+            .map(|c| (c.min_ms, c.max_ms))
+            .chain(open)
+            .chain(late);
+        all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// Drops the finished chunks and late samples that lie wholly before `before_ms`, for `keep` says false: those are in a
+    /// block now. Gives the places in the chunk files that are free again.
+    pub(super) fn drop_flushed(
+        &mut self,
+        mut flushed: impl FnMut(&HeadChunk) -> bool,
+        freed: &mut Vec<ChunkPlace>,
+    ) {
+        let mut keep = |c: &HeadChunk| {
+            let gone = flushed(c);
+            if let (true, ChunkBytes::File(place)) = (gone, &c.bytes) {
+                freed.push(*place);
+            }
+            !gone
+        };
+        if let Some(chunks) = &mut self.chunks {
+            chunks.retain(&mut keep);
+            if chunks.is_empty() {
+                self.chunks = None;
+            }
+        }
+        if let Some(ooo) = &mut self.ooo {
+            ooo.chunks.retain(&mut keep);
+            if ooo.chunks.is_empty() && ooo.buffer.is_empty() {
+                self.ooo = None;
+            }
+        }
+    }
+
+    /// Number of chunks held, the open one included.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.finished().len()
+            + usize::from(!matches!(self.open, Open::None))
+            + self
+                .ooo
+                .as_ref()
+                .map_or(0, |o| o.chunks.len() + usize::from(!o.buffer.is_empty()))
+    }
+}
+
+impl HeadChunk {
+    fn in_memory(c: EncodedChunk) -> Self {
+        Self {
+            min_ms: c.min_ms,
+            max_ms: c.max_ms,
+            encoding: c.encoding,
+            sample_count: c.sample_count,
+            bytes: ChunkBytes::Memory(c.data.into_boxed_slice()),
+            flushing: false,
+        }
+    }
+
+    fn on_disk(c: EncodedChunk, files: &ChunkFiles) -> Self {
+        let bytes = match files.append(c.encoding as u8, &c.data) {
+            Some(place) => ChunkBytes::File(place),
+            // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
+            None => ChunkBytes::Memory(c.data.into_boxed_slice()),
+        };
+        Self {
+            min_ms: c.min_ms,
+            max_ms: c.max_ms,
+            encoding: c.encoding,
+            sample_count: c.sample_count,
+            bytes,
+            flushing: false,
+        }
+    }
+}
+
+/// Equal but for the counter-reset hint, which the chunk does not keep per sample.
+fn same_histogram(a: &Histogram, b: &Histogram) -> bool {
+    if a.is_stale() || b.is_stale() {
+        return a.is_stale() && b.is_stale();
+    }
+    let mut a = a.clone();
+    a.hint = b.hint;
+    a == *b
+}
+
+fn same_float_histogram(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+    if a.is_stale() || b.is_stale() {
+        return a.is_stale() && b.is_stale();
+    }
+    let mut a = a.clone();
+    a.hint = b.hint;
+    a == *b
+}
+
+/// The id of the shard that holds a series, and the slot in it.
+pub(super) fn locate(id: SeriesId) -> (usize, usize) {
+    (
+        id as usize / super::shard::SHARD_LEN,
+        id as usize % super::shard::SHARD_LEN,
+    )
+}

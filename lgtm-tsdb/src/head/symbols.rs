@@ -1,0 +1,100 @@
+//! Interned label strings.
+//!
+//! Every label name and value of a head is stored once; series and postings hold its `u32`. Strings stand back to back in one
+//! arena, so that a symbol costs its bytes plus about ten.
+
+use std::hash::BuildHasher;
+
+use hashbrown::HashTable;
+use lgtm_core::{Error, Result};
+
+/// The number of an interned string.
+pub(super) type SymbolId = u32;
+
+/// An append-only table of unique strings.
+#[derive(Debug, Default)]
+pub(super) struct Symbols {
+    arena: Vec<u8>,
+    /// End of each symbol in the arena.
+    ends: Vec<u32>,
+    by_hash: HashTable<SymbolId>,
+    hasher: std::hash::RandomState,
+}
+
+impl Symbols {
+    /// Number of symbols.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The string of a symbol of this table.
+    pub(super) fn resolve(&self, id: SymbolId) -> &str {
+        std::str::from_utf8(bytes_of(&self.arena, &self.ends, id))
+            .expect("only strings are interned")
+    }
+
+    /// The symbol of `text`, if it is interned.
+    pub(super) fn find(&self, text: &str) -> Option<SymbolId> {
+        let hash = self.hasher.hash_one(text.as_bytes());
+        self.by_hash
+            .find(hash, |&id| {
+                bytes_of(&self.arena, &self.ends, id) == text.as_bytes()
+            })
+            .copied()
+    }
+
+    /// The symbol of `text`, interned now if it was not.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the arena would pass 4 GiB.
+    pub(super) fn intern(&mut self, text: &str) -> Result<SymbolId> {
+        let Self {
+            arena,
+            ends,
+            by_hash,
+            hasher,
+        } = self;
+        let hash = hasher.hash_one(text.as_bytes());
+        if let Some(&id) = by_hash.find(hash, |&id| bytes_of(arena, ends, id) == text.as_bytes()) {
+            return Ok(id);
+        }
+        let end = u32::try_from(arena.len() + text.len()).map_err(|_| {
+            Error::LimitExceeded(format!("symbols of one head exceed {} bytes", u32::MAX))
+        })?;
+        let id = ends.len() as SymbolId;
+        arena.extend_from_slice(text.as_bytes());
+        ends.push(end);
+        by_hash.insert_unique(hash, id, |&id| hasher.hash_one(bytes_of(arena, ends, id)));
+        Ok(id)
+    }
+
+    /// Heap bytes held.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.arena.capacity() + self.ends.capacity() * 4 + self.by_hash.capacity() * 5
+    }
+}
+
+fn bytes_of<'a>(arena: &'a [u8], ends: &[u32], id: SymbolId) -> &'a [u8] {
+    let id = id as usize;
+    let start = if id == 0 { 0 } else { ends[id - 1] as usize };
+    &arena[start..ends[id] as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_strings_share_a_symbol() {
+        let mut s = Symbols::default();
+        let ids: Vec<_> = ["a", "", "b", "a", "ä", ""]
+            .iter()
+            .map(|t| s.intern(t).unwrap())
+            .collect();
+        assert_eq!(ids, [0, 1, 2, 0, 3, 1]);
+        assert_eq!(
+            (s.len(), s.resolve(3), s.find("b"), s.find("c")),
+            (4, "ä", Some(2), None)
+        );
+    }
+}

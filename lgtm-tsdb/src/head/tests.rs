@@ -1,0 +1,413 @@
+//! Heads, log and bucket together, against a folder and an object store in memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lgtm_core::clock::ManualClock;
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::{
+    BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
+};
+use lgtm_core::storage::{Bucket, Component, Layout};
+use proptest::prelude::*;
+
+use super::*;
+use crate::block::BlockId;
+use crate::bucket::{BucketBlocks, BucketSettings};
+use crate::chunk::SampleValue;
+use crate::components::Querier;
+use crate::limits::Limits;
+use crate::select::{QueryBudget, Select, SelectRequest, samples};
+use crate::wire::WriteBatch;
+
+const HOUR: i64 = 3_600_000;
+const START: i64 = 1_700_000_000_000 / (2 * HOUR) * 2 * HOUR;
+
+/// A store over a folder, which can be closed and opened again.
+struct Store {
+    dir: tempfile::TempDir,
+    bucket: Bucket,
+    blocks: Arc<BucketBlocks>,
+    heads: Arc<Heads>,
+    report: HeadReplayReport,
+    ids: Arc<AtomicU64>,
+    limits: Limits,
+}
+
+fn open_heads(dir: &std::path::Path, limits: &Limits) -> (Arc<Heads>, HeadReplayReport) {
+    let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
+    let limits = Arc::new(Overrides::fixed(limits.clone()));
+    let disk = Arc::new(LocalDisk::new(dir));
+    let (heads, log) = Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7).unwrap();
+    let report = heads.replay(log).unwrap();
+    (Arc::new(heads), report)
+}
+
+impl Store {
+    fn new(limits: Limits) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
+        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), BucketSettings::default()));
+        let (heads, report) = open_heads(dir.path(), &limits);
+        Self {
+            dir,
+            bucket,
+            blocks,
+            heads,
+            report,
+            ids: Arc::default(),
+            limits,
+        }
+    }
+
+    /// Ends the heads without flushing and begins anew from the folder.
+    fn reopen(&mut self) {
+        let empty = tempfile::tempdir().unwrap();
+        self.heads = open_heads(empty.path(), &self.limits).0;
+        (self.heads, self.report) = open_heads(self.dir.path(), &self.limits);
+    }
+
+    async fn push(&self, tenant: &str, series: &[(&str, &[(i64, f64)])]) -> AppendReport {
+        let mut batch = WriteBatch::default();
+        for (name, samples) in series {
+            let labels = Labels::from_pairs([("__name__", *name), ("job", "x")]).unwrap();
+            let samples: Vec<_> = samples
+                .iter()
+                .map(|(t, value)| Sample {
+                    t_ms: START + t,
+                    value: *value,
+                })
+                .collect();
+            batch.push_series(labels.iter(), &samples);
+        }
+        self.heads
+            .append(&TenantId::new(tenant).unwrap(), &batch)
+            .await
+            .unwrap()
+    }
+
+    async fn flush(&self, scope: FlushScope) -> usize {
+        let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
+        let blocks = self
+            .heads
+            .flush_all(scope, &self.bucket, &id, &|t, m| {
+                self.blocks.add(t, m.clone())
+            })
+            .await;
+        blocks.unwrap().len()
+    }
+
+    /// Name, time since the start, bits of the value.
+    async fn all(&self, tenant: &str) -> Vec<(String, i64, u64)> {
+        let sources: Vec<Arc<dyn Select>> = vec![
+            Arc::new(HeadSelect(self.heads.clone())),
+            self.blocks.clone(),
+        ];
+        let request = SelectRequest {
+            matchers: vec![Matcher::equal("job", "x")],
+            range: TimeRange::ALL,
+            budget: Arc::new(QueryBudget::default()),
+        };
+        let tenant = TenantId::new(tenant).unwrap();
+        let mut batches = Querier::new(sources)
+            .select(&tenant, &request)
+            .await
+            .unwrap();
+        let mut out = Vec::new();
+        while let Some(batch) = batches.next_batch().await.unwrap() {
+            for s in batch {
+                for (t, v) in samples(&s.chunks, TimeRange::ALL).unwrap() {
+                    let bits = match v {
+                        SampleValue::Float(v) => v.to_bits(),
+                        SampleValue::Histogram(h) => h.count,
+                        SampleValue::FloatHistogram(h) => h.count as u64,
+                    };
+                    out.push((
+                        s.labels.get("__name__").unwrap().to_owned(),
+                        t - START,
+                        bits,
+                    ));
+                }
+            }
+        }
+        out
+    }
+}
+
+fn f(name: &str, t: i64, v: f64) -> (String, i64, u64) {
+    (name.into(), t, v.to_bits())
+}
+
+#[tokio::test]
+async fn samples_are_taken_by_the_rules_of_prometheus() {
+    let s = Store::new(Limits::default());
+    let r = s
+        .push(
+            "a",
+            &[(
+                "up",
+                &[
+                    (1000, 1.0),
+                    (2000, 2.0),
+                    (2000, 2.0),
+                    (2000, 3.0),
+                    (1500, 1.0),
+                ],
+            )],
+        )
+        .await;
+    assert_eq!(r.samples, 3, "the known one counts as stored");
+    assert_eq!(r.rejected.samples["sample-duplicate-timestamp"], 1);
+    assert_eq!(r.rejected.samples["sample-out-of-order"], 1);
+    let first = r.rejected.first.unwrap();
+    assert!(
+        first.contains("duplicate sample for timestamp (err-mimir-sample-duplicate-timestamp)"),
+        "{first}"
+    );
+    assert!(first.contains(r#"__name__="up""#), "{first}");
+    // More than half a block range behind the newest: out of bounds, also for a new series.
+    s.push("a", &[("up", &[(2 * HOUR, 1.0)])]).await;
+    let r = s.push("a", &[("new", &[(HOUR - 1, 1.0)])]).await;
+    assert_eq!(r.rejected.samples["sample-timestamp-too-old"], 1);
+    let r = s.push("a", &[("new", &[(200 * HOUR, 1.0)])]).await;
+    assert_eq!(r.rejected.samples["too-far-in-future"], 1);
+    assert_eq!(
+        s.all("a").await,
+        [
+            f("up", 1000, 1.0),
+            f("up", 2000, 2.0),
+            f("up", 2 * HOUR, 1.0)
+        ]
+    );
+    assert_eq!(s.all("b").await, []);
+}
+
+#[tokio::test]
+async fn late_samples_are_taken_within_the_window() {
+    let limits = Limits {
+        out_of_order_time_window: Duration::from_secs(600),
+        ..Limits::default()
+    };
+    let mut s = Store::new(limits);
+    s.push("a", &[("up", &[(900_000, 9.0)])]).await;
+    let late: Vec<(i64, f64)> = (0..50)
+        .map(|i| (400_000 + (i * 7 % 50) * 1000, i as f64))
+        .collect();
+    let r = s
+        .push("a", &[("up", &late), ("up", &[(200_000, 1.0)])])
+        .await;
+    assert_eq!(
+        (r.samples, r.rejected.samples["sample-timestamp-too-old"]),
+        (50, 1)
+    );
+    let mut want: BTreeMap<i64, f64> = late.into_iter().collect();
+    want.insert(900_000, 9.0);
+    let want: Vec<_> = want.into_iter().map(|(t, v)| f("up", t, v)).collect();
+    assert_eq!(s.all("a").await, want);
+    s.reopen();
+    assert_eq!(s.all("a").await, want);
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    assert_eq!(s.all("a").await, want);
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let mut s = Store::new(Limits::default());
+    let mut want = Vec::new();
+    for round in 0..300i64 {
+        let value = if round % 7 == 0 {
+            f64::from_bits(STALE_NAN_BITS)
+        } else {
+            round as f64 * 0.37
+        };
+        for name in ["a", "b", "c"] {
+            s.push("t", &[(name, &[(round * 15_000, value)])]).await;
+            want.push(f(name, round * 15_000, value));
+        }
+        if round % 100 == 99 {
+            s.heads.checkpoint().await.unwrap();
+        }
+        if round % 60 == 59 {
+            s.reopen();
+            assert_eq!(
+                s.report.unknown_series_samples + s.report.undecodable_records,
+                0
+            );
+        }
+    }
+    want.sort();
+    assert_eq!(s.all("t").await, want);
+    // Full chunks came back from the chunk files by the checkpoint's word.
+    assert!(s.heads.chunk_file_bytes() > 0);
+}
+
+#[tokio::test]
+async fn complete_ranges_move_into_blocks_and_the_rest_stays() {
+    let mut s = Store::new(Limits::default());
+    let mut want = Vec::new();
+    for t in (0..5 * HOUR).step_by(60_000) {
+        s.push("t", &[("a", &[(t, t as f64)])]).await;
+        want.push(f("a", t, t as f64));
+        if t % HOUR == 0 {
+            s.flush(FlushScope::Complete).await;
+        }
+    }
+    let blocks = s.blocks.stats().blocks;
+    assert_eq!(
+        blocks, 1,
+        "five hours are more than one and a half ranges once"
+    );
+    assert_eq!(s.all("t").await, want);
+    let r = s.push("t", &[("b", &[(HOUR, 1.0)])]).await;
+    assert_eq!(r.rejected.samples["sample-timestamp-too-old"], 1);
+    s.reopen();
+    assert_eq!(s.all("t").await, want, "the log was cut at the flush");
+    let again = s.push("t", &[("b", &[(HOUR, 1.0)])]).await;
+    assert_eq!(
+        again.rejected.total(),
+        1,
+        "what is in blocks stays closed after a restart"
+    );
+    s.flush(FlushScope::All).await;
+    assert_eq!(s.all("t").await, want);
+    // A series whose samples are all in blocks goes on where it was.
+    let r = s
+        .push("t", &[("a", &[(5 * HOUR - 60_000, 1.0), (5 * HOUR, 2.0)])])
+        .await;
+    assert_eq!((r.samples, r.rejected.total()), (1, 1));
+    want.push(f("a", 5 * HOUR, 2.0));
+    assert_eq!(s.all("t").await, want);
+    s.reopen();
+    assert_eq!(s.all("t").await, want, "its anchor was written anew");
+}
+
+#[tokio::test]
+async fn histograms_and_limits() {
+    let limits = Limits {
+        max_global_series_per_user: 1,
+        ..Limits::default()
+    };
+    let mut s = Store::new(limits);
+    let tenant = TenantId::new("t").unwrap();
+    let labels = Labels::from_pairs([("__name__", "h"), ("job", "x")]).unwrap();
+    for i in 0..200u64 {
+        let h = Histogram {
+            count: 10 + i,
+            sum: i as f64,
+            schema: 1,
+            zero_threshold: 0.001,
+            positive_spans: vec![BucketSpan {
+                offset: 0,
+                length: 2,
+            }],
+            positive_deltas: vec![5, i as i64],
+            ..Histogram::default()
+        };
+        let mut batch = WriteBatch::default();
+        batch.push_histogram(labels.iter(), START + i as i64 * 15_000, h);
+        assert_eq!(s.heads.append(&tenant, &batch).await.unwrap().histograms, 1);
+    }
+    let r = s.push("t", &[("other", &[(1, 1.0)])]).await;
+    assert_eq!(r.rejected.samples["max-series-per-user"], 1);
+    let want: Vec<_> = (0..200)
+        .map(|i| ("h".to_owned(), i * 15_000, 10 + i as u64))
+        .collect();
+    assert_eq!(s.all("t").await, want);
+    s.reopen();
+    assert_eq!(s.all("t").await, want);
+    s.heads.checkpoint().await.unwrap();
+    s.reopen();
+    s.flush(FlushScope::All).await;
+    assert_eq!(s.all("t").await, want);
+}
+
+#[tokio::test]
+async fn damage_to_any_one_frame_costs_that_frame_only() {
+    let s = Store::new(Limits::default());
+    for t in 0..40 {
+        s.push(
+            "t",
+            &[
+                ("a", &[(t * 1000, 100.0 + t as f64)]),
+                ("b", &[(t * 1000, 0.1 * t as f64)]),
+            ],
+        )
+        .await;
+    }
+    let Store { dir, heads, .. } = s;
+    drop(heads);
+    let segment = std::fs::read_dir(dir.path().join("wal"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let bytes = std::fs::read(&segment).unwrap();
+    for at in (8..bytes.len()).step_by(37) {
+        let other = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(other.path().join("wal")).unwrap();
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        std::fs::write(other.path().join("wal/00000001"), damaged).unwrap();
+        let (_heads, report) = open_heads(other.path(), &Limits::default());
+        // A frame holds one request of two samples; the one with the first anchors is read by their second copy.
+        assert!(report.samples >= 78, "byte {at}: {report:?}");
+        assert_eq!(report.unknown_series_samples, 0, "byte {at}: {report:?}");
+    }
+}
+
+#[tokio::test]
+async fn idle_series_and_heads_are_forgotten() {
+    let s = Store::new(Limits::default());
+    for n in 0..2000 {
+        s.push("t", &[(&format!("series_{n}"), &[(1000, 1.0)])])
+            .await;
+    }
+    let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
+    assert_eq!(head.collect_idle(u32::MAX), 0, "series with samples stay");
+    s.flush(FlushScope::All).await;
+    assert_eq!(head.collect_idle(u32::MAX), 2000);
+    assert_eq!(head.series_count(), 0);
+    s.push("t", &[("series_7", &[(2000, 2.0)])]).await;
+    let all = s.all("t").await;
+    assert_eq!(all.len(), 2001);
+    assert!(all.contains(&f("series_7", 2000, 2.0)) && all.contains(&f("series_7", 1000, 1.0)));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    /// Random pushes, checkpoints, flushes and restarts beside a map.
+    #[test]
+    fn a_store_is_a_map_of_samples(ops in proptest::collection::vec((0u8..12, 0usize..4, 1i64..400_000, any::<i16>()), 1..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let mut s = Store::new(Limits::default());
+            let mut model: BTreeMap<(String, i64), u64> = BTreeMap::new();
+            let names = ["a", "b", "c", "d"];
+            let mut now = 0;
+            for (op, series, step, value) in ops {
+                match op {
+                    0 => { s.heads.checkpoint().await.unwrap(); }
+                    1 => s.reopen(),
+                    2 => { s.flush(FlushScope::All).await; }
+                    3 => { s.flush(FlushScope::Complete).await; }
+                    _ => {
+                        now += step;
+                        let value = f64::from(value) / 8.0;
+                        let r = s.push("t", &[(names[series], &[(now, value)])]).await;
+                        assert_eq!(r.rejected.total(), 0);
+                        model.insert((names[series].into(), now), value.to_bits());
+                    }
+                }
+            }
+            let want: Vec<_> = model.into_iter().map(|((n, t), v)| (n, t, v)).collect();
+            assert_eq!(s.all("t").await, want);
+            s.reopen();
+            assert_eq!(s.all("t").await, want);
+        });
+    }
+}

@@ -1,0 +1,282 @@
+//! JSON as Prometheus prints it: sample values are strings, times are seconds with three decimals or none.
+
+use std::fmt::Write;
+
+use lgtm_core::model::{FloatHistogram, Labels};
+
+use crate::promql::{Point, QueryValue, Series};
+
+/// A JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    push_quoted(&mut out, text);
+    out
+}
+
+pub(super) fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+pub(super) fn push_labels(out: &mut String, labels: &Labels) {
+    out.push('{');
+    for (i, (name, value)) in labels.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_quoted(out, name);
+        out.push(':');
+        push_quoted(out, value);
+    }
+    out.push('}');
+}
+
+/// A list of JSON strings.
+pub(super) fn strings<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> String {
+    let mut out = String::from("[");
+    for (i, item) in items.into_iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_quoted(&mut out, item.as_ref());
+    }
+    out.push(']');
+    out
+}
+
+/// Milliseconds as seconds.
+pub(super) fn push_time(out: &mut String, t_ms: i64) {
+    let (seconds, ms) = ((t_ms / 1000).unsigned_abs(), (t_ms % 1000).unsigned_abs());
+    if t_ms < 0 {
+        out.push('-');
+    }
+    let _ = write!(out, "{seconds}");
+    if ms != 0 {
+        let _ = write!(out, ".{ms:03}");
+    }
+}
+
+/// A float as Prometheus prints it, without quotes.
+pub(super) fn push_float(out: &mut String, v: f64) {
+    if v.is_nan() {
+        out.push_str("NaN");
+    } else if v.is_infinite() {
+        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
+    } else if v != 0.0 && !(1e-6..1e21).contains(&v.abs()) {
+        let text = format!("{v:e}");
+        match text.split_once('e') {
+            Some((mantissa, exponent)) if !exponent.starts_with('-') => {
+                let _ = write!(out, "{mantissa}e+{exponent}");
+            }
+            _ => out.push_str(&text),
+        }
+    } else {
+        let _ = write!(out, "{v}");
+    }
+}
+
+fn push_float_point(out: &mut String, p: &Point<f64>) {
+    out.push('[');
+    push_time(out, p.t_ms);
+    out.push_str(",\"");
+    push_float(out, p.value);
+    out.push_str("\"]");
+}
+
+fn push_histogram_point(out: &mut String, p: &Point<FloatHistogram>) {
+    out.push('[');
+    push_time(out, p.t_ms);
+    out.push_str(",{\"count\":\"");
+    push_float(out, p.value.count);
+    out.push_str("\",\"sum\":\"");
+    push_float(out, p.value.sum);
+    out.push('"');
+    let mut first = true;
+    buckets(&p.value, |rule, lower, upper, count| {
+        out.push_str(if first { ",\"buckets\":[" } else { "," });
+        first = false;
+        let _ = write!(out, "[{rule},\"");
+        push_float(out, lower);
+        out.push_str("\",\"");
+        push_float(out, upper);
+        out.push_str("\",\"");
+        push_float(out, count);
+        out.push_str("\"]");
+    });
+    if !first {
+        out.push(']');
+    }
+    out.push_str("}]");
+}
+
+/// Upper bound of a bucket of an exponential schema. Within one unit in the last place of the reference's table.
+fn exponential_bound(index: i64, schema: i32) -> f64 {
+    if schema <= 0 {
+        return 2f64
+            .powi(i32::try_from(index << -schema).unwrap_or(i32::MAX))
+            .min(f64::MAX);
+    }
+    2f64.powf(index as f64 / f64::from(1u32 << schema))
+        .min(f64::MAX)
+}
+
+/// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count.
+fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
+    let list = |spans: &[lgtm_core::model::BucketSpan], counts: &[f64]| {
+        let mut next = 0i64;
+        let mut out = Vec::new();
+        let mut counts = counts.iter();
+        for s in spans {
+            next += i64::from(s.offset);
+            for _ in 0..s.length {
+                if let Some(c) = counts.next() {
+                    out.push((next, *c));
+                }
+                next += 1;
+            }
+        }
+        out
+    };
+    let bound = |i: i64| match h.uses_custom_buckets() {
+        true if i < 0 => f64::NEG_INFINITY,
+        true => h
+            .custom_values
+            .get(i as usize)
+            .copied()
+            .unwrap_or(f64::INFINITY),
+        false => exponential_bound(i, h.schema),
+    };
+    for (i, count) in list(&h.negative_spans, &h.negative_counts)
+        .into_iter()
+        .rev()
+    {
+        if count != 0.0 {
+            sink(1, -bound(i), -bound(i - 1), count);
+        }
+    }
+    if h.zero_count != 0.0 {
+        sink(3, -h.zero_threshold, h.zero_threshold, h.zero_count);
+    }
+    for (i, count) in list(&h.positive_spans, &h.positive_counts) {
+        if count != 0.0 {
+            sink(0, bound(i - 1), bound(i), count);
+        }
+    }
+}
+
+fn push_vector_element(out: &mut String, s: &Series) {
+    out.push_str("{\"metric\":");
+    push_labels(out, &s.labels);
+    if let Some(p) = s.floats.first() {
+        out.push_str(",\"value\":");
+        push_float_point(out, p);
+    } else if let Some(p) = s.histograms.first() {
+        out.push_str(",\"histogram\":");
+        push_histogram_point(out, p);
+    }
+    out.push('}');
+}
+
+fn push_matrix_element(out: &mut String, s: &Series) {
+    fn points<T>(out: &mut String, key: &str, list: &[Point<T>], push: fn(&mut String, &Point<T>)) {
+        for (i, p) in list.iter().enumerate() {
+            out.push_str(if i == 0 { key } else { "," });
+            push(out, p);
+        }
+        if !list.is_empty() {
+            out.push(']');
+        }
+    }
+    out.push_str("{\"metric\":");
+    push_labels(out, &s.labels);
+    points(out, ",\"values\":[", &s.floats, push_float_point);
+    points(
+        out,
+        ",\"histograms\":[",
+        &s.histograms,
+        push_histogram_point,
+    );
+    out.push('}');
+}
+
+/// The `data` of a query's answer. At most `limit` series; 0 means all.
+pub(super) fn query_data(value: &QueryValue, limit: usize) -> String {
+    let mut out = String::new();
+    let list = |out: &mut String, kind: &str, series: &[Series], push: fn(&mut String, &Series)| {
+        let _ = write!(out, "{{\"resultType\":\"{kind}\",\"result\":[");
+        let most = if limit == 0 { series.len() } else { limit };
+        for (i, s) in series.iter().take(most).enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            push(out, s);
+        }
+        out.push_str("]}");
+    };
+    match value {
+        QueryValue::Vector(series) => list(&mut out, "vector", series, push_vector_element),
+        QueryValue::Matrix(series) => list(&mut out, "matrix", series, push_matrix_element),
+        QueryValue::Scalar(p) => {
+            out.push_str("{\"resultType\":\"scalar\",\"result\":");
+            push_float_point(&mut out, p);
+            out.push('}');
+        }
+        QueryValue::Text(p) => {
+            out.push_str("{\"resultType\":\"string\",\"result\":[");
+            push_time(&mut out, p.t_ms);
+            out.push(',');
+            push_quoted(&mut out, &p.value);
+            out.push_str("]}");
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_printed_as_prometheus_does() {
+        let float = |v| {
+            let mut s = String::new();
+            push_float(&mut s, v);
+            s
+        };
+        for (v, text) in [
+            (0.0, "0"),
+            (-0.0, "-0"),
+            (1.5, "1.5"),
+            (1e20, "100000000000000000000"),
+            (1e21, "1e+21"),
+            (1.25e-7, "1.25e-7"),
+            (f64::NEG_INFINITY, "-Inf"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(float(v), text);
+        }
+        let time = |t| {
+            let mut s = String::new();
+            push_time(&mut s, t);
+            s
+        };
+        assert_eq!(
+            (time(1000), time(1005), time(-1500)),
+            ("1".into(), "1.005".into(), "-1.500".into())
+        );
+        assert_eq!(quoted("a\"\\\n\u{1}ä"), "\"a\\\"\\\\\\n\\u0001ä\"");
+    }
+}

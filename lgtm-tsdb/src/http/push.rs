@@ -1,0 +1,133 @@
+//! Remote write.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lgtm_core::Error;
+
+use super::api::Api;
+use super::error::ApiError;
+use super::tenant::tenant;
+use crate::components::PushOutcome;
+use crate::wire::{WriteBatch, decode_v1, decode_v2, decompress};
+
+/// Decoded requests that are kept for the next ones; each keeps about the memory of the largest request it held.
+const KEPT_BATCHES: usize = 8;
+/// A batch that has grown beyond this is not kept.
+const KEPT_BYTES: usize = 8 << 20;
+
+/// The protocols that senders speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    V1,
+    V2,
+}
+
+/// Headers of every answer to a 2.0 request: without them its sender takes nothing for written.
+const WRITTEN: [&str; 3] = [
+    "x-prometheus-remote-write-samples-written",
+    "x-prometheus-remote-write-histograms-written",
+    "x-prometheus-remote-write-exemplars-written",
+];
+
+/// `POST /api/v1/push` and `/api/v1/write`.
+pub(super) async fn push(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+    let protocol = match protocol(&headers) {
+        Ok(protocol) => protocol,
+        Err(e) => return e.into_plain(),
+    };
+    let taken = take(&api, &headers, &body, protocol).await;
+    let written = taken.as_ref().map_or([0; 3], |o| {
+        [o.report.samples, o.report.histograms, o.report.exemplars]
+    });
+    let mut response = match taken {
+        Ok(outcome) => match outcome.fault() {
+            None => StatusCode::OK.into_response(),
+            Some(fault) => ApiError::bad_data(fault).into_plain(),
+        },
+        Err(e) => e.into_plain(),
+    };
+    if protocol == Protocol::V2 {
+        for (name, count) in WRITTEN.into_iter().zip(written) {
+            response
+                .headers_mut()
+                .insert(name, HeaderValue::from(count));
+        }
+    }
+    response
+}
+
+async fn take(
+    api: &Api,
+    headers: &HeaderMap,
+    body: &Bytes,
+    protocol: Protocol,
+) -> Result<PushOutcome, ApiError> {
+    let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
+    let mut batch = api.batches.lock().pop().unwrap_or_default();
+    let max = api.settings.max_recv_msg_size.as_usize();
+    let fill = |out: &mut Vec<u8>| decompress(body, max, out).map_err(PushError);
+    let decoded = match protocol {
+        Protocol::V1 => decode_v1(&mut batch, fill),
+        Protocol::V2 => decode_v2(&mut batch, fill),
+    };
+    let outcome = match decoded {
+        Ok(()) => api
+            .distributor
+            .push(&tenant, &batch)
+            .await
+            .map_err(ApiError::of_push),
+        Err(PushError(e)) => Err(ApiError::of_push(e)),
+    };
+    keep(api, batch);
+    outcome
+}
+
+struct PushError(Error);
+
+impl From<lgtm_core::DecodeError> for PushError {
+    fn from(e: lgtm_core::DecodeError) -> Self {
+        Self(Error::InvalidInput(format!("request does not decode: {e}")))
+    }
+}
+
+fn keep(api: &Api, batch: WriteBatch) {
+    let mut kept = api.batches.lock();
+    if kept.len() < KEPT_BATCHES && batch.heap_bytes() <= KEPT_BYTES {
+        kept.push(batch);
+    }
+}
+
+/// Which protocol a request says that it speaks. No content type means remote write 1.0.
+fn protocol(headers: &HeaderMap) -> Result<Protocol, ApiError> {
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("")
+    };
+    let encoding = text(header::CONTENT_ENCODING);
+    if !encoding.is_empty() && encoding != "snappy" {
+        return Err(ApiError::unsupported(format!(
+            "content encoding {encoding:?} is not snappy"
+        )));
+    }
+    let content_type = text(header::CONTENT_TYPE);
+    let mut parts = content_type.split(';').map(str::trim);
+    let media = parts.next().unwrap_or("");
+    if !media.is_empty() && media != "application/x-protobuf" {
+        return Err(ApiError::unsupported(format!(
+            "content type {content_type:?} is not application/x-protobuf"
+        )));
+    }
+    match parts.find_map(|p| p.strip_prefix("proto=")) {
+        None | Some("prometheus.WriteRequest") => Ok(Protocol::V1),
+        Some("io.prometheus.write.v2.Request") => Ok(Protocol::V2),
+        Some(other) => Err(ApiError::unsupported(format!(
+            "message type {other:?} is not known"
+        ))),
+    }
+}

@@ -1,0 +1,33 @@
+//! The `index` file of a block: which series there are, what they are labelled, where their chunks stand.
+//!
+//! ```text
+//! header | symbols | series | postings lists | postings offset table | TOC        (docs/format/index.md)
+//! ```
+//!
+//! * [`IndexEncoder`] writes one from beginning to end without ever turning back, so that it can stream into an upload.
+//! * [`IndexReader`] answers from one by ranged reads, over anything that is a [`ReadAt`].
+
+mod encoder;
+mod header;
+mod offset_table;
+mod postings;
+mod postings_log;
+mod read_at;
+mod reader;
+mod section;
+mod series;
+mod series_reader;
+mod symbols;
+mod symbols_reader;
+mod tail;
+mod toc;
+
+pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
+pub use header::IndexHeader;
+pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
+pub(crate) use read_at::{corrupt_at, file_error, store_error};
+pub use reader::{IndexReader, IndexReaderSettings};
+pub use series::{ChunkRefMeta, SeriesEntry, SeriesMeta};
+pub use symbols::SymbolTable;
+pub use tail::IndexTail;
+pub use toc::Toc;

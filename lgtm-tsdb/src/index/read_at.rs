@@ -1,0 +1,320 @@
+//! Ranged reads: the seam between the readers of this crate and wherever a block's files stand.
+//!
+//! [`ReadAt`] is all that a reader needs. [`ReadPlan`] turns many small wishes into few reads.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use lgtm_core::{DecodeError, Error, Result};
+use object_store::{ObjectStore, ObjectStoreExt};
+
+/// A file that never changes and is read by ranges.
+#[async_trait]
+pub trait ReadAt: Debug + Send + Sync + 'static {
+    /// Exactly the bytes of `range`.
+    ///
+    /// # Errors
+    /// `Corrupt` when the range leaves the file, `NotFound`, `Unavailable` or `Timeout` as the back end has it. Safe to cancel.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes>;
+
+    /// Bytes of the whole file.
+    fn size(&self) -> u64;
+
+    /// The file's path or object name, for errors.
+    fn place(&self) -> &str;
+}
+
+fn check_range(file: &dyn ReadAt, range: &Range<u64>) -> Result<()> {
+    if range.start <= range.end && range.end <= file.size() {
+        return Ok(());
+    }
+    let reason = format!("bytes up to {} of a file of {}", range.end, file.size());
+    Err(Error::corrupt(
+        file.place(),
+        DecodeError::new("file", range.start, reason),
+    ))
+}
+
+/// `error`, whose offset counts from `base`, as an error of `file`.
+pub(crate) fn corrupt_at(file: &dyn ReadAt, base: u64, mut error: DecodeError) -> Error {
+    error.offset += base;
+    Error::corrupt(file.place(), error)
+}
+
+/// An error of the object store about the object at `place`.
+pub(crate) fn store_error(place: &str, error: &object_store::Error) -> Error {
+    match error {
+        object_store::Error::NotFound { .. } => Error::NotFound(place.to_owned()),
+        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
+            Error::Conflict(format!("{place}: {error}"))
+        }
+        object_store::Error::InvalidPath { .. } => Error::InvalidInput(format!("{place}: {error}")),
+        _ => Error::Unavailable(format!("{place}: {error}")),
+    }
+}
+
+/// A file that is in memory.
+#[derive(Debug, Clone)]
+pub struct MemoryFile {
+    place: String,
+    bytes: Bytes,
+}
+
+impl MemoryFile {
+    /// `bytes`, called `place` in errors.
+    pub fn new(place: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self {
+            place: place.into(),
+            bytes: bytes.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl ReadAt for MemoryFile {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        check_range(self, &range)?;
+        Ok(self.bytes.slice(range.start as usize..range.end as usize))
+    }
+
+    fn size(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+/// A local file, read with `pread` on tokio's blocking threads.
+#[derive(Debug, Clone)]
+pub struct LocalFile {
+    place: String,
+    file: Arc<File>,
+    size: u64,
+}
+
+impl LocalFile {
+    /// Opens the file; blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// `NotFound`, else `Unavailable`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let place = path.display().to_string();
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.map_err(|e| file_error(&place, &e))?;
+        Ok(Self {
+            place,
+            file: Arc::new(file),
+            size,
+        })
+    }
+}
+
+pub(crate) fn file_error(place: &str, error: &std::io::Error) -> Error {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Error::NotFound(place.to_owned()),
+        _ => Error::Unavailable(format!("{place}: {error}")),
+    }
+}
+
+#[async_trait]
+impl ReadAt for LocalFile {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        check_range(self, &range)?;
+        let file = Arc::clone(&self.file);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut buf = vec![0; (range.end - range.start) as usize];
+            file.read_exact_at(&mut buf, range.start)?;
+            Ok(Bytes::from(buf))
+        });
+        match read.await {
+            Ok(done) => done.map_err(|e: std::io::Error| file_error(&self.place, &e)),
+            Err(_) => Err(Error::Cancelled(format!("reading {}", self.place))),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn place(&self) -> &str {
+        &self.place
+    }
+}
+
+/// An object in an object store.
+#[derive(Debug, Clone)]
+pub struct ObjectFile {
+    store: Arc<dyn ObjectStore>,
+    path: object_store::path::Path,
+    size: u64,
+}
+
+impl ObjectFile {
+    /// The object at `path`, whose size is known, from a listing or from `meta.json`; costs no request.
+    pub fn new(store: Arc<dyn ObjectStore>, path: object_store::path::Path, size: u64) -> Self {
+        Self { store, path, size }
+    }
+}
+
+#[async_trait]
+impl ReadAt for ObjectFile {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        check_range(self, &range)?;
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let bytes = self
+            .store
+            .get_range(&self.path, range.clone())
+            .await
+            .map_err(|e| store_error(self.place(), &e))?;
+        if bytes.len() as u64 != range.end - range.start {
+            let reason = format!("{} bytes came for {range:?}", bytes.len());
+            return Err(Error::corrupt(
+                self.place(),
+                DecodeError::new("object", range.start, reason),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn place(&self) -> &str {
+        self.path.as_ref()
+    }
+}
+
+/// How small reads are joined, and how much may be under way.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadPlan {
+    /// Unwanted bytes that are read rather than paying for another request. Default 512 KiB, as in Thanos and Mimir.
+    pub max_gap_bytes: u64,
+    /// Joined reads end here. Default 8 MiB. A single item may be larger.
+    pub max_read_bytes: u64,
+    /// Reads under way at once. Default 4.
+    pub concurrency: usize,
+    /// The largest single item (series entry, postings list, chunk) that is read. Default 256 MiB.
+    pub max_item_bytes: u64,
+}
+
+impl Default for ReadPlan {
+    fn default() -> Self {
+        Self {
+            max_gap_bytes: 512 << 10,
+            max_read_bytes: 8 << 20,
+            concurrency: 4,
+            max_item_bytes: 256 << 20,
+        }
+    }
+}
+
+/// One read that serves several wishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PlannedRead {
+    /// What to read.
+    pub(crate) range: Range<u64>,
+    /// Which of the wishes it serves.
+    pub(crate) items: Range<usize>,
+}
+
+impl ReadPlan {
+    /// Joins `wishes`, whose starts must ascend. Each wish lies inside the read that serves it.
+    pub(crate) fn join(&self, wishes: &[Range<u64>]) -> Vec<PlannedRead> {
+        let mut reads: Vec<PlannedRead> = Vec::new();
+        for (i, wish) in wishes.iter().enumerate() {
+            if let Some(last) = reads.last_mut() {
+                let end = last.range.end.max(wish.end);
+                if wish.start <= last.range.end.saturating_add(self.max_gap_bytes)
+                    && end - last.range.start <= self.max_read_bytes
+                {
+                    last.range.end = end;
+                    last.items.end = i + 1;
+                    continue;
+                }
+            }
+            reads.push(PlannedRead {
+                range: wish.clone(),
+                items: i..i + 1,
+            });
+        }
+        reads
+    }
+
+    /// Refuses an item that is larger than the bound.
+    pub(crate) fn check_item(&self, file: &dyn ReadAt, what: &str, size: u64) -> Result<()> {
+        if size <= self.max_item_bytes {
+            return Ok(());
+        }
+        Err(Error::LimitExceeded(format!(
+            "{}: {what} of {size} bytes exceeds max_item_bytes = {}",
+            file.place(),
+            self.max_item_bytes
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_wish_lies_in_the_read_that_serves_it(
+            mut wishes in proptest::collection::vec((0u64..2000, 0u64..50), 0..40),
+            max_gap_bytes in 0u64..100,
+            max_read_bytes in 1u64..400,
+        ) {
+            wishes.sort_unstable();
+            let wishes: Vec<_> = wishes.into_iter().map(|(s, n)| s..s + n).collect();
+            let plan = ReadPlan { max_gap_bytes, max_read_bytes, ..ReadPlan::default() };
+            let reads = plan.join(&wishes);
+            let mut served = 0;
+            for read in &reads {
+                prop_assert_eq!(read.items.start, served);
+                served = read.items.end;
+                for wish in &wishes[read.items.clone()] {
+                    prop_assert!(read.range.start <= wish.start && wish.end <= read.range.end);
+                }
+                prop_assert!(read.items.len() == 1 || read.range.end - read.range.start <= max_read_bytes);
+            }
+            prop_assert_eq!(served, wishes.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn all_kinds_of_files_read_alike() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        std::fs::write(&path, b"0123456789").unwrap();
+        let store = Arc::new(object_store::memory::InMemory::new());
+        let object = object_store::path::Path::from("a/f");
+        store.put(&object, "0123456789".into()).await.unwrap();
+        let files: [Box<dyn ReadAt>; 3] = [
+            Box::new(MemoryFile::new("f", "0123456789")),
+            Box::new(LocalFile::open(&path).unwrap()),
+            Box::new(ObjectFile::new(store.clone(), object.clone(), 10)),
+        ];
+        for file in files {
+            assert_eq!(file.size(), 10);
+            assert_eq!(file.read(3..6).await.unwrap(), "345");
+            assert_eq!(file.read(10..10).await.unwrap(), "");
+            assert!(matches!(file.read(8..11).await, Err(Error::Corrupt { .. })));
+        }
+        let shrunk = ObjectFile::new(store, object, 20);
+        assert!(shrunk.read(5..15).await.is_err());
+        let gone = LocalFile::open(&dir.path().join("g"));
+        assert!(matches!(gone, Err(Error::NotFound(_))));
+    }
+}

@@ -1,0 +1,212 @@
+//! One entry of the series section: labels as symbol ordinals, and where the chunks stand (docs/format/index.md).
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::{Reader, crc32c, put_svarint, put_uvarint};
+use lgtm_core::model::Labels;
+
+/// Where a chunk stands and which times it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRefMeta {
+    /// Time of the first sample, milliseconds.
+    pub min_ms: i64,
+    /// Time of the last sample, milliseconds; inclusive, as the format has it.
+    pub max_ms: i64,
+    /// Segment index in the upper 32 bits, byte offset in the lower.
+    pub reference: u64,
+}
+
+/// A series with its labels as symbol ordinals, of a version 1 index too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesEntry {
+    /// The series reference by which postings name it.
+    pub reference: u32,
+    /// Name and value symbols, in name order.
+    pub labels: Vec<(u32, u32)>,
+    /// The chunks in time order.
+    pub chunks: Vec<ChunkRefMeta>,
+}
+
+/// A series with its labels in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesMeta {
+    /// The series reference by which postings name it.
+    pub reference: u32,
+    /// The labels.
+    pub labels: Labels,
+    /// The chunks in time order.
+    pub chunks: Vec<ChunkRefMeta>,
+}
+
+/// Appends the body of an entry (no length, no checksum). The caller has checked the order.
+pub(super) fn encode_body(out: &mut Vec<u8>, labels: &[(u32, u32)], chunks: &[ChunkRefMeta]) {
+    put_uvarint(out, labels.len() as u64);
+    for &(name, value) in labels {
+        put_uvarint(out, u64::from(name));
+        put_uvarint(out, u64::from(value));
+    }
+    put_uvarint(out, chunks.len() as u64);
+    let mut last: Option<&ChunkRefMeta> = None;
+    for chunk in chunks {
+        // The differences wrap on purpose: as 64 bits they are right for any two times.
+        match last {
+            None => {
+                put_svarint(out, chunk.min_ms);
+                put_uvarint(out, chunk.max_ms.wrapping_sub(chunk.min_ms) as u64);
+                put_uvarint(out, chunk.reference);
+            }
+            Some(last) => {
+                put_uvarint(out, chunk.min_ms.wrapping_sub(last.max_ms) as u64);
+                put_uvarint(out, chunk.max_ms.wrapping_sub(chunk.min_ms) as u64);
+                put_svarint(out, chunk.reference.wrapping_sub(last.reference) as i64);
+            }
+        }
+        last = Some(chunk);
+    }
+}
+
+/// Bytes that the entry at the start of `bytes` takes, checksum included; `None` when its length is cut off.
+pub(super) fn entry_len(bytes: &[u8]) -> Option<u64> {
+    let mut r = Reader::new("index series", bytes);
+    let len = r.uvarint().ok()?;
+    (r.position() as u64 + 4).checked_add(len)
+}
+
+/// Reads the entry at the start of `bytes`, which may go on behind it.
+pub(super) fn decode_entry(bytes: &[u8], reference: u32) -> Result<SeriesEntry, DecodeError> {
+    const WHAT: &str = "index series";
+    let mut outer = Reader::new(WHAT, bytes);
+    let body = outer.bytes()?;
+    let at = outer.position() - body.len();
+    let stored = outer.u32()?;
+    let crc = crc32c(body);
+    if stored != crc {
+        let reason = format!("checksum {stored:08x} instead of {crc:08x}");
+        return Err(DecodeError::new(WHAT, at as u64, reason));
+    }
+    let mut r = Reader::new(WHAT, body);
+    let labels = decode_labels(&mut r)?;
+    let chunks = decode_chunks(&mut r)?;
+    if !r.is_empty() {
+        return Err(r.error("bytes after the last chunk"));
+    }
+    Ok(SeriesEntry {
+        reference,
+        labels,
+        chunks,
+    })
+}
+
+fn decode_labels(r: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, DecodeError> {
+    let count = count(r, 2)?;
+    let mut labels = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (name, value) = (symbol(r)?, symbol(r)?);
+        if labels.last().is_some_and(|&(last, _)| last >= name) {
+            return Err(r.error(format!("label name symbol {name} is out of order")));
+        }
+        labels.push((name, value));
+    }
+    Ok(labels)
+}
+
+fn decode_chunks(r: &mut Reader<'_>) -> Result<Vec<ChunkRefMeta>, DecodeError> {
+    let count = count(r, 3)?;
+    let mut chunks: Vec<ChunkRefMeta> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (min_ms, span, reference) = match chunks.last() {
+            None => (r.svarint()?, r.uvarint()?, r.uvarint()?),
+            Some(last) => {
+                let min_ms = last.max_ms.wrapping_add(r.uvarint()? as i64);
+                if min_ms <= last.max_ms {
+                    let reason = format!("chunk at {min_ms} follows one up to {}", last.max_ms);
+                    return Err(r.error(reason));
+                }
+                let span = r.uvarint()?;
+                let reference = last.reference.wrapping_add(r.svarint()? as u64);
+                (min_ms, span, reference)
+            }
+        };
+        let max_ms = min_ms.wrapping_add(span as i64);
+        if max_ms < min_ms {
+            return Err(r.error(format!("chunk from {min_ms} to {max_ms}")));
+        }
+        chunks.push(ChunkRefMeta {
+            min_ms,
+            max_ms,
+            reference,
+        });
+    }
+    Ok(chunks)
+}
+
+/// A count of items of at least `item_len` bytes each: the bytes left bound what is allocated for them.
+fn count(r: &mut Reader<'_>, item_len: usize) -> Result<usize, DecodeError> {
+    let n = r.uvarint()?;
+    match usize::try_from(n) {
+        Ok(n) if n <= r.remaining() / item_len => Ok(n),
+        _ => Err(r.error(format!("{n} items in {} bytes", r.remaining()))),
+    }
+}
+
+fn symbol(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    let symbol = r.uvarint()?;
+    u32::try_from(symbol).map_err(|_| r.error(format!("symbol {symbol} exceeds 32 bits")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lgtm_core::codec::crc32c;
+    use proptest::prelude::*;
+
+    fn entry(labels: &[(u32, u32)], chunks: &[ChunkRefMeta]) -> Vec<u8> {
+        let mut body = Vec::new();
+        encode_body(&mut body, labels, chunks);
+        let mut out = Vec::new();
+        put_uvarint(&mut out, body.len() as u64);
+        let crc = crc32c(&body);
+        out.extend(body);
+        out.extend(crc.to_be_bytes());
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn entries_come_back(
+            labels in proptest::collection::btree_map(any::<u32>(), any::<u32>(), 0..20),
+            times in proptest::collection::btree_set(any::<i64>(), 0..20),
+            refs: Vec<u64>,
+        ) {
+            let labels: Vec<_> = labels.into_iter().collect();
+            let times: Vec<_> = times.into_iter().collect();
+            let chunks: Vec<_> = times
+                .chunks_exact(2)
+                .zip(refs)
+                .map(|(t, reference)| ChunkRefMeta { min_ms: t[0], max_ms: t[1], reference })
+                .collect();
+            let mut bytes = entry(&labels, &chunks);
+            prop_assert_eq!(entry_len(&bytes), Some(bytes.len() as u64));
+            let read = decode_entry(&bytes, 7).unwrap();
+            prop_assert_eq!(read, SeriesEntry { reference: 7, labels, chunks });
+            for cut in 0..bytes.len() {
+                prop_assert!(decode_entry(&bytes[..cut], 7).is_err());
+            }
+            // The length in front is not under the checksum, but a changed one moves the checksum's place.
+            for bit in 0..bytes.len() * 8 {
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(decode_entry(&bytes, 7).is_err(), "bit {}", bit);
+                bytes[bit / 8] ^= 1 << (bit % 8);
+            }
+        }
+
+        #[test]
+        fn arbitrary_bodies_never_panic(body: Vec<u8>) {
+            let mut bytes = Vec::new();
+            put_uvarint(&mut bytes, body.len() as u64);
+            bytes.extend(&body);
+            bytes.extend(crc32c(&body).to_be_bytes());
+            let _ = decode_entry(&bytes, 0);
+            let _ = decode_entry(&body, 0);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The symbols of an open index: kept whole when small, else every 32nd offset and ranged reads.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use lgtm_core::codec::Reader;
+use lgtm_core::{DecodeError, Error, Result};
+
+use crate::index::read_at::{ReadAt, ReadPlan, corrupt_at};
+use crate::index::section::{EntryVisitor, Section, Windowed};
+use crate::index::symbols::SymbolTable;
+
+const WHAT: &str = "index symbol table";
+const SAMPLE_EVERY: u32 = 32;
+
+/// How an open index finds its symbols.
+#[derive(Debug)]
+pub(super) enum Symbols {
+    Whole {
+        table: SymbolTable,
+        /// Where the section stands in the file.
+        start: u64,
+        /// Whether labels refer to symbols by their offset in the file (version 1).
+        by_offset: bool,
+    },
+    Sampled {
+        section: Section,
+        /// Of every 32nd symbol, from the section's start.
+        offsets: Vec<u32>,
+        count: u32,
+    },
+}
+
+#[derive(Default)]
+struct Sampler {
+    offsets: Vec<u32>,
+    count: u32,
+}
+
+impl EntryVisitor for Sampler {
+    fn entry(&mut self, r: &mut Reader<'_>, at: u64) -> Result<(), DecodeError> {
+        r.str()?;
+        if self.count.is_multiple_of(SAMPLE_EVERY) {
+            self.offsets.push(at as u32);
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        4 * self.offsets.len() as u64
+    }
+}
+
+impl Symbols {
+    pub(super) async fn open(
+        file: &Windowed<'_>,
+        mut section: Section,
+        version: u8,
+        keep: bool,
+        max_bytes: u64,
+    ) -> Result<Self> {
+        let start = section.range.start;
+        if keep {
+            let bytes = file.read(section.range).await?;
+            let table = SymbolTable::decode(bytes).map_err(|e| corrupt_at(file.file, start, e))?;
+            return Ok(Self::Whole {
+                table,
+                start,
+                by_offset: version == 1,
+            });
+        }
+        let mut sampler = Sampler::default();
+        section
+            .scan(file, WHAT, false, max_bytes, &mut sampler)
+            .await?;
+        Ok(Self::Sampled {
+            section,
+            offsets: sampler.offsets,
+            count: sampler.count,
+        })
+    }
+
+    pub(super) fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Whole { table, .. } => table.encoded().len() as u64 + 4 * table.len() as u64,
+            Self::Sampled { offsets, .. } => 4 * offsets.len() as u64,
+        }
+    }
+
+    /// What a label refers to, as an ordinal.
+    pub(super) fn ordinal(&self, reference: u32) -> Option<u32> {
+        match self {
+            Self::Whole {
+                table,
+                start,
+                by_offset: true,
+            } => table.ordinal_at(u64::from(reference).checked_sub(*start)?),
+            Self::Whole { table, .. } => (reference < table.len() as u32).then_some(reference),
+            Self::Sampled { count, .. } => (reference < *count).then_some(reference),
+        }
+    }
+
+    /// The symbols at ascending `ordinals`.
+    pub(super) async fn lookup(
+        &self,
+        file: &dyn ReadAt,
+        ordinals: &[u32],
+        reads: &ReadPlan,
+    ) -> Result<Vec<String>> {
+        if !ordinals.is_sorted() {
+            return Err(Error::InvalidInput("symbol ordinals do not ascend".into()));
+        }
+        let unknown = |ordinal: u32| {
+            let error = DecodeError::new(WHAT, 0, format!("no symbol {ordinal}"));
+            corrupt_at(file, 0, error)
+        };
+        match self {
+            Self::Whole { table, .. } => ordinals
+                .iter()
+                .map(|&o| table.get(o).map(str::to_owned).ok_or_else(|| unknown(o)))
+                .collect(),
+            Self::Sampled {
+                section,
+                offsets,
+                count,
+            } => {
+                if let Some(&bad) = ordinals.last().filter(|&o| o >= count) {
+                    return Err(unknown(bad));
+                }
+                let group = |i: usize| -> Range<u64> {
+                    let end = section.size() - 4;
+                    let end = offsets.get(i + 1).map_or(end, |&o| u64::from(o));
+                    section.range.start + u64::from(offsets[i])..section.range.start + end
+                };
+                let wishes: Vec<_> = ordinals
+                    .iter()
+                    .map(|&o| group((o / SAMPLE_EVERY) as usize))
+                    .collect();
+                let plans = reads.join(&wishes);
+                let mut stream = stream::iter(plans.into_iter().map(|plan| async move {
+                    let bytes = file.read(plan.range.clone()).await?;
+                    Ok::<_, Error>((plan, bytes))
+                }))
+                .buffered(reads.concurrency.max(1));
+                let mut out = Vec::with_capacity(ordinals.len());
+                while let Some((plan, bytes)) = stream.try_next().await? {
+                    for i in plan.items {
+                        let from = (wishes[i].start - plan.range.start) as usize;
+                        let to = (wishes[i].end - plan.range.start) as usize;
+                        let symbol = nth(&bytes.slice(from..to), ordinals[i] % SAMPLE_EVERY)
+                            .map_err(|e| corrupt_at(file, wishes[i].start, e))?;
+                        out.push(symbol);
+                    }
+                }
+                Ok(out)
+            }
+        }
+    }
+
+    /// The whole table.
+    pub(super) async fn whole(&self, file: &dyn ReadAt, reads: &ReadPlan) -> Result<SymbolTable> {
+        match self {
+            Self::Whole { table, .. } => Ok(table.clone()),
+            Self::Sampled { section, .. } => {
+                reads.check_item(file, "the symbol table", section.size())?;
+                let bytes = file.read(section.range.clone()).await?;
+                SymbolTable::decode(bytes).map_err(|e| corrupt_at(file, section.range.start, e))
+            }
+        }
+    }
+}
+
+/// The symbol `n` places after the first in `group`.
+fn nth(group: &Bytes, n: u32) -> Result<String, DecodeError> {
+    let mut r = Reader::new(WHAT, group);
+    for _ in 0..n {
+        r.bytes()?;
+    }
+    Ok(r.str()?.to_owned())
+}

@@ -1,0 +1,196 @@
+//! Per-tenant limits of the metrics store.
+//!
+//! Names and structural defaults are Mimir's. Rates, series and exemplars are unlimited per tenant by default and bounded by
+//! the instance's memory settings instead. Zero means "no limit" everywhere.
+
+use std::time::Duration;
+
+use lgtm_core::model::{Labels, METRIC_NAME};
+use serde::{Deserialize, Serialize};
+
+/// What one tenant may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Samples a second that a tenant may send. 0 (default): unlimited, the instance's memory is the bound.
+    pub ingestion_rate: f64,
+    /// Samples that may come at once; never less than one request of a sender (Prometheus sends 2,000 by default).
+    pub ingestion_burst_size: u64,
+    /// Active series of a tenant. 0 (default): unlimited, the instance's memory is the bound.
+    pub max_global_series_per_user: u64,
+    /// Active series of one metric name. 0 (default): unlimited.
+    pub max_global_series_per_metric: u64,
+    /// Exemplars kept per tenant. The default holds an hour of one exemplar a second for a small service.
+    pub max_global_exemplars_per_user: u64,
+    /// Metric names with metadata per tenant. 0: unlimited.
+    pub max_global_metadata_per_user: u64,
+    /// Bytes of a label name. Mimir's default.
+    pub max_label_name_length: usize,
+    /// Bytes of a label value. Mimir's default.
+    pub max_label_value_length: usize,
+    /// Labels of a series, the metric name included. Mimir's default.
+    pub max_label_names_per_series: usize,
+    /// Bytes of a help text, unit or metric name in metadata. Mimir's default.
+    pub max_metadata_length: usize,
+    /// Buckets of a native histogram. 0 (default): unlimited.
+    pub max_native_histogram_buckets: usize,
+    /// How far a sample may lie in the future. Mimir's default: clocks of senders are off by minutes, not more.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub creation_grace_period: Duration,
+    /// How far a sample may lie in the past. 0 (default): as far as the head takes it.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub past_grace_period: Duration,
+    /// How long after newer samples an older one is still taken. 0 (default): not at all.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub out_of_order_time_window: Duration,
+    /// Whether native histograms are taken.
+    pub native_histograms_ingestion_enabled: bool,
+    /// Series that one query may touch. 0: unlimited.
+    pub max_fetched_series_per_query: u64,
+    /// Chunks that one query may read. Mimir's default.
+    pub max_fetched_chunks_per_query: u64,
+    /// Chunk bytes that one query may read. 0: unlimited.
+    pub max_fetched_chunk_bytes_per_query: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ingestion_rate: 0.0,
+            ingestion_burst_size: 200_000,
+            max_global_series_per_user: 0,
+            max_global_series_per_metric: 0,
+            max_global_exemplars_per_user: 100_000,
+            max_global_metadata_per_user: 0,
+            max_label_name_length: 1024,
+            max_label_value_length: 2048,
+            max_label_names_per_series: 30,
+            max_metadata_length: 1024,
+            max_native_histogram_buckets: 0,
+            creation_grace_period: Duration::from_secs(600),
+            past_grace_period: Duration::ZERO,
+            out_of_order_time_window: Duration::ZERO,
+            native_histograms_ingestion_enabled: true,
+            max_fetched_series_per_query: 0,
+            max_fetched_chunks_per_query: 2_000_000,
+            max_fetched_chunk_bytes_per_query: 0,
+        }
+    }
+}
+
+/// A label set that a rule refuses: the rule's stable id and what is wrong, naming the value and the bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LabelFault {
+    /// Stable id of the rule, e.g. `label-name-too-long`.
+    pub id: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl Limits {
+    /// Checks the labels of a new series.
+    ///
+    /// # Errors
+    /// The first rule that the labels break.
+    pub fn check_labels(&self, labels: &Labels) -> Result<(), LabelFault> {
+        let fault = |id, message| Err(LabelFault { id, message });
+        let Some(metric) = labels.get(METRIC_NAME) else {
+            return fault(
+                "missing-metric-name",
+                format!("received series has no metric name, series: '{labels}'"),
+            );
+        };
+        if metric.is_empty() {
+            return fault(
+                "metric-name-invalid",
+                format!("received a series with an empty metric name, series: '{labels}'"),
+            );
+        }
+        let count = labels.len();
+        if over(count, self.max_label_names_per_series) {
+            return fault(
+                "max-label-names-per-series",
+                format!(
+                    "received a series whose number of labels exceeds the limit (actual: {count}, limit: {}) series: '{}'",
+                    self.max_label_names_per_series,
+                    shortened(labels)
+                ),
+            );
+        }
+        for (name, value) in labels.iter() {
+            if over(name.len(), self.max_label_name_length) {
+                return fault(
+                    "label-name-too-long",
+                    format!(
+                        "received a series whose label name length of {} exceeds the limit of {}, label: '{:.200}' series: '{}'",
+                        name.len(),
+                        self.max_label_name_length,
+                        name,
+                        shortened(labels)
+                    ),
+                );
+            }
+            if over(value.len(), self.max_label_value_length) {
+                return fault(
+                    "label-value-too-long",
+                    format!(
+                        "received a series whose label value length of {} exceeds the limit of {}, label: '{name}', value: '{:.200}' (truncated) series: '{}'",
+                        value.len(),
+                        self.max_label_value_length,
+                        value,
+                        shortened(labels)
+                    ),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn over(actual: usize, limit: usize) -> bool {
+    limit > 0 && actual > limit
+}
+
+/// The label set in words, cut so that an error never repeats a megabyte to its sender.
+fn shortened(labels: &Labels) -> String {
+    format!("{:.400}", labels.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_names_the_value_and_the_bound() {
+        let limits = Limits {
+            max_label_names_per_series: 3,
+            max_label_name_length: 8,
+            max_label_value_length: 5,
+            ..Limits::default()
+        };
+        let check = |pairs: &[(&str, &str)]| {
+            limits
+                .check_labels(&Labels::from_pairs(pairs.iter().copied()).unwrap())
+                .map_err(|f| f.id)
+        };
+        assert_eq!(check(&[("__name__", "up"), ("a", "b")]), Ok(()));
+        assert_eq!(check(&[("a", "b")]), Err("missing-metric-name"));
+        assert_eq!(
+            check(&[("__name__", "up"), ("a", "1"), ("b", "1"), ("c", "1")]),
+            Err("max-label-names-per-series")
+        );
+        assert_eq!(
+            check(&[("__name__", "up"), ("a23456789", "1")]),
+            Err("label-name-too-long")
+        );
+        let fault = limits
+            .check_labels(&Labels::from_pairs([("__name__", "up"), ("a", "123456")]).unwrap())
+            .unwrap_err();
+        assert_eq!(fault.id, "label-value-too-long");
+        assert!(
+            fault.message.contains("of 6 exceeds the limit of 5"),
+            "{}",
+            fault.message
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out.
+
+mod batch;
+mod protobuf;
+mod raw_labels;
+mod remote_read;
+mod remote_write;
+mod remote_write2;
+mod snappy;
+
+pub use batch::{
+    HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
+};
+pub use raw_labels::{RawLabels, RawLabelsBuilder};
+pub use remote_read::{
+    ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
+};
+pub use remote_write::decode_v1;
+pub use remote_write2::decode_v2;
+pub use snappy::decompress;

@@ -1,0 +1,44 @@
+//! Snappy's block format, as remote write uses it.
+
+use lgtm_core::{Error, Result};
+
+/// Decompresses `body` into `out`, replacing what was there. The size that the body claims is held against `max_bytes` before
+/// anything is allocated.
+///
+/// # Errors
+/// `LimitExceeded` naming the claimed size and the bound; `InvalidInput` when the body is not snappy.
+pub fn decompress(body: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+    let invalid = |e: snap::Error| Error::InvalidInput(format!("body is not snappy: {e}"));
+    let claimed = snap::raw::decompress_len(body).map_err(invalid)?;
+    if claimed > max_bytes {
+        return Err(Error::LimitExceeded(format!(
+            "received a request of {claimed} bytes after decompression, the limit is {max_bytes} (err-mimir-distributor-max-write-message-size)"
+        )));
+    }
+    out.resize(claimed, 0);
+    let n = snap::raw::Decoder::new()
+        .decompress(body, out)
+        .map_err(invalid)?;
+    out.truncate(n);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_refused_by_its_claim() {
+        let mut bomb = Vec::new();
+        lgtm_core::codec::put_uvarint(&mut bomb, 1 << 31);
+        bomb.extend_from_slice(&[0, 0]);
+        let mut out = Vec::new();
+        let error = decompress(&bomb, 100 << 20, &mut out).unwrap_err();
+        assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
+        assert!(
+            error.to_string().contains("2147483648") && out.capacity() == 0,
+            "{error}"
+        );
+        assert!(decompress(&[5, 1, 2], 100, &mut out).is_err());
+    }
+}
