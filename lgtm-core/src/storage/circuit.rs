@@ -12,10 +12,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::clock::Clock;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
+use crate::storage::component::Component;
 use crate::storage::fault::{self, Fault};
 use crate::storage::meter::Operation;
 use crate::storage::settings::CircuitSettings;
+use crate::telemetry::{Gauge, Registry};
 
 /// What a policy may allow apart from the rest.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,17 @@ enum Class {
 const CLASSES: usize = 4;
 
 impl Class {
+    const ALL: [Self; CLASSES] = [Self::Read, Self::Write, Self::List, Self::Delete];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+            Self::Delete => "delete",
+        }
+    }
+
     fn of(operation: Operation) -> Self {
         match operation {
             Operation::Get | Operation::GetRange | Operation::Head => Self::Read,
@@ -50,6 +63,8 @@ pub(super) struct Circuit {
     settings: CircuitSettings,
     clock: Arc<dyn Clock>,
     classes: [Mutex<State>; CLASSES],
+    /// 1 while the circuit of the class is open.
+    open: [Arc<Gauge>; CLASSES],
 }
 
 #[derive(Debug, Default)]
@@ -62,12 +77,23 @@ struct State {
 }
 
 impl Circuit {
-    pub(super) fn new(settings: CircuitSettings, clock: Arc<dyn Clock>) -> Self {
-        Self {
+    pub(super) fn new(
+        component: Component,
+        settings: CircuitSettings,
+        registry: &Registry,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let open = registry.gauge_vec(
+            "lgtm_objstore_circuit_open",
+            "1 while object storage is not asked for this class of operation, since it denied access.",
+            &["component", "class"],
+        )?;
+        Ok(Self {
             settings,
             clock,
             classes: Default::default(),
-        }
+            open: Class::ALL.map(|class| open.with(&[component.as_str(), class.as_str()])),
+        })
     }
 
     /// Whether a request may be sent.
@@ -87,7 +113,8 @@ impl Circuit {
 
     /// Learns how a request went.
     pub(super) fn record(&self, operation: Operation, failure: Option<&object_store::Error>) {
-        let mut state = self.classes[Class::of(operation) as usize].lock();
+        let class = Class::of(operation) as usize;
+        let mut state = self.classes[class].lock();
         match failure {
             Some(error) if fault::is_denied(error) => {
                 state.refusals = state.refusals.saturating_add(1);
@@ -106,6 +133,8 @@ impl Circuit {
                     && fault::kind_of(error).is_retryable() => {}
             _ => *state = State::default(),
         }
+        let open = state.closed_again_at.is_some();
+        self.open[class].set(if open { 1.0 } else { 0.0 });
     }
 }
 
@@ -113,6 +142,10 @@ impl Circuit {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+
+    fn circuit(registry: &Registry, clock: Arc<dyn Clock>) -> Circuit {
+        Circuit::new(Component::Logs, CircuitSettings::default(), registry, clock).unwrap()
+    }
 
     fn denied() -> object_store::Error {
         object_store::Error::PermissionDenied {
@@ -124,7 +157,9 @@ mod tests {
     #[test]
     fn refusals_in_a_row_open_it_and_one_answer_closes_it() {
         let clock = Arc::new(ManualClock::default());
-        let circuit = Circuit::new(CircuitSettings::default(), clock.clone());
+        let registry = Registry::new();
+        let circuit = circuit(&registry, clock.clone());
+        let open = || registry.samples().map(|s| s.value).sum::<f64>();
         let get = Operation::Get;
         for _ in 0..2 {
             circuit.record(get, Some(&denied()));
@@ -139,6 +174,7 @@ mod tests {
         assert!(error.to_string().contains("policy 7"), "{error}");
         assert_eq!(fault::kind_of(&error), ErrorKind::Unavailable);
         circuit.check(Operation::Put).unwrap();
+        assert_eq!(open(), 1.0);
 
         clock.advance(Duration::from_secs(30));
         circuit.check(get).unwrap();
@@ -151,11 +187,12 @@ mod tests {
         circuit.record(get, None);
         circuit.check(get).unwrap();
         circuit.check(get).unwrap();
+        assert_eq!(open(), 0.0);
     }
 
     #[test]
     fn a_time_out_neither_opens_nor_closes_it() {
-        let circuit = Circuit::new(CircuitSettings::default(), Arc::new(ManualClock::default()));
+        let circuit = circuit(&Registry::new(), Arc::new(ManualClock::default()));
         let after = Duration::from_secs(1);
         let timed_out = object_store::Error::from(Fault::TimedOut { after });
         for _ in 0..10 {

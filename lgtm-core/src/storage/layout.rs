@@ -185,7 +185,12 @@ impl LayoutBuilder {
             place.backend.kind(),
             self.settings.clone(),
             Retry::new(self.settings.retry.clone(), Arc::clone(jitter)),
-            Circuit::new(self.settings.circuit.clone(), Arc::clone(clock)),
+            Circuit::new(
+                place.component,
+                self.settings.circuit.clone(),
+                &self.registry,
+                Arc::clone(clock),
+            )?,
             Meter::new(place.component, &self.registry, Arc::clone(clock))?,
         );
         Ok(Bucket::new(place.component, path.as_ref(), guarded))

@@ -45,7 +45,7 @@ impl BackendKind {
         match self {
             Self::Memory | Self::File => options,
             Self::S3 | Self::Gcs | Self::Azure => {
-                options.with_retry_policy(Arc::new(super::cloud::PartRetry::new(retry.clone())))
+                options.with_retry_policy(Arc::new(super::network::PartRetry::new(retry.clone())))
             }
         }
     }

@@ -1,79 +1,13 @@
 //! The network back ends, each behind its cargo feature.
-//!
-//! `object_store`'s own repeats and total deadlines are switched off, since the guard around it does both and two layers would
-//! multiply.
 
 #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
 use crate::error::Error;
 use crate::error::Result;
 use crate::storage::backend::backend::Backend;
 use crate::storage::backend::credentials::BackendSettings;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+use crate::storage::backend::network;
 use crate::storage::backend::url::CloudUrl;
-
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
-pub(super) use with_network::PartRetry;
-
-#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
-pub(in crate::storage) mod with_network {
-    use std::time::Duration;
-
-    use crate::storage::retry::Retry;
-    use object_store::client::HttpErrorKind;
-    use object_store::retry::{RetryContext, RetryFailure, RetryPolicy};
-    use object_store::{ClientOptions, RetryConfig};
-
-    /// No repeats of object_store's own.
-    pub(super) fn no_retry() -> RetryConfig {
-        RetryConfig {
-            max_retries: 0,
-            retry_timeout: Duration::ZERO,
-            ..Default::default()
-        }
-    }
-
-    /// No deadline over a whole request with its body; the guard has one for each step.
-    pub(super) fn client(allow_http: bool) -> ClientOptions {
-        ClientOptions::new()
-            .with_allow_http(allow_http)
-            .with_timeout_disabled()
-            .with_connect_timeout(Duration::from_secs(5))
-    }
-
-    /// Our rule for the parts of an upload, in the shape that `object_store` asks for.
-    #[derive(Debug)]
-    pub(in crate::storage) struct PartRetry(Retry);
-
-    impl PartRetry {
-        pub(in crate::storage) fn new(retry: Retry) -> Self {
-            Self(retry)
-        }
-    }
-
-    #[async_trait::async_trait]
-    impl RetryPolicy for PartRetry {
-        async fn retry(&self, context: RetryContext) -> bool {
-            let may_pass = match context.failure {
-                RetryFailure::Status(status) => {
-                    status.is_server_error() || matches!(status.as_u16(), 408 | 429)
-                }
-                RetryFailure::Transport(kind) => matches!(
-                    kind,
-                    HttpErrorKind::Connect
-                        | HttpErrorKind::Request
-                        | HttpErrorKind::Timeout
-                        | HttpErrorKind::Interrupted
-                ),
-                _ => false,
-            };
-            let tries = u32::try_from(context.attempt).unwrap_or(u32::MAX);
-            let pause = self.0.pause(tries, context.elapsed).filter(|_| may_pass);
-            if let Some(pause) = pause {
-                tokio::time::sleep(pause).await;
-            }
-            pause.is_some()
-        }
-    }
-}
 
 #[cfg(not(all(feature = "s3", feature = "gcs", feature = "azure")))]
 fn not_built(url: &CloudUrl, feature: &str) -> Error {
@@ -117,8 +51,8 @@ pub(super) fn s3(url: &CloudUrl, settings: &BackendSettings) -> Result<Backend> 
     let mut builder = builder
         .with_bucket_name(&url.bucket)
         .with_virtual_hosted_style_request(!url.path_style)
-        .with_client_options(with_network::client(url.http_allowed(settings)?))
-        .with_retry(with_network::no_retry());
+        .with_client_options(network::client(url.http_allowed(settings)?))
+        .with_retry(network::no_retry());
     if let Some(endpoint) = &url.endpoint {
         // `object_store` wants the bucket in a virtual-hosted endpoint; we are given the bare one.
         let endpoint = endpoint.trim_end_matches('/');
@@ -161,8 +95,8 @@ pub(super) fn gcs(url: &CloudUrl, settings: &BackendSettings) -> Result<Backend>
     };
     let mut builder = builder
         .with_bucket_name(&url.bucket)
-        .with_client_options(with_network::client(url.http_allowed(settings)?))
-        .with_retry(with_network::no_retry());
+        .with_client_options(network::client(url.http_allowed(settings)?))
+        .with_retry(network::no_retry());
     if let Some(endpoint) = &url.endpoint {
         builder = builder.with_base_url(endpoint);
     }
@@ -197,8 +131,8 @@ pub(super) fn azure(url: &CloudUrl, settings: &BackendSettings) -> Result<Backen
     let allow_http = url.http_allowed(settings)?;
     let mut builder = builder
         .with_container_name(&url.bucket)
-        .with_client_options(with_network::client(allow_http))
-        .with_retry(with_network::no_retry());
+        .with_client_options(network::client(allow_http))
+        .with_retry(network::no_retry());
     if let Some(endpoint) = &url.endpoint {
         builder = builder.with_endpoint(endpoint.clone());
     }

@@ -3,11 +3,14 @@
 mod backend;
 mod cloud;
 mod credentials;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod network;
 mod url;
 
 pub use backend::{Backend, BackendKind, LocalDurability};
 pub use credentials::{BackendSettings, Credentials, Secret};
 pub use url::from_url;
 
-#[cfg(all(test, feature = "s3"))]
+#[cfg(feature = "s3")]
+#[cfg(test)]
 mod s3_tests;
