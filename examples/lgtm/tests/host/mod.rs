@@ -56,7 +56,7 @@ impl Host {
                 .next()
                 .expect("the host says where it listens")
                 .unwrap();
-            if let Some((_, rest)) = line.split_once("http://127.0.0.1:") {
+            if let Some((_, rest)) = line.split_once("url: http://127.0.0.1:") {
                 break rest
                     .split(|c: char| !c.is_ascii_digit())
                     .next()
@@ -74,7 +74,10 @@ impl Host {
             }
             std::thread::park_timeout(std::time::Duration::from_millis(10));
         }
-        panic!("the host is not ready after 20 s");
+        let said = host
+            .try_get("/ready")
+            .map_or_else(String::new, |a| a.text());
+        panic!("the host is not ready after 20 s: {said}");
     }
 
     pub(crate) fn url(&self) -> String {
