@@ -8,6 +8,8 @@ use std::time::Duration;
 use lgtm_core::model::{Labels, METRIC_NAME};
 use serde::{Deserialize, Serialize};
 
+use crate::wire::{OtlpOptions, TranslationStrategy};
+
 /// What one tenant may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -45,6 +47,21 @@ pub struct Limits {
     pub out_of_order_time_window: Duration,
     /// Whether native histograms are taken.
     pub native_histograms_ingestion_enabled: bool,
+    /// Whether a float or histogram whose sender says since when it counts begins with a zero at that time, when the series has
+    /// nothing newer. Off (default): start times are not looked at.
+    pub created_timestamp_zero_ingestion_enabled: bool,
+    /// How OTLP names are translated. Prometheus' default.
+    pub otel_translation_strategy: TranslationStrategy,
+    /// OTLP resource attributes that become labels of every series. None (default): they are in `target_info` only.
+    pub promote_otel_resource_attributes: Vec<String>,
+    /// Whether name, version, schema URL and attributes of an OTLP scope become labels. Off (default), as in Prometheus.
+    pub otel_promote_scope_metadata: bool,
+    /// Whether `target_info` has `service.name`, `service.namespace` and `service.instance.id` beside `job` and `instance`.
+    pub otel_keep_identifying_resource_attributes: bool,
+    /// Whether OTLP histograms with explicit bounds become native histograms with custom buckets. Off (default): classic ones.
+    pub otel_convert_histograms_to_nhcb: bool,
+    /// Whether OTLP points of delta temporality are stored as they come. Off (default): they are refused.
+    pub otel_native_delta_ingestion: bool,
     /// Series that one query may touch. 0: unlimited.
     pub max_fetched_series_per_query: u64,
     /// Chunks that one query may read. Mimir's default.
@@ -71,6 +88,13 @@ impl Default for Limits {
             past_grace_period: Duration::ZERO,
             out_of_order_time_window: Duration::ZERO,
             native_histograms_ingestion_enabled: true,
+            created_timestamp_zero_ingestion_enabled: false,
+            otel_translation_strategy: TranslationStrategy::default(),
+            promote_otel_resource_attributes: Vec::new(),
+            otel_promote_scope_metadata: false,
+            otel_keep_identifying_resource_attributes: false,
+            otel_convert_histograms_to_nhcb: false,
+            otel_native_delta_ingestion: false,
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,
@@ -88,6 +112,18 @@ pub struct LabelFault {
 }
 
 impl Limits {
+    /// How OTLP is read for the tenant.
+    pub fn otlp(&self) -> OtlpOptions {
+        OtlpOptions {
+            translation: self.otel_translation_strategy,
+            promote_resource_attributes: self.promote_otel_resource_attributes.clone(),
+            promote_scope_metadata: self.otel_promote_scope_metadata,
+            keep_identifying_resource_attributes: self.otel_keep_identifying_resource_attributes,
+            convert_histograms_to_nhcb: self.otel_convert_histograms_to_nhcb,
+            allow_delta_temporality: self.otel_native_delta_ingestion,
+        }
+    }
+
     /// Checks the labels of a new series.
     ///
     /// # Errors

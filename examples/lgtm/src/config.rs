@@ -51,6 +51,8 @@ pub(crate) struct ServerSettings {
     pub(crate) http_listen_port: u16,
     pub(crate) grpc_listen_address: String,
     pub(crate) grpc_listen_port: u16,
+    pub(crate) max_inflight_push_requests: u64,
+    pub(crate) max_inflight_push_requests_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
 }
@@ -125,8 +127,17 @@ impl Default for ServerSettings {
             http_listen_port: 9009,
             grpc_listen_address: "127.0.0.1".into(),
             grpc_listen_port: 9095,
+            max_inflight_push_requests: 2000,
+            max_inflight_push_requests_bytes: ByteSize::mib(1024),
             shutdown_delay: Duration::ZERO,
         }
+    }
+}
+
+impl ServerSettings {
+    /// Where the HTTP server listens.
+    pub(crate) fn address(&self) -> String {
+        format!("{}:{}", self.http_listen_address, self.http_listen_port)
     }
 }
 

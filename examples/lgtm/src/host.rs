@@ -16,7 +16,7 @@ use lgtm_tsdb::promql::Engine;
 use lgtm_tsdb::select::Select;
 use tokio::sync::Notify;
 
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, OtlpPorts};
 use crate::metrics::Metrics;
 use crate::ops::{self, Operations};
 use crate::self_monitor::SelfMonitor;
@@ -85,10 +85,12 @@ async fn serve(config: Config) -> Result<()> {
     let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
     let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
     let engine = Engine::new(Arc::clone(&source), config.querier.clone());
-    let api = Api::new(
+    let api = Arc::new(Api::new(
         ApiSettings {
             multitenancy_enabled: config.auth.multitenancy_enabled,
             max_recv_msg_size: config.max_recv_msg_size,
+            max_inflight_push_requests: config.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: config.server.max_inflight_push_requests_bytes,
         },
         Arc::clone(&distributor),
         Arc::clone(&ingester),
@@ -96,13 +98,14 @@ async fn serve(config: Config) -> Result<()> {
         engine,
         limits,
         Arc::clone(&clock),
-    );
-    Metrics::register(
-        &registry,
-        Arc::clone(&ingester),
-        Arc::clone(&distributor),
-        Arc::clone(&blocks),
-    );
+    ));
+    Metrics {
+        ingester: Arc::clone(&ingester),
+        distributor: Arc::clone(&distributor),
+        blocks: Arc::clone(&blocks),
+        inflight: api.inflight(),
+    }
+    .register(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
         .add(Arc::clone(&ingester))
@@ -116,8 +119,11 @@ async fn serve(config: Config) -> Result<()> {
         stop: Arc::clone(&stop),
     };
     let router = api.router().merge(ops::router(operations));
-    let server = HttpServer::bind(&config.server, router).await?;
+    let server = HttpServer::bind("server", &config.server.address(), router).await?;
     let address = server.address();
+    if let Some(otlp) = otlp_server(&config, api.otlp_router()).await? {
+        services = services.add(otlp);
+    }
     if config.self_monitoring {
         let interval = config.self_monitoring_interval.0;
         let tenant = if config.auth.multitenancy_enabled {
@@ -146,6 +152,23 @@ async fn serve(config: Config) -> Result<()> {
         "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
     );
     services.run_until(asked_to_stop(stop)).await
+}
+
+/// The receiver of OTLP on its own port, where OpenTelemetry clients look for it.
+async fn otlp_server(config: &Config, router: axum::Router) -> Result<Option<HttpServer>> {
+    let port = config.otlp.http_listen_port;
+    if port == 0 {
+        return Ok(None);
+    }
+    let address = format!("{}:{port}", config.server.http_listen_address);
+    match HttpServer::bind("otlp-http", &address, router).await {
+        Ok(server) => Ok(Some(server)),
+        Err(e) if port == OtlpPorts::default().http_listen_port => {
+            tracing::warn!(error = %e, "no OTLP receiver on its own port; /otlp/v1/metrics takes OTLP all the same");
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
 }
 
 async fn asked_to_stop(stop: Arc<Notify>) {

@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::{Distributor, Ingester};
+use lgtm_tsdb::http::Inflight;
 
 /// Where the values come from.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
-    ingester: Arc<Ingester>,
-    distributor: Arc<Distributor>,
-    blocks: Arc<BucketBlocks>,
+    pub(crate) ingester: Arc<Ingester>,
+    pub(crate) distributor: Arc<Distributor>,
+    pub(crate) blocks: Arc<BucketBlocks>,
+    pub(crate) inflight: Arc<Inflight>,
 }
 
 fn n(counter: &AtomicU64) -> f64 {
@@ -21,23 +23,13 @@ fn n(counter: &AtomicU64) -> f64 {
 
 impl Metrics {
     /// Has the registry ask for them at every scrape.
-    pub(crate) fn register(
-        registry: &Registry,
-        ingester: Arc<Ingester>,
-        distributor: Arc<Distributor>,
-        blocks: Arc<BucketBlocks>,
-    ) {
-        let metrics = Self {
-            ingester,
-            distributor,
-            blocks,
-        };
+    pub(crate) fn register(self, registry: &Registry) {
         registry.collect(move |c| {
             let version = [("version", env!("CARGO_PKG_VERSION"))];
             c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
-            metrics.write_path(c);
-            metrics.head(c);
-            metrics.storage(c);
+            self.write_path(c);
+            self.head(c);
+            self.storage(c);
         });
     }
 
@@ -66,6 +58,18 @@ impl Metrics {
             "Exemplars that came in.",
             &[],
             n(&c.exemplars_in),
+        );
+        e.gauge(
+            "cortex_distributor_inflight_push_requests",
+            "Pushes under way.",
+            &[],
+            self.inflight.requests() as f64,
+        );
+        e.gauge(
+            "cortex_distributor_inflight_push_requests_bytes",
+            "Bytes of pushes under way, compressed and decompressed.",
+            &[],
+            self.inflight.bytes() as f64,
         );
         for ((tenant, reason), count) in c.discarded.lock().iter() {
             let labels = [("user", tenant.as_str()), ("reason", *reason)];

@@ -11,11 +11,10 @@ use lgtm_core::{Error, Result};
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
-use crate::config::ServerSettings;
-
 /// Serves a router.
 #[derive(Debug)]
 pub(crate) struct HttpServer {
+    name: &'static str,
     listener: Mutex<Option<TcpListener>>,
     address: SocketAddr,
     router: Router,
@@ -23,15 +22,12 @@ pub(crate) struct HttpServer {
 
 impl HttpServer {
     /// Takes the port.
-    pub(crate) async fn bind(settings: &ServerSettings, router: Router) -> Result<Self> {
-        let wanted = format!(
-            "{}:{}",
-            settings.http_listen_address, settings.http_listen_port
-        );
+    pub(crate) async fn bind(name: &'static str, wanted: &str, router: Router) -> Result<Self> {
         let taken = |e: std::io::Error| Error::Unavailable(format!("HTTP address {wanted}: {e}"));
-        let listener = TcpListener::bind(&wanted).await.map_err(taken)?;
+        let listener = TcpListener::bind(wanted).await.map_err(taken)?;
         let address = listener.local_addr().map_err(taken)?;
         Ok(Self {
+            name,
             listener: Mutex::new(Some(listener)),
             address,
             router,
@@ -47,7 +43,7 @@ impl HttpServer {
 #[async_trait]
 impl Service for HttpServer {
     fn name(&self) -> &str {
-        "server"
+        self.name
     }
 
     fn depends_on(&self) -> Vec<String> {

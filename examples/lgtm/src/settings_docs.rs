@@ -23,13 +23,26 @@ const DOCS: &[(&str, &str)] = &[
         "Port of the gRPC server. No component of this version listens there yet.",
     ),
     (
+        "server.max_inflight_push_requests",
+        "Pushes at a time; further ones are answered 503. 0: no bound.",
+    ),
+    (
+        "server.max_inflight_push_requests_bytes",
+        "Bytes of all pushes at a time, compressed and decompressed; beyond, pushes are answered 503. 0: no bound.",
+    ),
+    (
         "server.shutdown_delay",
         "How long to go on serving, not ready, after a signal to stop: for load balancers.",
     ),
     (
         "otlp",
-        "Ports of the OpenTelemetry receivers. No component of this version listens there yet.",
+        "Ports of the OpenTelemetry receivers beside the HTTP port, on loopback. 0: none. A port that is taken is a warning when it is the default and an error otherwise.",
     ),
+    (
+        "otlp.grpc_listen_port",
+        "OTLP over gRPC. No component of this version listens there yet.",
+    ),
+    ("otlp.http_listen_port", "OTLP over HTTP: /v1/metrics."),
     (
         "data.dir",
         "Folder of the write-ahead log, recent chunks, and of the bucket unless storage.url says otherwise.",
@@ -159,6 +172,34 @@ const DOCS: &[(&str, &str)] = &[
     (
         "limits.native_histograms_ingestion_enabled",
         "Whether native histograms are taken.",
+    ),
+    (
+        "limits.created_timestamp_zero_ingestion_enabled",
+        "Whether series begin with a zero at the time since when their sender says that it counts.",
+    ),
+    (
+        "limits.otel_translation_strategy",
+        "UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation.",
+    ),
+    (
+        "limits.promote_otel_resource_attributes",
+        "OTLP resource attributes that become labels of every series.",
+    ),
+    (
+        "limits.otel_promote_scope_metadata",
+        "Whether OTLP scopes become labels otel_scope_...",
+    ),
+    (
+        "limits.otel_keep_identifying_resource_attributes",
+        "Whether target_info has service.name, service.namespace and service.instance.id too.",
+    ),
+    (
+        "limits.otel_convert_histograms_to_nhcb",
+        "Whether OTLP histograms with explicit bounds become native ones with custom buckets.",
+    ),
+    (
+        "limits.otel_native_delta_ingestion",
+        "Whether OTLP points of delta temporality are stored as they come; otherwise they are refused.",
     ),
     (
         "limits.max_fetched_series_per_query",

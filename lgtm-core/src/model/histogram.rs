@@ -6,7 +6,7 @@
 use super::sample::is_stale_nan;
 
 /// The schema number of histograms with custom bucket bounds.
-const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
+pub(super) const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
 /// A run of consecutive buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

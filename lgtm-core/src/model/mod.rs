@@ -2,6 +2,7 @@
 
 mod exemplar;
 mod histogram;
+mod histogram_check;
 mod labels;
 mod matcher;
 mod metadata;
@@ -11,6 +12,7 @@ mod time;
 
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
+pub use histogram_check::HistogramFault;
 pub use labels::{LabelBuilder, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};

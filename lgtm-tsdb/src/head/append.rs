@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::Result;
-use lgtm_core::model::Labels;
+use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use std::collections::HashMap;
 
 use super::chunk_files::ChunkFiles;
@@ -89,6 +89,8 @@ struct Pass<'a> {
     epoch: u32,
     now_s: u32,
     newest_ms: i64,
+    /// Whether series begin with a zero at the time since when their sender counts.
+    zero_at_start: bool,
     report: AppendReport,
 }
 
@@ -118,6 +120,7 @@ impl Head {
             epoch: self.epoch.load(Ordering::Acquire),
             now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
             newest_ms: i64::MIN,
+            zero_at_start: limits.created_timestamp_zero_ingestion_enabled,
             report: AppendReport::default(),
         };
         let mut maker = None;
@@ -272,7 +275,13 @@ impl Pass<'_> {
         columns: &mut SampleColumns,
     ) {
         let files: &ChunkFiles = &self.head.parts.files;
-        for sample in view.samples {
+        for (i, sample) in view.samples.iter().enumerate() {
+            if self.zero_at_start
+                && let Some(start_ms) = zero_time(view.sample_starts.get(i), sample.t_ms, series)
+                && let Ok(Taken::InOrder) = series.append_float(start_ms, 0.0, &self.rules, files)
+            {
+                columns.push(series.anchor(id), start_ms, 0.0);
+            }
             match series.append_float(sample.t_ms, sample.value, &self.rules, files) {
                 Ok(taken) => {
                     if taken != Taken::Known {
@@ -295,17 +304,38 @@ impl Pass<'_> {
         log: &mut Histograms,
     ) {
         let files = Arc::clone(&self.head.parts.files);
-        for HistogramSample { t_ms, value, .. } in view.histograms {
+        for HistogramSample {
+            t_ms,
+            start_ms,
+            value,
+        } in view.histograms
+        {
             if let Some(fault) = histogram_fault(value, limits) {
-                self.report
-                    .rejected
-                    .add(RejectReason::InvalidHistogram.id(), 1, || {
-                        format!(
-                            "{fault} (err-mimir-native-histogram-invalid), series: {}",
-                            in_words(view)
-                        )
-                    });
+                self.report.rejected.add(fault.id, 1, || {
+                    format!(
+                        "received a native histogram sample with timestamp {t_ms} that is invalid: {} (err-mimir-{}), series: {}",
+                        fault.message,
+                        fault.id,
+                        in_words(view)
+                    )
+                });
                 continue;
+            }
+            if self.zero_at_start
+                && let Some(start_ms) = zero_time(Some(start_ms), *t_ms, series)
+            {
+                let zero = zero_histogram(value);
+                let taken = match &zero {
+                    HistogramValue::Int(h) => {
+                        series.append_histogram(start_ms, h, &self.rules, &files)
+                    }
+                    HistogramValue::Float(h) => {
+                        series.append_float_histogram(start_ms, h, &self.rules, &files)
+                    }
+                };
+                if let Ok(Taken::InOrder) = taken {
+                    log.push(series.anchor(id), start_ms, &zero);
+                }
             }
             let taken = match value {
                 HistogramValue::Int(h) => series.append_histogram(*t_ms, h, &self.rules, &files),
@@ -361,17 +391,58 @@ impl Pass<'_> {
     }
 }
 
-fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<String> {
+fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<HistogramFault> {
+    let fault = |id, message| Some(HistogramFault { id, message });
     if !limits.native_histograms_ingestion_enabled {
-        return Some("native histograms are not enabled for this tenant".into());
+        return fault(
+            "native-histograms-disabled",
+            "native histograms are not enabled for this tenant (native_histograms_ingestion_enabled)".into(),
+        );
     }
-    let buckets = match value {
-        HistogramValue::Int(h) => h.positive_deltas.len() + h.negative_deltas.len(),
-        HistogramValue::Float(h) => h.positive_counts.len() + h.negative_counts.len(),
+    let (buckets, valid) = match value {
+        HistogramValue::Int(h) => (
+            h.positive_deltas.len() + h.negative_deltas.len(),
+            h.validate(),
+        ),
+        HistogramValue::Float(h) => (
+            h.positive_counts.len() + h.negative_counts.len(),
+            h.validate(),
+        ),
     };
     let max = limits.max_native_histogram_buckets;
-    (max > 0 && buckets > max)
-        .then(|| format!("native histogram has {buckets} buckets, the limit is {max}"))
+    if max > 0 && buckets > max {
+        return fault(
+            "max-native-histogram-buckets",
+            format!("it has {buckets} buckets, the limit is {max} (max_native_histogram_buckets)"),
+        );
+    }
+    valid.err()
+}
+
+/// Where a zero belongs that says since when the sender counts: behind all that the series has, before the sample.
+fn zero_time(start_ms: Option<&i64>, t_ms: i64, series: &MemSeries) -> Option<i64> {
+    let start_ms = *start_ms?;
+    (start_ms > 0 && start_ms < t_ms && start_ms > series.last().0).then_some(start_ms)
+}
+
+/// A histogram of the same shape that has counted nothing yet.
+fn zero_histogram(value: &HistogramValue) -> HistogramValue {
+    match value {
+        HistogramValue::Int(h) => HistogramValue::Int(Box::new(Histogram {
+            hint: CounterResetHint::Reset,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            custom_values: h.custom_values.clone(),
+            ..Histogram::default()
+        })),
+        HistogramValue::Float(h) => HistogramValue::Float(Box::new(FloatHistogram {
+            hint: CounterResetHint::Reset,
+            schema: h.schema,
+            zero_threshold: h.zero_threshold,
+            custom_values: h.custom_values.clone(),
+            ..FloatHistogram::default()
+        })),
+    }
 }
 
 fn in_words(view: &SeriesView<'_>) -> String {

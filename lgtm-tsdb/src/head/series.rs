@@ -39,8 +39,6 @@ pub(super) enum RejectReason {
     MaxSeriesPerUser,
     /// The metric has as many series as it may have.
     MaxSeriesPerMetric,
-    /// Native histograms are off for the tenant, or the histogram breaks a rule.
-    InvalidHistogram,
 }
 
 impl RejectReason {
@@ -55,7 +53,6 @@ impl RejectReason {
             Self::TooFarInPast => "too-far-in-past",
             Self::MaxSeriesPerUser => "max-series-per-user",
             Self::MaxSeriesPerMetric => "max-series-per-metric",
-            Self::InvalidHistogram => "native-histogram-invalid",
         }
     }
 
@@ -70,7 +67,6 @@ impl RejectReason {
             Self::TooFarInPast => "timestamp is too far in the past",
             Self::MaxSeriesPerUser => "per-user series limit exceeded",
             Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
-            Self::InvalidHistogram => "invalid native histogram",
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use lgtm_core::clock::Clock;
 use lgtm_core::limits::Overrides;
@@ -11,7 +10,8 @@ use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{push, query, read, status};
+use super::inflight::Inflight;
+use super::{otlp, push, query, read, status};
 use crate::components::{Distributor, Ingester};
 use crate::limits::Limits;
 use crate::promql::Engine;
@@ -26,6 +26,10 @@ pub struct ApiSettings {
     pub multitenancy_enabled: bool,
     /// Bytes of a push request, compressed and decompressed. Mimir's default.
     pub max_recv_msg_size: ByteSize,
+    /// Pushes at a time; further ones are answered 503. Mimir's default; 0: no bound.
+    pub max_inflight_push_requests: u64,
+    /// Bytes of all pushes at a time, compressed and decompressed. Some hundred times what is under way when all is well; 0: no bound.
+    pub max_inflight_push_requests_bytes: ByteSize,
 }
 
 impl Default for ApiSettings {
@@ -33,6 +37,8 @@ impl Default for ApiSettings {
         Self {
             multitenancy_enabled: false,
             max_recv_msg_size: ByteSize::mib(100),
+            max_inflight_push_requests: 2000,
+            max_inflight_push_requests_bytes: ByteSize::mib(1024),
         }
     }
 }
@@ -47,8 +53,14 @@ pub struct Api {
     pub(super) engine: Engine,
     pub(super) limits: Arc<Overrides<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) batches: Mutex<Vec<WriteBatch>>,
+    pub(super) inflight: Arc<Inflight>,
+    batches: Mutex<Vec<WriteBatch>>,
 }
+
+/// Decoded requests that are kept for the next ones; each keeps about the memory of the largest request it held.
+const KEPT_BATCHES: usize = 8;
+/// A batch that has grown beyond this is not kept.
+const KEPT_BYTES: usize = 8 << 20;
 
 impl Api {
     /// Joins the parts.
@@ -61,8 +73,13 @@ impl Api {
         limits: Arc<Overrides<Limits>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let inflight = Arc::new(Inflight::new(
+            settings.max_inflight_push_requests,
+            settings.max_inflight_push_requests_bytes.as_u64(),
+        ));
         Self {
             settings,
+            inflight,
             distributor,
             ingester,
             source,
@@ -73,10 +90,33 @@ impl Api {
         }
     }
 
-    /// All routes: pushes at `/api/v1/push` and `/api/v1/write`, queries below `/prometheus/api/v1` and `/api/v1`.
-    pub fn router(self) -> Router {
-        let api = Arc::new(self);
-        let max = usize::try_from(api.settings.max_recv_msg_size.as_u64()).unwrap_or(usize::MAX);
+    /// What is under way, for metrics.
+    pub fn inflight(&self) -> Arc<Inflight> {
+        Arc::clone(&self.inflight)
+    }
+
+    /// A batch to decode into.
+    pub(super) fn take_batch(&self) -> WriteBatch {
+        self.batches.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps a batch's memory for the next request.
+    pub(super) fn keep_batch(&self, batch: WriteBatch) {
+        let mut kept = self.batches.lock();
+        if kept.len() < KEPT_BATCHES && batch.heap_bytes() <= KEPT_BYTES {
+            kept.push(batch);
+        }
+    }
+
+    /// The receiver of OTLP alone, at `/v1/metrics`: for a port of its own, as OpenTelemetry clients expect it.
+    pub fn otlp_router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/v1/metrics", post(otlp::push))
+            .with_state(Arc::clone(self))
+    }
+
+    /// All routes: pushes at `/api/v1/push`, `/api/v1/write` and `/otlp/v1/metrics`, queries below `/prometheus/api/v1` and `/api/v1`.
+    pub fn router(self: &Arc<Self>) -> Router {
         let reads = Router::new()
             .route("/query", get(query::instant).post(query::instant))
             .route("/query_range", get(query::range).post(query::range))
@@ -98,8 +138,11 @@ impl Api {
             .nest("/prometheus/api/v1", reads.clone())
             .nest(
                 "/api/v1",
-                reads.merge(writes.layer(DefaultBodyLimit::max(max))),
+                reads
+                    .merge(writes)
+                    .route("/otlp/v1/metrics", post(otlp::push)),
             )
-            .with_state(api)
+            .route("/otlp/v1/metrics", post(otlp::push))
+            .with_state(Arc::clone(self))
     }
 }

@@ -4,7 +4,9 @@
 
 mod api;
 mod error;
+mod inflight;
 mod json;
+mod otlp;
 mod params;
 mod push;
 mod query;
@@ -13,3 +15,4 @@ mod status;
 mod tenant;
 
 pub use api::{Api, ApiSettings};
+pub use inflight::Inflight;

@@ -2,22 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
 
 use super::api::Api;
 use super::error::ApiError;
+use super::inflight::read_body;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{WriteBatch, decode_v1, decode_v2, decompress};
-
-/// Decoded requests that are kept for the next ones; each keeps about the memory of the largest request it held.
-const KEPT_BATCHES: usize = 8;
-/// A batch that has grown beyond this is not kept.
-const KEPT_BYTES: usize = 8 << 20;
+use crate::wire::{decode_v1, decode_v2, decompress, decompressed_len};
 
 /// The protocols that senders speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +29,12 @@ const WRITTEN: [&str; 3] = [
 ];
 
 /// `POST /api/v1/push` and `/api/v1/write`.
-pub(super) async fn push(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
-    let protocol = match protocol(&headers) {
+pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let protocol = match protocol(request.headers()) {
         Ok(protocol) => protocol,
         Err(e) => return e.into_plain(),
     };
-    let taken = take(&api, &headers, &body, protocol).await;
+    let taken = take(&api, request, protocol).await;
     let written = taken.as_ref().map_or([0; 3], |o| {
         [o.report.samples, o.report.histograms, o.report.exemplars]
     });
@@ -60,16 +55,16 @@ pub(super) async fn push(State(api): State<Arc<Api>>, headers: HeaderMap, body: 
     response
 }
 
-async fn take(
-    api: &Api,
-    headers: &HeaderMap,
-    body: &Bytes,
-    protocol: Protocol,
-) -> Result<PushOutcome, ApiError> {
-    let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
-    let mut batch = api.batches.lock().pop().unwrap_or_default();
+async fn take(api: &Api, request: Request, protocol: Protocol) -> Result<PushOutcome, ApiError> {
+    let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
     let max = api.settings.max_recv_msg_size.as_usize();
-    let fill = |out: &mut Vec<u8>| decompress(body, max, out).map_err(PushError);
+    let (mut ticket, _, body) = read_body(&api.inflight, request, max).await?;
+    let mut batch = api.take_batch();
+    let mut fill = |out: &mut Vec<u8>| {
+        ticket.add(decompressed_len(&body, max)? as u64)?;
+        decompress(&body, max, out)
+    };
+    let fill = |out: &mut Vec<u8>| fill(out).map_err(PushError);
     let decoded = match protocol {
         Protocol::V1 => decode_v1(&mut batch, fill),
         Protocol::V2 => decode_v2(&mut batch, fill),
@@ -82,7 +77,7 @@ async fn take(
             .map_err(ApiError::of_push),
         Err(PushError(e)) => Err(ApiError::of_push(e)),
     };
-    keep(api, batch);
+    api.keep_batch(batch);
     outcome
 }
 
@@ -91,13 +86,6 @@ struct PushError(Error);
 impl From<lgtm_core::DecodeError> for PushError {
     fn from(e: lgtm_core::DecodeError) -> Self {
         Self(Error::InvalidInput(format!("request does not decode: {e}")))
-    }
-}
-
-fn keep(api: &Api, batch: WriteBatch) {
-    let mut kept = api.batches.lock();
-    if kept.len() < KEPT_BATCHES && batch.heap_bytes() <= KEPT_BYTES {
-        kept.push(batch);
     }
 }
 

@@ -1,6 +1,8 @@
 //! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out.
 
 mod batch;
+mod compression;
+mod otlp;
 mod protobuf;
 mod raw_labels;
 mod remote_read;
@@ -11,10 +13,12 @@ mod snappy;
 pub use batch::{
     HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
 };
+pub use compression::ContentEncoding;
+pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
     ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
 };
 pub use remote_write::decode_v1;
 pub use remote_write2::decode_v2;
-pub use snappy::decompress;
+pub use snappy::{decompress, decompressed_len};

@@ -2,19 +2,31 @@
 
 use lgtm_core::{Error, Result};
 
+/// The size that `body` claims to decompress to.
+///
+/// # Errors
+/// As [`decompress`].
+pub fn decompressed_len(body: &[u8], max_bytes: usize) -> Result<usize> {
+    let claimed = snap::raw::decompress_len(body).map_err(invalid)?;
+    match claimed > max_bytes {
+        true => Err(Error::LimitExceeded(format!(
+            "received a request of {claimed} bytes after decompression, the limit is {max_bytes} (err-mimir-distributor-max-write-message-size)"
+        ))),
+        false => Ok(claimed),
+    }
+}
+
+fn invalid(e: snap::Error) -> Error {
+    Error::InvalidInput(format!("body is not snappy: {e}"))
+}
+
 /// Decompresses `body` into `out`, replacing what was there. The size that the body claims is held against `max_bytes` before
 /// anything is allocated.
 ///
 /// # Errors
 /// `LimitExceeded` naming the claimed size and the bound; `InvalidInput` when the body is not snappy.
 pub fn decompress(body: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
-    let invalid = |e: snap::Error| Error::InvalidInput(format!("body is not snappy: {e}"));
-    let claimed = snap::raw::decompress_len(body).map_err(invalid)?;
-    if claimed > max_bytes {
-        return Err(Error::LimitExceeded(format!(
-            "received a request of {claimed} bytes after decompression, the limit is {max_bytes} (err-mimir-distributor-max-write-message-size)"
-        )));
-    }
+    let claimed = decompressed_len(body, max_bytes)?;
     out.resize(claimed, 0);
     let n = snap::raw::Decoder::new()
         .decompress(body, out)

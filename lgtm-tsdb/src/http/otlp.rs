@@ -1,0 +1,174 @@
+//! OTLP over HTTP: `POST /otlp/v1/metrics`, protobuf or JSON, see `docs/format/otlp.md`.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use lgtm_core::Result;
+use lgtm_core::codec::{put_bytes, put_uvarint};
+
+use super::api::Api;
+use super::error::ApiError;
+use super::inflight::{Ticket, read_body};
+use super::json::quoted;
+use super::tenant::tenant;
+use crate::components::PushOutcome;
+use crate::wire::{ContentEncoding, decode_otlp, json_to_protobuf};
+
+/// The two spellings of requests and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Spelling {
+    Protobuf,
+    Json,
+}
+
+impl Spelling {
+    fn of(headers: &HeaderMap) -> std::result::Result<Self, ApiError> {
+        let content_type = text(headers, header::CONTENT_TYPE);
+        match content_type.split(';').next().unwrap_or("").trim() {
+            "application/x-protobuf" => Ok(Self::Protobuf),
+            "application/json" => Ok(Self::Json),
+            _ => Err(ApiError::unsupported(format!(
+                "content type {content_type:?} is neither application/x-protobuf nor application/json"
+            ))),
+        }
+    }
+
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Protobuf => "application/x-protobuf",
+            Self::Json => "application/json",
+        })
+    }
+
+    fn answer(self, status: StatusCode, body: Vec<u8>) -> Response {
+        (status, [(header::CONTENT_TYPE, self.content_type())], body).into_response()
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
+    let value = headers.get(name).and_then(|v| v.to_str().ok());
+    value.unwrap_or("")
+}
+
+/// `POST /otlp/v1/metrics`
+pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Response {
+    let spelling = match Spelling::of(request.headers()) {
+        Ok(spelling) => spelling,
+        Err(e) => return failure(Spelling::Protobuf, e),
+    };
+    match take(&api, request, spelling).await {
+        Ok(outcome) => success(spelling, &outcome),
+        Err(e) => failure(spelling, e),
+    }
+}
+
+async fn take(
+    api: &Api,
+    request: Request,
+    spelling: Spelling,
+) -> std::result::Result<PushOutcome, ApiError> {
+    let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
+    let max = api.settings.max_recv_msg_size.as_usize();
+    let (mut ticket, headers, body) = read_body(&api.inflight, request, max).await?;
+    let encoding = text(&headers, header::CONTENT_ENCODING);
+    let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
+        ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
+    })?;
+    let options = api.limits.for_tenant(&tenant).otlp();
+    let mut batch = api.take_batch();
+    let decoded = decode_otlp(&mut batch, &options, max, |out| {
+        fill(spelling, encoding, &body, max, &mut ticket, out)
+    });
+    let outcome = match decoded {
+        Ok(()) => api.distributor.push(&tenant, &batch).await,
+        Err(e) => Err(e),
+    };
+    api.keep_batch(batch);
+    outcome.map_err(ApiError::of_push)
+}
+
+/// Brings the body into protobuf.
+fn fill(
+    spelling: Spelling,
+    encoding: ContentEncoding,
+    body: &[u8],
+    max: usize,
+    ticket: &mut Ticket,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    match spelling {
+        Spelling::Protobuf => encoding.decompress(body, max, out)?,
+        Spelling::Json => {
+            let mut json = Vec::new();
+            encoding.decompress(body, max, &mut json)?;
+            json_to_protobuf(&json, max, out)?;
+        }
+    }
+    ticket.add(out.len() as u64)
+}
+
+/// 200 when anything was taken, with what was not as a partial success; when nothing was, the sender must not take it for stored.
+fn success(spelling: Spelling, outcome: &PushOutcome) -> Response {
+    let rejected = outcome.report.rejected.total();
+    let Some(fault) = outcome.fault() else {
+        let body = match spelling {
+            Spelling::Protobuf => Vec::new(),
+            Spelling::Json => b"{}".to_vec(),
+        };
+        return spelling.answer(StatusCode::OK, body);
+    };
+    if outcome.report.samples + outcome.report.histograms == 0 {
+        return failure(spelling, ApiError::bad_data(fault));
+    }
+    let body = match spelling {
+        Spelling::Json => format!(
+            "{{\"partialSuccess\":{{\"rejectedDataPoints\":\"{rejected}\",\"errorMessage\":{}}}}}",
+            quoted(fault)
+        )
+        .into_bytes(),
+        Spelling::Protobuf => {
+            // ExportMetricsPartialSuccess { rejected_data_points = 1, error_message = 2 } as field 1.
+            let mut partial = vec![0x08];
+            put_uvarint(&mut partial, rejected);
+            partial.push(0x12);
+            put_bytes(&mut partial, fault.as_bytes());
+            let mut body = vec![0x0a];
+            put_bytes(&mut body, &partial);
+            body
+        }
+    };
+    spelling.answer(StatusCode::OK, body)
+}
+
+/// `google.rpc.Status`. Clients send again on 429, 502, 503 and 504 only, so that a fault of ours is 503.
+fn failure(spelling: Spelling, e: ApiError) -> Response {
+    let status = match e.status {
+        StatusCode::INTERNAL_SERVER_ERROR => StatusCode::SERVICE_UNAVAILABLE,
+        other => other,
+    };
+    let code: u8 = match status.as_u16() {
+        401 => 16,
+        429 => 8,
+        503 | 504 => 14,
+        _ => 3,
+    };
+    let body = match spelling {
+        Spelling::Json => {
+            format!("{{\"code\":{code},\"message\":{}}}", quoted(&e.message)).into_bytes()
+        }
+        Spelling::Protobuf => {
+            let mut body = vec![0x08, code, 0x12];
+            put_bytes(&mut body, e.message.as_bytes());
+            body
+        }
+    };
+    let mut response = spelling.answer(status, body);
+    if let Some(seconds) = e.retry_after_s {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

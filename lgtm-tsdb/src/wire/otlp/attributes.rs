@@ -1,0 +1,189 @@
+//! Attributes: `KeyValue { key = 1, value = 2 }` with values of any shape, as the text that a label holds.
+
+use std::fmt::Write;
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::Reader;
+
+use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+
+/// How deep lists and maps may lie in each other. Senders use one or two levels.
+const MAX_DEPTH: usize = 16;
+
+/// One attribute, its value not looked into yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attribute<'a> {
+    pub(super) key: &'a str,
+    value: &'a [u8],
+}
+
+impl<'a> Attribute<'a> {
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("attribute", bytes);
+        let mut out = Self {
+            key: "",
+            value: &[],
+        };
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == bytes_tag(1) => out.key = r.str()?,
+                tag if tag == bytes_tag(2) => out.value = r.bytes()?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(out)
+    }
+
+    /// Appends the value as text: text as it is, numbers in decimal, lists and maps as JSON, bytes in base64.
+    pub(super) fn push_text(&self, out: &mut String) -> Result<(), DecodeError> {
+        match any(self.value)? {
+            Any::Text(text) => out.push_str(text),
+            Any::Bytes(bytes) => push_base64(bytes, out),
+            other => other.push_json(out, 0)?,
+        }
+        Ok(())
+    }
+}
+
+/// A value of any shape.
+enum Any<'a> {
+    Empty,
+    Text(&'a str),
+    Bool(bool),
+    Int(i64),
+    Double(f64),
+    List(&'a [u8]),
+    Map(&'a [u8]),
+    Bytes(&'a [u8]),
+}
+
+fn any(bytes: &[u8]) -> Result<Any<'_>, DecodeError> {
+    let mut r = Reader::new("attribute value", bytes);
+    let mut out = Any::Empty;
+    while !r.is_empty() {
+        out = match r.uvarint()? {
+            tag if tag == bytes_tag(1) => Any::Text(r.str()?),
+            tag if tag == varint_tag(2) => Any::Bool(r.uvarint()? != 0),
+            tag if tag == varint_tag(3) => Any::Int(r.uvarint()? as i64),
+            tag if tag == fixed64_tag(4) => Any::Double(double(&mut r)?),
+            tag if tag == bytes_tag(5) => Any::List(r.bytes()?),
+            tag if tag == bytes_tag(6) => Any::Map(r.bytes()?),
+            tag if tag == bytes_tag(7) => Any::Bytes(r.bytes()?),
+            tag => {
+                skip(&mut r, tag)?;
+                continue;
+            }
+        };
+    }
+    Ok(out)
+}
+
+impl Any<'_> {
+    fn push_json(&self, out: &mut String, depth: usize) -> Result<(), DecodeError> {
+        if depth > MAX_DEPTH {
+            let reason = format!("lists and maps lie more than {MAX_DEPTH} deep");
+            return Err(DecodeError::new("attribute value", 0, reason));
+        }
+        match self {
+            Any::Empty if depth == 0 => {}
+            Any::Empty => out.push_str("null"),
+            Any::Text(text) => push_quoted(text, out),
+            Any::Bytes(bytes) => {
+                out.push('"');
+                push_base64(bytes, out);
+                out.push('"');
+            }
+            Any::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
+            Any::Int(v) => drop(write!(out, "{v}")),
+            Any::Double(v) => push_double(*v, out),
+            Any::List(bytes) => {
+                out.push('[');
+                let mut r = Reader::new("list", bytes);
+                let mut first = true;
+                while !r.is_empty() {
+                    match r.uvarint()? {
+                        tag if tag == bytes_tag(1) => {
+                            if !std::mem::take(&mut first) {
+                                out.push(',');
+                            }
+                            any(r.bytes()?)?.push_json(out, depth + 1)?;
+                        }
+                        tag => skip(&mut r, tag)?,
+                    }
+                }
+                out.push(']');
+            }
+            Any::Map(bytes) => push_map(bytes, out, depth)?,
+        }
+        Ok(())
+    }
+}
+
+/// Keys in order, so that equal maps have equal text.
+fn push_map(bytes: &[u8], out: &mut String, depth: usize) -> Result<(), DecodeError> {
+    let mut entries = Vec::new();
+    let mut r = Reader::new("map", bytes);
+    while !r.is_empty() {
+        match r.uvarint()? {
+            tag if tag == bytes_tag(1) => entries.push(Attribute::decode(r.bytes()?)?),
+            tag => skip(&mut r, tag)?,
+        }
+    }
+    entries.sort_by_key(|e| e.key);
+    out.push('{');
+    for (i, entry) in entries.iter().enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        push_quoted(entry.key, out);
+        out.push(':');
+        any(entry.value)?.push_json(out, depth + 1)?;
+    }
+    out.push('}');
+    Ok(())
+}
+
+/// A double as JavaScript prints it: plain between 1e-6 and 1e21, with an exponent outside.
+fn push_double(v: f64, out: &mut String) {
+    let a = v.abs();
+    let _ = match a != 0.0 && a.is_finite() && !(1e-6..1e21).contains(&a) {
+        true => write!(
+            out,
+            "{}",
+            format!("{v:e}").replace('e', if a >= 1.0 { "e+" } else { "e" })
+        ),
+        false if v.is_infinite() => write!(out, "{}", if v > 0.0 { "+Inf" } else { "-Inf" }),
+        false => write!(out, "{v}"),
+    };
+}
+
+fn push_quoted(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c < ' ' => drop(write!(out, "\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+fn push_base64(bytes: &[u8], out: &mut String) {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for group in bytes.chunks(3) {
+        let mut three = [0; 3];
+        three[..group.len()].copy_from_slice(group);
+        let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
+        for i in 0..4 {
+            match i <= group.len() {
+                true => out.push(char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize])),
+                false => out.push('='),
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! OTLP's JSON, written as protobuf while it is read.
+//!
+//! OTLP/HTTP JSON is protobuf's JSON mapping with three exceptions (identifiers in hexadecimal, enums as numbers only, unknown fields
+//! ignored); see the OTLP specification. Enum names are taken as well where they are known. Nothing is built in between: a message
+//! is written behind five bytes that are kept free for its length.
+
+use std::fmt;
+
+use lgtm_core::codec::put_uvarint;
+use lgtm_core::{Error, Result};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::schema::{Field, Kind, Message, REQUEST};
+use crate::wire::protobuf::wire_type;
+
+/// Bytes that a length takes: enough for 4 GiB, the same for all.
+const LENGTH_BYTES: usize = 5;
+
+/// Writes a JSON request as protobuf into `out`, replacing what was there.
+///
+/// # Errors
+/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `max_bytes`.
+pub fn json_to_protobuf(json: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+    out.clear();
+    let mut de = serde_json::Deserializer::from_slice(json);
+    let mut sink = Sink { out, max_bytes };
+    let done = Fields(&REQUEST, &mut sink)
+        .deserialize(&mut de)
+        .and_then(|()| de.end());
+    done.map_err(
+        |e| match e.is_data() && e.to_string().starts_with(TOO_LARGE) {
+            true => Error::LimitExceeded(format!(
+                "request is larger than {max_bytes} bytes as protobuf"
+            )),
+            false => Error::InvalidInput(format!("request is not OTLP JSON: {e}")),
+        },
+    )
+}
+
+const TOO_LARGE: &str = "request is too large";
+
+struct Sink<'a> {
+    out: &'a mut Vec<u8>,
+    max_bytes: usize,
+}
+
+/// The fields of a message, without its length.
+struct Fields<'s, 'o>(&'static Message, &'s mut Sink<'o>);
+
+/// The value of a field: one, or as many as a list has.
+struct Value<'s, 'o>(&'static Field, &'s mut Sink<'o>);
+
+impl<'de> DeserializeSeed<'de> for Fields<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> std::result::Result<(), D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            match self.0.field(&key) {
+                Some(field) => map.next_value_seed(Value(field, &mut *self.1))?,
+                None => drop(map.next_value::<IgnoredAny>()?),
+            }
+            if self.1.out.len() > self.1.max_bytes {
+                return Err(A::Error::custom(TOO_LARGE));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Value<'_, '_> {
+    fn tag(&mut self) {
+        let wire = match self.0.kind {
+            Kind::Double | Kind::Fixed64 => wire_type::FIXED64,
+            Kind::Varint | Kind::Signed => wire_type::VARINT,
+            Kind::Text | Kind::Hex | Kind::Base64 | Kind::Message(_) => wire_type::BYTES,
+        };
+        put_uvarint(self.1.out, self.0.number << 3 | wire);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.tag();
+        lgtm_core::codec::put_bytes(self.1.out, bytes);
+    }
+
+    /// An integer of any kind; `negative` ones are given as two's complement.
+    fn integer<E: serde::de::Error>(&mut self, v: i128) -> std::result::Result<(), E> {
+        let name = self.0.json;
+        let bits = u64::try_from(v)
+            .or_else(|_| i64::try_from(v).map(|v| v as u64))
+            .map_err(|_| E::custom(format!("{name}: {v} does not fit 64 bits")))?;
+        match self.0.kind {
+            Kind::Double => self.double((v as f64).to_bits()),
+            Kind::Fixed64 => self.double(bits),
+            Kind::Varint => {
+                self.tag();
+                put_uvarint(self.1.out, bits);
+            }
+            Kind::Signed => {
+                self.tag();
+                lgtm_core::codec::put_svarint(self.1.out, bits as i64);
+            }
+            _ => return Err(E::custom(format!("{name}: {v} is not of its type"))),
+        }
+        Ok(())
+    }
+
+    fn double(&mut self, bits: u64) {
+        self.tag();
+        self.1.out.extend_from_slice(&bits.to_le_bytes());
+    }
+
+    /// Numbers come as text too: 64-bit ones always, doubles when they are not finite, enums by name.
+    fn number_in_text<E: serde::de::Error>(&mut self, text: &str) -> std::result::Result<(), E> {
+        let name = self.0.json;
+        let bad = || E::custom(format!("{name}: {text:?} is no number"));
+        if matches!(self.0.kind, Kind::Double) {
+            let v: f64 = match text {
+                "NaN" => f64::NAN,
+                "Infinity" => f64::INFINITY,
+                "-Infinity" => f64::NEG_INFINITY,
+                other => other.parse().map_err(|_| bad())?,
+            };
+            self.double(v.to_bits());
+            return Ok(());
+        }
+        let v = match text {
+            "AGGREGATION_TEMPORALITY_UNSPECIFIED" => 0,
+            "AGGREGATION_TEMPORALITY_DELTA" => 1,
+            "AGGREGATION_TEMPORALITY_CUMULATIVE" => 2,
+            other => other.parse::<i128>().map_err(|_| bad())?,
+        };
+        self.integer(v)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> std::result::Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a value of {} ({:?})", self.0.json, self.0.kind)
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E: serde::de::Error>(mut self, v: bool) -> std::result::Result<(), E> {
+        self.integer(i128::from(v))
+    }
+
+    fn visit_u64<E: serde::de::Error>(mut self, v: u64) -> std::result::Result<(), E> {
+        self.integer(i128::from(v))
+    }
+
+    fn visit_i64<E: serde::de::Error>(mut self, v: i64) -> std::result::Result<(), E> {
+        self.integer(i128::from(v))
+    }
+
+    fn visit_f64<E: serde::de::Error>(mut self, v: f64) -> std::result::Result<(), E> {
+        match self.0.kind {
+            Kind::Double => {
+                self.double(v.to_bits());
+                Ok(())
+            }
+            _ if v.fract() == 0.0 && v.abs() < 9e15 => self.integer(v as i128),
+            _ => Err(E::custom(format!("{}: {v} is no integer", self.0.json))),
+        }
+    }
+
+    fn visit_str<E: serde::de::Error>(mut self, v: &str) -> std::result::Result<(), E> {
+        let name = self.0.json;
+        match self.0.kind {
+            Kind::Text => self.bytes(v.as_bytes()),
+            Kind::Hex => {
+                let bytes = from_hex(v)
+                    .ok_or_else(|| E::custom(format!("{name}: {v:?} is not hexadecimal")))?;
+                self.bytes(&bytes);
+            }
+            Kind::Base64 => {
+                let bytes = from_base64(v)
+                    .ok_or_else(|| E::custom(format!("{name}: {v:?} is not base64")))?;
+                self.bytes(&bytes);
+            }
+            Kind::Message(_) => {
+                return Err(E::custom(format!("{name}: an object is wanted, not {v:?}")));
+            }
+            _ => self.number_in_text(v)?,
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<(), A::Error> {
+        while seq
+            .next_element_seed(Value(self.0, &mut *self.1))?
+            .is_some()
+        {
+            if self.1.out.len() > self.1.max_bytes {
+                return Err(A::Error::custom(TOO_LARGE));
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, map: A) -> std::result::Result<(), A::Error> {
+        let Kind::Message(message) = self.0.kind else {
+            return Err(A::Error::custom(format!("{}: not an object", self.0.json)));
+        };
+        self.tag();
+        let at = self.1.out.len();
+        self.1.out.extend_from_slice(&[0; LENGTH_BYTES]);
+        Fields(message, &mut *self.1).visit_map(map)?;
+        let mut length = self.1.out.len() - at - LENGTH_BYTES;
+        for i in 0..LENGTH_BYTES {
+            let more = if i + 1 < LENGTH_BYTES { 0x80 } else { 0 };
+            self.1.out[at + i] = (length & 0x7f) as u8 | more;
+            length >>= 7;
+        }
+        Ok(())
+    }
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let pairs = text.as_bytes().chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    pairs
+        .map(|p| Some(digit(p[0])? << 4 | digit(p[1])?))
+        .collect()
+}
+
+/// Standard or URL-safe alphabet, with or without padding, as protobuf's JSON mapping asks of readers.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 2);
+    let (mut bits, mut have) = (0u32, 0);
+    for b in text.trim_end_matches('=').bytes() {
+        let v = match b {
+            b'A'..=b'Z' => b - b'A',
+            b'a'..=b'z' => b - b'a' + 26,
+            b'0'..=b'9' => b - b'0' + 52,
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(v);
+        have += 6;
+        if have >= 8 {
+            have -= 8;
+            out.push((bits >> have) as u8);
+        }
+    }
+    Some(out)
+}

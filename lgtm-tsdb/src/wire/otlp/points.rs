@@ -1,0 +1,272 @@
+//! The points of a metric, as they stand on the wire.
+
+use lgtm_core::DecodeError;
+use lgtm_core::codec::Reader;
+
+use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+
+/// The flag of a point that says "nothing was recorded", which Prometheus calls stale.
+const NO_RECORDED_VALUE: u64 = 1;
+
+/// What all kinds of points have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct PointHead {
+    pub(super) t_ns: u64,
+    pub(super) start_ns: u64,
+    flags: u64,
+}
+
+impl PointHead {
+    pub(super) fn t_ms(&self) -> i64 {
+        ns_to_ms(self.t_ns)
+    }
+
+    pub(super) fn start_ms(&self) -> i64 {
+        ns_to_ms(self.start_ns)
+    }
+
+    pub(super) fn is_stale(&self) -> bool {
+        self.flags & NO_RECORDED_VALUE != 0
+    }
+}
+
+fn ns_to_ms(ns: u64) -> i64 {
+    (ns / 1_000_000) as i64
+}
+
+/// A point of a gauge or a sum.
+#[derive(Debug, Default)]
+pub(super) struct NumberPoint {
+    pub(super) head: PointHead,
+    pub(super) value: f64,
+}
+
+/// A point of a histogram with explicit bounds.
+#[derive(Debug, Default)]
+pub(super) struct HistogramPoint {
+    pub(super) head: PointHead,
+    pub(super) count: u64,
+    pub(super) sum: Option<f64>,
+    pub(super) bucket_counts: Vec<u64>,
+    pub(super) bounds: Vec<f64>,
+}
+
+/// A point of an exponential histogram.
+#[derive(Debug, Default)]
+pub(super) struct ExponentialPoint {
+    pub(super) head: PointHead,
+    pub(super) count: u64,
+    pub(super) sum: Option<f64>,
+    pub(super) scale: i64,
+    pub(super) zero_count: u64,
+    pub(super) zero_threshold: f64,
+    pub(super) positive: Buckets,
+    pub(super) negative: Buckets,
+}
+
+/// Buckets of one sign.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    pub(super) offset: i64,
+    pub(super) counts: Vec<u64>,
+}
+
+/// A point of a summary.
+#[derive(Debug, Default)]
+pub(super) struct SummaryPoint {
+    pub(super) head: PointHead,
+    pub(super) count: u64,
+    pub(super) sum: f64,
+    /// Quantile and value.
+    pub(super) quantiles: Vec<(f64, f64)>,
+}
+
+/// What stands in a point besides its numbers: both are walked by the caller.
+#[derive(Debug, Default)]
+pub(super) struct PointParts<'a> {
+    pub(super) attributes: Vec<&'a [u8]>,
+    pub(super) exemplars: Vec<&'a [u8]>,
+}
+
+impl PointParts<'_> {
+    fn clear(&mut self) {
+        self.attributes.clear();
+        self.exemplars.clear();
+    }
+}
+
+fn fixed64s(bytes: &[u8], out: &mut Vec<u64>) -> Result<(), DecodeError> {
+    let mut r = Reader::new("numbers", bytes);
+    while !r.is_empty() {
+        out.push(r.u64_le()?);
+    }
+    Ok(())
+}
+
+fn doubles(bytes: &[u8], out: &mut Vec<f64>) -> Result<(), DecodeError> {
+    let mut r = Reader::new("numbers", bytes);
+    while !r.is_empty() {
+        out.push(double(&mut r)?);
+    }
+    Ok(())
+}
+
+impl NumberPoint {
+    pub(super) fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        parts: &mut PointParts<'a>,
+    ) -> Result<(), DecodeError> {
+        *self = Self::default();
+        parts.clear();
+        let mut r = Reader::new("number data point", bytes);
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(4) => self.value = double(&mut r)?,
+                tag if tag == bytes_tag(5) => parts.exemplars.push(r.bytes()?),
+                tag if tag == fixed64_tag(6) => self.value = r.u64_le()? as i64 as f64,
+                tag if tag == bytes_tag(7) => parts.attributes.push(r.bytes()?),
+                tag if tag == varint_tag(8) => self.head.flags = r.uvarint()?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl HistogramPoint {
+    pub(super) fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        parts: &mut PointParts<'a>,
+    ) -> Result<(), DecodeError> {
+        (self.head, self.count, self.sum) = Default::default();
+        self.bucket_counts.clear();
+        self.bounds.clear();
+        parts.clear();
+        let mut r = Reader::new("histogram data point", bytes);
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
+                tag if tag == fixed64_tag(5) => self.sum = Some(double(&mut r)?),
+                tag if tag == bytes_tag(6) => fixed64s(r.bytes()?, &mut self.bucket_counts)?,
+                tag if tag == fixed64_tag(6) => self.bucket_counts.push(r.u64_le()?),
+                tag if tag == bytes_tag(7) => doubles(r.bytes()?, &mut self.bounds)?,
+                tag if tag == fixed64_tag(7) => self.bounds.push(double(&mut r)?),
+                tag if tag == bytes_tag(8) => parts.exemplars.push(r.bytes()?),
+                tag if tag == bytes_tag(9) => parts.attributes.push(r.bytes()?),
+                tag if tag == varint_tag(10) => self.head.flags = r.uvarint()?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// When bounds and counts do not fit together.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let (bounds, counts) = (self.bounds.len(), self.bucket_counts.len());
+        if counts != bounds + 1 && counts + bounds > 0 {
+            return Err(format!(
+                "{counts} bucket counts do not fit {bounds} explicit bounds"
+            ));
+        }
+        let rises = |w: &[f64]| w[0] < w[1];
+        if self.bounds.iter().any(|b| b.is_nan()) || !self.bounds.windows(2).all(rises) {
+            return Err("explicit bounds do not rise".into());
+        }
+        Ok(())
+    }
+}
+
+impl ExponentialPoint {
+    pub(super) fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        parts: &mut PointParts<'a>,
+    ) -> Result<(), DecodeError> {
+        *self = Self::default();
+        parts.clear();
+        let mut r = Reader::new("exponential histogram data point", bytes);
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == bytes_tag(1) => parts.attributes.push(r.bytes()?),
+                tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
+                tag if tag == fixed64_tag(5) => self.sum = Some(double(&mut r)?),
+                tag if tag == varint_tag(6) => self.scale = r.svarint()?,
+                tag if tag == fixed64_tag(7) => self.zero_count = r.u64_le()?,
+                tag if tag == bytes_tag(8) => self.positive = buckets(r.bytes()?)?,
+                tag if tag == bytes_tag(9) => self.negative = buckets(r.bytes()?)?,
+                tag if tag == varint_tag(10) => self.head.flags = r.uvarint()?,
+                tag if tag == bytes_tag(11) => parts.exemplars.push(r.bytes()?),
+                tag if tag == fixed64_tag(14) => self.zero_threshold = double(&mut r)?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn buckets(bytes: &[u8]) -> Result<Buckets, DecodeError> {
+    let mut out = Buckets::default();
+    let mut r = Reader::new("buckets", bytes);
+    while !r.is_empty() {
+        match r.uvarint()? {
+            tag if tag == varint_tag(1) => out.offset = r.svarint()?,
+            tag if tag == bytes_tag(2) => {
+                let mut counts = Reader::new("bucket counts", r.bytes()?);
+                while !counts.is_empty() {
+                    out.counts.push(counts.uvarint()?);
+                }
+            }
+            tag if tag == varint_tag(2) => out.counts.push(r.uvarint()?),
+            tag => skip(&mut r, tag)?,
+        }
+    }
+    Ok(out)
+}
+
+impl SummaryPoint {
+    pub(super) fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        parts: &mut PointParts<'a>,
+    ) -> Result<(), DecodeError> {
+        (self.head, self.count, self.sum) = Default::default();
+        self.quantiles.clear();
+        parts.clear();
+        let mut r = Reader::new("summary data point", bytes);
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
+                tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
+                tag if tag == fixed64_tag(5) => self.sum = double(&mut r)?,
+                tag if tag == bytes_tag(6) => self.quantiles.push(quantile(r.bytes()?)?),
+                tag if tag == bytes_tag(7) => parts.attributes.push(r.bytes()?),
+                tag if tag == varint_tag(8) => self.head.flags = r.uvarint()?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn quantile(bytes: &[u8]) -> Result<(f64, f64), DecodeError> {
+    let mut out = (0.0, 0.0);
+    let mut r = Reader::new("quantile", bytes);
+    while !r.is_empty() {
+        match r.uvarint()? {
+            tag if tag == fixed64_tag(1) => out.0 = double(&mut r)?,
+            tag if tag == fixed64_tag(2) => out.1 = double(&mut r)?,
+            tag => skip(&mut r, tag)?,
+        }
+    }
+    Ok(out)
+}
