@@ -17,6 +17,6 @@ pub trait IngesterClient: Debug + Send + Sync + 'static {
     /// A push that failed may have been stored in part; pushing it again is harmless, as known samples are taken silently.
     ///
     /// # Errors
-    /// `Unavailable`, `LimitExceeded`.
+    /// `Unavailable`.
     async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport>;
 }

@@ -8,7 +8,7 @@ use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFau
 use std::collections::HashMap;
 
 use super::chunk_files::ChunkFiles;
-use super::head::{Head, Maker};
+use super::head::{Bounds, Head, Maker};
 use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
@@ -60,6 +60,8 @@ pub struct AppendReport {
     pub dropped_exemplars: HashMap<&'static str, u64>,
     /// What was not taken.
     pub rejected: Rejections,
+    /// Whether series were left out because the process holds as many as it may: sent again later they may find room.
+    pub is_over_capacity: bool,
 }
 
 /// Buffers of the write path, kept from request to request so that nothing is allocated per series.
@@ -202,12 +204,13 @@ impl Pass<'_> {
             return Ok(None);
         }
         let base = series.samples.first().map_or(0.0, |s| s.value);
+        let bounds = Bounds::Kept(limits);
         let made = if series.labels.is_canonical() {
-            maker.get_or_create(series.labels.as_bytes(), &labels, base, limits)?
+            maker.get_or_create(series.labels.as_bytes(), &labels, base, bounds)?
         } else {
             let mut bytes = Vec::new();
             RawLabelsBuilder::encode(labels.iter(), &mut bytes);
-            let made = maker.get_or_create(&bytes, &labels, base, limits)?;
+            let made = maker.get_or_create(&bytes, &labels, base, bounds)?;
             respelled.insert(place, bytes);
             made
         };
@@ -216,8 +219,10 @@ impl Pass<'_> {
             Err(reason) => {
                 let bound = match reason {
                     RejectReason::MaxSeriesPerMetric => limits.max_global_series_per_metric,
+                    RejectReason::MaxSeries => self.head.parts.capacity.max,
                     _ => limits.max_global_series_per_user,
                 };
+                self.report.is_over_capacity |= reason == RejectReason::MaxSeries;
                 self.report.rejected.add(reason.id(), samples, || {
                     format!(
                         "{} (limit: {bound}) (err-mimir-{}), series: {labels}",

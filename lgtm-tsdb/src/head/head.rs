@@ -30,6 +30,30 @@ use crate::limits::Limits;
 pub(super) struct HeadParts {
     pub(super) files: Arc<ChunkFiles>,
     pub(super) block_range_ms: i64,
+    pub(super) capacity: Arc<SeriesCapacity>,
+}
+
+/// How many series all heads of the process hold, and may hold.
+#[derive(Debug)]
+pub(super) struct SeriesCapacity {
+    pub(super) used: AtomicU64,
+    /// 0: no bound.
+    pub(super) max: u64,
+}
+
+impl SeriesCapacity {
+    fn is_full(&self) -> bool {
+        self.max > 0 && self.used.load(Ordering::Relaxed) >= self.max
+    }
+}
+
+/// Whether the bounds of tenant and process count for a new series.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bounds<'a> {
+    /// They do.
+    Kept(&'a Limits),
+    /// They do not: in a replay, where each series was taken once.
+    Passed,
 }
 
 /// The head of one tenant.
@@ -180,6 +204,7 @@ impl Head {
         }
         drop(refs);
         index.remove(&dead, &labels_of);
+        (self.parts.capacity.used).fetch_sub(dead.len() as u64, Ordering::Relaxed);
         self.exemplars.lock().forget(&dead);
         if index.symbols_are_mostly_garbage() {
             self.rebuild_symbols(&mut index);
@@ -258,7 +283,7 @@ impl Maker<'_> {
         canonical: &[u8],
         labels: &Labels,
         base: f64,
-        limits: &Limits,
+        bounds: Bounds<'_>,
     ) -> Result<Result<SeriesId, RejectReason>> {
         let (key, known) = {
             let refs = self.head.refs.read();
@@ -268,8 +293,14 @@ impl Maker<'_> {
         if let Some(id) = known {
             return Ok(Ok(id));
         }
-        if let Err(reason) = check_series_limits(&self.index, labels, limits) {
-            return Ok(Err(reason));
+        let capacity = &self.head.parts.capacity;
+        if let Bounds::Kept(limits) = bounds {
+            if let Err(reason) = check_series_limits(&self.index, labels, limits) {
+                return Ok(Err(reason));
+            }
+            if capacity.is_full() {
+                return Ok(Err(RejectReason::MaxSeries));
+            }
         }
         let (id, symbols) = self.index.add(labels.iter())?;
         let (shard, slot) = locate(id);
@@ -285,6 +316,7 @@ impl Maker<'_> {
             MemSeries::new(symbols, base, anchor_tag(labels, base)),
         );
         self.head.refs.write().insert(key, id);
+        capacity.used.fetch_add(1, Ordering::Relaxed);
         Ok(Ok(id))
     }
 }

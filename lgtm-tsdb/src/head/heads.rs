@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::append::{AppendReport, AppendScratch};
 use super::chunk_files::ChunkFiles;
-use super::head::{Head, HeadParts};
+use super::head::{Head, HeadParts, SeriesCapacity};
 use super::record::{encode_exemplar, encode_metadata, kind};
 use super::series::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
@@ -118,7 +118,6 @@ pub(crate) struct Heads {
     has_unlogged: AtomicBool,
     /// False until replay is done: the log's samples come first.
     pub(super) writable: AtomicBool,
-    pub(super) series: AtomicU64,
     /// Only one checkpoint at a time; holds the log's size at the last one.
     pub(super) checkpoint: tokio::sync::Mutex<u64>,
 }
@@ -153,6 +152,10 @@ impl Heads {
             parts: HeadParts {
                 files,
                 block_range_ms,
+                capacity: Arc::new(SeriesCapacity {
+                    used: AtomicU64::new(0),
+                    max: settings.max_series,
+                }),
             },
             settings,
             limits,
@@ -162,7 +165,6 @@ impl Heads {
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
             writable: AtomicBool::new(false),
-            series: AtomicU64::new(0),
             checkpoint: tokio::sync::Mutex::new(0),
         };
         Ok((heads, replay))
@@ -199,8 +201,8 @@ impl Heads {
     /// Takes what the rules allow of a request. When this returns, all that was taken is in the log as its sync policy says.
     ///
     /// # Errors
-    /// `Unavailable` before replay is done and while the log cannot be written; `LimitExceeded` when the process holds as many
-    /// series as its memory allows. Samples that rules refuse are in the report, not errors.
+    /// `Unavailable` before replay is done and while the log cannot be written. Samples that rules refuse, and series for which the
+    /// process has no room, are in the report, not errors.
     pub(crate) async fn append(
         &self,
         tenant: &TenantId,
@@ -230,15 +232,6 @@ impl Heads {
         self.wal.check_writable()?;
         let head = self.get_or_create(tenant);
         let limits = self.limits.for_tenant(tenant);
-        if self.settings.max_series > 0
-            && self.series.load(Ordering::Relaxed) >= self.settings.max_series
-        {
-            return Err(Error::LimitExceeded(format!(
-                "the process holds {} series, max_series is {} (err-mimir-ingester-max-series)",
-                self.series.load(Ordering::Relaxed),
-                self.settings.max_series
-            )));
-        }
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
         let appended = head.append(batch, &limits, self.clock.now_ms(), &mut scratch);
         // What a request adds goes into one frame: damage takes all of it or nothing.
@@ -365,7 +358,6 @@ impl Heads {
                 || head.series_count() > 0
                 || head.touched_s.load(Ordering::Relaxed) >= before_s
         });
-        self.recount_series();
     }
 
     /// Series by tenant.
@@ -396,11 +388,10 @@ impl Heads {
         self.parts.files.size_bytes()
     }
 
-    /// Recounts the series of all heads.
-    pub(crate) fn recount_series(&self) -> u64 {
-        let n = self.all().iter().map(|h| h.series_count() as u64).sum();
-        self.series.store(n, Ordering::Relaxed);
-        n
+    /// Series of all heads.
+    #[cfg(test)]
+    pub(crate) fn series_count(&self) -> u64 {
+        self.parts.capacity.used.load(Ordering::Relaxed)
     }
 
     /// Metadata of a tenant's metrics, by name.

@@ -13,13 +13,12 @@ use lgtm_core::wal::{ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
-use super::head::Head;
+use super::head::{Bounds, Head};
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
 use super::series::{AppendRules, locate};
 use super::shard::Shard;
-use crate::limits::Limits;
 use crate::wire::{HistogramValue, RawLabels};
 
 /// What a replay found.
@@ -86,7 +85,6 @@ impl Heads {
             .values_mut()
             .for_each(|t| t.give_up_deferred(&mut report));
         report.log = log;
-        self.recount_series();
         self.parts.files.remove_unused();
         self.writable
             .store(true, std::sync::atomic::Ordering::Release);
@@ -162,15 +160,10 @@ impl Tenant {
         }
         let set = Labels::from_pairs(pairs).map_err(|e| broken(e.to_string()))?;
         // The limits were kept when the series was made; lowered ones must not lose its samples now.
-        let unlimited = Limits {
-            max_global_series_per_user: 0,
-            max_global_series_per_metric: 0,
-            ..Limits::default()
-        };
         let made = self
             .head
             .maker()
-            .get_or_create(labels, &set, base, &unlimited)
+            .get_or_create(labels, &set, base, Bounds::Passed)
             .map_err(|e| broken(e.to_string()))?;
         let series = made.map_err(|reason| broken(reason.message().to_owned()))?;
         // Ids in the log are dense, but a damaged one must not make the table huge.

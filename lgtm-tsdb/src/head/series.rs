@@ -39,6 +39,8 @@ pub(super) enum RejectReason {
     MaxSeriesPerUser,
     /// The metric has as many series as it may have.
     MaxSeriesPerMetric,
+    /// The process has as many series as its memory allows.
+    MaxSeries,
 }
 
 impl RejectReason {
@@ -53,6 +55,7 @@ impl RejectReason {
             Self::TooFarInPast => "too-far-in-past",
             Self::MaxSeriesPerUser => "max-series-per-user",
             Self::MaxSeriesPerMetric => "max-series-per-metric",
+            Self::MaxSeries => "ingester-max-series",
         }
     }
 
@@ -67,6 +70,7 @@ impl RejectReason {
             Self::TooFarInPast => "timestamp is too far in the past",
             Self::MaxSeriesPerUser => "per-user series limit exceeded",
             Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
+            Self::MaxSeries => "the process holds as many series as it may",
         }
     }
 }

@@ -11,7 +11,8 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
 };
-use lgtm_core::storage::{Bucket, Component, Layout};
+use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout};
+use lgtm_core::testing::{FaultPlan, FaultyStore};
 use proptest::prelude::*;
 
 use super::*;
@@ -35,24 +36,33 @@ struct Store {
     report: HeadReplayReport,
     ids: Arc<AtomicU64>,
     limits: Limits,
+    settings: HeadSettings,
 }
 
-fn open_heads(dir: &std::path::Path, limits: &Limits) -> (Arc<Heads>, HeadReplayReport) {
+fn open_heads(
+    dir: &std::path::Path,
+    limits: &Limits,
+    settings: &HeadSettings,
+) -> (Arc<Heads>, HeadReplayReport) {
     let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
     let limits = Arc::new(Overrides::fixed(limits.clone()));
     let disk = Arc::new(LocalDisk::new(dir));
-    let (heads, log) = Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7).unwrap();
+    let (heads, log) = Heads::open(disk, ".", settings.clone(), limits, clock, 7).unwrap();
     let report = heads.replay(log).unwrap();
     (Arc::new(heads), report)
 }
 
 impl Store {
     fn new(limits: Limits) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(object_store::memory::InMemory::new());
+        Self::over(store, limits, HeadSettings::default())
+    }
+
+    fn over(store: impl Into<Backend>, limits: Limits, settings: HeadSettings) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
         let blocks = Arc::new(BucketBlocks::new(bucket.clone(), BucketSettings::default()));
-        let (heads, report) = open_heads(dir.path(), &limits);
+        let (heads, report) = open_heads(dir.path(), &limits, &settings);
         Self {
             dir,
             bucket,
@@ -61,14 +71,15 @@ impl Store {
             report,
             ids: Arc::default(),
             limits,
+            settings,
         }
     }
 
     /// Ends the heads without flushing and begins anew from the folder.
     fn reopen(&mut self) {
         let empty = tempfile::tempdir().unwrap();
-        self.heads = open_heads(empty.path(), &self.limits).0;
-        (self.heads, self.report) = open_heads(self.dir.path(), &self.limits);
+        self.heads = open_heads(empty.path(), &self.limits, &self.settings).0;
+        (self.heads, self.report) = open_heads(self.dir.path(), &self.limits, &self.settings);
     }
 
     async fn push(&self, tenant: &str, series: &[(&str, &[(i64, f64)])]) -> AppendReport {
@@ -91,6 +102,10 @@ impl Store {
     }
 
     async fn flush(&self, scope: FlushScope) -> usize {
+        self.try_flush(scope).await.unwrap()
+    }
+
+    async fn try_flush(&self, scope: FlushScope) -> lgtm_core::Result<usize> {
         let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
         let blocks = self
             .heads
@@ -98,7 +113,7 @@ impl Store {
                 self.blocks.add(t, m.clone())
             })
             .await;
-        blocks.unwrap().len()
+        blocks.map(|b| b.len())
     }
 
     /// Name, time since the start, bits of the value.
@@ -353,7 +368,8 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
         let mut damaged = bytes.clone();
         damaged[at] ^= 0x10;
         std::fs::write(other.path().join("wal/00000001"), damaged).unwrap();
-        let (_heads, report) = open_heads(other.path(), &Limits::default());
+        let (_heads, report) =
+            open_heads(other.path(), &Limits::default(), &HeadSettings::default());
         // A frame holds one request of two samples; the one with the first anchors is read by their second copy.
         assert!(report.samples >= 78, "byte {at}: {report:?}");
         assert_eq!(report.unknown_series_samples, 0, "byte {at}: {report:?}");
@@ -376,6 +392,86 @@ async fn idle_series_and_heads_are_forgotten() {
     let all = s.all("t").await;
     assert_eq!(all.len(), 2001);
     assert!(all.contains(&f("series_7", 2000, 2.0)) && all.contains(&f("series_7", 1000, 1.0)));
+}
+
+#[tokio::test]
+async fn a_full_process_takes_the_series_it_knows_and_counts_again_when_some_are_gone() {
+    let settings = HeadSettings {
+        max_series: 2,
+        series_idle_timeout: Duration::from_secs(1),
+        ..HeadSettings::default()
+    };
+    let store = Arc::new(object_store::memory::InMemory::new());
+    let mut s = Store::over(store, Limits::default(), settings);
+    let r = s.push("a", &[("x", &[(1, 1.0)])]).await;
+    assert!(!r.is_over_capacity);
+    let r = s
+        .push(
+            "b",
+            &[("y", &[(1, 1.0)]), ("z", &[(1, 1.0)]), ("y", &[(2, 2.0)])],
+        )
+        .await;
+    assert!(r.is_over_capacity && r.samples == 2 && r.rejected.samples["ingester-max-series"] == 1);
+    assert!(r.rejected.first.unwrap().contains("limit: 2"));
+    // Series in the log were taken once; a lower bound must not lose them.
+    s.settings.max_series = 1;
+    s.reopen();
+    assert_eq!((s.heads.series_count(), s.all("b").await.len()), (2, 2));
+    s.settings.max_series = 2;
+    s.reopen();
+    s.flush(FlushScope::All).await;
+    s.heads.collect_idle();
+    assert_eq!(s.heads.series_count(), 0);
+    assert!(!s.push("b", &[("z", &[(3, 1.0)])]).await.is_over_capacity);
+}
+
+/// Rounds of pushes, flushes over a store that fails at random, and crashes: what was acknowledged is there each time, once.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_lost_while_the_store_fails() {
+    for seed in 0..12 {
+        let store = FaultyStore::new(Arc::new(object_store::memory::InMemory::new()), seed);
+        let mut s = Store::over(
+            Backend::new(Arc::new(store.clone()), BackendKind::Memory),
+            Limits::default(),
+            HeadSettings::default(),
+        );
+        let (mut want, mut failed) = (Vec::new(), 0);
+        for round in 0..40i64 {
+            store.set_plan(FaultPlan::default());
+            for name in ["p", "q"] {
+                let t = round * HOUR / 4;
+                s.push("t", &[(name, &[(t, round as f64)])]).await;
+                want.push(f(name, t, round as f64));
+            }
+            store.set_plan(FaultPlan {
+                reset: 0.3,
+                lost_ack: 0.2,
+                throttled: 0.2,
+                latency: Some(Duration::ZERO..Duration::from_secs(2)),
+                denied: round % 7 == 0,
+                ..FaultPlan::default()
+            });
+            let scope = match round % 3 {
+                0 => FlushScope::All,
+                _ => FlushScope::Complete,
+            };
+            failed += usize::from(s.try_flush(scope).await.is_err());
+            if round % 5 == 0 {
+                s.reopen();
+            }
+        }
+        // The guard's circuit has to see that the store is well again.
+        store.set_plan(FaultPlan::default());
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        want.sort();
+        assert_eq!(s.all("t").await, want, "seed {seed}");
+        s.try_flush(FlushScope::All).await.unwrap();
+        assert_eq!(s.all("t").await, want, "seed {seed}, after the last flush");
+        assert!(
+            failed > 0 && store.faults() > 20,
+            "seed {seed}: nothing failed"
+        );
+    }
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::{Error, ErrorKind};
 
 use super::json::quoted;
+use crate::components::PushOutcome;
 
 /// An error as the query API tells it.
 #[derive(Debug)]
@@ -56,15 +57,22 @@ impl ApiError {
         response
     }
 
+    /// What a sender is told of a request that was not stored whole: `None` when it was. It is to try again when room may be found for
+    /// the rest, and not when the rest breaks a rule.
+    pub(super) fn of_outcome(outcome: &PushOutcome) -> Option<Self> {
+        let fault = outcome.fault()?;
+        Some(match outcome.report.is_over_capacity {
+            true => Self::from(Error::Unavailable(fault.to_owned())),
+            false => Self::bad_data(fault),
+        })
+    }
+
     /// The error of a push: there a limit on bytes is 413, and a rule that the sender broke is 400.
     pub(super) fn of_push(e: Error) -> Self {
         let too_large = e.kind() == ErrorKind::LimitExceeded;
         let mut out = Self::from(e);
         if too_large {
-            out.status = match out.message.contains("max-series") {
-                true => StatusCode::SERVICE_UNAVAILABLE,
-                false => StatusCode::PAYLOAD_TOO_LARGE,
-            };
+            out.status = StatusCode::PAYLOAD_TOO_LARGE;
         }
         out
     }

@@ -112,20 +112,21 @@ fn fill(
 /// 200 when anything was taken, with what was not as a partial success; when nothing was, the sender must not take it for stored.
 fn success(spelling: Spelling, outcome: &PushOutcome) -> Response {
     let rejected = outcome.report.rejected.total();
-    let Some(fault) = outcome.fault() else {
+    let Some(fault) = ApiError::of_outcome(outcome) else {
         let body = match spelling {
             Spelling::Protobuf => Vec::new(),
             Spelling::Json => b"{}".to_vec(),
         };
         return spelling.answer(StatusCode::OK, body);
     };
-    if outcome.report.samples + outcome.report.histograms == 0 {
-        return failure(spelling, ApiError::bad_data(fault));
+    if outcome.report.samples + outcome.report.histograms == 0 || outcome.report.is_over_capacity {
+        return failure(spelling, fault);
     }
+    let fault = fault.message;
     let body = match spelling {
         Spelling::Json => format!(
             "{{\"partialSuccess\":{{\"rejectedDataPoints\":\"{rejected}\",\"errorMessage\":{}}}}}",
-            quoted(fault)
+            quoted(&fault)
         )
         .into_bytes(),
         Spelling::Protobuf => {

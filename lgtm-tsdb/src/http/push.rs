@@ -39,10 +39,8 @@ pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
         [o.report.samples, o.report.histograms, o.report.exemplars]
     });
     let mut response = match taken {
-        Ok(outcome) => match outcome.fault() {
-            None => StatusCode::OK.into_response(),
-            Some(fault) => ApiError::bad_data(fault).into_plain(),
-        },
+        Ok(outcome) => ApiError::of_outcome(&outcome)
+            .map_or_else(|| StatusCode::OK.into_response(), ApiError::into_plain),
         Err(e) => e.into_plain(),
     };
     if protocol == Protocol::V2 {
