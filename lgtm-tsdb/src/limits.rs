@@ -62,6 +62,9 @@ pub struct Limits {
     pub otel_convert_histograms_to_nhcb: bool,
     /// Whether OTLP points of delta temporality are stored as they come. Off (default): they are refused.
     pub otel_native_delta_ingestion: bool,
+    /// How old a block folder without `meta.json` must be to be deleted. Mimir's default, far beyond the longest upload; 0: never.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub compactor_partial_block_deletion_delay: Duration,
     /// Series that one query may touch. 0: unlimited.
     pub max_fetched_series_per_query: u64,
     /// Chunks that one query may read. Mimir's default.
@@ -95,6 +98,7 @@ impl Default for Limits {
             otel_keep_identifying_resource_attributes: false,
             otel_convert_histograms_to_nhcb: false,
             otel_native_delta_ingestion: false,
+            compactor_partial_block_deletion_delay: Duration::from_secs(24 * 3600),
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,

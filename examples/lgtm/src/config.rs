@@ -12,7 +12,7 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::IngesterSettings;
+use lgtm_tsdb::components::{CleanerSettings, IngesterSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) overrides: BTreeMap<String, Value>,
     pub(crate) ingester: IngesterSettings,
     pub(crate) store_gateway: BucketSettings,
+    pub(crate) blocks_cleaner: CleanerSettings,
     pub(crate) querier: EngineSettings,
 }
 
@@ -115,6 +116,7 @@ impl Default for Config {
             overrides: BTreeMap::new(),
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
+            blocks_cleaner: CleanerSettings::default(),
             querier: EngineSettings::default(),
         }
     }

@@ -10,7 +10,7 @@ use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{Distributor, Ingester, LateSelect, Querier, os_random};
+use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, LateSelect, Querier, os_random};
 use lgtm_tsdb::http::{Api, ApiSettings};
 use lgtm_tsdb::promql::Engine;
 use lgtm_tsdb::select::Select;
@@ -65,6 +65,12 @@ async fn serve(config: Config) -> Result<()> {
         config.store_gateway.clone(),
     ));
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
+    let cleaner = Arc::new(BlocksCleaner::new(
+        bucket.clone(),
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+        config.blocks_cleaner.clone(),
+    )?);
     let ingester = Ingester::builder(
         bucket,
         disk,
@@ -104,12 +110,14 @@ async fn serve(config: Config) -> Result<()> {
         distributor: Arc::clone(&distributor),
         blocks: Arc::clone(&blocks),
         inflight: api.inflight(),
+        cleaner: Arc::clone(&cleaner),
     }
     .register(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
         .add(Arc::clone(&ingester))
         .add(blocks)
+        .add(Arc::clone(&cleaner))
         .shutdown_delay(config.server.shutdown_delay);
     let operations = Operations {
         status: services.status(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
-use lgtm_tsdb::components::{Distributor, Ingester};
+use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester};
 use lgtm_tsdb::http::Inflight;
 
 /// Where the values come from.
@@ -15,6 +15,7 @@ pub(crate) struct Metrics {
     pub(crate) distributor: Arc<Distributor>,
     pub(crate) blocks: Arc<BucketBlocks>,
     pub(crate) inflight: Arc<Inflight>,
+    pub(crate) cleaner: Arc<BlocksCleaner>,
 }
 
 fn n(counter: &AtomicU64) -> f64 {
@@ -213,6 +214,12 @@ impl Metrics {
             help,
             &[],
             last,
+        );
+        e.counter(
+            "cortex_compactor_blocks_cleaned_total",
+            "Partial blocks deleted.",
+            &[],
+            self.cleaner.deleted() as f64,
         );
         let blocks = self.blocks.stats();
         e.gauge(

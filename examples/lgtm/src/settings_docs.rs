@@ -202,6 +202,10 @@ const DOCS: &[(&str, &str)] = &[
         "Whether OTLP points of delta temporality are stored as they come; otherwise they are refused.",
     ),
     (
+        "limits.compactor_partial_block_deletion_delay",
+        "How old a block folder without meta.json must be to be deleted.",
+    ),
+    (
         "limits.max_fetched_series_per_query",
         "Series that one query may touch.",
     ),
@@ -284,6 +288,10 @@ const DOCS: &[(&str, &str)] = &[
     (
         "store_gateway.batch_series",
         "Series of a block read at the same time.",
+    ),
+    (
+        "blocks_cleaner.cleanup_interval",
+        "How often the bucket is looked through for uploads that never ended.",
     ),
     (
         "querier.lookback_delta",

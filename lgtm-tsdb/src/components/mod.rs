@@ -1,5 +1,6 @@
 //! What a host starts: components that know each other only by the traits of [`clients`].
 
+mod cleaner;
 pub mod clients;
 mod distributor;
 mod ingester;
@@ -7,6 +8,7 @@ mod late_select;
 mod querier;
 mod tsdb;
 
+pub use cleaner::{BlocksCleaner, CleanerSettings};
 pub use distributor::{Distributor, DistributorCounts, PushOutcome};
 pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings, RandomSource};
 pub use late_select::LateSelect;

@@ -1,0 +1,175 @@
+//! Deletes what uploads that never ended have left in the bucket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lgtm_core::clock::Clock;
+use lgtm_core::exec::CancelToken;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::TenantId;
+use lgtm_core::service::Service;
+use lgtm_core::storage::Bucket;
+use lgtm_core::{Error, Result};
+use object_store::path::Path;
+use serde::{Deserialize, Serialize};
+
+use crate::block::delete_partial_blocks;
+use crate::limits::Limits;
+
+/// How the bucket is kept clean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CleanerSettings {
+    /// How often the bucket is looked through. Each round lists all objects once; uploads that break off are rare.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub cleanup_interval: Duration,
+}
+
+impl Default for CleanerSettings {
+    fn default() -> Self {
+        Self {
+            cleanup_interval: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Deletes partial blocks: folders without `meta.json` to which nothing was added for the tenant's
+/// `compactor_partial_block_deletion_delay`. Readers pass them over in the meantime.
+#[derive(Debug)]
+pub struct BlocksCleaner {
+    bucket: Bucket,
+    limits: Arc<Overrides<Limits>>,
+    clock: Arc<dyn Clock>,
+    settings: CleanerSettings,
+    deleted: AtomicU64,
+}
+
+impl BlocksCleaner {
+    /// A cleaner of `bucket`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an interval below a second.
+    pub fn new(
+        bucket: Bucket,
+        limits: Arc<Overrides<Limits>>,
+        clock: Arc<dyn Clock>,
+        settings: CleanerSettings,
+    ) -> Result<Self> {
+        if settings.cleanup_interval < Duration::from_secs(1) {
+            return Err(Error::InvalidInput(format!(
+                "cleanup_interval {:?} is less than 1s",
+                settings.cleanup_interval
+            )));
+        }
+        Ok(Self {
+            bucket,
+            limits,
+            clock,
+            settings,
+            deleted: AtomicU64::new(0),
+        })
+    }
+
+    /// Partial blocks deleted so far.
+    pub fn deleted(&self) -> u64 {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// Looks through the bucket once.
+    ///
+    /// # Errors
+    /// The first error of any tenant; the others are cleaned all the same.
+    pub async fn clean(&self) -> Result<()> {
+        let store = self.bucket.object_store();
+        let mut failed = None;
+        for folder in self.bucket.list_with_delimiter("").await?.folders {
+            let Ok(tenant) = TenantId::new(&folder) else {
+                continue;
+            };
+            let delay = self.limits.for_tenant(&tenant);
+            let delay = delay.compactor_partial_block_deletion_delay;
+            if folder.starts_with("__") || delay.is_zero() {
+                continue;
+            }
+            let Ok(prefix) = Path::parse(tenant.as_str()) else {
+                continue;
+            };
+            let min_age_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            let now_ms = self.clock.now_ms();
+            match delete_partial_blocks(&*store, &prefix, now_ms, min_age_ms).await {
+                Ok(blocks) => {
+                    for block in &blocks {
+                        tracing::info!(%tenant, block = %block.id, objects = block.objects.len(), "partial block deleted");
+                    }
+                    self.deleted
+                        .fetch_add(blocks.len() as u64, Ordering::Relaxed);
+                }
+                Err(e) => {
+                    failed.get_or_insert(e);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl Service for BlocksCleaner {
+    fn name(&self) -> &str {
+        "metrics-blocks-cleaner"
+    }
+
+    async fn run(&self, stop: CancelToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.cleanup_interval) => {
+                    if let Err(e) = self.clean().await {
+                        tracing::warn!(error = %e, "partial blocks cannot be deleted; it is tried again");
+                    }
+                }
+                () = stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lgtm_core::clock::{ManualClock, SystemClock};
+    use lgtm_core::storage::{Component, Layout};
+    use object_store::memory::InMemory;
+
+    #[tokio::test]
+    async fn each_tenants_own_delay_counts() {
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+        let id = "01M81S4Y5HSTNJNYGGEK41NWSC";
+        for tenant in ["a", "b", "c"] {
+            let path = format!("{tenant}/{id}/index");
+            bucket.put(&path, "x").await.unwrap();
+        }
+        let hours = |n: u64| Limits {
+            compactor_partial_block_deletion_delay: Duration::from_secs(n * 3600),
+            ..Limits::default()
+        };
+        let tenant = |t| TenantId::new(t).unwrap();
+        let limits = Overrides::new(
+            hours(24),
+            [(tenant("b"), hours(4)), (tenant("c"), hours(0))].into(),
+        );
+        let now_ms = SystemClock::new().now_ms();
+        let clock = Arc::new(ManualClock::at_ms(now_ms + 5 * 3_600_000));
+        let settings = CleanerSettings::default();
+        let cleaner =
+            BlocksCleaner::new(bucket.clone(), Arc::new(limits), clock, settings).unwrap();
+        cleaner.clean().await.unwrap();
+        assert_eq!(cleaner.deleted(), 1);
+        for (tenant, left) in [("a", true), ("b", false), ("c", true)] {
+            let path = format!("{tenant}/{id}/index");
+            assert_eq!(bucket.exists(&path).await.unwrap(), left, "{tenant}");
+        }
+    }
+}
