@@ -91,6 +91,16 @@ impl<'a> BitReader<'a> {
         Self { what, data, at: 0 }
     }
 
+    /// All the bytes.
+    pub(super) fn data(&self) -> &'a [u8] {
+        self.data
+    }
+
+    /// Goes to bit `at`.
+    pub(super) fn seek(&mut self, at: usize) {
+        self.at = at;
+    }
+
     /// Bits read so far.
     pub(super) fn position(&self) -> usize {
         self.at

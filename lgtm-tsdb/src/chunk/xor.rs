@@ -230,6 +230,106 @@ impl<'a> XorIter<'a> {
         }))
     }
 
+    /// Hands all samples that are left to `sink`, in order. About twice as fast as asking for them one by one: the state stays in
+    /// registers, and one load serves a sample.
+    ///
+    /// # Errors
+    /// When the chunk is cut off or broken; what came before has been handed out.
+    #[inline]
+    pub fn for_each(mut self, mut sink: impl FnMut(i64, f64)) -> Result<(), DecodeError> {
+        while self.read < 2 {
+            match self.next_sample()? {
+                Some(s) => sink(s.t_ms, s.value),
+                None => return Ok(()),
+            }
+        }
+        while self.read < self.count {
+            self.run(&mut sink);
+            // Near the end of the bytes, or at an unusual sample: the careful way, which names what is wrong.
+            if let Some(s) = self.next_sample()? {
+                sink(s.t_ms, s.value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads on for as long as samples are of the usual kinds and eight bytes are left to load.
+    #[inline(always)]
+    fn run(&mut self, sink: &mut impl FnMut(i64, f64)) {
+        let data = self.reader.data();
+        let load = |at: usize| -> Option<u64> {
+            let word = data.get(at / 8..)?.first_chunk::<8>()?;
+            Some(u64::from_be_bytes(*word) << (at % 8))
+        };
+        let mut at = self.reader.position();
+        let (mut t_ms, mut delta_ms) = (self.t_ms, self.delta_ms);
+        let XorState {
+            mut bits,
+            mut lead,
+            mut trail,
+        } = self.value;
+        // The upper 57 bits of a loaded word are real.
+        while self.read < self.count
+            && let Some(mut word) = load(at)
+        {
+            let mut used = 1;
+            let mut new_delta_ms = delta_ms;
+            if word >> 63 != 0 {
+                let (prefix, n) = match word >> 60 {
+                    0b1111 => break,
+                    0b1110 => (4, 20),
+                    0b1100 | 0b1101 => (3, 17),
+                    _ => (2, 14),
+                };
+                let dod = signed(word << prefix >> (64 - n), n);
+                new_delta_ms = delta_ms.wrapping_add(dod);
+                used = (prefix + n) as usize;
+            }
+            word <<= used;
+            if word >> 63 == 0 {
+                used += 1;
+            } else {
+                let (mut new_lead, mut new_trail) = (lead, trail);
+                if word >> 62 == 0b10 {
+                    (word, used) = (word << 2, used + 2);
+                } else {
+                    let n = (word >> 51 & 63) as u8;
+                    new_lead = (word >> 57 & 31) as u8;
+                    if n == 0 || new_lead + n > 64 {
+                        break;
+                    }
+                    new_trail = 64 - new_lead - n;
+                    (word, used) = (word << 13, used + 13);
+                }
+                if new_lead == 0xff {
+                    break;
+                }
+                let n = 64 - usize::from(new_lead) - usize::from(new_trail);
+                if used + n > 57 {
+                    let Some(high) = load(at + used) else { break };
+                    word = high;
+                    if n > 57 {
+                        let Some(low) = load(at + used + 32) else {
+                            break;
+                        };
+                        word = high >> 32 << 32 | low >> 32;
+                    }
+                }
+                bits ^= word >> (64 - n) << new_trail;
+                (lead, trail) = (new_lead, new_trail);
+                used += n;
+            }
+            at += used;
+            delta_ms = new_delta_ms;
+            t_ms = t_ms.wrapping_add(delta_ms);
+            self.read += 1;
+            sink(t_ms, f64::from_bits(bits));
+        }
+        self.reader.seek(at);
+        (self.t_ms, self.delta_ms) = (t_ms, delta_ms);
+        self.value = XorState { bits, lead, trail };
+    }
+
     fn read_dod(&mut self) -> Result<i64, DecodeError> {
         let (prefix, n) = match self.reader.peek() >> 60 {
             0b1111 => (4, 64),
@@ -283,7 +383,27 @@ mod tests {
         proptest::collection::vec((t, v), 0..60)
     }
 
+    fn decode_in_bulk(data: &[u8]) -> (Vec<(i64, u64)>, Result<(), DecodeError>) {
+        let mut out = Vec::new();
+        let done = XorIter::new(data).and_then(|it| it.for_each(|t, v| out.push((t, v.to_bits()))));
+        (out, done)
+    }
+
     proptest! {
+        #[test]
+        fn reading_in_bulk_is_reading_one_by_one(samples in samples(), flip: proptest::sample::Index, bit in 0u8..8, cut: proptest::sample::Index) {
+            let mut data = encode(&samples);
+            prop_assert_eq!(decode_in_bulk(&data).0, decode(&data)?);
+            let at = flip.index(data.len());
+            data[at] ^= 1 << bit;
+            data.truncate(cut.index(data.len() + 1));
+            let (bulk, one_by_one) = (decode_in_bulk(&data), decode(&data));
+            prop_assert_eq!(bulk.1.is_ok(), one_by_one.is_ok());
+            if let Ok(samples) = one_by_one {
+                prop_assert_eq!(bulk.0, samples);
+            }
+        }
+
         #[test]
         fn samples_come_back_to_the_bit(samples in samples(), more in samples()) {
             let data = encode(&samples);
