@@ -13,6 +13,7 @@ use lgtm_core::model::{
 };
 use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout};
 use lgtm_core::testing::{FaultPlan, FaultyStore};
+use lgtm_core::wal::WalSettings;
 use proptest::prelude::*;
 
 use super::*;
@@ -505,5 +506,42 @@ proptest! {
             s.reopen();
             assert_eq!(s.all("t").await, want);
         });
+    }
+}
+
+/// Records that no writer makes, under right checksums.
+fn log_with(dir: &std::path::Path, records: &[(u8, Vec<u8>)]) {
+    let disk = Arc::new(LocalDisk::new(dir));
+    let clock = Arc::new(ManualClock::at_ms(START));
+    let (wal, replay) =
+        lgtm_core::wal::Wal::open(disk, "./wal", WalSettings::default(), clock).unwrap();
+    replay.for_each(|_| Ok(())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    wal.append_all(&mut records.to_vec()).unwrap();
+    runtime.block_on(wal.commit(wal.end())).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn records_of_nonsense_are_counted_and_cost_nothing_else(records in proptest::collection::vec((0u8..9, proptest::collection::vec(any::<u8>(), 0..60)), 1..12)) {
+        let dir = tempfile::tempdir().unwrap();
+        let records: Vec<(u8, Vec<u8>)> = records
+            .into_iter()
+            .map(|(kind, payload)| (kind, [&b"\x01t"[..], &payload].concat()))
+            .collect();
+        log_with(dir.path(), &records);
+        let (heads, report) = open_heads(dir.path(), &Limits::default(), &HeadSettings::default());
+        prop_assert_eq!(report.log.records, records.len() as u64);
+        // The head works on.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let mut batch = WriteBatch::default();
+        let labels = Labels::from_pairs([("__name__", "up")]).unwrap();
+        batch.push_series(labels.iter(), &[Sample { t_ms: START + 90 * HOUR, value: 1.0 }]);
+        let report = runtime.block_on(heads.append(&TenantId::new("other").unwrap(), &batch)).unwrap();
+        prop_assert_eq!(report.samples, 1);
     }
 }
