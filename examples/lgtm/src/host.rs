@@ -1,6 +1,7 @@
 //! Joins the components and runs them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
@@ -17,6 +18,7 @@ use lgtm_tsdb::select::Select;
 use tokio::sync::Notify;
 
 use crate::config::{Config, LogFormat, OtlpPorts};
+use crate::memory::MemoryTrimmer;
 use crate::metrics::Metrics;
 use crate::ops::{self, Operations};
 use crate::self_monitor::SelfMonitor;
@@ -118,6 +120,9 @@ async fn serve(config: Config) -> Result<()> {
         .add(Arc::clone(&ingester))
         .add(blocks)
         .add(Arc::clone(&cleaner))
+        .add(MemoryTrimmer {
+            interval: Duration::from_secs(30),
+        })
         .shutdown_delay(config.server.shutdown_delay);
     let operations = Operations {
         status: services.status(),

@@ -2,6 +2,7 @@
 
 mod config;
 mod host;
+mod memory;
 mod metrics;
 mod ops;
 mod self_monitor;

@@ -69,7 +69,9 @@ async fn config(State(o): State<Arc<Operations>>) -> Response {
 
 /// Answers when everything received before is in the object store and queryable from there.
 async fn flush(State(o): State<Arc<Operations>>) -> Response {
-    match o.ingester.flush(FlushScope::All).await {
+    let flushed = o.ingester.flush(FlushScope::All).await;
+    let _ = tokio::task::spawn_blocking(crate::memory::give_back).await;
+    match flushed {
         Ok(blocks) => format!("{} blocks written\n", blocks.len()).into_response(),
         Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
     }

@@ -205,7 +205,7 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
         let tag = r.u8()?;
         let encoding = Encoding::try_from(tag & 0x7f)?;
         let bytes = if tag & 0x80 == 0 {
-            ChunkBytes::Memory(r.bytes()?.into())
+            ChunkBytes::Memory(Box::new(r.bytes()?.into()))
         } else {
             ChunkBytes::File(ChunkPlace {
                 file: u32_of(r)?,

@@ -135,7 +135,8 @@ impl AppendRules {
 /// Bytes of a finished chunk: in memory, or in the chunk files.
 #[derive(Debug, Clone)]
 pub(super) enum ChunkBytes {
-    Memory(Box<[u8]>),
+    /// Boxed twice, as it is rare: a series holds a dozen chunks, and most are in files.
+    Memory(Box<Box<[u8]>>),
     File(ChunkPlace),
 }
 
@@ -150,6 +151,11 @@ pub(super) struct HeadChunk {
     /// A flush under way writes it into a block.
     pub(super) flushing: bool,
 }
+
+const _: () = assert!(
+    size_of::<HeadChunk>() <= 40,
+    "a series of four hours holds a dozen of them"
+);
 
 /// The chunk that takes samples.
 #[derive(Debug, Default)]
@@ -464,8 +470,17 @@ impl MemSeries {
     fn finish_open(&mut self, files: &ChunkFiles) {
         if let Some(chunk) = self.take_open() {
             let chunk = HeadChunk::on_disk(chunk, files);
-            self.chunks.get_or_insert_default().push(chunk);
+            self.push_finished(chunk);
         }
+    }
+
+    fn push_finished(&mut self, chunk: HeadChunk) {
+        let chunks = self.chunks.get_or_insert_default();
+        if chunks.len() == chunks.capacity() {
+            // Millions of these lists exist, most with a chunk or a few: no room for four at once.
+            chunks.reserve_exact(1 + chunks.len() / 4);
+        }
+        chunks.push(chunk);
     }
 
     fn take_open(&mut self) -> Option<EncodedChunk> {
@@ -483,9 +498,7 @@ impl MemSeries {
         if self.open_last_ms().is_some_and(|last| last < before_ms)
             && let Some(chunk) = self.take_open()
         {
-            self.chunks
-                .get_or_insert_default()
-                .push(HeadChunk::in_memory(chunk));
+            self.push_finished(HeadChunk::in_memory(chunk));
         }
         if let Some(ooo) = &mut self.ooo {
             let packed = encode_run(ooo.buffer.drain(..));
@@ -687,7 +700,7 @@ impl HeadChunk {
             max_ms: c.max_ms,
             encoding: c.encoding,
             sample_count: c.sample_count,
-            bytes: ChunkBytes::Memory(c.data.into_boxed_slice()),
+            bytes: ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
             flushing: false,
         }
     }
@@ -696,7 +709,7 @@ impl HeadChunk {
         let bytes = match files.append(c.encoding as u8, &c.data) {
             Some(place) => ChunkBytes::File(place),
             // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
-            None => ChunkBytes::Memory(c.data.into_boxed_slice()),
+            None => ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
         };
         Self {
             min_ms: c.min_ms,

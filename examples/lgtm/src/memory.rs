@@ -1,0 +1,55 @@
+//! Gives freed memory back to the system.
+//!
+//! glibc's allocator keeps what a flush has used: pages that are free all over but for the top of its heaps. After a flush of
+//! 100,000 series `malloc_trim` takes a process from 91 to 59 MB, in some milliseconds. Other allocators do so by themselves or
+//! not at all; there the call is empty.
+
+#![allow(
+    unsafe_code,
+    reason = "malloc_trim has no safe wrapper; it is the one foreign call of the workspace"
+)]
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::exec::CancelToken;
+use lgtm_core::service::Service;
+
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod glibc {
+    unsafe extern "C" {
+        /// See malloc_trim(3): thread-safe, keeps `pad` bytes at the top of the heap, 1 when anything was given back.
+        pub(super) safe fn malloc_trim(pad: usize) -> std::ffi::c_int;
+    }
+}
+
+/// Gives back what is free. Takes the allocator's locks one after the other, for some milliseconds in all.
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    glibc::malloc_trim(0);
+}
+
+/// Does so from time to time.
+#[derive(Debug)]
+pub(crate) struct MemoryTrimmer {
+    pub(crate) interval: Duration,
+}
+
+#[async_trait]
+impl Service for MemoryTrimmer {
+    fn name(&self) -> &str {
+        "memory-trimmer"
+    }
+
+    async fn run(&self, stop: CancelToken) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(self.interval) => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            // A trim that panics has nothing to tell.
+            let _ = tokio::task::spawn_blocking(give_back).await;
+        }
+    }
+}
