@@ -105,6 +105,224 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// An HTTP answer of the Prometheus on `port`.
+fn ask(port: u16, path: &str) -> serde_json::Value {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let out = Command::new("curl").args(["-s", &url]).output().unwrap();
+    serde_json::from_slice(&out.stdout)
+        .unwrap_or_else(|e| panic!("{url}: {e}: {}", String::from_utf8_lossy(&out.stdout)))
+}
+
+/// The series of a matrix: labels in order, to their points.
+fn by_labels(answer: &serde_json::Value) -> BTreeMap<String, serde_json::Value> {
+    let result = answer["data"]["result"].as_array();
+    let result = result.unwrap_or_else(|| panic!("{answer}"));
+    let labels = |s: &serde_json::Value| {
+        let map: BTreeMap<String, serde_json::Value> =
+            serde_json::from_value(s["metric"].clone()).unwrap();
+        format!("{map:?}")
+    };
+    result
+        .iter()
+        .map(|s| (labels(s), s["values"].clone()))
+        .collect()
+}
+
+/// What the sender itself answers, series by series and value by value, for a span that it has sent whole.
+fn same_values(host: &Host, port: u16) {
+    let end = now_ms() / 1000 - 3;
+    let path = format!(
+        "/api/v1/query_range?query=%7Bjob%3D~%22.%2b%22%7D&start={}&end={end}&step=1",
+        end - 6
+    );
+    // The last samples may still be on their way.
+    for tries in 0.. {
+        let theirs = by_labels(&ask(port, &path));
+        let ours = by_labels(&host.get(&format!("/prometheus{path}")).json());
+        assert!(theirs.len() > 300, "{} series", theirs.len());
+        if theirs == ours {
+            return;
+        }
+        if tries == 50 {
+            for (labels, values) in &theirs {
+                assert_eq!(ours.get(labels), Some(values), "{labels}");
+            }
+            panic!("we have {} series, the sender {}", ours.len(), theirs.len());
+        }
+        pause(200);
+    }
+}
+
+fn varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.push(v as u8 | 0x80);
+        v >>= 7;
+    }
+    out.push(v as u8);
+}
+
+fn zigzag(out: &mut Vec<u8>, v: i64) {
+    varint(out, ((v << 1) ^ (v >> 63)) as u64);
+}
+
+fn field(out: &mut Vec<u8>, number: u64, body: &[u8]) {
+    varint(out, number << 3 | 2);
+    varint(out, body.len() as u64);
+    out.extend_from_slice(body);
+}
+
+fn double(out: &mut Vec<u8>, number: u64, v: f64) {
+    varint(out, number << 3 | 1);
+    out.extend_from_slice(&v.to_bits().to_le_bytes());
+}
+
+/// A histogram of remote write: three positive buckets in two spans, one negative, a zero bucket. Float counts when asked.
+fn histogram(schema: i64, t_ms: i64, n: i64, float: bool) -> Vec<u8> {
+    let mut h = Vec::new();
+    let spans = |h: &mut Vec<u8>, number, spans: &[(i64, u64)]| {
+        for (offset, length) in spans {
+            let mut span = vec![8];
+            zigzag(&mut span, *offset);
+            span.push(16);
+            varint(&mut span, *length);
+            field(h, number, &span);
+        }
+    };
+    let deltas = |h: &mut Vec<u8>, number, deltas: &[i64]| {
+        let mut packed = Vec::new();
+        deltas.iter().for_each(|d| zigzag(&mut packed, *d));
+        field(h, number, &packed);
+    };
+    let counts = |h: &mut Vec<u8>, number, counts: &[f64]| {
+        let packed: Vec<u8> = counts.iter().flat_map(|c| c.to_le_bytes()).collect();
+        field(h, number, &packed);
+    };
+    let total = 1 + n + (n + 1) + 3 + 2;
+    if float {
+        double(&mut h, 2, total as f64);
+        double(&mut h, 7, 1.0);
+    } else {
+        varint(&mut h, 1 << 3);
+        varint(&mut h, total as u64);
+        varint(&mut h, 6 << 3);
+        varint(&mut h, 1);
+    }
+    double(&mut h, 3, n as f64 * 1.25);
+    varint(&mut h, 4 << 3);
+    zigzag(&mut h, schema);
+    double(&mut h, 5, 0.001);
+    spans(&mut h, 8, &[(0, 1)]);
+    spans(&mut h, 11, &[(-1, 2), (2, 1)]);
+    if float {
+        counts(&mut h, 10, &[2.0]);
+        counts(&mut h, 13, &[n as f64, n as f64 + 1.0, 3.0]);
+    } else {
+        deltas(&mut h, 9, &[2]);
+        deltas(&mut h, 12, &[n, 1, 3 - (n + 1)]);
+    }
+    varint(&mut h, 15 << 3);
+    varint(&mut h, t_ms as u64);
+    h
+}
+
+/// Numbers as they are, whatever their spelling; bounds of buckets to the last bits.
+fn alike(a: &serde_json::Value, b: &serde_json::Value) -> bool {
+    use serde_json::Value::{Array, Number, Object, String};
+    match (a, b) {
+        (Array(a), Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        (Object(a), Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| alike(v, w)))
+        }
+        (Number(a), Number(b)) => a.as_f64() == b.as_f64(),
+        (String(a), String(b)) => match (a.parse::<f64>(), b.parse::<f64>()) {
+            (Ok(a), Ok(b)) => a == b || (a - b).abs() <= a.abs() * 1e-15,
+            _ => a == b,
+        },
+        _ => a == b,
+    }
+}
+
+#[test]
+fn a_real_prometheus_serves_our_native_histograms() {
+    if !have("prometheus") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(&dir.path().join("data"), &[]);
+    let start_ms = (now_ms() / 1000 - 3600) * 1000;
+    for n in 0..200i64 {
+        let mut body = Vec::new();
+        for schema in -4..=8 {
+            for float in [false, true] {
+                let mut series = Vec::new();
+                let kind = if float { "float" } else { "int" };
+                let schema_text = schema.to_string();
+                for (name, value) in [("__name__", "h"), ("kind", kind), ("schema", &schema_text)] {
+                    let mut label = Vec::new();
+                    field(&mut label, 1, name.as_bytes());
+                    field(&mut label, 2, value.as_bytes());
+                    field(&mut series, 1, &label);
+                }
+                // A counter reset in the middle.
+                let h = histogram(schema, start_ms + n * 15_000, n % 130 + 1, float);
+                field(&mut series, 4, &h);
+                field(&mut body, 1, &series);
+            }
+        }
+        let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let answer = host.post("/api/v1/push", &[("Content-Encoding", "snappy")], &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(host.post("/flush", &[], b"").status, 200);
+    let copied = dir.path().join("copy");
+    copy(
+        &dir.path().join("data/bucket/metricsblocks/anonymous"),
+        &copied,
+    );
+    let served = dir.path().join("served");
+    std::fs::create_dir_all(&served).unwrap();
+    let port = free_port();
+    std::fs::write(served.join("prometheus.yml"), "global: {}\n").unwrap();
+    let child = Command::new("prometheus")
+        .arg(format!(
+            "--config.file={}",
+            served.join("prometheus.yml").display()
+        ))
+        .arg(format!("--storage.tsdb.path={}", copied.display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .args([
+            "--storage.tsdb.retention.time=10y",
+            "--log.level=error",
+            "--enable-feature=native-histograms",
+        ])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _server = Program(child);
+    let ready = format!("http://127.0.0.1:{port}/-/ready");
+    for _ in 0..100 {
+        let out = Command::new("curl").args(["-sf", &ready]).output().unwrap();
+        if out.status.success() {
+            break;
+        }
+        pause(100);
+    }
+    // In the first chunk, behind the reset, at the end.
+    for n in [1i64, 60, 129, 131, 199] {
+        let path = format!("/api/v1/query?query=h&time={}", start_ms / 1000 + n * 15);
+        let sorted = |answer: serde_json::Value| {
+            let result = answer["data"]["result"].as_array().cloned();
+            let mut result = result.unwrap_or_else(|| panic!("{answer}"));
+            result.sort_by_key(|s| s["metric"].to_string());
+            serde_json::Value::Array(result)
+        };
+        let theirs = sorted(ask(port, &path));
+        let ours = sorted(host.get(&format!("/prometheus{path}")).json());
+        assert_eq!(theirs.as_array().unwrap().len(), 26, "{theirs}");
+        assert!(alike(&ours, &theirs), "ours {ours}\ntheirs {theirs}");
+    }
+}
+
 #[test]
 fn a_real_prometheus_writes_and_its_tools_read() {
     if !have("prometheus") || !have("promtool") {
@@ -135,8 +353,8 @@ fn a_real_prometheus_writes_and_its_tools_read() {
         }
         pause(100);
     }
+    same_values(&host, port);
     drop(sender);
-    let _ = port;
     let url = format!("{}/prometheus", host.url());
     let series = promtool(&["query", "series", "--match", "{__name__=~\".+\"}", &url]);
     assert!(

@@ -133,7 +133,8 @@ fn exponential_bound(index: i64, schema: i32) -> f64 {
         .min(f64::MAX)
 }
 
-/// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count.
+/// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count. A bucket
+/// that reaches into the zero bucket ends where that begins.
 fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
     let list = |spans: &[lgtm_core::model::BucketSpan], counts: &[f64]| {
         let mut next = 0i64;
@@ -164,7 +165,8 @@ fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
         .rev()
     {
         if count != 0.0 {
-            sink(1, -bound(i), -bound(i - 1), count);
+            let upper = (-bound(i - 1)).min(-h.zero_threshold);
+            sink(1, -bound(i), upper, count);
         }
     }
     if h.zero_count != 0.0 {
@@ -172,7 +174,11 @@ fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
     }
     for (i, count) in list(&h.positive_spans, &h.positive_counts) {
         if count != 0.0 {
-            sink(0, bound(i - 1), bound(i), count);
+            let lower = match h.uses_custom_buckets() {
+                true => bound(i - 1),
+                false => bound(i - 1).max(h.zero_threshold),
+            };
+            sink(0, lower, bound(i), count);
         }
     }
 }
