@@ -54,6 +54,7 @@ pub(crate) struct ServerSettings {
     pub(crate) grpc_listen_port: u16,
     pub(crate) max_inflight_push_requests: u64,
     pub(crate) max_inflight_push_requests_bytes: ByteSize,
+    pub(crate) max_remote_read_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
 }
@@ -131,6 +132,7 @@ impl Default for ServerSettings {
             grpc_listen_port: 9095,
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
+            max_remote_read_bytes: ByteSize::mib(256),
             shutdown_delay: Duration::ZERO,
         }
     }

@@ -99,6 +99,7 @@ async fn serve(config: Config) -> Result<()> {
             max_recv_msg_size: config.max_recv_msg_size,
             max_inflight_push_requests: config.server.max_inflight_push_requests,
             max_inflight_push_requests_bytes: config.server.max_inflight_push_requests_bytes,
+            max_remote_read_bytes: config.server.max_remote_read_bytes,
         },
         Arc::clone(&distributor),
         Arc::clone(&ingester),

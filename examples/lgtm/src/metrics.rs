@@ -86,7 +86,7 @@ impl Metrics {
 
     fn head(&self, e: &mut Collection) {
         let tenants = self.ingester.series_by_tenant();
-        let total: u64 = tenants.iter().map(|t| t.1).sum();
+        let total: u64 = tenants.iter().map(|t| t.in_memory).sum();
         e.gauge(
             "cortex_ingester_memory_users",
             "Tenants with a head.",
@@ -100,13 +100,13 @@ impl Metrics {
             total as f64,
         );
         // With ten thousand tenants a series each would be more than it tells.
-        for (tenant, series) in tenants.iter().take(100) {
-            let labels = [("user", tenant.as_str())];
+        for t in tenants.iter().take(100) {
+            let labels = [("user", t.tenant.as_str())];
             e.gauge(
                 "cortex_ingester_active_series",
-                "Series by tenant.",
+                "Series that got a sample lately.",
                 &labels,
-                *series as f64,
+                t.active as f64,
             );
         }
         let (index_bytes, exemplars) = self.ingester.index_bytes_and_exemplars();

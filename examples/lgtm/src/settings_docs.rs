@@ -31,6 +31,10 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of all pushes at a time, compressed and decompressed; beyond, pushes are answered 503. 0: no bound.",
     ),
     (
+        "server.max_remote_read_bytes",
+        "Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed.",
+    ),
+    (
         "server.shutdown_delay",
         "How long to go on serving, not ready, after a signal to stop: for load balancers.",
     ),
@@ -255,6 +259,10 @@ const DOCS: &[(&str, &str)] = &[
     (
         "ingester.head.series_idle_timeout",
         "A series that holds nothing and got no sample for so long is forgotten.",
+    ),
+    (
+        "ingester.head.active_series_idle_timeout",
+        "A series that got a sample within so long counts as active.",
     ),
     (
         "ingester.head.head_idle_timeout",

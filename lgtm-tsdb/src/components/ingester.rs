@@ -22,6 +22,7 @@ use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
     AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
+    TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::Select;
@@ -271,7 +272,7 @@ impl Ingester {
     }
 
     /// Series by tenant.
-    pub fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
+    pub fn series_by_tenant(&self) -> Vec<TenantSeries> {
         self.heads()
             .map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
     }

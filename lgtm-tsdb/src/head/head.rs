@@ -78,6 +78,8 @@ pub(super) struct Head {
     pub(super) metadata: Mutex<MetadataStore>,
     /// Samples taken since the head was made.
     pub(super) appended: AtomicU64,
+    /// Series that got a sample lately, as counted last.
+    pub(super) active: AtomicU64,
     /// Seconds on the host's clock when something was last appended.
     pub(super) touched_s: AtomicU32,
 }
@@ -98,6 +100,7 @@ impl Head {
             exemplars: Mutex::new(ExemplarRing::new(max_exemplars)),
             metadata: Mutex::default(),
             appended: AtomicU64::new(0),
+            active: AtomicU64::new(0),
             touched_s: AtomicU32::new(0),
         }
     }
@@ -172,18 +175,21 @@ impl Head {
         self.shards.read().clone()
     }
 
-    /// Forgets series that hold nothing and were not written to since `before_s`. Gives how many.
-    pub(super) fn collect_idle(&self, before_s: u32) -> usize {
+    /// Forgets series that hold nothing and were not written to since `before_s`, and counts those written to since `active_since_s`.
+    /// Gives how many were forgotten.
+    pub(super) fn collect_idle(&self, before_s: u32, active_since_s: u32) -> usize {
         let _gate = self.gate.write();
         let mut index = self.index.write();
         let mut labels_of = hashbrown::HashMap::new();
         let mut dead = Vec::new();
+        let mut active = 0;
         for (n, shard) in self.shards().iter().enumerate() {
             let mut slots = shard.lock();
             for (slot, series) in slots.iter_mut().enumerate() {
-                if series
-                    .as_ref()
-                    .is_some_and(|s| s.is_empty() && s.touched_s < before_s)
+                let Some(s) = series else { continue };
+                active += u64::from(s.touched_s >= active_since_s);
+                if s.is_empty()
+                    && s.touched_s < before_s
                     && let Some(series) = series.take()
                 {
                     let id = (n * SHARD_LEN + slot) as SeriesId;
@@ -195,6 +201,7 @@ impl Head {
                 *slots = Vec::new();
             }
         }
+        self.active.store(active, Ordering::Relaxed);
         if dead.is_empty() {
             return 0;
         }

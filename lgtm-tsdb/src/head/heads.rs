@@ -41,6 +41,9 @@ pub struct HeadSettings {
     /// A series that holds nothing and got no sample for so long is forgotten.
     #[serde(with = "lgtm_core::units::duration")]
     pub series_idle_timeout: Duration,
+    /// A series that got a sample within so long counts as active. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub active_series_idle_timeout: Duration,
     /// A head that got no sample for so long is flushed and closed.
     #[serde(with = "lgtm_core::units::duration")]
     pub head_idle_timeout: Duration,
@@ -58,6 +61,7 @@ impl Default for HeadSettings {
             wal: WalSettings::default(),
             checkpoint_after: ByteSize::mib(512),
             series_idle_timeout: Duration::from_secs(3600),
+            active_series_idle_timeout: Duration::from_secs(20 * 60),
             head_idle_timeout: Duration::from_secs(13 * 3600),
             max_series: 8_000_000,
             flush_concurrency: 2,
@@ -100,6 +104,17 @@ impl HeadSettings {
 
 /// What one request adds to the log: kinds and payloads.
 type Records = Vec<(u8, Vec<u8>)>;
+
+/// How many series a tenant has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSeries {
+    /// Who.
+    pub tenant: TenantId,
+    /// Series in the head.
+    pub in_memory: u64,
+    /// Those that got a sample within `active_series_idle_timeout`, as counted by the last maintenance.
+    pub active: u64,
+}
 
 /// The heads of a process.
 #[derive(Debug)]
@@ -346,7 +361,10 @@ impl Heads {
         let ago =
             |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
         for head in self.all() {
-            let gone = head.collect_idle(ago(self.settings.series_idle_timeout));
+            let gone = head.collect_idle(
+                ago(self.settings.series_idle_timeout),
+                ago(self.settings.active_series_idle_timeout),
+            );
             if gone > 0 {
                 tracing::debug!(tenant = %head.tenant, series = gone, "idle series forgotten");
             }
@@ -361,11 +379,13 @@ impl Heads {
     }
 
     /// Series by tenant.
-    pub(crate) fn series_by_tenant(&self) -> Vec<(TenantId, u64)> {
-        self.all()
-            .iter()
-            .map(|h| (h.tenant.clone(), h.series_count() as u64))
-            .collect()
+    pub(crate) fn series_by_tenant(&self) -> Vec<TenantSeries> {
+        let count = |h: &Arc<Head>| TenantSeries {
+            tenant: h.tenant.clone(),
+            in_memory: h.series_count() as u64,
+            active: h.active.load(Ordering::Relaxed),
+        };
+        self.all().iter().map(count).collect()
     }
 
     /// What the log has done so far.

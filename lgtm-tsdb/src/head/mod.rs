@@ -22,8 +22,8 @@ mod symbols;
 pub use append::{AppendReport, Rejections};
 
 pub use flush::FlushScope;
-pub use heads::HeadSettings;
 pub(crate) use heads::Heads;
+pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
 pub use read::HeadStats;
 pub use replay::HeadReplayReport;

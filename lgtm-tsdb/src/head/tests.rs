@@ -385,9 +385,13 @@ async fn idle_series_and_heads_are_forgotten() {
             .await;
     }
     let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
-    assert_eq!(head.collect_idle(u32::MAX), 0, "series with samples stay");
+    assert_eq!(
+        head.collect_idle(u32::MAX, 0),
+        0,
+        "series with samples stay"
+    );
     s.flush(FlushScope::All).await;
-    assert_eq!(head.collect_idle(u32::MAX), 2000);
+    assert_eq!(head.collect_idle(u32::MAX, 0), 2000);
     assert_eq!(head.series_count(), 0);
     s.push("t", &[("series_7", &[(2000, 2.0)])]).await;
     let all = s.all("t").await;
@@ -423,6 +427,7 @@ async fn a_full_process_takes_the_series_it_knows_and_counts_again_when_some_are
     s.flush(FlushScope::All).await;
     s.heads.collect_idle();
     assert_eq!(s.heads.series_count(), 0);
+    assert!(s.heads.series_by_tenant().iter().all(|t| t.active == 0));
     assert!(!s.push("b", &[("z", &[(3, 1.0)])]).await.is_over_capacity);
 }
 

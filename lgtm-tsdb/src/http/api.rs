@@ -30,6 +30,8 @@ pub struct ApiSettings {
     pub max_inflight_push_requests: u64,
     /// Bytes of all pushes at a time, compressed and decompressed. Some hundred times what is under way when all is well; 0: no bound.
     pub max_inflight_push_requests_bytes: ByteSize,
+    /// Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed. Room for ten million samples.
+    pub max_remote_read_bytes: ByteSize,
 }
 
 impl Default for ApiSettings {
@@ -39,6 +41,7 @@ impl Default for ApiSettings {
             max_recv_msg_size: ByteSize::mib(100),
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
+            max_remote_read_bytes: ByteSize::mib(256),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use futures::{StreamExt, stream};
 use lgtm_core::model::{Labels, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 
@@ -14,7 +15,7 @@ use super::error::ApiError;
 use super::query::budget;
 use super::tenant::tenant;
 use crate::chunk::{SampleValue, encode_run};
-use crate::select::{SelectRequest, SeriesChunk, SeriesChunks, samples};
+use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, samples};
 use crate::wire::{
     ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, decompress,
     put_chunk_frame,
@@ -24,8 +25,6 @@ use crate::wire::{
 const FRAME_BYTES: usize = 1 << 20;
 /// Requests are a few matchers.
 const MAX_REQUEST_BYTES: usize = 1 << 20;
-/// An answer is held in memory until it is sent; a larger one is refused.
-const MAX_RESPONSE_BYTES: usize = 256 << 20;
 
 /// `POST /read`
 pub(super) async fn read(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -41,9 +40,16 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     decompress(body, MAX_REQUEST_BYTES, &mut plain)?;
     let request = decode_read_request(&plain).map_err(|e| ApiError::bad_data(e.to_string()))?;
     if request.streamed {
-        let frames = chunks(api, &tenant, &request).await?;
         let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-        return Ok(([(header::CONTENT_TYPE, content_type)], frames).into_response());
+        let mut frames = ChunkFrames::new(api, &tenant, &request);
+        // What goes wrong before the first byte is sent has a status of its own; later the connection breaks off.
+        let first = frames.next_piece().await?;
+        let rest = stream::try_unfold(frames, |mut frames| async move {
+            let piece = frames.next_piece().await?;
+            Ok::<_, Error>(piece.map(|bytes| (bytes, frames)))
+        });
+        let body = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));
+        return Ok(([(header::CONTENT_TYPE, content_type)], body).into_response());
     }
     let response = all_samples(api, &tenant, &request).await?;
     let compressed = snap::raw::Encoder::new().compress_vec(&response);
@@ -56,35 +62,13 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     Ok((headers, compressed).into_response())
 }
 
-/// Hands every series of a query to `sink`, in label order.
-async fn for_each(
-    api: &Api,
-    tenant: &TenantId,
-    query: &ReadQuery,
-    mut sink: impl FnMut(SeriesChunks, TimeRange) -> Result<()>,
-) -> Result<()> {
-    let range = TimeRange::inclusive(query.start_ms, query.end_ms);
-    let request = SelectRequest {
+/// What a query of a read asks the source for.
+fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> SelectRequest {
+    SelectRequest {
         matchers: query.matchers.clone(),
-        range,
+        range: TimeRange::inclusive(query.start_ms, query.end_ms),
         budget: budget(api, tenant),
-    };
-    let mut batches = api.source.select(tenant, &request).await?;
-    while let Some(batch) = batches.next_batch().await? {
-        for series in batch {
-            sink(series, range)?;
-        }
     }
-    Ok(())
-}
-
-fn within_bounds(bytes: usize) -> Result<()> {
-    if bytes <= MAX_RESPONSE_BYTES {
-        return Ok(());
-    }
-    Err(Error::LimitExceeded(format!(
-        "the answer of a remote read exceeds {MAX_RESPONSE_BYTES} bytes; ask for less"
-    )))
 }
 
 fn decoded(
@@ -95,62 +79,114 @@ fn decoded(
     samples(chunks, range).map_err(|e| Error::corrupt(labels.to_string(), e))
 }
 
+/// The answer in samples. It is one message and has to be held whole.
 async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Vec<u8>> {
+    let max = api.settings.max_remote_read_bytes.as_usize();
+    let within_bounds = |bytes: usize| match bytes <= max {
+        true => Ok(()),
+        false => Err(Error::LimitExceeded(format!(
+            "the answer of a remote read exceeds {max} bytes (max_remote_read_bytes); ask for less, or for chunks, which are streamed"
+        ))),
+    };
     let mut response = Vec::new();
     for query in &request.queries {
         let mut result = SamplesResult::default();
-        for_each(api, tenant, query, |series, range| {
-            let all = decoded(&series.labels, &series.chunks, range)?;
-            if all.is_empty() {
-                return Ok(());
-            }
-            result.begin(&series.labels);
-            for (t_ms, value) in &all {
-                match value {
-                    SampleValue::Float(v) => result.float(*t_ms, *v),
-                    SampleValue::Histogram(h) => result.histogram(*t_ms, h),
-                    SampleValue::FloatHistogram(h) => result.float_histogram(*t_ms, h),
+        let request = select_request(api, tenant, query);
+        let mut batches = api.source.select(tenant, &request).await?;
+        while let Some(batch) = batches.next_batch().await? {
+            for series in batch {
+                let all = decoded(&series.labels, &series.chunks, request.range)?;
+                if all.is_empty() {
+                    continue;
                 }
+                result.begin(&series.labels);
+                for (t_ms, value) in &all {
+                    match value {
+                        SampleValue::Float(v) => result.float(*t_ms, *v),
+                        SampleValue::Histogram(h) => result.histogram(*t_ms, h),
+                        SampleValue::FloatHistogram(h) => result.float_histogram(*t_ms, h),
+                    }
+                }
+                result.end();
+                within_bounds(result.size_bytes())?;
             }
-            result.end();
-            within_bounds(result.size_bytes())
-        })
-        .await?;
+        }
         result.finish(&mut response);
         within_bounds(response.len())?;
     }
     Ok(response)
 }
 
-async fn chunks(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    for (n, query) in request.queries.iter().enumerate() {
-        for_each(api, tenant, query, |series, range| {
-            let chunks = in_order(series.chunks, &series.labels, range)?;
-            let mut frame: Vec<ReadChunk<'_>> = Vec::new();
-            let mut bytes = 0;
-            for c in &chunks {
-                frame.push(ReadChunk {
-                    min_ms: c.min_ms,
-                    max_ms: c.max_ms,
-                    encoding: c.encoding as u8,
-                    data: &c.data,
-                });
-                bytes += c.data.len();
-                if bytes >= FRAME_BYTES {
-                    put_chunk_frame(&mut out, n as u64, &series.labels, &frame);
-                    frame.clear();
-                    bytes = 0;
-                }
-            }
-            if !frame.is_empty() {
-                put_chunk_frame(&mut out, n as u64, &series.labels, &frame);
-            }
-            within_bounds(out.len())
-        })
-        .await?;
+/// An answer in chunks, made batch by batch as it is sent.
+struct ChunkFrames {
+    source: Arc<dyn Select>,
+    tenant: TenantId,
+    /// Requests not begun yet, the last one first, by their place.
+    waiting: Vec<(u64, SelectRequest)>,
+    open: Option<(u64, TimeRange, Box<dyn SeriesBatches>)>,
+}
+
+impl ChunkFrames {
+    fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Self {
+        let queries = request.queries.iter().enumerate().rev();
+        Self {
+            source: Arc::clone(&api.source),
+            tenant: tenant.clone(),
+            waiting: queries
+                .map(|(n, q)| (n as u64, select_request(api, tenant, q)))
+                .collect(),
+            open: None,
+        }
     }
-    Ok(out)
+
+    /// The frames of the next batch of series; `None` at the end.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Some((n, range, batches)) = &mut self.open else {
+                let Some((n, request)) = self.waiting.pop() else {
+                    return Ok(None);
+                };
+                let batches = self.source.select(&self.tenant, &request).await?;
+                self.open = Some((n, request.range, batches));
+                continue;
+            };
+            let Some(batch) = batches.next_batch().await? else {
+                self.open = None;
+                continue;
+            };
+            let mut out = Vec::new();
+            for series in batch {
+                let chunks = in_order(series.chunks, &series.labels, *range)?;
+                put_frames(&mut out, *n, &series.labels, &chunks);
+            }
+            if !out.is_empty() {
+                return Ok(Some(out.into()));
+            }
+        }
+    }
+}
+
+/// One series, in as many frames as its chunks fill.
+fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[SeriesChunk]) {
+    let mut frame: Vec<ReadChunk<'_>> = Vec::new();
+    let mut bytes = 0;
+    for c in chunks {
+        frame.push(ReadChunk {
+            min_ms: c.min_ms,
+            max_ms: c.max_ms,
+            encoding: c.encoding as u8,
+            data: &c.data,
+        });
+        bytes += c.data.len();
+        if bytes >= FRAME_BYTES {
+            put_chunk_frame(out, query, labels, &frame);
+            frame.clear();
+            bytes = 0;
+        }
+    }
+    if !frame.is_empty() {
+        put_chunk_frame(out, query, labels, &frame);
+    }
 }
 
 /// Chunks in time order and without overlap; those that overlap are encoded anew.
