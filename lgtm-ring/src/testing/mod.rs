@@ -1,0 +1,7 @@
+//! What users and other crates test with: the conformance suite of key-value back ends.
+
+mod kv_suite;
+mod mergeable;
+
+pub use kv_suite::{concurrent_counters, kv_suite};
+pub use mergeable::{LwwCodec, LwwMap};
