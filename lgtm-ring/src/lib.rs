@@ -2,6 +2,10 @@
 //!
 //! * [`kv`]: where the ring's value lives: in memory, gossiped between the members, in etcd or in Consul.
 
+pub mod hash;
+pub mod instance;
 pub mod kv;
+pub mod prng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod token;
