@@ -6,6 +6,7 @@ pub mod hash;
 pub mod instance;
 pub mod kv;
 pub mod prng;
+pub mod ring;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;
