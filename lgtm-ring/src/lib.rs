@@ -5,8 +5,10 @@
 pub mod hash;
 pub mod instance;
 pub mod kv;
+pub mod lifecycle;
 pub mod prng;
 pub mod ring;
+pub mod store;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod token;
