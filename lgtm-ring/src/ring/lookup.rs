@@ -29,21 +29,21 @@ struct ZoneProgress {
 
 /// The replicas of one key, nearest first.
 #[derive(Debug, Clone, Copy)]
-pub struct Replicas<'a> {
-    ring: &'a Ring,
-    records: &'a [u32],
+pub struct Replicas<'r, 'b> {
+    ring: &'r Ring,
+    records: &'b [u32],
     max_errors: usize,
 }
 
-impl<'a> Replicas<'a> {
+impl<'r, 'b> Replicas<'r, 'b> {
     /// The instances.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Arc<Instance>> + use<'a> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &'r Arc<Instance>> + use<'r, 'b> {
         let ring = self.ring;
         self.records.iter().map(|&record| ring.record(record))
     }
 
     /// Numbers of the instances, stable for this ring, for tables beside it.
-    pub fn places(&self) -> &'a [u32] {
+    pub fn places(&self) -> &'b [u32] {
         self.records
     }
 
@@ -87,13 +87,13 @@ impl Ring {
     /// # Errors
     /// `Unavailable` for an empty ring or too few healthy replicas.
     #[inline]
-    pub fn lookup<'a>(
-        &'a self,
+    pub fn lookup<'r, 'b>(
+        &'r self,
         key: Token,
         operation: Operation,
         now_s: i64,
-        buffer: &'a mut LookupBuffer,
-    ) -> Result<Replicas<'a>> {
+        buffer: &'b mut LookupBuffer,
+    ) -> Result<Replicas<'r, 'b>> {
         self.search(
             key,
             operation,
@@ -108,14 +108,14 @@ impl Ring {
     /// # Errors
     /// `InvalidInput` for a factor smaller than the ring's, with the quorum strategy (its reads and writes would no longer meet), or, zone
     /// aware, one that is no multiple of the zones.
-    pub fn lookup_wider<'a>(
-        &'a self,
+    pub fn lookup_wider<'r, 'b>(
+        &'r self,
         key: Token,
         operation: Operation,
         replication_factor: usize,
         now_s: i64,
-        buffer: &'a mut LookupBuffer,
-    ) -> Result<Replicas<'a>> {
+        buffer: &'b mut LookupBuffer,
+    ) -> Result<Replicas<'r, 'b>> {
         let usual = self.settings.replication_factor;
         let zones = self.topology.zone_count().max(1);
         let wrong = if replication_factor < usual {
@@ -135,14 +135,14 @@ impl Ring {
         )))
     }
 
-    fn search<'a>(
-        &'a self,
+    fn search<'r, 'b>(
+        &'r self,
         key: Token,
         operation: Operation,
         replication_factor: usize,
         now_s: i64,
-        buffer: &'a mut LookupBuffer,
-    ) -> Result<Replicas<'a>> {
+        buffer: &'b mut LookupBuffer,
+    ) -> Result<Replicas<'r, 'b>> {
         let topology = &*self.topology;
         if topology.circle.is_empty() {
             return Err(empty_ring());
