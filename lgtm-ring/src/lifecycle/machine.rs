@@ -63,6 +63,8 @@ pub struct Machine {
     pub(super) me: Membership,
     pub(super) phase: Phase,
     next_heartbeat: Duration,
+    /// Tokens after the last step that generated some: fewer in the ring mean that others took them.
+    pub(super) claimed: usize,
     pub(super) steadiness: Steadiness,
 }
 
@@ -117,6 +119,7 @@ impl Machine {
             me: Membership::new(identity, remembered),
             phase: Phase::Unregistered { try_at: now },
             next_heartbeat: now,
+            claimed: 0,
             steadiness: Steadiness::default(),
         })
     }
@@ -188,7 +191,7 @@ impl Machine {
             Step::Register => self.register(ring, generator, now_s),
             Step::Join => self.join(ring, generator, waited, now_s),
             Step::Verify => self.verify(ring, generator, now_s),
-            Step::Heartbeat => Ok(self.heartbeat(ring, now_s)),
+            Step::Heartbeat => self.heartbeat(ring, generator, now_s),
             Step::ChangeState(to) => self.change_state(ring, to, now_s),
             Step::SetReadOnly(read_only) => Ok(self.set_read_only(ring, read_only, now_s)),
             Step::Leave => Ok(self.leave(ring, now_s)),
@@ -204,6 +207,11 @@ impl Machine {
     pub fn written(&mut self, planned: Planned, now: Duration) {
         let step = planned.step;
         self.me = planned.me;
+        let claims = matches!(step, Step::Register | Step::Join | Step::Verify)
+            || step == Step::Heartbeat && self.is_settled();
+        if claims {
+            self.claimed = self.me.tokens.len();
+        }
         if planned.writes && step != Step::Unregister {
             self.steadiness.beat(now, self.settings.heartbeat_timeout);
             self.next_heartbeat = now + self.settings.heartbeat_period;

@@ -43,7 +43,7 @@ impl Machine {
         match self.role {
             Role::DoesWork { joins_as } => {
                 me.state = joins_as;
-                self.top_up(&mut me, ring, generator)?;
+                self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
             }
             // It crashed while it joined: from the beginning.
             Role::HoldsData if me.state == InstanceState::Joining => {
@@ -51,7 +51,7 @@ impl Machine {
             }
             // It kept its record over a restart, or crashed in its shutdown.
             Role::HoldsData if me.state == InstanceState::Leaving => {
-                self.top_up(&mut me, ring, generator)?;
+                self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
                 me.state = InstanceState::Active;
             }
             Role::HoldsData if me.tokens.is_empty() => me.state = InstanceState::Pending,
@@ -72,7 +72,7 @@ impl Machine {
             generator.can_join(&|id| ring.get(id).map(|i| i.tokens.len()))?;
         }
         let (mut me, before) = self.found(ring, now_s);
-        self.top_up(&mut me, ring, generator)?;
+        self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
         me.state = if self.settings.observe_period.is_zero() {
             InstanceState::Active
         } else {
@@ -89,10 +89,11 @@ impl Machine {
         now_s: i64,
     ) -> Result<Planned> {
         let own = ring.get(&self.me.identity.id);
-        let lost = own.is_none_or(|own| own.tokens != self.me.tokens);
+        let lost =
+            own.is_none_or(|own| own.tokens != self.me.tokens || own.tokens.len() < self.claimed);
         let (mut me, before) = self.found(ring, now_s);
         if lost {
-            self.top_up(&mut me, ring, generator)?;
+            self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
         } else if self.role == Role::HoldsData {
             me.state = InstanceState::Active;
         }
@@ -100,9 +101,20 @@ impl Machine {
         Ok(put(Step::Verify, me, ring, before, changes, now_s))
     }
 
-    pub(super) fn heartbeat(&self, ring: &mut RingDesc, now_s: i64) -> Planned {
-        let (me, before) = self.found(ring, now_s);
-        put(Step::Heartbeat, me, ring, before, true, now_s)
+    /// Tokens that were lost to others since the last look are replaced by new ones: two sides of a parted network may have given out the
+    /// same, and who lost them all would own nothing for ever.
+    pub(super) fn heartbeat(
+        &self,
+        ring: &mut RingDesc,
+        generator: &mut dyn TokenGenerator,
+        now_s: i64,
+    ) -> Result<Planned> {
+        let (mut me, before) = self.found(ring, now_s);
+        let stays = me.state != InstanceState::Leaving && self.is_settled();
+        if stays && me.tokens.len() < self.claimed {
+            self.top_up(&mut me, ring, generator, self.claimed)?;
+        }
+        Ok(put(Step::Heartbeat, me, ring, before, true, now_s))
     }
 
     pub(super) fn change_state(
@@ -175,14 +187,14 @@ impl Machine {
         (me, before)
     }
 
-    /// Generates what is missing to the number of tokens, and drops what is too much.
+    /// Generates what is missing to `wanted` tokens, and drops what is too much.
     fn top_up(
         &self,
         me: &mut Membership,
         ring: &RingDesc,
         generator: &mut dyn TokenGenerator,
+        wanted: usize,
     ) -> Result<()> {
-        let wanted = self.settings.num_tokens;
         let mut tokens = me.tokens.to_vec();
         if tokens.len() < wanted {
             let mut taken = ring.taken_tokens();

@@ -224,6 +224,22 @@ fn who_was_forgotten_and_lives_registers_anew() {
 }
 
 #[test]
+fn who_lost_tokens_to_another_gets_new_ones() {
+    let mut node = Lone::new(settings(), Role::HoldsData, &[], RingDesc::new());
+    node.tick(0);
+    let kept = node.own().tokens[6..].to_vec();
+    node.ring.get_mut("a").unwrap().tokens = kept.clone().into();
+    node.tick(15);
+    assert_eq!(node.own().tokens.len(), 8);
+    assert!(kept.iter().all(|t| node.own().tokens.contains(t)));
+    // Who is leaving needs none.
+    node.take(Step::Leave, 16).unwrap();
+    node.ring.get_mut("a").unwrap().tokens = kept.clone().into();
+    node.tick(40);
+    assert_eq!(*node.own().tokens, *kept);
+}
+
+#[test]
 fn each_write_moves_the_heartbeat_even_when_the_clock_went_back() {
     let mut ring = former(InstanceState::Active, &[1, 2]);
     ring.get_mut("a").unwrap().timestamp_s = NOW_S + 100;

@@ -137,3 +137,109 @@ pub fn quorums_meet(write: &ReplicationSet, read: &ReplicationSet) -> Result<(),
         read.instances.len(),
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::instance::Instance;
+    use crate::ring::RingSettings;
+
+    const NOW_S: i64 = 1_800_000_000;
+
+    fn instance(id: &str, state: InstanceState, tokens: &[u32]) -> Instance {
+        Instance {
+            id: id.into(),
+            state,
+            zone: id[..1].to_owned(),
+            timestamp_s: NOW_S,
+            tokens: tokens.iter().map(|&t| Token(t)).collect(),
+            ..Instance::default()
+        }
+    }
+
+    fn ring(instances: &[(&str, InstanceState, &[u32])]) -> RingDesc {
+        let instances = instances.iter().map(|(id, s, t)| instance(id, *s, t));
+        instances.collect()
+    }
+
+    const ACTIVE: InstanceState = InstanceState::Active;
+
+    #[test]
+    fn a_key_without_an_owner_is_named() {
+        let settings = RingSettings {
+            replication_factor: 1,
+            ..RingSettings::default()
+        };
+        let desc = ring(&[("a", ACTIVE, &[10]), ("b", ACTIVE, &[20])]);
+        let view = Ring::new(settings, &desc);
+        every_key_has_an_owner(&view, Operation::WRITE, NOW_S).unwrap();
+        assert!(every_key_has_an_owner(&view, Operation::WRITE, NOW_S + 100).is_err());
+        let mut dead = desc.clone();
+        dead.get_mut("b").unwrap().timestamp_s = 0;
+        let lost = every_key_has_an_owner(&view.updated(&dead), Operation::WRITE, NOW_S);
+        assert!(lost.unwrap_err().0.contains("key 10 "));
+    }
+
+    #[test]
+    fn a_token_with_two_owners_is_named() {
+        let left = InstanceState::Left;
+        let desc = ring(&[
+            ("a", ACTIVE, &[10, 20]),
+            ("b", left, &[20]),
+            ("c", ACTIVE, &[5]),
+        ]);
+        no_token_has_two_owners(&desc).unwrap();
+        let desc = ring(&[("a", ACTIVE, &[10, 20]), ("b", ACTIVE, &[20])]);
+        assert!(
+            no_token_has_two_owners(&desc)
+                .unwrap_err()
+                .0
+                .contains("token 20")
+        );
+    }
+
+    #[test]
+    fn replicas_that_differ_are_named() {
+        let (a, b) = (ring(&[("a", ACTIVE, &[1])]), ring(&[("a", ACTIVE, &[2])]));
+        replicas_agree([("x", &a), ("y", &a.clone())]).unwrap();
+        let violation = replicas_agree([("x", &a), ("y", &b)]).unwrap_err();
+        assert!(violation.0.starts_with("x and y differ in a"));
+    }
+
+    #[test]
+    fn a_ghost_is_named() {
+        let desc = ring(&[("a", ACTIVE, &[1]), ("b", InstanceState::Left, &[])]);
+        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        the_forgotten_stay_away(&desc, &set(&["b", "c"]), &set(&[])).unwrap();
+        the_forgotten_stay_away(&desc, &set(&["a"]), &set(&["a"])).unwrap();
+        assert!(the_forgotten_stay_away(&desc, &set(&["a"]), &set(&[])).is_err());
+    }
+
+    fn set(ids: &[&str], max_errors: usize, zones: usize) -> ReplicationSet {
+        let instances = ids.iter().map(|id| Arc::new(instance(id, ACTIVE, &[])));
+        ReplicationSet {
+            instances: instances.collect(),
+            max_errors,
+            max_unavailable_zones: zones,
+            zone_awareness_enabled: zones > 0,
+        }
+    }
+
+    #[test]
+    fn quorums_that_may_miss_each_other_are_told_from_those_that_meet() {
+        let three = set(&["a1", "b1", "c1"], 1, 0);
+        quorums_meet(&three, &three).unwrap();
+        quorums_meet(&three, &set(&["a1", "a2", "b1", "b2", "c1", "c2"], 0, 1)).unwrap();
+        // A read of one of three.
+        assert!(quorums_meet(&three, &set(&["a1", "b1", "c1"], 2, 0)).is_err());
+        // A write that one acknowledges.
+        assert!(quorums_meet(&set(&["a1", "b1", "c1"], 2, 0), &three).is_err());
+        // Two of three were replaced between write and read.
+        assert!(quorums_meet(&three, &set(&["a1", "d1", "e1"], 1, 0)).is_err());
+        // Two copies in one zone, and that zone may fail.
+        let crowded = set(&["a1", "a2", "b1"], 1, 0);
+        assert!(quorums_meet(&crowded, &set(&["a1", "a2", "b1", "c1"], 0, 1)).is_err());
+    }
+}

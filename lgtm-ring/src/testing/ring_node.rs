@@ -1,6 +1,5 @@
 //! A member with its own copy of the ring, driven by hand.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +112,11 @@ impl RingNode {
         self.replica.merge(change, MergeKind::Remote, now_s)
     }
 
+    /// As [`RingNode::receive`] with another merge, to see a simulation catch a wrong one.
+    pub fn receive_with(&mut self, merge: impl FnOnce(&mut RingDesc)) {
+        merge(&mut self.replica);
+    }
+
     /// Removes another member, as an operator does.
     pub fn forget(&mut self, id: &str, now_s: i64) -> Option<RingDesc> {
         let mut ring = self.replica.without_tombstones();
@@ -138,11 +142,5 @@ impl RingNode {
         self.machine = Machine::new(self.settings.clone(), self.role, identity, tokens, now)?;
         self.replica = RingDesc::new();
         Ok(())
-    }
-
-    /// Tokens that others hold, in this node's view.
-    pub fn tokens_of_others(&self) -> HashSet<Token> {
-        let others = self.replica.iter().filter(|i| i.id != self.identity.id);
-        others.flat_map(|i| i.tokens.iter().copied()).collect()
     }
 }
