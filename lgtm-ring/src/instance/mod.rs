@@ -8,6 +8,7 @@ mod conflict;
 mod desc;
 mod instance;
 mod merge;
+mod raw;
 #[cfg(test)]
 mod tests;
 mod wire;

@@ -134,6 +134,38 @@ proptest! {
     }
 
     #[test]
+    fn merging_bytes_is_merging_rings(
+        a in any_ring(),
+        b in any_ring(),
+        beat in any::<prop::sample::Index>(),
+    ) {
+        // Another ring, and a heartbeat of one of the own.
+        let mut heartbeat = RingDesc::new();
+        if !a.is_empty() {
+            let mut one = Instance::clone(a.iter().nth(beat.index(a.len())).unwrap());
+            one.timestamp_s += 3;
+            heartbeat.insert(one);
+        }
+        for incoming in [&b, &heartbeat] {
+            let mut expected = a.clone();
+            let change = expected.merge(incoming, MergeKind::Remote, 100);
+            let bytes = [&a, incoming].map(|r| RingCodec::encode(r).unwrap());
+            let merged = RingCodec.merge(Some(&bytes[0]), &bytes[1], MergeKind::Remote, 100);
+            let merged = merged.unwrap();
+            prop_assert_eq!(&RingCodec::decode(&merged.value).unwrap(), &expected);
+            let sent = merged.change.map(|c| RingCodec::decode(&c).unwrap());
+            prop_assert_eq!(&sent, &change);
+            let names = RingCodec.member_names(&merged.value).unwrap();
+            let ids: Vec<_> = expected.iter().map(|i| i.id.clone()).collect();
+            prop_assert_eq!(names, ids);
+            let seen = RingCodec.remove_tombstones(&merged.value, None).unwrap();
+            let visible = expected.without_tombstones();
+            prop_assert_eq!(&RingCodec::decode(&seen.value).unwrap(), &visible);
+            prop_assert_eq!((seen.left, seen.removed), (0, expected.len() - visible.len()));
+        }
+    }
+
+    #[test]
     fn merge_is_commutative(a in any_ring(), b in any_ring()) {
         prop_assert_eq!(merged(&a, &b), merged(&b, &a));
     }
@@ -200,4 +232,20 @@ fn a_tombstone_made_here_is_stamped_now_so_that_late_heartbeats_lose() {
     let late: RingDesc = [record(2, 9, false)].into_iter().collect();
     assert_eq!(ring.merge(&late, MergeKind::Remote, 60), None);
     assert_eq!(ring.get("i2").unwrap().state, InstanceState::Left);
+}
+
+#[test]
+fn a_heartbeat_that_others_could_not_read_is_refused() {
+    let mut instance = record(1, 5, false);
+    instance.addr = "~~~~".into();
+    let ring: RingDesc = [instance.clone()].into_iter().collect();
+    instance.timestamp_s = 6;
+    let beat: RingDesc = [instance].into_iter().collect();
+    let mut message = beat.encode();
+    let at = message.windows(4).position(|w| w == b"~~~~").unwrap();
+    message[at] = 0xff;
+    let poisoned = snap::raw::Encoder::new().compress_vec(&message).unwrap();
+    let current = RingCodec::encode(&ring).unwrap();
+    let merged = RingCodec.merge(Some(&current), &poisoned, MergeKind::Remote, 10);
+    assert_eq!(merged.unwrap_err().kind(), ErrorKind::Corrupt);
 }

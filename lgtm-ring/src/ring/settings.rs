@@ -25,6 +25,10 @@ pub struct RingSettings {
     pub strategy: ReplicationStrategy,
     /// Memory for shuffle shards of tenants; the oldest go first. Default 64MiB: some 2000 shards of six instances with 512 tokens.
     pub shard_cache_size: ByteSize,
+    /// How long after a new view the next may come; values in between are skipped. Default 100ms: a large ring changes many times a second, by
+    /// heartbeats alone, and reading it takes milliseconds each time.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub min_update_interval: Duration,
 }
 
 impl Default for RingSettings {
@@ -36,6 +40,7 @@ impl Default for RingSettings {
             excluded_zones: Vec::new(),
             strategy: ReplicationStrategy::Quorum,
             shard_cache_size: ByteSize::mib(64),
+            min_update_interval: Duration::from_millis(100),
         }
     }
 }

@@ -30,6 +30,7 @@ pub struct RingWatcher {
     store: RingStore,
     views: watch::Sender<Ring>,
     invalid: Arc<Counter>,
+    update_interval: Duration,
 }
 
 /// Collects the parts of a [`RingWatcher`].
@@ -78,6 +79,7 @@ impl RingWatcherBuilder {
             &["name"],
         )?;
         let watcher = RingWatcher {
+            update_interval: self.settings.min_update_interval,
             views: watch::Sender::new(Ring::new(self.settings, &RingDesc::new())),
             invalid: invalid.with(&[&self.name]),
             name: format!("{}-ring", self.name),
@@ -127,6 +129,8 @@ impl RingWatcher {
     async fn follow(&self, mut watch: KvWatch) {
         while let Some(update) = watch.next().await {
             self.take(update.value);
+            // The watch keeps the newest value for us meanwhile.
+            tokio::time::sleep(self.update_interval).await;
         }
     }
 }
