@@ -13,9 +13,13 @@
 mod codec;
 mod kv;
 mod memory;
+mod multi;
+mod prefixed;
 mod watch;
 
 pub use codec::{MergeKind, Merged, Tombstones, ValueCodec};
 pub use kv::{Kv, MAX_CAS_ATTEMPTS, MAX_KEY_BYTES, check_key};
 pub use memory::MemoryKv;
+pub use multi::{MultiKv, MultiKvSettings};
+pub use prefixed::PrefixedKv;
 pub use watch::{KvUpdate, KvWatch, KvWatchSender};
