@@ -11,13 +11,15 @@
 //! `testing::kv_suite` says what every back end promises. Open `kv.rs` first.
 
 mod codec;
+pub mod gossip;
 mod kv;
 mod memory;
 mod multi;
 mod prefixed;
 mod watch;
 
-pub use codec::{MergeKind, Merged, Tombstones, ValueCodec};
+pub use codec::{MergeKind, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec};
+pub use gossip::GossipKv;
 pub use kv::{Kv, MAX_CAS_ATTEMPTS, MAX_KEY_BYTES, check_key};
 pub use memory::MemoryKv;
 pub use multi::{MultiKv, MultiKvSettings};

@@ -30,8 +30,10 @@ pub struct MultiKvSettings {
     /// Whether writes go to the secondary too, at the start. Off: a migration switches it on.
     pub mirroring: bool,
     /// How long a mirrored write may take. Two seconds: the caller waits for it.
+    #[serde(with = "lgtm_core::units::duration")]
     pub mirror_timeout: Duration,
     /// How long to wait before a watch that ended is opened again. A second, so that a store that is down is not hammered.
+    #[serde(with = "lgtm_core::units::duration")]
     pub rewatch_delay: Duration,
 }
 

@@ -202,6 +202,11 @@ impl Watchers {
         self.0
             .retain(|w| !w.scope.covers(key) || w.sender.send(key, value.cloned()));
     }
+
+    /// Whether anybody watches `key`.
+    pub(crate) fn concerns(&self, key: &str) -> bool {
+        self.0.iter().any(|w| w.scope.covers(key))
+    }
 }
 
 #[cfg(test)]
