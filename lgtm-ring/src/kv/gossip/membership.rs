@@ -119,6 +119,12 @@ impl Membership {
             self.refuse_strangers(body)?;
         }
         let outcome = self.foca.handle_data(body, &mut self.collected);
+        // A node that was taken for dead renews itself and then waits for somebody to talk to it before it probes again. If all the
+        // others died meanwhile it would wait for ever and take them for live; this looks at once.
+        let looked = self
+            .foca
+            .apply_many(std::iter::empty(), false, &mut self.collected);
+        debug_assert!(looked.is_ok(), "{looked:?}");
         self.settle(now);
         match outcome {
             Ok(()) => Ok(()),

@@ -15,6 +15,9 @@ use crate::kv::gossip::settings::GossipSettings;
 use crate::kv::gossip::state::Now;
 use crate::kv::watch::{KvWatch, Scope, Watchers};
 
+/// Tombstones have their time in whole seconds, and looking for old ones walks the value: once a second is enough.
+const PURGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
 #[derive(Debug)]
 struct Entry {
     codec: std::sync::Arc<dyn ValueCodec>,
@@ -26,6 +29,8 @@ struct Entry {
     /// Since when, by the monotonic clock here, the key is deleted.
     deleted_at: Option<std::time::Duration>,
     tombstones: TombstoneCount,
+    /// When old tombstones were looked for.
+    purged_at: Option<std::time::Duration>,
     /// What readers get, once somebody asked.
     visible: Option<Bytes>,
 }
@@ -180,6 +185,7 @@ impl Store {
             update_time_ms,
             deleted_at: None,
             tombstones: TombstoneCount::default(),
+            purged_at: None,
             visible: None,
         };
         self.entries.insert(key.to_owned(), entry);
@@ -199,9 +205,15 @@ impl Store {
             .get_mut(key)
             .expect("the entry was merged into");
         let limit = now.unix_s() - self.keep_tombstones_s;
-        let tombstones = entry.value.remove_tombstones(limit)?;
-        entry.tombstones.left = tombstones.left;
-        entry.tombstones.removed += tombstones.removed;
+        if entry
+            .purged_at
+            .is_none_or(|at| now.monotonic >= at + PURGE_EVERY)
+        {
+            entry.purged_at = Some(now.monotonic);
+            let tombstones = entry.value.remove_tombstones(limit)?;
+            entry.tombstones.left = tombstones.left;
+            entry.tombstones.removed += tombstones.removed;
+        }
         entry.update_time_ms = entry.update_time_ms.max(update_time_ms);
         entry.deleted_at = None;
         entry.visible = None;
