@@ -133,19 +133,15 @@ impl Broadcasts {
         Some(item)
     }
 
-    /// The changes for one message: as many as fit `small` bytes; but if the first does not, as many as fit `large`. Each is then
-    /// counted as sent once more, and dropped when that was the last of `limit` times.
-    pub(super) fn take(&mut self, small: usize, large: usize, limit: u32) -> Vec<Bytes> {
-        let first = self.items.first_key_value();
-        let budget = match first {
-            Some((_, item)) if item.bytes.len() > small => large.max(item.bytes.len()),
-            _ => small,
-        };
+    /// The changes for one member, as messages: no more than `total` bytes in all, but at least one change. Those of up to `small` bytes
+    /// share messages of up to that size, larger ones share one of their own. Each change is then counted as sent once more, and
+    /// dropped when that was the last of `limit` times.
+    pub(super) fn take(&mut self, small: usize, total: usize, limit: u32) -> Vec<Vec<Bytes>> {
         let mut chosen = Vec::new();
-        let (mut left, mut looked_past) = (budget, 0);
+        let (mut left, mut looked_past) = (total, 0);
         for (rank, item) in &self.items {
-            if item.bytes.len() <= left {
-                left -= item.bytes.len();
+            if item.bytes.len() <= left || chosen.is_empty() {
+                left = left.saturating_sub(item.bytes.len());
                 chosen.push(*rank);
             } else {
                 looked_past += 1;
@@ -154,10 +150,23 @@ impl Broadcasts {
                 break;
             }
         }
-        chosen
-            .into_iter()
-            .map(|rank| self.sent(rank, limit))
-            .collect()
+        let mut messages: Vec<Vec<Bytes>> = Vec::new();
+        let (mut large, mut room) = (Vec::new(), 0);
+        for rank in chosen {
+            let bytes = self.sent(rank, limit);
+            if bytes.len() > small {
+                large.push(bytes);
+                continue;
+            }
+            if bytes.len() > room {
+                messages.push(Vec::new());
+                room = small;
+            }
+            room -= bytes.len();
+            messages.last_mut().expect("one was made").push(bytes);
+        }
+        messages.extend((!large.is_empty()).then_some(large));
+        messages
     }
 
     /// Counts one transmission.
@@ -206,7 +215,7 @@ mod tests {
     fn take(queue: &mut Broadcasts, limit: u32) -> Vec<String> {
         let taken = queue.take(100, 1000, limit);
         let text = |b: &Bytes| String::from_utf8(b.to_vec()).unwrap();
-        taken.iter().map(text).collect()
+        taken.iter().flatten().map(text).collect()
     }
 
     #[test]
@@ -246,11 +255,32 @@ mod tests {
         let large = Bytes::from(vec![b'x'; 500]);
         queue.push(Origin::Own, "ring", vec!["b".into()], large.clone());
         let first = queue.take(100, 1000, 4);
-        assert_eq!(first.len(), 2, "the newest is large, so the message is");
-        assert_eq!(first[0], large);
-        // Larger than any budget: still goes out, alone.
+        assert_eq!(first, [vec![Bytes::from_static(b"small")], vec![large]]);
+        // Larger than all that may be sent at once: still goes out, alone.
         queue.push(Origin::Own, "ring", vec!["c".into()], vec![0; 2000].into());
         assert_eq!(queue.take(100, 1000, 4).len(), 1);
+    }
+
+    #[test]
+    fn many_changes_share_messages_up_to_the_whole_budget() {
+        let mut queue = Broadcasts::new(10_000);
+        for n in 0..50 {
+            queue.push(
+                Origin::Own,
+                "ring",
+                vec![format!("{n}")],
+                vec![n; 30].into(),
+            );
+        }
+        let messages = queue.take(100, 1000, 4);
+        assert!(messages.iter().all(|m| m.len() <= 3), "{messages:?}");
+        let mut sent: Vec<_> = messages.concat();
+        assert_eq!(sent.len(), 33);
+        sent.dedup();
+        assert_eq!(sent.len(), 33, "none twice to the same member");
+        // The next member gets those that were not sent yet first.
+        let next: Vec<_> = queue.take(100, 1000, 4).concat();
+        assert_eq!(next.iter().filter(|b| !sent.contains(*b)).count(), 17);
     }
 
     #[test]

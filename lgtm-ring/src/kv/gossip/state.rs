@@ -254,13 +254,15 @@ impl GossipState {
     fn gossip(&mut self) {
         let limit = self.retransmit_limit();
         let small = self.membership_room();
-        let large = self.settings.max_bundle_bytes.as_usize();
+        let total = self.settings.max_bundle_bytes.as_usize();
         for to in self.random_live(self.settings.gossip_nodes) {
-            let changes = self.broadcasts.take(small, large, limit);
-            if changes.is_empty() {
+            let messages = self.broadcasts.take(small, total, limit);
+            if messages.is_empty() {
                 break;
             }
-            self.send(to, Kind::Broadcasts, &changes.concat());
+            for changes in messages {
+                self.send(to, Kind::Broadcasts, &changes.concat());
+            }
         }
     }
 
