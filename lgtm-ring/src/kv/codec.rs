@@ -4,6 +4,7 @@
 //! same time, and each must come to the same value by merging what it hears, in whatever order and however often it hears it.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use lgtm_core::Result;
@@ -41,6 +42,118 @@ pub trait ValueCodec: Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`ValueCodec::merge`].
     fn member_names(&self, value: &[u8]) -> Result<Vec<String>>;
+
+    /// `value` in decoded form, so that merging one member into a thousand does not decode and encode the thousand. `None`, which is
+    /// the default, lets the store keep the bytes and use the methods above.
+    ///
+    /// # Errors
+    /// As [`ValueCodec::merge`].
+    fn open(&self, value: Option<&[u8]>) -> Result<Option<Box<dyn OpenValue>>> {
+        let _ = value;
+        Ok(None)
+    }
+}
+
+/// One value, decoded. Its methods do what those of the same name of [`ValueCodec`] do.
+pub trait OpenValue: Debug + Send + Sync {
+    /// Merges; yields the change.
+    ///
+    /// # Errors
+    /// `Corrupt` for bytes that are no value of this kind; the value is then as it was.
+    fn merge(&mut self, incoming: &[u8], kind: MergeKind, now_unix_s: i64)
+    -> Result<Option<Bytes>>;
+
+    /// Drops tombstones older than the limit.
+    ///
+    /// # Errors
+    /// As [`ValueCodec::remove_tombstones`].
+    fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount>;
+
+    /// The wire form, tombstones and all. Equal values have equal bytes.
+    fn encode(&self) -> Bytes;
+
+    /// The wire form that readers get, without tombstones.
+    ///
+    /// # Errors
+    /// As [`ValueCodec::remove_tombstones`].
+    fn encode_visible(&self) -> Result<Bytes>;
+
+    /// Roughly the bytes of the wire form before compression.
+    fn size_bytes(&self) -> usize;
+}
+
+/// Tombstones in a value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TombstoneCount {
+    /// Still there.
+    pub left: usize,
+    /// Dropped just now.
+    pub removed: usize,
+}
+
+/// The value `value` of `codec`, decoded if the codec can keep it so.
+pub(crate) fn open_value(
+    codec: &Arc<dyn ValueCodec>,
+    value: Option<&[u8]>,
+) -> Result<Box<dyn OpenValue>> {
+    if let Some(open) = codec.open(value)? {
+        return Ok(open);
+    }
+    Ok(Box::new(BytesValue {
+        codec: codec.clone(),
+        value: value.map(Bytes::copy_from_slice),
+    }))
+}
+
+/// A value kept as bytes.
+#[derive(Debug)]
+struct BytesValue {
+    codec: Arc<dyn ValueCodec>,
+    value: Option<Bytes>,
+}
+
+impl OpenValue for BytesValue {
+    fn merge(
+        &mut self,
+        incoming: &[u8],
+        kind: MergeKind,
+        now_unix_s: i64,
+    ) -> Result<Option<Bytes>> {
+        let merged = self
+            .codec
+            .merge(self.value.as_deref(), incoming, kind, now_unix_s)?;
+        self.value = Some(merged.value);
+        Ok(merged.change)
+    }
+
+    fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount> {
+        let Some(value) = &self.value else {
+            return Ok(TombstoneCount::default());
+        };
+        let tombstones = self.codec.remove_tombstones(value, Some(limit_unix_s))?;
+        if tombstones.removed > 0 {
+            self.value = Some(tombstones.value);
+        }
+        Ok(TombstoneCount {
+            left: tombstones.left,
+            removed: tombstones.removed,
+        })
+    }
+
+    fn encode(&self) -> Bytes {
+        self.value.clone().unwrap_or_default()
+    }
+
+    fn encode_visible(&self) -> Result<Bytes> {
+        match &self.value {
+            Some(value) => Ok(self.codec.remove_tombstones(value, None)?.value),
+            None => Ok(Bytes::new()),
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.value.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// Where the value being merged comes from.

@@ -47,7 +47,8 @@ pub trait Kv: Debug + Send + Sync + 'static {
         change: &mut (dyn FnMut(Option<Bytes>) -> Result<Option<Bytes>> + Send),
     ) -> Result<()>;
 
-    /// The value of `key` now, if there is one, then each newer one. Values in between may be skipped; the newest never is.
+    /// The value of `key` now, if there is one, then each newer one. Values in between may be skipped and the
+    /// same one may come twice; the newest never is skipped.
     async fn watch_key(&self, key: &str) -> Result<KvWatch>;
 
     /// As [`Kv::watch_key`], for all keys that begin with `prefix`.

@@ -21,7 +21,11 @@ pub struct KvUpdate {
 
 /// The reading end. Dropping it ends the watch.
 #[derive(Debug)]
-pub struct KvWatch(Arc<Shared>);
+pub struct KvWatch {
+    shared: Arc<Shared>,
+    /// Bytes to take off the front of every key.
+    prefix_bytes: usize,
+}
 
 /// The writing end, for those who implement [`Kv`](crate::kv::Kv). Dropping it ends the watch once all was read.
 #[derive(Debug)]
@@ -46,17 +50,21 @@ impl KvWatch {
     /// Both ends of a new watch.
     pub fn channel() -> (KvWatchSender, KvWatch) {
         let shared = Arc::new(Shared::default());
-        (KvWatchSender(shared.clone()), KvWatch(shared))
+        let watch = KvWatch {
+            shared: shared.clone(),
+            prefix_bytes: 0,
+        };
+        (KvWatchSender(shared), watch)
     }
 
     /// The next update; `None` when the store is closed. Cancel-safe.
     pub async fn next(&mut self) -> Option<KvUpdate> {
         loop {
-            let news = self.0.news.notified();
+            let news = self.shared.news.notified();
             {
-                let mut queue = self.0.queue.lock();
+                let mut queue = self.shared.queue.lock();
                 if let Some(update) = queue.pop() {
-                    return Some(update);
+                    return Some(update.without_prefix(self.prefix_bytes));
                 }
                 if queue.no_sender {
                     return None;
@@ -68,18 +76,34 @@ impl KvWatch {
 
     /// The next update if one waits already.
     pub fn try_next(&mut self) -> Option<KvUpdate> {
-        self.0.queue.lock().pop()
+        let update = self.shared.queue.lock().pop()?;
+        Some(update.without_prefix(self.prefix_bytes))
+    }
+
+    /// The same watch with `bytes` taken off the front of every key, for stores that wrap others. Every key it yields must
+    /// have that prefix.
+    #[must_use]
+    pub fn without_prefix(mut self, bytes: usize) -> Self {
+        self.prefix_bytes += bytes;
+        self
+    }
+}
+
+impl KvUpdate {
+    fn without_prefix(mut self, bytes: usize) -> Self {
+        self.key.drain(..bytes.min(self.key.len()));
+        self
     }
 }
 
 impl Drop for KvWatch {
     fn drop(&mut self) {
-        let mut queue = self.0.queue.lock();
+        let mut queue = self.shared.queue.lock();
         queue.no_reader = true;
         queue.order.clear();
         queue.values.clear();
         drop(queue);
-        self.0.closed.notify_one();
+        self.shared.closed.notify_one();
     }
 }
 
@@ -177,6 +201,11 @@ impl Watchers {
     pub(crate) fn notify(&mut self, key: &str, value: Option<&Bytes>) {
         self.0
             .retain(|w| !w.scope.covers(key) || w.sender.send(key, value.cloned()));
+    }
+
+    /// Whether anybody watches `key`.
+    pub(crate) fn concerns(&self, key: &str) -> bool {
+        self.0.iter().any(|w| w.scope.covers(key))
     }
 }
 

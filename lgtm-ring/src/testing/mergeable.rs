@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::{DecodeError, Error, Result};
 
-use crate::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+use crate::kv::{MergeKind, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec};
 
 /// The most members in a value.
 const MAX_MEMBERS: u64 = 1_000_000;
@@ -38,6 +38,17 @@ impl LwwMap {
     pub fn set(&mut self, name: &str, at_unix_s: i64, text: &str) {
         let text = Some(text.to_owned());
         self.0.insert(name.to_owned(), LwwEntry { at_unix_s, text });
+    }
+
+    fn drop_tombstones(&mut self, limit_unix_s: Option<i64>) -> TombstoneCount {
+        let before = self.0.len();
+        self.0.retain(|_, entry| {
+            entry.text.is_some() || limit_unix_s.is_some_and(|limit| entry.at_unix_s >= limit)
+        });
+        TombstoneCount {
+            left: self.0.values().filter(|e| e.text.is_none()).count(),
+            removed: before - self.0.len(),
+        }
     }
 
     /// The wire form.
@@ -99,9 +110,43 @@ impl ValueCodec for LwwCodec {
         now_unix_s: i64,
     ) -> Result<Merged> {
         let mut value = current.map(LwwMap::decode).transpose()?.unwrap_or_default();
-        let mut incoming = LwwMap::decode(incoming)?;
+        let change = OpenValue::merge(&mut value, incoming, kind, now_unix_s)?;
+        Ok(Merged {
+            value: value.encode(),
+            change,
+        })
+    }
+
+    fn remove_tombstones(&self, value: &[u8], limit_unix_s: Option<i64>) -> Result<Tombstones> {
+        let mut map = LwwMap::decode(value)?;
+        let count = map.drop_tombstones(limit_unix_s);
+        Ok(Tombstones {
+            value: map.encode(),
+            left: count.left,
+            removed: count.removed,
+        })
+    }
+
+    fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
+        Ok(LwwMap::decode(value)?.0.into_keys().collect())
+    }
+
+    fn open(&self, value: Option<&[u8]>) -> Result<Option<Box<dyn OpenValue>>> {
+        let map = value.map(LwwMap::decode).transpose()?.unwrap_or_default();
+        Ok(Some(Box::new(map)))
+    }
+}
+
+impl OpenValue for LwwMap {
+    fn merge(
+        &mut self,
+        incoming: &[u8],
+        kind: MergeKind,
+        now_unix_s: i64,
+    ) -> Result<Option<Bytes>> {
+        let mut incoming = Self::decode(incoming)?;
         if kind == MergeKind::Local {
-            for (name, entry) in &value.0 {
+            for (name, entry) in &self.0 {
                 if entry.text.is_some() && !incoming.0.contains_key(name) {
                     let gone = LwwEntry {
                         at_unix_s: now_unix_s,
@@ -111,33 +156,31 @@ impl ValueCodec for LwwCodec {
                 }
             }
         }
-        let mut change = LwwMap::default();
+        let mut change = Self::default();
         for (name, entry) in incoming.0 {
-            if value.0.get(&name).is_none_or(|own| entry.beats(own)) {
-                value.0.insert(name.clone(), entry.clone());
+            if self.0.get(&name).is_none_or(|own| entry.beats(own)) {
+                self.0.insert(name.clone(), entry.clone());
                 change.0.insert(name, entry);
             }
         }
-        Ok(Merged {
-            value: value.encode(),
-            change: (!change.0.is_empty()).then(|| change.encode()),
-        })
+        Ok((!change.0.is_empty()).then(|| change.encode()))
     }
 
-    fn remove_tombstones(&self, value: &[u8], limit_unix_s: Option<i64>) -> Result<Tombstones> {
-        let mut map = LwwMap::decode(value)?;
-        let before = map.0.len();
-        map.0.retain(|_, entry| {
-            entry.text.is_some() || limit_unix_s.is_some_and(|limit| entry.at_unix_s >= limit)
-        });
-        Ok(Tombstones {
-            removed: before - map.0.len(),
-            left: map.0.values().filter(|e| e.text.is_none()).count(),
-            value: map.encode(),
-        })
+    fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount> {
+        Ok(self.drop_tombstones(Some(limit_unix_s)))
     }
 
-    fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
-        Ok(LwwMap::decode(value)?.0.into_keys().collect())
+    fn encode(&self) -> Bytes {
+        Self::encode(self)
+    }
+
+    fn encode_visible(&self) -> Result<Bytes> {
+        let mut visible = self.clone();
+        visible.drop_tombstones(None);
+        Ok(visible.encode())
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.0.len() * 32
     }
 }

@@ -1,9 +1,11 @@
-//! What users and other crates test with: the conformance suite of key-value back ends, invariants of rings, members driven by hand.
+//! What users and other crates test with: the conformance suite of key-value back ends, simulated clusters, invariants of rings, members
+//! driven by hand.
 
 mod invariants;
 mod kv_suite;
 mod mergeable;
 mod ring_node;
+pub mod sim;
 mod tokio_clock;
 
 pub use invariants::{
@@ -11,6 +13,6 @@ pub use invariants::{
     the_forgotten_stay_away,
 };
 pub use kv_suite::{concurrent_counters, kv_suite};
-pub use mergeable::{LwwCodec, LwwMap};
+pub use mergeable::{LwwCodec, LwwEntry, LwwMap};
 pub use ring_node::{Disk, RingNode};
 pub use tokio_clock::TokioClock;
