@@ -75,8 +75,9 @@ impl RingDesc {
             let ours = Arc::make_mut(ours);
             ours.state = InstanceState::Left;
             ours.tokens = Arc::default();
-            // Not the old heartbeat: one that is still on its way would bring the instance back.
-            ours.timestamp_s = now_unix_s;
+            // Not the old heartbeat: one that is still on its way would bring the instance back. Nor an earlier time, when its clock ran ahead: others
+            // would ignore the tombstone, and nobody could ever remove the instance.
+            ours.timestamp_s = now_unix_s.max(ours.timestamp_s);
             buried.push(id.clone());
         }
         buried

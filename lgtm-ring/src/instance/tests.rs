@@ -249,3 +249,17 @@ fn a_heartbeat_that_others_could_not_read_is_refused() {
     let merged = RingCodec.merge(Some(&current), &poisoned, MergeKind::Remote, 10);
     assert_eq!(merged.unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[test]
+fn who_had_a_clock_that_ran_ahead_can_be_forgotten_too() {
+    let ring: RingDesc = [record(1, 5, false), record(2, 500, false)]
+        .into_iter()
+        .collect();
+    let (mut here, mut there) = (ring.clone(), ring.clone());
+    let mut without = ring;
+    without.remove("i2");
+    let change = here.merge(&without, MergeKind::Local, 50).unwrap();
+    there.merge(&change, MergeKind::Remote, 50);
+    assert_eq!(there.get("i2").unwrap().state, InstanceState::Left);
+    assert_eq!(here, there);
+}

@@ -1,5 +1,6 @@
 //! The view itself.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::instance::{Instance, InstanceState, RingDesc};
@@ -33,7 +34,7 @@ use crate::token::Token;
 /// assert_eq!(replicas.max_errors(), 1);
 /// # Ok::<(), lgtm_core::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ring {
     pub(super) settings: Arc<RingSettings>,
     pub(super) records: Arc<Records>,
@@ -180,6 +181,16 @@ impl Ring {
 
     pub(super) fn record(&self, place: u32) -> &Arc<Instance> {
         &self.records.instances[place as usize]
+    }
+}
+
+impl fmt::Debug for Ring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring")
+            .field("instances", &self.len())
+            .field("tokens", &self.token_count())
+            .field("zones", &self.zones().collect::<Vec<_>>())
+            .finish_non_exhaustive()
     }
 }
 
