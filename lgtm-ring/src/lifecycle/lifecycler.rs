@@ -433,8 +433,13 @@ impl Service for Lifecycler {
                 (machine.due(now), machine.wake_at())
             };
             match due {
-                Some(Step::Register) if self.take(Step::Register).await.is_ok() => return Ok(()),
-                Some(_) => {}
+                Some(Step::Register) => {
+                    if self.take(Step::Register).await.is_ok() {
+                        return Ok(());
+                    }
+                }
+                // It is in the ring already.
+                Some(_) => return Ok(()),
                 None => tokio::time::sleep(wake_at.saturating_sub(now)).await,
             }
         }
