@@ -208,7 +208,7 @@ fn there_are_no_stubs_and_roots_hold_no_logic() {
 
 #[test]
 fn every_format_page_names_where_its_bytes_come_from() {
-    for krate in ["lgtm-core", "lgtm-tsdb"] {
+    for krate in ["lgtm-core", "lgtm-ring", "lgtm-tsdb"] {
         let pages = root().join(krate).join("docs/format");
         for page in std::fs::read_dir(pages).unwrap() {
             let page = page.unwrap().path();
