@@ -1,0 +1,160 @@
+//! The ring's value in a KV back end: protobuf, then snappy's block format.
+
+use bytes::Bytes;
+use lgtm_core::{DecodeError, Error, Result};
+use snap::raw::{Decoder, Encoder, decompress_len};
+
+use crate::instance::raw::{self, RawEntry, Spliced};
+use crate::instance::{InstanceState, RingDesc};
+use crate::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+
+/// The codec's name on the wire, dskit's.
+pub const RING_CODEC_ID: &str = "ringDesc";
+/// The largest value that is decoded, uncompressed: some twenty times a ring of 1000 instances with 512 tokens each.
+pub const MAX_VALUE_BYTES: usize = 64 << 20;
+/// No snappy block expands further: a copy of 64 bytes takes 3.
+const MAX_EXPANSION: usize = 22;
+const WHAT: &str = "snappy block of a ring";
+
+/// Merges and cleans ring values for the back ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RingCodec;
+
+impl RingCodec {
+    /// The bytes of a ring.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a ring of more than [`MAX_VALUE_BYTES`].
+    pub fn encode(desc: &RingDesc) -> Result<Bytes> {
+        compress(&desc.encode())
+    }
+
+    /// The ring of some bytes; empty bytes are an empty ring.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn decode(value: &[u8]) -> Result<RingDesc> {
+        let message = decompress(value).map_err(corrupt)?;
+        RingDesc::decode(&message).map_err(corrupt)
+    }
+}
+
+fn corrupt(error: DecodeError) -> Error {
+    Error::corrupt("ring in the key-value store", error)
+}
+
+fn compress(message: &[u8]) -> Result<Bytes> {
+    if message.len() > MAX_VALUE_BYTES {
+        return Err(Error::LimitExceeded(format!(
+            "ring of {} bytes, at most {MAX_VALUE_BYTES} are allowed",
+            message.len()
+        )));
+    }
+    let compressed = Encoder::new().compress_vec(message);
+    let compressed = compressed.map_err(|e| Error::Internal(format!("snappy: {e}")))?;
+    Ok(compressed.into())
+}
+
+fn decompress(value: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    if value.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |reason: String| DecodeError::new(WHAT, 0, reason);
+    let len = decompress_len(value).map_err(|e| wrong(e.to_string()))?;
+    let bound = MAX_VALUE_BYTES.min(value.len().saturating_mul(MAX_EXPANSION));
+    if len > bound {
+        return Err(wrong(format!(
+            "{len} bytes uncompressed, at most {bound} are possible or allowed"
+        )));
+    }
+    let message = Decoder::new().decompress_vec(value);
+    message.map_err(|e| wrong(e.to_string()))
+}
+
+/// The merge of two messages when it takes no decoding.
+fn splice_messages(ours: &[u8], theirs: &[u8]) -> Result<Option<Spliced>, DecodeError> {
+    // Few records come, so they are looked over first.
+    let Some(theirs) = raw::entries(theirs)? else {
+        return Ok(None);
+    };
+    let ours = raw::entries(ours)?;
+    Ok(ours.and_then(|ours| raw::splice(&ours, &theirs)))
+}
+
+impl ValueCodec for RingCodec {
+    fn id(&self) -> &'static str {
+        RING_CODEC_ID
+    }
+
+    fn merge(
+        &self,
+        current: Option<&[u8]>,
+        incoming: &[u8],
+        kind: MergeKind,
+        now_unix_s: i64,
+    ) -> Result<Merged> {
+        let theirs = decompress(incoming).map_err(corrupt)?;
+        // Read to the end also when its bytes are taken over as they are: what is in the value must be readable to all.
+        let incoming = RingDesc::decode(&theirs).map_err(corrupt)?;
+        let ours = decompress(current.unwrap_or_default()).map_err(corrupt)?;
+        if kind == MergeKind::Remote
+            && let Some(current) = current
+            && let Some(spliced) = splice_messages(&ours, &theirs).map_err(corrupt)?
+        {
+            if spliced.change.is_empty() {
+                let value = Bytes::copy_from_slice(current);
+                return Ok(Merged {
+                    value,
+                    change: None,
+                });
+            }
+            return Ok(Merged {
+                value: compress(&spliced.value)?,
+                change: Some(compress(&spliced.change)?),
+            });
+        }
+        let mut ring = RingDesc::decode(&ours).map_err(corrupt)?;
+        let change = ring.merge(&incoming, kind, now_unix_s);
+        let value = match (&change, current) {
+            (None, Some(current)) => Bytes::copy_from_slice(current),
+            _ => Self::encode(&ring)?,
+        };
+        let change = change.as_ref().map(Self::encode).transpose()?;
+        Ok(Merged { value, change })
+    }
+
+    fn remove_tombstones(&self, value: &[u8], limit_unix_s: Option<i64>) -> Result<Tombstones> {
+        let message = decompress(value).map_err(corrupt)?;
+        let is_tombstone = |e: &RawEntry<'_>| e.state == InstanceState::Left;
+        if let Some(entries) = raw::entries(&message).map_err(corrupt)?
+            && !entries.iter().any(is_tombstone)
+        {
+            return Ok(Tombstones {
+                value: Bytes::copy_from_slice(value),
+                left: 0,
+                removed: 0,
+            });
+        }
+        let mut ring = RingDesc::decode(&message).map_err(corrupt)?;
+        let done = ring.remove_tombstones(limit_unix_s);
+        let value = if done.removed == 0 {
+            Bytes::copy_from_slice(value)
+        } else {
+            Self::encode(&ring)?
+        };
+        Ok(Tombstones {
+            value,
+            left: done.left,
+            removed: done.removed,
+        })
+    }
+
+    fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
+        let message = decompress(value).map_err(corrupt)?;
+        if let Some(entries) = raw::entries(&message).map_err(corrupt)? {
+            return Ok(entries.iter().map(|e| e.id.to_owned()).collect());
+        }
+        let ring = RingDesc::decode(&message).map_err(corrupt)?;
+        Ok(ring.instances.into_keys().collect())
+    }
+}

@@ -1,0 +1,19 @@
+//! The ring's value: instances by id, how two copies of it merge, and its bytes.
+//!
+//! Open `instance.rs` for one record, `desc.rs` for the map, `merge.rs` for the rules by which replicas agree. Everything here is pure:
+//! the time comes in as an argument.
+
+mod codec;
+mod conflict;
+mod desc;
+mod instance;
+mod merge;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+pub use codec::{MAX_VALUE_BYTES, RING_CODEC_ID, RingCodec};
+pub use desc::RingDesc;
+pub use instance::{Instance, InstanceState};
+pub use merge::RemovedTombstones;

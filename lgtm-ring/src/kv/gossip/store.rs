@@ -1,0 +1,428 @@
+//! What this member knows: values under keys, merged from all that was said.
+//!
+//! Pure: bytes and time in, changes out. Two members that were told the same, in whatever order, hold the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lgtm_core::{Error, Result};
+
+use crate::kv::codec::{MergeKind, OpenValue, TombstoneCount, ValueCodec, open_value};
+use crate::kv::gossip::codecs::Codecs;
+use crate::kv::gossip::pair::Pair;
+use crate::kv::gossip::refusal::Refusal;
+use crate::kv::gossip::settings::GossipSettings;
+use crate::kv::gossip::state::Now;
+use crate::kv::watch::{KvWatch, Scope, Watchers};
+
+/// Tombstones have their time in whole seconds, and looking for old ones walks the value: once a second is enough.
+const PURGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[derive(Debug)]
+struct Entry {
+    codec: std::sync::Arc<dyn ValueCodec>,
+    value: Box<dyn OpenValue>,
+    /// Counts local changes of the entry, so that a compare-and-set sees whether somebody was faster.
+    version: u64,
+    /// When the newest change was made, by the clock of whoever made it. Decides between a change and a deletion of the key.
+    update_time_ms: i64,
+    /// Since when, by the monotonic clock here, the key is deleted.
+    deleted_at: Option<std::time::Duration>,
+    tombstones: TombstoneCount,
+    /// When old tombstones were looked for.
+    purged_at: Option<std::time::Duration>,
+    /// What readers get, once somebody asked.
+    visible: Option<Bytes>,
+}
+
+impl Entry {
+    fn visible(&mut self) -> Result<Bytes> {
+        if let Some(visible) = &self.visible {
+            return Ok(visible.clone());
+        }
+        let visible = self.value.encode_visible()?;
+        self.visible = Some(visible.clone());
+        Ok(visible)
+    }
+}
+
+/// What became of a local write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Taken; the change is to be told, if there is any left after old tombstones went.
+    Changed(Option<Pair>),
+    /// Somebody else was faster; read again.
+    Outdated,
+    /// The merge saw nothing newer in it.
+    Unchanged,
+}
+
+/// The values.
+#[derive(Debug)]
+pub(super) struct Store {
+    codecs: Codecs,
+    entries: BTreeMap<String, Entry>,
+    watchers: Watchers,
+    /// Keys whose watchers were not told yet.
+    dirty: BTreeSet<String>,
+    next_version: u64,
+    max_keys: usize,
+    max_value_bytes: usize,
+    max_ahead_ms: i64,
+    keep_tombstones_s: i64,
+}
+
+impl Store {
+    pub(super) fn new(codecs: Codecs, settings: &GossipSettings) -> Self {
+        Self {
+            codecs,
+            entries: BTreeMap::new(),
+            watchers: Watchers::default(),
+            dirty: BTreeSet::new(),
+            next_version: 1,
+            max_keys: settings.max_keys,
+            max_value_bytes: settings.max_value_bytes.as_usize(),
+            max_ahead_ms: settings.max_clock_ahead.as_millis() as i64,
+            keep_tombstones_s: settings.left_ingesters_timeout.as_secs() as i64,
+        }
+    }
+
+    /// The value that readers see and the version to write against; version 0 is an absent key.
+    pub(super) fn read(&mut self, key: &str) -> Result<(Option<Bytes>, u64)> {
+        match self.entries.get_mut(key) {
+            Some(entry) if entry.deleted_at.is_none() => {
+                Ok((Some(entry.visible()?), entry.version))
+            }
+            Some(entry) => Ok((None, entry.version)),
+            None => Ok((None, 0)),
+        }
+    }
+
+    pub(super) fn list(&self, prefix: &str) -> Vec<String> {
+        let from = self.entries.range(prefix.to_owned()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .filter(|(_, entry)| entry.deleted_at.is_none())
+            .map(|(key, _)| key.clone())
+            .collect()
+    }
+
+    pub(super) fn watch(&mut self, scope: Scope) -> Result<KvWatch> {
+        let mut current = Vec::new();
+        for (key, entry) in &mut self.entries {
+            if scope.covers(key) && entry.deleted_at.is_none() {
+                current.push((key.clone(), entry.visible()?));
+            }
+        }
+        Ok(self.watchers.add(scope, current.into_iter()))
+    }
+
+    /// Takes a value written here on top of version `seen`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a key without codec, `LimitExceeded` for a value or a store that is too large, those of the codec.
+    pub(super) fn write(
+        &mut self,
+        key: &str,
+        seen: u64,
+        value: &[u8],
+        now: Now,
+    ) -> Result<Outcome> {
+        if self.entries.get(key).map_or(0, |e| e.version) != seen {
+            return Ok(Outcome::Outdated);
+        }
+        if value.len() > self.max_value_bytes {
+            return Err(Error::LimitExceeded(format!(
+                "key {key:?}: value of {} bytes, max_value_bytes is {}",
+                value.len(),
+                self.max_value_bytes
+            )));
+        }
+        self.make_entry(key, now.unix_ms)?;
+        let entry = self.entries.get_mut(key).expect("made just now");
+        // On a new value there is nothing that could be missing from it.
+        let revived = entry.deleted_at.is_some() || entry.version == 0;
+        let kind = match revived {
+            true => MergeKind::Remote,
+            false => MergeKind::Local,
+        };
+        if entry.deleted_at.is_some() {
+            entry.value = open_value(&entry.codec, None)?;
+        }
+        let change = match entry.value.merge(value, kind, now.unix_s()) {
+            Ok(Some(change)) => change,
+            unchanged => {
+                if entry.version == 0 {
+                    self.entries.remove(key);
+                }
+                return unchanged.map(|_| Outcome::Unchanged);
+            }
+        };
+        let deleted_before = entry.update_time_ms + i64::from(entry.deleted_at.is_some());
+        let update_time_ms = now.unix_ms.max(deleted_before);
+        let pair = self.changed(key, change, update_time_ms, now)?;
+        Ok(Outcome::Changed(pair))
+    }
+
+    fn make_entry(&mut self, key: &str, update_time_ms: i64) -> Result<()> {
+        if self.entries.contains_key(key) {
+            return Ok(());
+        }
+        let Some(codec) = self.codecs.of_key(key).cloned() else {
+            return Err(Error::InvalidInput(format!(
+                "no codec is registered for key {key:?}"
+            )));
+        };
+        if self.entries.len() >= self.max_keys {
+            return Err(Error::LimitExceeded(format!(
+                "key {key:?}: max_keys is {}",
+                self.max_keys
+            )));
+        }
+        let entry = Entry {
+            value: open_value(&codec, None)?,
+            codec,
+            version: 0,
+            update_time_ms,
+            deleted_at: None,
+            tombstones: TombstoneCount::default(),
+            purged_at: None,
+            visible: None,
+        };
+        self.entries.insert(key.to_owned(), entry);
+        Ok(())
+    }
+
+    /// After a merge: old tombstones go, watchers are to be told. Yields what others are to be told.
+    fn changed(
+        &mut self,
+        key: &str,
+        change: Bytes,
+        update_time_ms: i64,
+        now: Now,
+    ) -> Result<Option<Pair>> {
+        let entry = self
+            .entries
+            .get_mut(key)
+            .expect("the entry was merged into");
+        let limit = now.unix_s() - self.keep_tombstones_s;
+        if entry
+            .purged_at
+            .is_none_or(|at| now.monotonic >= at + PURGE_EVERY)
+        {
+            entry.purged_at = Some(now.monotonic);
+            let tombstones = entry.value.remove_tombstones(limit)?;
+            entry.tombstones.left = tombstones.left;
+            entry.tombstones.removed += tombstones.removed;
+        }
+        entry.update_time_ms = entry.update_time_ms.max(update_time_ms);
+        entry.deleted_at = None;
+        entry.visible = None;
+        entry.version = self.next_version;
+        self.next_version += 1;
+        self.dirty.insert(key.to_owned());
+        let value = entry.codec.remove_tombstones(&change, Some(limit))?.value;
+        let codec = entry.codec.id().to_owned();
+        if entry.codec.member_names(&value)?.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Pair {
+            key: key.to_owned(),
+            value,
+            codec,
+            deleted: false,
+            update_time_ms,
+        }))
+    }
+
+    /// Marks a key as deleted; `None` if there is nothing to delete.
+    pub(super) fn delete(&mut self, key: &str, now: Now) -> Option<Pair> {
+        let entry = self.entries.get_mut(key)?;
+        if entry.deleted_at.is_some() {
+            return None;
+        }
+        let update_time_ms = now.unix_ms.max(entry.update_time_ms);
+        Some(self.deleted(key, update_time_ms, now))
+    }
+
+    fn deleted(&mut self, key: &str, update_time_ms: i64, now: Now) -> Pair {
+        let entry = self.entries.get_mut(key).expect("callers looked");
+        entry.deleted_at = Some(now.monotonic);
+        entry.update_time_ms = update_time_ms;
+        entry.version = self.next_version;
+        entry.visible = None;
+        entry.tombstones.left = 0;
+        self.next_version += 1;
+        self.dirty.insert(key.to_owned());
+        Pair {
+            key: key.to_owned(),
+            value: Bytes::new(),
+            codec: entry.codec.id().to_owned(),
+            deleted: true,
+            update_time_ms,
+        }
+    }
+
+    /// Takes what another member said; yields what was new in it.
+    pub(super) fn receive(&mut self, pair: &Pair, now: Now) -> Result<Option<Pair>, Refusal> {
+        self.check(pair, now)?;
+        let key = pair.key.as_str();
+        let own = self.entries.get(key);
+        let own_time = own.map_or(i64::MIN, |e| e.update_time_ms);
+        let own_deleted = own.is_some_and(|e| e.deleted_at.is_some());
+        match (pair.deleted, own) {
+            // Nothing here to delete; whoever has it will hear of it, too.
+            (true, None) => Ok(None),
+            (true, Some(_)) if own_deleted => {
+                let entry = self.entries.get_mut(key).expect("looked up above");
+                entry.update_time_ms = own_time.max(pair.update_time_ms);
+                Ok(None)
+            }
+            (true, Some(_)) if pair.update_time_ms >= own_time => {
+                Ok(Some(self.deleted(key, pair.update_time_ms, now)))
+            }
+            (true, Some(_)) => Ok(None),
+            (false, _) if own_deleted && pair.update_time_ms <= own_time => Ok(None),
+            (false, _) => self.merge(pair, now),
+        }
+    }
+
+    fn check(&self, pair: &Pair, now: Now) -> Result<(), Refusal> {
+        let key = || pair.key.clone();
+        let Some(codec) = self.codecs.of_key(&pair.key) else {
+            return Err(Refusal::UnknownCodec {
+                key: key(),
+                codec: pair.codec.clone(),
+            });
+        };
+        if codec.id() != pair.codec {
+            return Err(Refusal::CodecMismatch {
+                key: key(),
+                own: codec.id(),
+                theirs: pair.codec.clone(),
+            });
+        }
+        let ahead_ms = pair.update_time_ms.saturating_sub(now.unix_ms);
+        if ahead_ms > self.max_ahead_ms {
+            return Err(Refusal::Future {
+                key: key(),
+                ahead_ms,
+                limit_ms: self.max_ahead_ms,
+            });
+        }
+        let held = self.entries.get(&pair.key).map(|e| e.value.size_bytes());
+        if held.is_none() && self.entries.len() >= self.max_keys && !pair.deleted {
+            return Err(Refusal::Full {
+                what: "the table of keys",
+                limit: self.max_keys,
+            });
+        }
+        let bytes = pair.value.len().max(held.unwrap_or(0));
+        if bytes > self.max_value_bytes {
+            return Err(Refusal::Oversize {
+                what: "value",
+                bytes,
+                limit: self.max_value_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, pair: &Pair, now: Now) -> Result<Option<Pair>, Refusal> {
+        let key = pair.key.as_str();
+        let refused = |error| Refusal::Value {
+            key: pair.key.clone(),
+            error,
+        };
+        self.make_entry(key, pair.update_time_ms).map_err(refused)?;
+        let entry = self.entries.get_mut(key).expect("made just now");
+        // A deleted value is gone: a newer one begins from nothing.
+        let mut fresh = match entry.deleted_at {
+            Some(_) => Some(open_value(&entry.codec, None).map_err(refused)?),
+            None => None,
+        };
+        let value = fresh.as_mut().unwrap_or(&mut entry.value);
+        let merged = value.merge(&pair.value, MergeKind::Remote, now.unix_s());
+        match merged {
+            Ok(Some(change)) => {
+                if let Some(fresh) = fresh {
+                    entry.value = fresh;
+                }
+                self.changed(key, change, pair.update_time_ms, now)
+                    .map_err(refused)
+            }
+            unchanged => {
+                if entry.version == 0 {
+                    self.entries.remove(key);
+                } else if entry.deleted_at.is_none() {
+                    entry.update_time_ms = entry.update_time_ms.max(pair.update_time_ms);
+                }
+                unchanged.map(|_| None).map_err(refused)
+            }
+        }
+    }
+
+    /// Everything, as pairs.
+    pub(super) fn all(&self) -> impl Iterator<Item = Pair> {
+        self.entries.iter().map(|(key, entry)| Pair {
+            key: key.clone(),
+            value: match entry.deleted_at {
+                Some(_) => Bytes::new(),
+                None => entry.value.encode(),
+            },
+            codec: entry.codec.id().to_owned(),
+            deleted: entry.deleted_at.is_some(),
+            update_time_ms: entry.update_time_ms,
+        })
+    }
+
+    /// Names of the members in a change, for the queue of broadcasts.
+    pub(super) fn member_names(&self, pair: &Pair) -> Vec<String> {
+        let codec = self.codecs.of_key(&pair.key);
+        // The codec read the value a moment ago.
+        codec.map_or_else(Vec::new, |c| {
+            c.member_names(&pair.value).unwrap_or_default()
+        })
+    }
+
+    /// Whether watchers wait for news.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Tells the watchers.
+    pub(super) fn notify(&mut self) {
+        for key in std::mem::take(&mut self.dirty) {
+            if !self.watchers.concerns(&key) {
+                continue;
+            }
+            match self.read(&key) {
+                Ok((value, _)) => self.watchers.notify(&key, value.as_ref()),
+                Err(error) => tracing::error!(key, %error, "a stored value cannot be read"),
+            }
+        }
+    }
+
+    /// Forgets keys that were deleted before `limit` of the monotonic clock.
+    pub(super) fn forget_deleted(&mut self, limit: std::time::Duration) {
+        self.entries
+            .retain(|_, e| e.deleted_at.is_none_or(|at| at > limit));
+    }
+
+    /// When the first deleted key can be forgotten, not counting the time it is kept.
+    pub(super) fn first_deleted(&self) -> Option<std::time::Duration> {
+        self.entries.values().filter_map(|e| e.deleted_at).min()
+    }
+
+    /// Keys with their tombstones, now and dropped so far.
+    pub(super) fn tombstones(&self) -> impl Iterator<Item = (&str, TombstoneCount)> {
+        let entries = self.entries.iter();
+        entries.map(|(key, entry)| (key.as_str(), entry.tombstones))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! What each step does to the ring.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lgtm_core::{Error, Result};
+
+use crate::instance::{Instance, InstanceState, RingDesc};
+use crate::lifecycle::forget;
+use crate::lifecycle::machine::{Machine, Planned, Step};
+use crate::lifecycle::membership::{Membership, Role};
+use crate::token::{Token, TokenGenerator};
+
+impl Machine {
+    pub(super) fn register(
+        &self,
+        ring: &mut RingDesc,
+        generator: &mut dyn TokenGenerator,
+        now_s: i64,
+    ) -> Result<Planned> {
+        let mut me = self.me.clone();
+        let before = alive(ring, &me.identity.id);
+        match &before {
+            None => {
+                me.registered_timestamp_s = now_s;
+                let enough = me.tokens.len() >= self.settings.num_tokens;
+                me.state = if enough {
+                    InstanceState::Active
+                } else {
+                    InstanceState::Pending
+                };
+            }
+            Some(before) => {
+                me.registered_timestamp_s = before.registered_timestamp_s;
+                me.read_only = before.read_only;
+                me.read_only_updated_timestamp_s = before.read_only_updated_timestamp_s;
+                me.state = before.state;
+                if !before.tokens.is_empty() || self.role == Role::HoldsData {
+                    me.tokens = Arc::clone(&before.tokens);
+                }
+            }
+        }
+        match self.role {
+            Role::DoesWork { joins_as } => {
+                me.state = joins_as;
+                self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
+            }
+            // It crashed while it joined: from the beginning.
+            Role::HoldsData if me.state == InstanceState::Joining => {
+                me.state = InstanceState::Pending;
+            }
+            // It kept its record over a restart, or crashed in its shutdown.
+            Role::HoldsData if me.state == InstanceState::Leaving => {
+                self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
+                me.state = InstanceState::Active;
+            }
+            Role::HoldsData if me.tokens.is_empty() => me.state = InstanceState::Pending,
+            Role::HoldsData => {}
+        }
+        let always = matches!(self.role, Role::DoesWork { .. });
+        Ok(put(Step::Register, me, ring, before, always, now_s))
+    }
+
+    pub(super) fn join(
+        &self,
+        ring: &mut RingDesc,
+        generator: &mut dyn TokenGenerator,
+        has_waited: bool,
+        now_s: i64,
+    ) -> Result<Planned> {
+        if !has_waited {
+            generator.can_join(&|id| ring.get(id).map(|i| i.tokens.len()))?;
+        }
+        let (mut me, before) = self.found(ring, now_s);
+        self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
+        me.state = if self.settings.observe_period.is_zero() {
+            InstanceState::Active
+        } else {
+            InstanceState::Joining
+        };
+        Ok(put(Step::Join, me, ring, before, true, now_s))
+    }
+
+    /// Nothing lost: who holds data becomes ACTIVE. Else new tokens, and another look later.
+    pub(super) fn verify(
+        &self,
+        ring: &mut RingDesc,
+        generator: &mut dyn TokenGenerator,
+        now_s: i64,
+    ) -> Result<Planned> {
+        let own = ring.get(&self.me.identity.id);
+        let lost =
+            own.is_none_or(|own| own.tokens != self.me.tokens || own.tokens.len() < self.claimed);
+        let (mut me, before) = self.found(ring, now_s);
+        if lost {
+            self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
+        } else if self.role == Role::HoldsData {
+            me.state = InstanceState::Active;
+        }
+        let changes = lost || self.role == Role::HoldsData;
+        Ok(put(Step::Verify, me, ring, before, changes, now_s))
+    }
+
+    /// Tokens that were lost to others since the last look are replaced by new ones: two sides of a parted network may have given out the
+    /// same, and who lost them all would own nothing for ever.
+    pub(super) fn heartbeat(
+        &self,
+        ring: &mut RingDesc,
+        generator: &mut dyn TokenGenerator,
+        now_s: i64,
+    ) -> Result<Planned> {
+        let (mut me, before) = self.found(ring, now_s);
+        let stays = me.state != InstanceState::Leaving && self.is_settled();
+        if stays && me.tokens.len() < self.claimed {
+            self.top_up(&mut me, ring, generator, self.claimed)?;
+        }
+        Ok(put(Step::Heartbeat, me, ring, before, true, now_s))
+    }
+
+    pub(super) fn change_state(
+        &self,
+        ring: &mut RingDesc,
+        to: InstanceState,
+        now_s: i64,
+    ) -> Result<Planned> {
+        let from = self.me.state;
+        if !from.may_become(to) {
+            return Err(Error::InvalidInput(format!(
+                "instance {} cannot go from {from} to {to}",
+                self.me.identity.id
+            )));
+        }
+        let (mut me, before) = self.found(ring, now_s);
+        me.state = to;
+        Ok(put(Step::ChangeState(to), me, ring, before, true, now_s))
+    }
+
+    pub(super) fn set_read_only(
+        &self,
+        ring: &mut RingDesc,
+        read_only: bool,
+        now_s: i64,
+    ) -> Planned {
+        let (mut me, before) = self.found(ring, now_s);
+        if me.read_only != read_only {
+            me.read_only = read_only;
+            me.read_only_updated_timestamp_s = now_s;
+        }
+        put(Step::SetReadOnly(read_only), me, ring, before, false, now_s)
+    }
+
+    pub(super) fn leave(&self, ring: &mut RingDesc, now_s: i64) -> Planned {
+        let (mut me, before) = self.found(ring, now_s);
+        me.state = InstanceState::Leaving;
+        put(Step::Leave, me, ring, before, true, now_s)
+    }
+
+    pub(super) fn unregister(&self, ring: &mut RingDesc) -> Planned {
+        Planned {
+            step: Step::Unregister,
+            me: self.me.clone(),
+            writes: ring.remove(&self.me.identity.id).is_some(),
+            forgotten: Vec::new(),
+        }
+    }
+
+    /// Removes those who are long dead, if the settings and the instance's own steadiness allow.
+    pub(super) fn forget(&self, ring: &mut RingDesc, now_s: i64, now: Duration) -> Vec<String> {
+        let (after, gap) = (self.settings.forget_after, self.settings.heartbeat_timeout);
+        if after.is_zero() || !self.steadiness.has_lasted(after, now, gap) {
+            return Vec::new();
+        }
+        forget::remove_dead(ring, &self.me.identity.id, after, now_s)
+    }
+
+    /// What is known of this instance, with the tokens that the ring says it has.
+    ///
+    /// If its record is gone (the store lost it, or somebody forgot the instance), it registers anew, now: readers that look back in shuffle
+    /// shards must know that it was away.
+    fn found(&self, ring: &RingDesc, now_s: i64) -> (Membership, Option<Arc<Instance>>) {
+        let mut me = self.me.clone();
+        let before = alive(ring, &me.identity.id);
+        match &before {
+            Some(before) => me.tokens = Arc::clone(&before.tokens),
+            None => me.registered_timestamp_s = now_s,
+        }
+        (me, before)
+    }
+
+    /// Generates what is missing to `wanted` tokens, and drops what is too much.
+    fn top_up(
+        &self,
+        me: &mut Membership,
+        ring: &RingDesc,
+        generator: &mut dyn TokenGenerator,
+        wanted: usize,
+    ) -> Result<()> {
+        let mut tokens = me.tokens.to_vec();
+        if tokens.len() < wanted {
+            let mut taken = ring.taken_tokens();
+            taken.extend(tokens.iter().copied());
+            tokens.extend(generator.generate(wanted - tokens.len(), &taken)?);
+            tokens.sort_unstable();
+        } else {
+            drop_surplus(&mut tokens, wanted);
+        }
+        me.tokens = tokens.into();
+        Ok(())
+    }
+}
+
+/// The record of an instance; a tombstone, which stores hide, is none.
+fn alive(ring: &RingDesc, id: &str) -> Option<Arc<Instance>> {
+    let record = ring.get(id).cloned();
+    record.filter(|i| i.state != InstanceState::Left)
+}
+
+/// Keeps `wanted` tokens, evenly picked: as good as by chance, and the same every time.
+fn drop_surplus(tokens: &mut Vec<Token>, wanted: usize) {
+    let all = tokens.len();
+    let mut at = 0;
+    tokens.retain(|_| {
+        let keep = (at + 1) * wanted / all != at * wanted / all;
+        at += 1;
+        keep
+    });
+}
+
+/// Puts the record into the ring, if it differs from the one before or `always` says so.
+fn put(
+    step: Step,
+    me: Membership,
+    ring: &mut RingDesc,
+    before: Option<Arc<Instance>>,
+    always: bool,
+    now_s: i64,
+) -> Planned {
+    // Each change of a record moves its heartbeat, or a merge would not see the change; also when the clock went back meanwhile.
+    let timestamp_s = before.as_ref().map_or(now_s, |before| {
+        now_s.max(before.timestamp_s.saturating_add(1))
+    });
+    let record = me.record(before.as_deref(), timestamp_s);
+    let same = before.is_some_and(|before| {
+        let timestamp_s = before.timestamp_s;
+        *before
+            == Instance {
+                timestamp_s,
+                ..record.clone()
+            }
+    });
+    let writes = always || !same;
+    if writes {
+        ring.insert(record);
+    }
+    Planned {
+        step,
+        me,
+        writes,
+        forgotten: Vec::new(),
+    }
+}

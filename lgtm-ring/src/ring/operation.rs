@@ -1,0 +1,54 @@
+//! What one wants of the instances.
+
+use crate::instance::InstanceState;
+
+/// Which states can serve an operation, and which make the search go on for a replacement.
+///
+/// The four of the ingesters' ring are constants; components with other rules (store-gateways) make their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operation {
+    healthy: u8,
+    extends: u8,
+}
+
+use InstanceState::{Active, Joining, Leaving, Left, Pending};
+
+impl Operation {
+    /// Writing data: ACTIVE instances; any other is replaced by the next, so that a rollout does not lessen the replicas.
+    pub const WRITE: Self = Self::new(&[Active], &[Leaving, Pending, Joining, Left]);
+    /// Writing where no replacement is wanted.
+    pub const WRITE_NO_EXTEND: Self = Self::new(&[Active], &[]);
+    /// Reading: ACTIVE, PENDING and LEAVING hold data. Those that are not ACTIVE or LEAVING were replaced by writers.
+    pub const READ: Self = Self::new(&[Active, Pending, Leaving], &[Pending, Joining, Left]);
+    /// Looking at everybody.
+    pub const REPORTING: Self = Self::new(&InstanceState::ALL, &[]);
+
+    /// An operation of one's own: `healthy` states serve it, an instance in one of the `extends` states makes the search go on.
+    pub const fn new(healthy: &[InstanceState], extends: &[InstanceState]) -> Self {
+        Self {
+            healthy: mask(healthy),
+            extends: mask(extends),
+        }
+    }
+
+    /// Whether an instance in `state` can serve.
+    #[inline]
+    pub const fn is_healthy(self, state: InstanceState) -> bool {
+        self.healthy >> state as u8 & 1 == 1
+    }
+
+    /// Whether an instance in `state` is replaced by one more.
+    #[inline]
+    pub const fn extends(self, state: InstanceState) -> bool {
+        self.extends >> state as u8 & 1 == 1
+    }
+}
+
+const fn mask(states: &[InstanceState]) -> u8 {
+    let (mut mask, mut i) = (0, 0);
+    while i < states.len() {
+        mask |= 1 << states[i] as u8;
+        i += 1;
+    }
+    mask
+}

@@ -1,0 +1,305 @@
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use lgtm_core::ErrorKind;
+use lgtm_core::units::ByteSize;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::instance::{Instance, InstanceState, RingDesc};
+use crate::ring::{LookupBuffer, Operation, ReplicationStrategy, Ring, RingSettings};
+use crate::token::{RandomTokens, Token, TokenGenerator};
+
+const NOW_S: i64 = 1_800_000_000;
+
+fn settings(zone_awareness_enabled: bool) -> RingSettings {
+    RingSettings {
+        zone_awareness_enabled,
+        ..RingSettings::default()
+    }
+}
+
+fn instance(number: usize, zones: usize, tokens: usize) -> Instance {
+    let mut generator = RandomTokens::seeded(number as i64 + 1);
+    Instance {
+        id: format!("i{number:04}"),
+        addr: format!("10.0.0.{number}:9095"),
+        zone: match zones {
+            0 => String::new(),
+            zones => format!("z{}", number % zones),
+        },
+        timestamp_s: NOW_S,
+        registered_timestamp_s: NOW_S - 86_400,
+        tokens: generator.generate(tokens, &HashSet::new()).unwrap().into(),
+        ..Instance::default()
+    }
+}
+
+fn desc(count: usize, zones: usize) -> RingDesc {
+    (0..count).map(|n| instance(n, zones, 32)).collect()
+}
+
+fn ids(ring: &Ring) -> BTreeSet<String> {
+    ring.instances().map(|i| i.id.clone()).collect()
+}
+
+/// The rules of a lookup, word by word and slowly.
+fn naive_walk(desc: &RingDesc, key: Token, operation: Operation, zone_aware: bool) -> Vec<String> {
+    let mut tokens: Vec<(Token, &Instance)> = Vec::new();
+    for i in desc.iter() {
+        tokens.extend(i.tokens.iter().map(|&t| (t, &**i)));
+    }
+    tokens.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.id.cmp(&b.1.id)));
+    tokens.dedup_by_key(|t| t.0);
+    let start = tokens.iter().position(|t| t.0 > key).unwrap_or(0);
+    let zones: BTreeSet<&str> = desc.iter().map(|i| i.zone.as_str()).collect();
+    let in_zone = |z: &str| desc.iter().filter(|i| i.zone == z).count();
+    let (mut found, mut wanted) = (Vec::<&Instance>::new(), 3);
+    let (mut counted, mut examined) = (Vec::<&str>::new(), Vec::<&str>::new());
+    let times = |list: &[&str], zone: &str| list.iter().filter(|z| **z == zone).count();
+    for step in 0..tokens.len() {
+        if found.len() >= wanted.min(desc.len()) {
+            break;
+        }
+        let done = |z: &&str| times(&counted, z) >= 1 || times(&examined, z) >= in_zone(z);
+        if zone_aware && zones.iter().all(done) {
+            break;
+        }
+        let instance = tokens[(start + step) % tokens.len()].1;
+        if found.iter().any(|i| i.id == instance.id) {
+            continue;
+        }
+        let named = zone_aware && !instance.zone.is_empty();
+        if named && times(&counted, &instance.zone) >= 1 {
+            continue;
+        }
+        if named {
+            examined.push(&instance.zone);
+        }
+        found.push(instance);
+        if operation.extends(instance.state) {
+            wanted += 1;
+        } else if named {
+            counted.push(&instance.zone);
+        }
+    }
+    let healthy = found.into_iter().filter(|i| operation.is_healthy(i.state));
+    healthy.map(|i| i.id.clone()).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_lookup_follows_the_rules_word_by_word(
+        states in vec((0..4usize, 0..4usize, vec(0u32..500, 0..5)), 1..12),
+        keys in vec(0u32..510, 20),
+        zone_aware: bool,
+    ) {
+        let made = states.into_iter().enumerate().map(|(n, (state, zone, mut tokens))| {
+            tokens.sort_unstable();
+            tokens.dedup();
+            Instance {
+                id: format!("i{n}"),
+                state: InstanceState::ALL[state],
+                zone: ["", "a", "b", "c"][zone].to_owned(),
+                timestamp_s: NOW_S,
+                tokens: tokens.into_iter().map(Token).collect(),
+                ..Instance::default()
+            }
+        });
+        let desc: RingDesc = made.collect();
+        // With this strategy the walk shows as it is.
+        let ring = Ring::new(
+            RingSettings { strategy: ReplicationStrategy::IgnoreUnhealthy, ..settings(zone_aware) },
+            &desc,
+        );
+        let mut buffer = LookupBuffer::default();
+        for key in keys.into_iter().map(Token) {
+            for operation in [Operation::WRITE, Operation::WRITE_NO_EXTEND, Operation::READ] {
+                let expected = naive_walk(&desc, key, operation, zone_aware);
+                match ring.lookup(key, operation, NOW_S, &mut buffer) {
+                    Ok(found) => {
+                        let found: Vec<_> = found.iter().map(|i| i.id.clone()).collect();
+                        prop_assert_eq!(found, expected);
+                    }
+                    Err(_) => prop_assert!(expected.is_empty()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_instance_more_or_less_changes_one_member_of_a_shard(
+        count in 6usize..30,
+        size in 1usize..6,
+        gone in any::<prop::sample::Index>(),
+        tenant in "[a-z]{1,8}",
+    ) {
+        let whole = desc(count, 0);
+        let mut smaller = whole.clone();
+        smaller.remove(&format!("i{:04}", gone.index(count)));
+        let before = ids(&Ring::new(settings(false), &whole).shuffle_shard(&tenant, size));
+        let after = ids(&Ring::new(settings(false), &smaller).shuffle_shard(&tenant, size));
+        prop_assert_eq!(before.len(), size);
+        prop_assert!(before.difference(&after).count() <= 1);
+        prop_assert!(after.difference(&before).count() <= 1);
+    }
+
+    #[test]
+    fn looking_back_finds_every_shard_that_was_written_to(
+        joins in vec(0i64..7200, 4..12),
+        size in 1usize..4,
+        tenant in "[a-z]{1,8}",
+    ) {
+        // Instances join one after another during two hours; at each moment the tenant wrote to the shard of that moment.
+        let mut joins = joins;
+        joins.sort_unstable();
+        let start_s = NOW_S - 7200;
+        let member = |n: usize, joined: i64| Instance {
+            registered_timestamp_s: start_s + joined,
+            ..instance(n, 0, 32)
+        };
+        let mut all: RingDesc = (100..104).map(|n| member(n, -86_400)).collect();
+        let mut written = ids(&Ring::new(settings(false), &all).shuffle_shard(&tenant, size));
+        for (n, &joined) in joins.iter().enumerate() {
+            all.insert(member(n, joined));
+            written.extend(ids(&Ring::new(settings(false), &all).shuffle_shard(&tenant, size)));
+        }
+        let lookback = Duration::from_secs(7200);
+        let ring = Ring::new(settings(false), &all);
+        let read = ids(&ring.shuffle_shard_with_lookback(&tenant, size, lookback, NOW_S));
+        prop_assert!(written.is_subset(&read), "{:?} {:?}", written, read);
+    }
+
+    #[test]
+    fn token_ranges_hold_the_keys_that_lookups_give_an_instance(count in 3usize..9, keys in vec(any::<u32>(), 50)) {
+        let ring = Ring::new(settings(true), &desc(count, 3));
+        for i in ring.instances() {
+            let ranges = ring.token_ranges(&i.id).unwrap();
+            for &key in &keys {
+                let set = ring.get(Token(key), Operation::WRITE, NOW_S).unwrap();
+                let owns = set.instances.iter().any(|other| other.id == i.id);
+                prop_assert_eq!(ranges.contains(Token(key)), owns);
+            }
+        }
+    }
+}
+
+#[test]
+fn heartbeats_and_states_leave_tables_and_cached_shards_alone() {
+    let mut desc = desc(12, 3);
+    let ring = Ring::new(settings(true), &desc);
+    let shard = ring.shuffle_shard("tenant", 3);
+    let member = shard.instances().next().unwrap().id.clone();
+    let instance = desc.get_mut(&member).unwrap();
+    instance.timestamp_s += 15;
+    instance.state = InstanceState::Leaving;
+    let newer = ring.updated(&desc);
+    assert!(newer.shares_tables_with(&ring));
+    let cached = newer.shuffle_shard("tenant", 3);
+    assert!(cached.shares_tables_with(&shard), "computed again");
+    let fresh = cached.instance(&member).unwrap();
+    assert_eq!(fresh.state, InstanceState::Leaving, "the state is stale");
+    assert_eq!(
+        shard.instance(&member).unwrap().state,
+        InstanceState::Active
+    );
+
+    desc.get_mut(&member).unwrap().read_only = true;
+    let other = newer.updated(&desc);
+    assert!(!other.shares_tables_with(&newer));
+    assert!(other.shuffle_shard("tenant", 3).instance(&member).is_none());
+}
+
+#[test]
+fn a_cached_lookback_is_dropped_when_a_newcomer_leaves_the_window() {
+    let mut desc = desc(12, 0);
+    let ring = Ring::new(settings(false), &desc);
+    let newcomer = ring
+        .shuffle_shard("tenant", 2)
+        .instances()
+        .next()
+        .unwrap()
+        .id
+        .clone();
+    desc.get_mut(&newcomer).unwrap().registered_timestamp_s = NOW_S - 100;
+    let ring = Ring::new(settings(false), &desc);
+    let at = |now_s| {
+        let lookback = Duration::from_secs(200);
+        ids(&ring.shuffle_shard_with_lookback("tenant", 2, lookback, now_s))
+    };
+    assert_eq!(at(NOW_S).len(), 3);
+    assert_eq!(at(NOW_S + 100).len(), 3);
+    assert_eq!(at(NOW_S + 101).len(), 2);
+    assert_eq!(at(NOW_S).len(), 3, "and the clock may go back");
+}
+
+#[test]
+fn the_shard_cache_keeps_its_bound() {
+    let ring = Ring::new(
+        RingSettings {
+            shard_cache_size: ByteSize::kib(64),
+            ..settings(false)
+        },
+        &desc(30, 0),
+    );
+    for tenant in 0..500 {
+        for _ in 0..3 {
+            let shard = ring.shuffle_shard(&format!("tenant-{tenant}"), 4);
+            assert_eq!(shard.len(), 4);
+        }
+    }
+    let bytes = ring.shards.as_ref().unwrap().bytes();
+    assert!(bytes > 32 << 10 && bytes <= 64 << 10, "{bytes}");
+}
+
+#[test]
+fn a_wider_lookup_is_for_work_that_can_be_done_anywhere() {
+    let wide = |strategy, zone_aware, replicas| {
+        let settings = RingSettings {
+            strategy,
+            ..settings(zone_aware)
+        };
+        let ring = Ring::new(settings, &desc(9, 3));
+        let mut buffer = LookupBuffer::default();
+        ring.lookup_wider(Token(7), Operation::WRITE, replicas, NOW_S, &mut buffer)
+            .map(|r| r.len())
+    };
+    let any = ReplicationStrategy::IgnoreUnhealthy;
+    assert_eq!(wide(any, true, 6).unwrap(), 6);
+    assert_eq!(wide(any, false, 5).unwrap(), 5);
+    for refused in [
+        wide(any, true, 5),
+        wide(any, false, 2),
+        wide(ReplicationStrategy::Quorum, false, 5),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[test]
+fn a_process_alone_owns_every_key_for_ever() {
+    let ring = Ring::standalone("ingester");
+    for key in [0, 1, u32::MAX] {
+        let set = ring.get(Token(key), Operation::WRITE, i64::MAX).unwrap();
+        assert_eq!((set.instances.len(), set.max_errors), (1, 0));
+    }
+    assert_eq!(
+        ring.replication_set(Operation::READ, NOW_S)
+            .unwrap()
+            .instances
+            .len(),
+        1
+    );
+    assert_eq!(ring.shuffle_shard("tenant", 3).len(), 1);
+}
+
+#[test]
+fn bad_settings_are_named() {
+    let settings = RingSettings {
+        replication_factor: 0,
+        heartbeat_timeout: Duration::ZERO,
+        ..RingSettings::default()
+    };
+    let error = settings.validate().unwrap_err().to_string();
+    assert!(error.contains("replication_factor is 0") && error.contains("heartbeat_timeout"));
+}

@@ -1,0 +1,250 @@
+//! Gossip clusters under seeds: what must hold, and that each check can fail.
+//!
+//! `LGTM_SIM_SEEDS=N` runs N seeds from `LGTM_SIM_FIRST` on in `many_seeds_long` (`scripts/sim-seeds`); `LGTM_SIM_SEED=S` replays one.
+
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lgtm_core::Result;
+use lgtm_ring::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+use lgtm_ring::testing::sim::{Chaos, Network, NodeId, SimCluster, SimSettings, chaos};
+use lgtm_ring::testing::{LwwCodec, LwwMap};
+
+fn seeds(range: std::ops::Range<u64>) {
+    for seed in range {
+        if let Err(wrong) = chaos(seed, &Chaos::default(), Arc::new(LwwCodec)) {
+            panic!(
+                "{wrong}\nreplay: LGTM_SIM_SEED={seed} cargo test -p lgtm-ring --features testing --test sim_gossip replay_one"
+            );
+        }
+    }
+}
+
+// A thousand seeds, in parts that run side by side.
+
+#[test]
+fn the_invariants_hold_under_seeds_0_to_249() {
+    seeds(0..250);
+}
+
+#[test]
+fn the_invariants_hold_under_seeds_250_to_499() {
+    seeds(250..500);
+}
+
+#[test]
+fn the_invariants_hold_under_seeds_500_to_749() {
+    seeds(500..750);
+}
+
+#[test]
+fn the_invariants_hold_under_seeds_750_to_999() {
+    seeds(750..1000);
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|n| n.parse().unwrap())
+}
+
+#[test]
+fn replay_one() {
+    if let Some(seed) = number("LGTM_SIM_SEED") {
+        seeds(seed..seed + 1);
+    }
+}
+
+#[test]
+#[ignore = "hours at full length; scripts/sim-seeds runs it"]
+fn many_seeds_long() {
+    let first = number("LGTM_SIM_FIRST").unwrap_or(1000);
+    let count = number("LGTM_SIM_SEEDS").unwrap_or(100);
+    seeds(first..first + count);
+}
+
+#[test]
+fn a_seed_gives_the_same_run_twice() {
+    let run = |seed| chaos(seed, &Chaos::default(), Arc::new(LwwCodec)).unwrap();
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7), run(8));
+}
+
+/// How many of the first seeds find a fault.
+fn caught(settings: &Chaos, codec: impl ValueCodec, seeds: u64) -> (u64, String) {
+    let codec = Arc::new(codec);
+    let short = Chaos {
+        patience: Duration::from_secs(60),
+        ..settings.clone()
+    };
+    let wrong = (0..seeds).filter_map(|seed| chaos(seed, &short, codec.clone()).err());
+    let wrong: Vec<_> = wrong.collect();
+    (wrong.len() as u64, wrong.join("\n"))
+}
+
+/// A codec with one fault.
+#[derive(Debug)]
+struct Faulty(Fault);
+
+#[derive(Debug, PartialEq)]
+enum Fault {
+    /// Whatever comes last stays.
+    LastArrivalWins,
+    /// A member that was removed is simply gone.
+    NoTombstones,
+    /// One member in three is not taken from others.
+    DropsSome,
+}
+
+impl ValueCodec for Faulty {
+    fn id(&self) -> &'static str {
+        "lwwMap"
+    }
+
+    fn merge(
+        &self,
+        current: Option<&[u8]>,
+        incoming: &[u8],
+        kind: MergeKind,
+        now_s: i64,
+    ) -> Result<Merged> {
+        let good = LwwCodec.merge(current, incoming, kind, now_s)?;
+        let mut value = LwwMap::decode(&good.value)?;
+        let said = LwwMap::decode(incoming)?;
+        match self.0 {
+            Fault::LastArrivalWins => {
+                let before = current.map(LwwMap::decode).transpose()?.unwrap_or_default();
+                value.0.extend(said.0.clone());
+                if value == before {
+                    return Ok(good);
+                }
+                let change = (kind == MergeKind::Local).then_some(good.change).flatten();
+                return Ok(Merged {
+                    value: value.encode(),
+                    change: change.or(Some(said.encode())),
+                });
+            }
+            Fault::NoTombstones => {
+                value.0.retain(|_, e| e.text.is_some());
+                let mut change = good
+                    .change
+                    .as_deref()
+                    .map(LwwMap::decode)
+                    .transpose()?
+                    .unwrap_or_default();
+                change.0.retain(|_, e| e.text.is_some());
+                let change =
+                    (!change.0.is_empty() || kind == MergeKind::Local).then(|| change.encode());
+                return Ok(Merged {
+                    value: value.encode(),
+                    change,
+                });
+            }
+            Fault::DropsSome if kind == MergeKind::Remote => {
+                let before = current.map(LwwMap::decode).transpose()?.unwrap_or_default();
+                value
+                    .0
+                    .retain(|name, _| !name.ends_with(['1', '4']) || before.0.contains_key(name));
+            }
+            Fault::DropsSome => {}
+        }
+        Ok(Merged {
+            value: value.encode(),
+            change: good.change,
+        })
+    }
+
+    fn remove_tombstones(&self, value: &[u8], limit_s: Option<i64>) -> Result<Tombstones> {
+        LwwCodec.remove_tombstones(value, limit_s)
+    }
+
+    fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
+        LwwCodec.member_names(value)
+    }
+}
+
+#[test]
+fn a_merge_that_takes_whatever_comes_last_is_caught() {
+    let (caught, how) = caught(&Chaos::default(), Faulty(Fault::LastArrivalWins), 10);
+    assert!(caught >= 5, "{caught} of 10: {how}");
+}
+
+#[test]
+fn a_merge_that_forgets_who_was_removed_is_caught() {
+    let (caught, how) = caught(&Chaos::default(), Faulty(Fault::NoTombstones), 20);
+    assert!(
+        caught >= 3 && how.contains("was said"),
+        "{caught} of 20: {how}"
+    );
+}
+
+#[test]
+fn a_merge_that_drops_members_is_caught() {
+    let (caught, how) = caught(&Chaos::default(), Faulty(Fault::DropsSome), 10);
+    assert!(
+        caught >= 5 && how.contains("different values"),
+        "{caught} of 10: {how}"
+    );
+}
+
+#[test]
+fn a_network_that_does_not_heal_is_caught() {
+    let settings = Chaos {
+        heals: false,
+        ..Chaos::default()
+    };
+    let (caught, how) = caught(&settings, LwwCodec, 40);
+    assert!(
+        caught >= 3 && how.contains("for live"),
+        "{caught} of 40: {how}"
+    );
+}
+
+#[test]
+fn strangers_with_our_label_are_caught() {
+    let settings = Chaos {
+        strangers_have_their_own_label: false,
+        ..Chaos::default()
+    };
+    let (caught, how) = caught(&settings, LwwCodec, 3);
+    assert!(caught == 3, "{caught} of 3: {how}");
+}
+
+/// A cluster of `n` that all start at once and each write a member.
+fn cold_start(n: usize, loss: f64, seed: u64) -> (SimCluster, Vec<NodeId>) {
+    let mut settings = SimSettings::new("big", Arc::new(LwwCodec));
+    settings.network = Network::losing(loss);
+    let mut cluster = SimCluster::new(settings, seed);
+    let seeds: Vec<_> = (0..3.min(n)).map(NodeId).collect();
+    let nodes: Vec<_> = (0..n).map(|_| cluster.add(&seeds)).collect();
+    for id in &nodes {
+        cluster.start(*id);
+        let at = cluster.now_at(*id).unix_s();
+        cluster
+            .write(*id, "ring", |current| {
+                let mut map = current.map_or_else(LwwMap::default, |v| LwwMap::decode(&v).unwrap());
+                map.set(&format!("m{}", id.0), at, "x");
+                Some(map.encode())
+            })
+            .unwrap();
+    }
+    (cluster, nodes)
+}
+
+fn members(value: Option<Bytes>) -> usize {
+    value.map_or(0, |v| LwwMap::decode(&v).unwrap().0.len())
+}
+
+#[test]
+fn a_hundred_nodes_that_start_at_once_agree_within_ten_seconds() {
+    let (mut cluster, nodes) = cold_start(100, 0.05, 1);
+    let took = cluster.run_until(Duration::from_secs(30), Duration::from_millis(100), |c| {
+        nodes.iter().all(|id| {
+            members(c.read(*id, "ring")) == 100 && c.state(*id).unwrap().live().len() == 99
+        })
+    });
+    let took = took.expect("never agreed");
+    assert!(took <= Duration::from_secs(10), "{took:?}");
+}
