@@ -31,6 +31,7 @@ pub mod model;
 pub mod nearest;
 pub mod postings;
 pub mod service;
+#[cfg(feature = "storage")]
 pub mod storage;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]

@@ -248,3 +248,102 @@ fn a_hundred_nodes_that_start_at_once_agree_within_ten_seconds() {
     let took = took.expect("never agreed");
     assert!(took <= Duration::from_secs(10), "{took:?}");
 }
+
+fn small(n: usize, change: impl FnOnce(&mut SimSettings)) -> (SimCluster, Vec<NodeId>) {
+    let mut settings = SimSettings::new("small", Arc::new(LwwCodec));
+    change(&mut settings);
+    let mut cluster = SimCluster::new(settings, 3);
+    let nodes: Vec<_> = (0..n).map(|_| cluster.add(&[NodeId(0)])).collect();
+    (cluster, nodes)
+}
+
+fn live(cluster: &SimCluster, id: NodeId) -> usize {
+    cluster.state(id).unwrap().live().len()
+}
+
+#[test]
+fn a_node_that_restarts_with_a_clock_an_hour_back_is_taken_up_again() {
+    let (mut cluster, nodes) = small(4, |_| ());
+    nodes.iter().for_each(|id| cluster.start(*id));
+    cluster.run_for(Duration::from_secs(5));
+    assert!(nodes.iter().all(|id| live(&cluster, *id) == 3));
+    cluster.crash(NodeId(2));
+    cluster.set_clock_ahead_ms(NodeId(2), -3_600_000);
+    cluster.start(NodeId(2));
+    let all = |c: &mut SimCluster| nodes.iter().all(|id| live(c, *id) == 3);
+    let took = cluster.run_until(Duration::from_secs(30), Duration::from_millis(100), all);
+    assert!(
+        took.is_some(),
+        "{:?}",
+        cluster.state(NodeId(0)).unwrap().members()
+    );
+    cluster.run_for(Duration::from_secs(30));
+    assert!(nodes.iter().all(|id| live(&cluster, *id) == 3), "and stays");
+}
+
+#[test]
+fn a_full_table_of_members_refuses_strangers_and_keeps_its_own() {
+    let (mut cluster, nodes) = small(8, |s| s.gossip.max_members = 4);
+    nodes.iter().for_each(|id| cluster.start(*id));
+    cluster.run_for(Duration::from_secs(30));
+    for id in &nodes {
+        let state = cluster.state(*id).unwrap();
+        // One message may bring some when there is still room for one.
+        assert!(state.members().len() <= 4 + 4, "{:?}", state.members());
+    }
+    assert!(live(&cluster, NodeId(0)) >= 3, "the first were taken");
+    let refused = nodes
+        .iter()
+        .map(|id| cluster.state(*id).unwrap().stats().refusals("full"));
+    assert!(refused.sum::<u64>() > 0);
+}
+
+#[test]
+fn a_queue_of_changes_has_a_bound_and_what_it_drops_is_found_by_exchanges() {
+    let (mut cluster, nodes) = small(3, |s| {
+        s.gossip.max_queue_bytes = lgtm_core::units::ByteSize::kib(2);
+        s.gossip.push_pull_interval = Duration::from_secs(5);
+    });
+    nodes.iter().for_each(|id| cluster.start(*id));
+    cluster.run_for(Duration::from_secs(2));
+    let at = cluster.now_at(NodeId(1)).unix_s();
+    for n in 0..200 {
+        let change = |current: Option<Bytes>| {
+            let mut map = current.map_or_else(LwwMap::default, |v| LwwMap::decode(&v).unwrap());
+            map.set(&format!("m{n}"), at, &"x".repeat(100));
+            Some(map.encode())
+        };
+        cluster.write(NodeId(1), "ring", change).unwrap();
+    }
+    let all = |c: &mut SimCluster| nodes.iter().all(|id| members(c.read(*id, "ring")) == 200);
+    assert!(!all(&mut cluster));
+    cluster.run_for(Duration::from_secs(30));
+    assert!(all(&mut cluster));
+}
+
+#[test]
+fn a_member_that_was_cut_off_does_not_bring_back_who_was_removed_meanwhile() {
+    let (mut cluster, nodes) = small(4, |_| ());
+    nodes.iter().for_each(|id| cluster.start(*id));
+    let at = cluster.now_at(NodeId(0)).unix_s();
+    let mut map = LwwMap::default();
+    map.set("ghost", at, "x");
+    cluster
+        .write(NodeId(0), "ring", |_| Some(map.encode()))
+        .unwrap();
+    cluster.run_for(Duration::from_secs(5));
+    cluster.partition(&[NodeId(3)]);
+    cluster.run_for(Duration::from_secs(5));
+    let empty = LwwMap::default().encode();
+    cluster
+        .write(NodeId(0), "ring", |_| Some(empty.clone()))
+        .unwrap();
+    cluster.run_for(Duration::from_secs(200));
+    assert_eq!(members(cluster.read(NodeId(3), "ring")), 1);
+    cluster.heal();
+    cluster.run_for(Duration::from_secs(90));
+    for id in &nodes {
+        assert_eq!(members(cluster.read(*id, "ring")), 0, "{id:?}");
+        assert_eq!(live(&cluster, *id), 3, "{id:?}");
+    }
+}

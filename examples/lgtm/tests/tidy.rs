@@ -227,20 +227,11 @@ fn every_format_page_names_where_its_bytes_come_from() {
     }
 }
 
-#[test]
-fn a_metrics_embed_is_small() {
+/// Names of the crates that a build of `krate` without features compiles.
+fn crates_of(krate: &str) -> std::collections::BTreeSet<String> {
     let out = std::process::Command::new(env!("CARGO"))
-        .args([
-            "tree",
-            "-p",
-            "lgtm-tsdb",
-            "--no-default-features",
-            "-e",
-            "normal",
-            "--prefix",
-            "none",
-            "--offline",
-        ])
+        .args(["tree", "-p", krate, "--no-default-features"])
+        .args(["-e", "normal", "--prefix", "none", "--offline"])
         .current_dir(root())
         .output()
         .unwrap();
@@ -250,10 +241,15 @@ fn a_metrics_embed_is_small() {
         String::from_utf8_lossy(&out.stderr)
     );
     let text = String::from_utf8(out.stdout).unwrap();
-    let crates: std::collections::BTreeSet<&str> = text
-        .lines()
+    text.lines()
         .filter_map(|l| l.split_whitespace().next())
-        .collect();
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn a_metrics_embed_is_small() {
+    let crates = crates_of("lgtm-tsdb");
     for heavy in ["reqwest", "hyper", "axum", "tonic", "parquet"] {
         assert!(
             !crates.contains(heavy),
@@ -261,4 +257,13 @@ fn a_metrics_embed_is_small() {
         );
     }
     assert!(crates.len() <= 110, "{} crates: {crates:?}", crates.len());
+}
+
+#[test]
+fn a_ring_alone_is_small() {
+    let crates = crates_of("lgtm-ring");
+    for heavy in ["object_store", "hyper", "axum"] {
+        assert!(!crates.contains(heavy), "{heavy} is in the tree of a ring");
+    }
+    assert!(crates.len() <= 60, "{} crates: {crates:?}", crates.len());
 }

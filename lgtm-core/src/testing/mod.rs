@@ -1,9 +1,13 @@
 //! Conformance suites of the traits, and parts that fail on purpose. Feature `testing`.
 
+#[cfg(feature = "storage")]
 mod bucket_suite;
 mod cache_suite;
+#[cfg(feature = "storage")]
 mod faulty_store;
 
+#[cfg(feature = "storage")]
 pub use bucket_suite::bucket_suite;
 pub use cache_suite::cache_suite;
+#[cfg(feature = "storage")]
 pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};

@@ -64,6 +64,7 @@ pub(super) struct HttpClient {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     /// The header that carries Consul's index.
+    #[cfg(feature = "consul")]
     pub(super) index: Option<String>,
     pub(super) body: Bytes,
 }
@@ -102,7 +103,9 @@ impl HttpClient {
         let whole = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
+            #[cfg(feature = "consul")]
             let index = response.headers().get("x-consul-index");
+            #[cfg(feature = "consul")]
             let index = index.and_then(|v| v.to_str().ok()).map(str::to_owned);
             let body = Limited::new(response.into_body(), self.max_bytes);
             let body = body.collect().await.map_err(|e| match e
@@ -116,6 +119,7 @@ impl HttpClient {
             })?;
             Ok(Answer {
                 status,
+                #[cfg(feature = "consul")]
                 index,
                 body: body.to_bytes(),
             })
@@ -129,6 +133,7 @@ impl HttpClient {
     }
 
     /// A request whose answer is read as it comes. Only the head of the answer has a deadline.
+    #[cfg(feature = "etcd")]
     pub(super) async fn open(&self, path: &str, body: Bytes) -> Result<Response<Incoming>> {
         let opened = timeout(self.timeout, self.send(Method::POST, path, body)).await;
         opened.unwrap_or_else(|_| {

@@ -1,6 +1,6 @@
 //! Who is there and who is dead: the SWIM protocol of the `foca` crate, driven by time and messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -212,12 +212,15 @@ impl Membership {
             // The only error is that of the same identity.
             let _ = self.foca.change_identity(renewed, &mut self.collected);
         }
-        let strangers = self.strangers(&members);
-        let room = self.settings.max_members.saturating_sub(self.known());
-        let full = strangers > room;
-        if full {
-            members.retain(|m| self.members().any(|(n, _)| n.addr == m.id().addr));
-        }
+        let known: HashSet<_> = self.members().map(|(n, _)| n.addr).collect();
+        let mut room = self.settings.max_members.saturating_sub(known.len());
+        let told = members.len();
+        members.retain(|member| {
+            let fits = known.contains(&member.id().addr) || room > 0;
+            room -= usize::from(fits && !known.contains(&member.id().addr));
+            fits
+        });
+        let full = members.len() < told;
         let outcome = self
             .foca
             .apply_many(members.into_iter(), true, &mut self.collected);
@@ -227,14 +230,6 @@ impl Membership {
             true => Err(self.full()),
             false => Ok(()),
         }
-    }
-
-    fn strangers(&self, members: &[Member<Node>]) -> usize {
-        let known: std::collections::HashSet<_> = self.members().map(|(n, _)| n.addr).collect();
-        members
-            .iter()
-            .filter(|m| !known.contains(&m.id().addr))
-            .count()
     }
 
     /// Asks whoever listens at `addr` to be taken up.

@@ -9,7 +9,7 @@
 //! Everything right of the transport is pure: bytes and time go in, bytes come out. A change is told to a few members, who tell a few
 //! members; what got lost is found when two members exchange everything, now and then. Merging makes the order irrelevant.
 //!
-//! What to expect: a change is everywhere within a second or two. Removed members are remembered for `left_ingesters_timeout`; a
+//! What to expect: a change is everywhere within a second or two (`docs/gossip_convergence.md` has the table). Removed members are remembered for `left_ingesters_timeout`; a
 //! member that was cut off for longer may bring one back. The bytes are in `docs/format/gossip.md`. Open `state.rs` first.
 
 mod broadcasts;
