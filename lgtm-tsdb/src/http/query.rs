@@ -21,12 +21,12 @@ use crate::select::{QueryBudget, SelectRequest};
 const MAX_STEPS: i64 = 11_000;
 
 /// What every call begins with.
-struct Call {
-    tenant: TenantId,
-    params: Params,
+pub(super) struct Call {
+    pub(super) tenant: TenantId,
+    pub(super) params: Params,
 }
 
-fn call(
+pub(super) fn call(
     api: &Api,
     query: Option<&str>,
     headers: &HeaderMap,
