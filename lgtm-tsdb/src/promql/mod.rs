@@ -12,10 +12,13 @@ mod eval;
 mod format;
 mod json;
 mod lexer;
+mod long_range;
 mod number;
 mod options;
 mod parser;
 mod quote;
+mod settle;
+mod shard;
 mod signature;
 mod token;
 
@@ -27,6 +30,9 @@ pub use ast::{
 pub use engine::{Engine, EngineSettings, InstantQuery, QueryValue, RangeQuery};
 pub use error::{ParseError, line_and_column};
 pub use eval::{Point, Series};
+pub use long_range::split_long_ranges;
 pub use options::ParserOptions;
 pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
+pub use settle::{QueryTimes, is_final_before, settle};
+pub use shard::{EMBEDDED_METRIC, LEG_LABEL, Legs, QUERY_SHARD_LABEL, ShardedQuery, shard_query};
 pub use signature::{Arity, Function};
