@@ -20,6 +20,7 @@ mod quote;
 mod settle;
 mod shard;
 mod signature;
+mod splitter;
 mod token;
 
 pub use ast::{
@@ -36,3 +37,4 @@ pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
 pub use settle::{QueryTimes, is_final_before, settle};
 pub use shard::{EMBEDDED_METRIC, LEG_LABEL, Legs, QUERY_SHARD_LABEL, ShardedQuery, shard_query};
 pub use signature::{Arity, Function};
+pub use splitter::{FrontendAnswer, FrontendQuery, PromqlSplitter, QueryKind};
