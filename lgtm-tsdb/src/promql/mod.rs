@@ -6,6 +6,7 @@
 //! numbers and strings, and refuses the rest by name.
 
 mod ast;
+mod embedded;
 mod engine;
 mod error;
 mod eval;
@@ -28,6 +29,7 @@ pub use ast::{
     Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
+pub use embedded::EmbeddedLegs;
 pub use engine::{Engine, EngineSettings, InstantQuery, QueryValue, RangeQuery};
 pub use error::{ParseError, line_and_column};
 pub use eval::{Point, Series};

@@ -1,6 +1,302 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Queries whose text is wrong, and how the message begins.
+const SYNTAX_ERRORS: &[(&str, &str)] = &[
+    (
+        "",
+        "unknown position: parse error: no expression found in input",
+    ),
+    (" # c", "1:1: parse error: no expression found in input"),
+    ("1 +", "1:4: parse error: unexpected end of input"),
+    ("up up", "1:4: parse error: unexpected identifier \"up\""),
+    ("up\n  1", "2:3: parse error: unexpected number \"1\""),
+    (
+        "up{",
+        "1:4: parse error: unexpected end of input inside braces",
+    ),
+    (
+        "up{a=b}",
+        "1:6: parse error: unexpected identifier \"b\" in label matching, expected string",
+    ),
+    (
+        "up{a b}",
+        "1:6: parse error: unexpected identifier \"b\" in label matching, expected label matching operator",
+    ),
+    (
+        "up{a==\"b\"}",
+        "1:6: parse error: unexpected \"=\" in label matching, expected string",
+    ),
+    (
+        "up{a=\"b\" c=\"d\"}",
+        "1:10: parse error: unexpected identifier \"c\" in label matching, expected \",\" or \"}\"",
+    ),
+    (
+        "up{a=\"b\",,}",
+        "1:10: parse error: unexpected \",\" in label matching, expected identifier or \"}\"",
+    ),
+    (
+        "up{1}",
+        "1:4: parse error: unexpected character inside braces: '1'",
+    ),
+    (
+        "up[]",
+        "1:4: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
+    ),
+    ("up[5m", "1:6: parse error: unclosed left bracket"),
+    ("up[5m:1m", "1:9: parse error: unclosed left bracket"),
+    (
+        "up[5x]",
+        "1:4: parse error: bad number or duration syntax: \"5\"",
+    ),
+    (
+        "up[5m 1m]",
+        "1:7: parse error: unexpected duration \"1m\" in subquery or range, expected \":\" or \"]\"",
+    ),
+    (
+        "up[5m:1m 1m]",
+        "1:10: parse error: unexpected duration \"1m\" in subquery selector, expected \"]\"",
+    ),
+    (
+        "up[5m:*]",
+        "1:7: parse error: unexpected <op:*> in subquery selector, expected number, duration, step(), range(), or \"]\"",
+    ),
+    (
+        "up[0s]",
+        "1:4: parse error: duration must be greater than 0",
+    ),
+    (
+        "up[5m:0s]",
+        "1:7: parse error: duration must be greater than 0",
+    ),
+    (
+        "1[5m]",
+        "1:2: parse error: ranges only allowed for vector selectors",
+    ),
+    (
+        "up offset 5m[5m]",
+        "1:13: parse error: no offset modifiers allowed before range",
+    ),
+    (
+        "up @ 1[5m]",
+        "1:7: parse error: no @ modifiers allowed before range",
+    ),
+    (
+        "up offset",
+        "1:10: parse error: unexpected end of input in offset, expected number, duration, step(), or range()",
+    ),
+    (
+        "up offset 5m offset 5m",
+        "1:1: parse error: offset may not be set multiple times",
+    ),
+    (
+        "1 offset 5m",
+        "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+    ),
+    (
+        "up @ start",
+        "1:11: parse error: unexpected end of input in @, expected timestamp",
+    ),
+    (
+        "up @ x",
+        "1:6: parse error: unexpected identifier \"x\" in @, expected timestamp",
+    ),
+    (
+        "up @ Inf",
+        "1:1: parse error: timestamp out of bounds for @ modifier: +Inf",
+    ),
+    (
+        "up @ 1 @ 2",
+        "1:1: parse error: @ <timestamp> may not be set multiple times",
+    ),
+    ("sum(", "1:5: parse error: unclosed left parenthesis"),
+    (
+        "sum()",
+        "1:1: parse error: no arguments for aggregate expression provided",
+    ),
+    (
+        "sum(up, 1)",
+        "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 1, got 2",
+    ),
+    (
+        "topk(up)",
+        "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
+    ),
+    (
+        "sum(up + )",
+        "1:10: parse error: unexpected \")\" in aggregation",
+    ),
+    (
+        "sum by job (up)",
+        "1:8: parse error: unexpected identifier \"job\" in grouping opts, expected \"(\"",
+    ),
+    (
+        "sum by (a b) (up)",
+        "1:11: parse error: unexpected identifier \"b\" in grouping opts, expected \",\" or \")\"",
+    ),
+    (
+        "sum by (1) (up)",
+        "1:9: parse error: unexpected number \"1\" in grouping opts, expected label",
+    ),
+    (
+        "sum by (\"\") (up)",
+        "1:9: parse error: invalid label name for grouping: \"\"",
+    ),
+    (
+        "sum by (a) (up) without (b)",
+        "1:17: parse error: unexpected <without>",
+    ),
+    (
+        "up + group_left up",
+        "1:6: parse error: unexpected <group_left>",
+    ),
+    ("group_left", "1:1: parse error: unexpected <group_left>"),
+    (
+        "nofunc(up)",
+        "1:1: parse error: unknown function with name \"nofunc\"",
+    ),
+    (
+        "rate(up[5m],)",
+        "1:12: parse error: trailing commas not allowed in function call args",
+    ),
+    ("5m()", "1:3: parse error: unexpected \"(\""),
+    (
+        "1e400",
+        "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range",
+    ),
+    (
+        "1m1h",
+        "1:1: parse error: not a valid duration string: \"1m1h\"",
+    ),
+    ("'a\nb'", "1:1: parse error: unterminated quoted string"),
+    (
+        "\"aaaaaaaaaaaaaaaa\" 1",
+        "1:20: parse error: unexpected number \"1\"",
+    ),
+    (
+        "1 \"aaaaaaaaaaaaaaaa\"",
+        "1:3: parse error: unexpected string \"\\\"aaaaaaaaa\"...",
+    ),
+    (
+        "up[5m] anchored smoothed",
+        "1:1: parse error: anchored and smoothed modifiers cannot be used together",
+    ),
+    (
+        "up[5m:1m] anchored",
+        "1:1: parse error: anchored modifier is not supported for subqueries",
+    ),
+    (
+        "1 smoothed",
+        "1:1: parse error: smoothed modifier not implemented",
+    ),
+    ("up[5m/0]", "1:6: parse error: division by zero"),
+    ("up[300y]", "1:4: parse error: duration out of range"),
+    (
+        "up{a=~\"(\"}",
+        "1:4: parse error: matcher a: invalid regular expression",
+    ),
+];
+
+/// Queries whose types do not fit, and the message.
+const TYPE_ERRORS: &[(&str, &str)] = &[
+    (
+        "1 == 2",
+        "1:3: parse error: comparisons between scalars must use BOOL modifier",
+    ),
+    (
+        "up + bool up",
+        "1:4: parse error: bool modifier can only be used on comparison operators",
+    ),
+    (
+        "up or 1",
+        "1:1: parse error: set operator \"or\" not allowed in binary scalar expression",
+    ),
+    (
+        "up and on(a) group_left up",
+        "1:1: parse error: no grouping allowed for \"and\" operation",
+    ),
+    (
+        "up + on(a) group_left(a) up",
+        "1:4: parse error: label \"a\" must not occur in ON and GROUP clause at once",
+    ),
+    (
+        "up + on(a) 1",
+        "1:1: parse error: vector matching only allowed between instant vectors",
+    ),
+    (
+        "up + fill(1) 1",
+        "1:1: parse error: filling in missing series only allowed between instant vectors",
+    ),
+    (
+        "up or fill(1) up",
+        "1:1: parse error: filling in missing series not allowed for set operators",
+    ),
+    (
+        "\"a\" == \"a\"",
+        "1:1: parse error: binary expression must contain only scalar and instant vector types",
+    ),
+    (
+        "rate(up)",
+        "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
+    ),
+    (
+        "abs()",
+        "1:1: parse error: expected 1 argument(s) in call to \"abs\", got 0",
+    ),
+    (
+        "round()",
+        "1:1: parse error: expected at least 1 argument(s) in call to \"round\", got 0",
+    ),
+    (
+        "round(up, 1, 2)",
+        "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3",
+    ),
+    (
+        "sum(1)",
+        "1:5: parse error: expected type instant vector in aggregation expression, got scalar",
+    ),
+    (
+        "topk('a', up)",
+        "1:6: parse error: expected type scalar in aggregation parameter, got string",
+    ),
+    (
+        "count_values(1, up)",
+        "1:14: parse error: expected type string in aggregation parameter, got scalar",
+    ),
+    (
+        "-'a'",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"string\"",
+    ),
+    (
+        "-up[5m]",
+        "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
+    ),
+    (
+        "time()[5m:]",
+        "1:1: parse error: subquery is only allowed on instant vector, got scalar instead",
+    ),
+    (
+        "up{__name__=\"x\"}",
+        "1:1: parse error: metric name must not be set twice: \"up\" or \"x\"",
+    ),
+    (
+        "{}",
+        "1:1: parse error: vector selector must contain at least one non-empty matcher",
+    ),
+    (
+        "{a=~\".*\"}",
+        "1:1: parse error: vector selector must contain at least one non-empty matcher",
+    ),
+    (
+        "info(up, up)",
+        "1:10: parse error: expected label selectors only, got vector selector instead",
+    ),
+    (
+        "info(up, vector(1))",
+        "1:10: parse error: expected label selectors only",
+    ),
+];
+
 fn message(query: &str, options: &ParserOptions) -> String {
     match parse_with(query, options) {
         Ok(expr) => format!("parsed: {expr:?}"),
@@ -12,307 +308,17 @@ fn message(query: &str, options: &ParserOptions) -> String {
 #[test]
 fn syntax_errors_read_as_those_of_prometheus() {
     let options = ParserOptions::everything();
-    for (query, wanted) in [
-        (
-            "",
-            "unknown position: parse error: no expression found in input",
-        ),
-        (" # c", "1:1: parse error: no expression found in input"),
-        ("1 +", "1:4: parse error: unexpected end of input"),
-        ("up up", "1:4: parse error: unexpected identifier \"up\""),
-        ("up\n  1", "2:3: parse error: unexpected number \"1\""),
-        (
-            "up{",
-            "1:4: parse error: unexpected end of input inside braces",
-        ),
-        (
-            "up{a=b}",
-            "1:6: parse error: unexpected identifier \"b\" in label matching, expected string",
-        ),
-        (
-            "up{a b}",
-            "1:6: parse error: unexpected identifier \"b\" in label matching, expected label matching operator",
-        ),
-        (
-            "up{a==\"b\"}",
-            "1:6: parse error: unexpected \"=\" in label matching, expected string",
-        ),
-        (
-            "up{a=\"b\" c=\"d\"}",
-            "1:10: parse error: unexpected identifier \"c\" in label matching, expected \",\" or \"}\"",
-        ),
-        (
-            "up{a=\"b\",,}",
-            "1:10: parse error: unexpected \",\" in label matching, expected identifier or \"}\"",
-        ),
-        (
-            "up{1}",
-            "1:4: parse error: unexpected character inside braces: '1'",
-        ),
-        (
-            "up[]",
-            "1:4: parse error: unexpected \"]\" in subquery or range selector, expected number, duration, step(), or range()",
-        ),
-        ("up[5m", "1:6: parse error: unclosed left bracket"),
-        ("up[5m:1m", "1:9: parse error: unclosed left bracket"),
-        (
-            "up[5x]",
-            "1:4: parse error: bad number or duration syntax: \"5\"",
-        ),
-        (
-            "up[5m 1m]",
-            "1:7: parse error: unexpected duration \"1m\" in subquery or range, expected \":\" or \"]\"",
-        ),
-        (
-            "up[5m:1m 1m]",
-            "1:10: parse error: unexpected duration \"1m\" in subquery selector, expected \"]\"",
-        ),
-        (
-            "up[5m:*]",
-            "1:7: parse error: unexpected <op:*> in subquery selector, expected number, duration, step(), range(), or \"]\"",
-        ),
-        (
-            "up[0s]",
-            "1:4: parse error: duration must be greater than 0",
-        ),
-        (
-            "up[5m:0s]",
-            "1:7: parse error: duration must be greater than 0",
-        ),
-        (
-            "1[5m]",
-            "1:2: parse error: ranges only allowed for vector selectors",
-        ),
-        (
-            "up offset 5m[5m]",
-            "1:13: parse error: no offset modifiers allowed before range",
-        ),
-        (
-            "up @ 1[5m]",
-            "1:7: parse error: no @ modifiers allowed before range",
-        ),
-        (
-            "up offset",
-            "1:10: parse error: unexpected end of input in offset, expected number, duration, step(), or range()",
-        ),
-        (
-            "up offset 5m offset 5m",
-            "1:1: parse error: offset may not be set multiple times",
-        ),
-        (
-            "1 offset 5m",
-            "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
-        ),
-        (
-            "up @ start",
-            "1:11: parse error: unexpected end of input in @, expected timestamp",
-        ),
-        (
-            "up @ x",
-            "1:6: parse error: unexpected identifier \"x\" in @, expected timestamp",
-        ),
-        (
-            "up @ Inf",
-            "1:1: parse error: timestamp out of bounds for @ modifier: +Inf",
-        ),
-        (
-            "up @ 1 @ 2",
-            "1:1: parse error: @ <timestamp> may not be set multiple times",
-        ),
-        ("sum(", "1:5: parse error: unclosed left parenthesis"),
-        (
-            "sum()",
-            "1:1: parse error: no arguments for aggregate expression provided",
-        ),
-        (
-            "sum(up, 1)",
-            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 1, got 2",
-        ),
-        (
-            "topk(up)",
-            "1:1: parse error: wrong number of arguments for aggregate expression provided, expected 2, got 1",
-        ),
-        (
-            "sum(up + )",
-            "1:10: parse error: unexpected \")\" in aggregation",
-        ),
-        (
-            "sum by job (up)",
-            "1:8: parse error: unexpected identifier \"job\" in grouping opts, expected \"(\"",
-        ),
-        (
-            "sum by (a b) (up)",
-            "1:11: parse error: unexpected identifier \"b\" in grouping opts, expected \",\" or \")\"",
-        ),
-        (
-            "sum by (1) (up)",
-            "1:9: parse error: unexpected number \"1\" in grouping opts, expected label",
-        ),
-        (
-            "sum by (\"\") (up)",
-            "1:9: parse error: invalid label name for grouping: \"\"",
-        ),
-        (
-            "sum by (a) (up) without (b)",
-            "1:17: parse error: unexpected <without>",
-        ),
-        (
-            "up + group_left up",
-            "1:6: parse error: unexpected <group_left>",
-        ),
-        ("group_left", "1:1: parse error: unexpected <group_left>"),
-        (
-            "nofunc(up)",
-            "1:1: parse error: unknown function with name \"nofunc\"",
-        ),
-        (
-            "rate(up[5m],)",
-            "1:12: parse error: trailing commas not allowed in function call args",
-        ),
-        ("5m()", "1:3: parse error: unexpected \"(\""),
-        (
-            "1e400",
-            "1:1: parse error: error parsing number: strconv.ParseFloat: parsing \"1e400\": value out of range",
-        ),
-        (
-            "1m1h",
-            "1:1: parse error: not a valid duration string: \"1m1h\"",
-        ),
-        ("'a\nb'", "1:1: parse error: unterminated quoted string"),
-        (
-            "\"aaaaaaaaaaaaaaaa\" 1",
-            "1:20: parse error: unexpected number \"1\"",
-        ),
-        (
-            "1 \"aaaaaaaaaaaaaaaa\"",
-            "1:3: parse error: unexpected string \"\\\"aaaaaaaaa\"...",
-        ),
-        (
-            "up[5m] anchored smoothed",
-            "1:1: parse error: anchored and smoothed modifiers cannot be used together",
-        ),
-        (
-            "up[5m:1m] anchored",
-            "1:1: parse error: anchored modifier is not supported for subqueries",
-        ),
-        (
-            "1 smoothed",
-            "1:1: parse error: smoothed modifier not implemented",
-        ),
-        ("up[5m/0]", "1:6: parse error: division by zero"),
-        ("up[300y]", "1:4: parse error: duration out of range"),
-        (
-            "up{a=~\"(\"}",
-            "1:4: parse error: matcher a: invalid regular expression",
-        ),
-    ] {
+    for (query, wanted) in SYNTAX_ERRORS {
         let got = message(query, &options);
-        assert!(got.starts_with(wanted), "{query:?}:\n  {got}\n  {wanted}");
+        assert!(got.starts_with(*wanted), "{query:?}:\n  {got}\n  {wanted}");
     }
 }
 
 #[test]
 fn type_errors_read_as_those_of_prometheus() {
     let options = ParserOptions::everything();
-    for (query, wanted) in [
-        (
-            "1 == 2",
-            "1:3: parse error: comparisons between scalars must use BOOL modifier",
-        ),
-        (
-            "up + bool up",
-            "1:4: parse error: bool modifier can only be used on comparison operators",
-        ),
-        (
-            "up or 1",
-            "1:1: parse error: set operator \"or\" not allowed in binary scalar expression",
-        ),
-        (
-            "up and on(a) group_left up",
-            "1:1: parse error: no grouping allowed for \"and\" operation",
-        ),
-        (
-            "up + on(a) group_left(a) up",
-            "1:4: parse error: label \"a\" must not occur in ON and GROUP clause at once",
-        ),
-        (
-            "up + on(a) 1",
-            "1:1: parse error: vector matching only allowed between instant vectors",
-        ),
-        (
-            "up + fill(1) 1",
-            "1:1: parse error: filling in missing series only allowed between instant vectors",
-        ),
-        (
-            "up or fill(1) up",
-            "1:1: parse error: filling in missing series not allowed for set operators",
-        ),
-        (
-            "\"a\" == \"a\"",
-            "1:1: parse error: binary expression must contain only scalar and instant vector types",
-        ),
-        (
-            "rate(up)",
-            "1:6: parse error: expected type range vector in call to function \"rate\", got instant vector",
-        ),
-        (
-            "abs()",
-            "1:1: parse error: expected 1 argument(s) in call to \"abs\", got 0",
-        ),
-        (
-            "round()",
-            "1:1: parse error: expected at least 1 argument(s) in call to \"round\", got 0",
-        ),
-        (
-            "round(up, 1, 2)",
-            "1:1: parse error: expected at most 2 argument(s) in call to \"round\", got 3",
-        ),
-        (
-            "sum(1)",
-            "1:5: parse error: expected type instant vector in aggregation expression, got scalar",
-        ),
-        (
-            "topk('a', up)",
-            "1:6: parse error: expected type scalar in aggregation parameter, got string",
-        ),
-        (
-            "count_values(1, up)",
-            "1:14: parse error: expected type string in aggregation parameter, got scalar",
-        ),
-        (
-            "-'a'",
-            "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"string\"",
-        ),
-        (
-            "-up[5m]",
-            "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"range vector\"",
-        ),
-        (
-            "time()[5m:]",
-            "1:1: parse error: subquery is only allowed on instant vector, got scalar instead",
-        ),
-        (
-            "up{__name__=\"x\"}",
-            "1:1: parse error: metric name must not be set twice: \"up\" or \"x\"",
-        ),
-        (
-            "{}",
-            "1:1: parse error: vector selector must contain at least one non-empty matcher",
-        ),
-        (
-            "{a=~\".*\"}",
-            "1:1: parse error: vector selector must contain at least one non-empty matcher",
-        ),
-        (
-            "info(up, up)",
-            "1:10: parse error: expected label selectors only, got vector selector instead",
-        ),
-        (
-            "info(up, vector(1))",
-            "1:10: parse error: expected label selectors only",
-        ),
-    ] {
-        assert_eq!(message(query, &options), wanted, "{query:?}");
+    for (query, wanted) in TYPE_ERRORS {
+        assert_eq!(message(query, &options), *wanted, "{query:?}");
     }
 }
 
