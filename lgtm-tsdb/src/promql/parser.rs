@@ -235,7 +235,10 @@ impl<'a> Parser<'a> {
     /// A node over others of which the highest is `below`.
     fn above(&self, below: usize, expr: Expr) -> Result<Node> {
         let height = below + 1;
-        self.check_depth(height, expr.span())?;
+        // The span of a long row of operators takes as many steps, so it is looked for only when it is needed.
+        if height > self.options.max_depth {
+            self.check_depth(height, expr.span())?;
+        }
         Ok(Node {
             expr: Box::new(expr),
             height,

@@ -7,44 +7,38 @@ use crate::promql::ast::{
 use crate::promql::quote::quote;
 use lgtm_core::model::{METRIC_NAME, Matcher};
 
-/// Checks an expression and all below it, and settles how operands match.
+/// Checks an expression and all below it, and settles how operands match. Gives the expression's type.
 ///
 /// # Errors
 /// The first fault in Prometheus' order: operands before what joins them.
-pub(super) fn check(expr: &mut Expr) -> Result<()> {
+pub(super) fn check(expr: &mut Expr) -> Result<ValueType> {
     match expr {
-        Expr::Number(_) | Expr::Text(_) => Ok(()),
-        Expr::Vector(selector) => check_selector(selector),
-        Expr::Matrix(matrix) => check_selector(&matrix.vector),
-        Expr::Subquery(subquery) => {
-            check(&mut subquery.expr)?;
-            match subquery.expr.value_type() {
-                ValueType::Vector => Ok(()),
-                got => fail(
-                    subquery.span,
-                    format!(
-                        "subquery is only allowed on instant vector, got {} instead",
-                        got.name()
-                    ),
-                ),
+        Expr::Number(_) => Ok(ValueType::Scalar),
+        Expr::Text(_) => Ok(ValueType::Text),
+        Expr::Vector(selector) => check_selector(selector).map(|()| ValueType::Vector),
+        Expr::Matrix(matrix) => check_selector(&matrix.vector).map(|()| ValueType::Matrix),
+        Expr::Subquery(subquery) => match check(&mut subquery.expr)? {
+            ValueType::Vector => Ok(ValueType::Matrix),
+            got => {
+                let got = got.name();
+                let message =
+                    format!("subquery is only allowed on instant vector, got {got} instead");
+                Err(fault(subquery.span, message))
             }
-        }
-        Expr::Call(call) => check_call(call),
-        Expr::Aggregate(aggregate) => check_aggregate(aggregate),
+        },
+        Expr::Call(call) => check_call(call).map(|()| call.function.returns),
+        Expr::Aggregate(aggregate) => check_aggregate(aggregate).map(|()| ValueType::Vector),
         Expr::Binary(binary) => check_binary(binary),
-        Expr::Unary(unary) => {
-            check(&mut unary.expr)?;
-            match unary.expr.value_type() {
-                ValueType::Scalar | ValueType::Vector => Ok(()),
-                got => fail(
-                    unary.span,
-                    format!(
-                        "unary expression only allowed on expressions of type scalar or instant vector, got {}",
-                        quote(got.described())
-                    ),
-                ),
+        Expr::Unary(unary) => match check(&mut unary.expr)? {
+            got @ (ValueType::Scalar | ValueType::Vector) => Ok(got),
+            got => {
+                let message = format!(
+                    "unary expression only allowed on expressions of type scalar or instant vector, got {}",
+                    quote(got.described())
+                );
+                Err(fault(unary.span, message))
             }
-        }
+        },
         Expr::Paren(paren) => check(&mut paren.expr),
         Expr::StepInvariant(inner) => check(inner),
     }
@@ -56,8 +50,11 @@ fn fail(span: Span, message: impl Into<String>) -> Result<()> {
 
 /// Checks an expression and that it gives what is wanted.
 fn expect(expr: &mut Expr, wanted: ValueType, place: &str) -> Result<()> {
-    check(expr)?;
-    expect_type(expr.span(), wanted, expr.value_type(), place)
+    let got = check(expr)?;
+    if got == wanted {
+        return Ok(());
+    }
+    expect_type(expr.span(), wanted, got, place)
 }
 
 fn expect_type(span: Span, wanted: ValueType, got: ValueType, place: &str) -> Result<()> {
@@ -123,7 +120,9 @@ fn check_call(call: &mut Call) -> Result<()> {
     for (n, arg) in call.args.iter_mut().enumerate() {
         match function.arg(n) {
             Some(wanted) => expect(arg, wanted, &place)?,
-            None => check(arg)?,
+            None => {
+                check(arg)?;
+            }
         }
     }
     Ok(())
@@ -144,21 +143,29 @@ fn check_info_labels(labels: &mut Expr) -> Result<()> {
     }
 }
 
-fn check_binary(binary: &mut Binary) -> Result<()> {
-    check(&mut binary.lhs)?;
-    check(&mut binary.rhs)?;
-    let (lhs, rhs) = (binary.lhs.value_type(), binary.rhs.value_type());
-    let span = binary.lhs.span().to(binary.rhs.span());
+fn check_binary(binary: &mut Binary) -> Result<ValueType> {
+    let lhs = check(&mut binary.lhs)?;
+    let rhs = check(&mut binary.rhs)?;
     let op = binary.op;
     if binary.return_bool && !op.is_comparison() {
         let message = "bool modifier can only be used on comparison operators";
-        return fail(binary.op_span, message);
+        return Err(fault(binary.op_span, message));
     }
     let scalars = (lhs, rhs) == (ValueType::Scalar, ValueType::Scalar);
     if op.is_comparison() && !binary.return_bool && scalars {
         let message = "comparisons between scalars must use BOOL modifier";
-        return fail(binary.op_span, message);
+        return Err(fault(binary.op_span, message));
     }
+    check_matching(binary, lhs, rhs)?;
+    Ok(if scalars {
+        ValueType::Scalar
+    } else {
+        ValueType::Vector
+    })
+}
+
+fn check_matching(binary: &mut Binary, lhs: ValueType, rhs: ValueType) -> Result<()> {
+    let op = binary.op;
     let Some(matching) = &mut binary.matching else {
         return Ok(());
     };
@@ -180,34 +187,35 @@ fn check_binary(binary: &mut Binary) -> Result<()> {
             return fail(side.span(), message);
         }
     }
+    // Looked for only when needed: the span of a long row of operators takes as many steps.
+    let span = || binary.lhs.span().to(binary.rhs.span());
     let filled = matching.fill_left.is_some() || matching.fill_right.is_some();
     if (lhs, rhs) != (ValueType::Vector, ValueType::Vector) {
         if !matching.labels.is_empty() {
-            return fail(span, "vector matching only allowed between instant vectors");
+            return fail(
+                span(),
+                "vector matching only allowed between instant vectors",
+            );
         }
         if filled {
             let message = "filling in missing series only allowed between instant vectors";
-            return fail(span, message);
+            return fail(span(), message);
         }
         binary.matching = None;
     } else if op.is_set() {
         if matching.card != Cardinality::ManyToMany {
-            return fail(
-                span,
-                format!("no grouping allowed for {} operation", quote(op.name())),
-            );
+            let op = quote(op.name());
+            return fail(span(), format!("no grouping allowed for {op} operation"));
         }
         if filled {
-            return fail(
-                span,
-                "filling in missing series not allowed for set operators",
-            );
+            let message = "filling in missing series not allowed for set operators";
+            return fail(span(), message);
         }
     }
     if op.is_set() && (lhs == ValueType::Scalar || rhs == ValueType::Scalar) {
         let op = quote(op.name());
         let message = format!("set operator {op} not allowed in binary scalar expression");
-        return fail(span, message);
+        return fail(binary.lhs.span().to(binary.rhs.span()), message);
     }
     Ok(())
 }

@@ -46,7 +46,9 @@ impl Parser<'_> {
     /// A node over others of which the highest is `below`.
     fn duration_above(&self, below: usize, expr: DurationExpr) -> Result<Node> {
         let height = below + 1;
-        self.check_depth(height, expr.span())?;
+        if height > self.options.max_depth {
+            self.check_depth(height, expr.span())?;
+        }
         Ok(Node {
             expr: Box::new(expr),
             height,
