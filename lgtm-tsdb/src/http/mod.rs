@@ -8,6 +8,7 @@ mod inflight;
 mod json;
 mod otlp;
 mod params;
+mod parse;
 mod push;
 mod query;
 mod read;

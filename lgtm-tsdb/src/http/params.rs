@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, header};
 use lgtm_core::model::Matcher;
 
 use super::error::ApiError;
-use crate::promql::{Expr, parse, parse_duration_ms};
+use crate::promql::{ParserOptions, parse_duration_ms, parse_selector};
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -71,14 +71,17 @@ impl Params {
     /// The selectors of `match[]`.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let all = self.0.iter().filter(|(n, _)| n == "match[]");
-        all.map(|(_, text)| match parse(text) {
-            Ok(Expr::Vector(s)) if s.offset_ms == 0 => Ok(s.matchers),
-            Ok(_) => Err(ApiError::bad_data(format!(
-                "invalid parameter \"match[]\": {text:?} is not a series selector"
-            ))),
-            Err(e) => Err(ApiError::bad_data(format!(
-                "invalid parameter \"match[]\": {e}"
-            ))),
+        all.map(|(_, text)| {
+            let invalid =
+                |why: String| ApiError::bad_data(format!("invalid parameter \"match[]\": {why}"));
+            let selector = parse_selector(text, &ParserOptions::default())
+                .map_err(|e| invalid(e.to_string()))?;
+            if selector.iter().all(Matcher::matches_empty) {
+                return Err(invalid(
+                    "match[] must contain at least one non-empty matcher".into(),
+                ));
+            }
+            Ok(selector)
         })
         .collect()
     }

@@ -21,12 +21,12 @@ use crate::select::{QueryBudget, SelectRequest};
 const MAX_STEPS: i64 = 11_000;
 
 /// What every call begins with.
-struct Call {
-    tenant: TenantId,
-    params: Params,
+pub(super) struct Call {
+    pub(super) tenant: TenantId,
+    pub(super) params: Params,
 }
 
-fn call(
+pub(super) fn call(
     api: &Api,
     query: Option<&str>,
     headers: &HeaderMap,
@@ -250,8 +250,11 @@ pub(super) async fn exemplars(
     );
     let text = c.params.required("query")?;
     let matchers = match crate::promql::parse(text) {
-        Ok(crate::promql::Expr::Vector(s) | crate::promql::Expr::Matrix(s, _)) => vec![s.matchers],
-        Ok(_) => Vec::new(),
+        Ok(expr) => expr
+            .selectors()
+            .into_iter()
+            .map(|s| s.matchers.clone())
+            .collect::<Vec<_>>(),
         Err(e) => {
             return Err(ApiError::bad_data(format!(
                 "invalid parameter \"query\": {e}"

@@ -1,13 +1,42 @@
-//! From text to answer. So far the language is plain selectors (`up{job="api"}`, `up[5m]`, `offset`), numbers and strings;
-//! everything else is refused with the position of what is not known yet.
+//! From text to answer.
+//!
+//! The text half is the whole language of Prometheus 3.14: `lexer` and `token` cut a query, `parser` makes the tree of `ast` and
+//! checks its types against `signature`, `format` and `json` write it again. Syntax that Prometheus hides behind flags is switched
+//! on in [`ParserOptions`]. Of what parses, the engine so far evaluates plain selectors (`up{job="api"}`, `up[5m]`, `offset`),
+//! numbers and strings, and refuses the rest by name.
 
 mod ast;
+mod embedded;
 mod engine;
+mod error;
 mod eval;
+mod format;
+mod json;
 mod lexer;
+mod long_range;
+mod number;
+mod options;
 mod parser;
+mod quote;
+mod settle;
+mod shard;
+mod signature;
+mod splitter;
+mod token;
 
-pub use ast::{Expr, Selector};
+pub use ast::{
+    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, Edges,
+    Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
+    UnaryOp, ValueType, VectorMatching, VectorSelector,
+};
+pub use embedded::EmbeddedLegs;
 pub use engine::{Engine, EngineSettings, InstantQuery, QueryValue, RangeQuery};
+pub use error::{ParseError, line_and_column};
 pub use eval::{Point, Series};
-pub use parser::{ParseError, parse, parse_duration_ms};
+pub use long_range::split_long_ranges;
+pub use options::ParserOptions;
+pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
+pub use settle::{QueryTimes, is_final_before, settle};
+pub use shard::{EMBEDDED_METRIC, LEG_LABEL, Legs, QUERY_SHARD_LABEL, ShardedQuery, shard_query};
+pub use signature::{Arity, Function};
+pub use splitter::{FrontendAnswer, FrontendQuery, PromqlSplitter, QueryKind};

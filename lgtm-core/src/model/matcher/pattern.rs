@@ -54,6 +54,17 @@ enum Form {
 impl Pattern {
     /// Parses `text` as RE2 does, anchored, `.` matching newlines.
     pub(super) fn new(text: &str) -> Result<Self, String> {
+        if let Some(sequences) = plain_alternatives(text) {
+            let prefix = prefix_of(&sequences);
+            if let Some(form) = fast_form(sequences) {
+                return Ok(Self { form, prefix });
+            }
+        }
+        Self::parsed(text)
+    }
+
+    /// The same by way of the parser.
+    fn parsed(text: &str) -> Result<Self, String> {
         let hir = parse(text)?;
         let sequences = expand(&hir);
         let prefix = match &sequences {
@@ -108,6 +119,24 @@ impl Pattern {
     pub(super) fn needs_engine(&self) -> bool {
         matches!(self.form, Form::Engine(_))
     }
+}
+
+/// What most matchers are, `a|b|c`: nothing in it has a meaning but the bars, so that parsing would cost more than all the rest.
+fn plain_alternatives(text: &str) -> Option<Vec<Sequence>> {
+    const MEANINGFUL: &[char] = &[
+        '\\', '.', '+', '*', '?', '(', ')', '[', ']', '{', '}', '^', '$',
+    ];
+    if text.len() > MAX_PATTERN_BYTES || text.contains(MEANINGFUL) {
+        return None;
+    }
+    let mut literals: Vec<&str> = text.split('|').collect();
+    literals.sort_unstable();
+    literals.dedup();
+    let sequence = |literal: &str| match literal {
+        "" => Vec::new(),
+        literal => vec![Piece::Literal(literal.into())],
+    };
+    Some(literals.into_iter().map(sequence).collect())
 }
 
 fn parse(text: &str) -> Result<Hir, String> {
@@ -294,5 +323,22 @@ impl Glob {
             rest = &rest[gap.min() + found + finder.needle().len()..];
         }
         rest.len() >= self.last.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn plain_alternatives_mean_what_the_parser_says(text in "[ab|ä-]{0,10}", value in "[abä-]{0,4}") {
+            let (fast, parsed) = (Pattern::new(&text).unwrap(), Pattern::parsed(&text).unwrap());
+            prop_assert!(plain_alternatives(&text).is_some());
+            prop_assert_eq!(fast.literals(), parsed.literals());
+            prop_assert_eq!(fast.prefix(), parsed.prefix());
+            prop_assert_eq!(fast.is_match(&value), parsed.is_match(&value));
+        }
     }
 }

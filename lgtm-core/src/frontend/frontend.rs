@@ -1,0 +1,428 @@
+//! The way of a query: coalesced with its like, cut in time, looked up, cut by series, and given its turn.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use tokio::sync::Semaphore;
+
+use crate::cache::{Cache, SingleFlight};
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::frontend::extent::{Cover, Extent, cover, merge_extents, trim_extents};
+use crate::frontend::fair_gate::FairGate;
+use crate::frontend::results_cache::{ResultsCache, ResultsCacheStats};
+use crate::frontend::retry::retry;
+use crate::frontend::settings::{FrontendLimits, FrontendSettings, ms};
+use crate::frontend::splitter::{Downstream, ShardPlan, Splitter};
+use crate::frontend::steps::StepRange;
+use crate::model::TenantId;
+
+/// Answers queries by asking others, as little and as fairly as it can.
+///
+/// Memory: the answers to the pieces of the queries that run; these are bounded by the queries' own limits. Dropping the future of
+/// a query stops all that it started, unless somebody else asked the same.
+#[derive(Debug)]
+pub struct Frontend<S: Splitter> {
+    splitter: S,
+    downstream: Arc<dyn Downstream<S>>,
+    clock: Arc<dyn Clock>,
+    results: Option<ResultsCache>,
+    settings: FrontendSettings,
+    gate: FairGate,
+    flights: SingleFlight<S::Answer>,
+    stats: FrontendStats,
+}
+
+/// What a frontend has done.
+#[derive(Debug, Default)]
+pub struct FrontendStats {
+    /// Queries asked.
+    pub queries: AtomicU64,
+    /// Pieces that queries were cut into in time.
+    pub pieces: AtomicU64,
+    /// Requests that went downstream, shards counted singly.
+    pub downstream: AtomicU64,
+    /// Requests that were sent again.
+    pub retries: AtomicU64,
+}
+
+/// Parts of a [`Frontend`].
+#[derive(Debug)]
+pub struct FrontendBuilder<S: Splitter> {
+    splitter: S,
+    downstream: Arc<dyn Downstream<S>>,
+    clock: Arc<dyn Clock>,
+    results: Option<Arc<dyn Cache>>,
+    settings: FrontendSettings,
+}
+
+impl<S: Splitter> FrontendBuilder<S> {
+    /// Keeps answers in a cache.
+    #[must_use]
+    pub fn results_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.results = Some(cache);
+        self
+    }
+
+    /// Other settings than the default.
+    #[must_use]
+    pub fn settings(mut self, settings: FrontendSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The frontend.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings with which nothing could run.
+    pub fn build(self) -> Result<Frontend<S>> {
+        self.settings.validate()?;
+        Ok(Frontend {
+            gate: FairGate::new(
+                self.settings.max_concurrent,
+                self.settings.max_outstanding_requests_per_tenant,
+            ),
+            splitter: self.splitter,
+            downstream: self.downstream,
+            clock: self.clock,
+            results: self.results.map(ResultsCache::new),
+            settings: self.settings,
+            flights: SingleFlight::new(),
+            stats: FrontendStats::default(),
+        })
+    }
+}
+
+/// A query under way.
+struct Query<'a, S: Splitter> {
+    tenant: &'a TenantId,
+    limits: &'a FrontendLimits,
+    /// Settled.
+    request: &'a S::Request,
+    now_ms: i64,
+    /// Bounds what runs at a time, however deep it was cut.
+    slots: Semaphore,
+    shards: u32,
+}
+
+impl<S: Splitter> Frontend<S> {
+    /// A frontend of a language over those who answer.
+    pub fn builder(
+        splitter: S,
+        downstream: Arc<dyn Downstream<S>>,
+        clock: Arc<dyn Clock>,
+    ) -> FrontendBuilder<S> {
+        FrontendBuilder {
+            splitter,
+            downstream,
+            clock,
+            results: None,
+            settings: FrontendSettings::default(),
+        }
+    }
+
+    /// What was done so far.
+    pub fn stats(&self) -> &FrontendStats {
+        &self.stats
+    }
+
+    /// What the results cache has done, if there is one.
+    pub fn results_cache_stats(&self) -> Option<&ResultsCacheStats> {
+        self.results.as_ref().map(ResultsCache::stats)
+    }
+
+    /// Requests that wait for a turn.
+    pub fn waiting(&self) -> usize {
+        self.gate.waiting()
+    }
+
+    /// Answers a request. Equal requests of a tenant at the same time are answered once. Cancel-safe.
+    ///
+    /// # Errors
+    /// `RateLimited` when too many of the tenant's requests wait, and those of downstream.
+    pub async fn run(
+        &self,
+        tenant: &TenantId,
+        request: S::Request,
+        limits: &FrontendLimits,
+    ) -> Result<S::Answer> {
+        self.stats.queries.fetch_add(1, Ordering::Relaxed);
+        let Some(mut steps) = self.splitter.steps(&request) else {
+            return self.run_whole(tenant, &request, limits).await;
+        };
+        if self.settings.align_queries_with_step {
+            steps = steps.aligned();
+        }
+        // Settled first, so that what is written out are the steps that will be answered.
+        let request = self.splitter.with_steps(&request, steps);
+        let request = self.splitter.settled(request);
+        let StepRange {
+            start_ms,
+            end_ms,
+            step_ms,
+        } = steps;
+        let key = self.splitter.key(&request);
+        let flight = format!("{tenant}:{start_ms}:{end_ms}:{step_ms}:{key}");
+        self.flights
+            .run(&flight, || self.run_range(tenant, &request, steps, limits))
+            .await
+    }
+
+    /// What cannot be cut in time may still be cut by series.
+    async fn run_whole(
+        &self,
+        tenant: &TenantId,
+        request: &S::Request,
+        limits: &FrontendLimits,
+    ) -> Result<S::Answer> {
+        let query = self.query(tenant, request, limits, 1);
+        self.ask(&query, request).await
+    }
+
+    fn query<'a>(
+        &self,
+        tenant: &'a TenantId,
+        request: &'a S::Request,
+        limits: &'a FrontendLimits,
+        pieces: usize,
+    ) -> Query<'a, S> {
+        Query {
+            tenant,
+            limits,
+            request,
+            now_ms: self.clock.now_ms(),
+            slots: Semaphore::new(limits.max_query_parallelism.max(1)),
+            shards: limits.shards_per_piece(pieces),
+        }
+    }
+
+    async fn run_range(
+        &self,
+        tenant: &TenantId,
+        request: &S::Request,
+        steps: StepRange,
+        limits: &FrontendLimits,
+    ) -> Result<S::Answer> {
+        let interval_ms = match ms(limits.split_interval) {
+            0 => i64::MAX,
+            interval_ms => interval_ms,
+        };
+        let mut pieces: Vec<StepRange> = steps.pieces(interval_ms).collect();
+        if pieces.is_empty() {
+            pieces.push(steps);
+        }
+        self.stats
+            .pieces
+            .fetch_add(pieces.len() as u64, Ordering::Relaxed);
+        let query = self.query(tenant, request, limits, pieces.len());
+        let pieces = pieces
+            .into_iter()
+            .map(|piece| self.run_piece(&query, piece, interval_ms).boxed());
+        let parts = all(pieces.collect(), limits).await?;
+        self.splitter.merge(parts)
+    }
+
+    async fn run_piece(
+        &self,
+        query: &Query<'_, S>,
+        piece: StepRange,
+        interval_ms: i64,
+    ) -> Result<S::Answer> {
+        let Some(results) = self.usable_cache(query, piece) else {
+            return self.ask_steps(query, piece).await;
+        };
+        let key = self.piece_key(query, piece, interval_ms);
+        let known = results
+            .load(&key, |bytes| self.splitter.decode(bytes))
+            .await;
+        let known = self.still_valid(query, known);
+        let parts = cover(piece, &known, ms(self.settings.min_extent));
+        let parts = parts
+            .into_iter()
+            .map(|part| self.run_part(query, &known, part).boxed());
+        let answers = all(parts.collect(), query.limits).await?;
+        let whole = answers.iter().map(|(_, _, answer)| answer.clone());
+        let whole = self.splitter.merge(whole.collect())?;
+        let fresh = answers.into_iter().filter(|(is_new, ..)| *is_new);
+        let fresh: Vec<_> = fresh.map(|(_, steps, answer)| (steps, answer)).collect();
+        self.keep(results, query, &key, piece, known, fresh).await?;
+        Ok(whole)
+    }
+
+    async fn run_part(
+        &self,
+        query: &Query<'_, S>,
+        known: &[Extent<S::Answer>],
+        part: Cover,
+    ) -> Result<(bool, StepRange, S::Answer)> {
+        match part {
+            Cover::Known(n, steps) => {
+                let answer = self.splitter.extract(&known[n].answer, steps);
+                Ok((false, steps, answer))
+            }
+            Cover::Missing(steps) => Ok((true, steps, self.ask_steps(query, steps).await?)),
+        }
+    }
+
+    /// The cache, if this piece may be looked up and kept.
+    fn usable_cache(&self, query: &Query<'_, S>, piece: StepRange) -> Option<&ResultsCache> {
+        let results = self.results.as_ref()?;
+        let fresh_ms = self.fresh_ms(query);
+        let usable = query.limits.results_cache_enabled
+            && piece.start_ms <= fresh_ms
+            && (self.settings.cache_unaligned_requests || piece.is_aligned())
+            && self.splitter.is_cacheable(query.request, fresh_ms);
+        if !usable {
+            results.stats().skipped.fetch_add(1, Ordering::Relaxed);
+        }
+        usable.then_some(results)
+    }
+
+    /// Steps after this may still change.
+    fn fresh_ms(&self, query: &Query<'_, S>) -> i64 {
+        query
+            .now_ms
+            .saturating_sub(ms(query.limits.max_cache_freshness))
+    }
+
+    /// Tenant, query, step, which interval, and the phase where it is not zero.
+    fn piece_key(&self, query: &Query<'_, S>, piece: StepRange, interval_ms: i64) -> String {
+        let step = piece.step_ms.max(1);
+        let mut key = format!(
+            "{}:{}:{step}:{}",
+            query.tenant,
+            self.splitter.key(query.request),
+            piece.start_ms.div_euclid(interval_ms)
+        );
+        let phase = piece.start_ms.rem_euclid(step);
+        if phase != 0 {
+            key.push_str(&format!(":{phase}"));
+        }
+        key
+    }
+
+    /// Without extents that late samples may have changed since they were computed.
+    fn still_valid(
+        &self,
+        query: &Query<'_, S>,
+        mut known: Vec<Extent<S::Answer>>,
+    ) -> Vec<Extent<S::Answer>> {
+        let window_ms = ms(query.limits.out_of_order_time_window);
+        if window_ms > 0 {
+            let settled_ms = query.now_ms.saturating_sub(window_ms);
+            let ttl_ms = ms(self.settings.results_cache_ttl_out_of_order);
+            known.retain(|e| {
+                e.end_ms < settled_ms || query.now_ms.saturating_sub(e.query_ms) <= ttl_ms
+            });
+        }
+        known
+    }
+
+    async fn keep(
+        &self,
+        results: &ResultsCache,
+        query: &Query<'_, S>,
+        key: &str,
+        piece: StepRange,
+        known: Vec<Extent<S::Answer>>,
+        fresh: Vec<(StepRange, S::Answer)>,
+    ) -> Result<()> {
+        let storable = fresh.iter().all(|(_, a)| self.splitter.is_storable(a));
+        if fresh.is_empty() || !storable {
+            return Ok(());
+        }
+        let mut extents = known;
+        extents.extend(fresh.into_iter().map(|(steps, answer)| Extent {
+            start_ms: steps.start_ms,
+            end_ms: steps.last_ms(),
+            query_ms: query.now_ms,
+            answer,
+        }));
+        let step_ms = piece.step_ms.max(1);
+        let extract = |answer: &S::Answer, steps| self.splitter.extract(answer, steps);
+        let extents = merge_extents(extents, step_ms, |first, second, after| {
+            let second = extract(&second, after);
+            self.splitter.merge(vec![first, second])
+        })?;
+        let extents = trim_extents(extents, step_ms, self.fresh_ms(query), extract);
+        let Some(last) = extents.last() else {
+            return Ok(());
+        };
+        let window_ms = ms(query.limits.out_of_order_time_window);
+        let ttl = if window_ms > 0 && last.end_ms >= query.now_ms.saturating_sub(window_ms) {
+            self.settings.results_cache_ttl_out_of_order
+        } else {
+            self.settings.results_cache_ttl
+        };
+        let encode = |answer: &S::Answer| self.splitter.encode(answer);
+        results.store(key, &extents, ttl, encode).await;
+        Ok(())
+    }
+
+    async fn ask_steps(&self, query: &Query<'_, S>, steps: StepRange) -> Result<S::Answer> {
+        let request = self.splitter.with_steps(query.request, steps);
+        self.ask(query, &request).await
+    }
+
+    /// Asks downstream, by shards if there is a way.
+    async fn ask(&self, query: &Query<'_, S>, request: &S::Request) -> Result<S::Answer> {
+        let plan = match query.shards {
+            0 | 1 => None,
+            shards => self.splitter.shard(request, shards),
+        };
+        match plan {
+            Some(plan) => self.ask_shards(query, &plan).await,
+            None => self.ask_once(query, request).await,
+        }
+    }
+
+    async fn ask_shards(
+        &self,
+        query: &Query<'_, S>,
+        plan: &ShardPlan<S::Request>,
+    ) -> Result<S::Answer> {
+        let asked = plan
+            .legs
+            .iter()
+            .flatten()
+            .map(|request| self.ask_once(query, request).boxed());
+        let mut answers = all(asked.collect(), query.limits).await?.into_iter();
+        let legs = plan
+            .legs
+            .iter()
+            .map(|leg| answers.by_ref().take(leg.len()).collect())
+            .collect();
+        self.downstream.join(query.tenant, plan, legs).await
+    }
+
+    /// One request: with a turn, and again if that may help.
+    async fn ask_once(&self, query: &Query<'_, S>, request: &S::Request) -> Result<S::Answer> {
+        let _slot = query
+            .slots
+            .acquire()
+            .await
+            .map_err(|_| Error::Internal("the slots of a query were closed".into()))?;
+        let ask = || async {
+            let _turn = self.gate.enter(query.tenant).await?;
+            self.stats.downstream.fetch_add(1, Ordering::Relaxed);
+            self.downstream.run(query.tenant, request).await
+        };
+        let on_retry = || {
+            self.stats.retries.fetch_add(1, Ordering::Relaxed);
+        };
+        retry(self.settings.max_attempts, ask, on_retry).await
+    }
+}
+
+/// The outcomes in order, a number of them worked on at a time; the first failure ends the rest.
+async fn all<T>(work: Vec<BoxFuture<'_, Result<T>>>, limits: &FrontendLimits) -> Result<Vec<T>> {
+    stream::iter(work)
+        .buffered(limits.max_query_parallelism.max(1))
+        .try_collect()
+        .await
+}
+
+#[cfg(test)]
+mod tests;
