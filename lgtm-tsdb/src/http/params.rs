@@ -72,7 +72,7 @@ impl Params {
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let all = self.0.iter().filter(|(n, _)| n == "match[]");
         all.map(|(_, text)| match parse(text) {
-            Ok(Expr::Vector(s)) if s.offset_ms == 0 => Ok(s.matchers),
+            Ok(Expr::Vector(s)) if s.offset.is_zero() && s.at.is_none() => Ok(s.matchers),
             Ok(_) => Err(ApiError::bad_data(format!(
                 "invalid parameter \"match[]\": {text:?} is not a series selector"
             ))),

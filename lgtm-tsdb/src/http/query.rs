@@ -250,8 +250,11 @@ pub(super) async fn exemplars(
     );
     let text = c.params.required("query")?;
     let matchers = match crate::promql::parse(text) {
-        Ok(crate::promql::Expr::Vector(s) | crate::promql::Expr::Matrix(s, _)) => vec![s.matchers],
-        Ok(_) => Vec::new(),
+        Ok(expr) => expr
+            .selectors()
+            .into_iter()
+            .map(|s| s.matchers.clone())
+            .collect::<Vec<_>>(),
         Err(e) => {
             return Err(ApiError::bad_data(format!(
                 "invalid parameter \"query\": {e}"

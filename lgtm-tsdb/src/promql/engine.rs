@@ -7,7 +7,7 @@ use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::ast::{Expr, Selector};
+use super::ast::{Expr, VectorSelector};
 use super::eval::{Point, Series, Steps, matrix, vector};
 use super::parser::parse;
 use crate::select::{QueryBudget, Select, SelectRequest, SeriesChunks};
@@ -103,26 +103,28 @@ impl Engine {
             step_ms: 0,
         };
         match parsed(&q.query)? {
-            Expr::Number(value) => Ok(QueryValue::Scalar(Point {
+            Expr::Number(n) => Ok(QueryValue::Scalar(Point {
                 t_ms: q.t_ms,
-                value,
+                value: n.value,
             })),
-            Expr::Text(value) => Ok(QueryValue::Text(Point {
+            Expr::Text(text) => Ok(QueryValue::Text(Point {
                 t_ms: q.t_ms,
-                value,
+                value: text.value,
             })),
             Expr::Vector(s) => Ok(QueryValue::Vector(
                 self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
                     .await?,
             )),
-            Expr::Matrix(s, range_ms) => {
-                let (t_ms, offset_ms) = (q.t_ms, s.offset_ms);
+            Expr::Matrix(m) => {
+                let (t_ms, s) = (q.t_ms, m.vector);
+                let (offset_ms, range_ms) = (offset_ms(&s)?, m.range.ms().ok_or_else(unsupported)?);
                 let eval = move |series: &SeriesChunks| matrix(series, t_ms, offset_ms, range_ms);
                 Ok(QueryValue::Matrix(
                     self.run(tenant, &s, steps, range_ms, &q.budget, eval)
                         .await?,
                 ))
             }
+            _ => Err(unsupported()),
         }
     }
 
@@ -141,7 +143,8 @@ impl Engine {
                 self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
                     .await?,
             )),
-            Expr::Number(value) => {
+            Expr::Number(n) => {
+                let value = n.value;
                 let times =
                     (q.start_ms..=q.end_ms).step_by(usize::try_from(q.step_ms).unwrap_or(1).max(1));
                 let floats = times.map(|t_ms| Point { t_ms, value }).collect();
@@ -151,14 +154,15 @@ impl Engine {
                 }]))
             }
             Expr::Text(_) => Err(wrong_type("string")),
-            Expr::Matrix(..) => Err(wrong_type("range vector")),
+            Expr::Matrix(_) => Err(wrong_type("range vector")),
+            _ => Err(unsupported()),
         }
     }
 
     async fn vector(
         &self,
         tenant: &TenantId,
-        s: &Selector,
+        s: &VectorSelector,
         steps: Steps,
         lookback_ms: Option<i64>,
         budget: &Arc<QueryBudget>,
@@ -166,7 +170,7 @@ impl Engine {
         let default_ms =
             i64::try_from(self.settings.lookback_delta.as_millis()).unwrap_or(i64::MAX);
         let lookback_ms = lookback_ms.unwrap_or(default_ms);
-        let offset_ms = s.offset_ms;
+        let offset_ms = offset_ms(s)?;
         let eval = move |series: &SeriesChunks| vector(series, steps, offset_ms, lookback_ms);
         self.run(tenant, s, steps, lookback_ms, budget, eval).await
     }
@@ -175,18 +179,19 @@ impl Engine {
     async fn run(
         &self,
         tenant: &TenantId,
-        s: &Selector,
+        s: &VectorSelector,
         steps: Steps,
         back_ms: i64,
         budget: &Arc<QueryBudget>,
         eval: impl Fn(&SeriesChunks) -> Result<Series, lgtm_core::DecodeError>,
     ) -> Result<Vec<Series>> {
+        let offset_ms = offset_ms(s)?;
         let first = steps
             .start_ms
-            .saturating_sub(s.offset_ms)
+            .saturating_sub(offset_ms)
             .saturating_sub(back_ms)
             .saturating_add(1);
-        let range = TimeRange::inclusive(first, steps.end_ms.saturating_sub(s.offset_ms));
+        let range = TimeRange::inclusive(first, steps.end_ms.saturating_sub(offset_ms));
         let request = SelectRequest {
             matchers: s.matchers.clone(),
             range,
@@ -226,6 +231,21 @@ impl Engine {
 
 fn parsed(query: &str) -> Result<Expr> {
     parse(query).map_err(|e| Error::InvalidInput(format!("invalid parameter \"query\": {e}")))
+}
+
+/// The evaluator knows plain selectors so far.
+fn unsupported() -> Error {
+    Error::InvalidInput(
+        "invalid parameter \"query\": only plain selectors, numbers and strings are evaluated so far"
+            .into(),
+    )
+}
+
+fn offset_ms(s: &VectorSelector) -> Result<i64> {
+    match (&s.at, s.offset.ms()) {
+        (None, Some(ms)) => Ok(ms),
+        _ => Err(unsupported()),
+    }
 }
 
 fn wrong_type(got: &str) -> Error {

@@ -5,9 +5,17 @@ mod ast;
 mod engine;
 mod eval;
 mod lexer;
+mod options;
 mod parser;
+mod signature;
 
-pub use ast::{Expr, Selector};
+pub use ast::{
+    Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, Edges,
+    Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
+    UnaryOp, ValueType, VectorMatching, VectorSelector,
+};
 pub use engine::{Engine, EngineSettings, InstantQuery, QueryValue, RangeQuery};
 pub use eval::{Point, Series};
+pub use options::ParserOptions;
 pub use parser::{ParseError, parse, parse_duration_ms};
+pub use signature::{Arity, Function};

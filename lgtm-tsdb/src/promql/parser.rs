@@ -4,7 +4,9 @@ use std::fmt;
 
 use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
 
-use super::ast::{Expr, Selector};
+use super::ast::{
+    Edges, Expr, Length, MatrixSelector, NumberLiteral, Span, StringLiteral, VectorSelector,
+};
 use super::lexer::{Token, TokenKind, tokens};
 
 /// Queries longer than this are refused before they are looked at.
@@ -143,14 +145,19 @@ impl Parser {
         match self.peek().clone() {
             TokenKind::Number(text) => {
                 self.take();
-                number(&text).map(Expr::Number).ok_or_else(|| {
-                    ParseError::new(at, format!("bad number or duration syntax: {text:?}"))
-                })
+                number(&text)
+                    .map(|value| self.number_literal(at, value))
+                    .ok_or_else(|| {
+                        ParseError::new(at, format!("bad number or duration syntax: {text:?}"))
+                    })
             }
             TokenKind::Sign(sign @ ("+" | "-")) => {
                 self.take();
                 match self.expression()? {
-                    Expr::Number(n) => Ok(Expr::Number(if sign == "-" { -n } else { n })),
+                    Expr::Number(n) => {
+                        let value = if sign == "-" { -n.value } else { n.value };
+                        Ok(self.number_literal(at, value))
+                    }
                     _ => Err(ParseError::new(
                         at,
                         "arithmetic on vectors is not supported yet",
@@ -159,7 +166,10 @@ impl Parser {
             }
             TokenKind::Text(text) => {
                 self.take();
-                Ok(Expr::Text(text))
+                Ok(Expr::Text(StringLiteral {
+                    value: text,
+                    span: Span::new(at, self.at()),
+                }))
             }
             TokenKind::Sign("(") => {
                 self.take();
@@ -171,11 +181,12 @@ impl Parser {
                 if matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan") =>
             {
                 self.take();
-                Ok(Expr::Number(if name.eq_ignore_ascii_case("inf") {
+                let value = if name.eq_ignore_ascii_case("inf") {
                     f64::INFINITY
                 } else {
                     f64::NAN
-                }))
+                };
+                Ok(self.number_literal(at, value))
             }
             TokenKind::Identifier(name) => {
                 self.take();
@@ -226,15 +237,33 @@ impl Parser {
             let length = self.duration("in offset")?;
             offset_ms = if back { -length } else { length };
         }
-        let selector = Selector {
+        let span = Span::new(at, self.at());
+        let vector = VectorSelector {
+            name: name.unwrap_or_default(),
             matchers,
-            offset_ms,
+            offset: Length::Ms(offset_ms),
+            at: None,
+            edges: Edges::Plain,
+            bypass_empty_check: false,
+            span,
         };
         match range_ms {
             Some(0) => Err(ParseError::new(at, "duration must be greater than 0")),
-            Some(range_ms) => Ok(Expr::Matrix(selector, range_ms)),
-            None => Ok(Expr::Vector(selector)),
+            Some(range_ms) => Ok(Expr::Matrix(MatrixSelector {
+                vector,
+                range: Length::Ms(range_ms),
+                span,
+            })),
+            None => Ok(Expr::Vector(vector)),
         }
+    }
+
+    fn number_literal(&self, at: usize, value: f64) -> Expr {
+        Expr::Number(NumberLiteral {
+            value,
+            duration: false,
+            span: Span::new(at, self.at()),
+        })
     }
 
     fn matcher(&mut self, matchers: &mut Vec<Matcher>, named: bool) -> Result<(), ParseError> {
@@ -321,13 +350,13 @@ mod tests {
         };
         let words: Vec<_> = s.matchers.iter().map(ToString::to_string).collect();
         assert_eq!(words, [r#"__name__="up""#, r#"job=~"a|b""#, r#"x!="y""#]);
-        assert_eq!(s.offset_ms, 300_000);
-        assert!(matches!(parse("up[5m]"), Ok(Expr::Matrix(_, 300_000))));
+        assert_eq!(s.offset, Length::Ms(300_000));
+        assert!(matches!(parse("up[5m]"), Ok(Expr::Matrix(m)) if m.range == Length::Ms(300_000)));
         assert!(
             matches!(parse(r#"{"my.metric", "a.b"="c"}"#), Ok(Expr::Vector(s)) if s.matchers.len() == 2)
         );
-        assert!(matches!(parse("-1.5e3"), Ok(Expr::Number(n)) if n == -1500.0));
-        assert_eq!(parse(r#""a\n\x41\u00e4""#), Ok(Expr::Text("a\nAä".into())));
+        assert!(matches!(parse("-1.5e3"), Ok(Expr::Number(n)) if n.value == -1500.0));
+        assert!(matches!(parse(r#""a\n\x41\u00e4""#), Ok(Expr::Text(t)) if t.value == "a\nAä"));
     }
 
     #[test]
