@@ -96,6 +96,11 @@ impl GroupTable {
         }
     }
 
+    /// A table of the same grouping without groups.
+    pub fn fresh(&self) -> Self {
+        Self::new(self.grouping.clone())
+    }
+
     /// The number of the group that a series with these labels belongs to; a new one when it is the first.
     ///
     /// Costs one pass over the labels and a hash; allocates for a new group only.

@@ -1,10 +1,14 @@
 //! From text to answer. So far the language is plain selectors (`up{job="api"}`, `up[5m]`, `offset`), numbers and strings;
 //! everything else is refused with the position of what is not known yet.
 
+mod annotations;
 mod ast;
 mod engine;
 mod eval;
+mod functions;
+mod histogram;
 mod lexer;
+mod number;
 mod options;
 mod parser;
 mod signature;

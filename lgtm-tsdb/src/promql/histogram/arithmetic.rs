@@ -19,7 +19,10 @@ pub(crate) struct Merged {
 }
 
 /// Adds `other` to `h`.
-pub(crate) fn add(h: &mut FloatHistogram, other: &FloatHistogram) -> Result<Merged, IncompatibleBuckets> {
+pub(crate) fn add(
+    h: &mut FloatHistogram,
+    other: &FloatHistogram,
+) -> Result<Merged, IncompatibleBuckets> {
     merge(h, other, 1.0)
 }
 
@@ -54,9 +57,15 @@ fn merge(
     let schema = h.schema.min(other.schema);
     reduce(h, schema);
     let threshold = h.zero_threshold;
-    let side = |spans: &mut Vec<BucketSpan>, counts: &mut Vec<f64>, o_spans: &[BucketSpan], o_counts: &[f64]| {
+    let side = |spans: &mut Vec<BucketSpan>,
+                counts: &mut Vec<f64>,
+                o_spans: &[BucketSpan],
+                o_counts: &[f64]| {
         if other.schema == schema && *spans == o_spans && threshold == other.zero_threshold {
-            counts.iter_mut().zip(o_counts).for_each(|(c, o)| *c += sign * o);
+            counts
+                .iter_mut()
+                .zip(o_counts)
+                .for_each(|(c, o)| *c += sign * o);
             return;
         }
         let theirs = coarsened(o_spans, o_counts, other.schema, schema)
@@ -65,18 +74,29 @@ fn merge(
         let joined = joined(indexed(spans, counts), theirs, sign);
         (*spans, *counts) = packed(joined);
     };
-    side(&mut h.positive_spans, &mut h.positive_counts, &other.positive_spans, &other.positive_counts);
-    side(&mut h.negative_spans, &mut h.negative_counts, &other.negative_spans, &other.negative_counts);
+    side(
+        &mut h.positive_spans,
+        &mut h.positive_counts,
+        &other.positive_spans,
+        &other.positive_counts,
+    );
+    side(
+        &mut h.negative_spans,
+        &mut h.negative_counts,
+        &other.negative_spans,
+        &other.negative_counts,
+    );
     Ok(merged)
 }
 
 /// Sets the hint of a sum; tells whether a reset met its opposite.
-fn merge_hints(h: &mut FloatHistogram, other: CounterResetHint) -> bool {
+pub(super) fn merge_hints(h: &mut FloatHistogram, other: CounterResetHint) -> bool {
     use CounterResetHint::{Gauge, Unknown};
     match (h.hint, other) {
         (a, b) if a == b => {}
-        (Gauge, _) | (Unknown, _) if other != Gauge || h.hint == Gauge => {}
+        (Gauge, _) => {}
         (_, Gauge) => h.hint = Gauge,
+        (Unknown, _) => {}
         (_, Unknown) => h.hint = Unknown,
         _ => {
             h.hint = Unknown;
@@ -140,10 +160,18 @@ fn reduce(h: &mut FloatHistogram, schema: i32) {
         return;
     }
     let from = h.schema;
-    (h.positive_spans, h.positive_counts) =
-        packed(coarsened(&h.positive_spans, &h.positive_counts, from, schema));
-    (h.negative_spans, h.negative_counts) =
-        packed(coarsened(&h.negative_spans, &h.negative_counts, from, schema));
+    (h.positive_spans, h.positive_counts) = packed(coarsened(
+        &h.positive_spans,
+        &h.positive_counts,
+        from,
+        schema,
+    ));
+    (h.negative_spans, h.negative_counts) = packed(coarsened(
+        &h.negative_spans,
+        &h.negative_counts,
+        from,
+        schema,
+    ));
     h.schema = schema;
 }
 
@@ -165,16 +193,22 @@ pub(super) fn zero_bucket_up_to(h: &FloatHistogram, threshold: f64) -> (f64, f64
     }
     'again: loop {
         let mut count = h.zero_count;
-        for b in positive(h).take_while(|b| b.lower < threshold) {
-            count += b.count;
-            if b.upper > threshold && b.count != 0.0 {
-                threshold = b.upper;
+        for b in positive(h) {
+            if b.lower >= threshold {
+                break;
             }
+            count += b.count;
             if b.upper > threshold {
+                if b.count != 0.0 {
+                    threshold = b.upper;
+                }
                 break;
             }
         }
-        for b in negative(h).take_while(|b| b.upper > -threshold) {
+        for b in negative(h) {
+            if b.upper <= -threshold {
+                break;
+            }
             count += b.count;
             if b.lower < -threshold && b.count != 0.0 {
                 threshold = -b.lower;
@@ -195,8 +229,8 @@ fn widen_zero_buckets(h: &mut FloatHistogram, other: &FloatHistogram) -> f64 {
             (count, threshold) = zero_bucket_up_to(other, h.zero_threshold);
         }
         if threshold > h.zero_threshold {
-            (h.zero_count, h.zero_threshold) = zero_bucket_up_to(h, threshold);
-            drop_inside_zero(h);
+            let reached = zero_bucket_up_to(h, threshold).1;
+            raise_zero_bucket(h, reached);
         } else {
             return count;
         }
@@ -206,15 +240,25 @@ fn widen_zero_buckets(h: &mut FloatHistogram, other: &FloatHistogram) -> f64 {
     }
 }
 
-/// Removes the buckets that the zero bucket covers.
-fn drop_inside_zero(h: &mut FloatHistogram) {
-    let (schema, threshold) = (h.schema, h.zero_threshold);
-    let outside =
-        |(index, _): &(i32, f64)| bounds::exponential(index.saturating_sub(1), schema) >= threshold;
-    (h.positive_spans, h.positive_counts) =
-        packed(indexed(&h.positive_spans, &h.positive_counts).filter(outside));
-    (h.negative_spans, h.negative_counts) =
-        packed(indexed(&h.negative_spans, &h.negative_counts).filter(outside));
+/// Moves what lies below `threshold`, a bound of a bucket, into the zero bucket.
+pub(super) fn raise_zero_bucket(h: &mut FloatHistogram, threshold: f64) {
+    if threshold <= h.zero_threshold {
+        return;
+    }
+    h.zero_threshold = threshold;
+    let schema = h.schema;
+    let inside =
+        |(index, _): &(i32, f64)| bounds::exponential(index.saturating_sub(1), schema) < threshold;
+    let mut moved = 0.0;
+    for (spans, counts) in [
+        (&mut h.positive_spans, &mut h.positive_counts),
+        (&mut h.negative_spans, &mut h.negative_counts),
+    ] {
+        let (low, high): (Vec<_>, Vec<_>) = indexed(spans, counts).partition(inside);
+        moved += low.iter().map(|(_, count)| count).sum::<f64>();
+        (*spans, *counts) = packed(high);
+    }
+    h.zero_count += moved;
 }
 
 /// The bounds that both have, ascending.
@@ -308,12 +352,12 @@ pub(crate) fn compact(h: &mut FloatHistogram) {
 pub(crate) fn equals(a: &FloatHistogram, b: &FloatHistogram) -> bool {
     let same = |x: f64, y: f64| x.to_bits() == y.to_bits() || x == y && x == 0.0;
     let side = |s: &[BucketSpan], c: &[f64], t: &[BucketSpan], d: &[f64]| {
-        s == t && c.len() == d.len() && c.iter().zip(d).all(|(x, y)| same(*x, *y))
-            || {
-                let full = |(_, count): &(i32, f64)| *count != 0.0;
-                let (x, y) = (indexed(s, c).filter(full), indexed(t, d).filter(full));
-                x.map(|(i, v)| (i, v.to_bits())).eq(y.map(|(i, v)| (i, v.to_bits())))
-            }
+        s == t && c.len() == d.len() && c.iter().zip(d).all(|(x, y)| same(*x, *y)) || {
+            let full = |(_, count): &(i32, f64)| *count != 0.0;
+            let (x, y) = (indexed(s, c).filter(full), indexed(t, d).filter(full));
+            x.map(|(i, v)| (i, v.to_bits()))
+                .eq(y.map(|(i, v)| (i, v.to_bits())))
+        }
     };
     a.schema == b.schema
         && same(a.count, b.count)
@@ -321,6 +365,16 @@ pub(crate) fn equals(a: &FloatHistogram, b: &FloatHistogram) -> bool {
         && (a.uses_custom_buckets()
             || same(a.zero_threshold, b.zero_threshold) && same(a.zero_count, b.zero_count))
         && a.custom_values == b.custom_values
-        && side(&a.positive_spans, &a.positive_counts, &b.positive_spans, &b.positive_counts)
-        && side(&a.negative_spans, &a.negative_counts, &b.negative_spans, &b.negative_counts)
+        && side(
+            &a.positive_spans,
+            &a.positive_counts,
+            &b.positive_spans,
+            &b.positive_counts,
+        )
+        && side(
+            &a.negative_spans,
+            &a.negative_counts,
+            &b.negative_spans,
+            &b.negative_counts,
+        )
 }

@@ -13,9 +13,6 @@ mod reset;
 mod text;
 mod trim;
 
-#[cfg(test)]
-mod tests;
-
 pub(crate) use arithmetic::{
     IncompatibleBuckets, Merged, add, compact, copy_to_schema, divide, equals, multiply, subtract,
 };
