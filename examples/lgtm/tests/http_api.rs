@@ -92,6 +92,11 @@ fn queries_answer_in_the_shapes_of_prometheus() {
             serde_json::json!({"resultType": "scalar", "result": [5, "-1.5"]})
         );
         assert_eq!(data("/query?query=up%5B1m%5D")["resultType"], "matrix");
+        assert_eq!(
+            data("/format_query?query=sum(rate(x%5B300s%5D))by(a)"),
+            "sum by (a) (rate(x[5m]))"
+        );
+        assert_eq!(data("/parse_query?query=up%3E1")["type"], "binaryExpr");
         assert_eq!(data("/status/buildinfo")["application"], "lgtm");
     }
     assert_eq!(
@@ -112,6 +117,18 @@ fn bad_queries_are_told_what_is_wrong() {
     for (path, status, kind, words) in [
         ("/query?query=up%7B", 400, "bad_data", "1:4: parse error"),
         ("/query", 400, "bad_data", "invalid parameter \"query\""),
+        (
+            "/parse_query?query=1%3D%3D1",
+            400,
+            "bad_data",
+            "invalid parameter \"query\": 1:2: parse error: comparisons between scalars must use BOOL modifier",
+        ),
+        (
+            "/series?match[]=%7B%7D",
+            400,
+            "bad_data",
+            "match[] must contain at least one non-empty matcher",
+        ),
         (
             "/query?query=up&time=x",
             400,

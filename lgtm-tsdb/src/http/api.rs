@@ -11,7 +11,7 @@ use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::{push, query, read, status};
+use super::{parse, push, query, read, status};
 use crate::components::{Distributor, Ingester};
 use crate::limits::Limits;
 use crate::promql::Engine;
@@ -83,6 +83,14 @@ impl Api {
             .route(
                 "/query_exemplars",
                 get(query::exemplars).post(query::exemplars),
+            )
+            .route(
+                "/format_query",
+                get(parse::format_query).post(parse::format_query),
+            )
+            .route(
+                "/parse_query",
+                get(parse::parse_query).post(parse::parse_query),
             )
             .route("/series", get(query::series).post(query::series))
             .route("/labels", get(query::label_names).post(query::label_names))

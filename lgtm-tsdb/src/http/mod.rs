@@ -6,6 +6,7 @@ mod api;
 mod error;
 mod json;
 mod params;
+mod parse;
 mod push;
 mod query;
 mod read;

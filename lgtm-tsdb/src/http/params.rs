@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, header};
 use lgtm_core::model::Matcher;
 
 use super::error::ApiError;
-use crate::promql::{Expr, parse, parse_duration_ms};
+use crate::promql::{ParserOptions, parse_duration_ms, parse_selector};
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -60,6 +60,12 @@ impl Params {
             .transpose()
     }
 
+    /// The query; none at all is one that does not parse.
+    pub(super) fn query(&self) -> Result<String, ApiError> {
+        let last = self.0.iter().find(|(n, _)| n == "query");
+        Ok(last.map(|(_, v)| v.clone()).unwrap_or_default())
+    }
+
     /// A limit; 0 means none.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         self.get("limit").map_or(Ok(0), |v| {
@@ -71,14 +77,17 @@ impl Params {
     /// The selectors of `match[]`.
     pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
         let all = self.0.iter().filter(|(n, _)| n == "match[]");
-        all.map(|(_, text)| match parse(text) {
-            Ok(Expr::Vector(s)) if s.offset.is_zero() && s.at.is_none() => Ok(s.matchers),
-            Ok(_) => Err(ApiError::bad_data(format!(
-                "invalid parameter \"match[]\": {text:?} is not a series selector"
-            ))),
-            Err(e) => Err(ApiError::bad_data(format!(
-                "invalid parameter \"match[]\": {e}"
-            ))),
+        all.map(|(_, text)| {
+            let invalid =
+                |why: String| ApiError::bad_data(format!("invalid parameter \"match[]\": {why}"));
+            let selector = parse_selector(text, &ParserOptions::default())
+                .map_err(|e| invalid(e.to_string()))?;
+            if selector.iter().all(Matcher::matches_empty) {
+                return Err(invalid(
+                    "match[] must contain at least one non-empty matcher".into(),
+                ));
+            }
+            Ok(selector)
         })
         .collect()
     }

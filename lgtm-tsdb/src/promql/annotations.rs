@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::number::{format_g, format_g_rounded};
+use super::error::line_and_column;
+use super::number::{format_short, format_two_digits};
+use super::quote::quote;
 
 /// How grave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,14 +119,10 @@ impl Forced {
     }
 }
 
-fn quoted(text: &str) -> String {
-    format!("{text:?}")
-}
-
 fn for_metric(text: &str, metric: &str) -> String {
     match metric {
         "" => text.to_owned(),
-        metric => format!("{text} for metric name {}", quoted(metric)),
+        metric => format!("{text} for metric name {}", quote(metric)),
     }
 }
 
@@ -150,24 +148,24 @@ impl Note {
             Self::InvalidQuantile(q) => {
                 format!(
                     "quantile value should be between 0 and 1, got {}",
-                    format_g(*q)
+                    format_short(*q)
                 )
             }
             Self::InvalidRatio { given, capped } => format!(
                 "ratio value should be between -1 and 1, got {}, capping to {}",
-                format_g(*given),
-                format_g(*capped)
+                format_short(*given),
+                format_short(*capped)
             ),
             Self::BadBucketLabel { metric, label } => for_metric(
                 &format!(
                     "bucket label \"le\" is missing or has a malformed value of {}",
-                    quoted(label)
+                    quote(label)
                 ),
                 metric,
             ),
             Self::MixedFloatsHistograms { metric } => format!(
                 "encountered a mix of histograms and floats for metric name {}",
-                quoted(metric)
+                quote(metric)
             ),
             Self::MixedFloatsHistogramsInAggregation => {
                 "encountered a mix of histograms and floats for aggregation".into()
@@ -179,18 +177,18 @@ impl Note {
             Self::NotCounter { metric } => {
                 format!(
                     "this native histogram metric is not a counter: {}",
-                    quoted(metric)
+                    quote(metric)
                 )
             }
             Self::NotGauge { metric } => {
                 format!(
                     "this native histogram metric is not a gauge: {}",
-                    quoted(metric)
+                    quote(metric)
                 )
             }
             Self::MixedExponentialCustom { metric } => format!(
                 "vector contains a mix of histograms with exponential and custom buckets schemas for metric name {}",
-                quoted(metric)
+                quote(metric)
             ),
             Self::IncompatibleBucketLayout { op } => {
                 format!("incompatible bucket layout encountered for binary operator {op}")
@@ -204,22 +202,22 @@ impl Note {
             }
             Self::StartTimeOverlap { metric } => format!(
                 "sample has start time that overlaps with previous sample timestamp for metric {}",
-                quoted(metric)
+                quote(metric)
             ),
             Self::PossibleNonCounter { metric } => format!(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
-                quoted(metric)
+                quote(metric)
             ),
             Self::IncompatibleTypes { lhs, op, rhs } => format!(
                 "incompatible sample types encountered for binary operator {}: {lhs} {op} {rhs}",
-                quoted(op)
+                quote(op)
             ),
             Self::IgnoredInAggregation { aggregation } => {
                 format!("ignored histogram in {aggregation} aggregation")
             }
             Self::IgnoredInMixedRange { metric } => format!(
                 "ignored histograms in a range containing both floats and histograms for metric name {}",
-                quoted(metric)
+                quote(metric)
             ),
             Self::QuantileNanResult { metric } => for_metric(
                 "input to histogram_quantile has NaN observations, result is NaN",
@@ -253,9 +251,9 @@ impl Note {
         };
         format!(
             ", from buckets {} to {}, with a max diff of {}, over {} samples from {} to {}",
-            format_g(f.min_bucket),
-            format_g(f.max_bucket),
-            format_g_rounded(f.max_diff, 2),
+            format_short(f.min_bucket),
+            format_short(f.max_bucket),
+            format_two_digits(f.max_diff),
             f.samples,
             rfc3339(f.first_ms),
             rfc3339(f.last_ms)
@@ -321,7 +319,7 @@ impl Annotations {
         let mut out: Vec<String> = all
             .take(most)
             .map(|((_, text), (note, at))| {
-                let (line, column) = line_and_column(query, *at);
+                let (line, column) = line_and_column(query, *at).unwrap_or((1, 1));
                 format!("PromQL {word}: {text}{} ({line}:{column})", note.details())
             })
             .collect();
@@ -330,14 +328,6 @@ impl Annotations {
         }
         out
     }
-}
-
-/// Line and column, from 1, columns in bytes.
-fn line_and_column(query: &str, at: usize) -> (usize, usize) {
-    let before = &query.as_bytes()[..at.min(query.len())];
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
-    let column = before.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-    (line, column)
 }
 
 #[cfg(test)]

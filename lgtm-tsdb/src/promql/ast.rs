@@ -7,6 +7,7 @@ use std::fmt;
 
 use lgtm_core::model::Matcher;
 
+use super::quote::{quote, quote_bytes};
 use super::signature::Function;
 
 /// A range of bytes of the query's text, half-open.
@@ -213,10 +214,38 @@ pub struct NumberLiteral {
 /// A string.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StringLiteral {
-    /// Without quotes and escapes.
+    /// Without quotes and escapes. What is not UTF-8 (`"\xff"`) is replaced here.
     pub value: String,
+    /// The bytes, if they are not UTF-8.
+    pub bytes: Option<Vec<u8>>,
     /// Where, quotes included.
     pub span: Span,
+}
+
+impl StringLiteral {
+    /// Of any bytes.
+    pub fn new(bytes: Vec<u8>, span: Span) -> Self {
+        match String::from_utf8(bytes) {
+            Ok(value) => Self {
+                value,
+                bytes: None,
+                span,
+            },
+            Err(e) => Self {
+                value: String::from_utf8_lossy(e.as_bytes()).into_owned(),
+                bytes: Some(e.into_bytes()),
+                span,
+            },
+        }
+    }
+
+    /// As in a query, with quotes; what is not UTF-8 as `\x..`.
+    pub fn quoted(&self) -> String {
+        match &self.bytes {
+            None => quote(&self.value),
+            Some(bytes) => quote_bytes(bytes),
+        }
+    }
 }
 
 /// Selects series, one sample each.
@@ -507,6 +536,8 @@ impl fmt::Display for AggregateOp {
 pub struct Binary {
     /// Which.
     pub op: BinaryOp,
+    /// Where the operator stands.
+    pub op_span: Span,
     /// Left.
     pub lhs: Box<Expr>,
     /// Right.

@@ -1,54 +1,60 @@
-//! What can go wrong with a query.
+//! Why a query does not parse.
 
-use lgtm_core::{Error, ErrorKind};
+use std::fmt;
 
-/// Why a query has no answer. The messages are those of Prometheus where it has one.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum QueryError {
-    /// The query does not parse, or its parts do not fit together.
-    #[error("{0}")]
-    Invalid(String),
-    /// The query failed on the data that it met, or needs more than it may.
-    #[error("{0}")]
-    Execution(String),
-    /// The query took longer than it may.
-    #[error("query timed out in expression evaluation")]
-    TimedOut,
-    /// Reading the data failed.
-    #[error(transparent)]
-    Source(#[from] Error),
+use super::ast::Span;
+
+/// Why a query does not parse, and where.
+///
+/// It reads `2:9: parse error: unexpected identifier "x"`: line and column from 1, columns in bytes, as Prometheus counts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// The bytes at fault.
+    pub span: Span,
+    /// What is wrong.
+    pub message: String,
+    /// Line and column of `span`, once the query is known; none in an empty query.
+    place: Option<(usize, usize)>,
 }
 
-impl QueryError {
-    pub(crate) fn execution(message: impl Into<String>) -> Self {
-        Self::Execution(message.into())
-    }
-
-    /// What a caller can do about it. An execution error is a `LimitExceeded`: the request was understood and cannot be answered.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Invalid(_) => ErrorKind::InvalidInput,
-            Self::Execution(_) => ErrorKind::LimitExceeded,
-            Self::TimedOut => ErrorKind::Timeout,
-            Self::Source(e) => e.kind(),
+impl ParseError {
+    pub(super) fn new(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            span,
+            message: message.into(),
+            place: None,
         }
     }
-}
 
-impl From<QueryError> for Error {
-    fn from(e: QueryError) -> Self {
-        match e {
-            QueryError::Invalid(m) => Self::InvalidInput(m),
-            QueryError::Execution(m) => Self::LimitExceeded(m),
-            QueryError::TimedOut => Self::Timeout {
-                what: "query".into(),
-                after: std::time::Duration::ZERO,
-            },
-            QueryError::Source(e) => e,
-        }
+    /// With line and column in `query`.
+    pub(super) fn located(mut self, query: &str) -> Self {
+        self.place = line_and_column(query, self.span.start);
+        self
     }
 }
 
-/// `Result` with [`QueryError`].
-pub(crate) type Result<T, E = QueryError> = std::result::Result<T, E>;
+/// Line and column, both from 1, of a byte in a query; columns count bytes. `None` in an empty query or past its end.
+pub fn line_and_column(query: &str, at: usize) -> Option<(usize, usize)> {
+    if query.is_empty() {
+        return None;
+    }
+    let before = query.as_bytes().get(..at)?;
+    let line_start = before
+        .iter()
+        .rposition(|&b| b == b'\n')
+        .map_or(0, |n| n + 1);
+    let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
+    Some((line, at - line_start + 1))
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some((line, column)) => write!(f, "{line}:{column}")?,
+            None => f.write_str("unknown position")?,
+        }
+        write!(f, ": parse error: {}", self.message)
+    }
+}
+
+impl std::error::Error for ParseError {}

@@ -1,83 +1,71 @@
-//! From tokens to expressions.
+//! From tokens to a tree, by recursive descent.
+//!
+//! Errors are those of Prometheus: same words, same place. Its parser is made by yacc, whose messages come from the innermost
+//! construct that has one for a fault anywhere inside; `contexts` is the stack of those. A number of faults may be in a query;
+//! Prometheus shows the first, so parsing ends there.
 
-use std::fmt;
+mod check;
+mod duration;
+mod grouping;
+mod postfix;
+mod selector;
 
-use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
+use lgtm_core::model::Matcher;
 
 use super::ast::{
-    Edges, Expr, Length, MatrixSelector, NumberLiteral, Span, StringLiteral, VectorSelector,
+    Binary, BinaryOp, Call, Expr, NumberLiteral, Paren, Span, StringLiteral, Unary, UnaryOp,
+    VectorMatching,
 };
-use super::lexer::{Token, TokenKind, tokens};
+use super::error::ParseError;
+use super::lexer::Lexer;
+use super::number::{ns_to_seconds, parse_duration_ns, parse_number};
+use super::options::ParserOptions;
+use super::quote::{quote, unquote};
+use super::signature::Function;
+use super::token::{Keyword, Token, TokenKind};
 
-/// Queries longer than this are refused before they are looked at.
-const MAX_QUERY_BYTES: usize = 1 << 20;
+/// Boxed, so that the frames of the recursion stay small.
+type Result<T> = std::result::Result<T, Box<ParseError>>;
 
-/// Why a query does not parse.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
-    /// Byte at which the fault lies.
-    pub at: usize,
-    /// What is wrong.
-    pub message: String,
-    /// Line and column, from 1, once the query is known.
-    place: (usize, usize),
+fn fault(span: Span, message: impl Into<String>) -> Box<ParseError> {
+    Box::new(ParseError::new(span, message))
 }
 
-impl ParseError {
-    pub(super) fn new(at: usize, message: impl Into<String>) -> Self {
-        Self {
-            at,
-            message: message.into(),
-            place: (1, at + 1),
-        }
-    }
-
-    fn located(mut self, query: &str) -> Self {
-        let before = &query[..self.at.min(query.len())];
-        let line_start = before.rfind('\n').map_or(0, |n| n + 1);
-        self.place = (
-            before.matches('\n').count() + 1,
-            before[line_start..].chars().count() + 1,
-        );
-        self
-    }
-}
-
-impl fmt::Display for ParseError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}: parse error: {}",
-            self.place.0, self.place.1, self.message
-        )
-    }
-}
-
-impl std::error::Error for ParseError {}
-
-/// Parses a query.
+/// Parses a query and checks its types.
+///
+/// Cost: linear in the query. The tree is no higher than `options.max_depth`, so that walking it by recursion is safe.
 ///
 /// # Errors
-/// With line and column of the fault.
-pub fn parse(query: &str) -> Result<Expr, ParseError> {
-    if query.len() > MAX_QUERY_BYTES {
-        return Err(ParseError::new(
-            0,
-            format!(
-                "query of {} bytes exceeds the {MAX_QUERY_BYTES} allowed",
-                query.len()
-            ),
-        ));
-    }
-    let parsed = tokens(query).and_then(|tokens| {
-        let mut p = Parser { tokens, next: 0 };
-        let expr = p.expression()?;
-        match p.peek() {
-            TokenKind::End => Ok(expr),
-            _ => Err(p.unexpected("after the expression")),
-        }
-    });
+/// With line and column of the first fault.
+pub fn parse_with(query: &str, options: &ParserOptions) -> std::result::Result<Expr, ParseError> {
+    check_length(query, options)?;
+    let parsed = Parser::new(query, options).query();
     parsed.map_err(|e| e.located(query))
+}
+
+/// [`parse_with`] the default options: all experimental syntax off.
+///
+/// # Errors
+/// As [`parse_with`].
+pub fn parse(query: &str) -> std::result::Result<Expr, ParseError> {
+    parse_with(query, &ParserOptions::default())
+}
+
+/// Parses a series selector, as `match[]` parameters hold one: without offset, range or `@`. It may select everything.
+///
+/// # Errors
+/// As [`parse_with`].
+pub fn parse_selector(
+    text: &str,
+    options: &ParserOptions,
+) -> std::result::Result<Vec<Matcher>, ParseError> {
+    check_length(text, options)?;
+    let mut parser = Parser::new(text, options);
+    let parsed = parser.vector_selector().and_then(|selector| {
+        parser.expect_end()?;
+        Ok(selector.matchers)
+    });
+    parsed.map_err(|e| e.located(text))
 }
 
 /// A duration as PromQL spells it (`1h30m`), or seconds as a number, in milliseconds.
@@ -90,305 +78,368 @@ pub fn parse_duration_ms(text: &str) -> Option<i64> {
     (ms.abs() < 9e15).then_some(ms as i64)
 }
 
-struct Parser {
-    tokens: Vec<Token>,
-    next: usize,
+fn check_length(query: &str, options: &ParserOptions) -> std::result::Result<(), ParseError> {
+    if query.len() <= options.max_query_bytes {
+        return Ok(());
+    }
+    Err(ParseError::new(
+        Span::default(),
+        format!(
+            "query of {} bytes exceeds the {} allowed (max_query_bytes)",
+            query.len(),
+            options.max_query_bytes
+        ),
+    )
+    .located(&query[..query.floor_char_boundary(1)]))
 }
 
-impl Parser {
-    fn peek(&self) -> &TokenKind {
-        &self.tokens[self.next].kind
-    }
+struct Parser<'a> {
+    query: &'a str,
+    options: &'a ParserOptions,
+    lexer: Lexer<'a>,
+    current: Token,
+    ahead: Option<Token>,
+    /// How deep the parser stands in its own recursion.
+    depth: usize,
+    /// What encloses the place, if it has words for a fault inside it: where, and what was expected.
+    contexts: Vec<(&'static str, &'static str)>,
+}
 
-    fn at(&self) -> usize {
-        self.tokens[self.next].at
-    }
+/// An expression and the height of its tree.
+struct Node {
+    expr: Box<Expr>,
+    height: usize,
+}
 
-    fn take(&mut self) -> TokenKind {
-        let kind = self.tokens[self.next].kind.clone();
-        if self.next + 1 < self.tokens.len() {
-            self.next += 1;
+/// An operator with what stands before its right side.
+struct Operator {
+    op: BinaryOp,
+    span: Span,
+    return_bool: bool,
+    matching: VectorMatching,
+}
+
+impl Node {
+    fn leaf(expr: Expr) -> Self {
+        Self {
+            expr: Box::new(expr),
+            height: 1,
         }
-        kind
     }
+}
 
-    fn accept(&mut self, sign: &'static str) -> bool {
-        let hit = *self.peek() == TokenKind::Sign(sign);
-        if hit {
-            self.take();
+impl<'a> Parser<'a> {
+    fn new(query: &'a str, options: &'a ParserOptions) -> Self {
+        let mut lexer = Lexer::new(query);
+        let current = lexer.next_token();
+        Self {
+            query,
+            options,
+            lexer,
+            current,
+            ahead: None,
+            depth: 0,
+            contexts: Vec::new(),
         }
-        hit
     }
 
-    fn expect(&mut self, sign: &'static str, place: &str) -> Result<(), ParseError> {
-        if self.accept(sign) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("{place}, expected {sign:?}")))
+    fn query(mut self) -> Result<Expr> {
+        if self.current.kind == TokenKind::End {
+            return Err(fault(Span::default(), "no expression found in input"));
         }
+        let mut expr = *self.expression(0)?.expr;
+        self.expect_end()?;
+        check::check(&mut expr)?;
+        Ok(expr)
     }
 
-    fn unexpected(&self, place: &str) -> ParseError {
-        let what = match self.peek() {
-            TokenKind::Identifier(s) => format!("identifier {s:?}"),
-            TokenKind::Number(s) => format!("number {s:?}"),
-            TokenKind::Text(s) => format!("string {s:?}"),
-            TokenKind::Sign(s) => format!("{s:?}"),
-            TokenKind::Unknown(c) => format!("character {c:?}"),
-            TokenKind::End => "end of input".to_owned(),
+    fn text(&self, token: Token) -> &'a str {
+        &self.query[token.span.start..token.span.end]
+    }
+
+    fn take(&mut self) -> Token {
+        let next = match self.ahead.take() {
+            Some(token) => token,
+            None => self.lexer.next_token(),
         };
-        ParseError::new(self.at(), format!("unexpected {what} {place}"))
+        std::mem::replace(&mut self.current, next)
     }
 
-    fn expression(&mut self) -> Result<Expr, ParseError> {
-        let at = self.at();
-        match self.peek().clone() {
-            TokenKind::Number(text) => {
-                self.take();
-                number(&text)
-                    .map(|value| self.number_literal(at, value))
-                    .ok_or_else(|| {
-                        ParseError::new(at, format!("bad number or duration syntax: {text:?}"))
-                    })
-            }
-            TokenKind::Sign(sign @ ("+" | "-")) => {
-                self.take();
-                match self.expression()? {
-                    Expr::Number(n) => {
-                        let value = if sign == "-" { -n.value } else { n.value };
-                        Ok(self.number_literal(at, value))
-                    }
-                    _ => Err(ParseError::new(
-                        at,
-                        "arithmetic on vectors is not supported yet",
-                    )),
-                }
-            }
-            TokenKind::Text(text) => {
-                self.take();
-                Ok(Expr::Text(StringLiteral {
-                    value: text,
-                    span: Span::new(at, self.at()),
-                }))
-            }
-            TokenKind::Sign("(") => {
-                self.take();
-                let inner = self.expression()?;
-                self.expect(")", "in parentheses")?;
-                Ok(inner)
-            }
-            TokenKind::Identifier(name)
-                if matches!(name.to_ascii_lowercase().as_str(), "inf" | "nan") =>
-            {
-                self.take();
-                let value = if name.eq_ignore_ascii_case("inf") {
-                    f64::INFINITY
-                } else {
-                    f64::NAN
-                };
-                Ok(self.number_literal(at, value))
-            }
-            TokenKind::Identifier(name) => {
-                self.take();
-                if *self.peek() == TokenKind::Sign("(")
-                    || matches!(self.peek(), TokenKind::Identifier(w) if w == "by" || w == "without")
-                {
-                    return Err(ParseError::new(
-                        at,
-                        format!("function or aggregation {name:?} is not supported yet"),
-                    ));
-                }
-                self.selector(at, Some(name))
-            }
-            TokenKind::Sign("{") => self.selector(at, None),
-            _ => Err(self.unexpected("at the start of an expression")),
+    /// The token behind the current one.
+    fn peek(&mut self) -> TokenKind {
+        let lexer = &mut self.lexer;
+        self.ahead.get_or_insert_with(|| lexer.next_token()).kind
+    }
+
+    fn accept(&mut self, kind: TokenKind) -> Option<Token> {
+        (self.current.kind == kind).then(|| self.take())
+    }
+
+    fn accept_keyword(&mut self, word: Keyword) -> bool {
+        self.accept(TokenKind::Keyword(word)).is_some()
+    }
+
+    fn expect(&mut self, kind: TokenKind) -> Result<Token> {
+        self.accept(kind).ok_or_else(|| self.unexpected())
+    }
+
+    fn expect_end(&self) -> Result<()> {
+        match self.current.kind {
+            TokenKind::End => Ok(()),
+            _ => Err(self.unexpected()),
         }
     }
 
-    fn selector(&mut self, at: usize, name: Option<String>) -> Result<Expr, ParseError> {
-        let mut matchers = Vec::new();
-        if let Some(name) = &name {
-            matchers.push(Matcher::equal(METRIC_NAME, name));
-        }
-        if self.accept("{") {
-            while !self.accept("}") {
-                self.matcher(&mut matchers, name.is_some())?;
-                if !self.accept(",") {
-                    self.expect("}", "in label matching")?;
-                    break;
-                }
-            }
-        }
-        if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ParseError::new(
-                at,
-                "vector selector must contain at least one non-empty matcher",
-            ));
-        }
-        let mut range_ms = None;
-        if self.accept("[") {
-            range_ms = Some(self.duration("in range")?);
-            self.expect("]", "in range")?;
-        }
-        let mut offset_ms = 0;
-        if *self.peek() == TokenKind::Identifier("offset".into()) {
-            self.take();
-            let back = self.accept("-");
-            let length = self.duration("in offset")?;
-            offset_ms = if back { -length } else { length };
-        }
-        let span = Span::new(at, self.at());
-        let vector = VectorSelector {
-            name: name.unwrap_or_default(),
-            matchers,
-            offset: Length::Ms(offset_ms),
-            at: None,
-            edges: Edges::Plain,
-            bypass_empty_check: false,
-            span,
-        };
-        match range_ms {
-            Some(0) => Err(ParseError::new(at, "duration must be greater than 0")),
-            Some(range_ms) => Ok(Expr::Matrix(MatrixSelector {
-                vector,
-                range: Length::Ms(range_ms),
-                span,
-            })),
-            None => Ok(Expr::Vector(vector)),
-        }
+    /// The current token is wrong, in the words of what encloses it.
+    fn unexpected(&self) -> Box<ParseError> {
+        let (context, expected) = self.contexts.last().copied().unwrap_or_default();
+        self.unexpected_in(context, expected)
     }
 
-    fn number_literal(&self, at: usize, value: f64) -> Expr {
-        Expr::Number(NumberLiteral {
-            value,
-            duration: false,
-            span: Span::new(at, self.at()),
+    fn unexpected_in(&self, context: &str, expected: &str) -> Box<ParseError> {
+        let token = self.current;
+        if let (TokenKind::Fault, Some(known)) = (token.kind, self.lexer.fault()) {
+            return fault(known.span, known.message.clone());
+        }
+        let mut message = format!("unexpected {}", token.kind.described(self.text(token)));
+        for (word, text) in [(" in ", context), (", expected ", expected)] {
+            if !text.is_empty() {
+                message.push_str(word);
+                message.push_str(text);
+            }
+        }
+        fault(token.span, message)
+    }
+
+    /// Parses with other words for a fault inside.
+    fn within<T>(
+        &mut self,
+        context: (&'static str, &'static str),
+        parse: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        self.contexts.push(context);
+        let parsed = parse(self)?;
+        self.contexts.pop();
+        Ok(parsed)
+    }
+
+    fn check_depth(&self, depth: usize, span: Span) -> Result<()> {
+        let max = self.options.max_depth;
+        if depth <= max {
+            return Ok(());
+        }
+        let message = format!("expression nests deeper than the {max} levels allowed (max_depth)");
+        Err(fault(span, message))
+    }
+
+    /// A node over others of which the highest is `below`.
+    fn above(&self, below: usize, expr: Expr) -> Result<Node> {
+        let height = below + 1;
+        self.check_depth(height, expr.span())?;
+        Ok(Node {
+            expr: Box::new(expr),
+            height,
         })
     }
 
-    fn matcher(&mut self, matchers: &mut Vec<Matcher>, named: bool) -> Result<(), ParseError> {
-        let at = self.at();
-        let (name, quoted) = match self.take() {
-            TokenKind::Identifier(name) => (name, false),
-            TokenKind::Text(name) => (name, true),
-            _ => {
-                return Err(ParseError::new(
-                    at,
-                    "unexpected token in label matching, expected a label name",
-                ));
+    /// An expression of operators that bind at least as tight as `min`.
+    fn expression(&mut self, min: u8) -> Result<Node> {
+        self.depth += 1;
+        self.check_depth(self.depth, self.current.span)?;
+        let mut lhs = self.unary()?;
+        while let TokenKind::Binary(op) = self.current.kind {
+            let tightness = tightness(op);
+            if tightness < min {
+                break;
             }
-        };
-        let op = match self.peek() {
-            TokenKind::Sign("=") => MatchOp::Equal,
-            TokenKind::Sign("!=") => MatchOp::NotEqual,
-            TokenKind::Sign("=~") => MatchOp::Regex,
-            TokenKind::Sign("!~") => MatchOp::NotRegex,
-            TokenKind::Sign("," | "}") if quoted => {
-                if named {
-                    return Err(ParseError::new(
-                        at,
-                        format!("metric name must not be set twice: {name:?}"),
-                    ));
-                }
-                matchers.push(Matcher::equal(METRIC_NAME, &name));
-                return Ok(());
-            }
-            _ => return Err(self.unexpected("in label matching, expected one of = != =~ !~")),
-        };
-        self.take();
-        let value_at = self.at();
-        let TokenKind::Text(value) = self.take() else {
-            return Err(ParseError::new(
-                value_at,
-                "unexpected token in label matching, expected a string",
-            ));
-        };
-        if named && name == METRIC_NAME {
-            return Err(ParseError::new(at, "metric name must not be set twice"));
+            let operator = self.operator(op)?;
+            // Only powers associate to the right.
+            let right = if op == BinaryOp::Pow { 0 } else { 1 };
+            let rhs = self.expression(tightness + right)?;
+            lhs = self.operation(lhs, *operator, rhs)?;
         }
-        matchers.push(
-            Matcher::new(op, &name, &value)
-                .map_err(|e| ParseError::new(value_at, e.to_string()))?,
-        );
-        Ok(())
+        self.depth -= 1;
+        Ok(lhs)
     }
 
-    fn duration(&mut self, place: &str) -> Result<i64, ParseError> {
-        let at = self.at();
-        match self.take() {
-            TokenKind::Number(text) => parse_duration_ms(&text)
-                .ok_or_else(|| ParseError::new(at, format!("bad duration syntax: {text:?}"))),
-            _ => Err(ParseError::new(
-                at,
-                format!("unexpected token {place}, expected a duration"),
-            )),
+    fn operation(&self, lhs: Node, operator: Operator, rhs: Node) -> Result<Node> {
+        let matching = operator.matching;
+        let filled = matching.fill_left.is_some() || matching.fill_right.is_some();
+        if filled && !self.options.fill_modifiers {
+            let message = "binop fill modifiers are experimental and not enabled";
+            return Err(fault(lhs.expr.span().to(rhs.expr.span()), message));
+        }
+        let expr = Expr::Binary(Binary {
+            op: operator.op,
+            op_span: operator.span,
+            lhs: lhs.expr,
+            rhs: rhs.expr,
+            return_bool: operator.return_bool,
+            matching: Some(matching),
+        });
+        self.above(lhs.height.max(rhs.height), expr)
+    }
+
+    /// A sign binds as tight as a multiplication: `-2^2` is -4.
+    fn unary(&mut self) -> Result<Node> {
+        let op = match self.current.kind {
+            TokenKind::Binary(BinaryOp::Add) => UnaryOp::Plus,
+            TokenKind::Binary(BinaryOp::Sub) => UnaryOp::Minus,
+            _ => {
+                let node = self.primary()?;
+                return self.postfix(node);
+            }
+        };
+        let start = self.take().span.start;
+        let operand = self.expression(tightness(BinaryOp::Mul) + 1)?;
+        self.signed(op, start, operand)
+    }
+
+    fn signed(&self, op: UnaryOp, start: usize, mut operand: Node) -> Result<Node> {
+        let span = Span::new(start, operand.expr.span().end);
+        if let Expr::Number(number) = &mut *operand.expr {
+            if op == UnaryOp::Minus {
+                number.value = -number.value;
+            }
+            number.span = span;
+            return Ok(operand);
+        }
+        let expr = operand.expr;
+        self.above(operand.height, Expr::Unary(Unary { op, expr, span }))
+    }
+
+    fn primary(&mut self) -> Result<Node> {
+        let kind = self.current.kind;
+        match kind {
+            TokenKind::LeftParen => self.paren(),
+            TokenKind::Aggregate(op) if self.begins_aggregate() => self.aggregate(op),
+            TokenKind::Identifier | TokenKind::Word(_) if self.peek() == TokenKind::LeftParen => {
+                self.call()
+            }
+            _ => self.leaf(),
+        }
+    }
+
+    fn leaf(&mut self) -> Result<Node> {
+        let expr = match self.current.kind {
+            TokenKind::Number | TokenKind::Duration => Expr::Number(self.number_literal()?),
+            TokenKind::Text => {
+                let token = self.take();
+                Expr::Text(StringLiteral::new(unquote(self.text(token)), token.span))
+            }
+            _ => Expr::Vector(self.vector_selector()?),
+        };
+        Ok(Node::leaf(expr))
+    }
+
+    fn paren(&mut self) -> Result<Node> {
+        let open = self.take().span;
+        let inner = self.expression(0)?;
+        let span = open.to(self.expect(TokenKind::RightParen)?.span);
+        let expr = inner.expr;
+        self.above(inner.height, Expr::Paren(Paren { expr, span }))
+    }
+
+    fn number_literal(&mut self) -> Result<NumberLiteral> {
+        let token = self.take();
+        let text = self.text(token);
+        let duration = token.kind == TokenKind::Duration;
+        let value = if duration {
+            parse_duration_ns(text).map(ns_to_seconds)
+        } else {
+            parse_number(text)
+        };
+        Ok(NumberLiteral {
+            value: value.map_err(|message| fault(token.span, message))?,
+            duration,
+            span: token.span,
+        })
+    }
+
+    /// A number with or without a sign.
+    fn signed_number(&mut self) -> Result<f64> {
+        let negative = match self.current.kind {
+            TokenKind::Binary(BinaryOp::Sub) => true,
+            TokenKind::Binary(BinaryOp::Add) => false,
+            _ => return self.unsigned_number(),
+        };
+        self.take();
+        let value = self.unsigned_number()?;
+        Ok(if negative { -value } else { value })
+    }
+
+    fn unsigned_number(&mut self) -> Result<f64> {
+        match self.current.kind {
+            TokenKind::Number | TokenKind::Duration => Ok(self.number_literal()?.value),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    fn call(&mut self) -> Result<Node> {
+        let token = self.take();
+        let (args, height, close) = self.arguments()?;
+        let name = self.text(token);
+        let wrong = |message| fault(token.span, message);
+        let function = Function::find(name)
+            .ok_or_else(|| wrong(format!("unknown function with name {}", quote(name))))?;
+        if function.experimental && !self.options.experimental_functions {
+            return Err(wrong(format!("function {} is not enabled", quote(name))));
+        }
+        let expr = Expr::Call(Call {
+            function,
+            args,
+            span: token.span.to(close),
+        });
+        self.above(height, expr)
+    }
+
+    /// Arguments in parentheses, the height of the highest, and the closing parenthesis.
+    fn arguments(&mut self) -> Result<(Vec<Expr>, usize, Span)> {
+        self.expect(TokenKind::LeftParen)?;
+        let (mut args, mut height) = (Vec::new(), 0);
+        if let Some(close) = self.accept(TokenKind::RightParen) {
+            return Ok((args, height, close.span));
+        }
+        loop {
+            let node = self.expression(0)?;
+            height = height.max(node.height);
+            args.push(*node.expr);
+            if let Some(close) = self.accept(TokenKind::RightParen) {
+                return Ok((args, height, close.span));
+            }
+            let comma = self.expect(TokenKind::Comma)?;
+            if !self.begins_expression() && self.current.kind != TokenKind::Fault {
+                let message = "trailing commas not allowed in function call args";
+                return Err(fault(comma.span, message));
+            }
+        }
+    }
+
+    fn begins_expression(&self) -> bool {
+        match self.current.kind {
+            TokenKind::Number
+            | TokenKind::Duration
+            | TokenKind::Text
+            | TokenKind::LeftParen
+            | TokenKind::LeftBrace
+            | TokenKind::Binary(BinaryOp::Add | BinaryOp::Sub) => true,
+            kind => kind.is_metric_name(),
         }
     }
 }
 
-fn number(text: &str) -> Option<f64> {
-    if let Some(hex) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
-        return u64::from_str_radix(hex, 16).ok().map(|n| n as f64);
+/// How tight an operator binds.
+fn tightness(op: BinaryOp) -> u8 {
+    match op {
+        BinaryOp::Or => 1,
+        BinaryOp::And | BinaryOp::Unless => 2,
+        op if op.is_comparison() => 3,
+        BinaryOp::TrimUpper | BinaryOp::TrimLower => 3,
+        BinaryOp::Add | BinaryOp::Sub => 4,
+        BinaryOp::Pow => 6,
+        _ => 5,
     }
-    if let Ok(d) = lgtm_core::units::duration::parse(text)
-        && text.ends_with(|c: char| c.is_ascii_alphabetic())
-    {
-        return Some(d.as_secs_f64());
-    }
-    text.parse().ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn selectors_parse() {
-        let Expr::Vector(s) = parse(r#"up{job=~"a|b",x!='y',} offset 5m"#).unwrap() else {
-            panic!()
-        };
-        let words: Vec<_> = s.matchers.iter().map(ToString::to_string).collect();
-        assert_eq!(words, [r#"__name__="up""#, r#"job=~"a|b""#, r#"x!="y""#]);
-        assert_eq!(s.offset, Length::Ms(300_000));
-        assert!(matches!(parse("up[5m]"), Ok(Expr::Matrix(m)) if m.range == Length::Ms(300_000)));
-        assert!(
-            matches!(parse(r#"{"my.metric", "a.b"="c"}"#), Ok(Expr::Vector(s)) if s.matchers.len() == 2)
-        );
-        assert!(matches!(parse("-1.5e3"), Ok(Expr::Number(n)) if n.value == -1500.0));
-        assert!(matches!(parse(r#""a\n\x41\u00e4""#), Ok(Expr::Text(t)) if t.value == "a\nAä"));
-    }
-
-    #[test]
-    fn faults_have_a_place() {
-        for (query, words) in [
-            ("", "1:1: parse error: unexpected end of input"),
-            ("up{", "1:4: parse error: unexpected"),
-            ("up{a=}", "1:6: parse error"),
-            ("up\n{a=\"b\"} x", "2:9: parse error: unexpected identifier"),
-            (
-                "{}",
-                "1:1: parse error: vector selector must contain at least one non-empty matcher",
-            ),
-            (
-                r#"up{a=~"("}"#,
-                "1:7: parse error: matcher a: invalid regular expression",
-            ),
-            (
-                "rate(x[5m])",
-                "1:1: parse error: function or aggregation \"rate\" is not supported yet",
-            ),
-        ] {
-            let error = parse(query).unwrap_err().to_string();
-            assert!(error.starts_with(words), "{query:?}: {error}");
-        }
-        assert!(parse(&"x".repeat(2 << 20)).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_text_never_panics(text in "\\PC*|[a-z{}\\[\\]\"=~!, 0-9.m]*") {
-            let _ = parse(&text);
-        }
-    }
-}
+mod tests;

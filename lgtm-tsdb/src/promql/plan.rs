@@ -10,7 +10,8 @@ use super::ast::{
     AggregateOp, AtModifier, BinaryOp, DurationExpr, Edges, Expr, Length, UnaryOp, ValueType,
     VectorMatching, VectorSelector,
 };
-use super::error::{QueryError, Result};
+use super::number::{is_out_of_range, seconds_to_ms};
+use super::query_error::{QueryError, Result};
 
 /// What a selector asks for.
 #[derive(Debug, Clone)]
@@ -255,6 +256,9 @@ impl Planner {
             let kind = Kind::Number(value);
             return Ok((Node { pos, kind }, true));
         }
+        for arg in &c.args {
+            check_edges(name, arg)?;
+        }
         let args: Vec<Planned> = c.args.iter().map(|a| self.node(a)).collect::<Result<_>>()?;
         let same = !STEP_DEPENDENT.contains(&name) && args.iter().all(|a| a.1);
         let args = args
@@ -301,11 +305,10 @@ impl Planner {
             Length::Computed(expr) => expr,
         };
         let seconds = self.seconds(expr)?;
-        // 2^63 nanoseconds, which is where Prometheus ends: 292 years.
-        if seconds.is_nan() || seconds.abs() >= 9_223_372_036.0 {
+        if is_out_of_range(seconds) {
             return Err(QueryError::Invalid("duration is out of range".into()));
         }
-        Ok((seconds * 1000.0).round() as i64)
+        Ok(seconds_to_ms(seconds))
     }
 
     fn seconds(&self, expr: &DurationExpr) -> Result<f64> {
@@ -342,6 +345,28 @@ impl Planner {
                 }
             }
         })
+    }
+}
+
+/// Functions that know what to do with samples around a range.
+const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+
+fn check_edges(function: &str, arg: &Expr) -> Result<()> {
+    let Expr::Matrix(m) = arg.unwrapped() else {
+        return Ok(());
+    };
+    let (word, known) = match m.vector.edges {
+        Edges::Plain => return Ok(()),
+        Edges::Anchored => ("anchored", ANCHORED.as_slice()),
+        Edges::Smoothed => ("smoothed", SMOOTHED.as_slice()),
+    };
+    match known.contains(&function) {
+        true => Ok(()),
+        false => Err(QueryError::Execution(format!(
+            "{word} modifier can only be used with: {} - not with {function}",
+            known.join(", ")
+        ))),
     }
 }
 

@@ -11,7 +11,7 @@ use super::evaluator::{Vector, call_of, feed};
 use super::pipeline::{Fold, Pipeline, Source};
 use super::subquery;
 use crate::promql::annotations::Annotations;
-use crate::promql::error::Result;
+use crate::promql::query_error::Result;
 use crate::promql::functions::RangeFunction;
 use crate::promql::plan::{Kind, Node, RangeSource};
 use crate::select::SelectHints;

@@ -14,7 +14,7 @@ use super::pipeline::Fold;
 use super::{count_values, ranked, statistics};
 use crate::promql::annotations::{Annotations, Note, Operation};
 use crate::promql::ast::AggregateOp;
-use crate::promql::error::Result;
+use crate::promql::query_error::Result;
 use crate::promql::functions::{HintsSeen, kahan_add};
 use crate::promql::histogram;
 use crate::promql::plan::Aggregation;
@@ -163,6 +163,9 @@ struct Aggregator {
     charge: Charge,
     /// Place of what is aggregated.
     pos: usize,
+    /// What it groups by, or leaves out.
+    names: Vec<String>,
+    without: bool,
 }
 
 impl Aggregator {
@@ -174,6 +177,8 @@ impl Aggregator {
             steps,
             charge: Charge::none(&ctx.usage),
             pos: a.expr.pos,
+            names: a.names.clone(),
+            without: a.without,
         }
     }
 
@@ -388,7 +393,13 @@ impl Fold for Aggregator {
             steps: self.steps,
             charge: self.charge.empty(),
             pos: self.pos,
+            names: Vec::new(),
+            without: self.without,
         }
+    }
+
+    fn grouping(&self) -> Option<(Vec<String>, bool)> {
+        Some((self.names.clone(), self.without))
     }
 
     fn join(&mut self, other: Self, notes: &mut Annotations) -> Result<()> {

@@ -9,7 +9,7 @@ use super::labels::{is_metadata, merge_equal};
 use super::matching::grouping;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::{BinaryOp, Cardinality, VectorMatching};
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 
 /// The operator and its place.
 #[derive(Debug, Clone, Copy)]

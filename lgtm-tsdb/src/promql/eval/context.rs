@@ -8,7 +8,7 @@ use lgtm_core::model::TenantId;
 use parking_lot::Mutex;
 
 use crate::promql::annotations::{Annotations, Note};
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::select::{QueryBudget, Select};
 
 /// What of the language is on, and what it is run with.

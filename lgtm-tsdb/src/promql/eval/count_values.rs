@@ -13,7 +13,7 @@ use super::evaluator::{Vector, feed};
 use super::labels::{merge_equal, with};
 use super::pipeline::Fold;
 use crate::promql::annotations::Annotations;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::histogram;
 use crate::promql::number::format_plain;
 use crate::promql::plan::Aggregation;

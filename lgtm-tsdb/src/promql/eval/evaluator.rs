@@ -14,7 +14,7 @@ use super::selector::Wish;
 use super::{absent, aggregate, binary, info, matching, quantiles, subquery, vector};
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::{BinaryOp, ValueType};
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{RangeFunction, date_function, float_map};
 use crate::promql::histogram;
 use crate::promql::plan::{Aggregation, Kind, Node, Operation, RangeSource};
@@ -55,7 +55,8 @@ impl Vector {
         Ok(Self { series, charge })
     }
 
-    pub(super) fn cost(&self) -> usize {
+    /// About how long it takes to look at all of it, in cells.
+    pub(crate) fn cost(&self) -> usize {
         self.series.iter().map(|s| s.cells.steps() + 16).sum()
     }
 }
@@ -181,7 +182,10 @@ pub(super) async fn feed<F: Fold>(
     mut fold: F,
 ) -> Result<F> {
     let (maps, inner) = peel(ctx, node, grid).await?;
-    if let Some((source, hints)) = source(ctx, inner, grid).await? {
+    if let Some((source, mut hints)) = source(ctx, inner, grid).await? {
+        if let Some((names, without)) = fold.grouping() {
+            (hints.grouping, hints.without) = (names, without);
+        }
         let chain = Pipeline {
             source,
             maps,
@@ -378,22 +382,29 @@ pub(super) async fn call_of(
 }
 
 /// An expression that needs whole vectors.
-async fn whole(ctx: &Arc<Context>, node: &Node, grid: StepGrid) -> Result<Vector> {
-    match &node.kind {
-        Kind::Constant(inner) => {
-            let once = StepGrid::instant(grid.start_ms());
-            let v = vector_of(ctx, inner, once).await?;
-            let repeat = |s: Series| Series {
-                labels: s.labels,
-                cells: s.cells.repeated(grid.len()),
-            };
-            Vector::new(ctx, v.series.into_iter().map(repeat).collect())
+fn whole<'a>(
+    ctx: &'a Arc<Context>,
+    node: &'a Node,
+    grid: StepGrid,
+) -> BoxFuture<'a, Result<Vector>> {
+    async move {
+        match &node.kind {
+            Kind::Constant(inner) => {
+                let once = StepGrid::instant(grid.start_ms());
+                let v = vector_of(ctx, inner, once).await?;
+                let repeat = |s: Series| Series {
+                    labels: s.labels,
+                    cells: s.cells.repeated(grid.len()),
+                };
+                Vector::new(ctx, v.series.into_iter().map(repeat).collect())
+            }
+            Kind::Aggregate(a) => aggregation(ctx, a, node.pos, grid).await,
+            Kind::Binary(o) => operation(ctx, o, node.pos, grid).await,
+            Kind::Call { name, args, .. } => call(ctx, name, args, node.pos, grid).await,
+            _ => Ok(Vector::empty(ctx)),
         }
-        Kind::Aggregate(a) => aggregation(ctx, a, node.pos, grid).await,
-        Kind::Binary(o) => operation(ctx, o, node.pos, grid).await,
-        Kind::Call { name, args, .. } => call(ctx, name, args, node.pos, grid).await,
-        _ => Ok(Vector::empty(ctx)),
     }
+    .boxed()
 }
 
 async fn aggregation(

@@ -14,7 +14,7 @@ use super::labels::merge_equal;
 use super::pipeline::{Collect, Pipeline, Source};
 use super::selector::Wish;
 use crate::promql::ast::Edges;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::{Kind, Node, RangeSource, Selector};
 use crate::select::SelectHints;
 

@@ -4,7 +4,7 @@ use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME};
 use lgtm_core::vector::{Grouping, merge_equal_labels};
 
 use super::cells::Series;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 
 /// Whether a label tells what the samples are: lost when they are computed with.
 pub(crate) fn is_metadata(name: &str) -> bool {

@@ -6,7 +6,7 @@ use lgtm_core::vector::{Grouping, StepGrid, match_groups};
 use super::cells::Series;
 use super::labels::merge_equal;
 use crate::promql::ast::{BinaryOp, VectorMatching};
-use crate::promql::error::Result;
+use crate::promql::query_error::Result;
 
 /// Which labels make series of two sides partners.
 pub(super) fn grouping(m: &VectorMatching) -> Grouping {

@@ -24,13 +24,15 @@ mod natural;
 mod pipeline;
 mod quantiles;
 mod ranked;
+mod raw;
 mod replacement;
 mod selector;
 mod statistics;
 mod subquery;
 mod vector;
 
-pub(crate) use cells::{Cells, Series};
-pub(crate) use context::{Context, Limits, Switches};
+pub(crate) use cells::Series;
+pub(crate) use context::{Context, Limits, Switches, Usage};
 pub(crate) use evaluator::{Value, evaluate};
-pub(crate) use selector::matrix;
+pub(crate) use labels::drop_marked_names;
+pub(crate) use raw::raw_range;

@@ -14,7 +14,7 @@ use super::labels::{merge_equal, metric, without_metadata};
 use super::selector::{Wish, instants, smoothed};
 use crate::promql::annotations::{Annotations, Note, Operation};
 use crate::promql::ast::{BinaryOp, Edges};
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{
     FloatMap, RangeFunction, RangeNotes, Samples, WindowGrid, evaluate,
 };
@@ -220,6 +220,11 @@ pub(super) trait Fold: Sized + Send + 'static {
         cells: &mut Cells,
         notes: &mut Annotations,
     ) -> Result<()>;
+
+    /// Labels that it keeps, or with `true` leaves out, if it groups.
+    fn grouping(&self) -> Option<(Vec<String>, bool)> {
+        None
+    }
 
     /// An empty one of the same kind.
     fn fork(&self) -> Self;

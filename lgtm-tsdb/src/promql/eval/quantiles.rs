@@ -12,7 +12,7 @@ use super::context::Context;
 use super::evaluator::{Vector, scalar, vector_of};
 use super::labels::{merge_equal, metric, with, without_metadata};
 use crate::promql::annotations::{Annotations, Forced, Note};
-use crate::promql::error::Result;
+use crate::promql::query_error::Result;
 use crate::promql::functions::{ClassicBucket, bucket_fraction, bucket_quantile};
 use crate::promql::histogram::{self, NanEffect};
 use crate::promql::number::format_open_metrics;

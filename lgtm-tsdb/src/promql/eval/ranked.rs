@@ -15,7 +15,7 @@ use super::labels::{merge_equal, without_metadata};
 use super::pipeline::Fold;
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::AggregateOp;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::Aggregation;
 
 /// By value, then by place: of equal ones the first in the order of the store.

@@ -42,11 +42,14 @@ impl Replacement {
         let mut groups = self.pattern.create_captures();
         self.pattern.captures(value, &mut groups);
         groups.is_match().then(|| {
-            let text = |part: &Part| match part {
-                Part::Text(text) => text.as_str(),
-                Part::Group(n) => groups.get_group(*n).map_or("", |span| &value[span.range()]),
-            };
-            self.template.iter().map(text).collect()
+            let mut out = String::new();
+            for part in &self.template {
+                out.push_str(match part {
+                    Part::Text(text) => text,
+                    Part::Group(n) => groups.get_group(*n).map_or("", |s| &value[s.range()]),
+                });
+            }
+            out
         })
     }
 }

@@ -7,12 +7,11 @@ use lgtm_core::vector::StepGrid;
 
 use super::cells::{Cells, Element};
 use super::context::Context;
-use super::decode::{Wanted, decode};
 use crate::promql::ast::Edges;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid, between, between_histograms};
 use crate::promql::plan::Selector;
-use crate::select::{SelectHints, SelectRequest, SeriesBatches, SeriesChunks};
+use crate::select::{SelectHints, SelectRequest, SeriesBatches};
 
 /// What an instant selector gives of the sample it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,19 +175,4 @@ pub(super) fn smoothed(
             out.set(step, Element::Histogram(value));
         }
     }
-}
-
-/// The raw samples of a series in the window of the only step.
-pub(crate) fn matrix(
-    ctx: &Context,
-    series: &SeriesChunks,
-    range: TimeRange,
-    samples: &mut Samples,
-) -> Result<()> {
-    let wanted = Wanted {
-        range,
-        stale: false,
-        starts: false,
-    };
-    decode(&series.chunks, wanted, samples).map_err(|e| ctx.corrupt(&series.labels, e))
 }

@@ -11,7 +11,7 @@ use super::evaluator::{Vector, vector_of};
 use super::pipeline::{Collect, Fold, RangeCall};
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
-use crate::promql::error::Result;
+use crate::promql::query_error::Result;
 use crate::promql::functions::{Samples, WindowGrid};
 use crate::promql::plan::Subquery;
 

@@ -12,7 +12,7 @@ use super::evaluator::{Vector, vector_of};
 use super::labels::{merge_equal, with};
 use super::natural;
 use super::replacement::Replacement;
-use crate::promql::error::{QueryError, Result};
+use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::Node;
 
 fn check_name(name: &str, what: &str, function: &str) -> Result<()> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lgtm_core::model::{CounterResetHint, FloatHistogram};
 
 use super::rate::{Slope, add, subtract};
-use super::window::{Found, RangeNotes, Window};
+use super::window::{Found, RangeNotes, Samples, Window};
 use crate::promql::histogram;
 
 /// Samples around the edges of a window: the first one used, and the last.
@@ -36,15 +36,7 @@ pub(super) fn slope(slope: Slope, smoothed: bool, w: &Window<'_>, notes: &mut Ra
 
 fn floats(slope: Slope, smoothed: bool, w: &Window<'_>) -> Option<f64> {
     let (mut first, mut last) = edges(w.times, w, smoothed)?;
-    let at = |i: usize| (w.times[i], w.floats[i]);
-    let left = match smoothed && w.times[first] < w.start_ms {
-        true => between(at(first), at(first + 1), w.start_ms, slope.is_counter),
-        false => w.floats[first],
-    };
-    let right = match smoothed && last > 0 && w.times[last] > w.end_ms {
-        true => between(at(last - 1), at(last), w.end_ms, slope.is_counter),
-        false => w.floats[last],
-    };
+    let (left, right) = edge_values(w, (first, last), smoothed, slope.is_counter);
     let mut value = right - left;
     if slope.is_counter {
         // The edges have accounted for resets across them; what lies between them remains.
@@ -68,6 +60,25 @@ fn floats(slope: Slope, smoothed: bool, w: &Window<'_>) -> Option<f64> {
     } else {
         value
     })
+}
+
+/// The values at the edges of a window.
+fn edge_values(
+    w: &Window<'_>,
+    (first, last): (usize, usize),
+    smoothed: bool,
+    is_counter: bool,
+) -> (f64, f64) {
+    let at = |i: usize| (w.times[i], w.floats[i]);
+    let left = match smoothed && w.times[first] < w.start_ms {
+        true => between(at(first), at(first + 1), w.start_ms, is_counter),
+        false => w.floats[first],
+    };
+    let right = match smoothed && last > 0 && w.times[last] > w.end_ms {
+        true => between(at(last - 1), at(last), w.end_ms, is_counter),
+        false => w.floats[last],
+    };
+    (left, right)
 }
 
 /// The value at a time on the line between two samples; a counter that was reset between them rises from 0.
@@ -197,4 +208,42 @@ pub(super) fn anchored_first(w: &Window<'_>) -> Option<(usize, usize)> {
         (Some(t), other) if other.is_none_or(|o| t >= o) => (f - 1, h),
         _ => (f, h - 1),
     })
+}
+
+/// Cuts samples to a range, with a float at each of its edges: that of the last sample before it, or what is on the line between
+/// the samples around it. Histograms outside are left out.
+pub(crate) fn cut_to_range(samples: &mut Samples, start_ms: i64, end_ms: i64, smoothed: bool) {
+    let inside = |t: i64| t > start_ms && t <= end_ms;
+    let kept: Vec<bool> = samples.h_times.iter().map(|t| inside(*t)).collect();
+    let mut keep = kept.iter();
+    samples.histograms.retain(|_| *keep.next().unwrap_or(&false));
+    samples.h_times.retain(|t| inside(*t));
+    let whole = std::mem::take(&mut samples.times);
+    let floats = std::mem::take(&mut samples.floats);
+    let w = Window {
+        times: &whole,
+        floats: &floats,
+        first_float: 0,
+        starts: &[],
+        h_times: &[],
+        histograms: &[],
+        h_starts: &[],
+        start_ms,
+        end_ms,
+        eval_ms: end_ms,
+    };
+    let Some((first, last)) = edges(&whole, &w, smoothed) else {
+        return;
+    };
+    let (left, right) = edge_values(&w, (first, last), smoothed, false);
+    samples.times.push(start_ms);
+    samples.floats.push(left);
+    for i in first..=last {
+        if whole[i] > start_ms && whole[i] < end_ms {
+            samples.times.push(whole[i]);
+            samples.floats.push(floats[i]);
+        }
+    }
+    samples.times.push(end_ms);
+    samples.floats.push(right);
 }

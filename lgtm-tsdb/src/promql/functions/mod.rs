@@ -13,7 +13,7 @@ mod window;
 
 pub(crate) use classic::{ClassicBucket, bucket_fraction, bucket_quantile};
 pub(crate) use date::{Date, date_function};
-pub(crate) use extended::{between, between_histograms};
+pub(crate) use extended::{between, between_histograms, cut_to_range};
 pub(crate) use kahan::kahan_add;
 pub(crate) use map::{FloatMap, float_map};
 pub(crate) use over_time::{Cell, RangeFunction, evaluate};

@@ -16,7 +16,6 @@ mod trim;
 pub(crate) use arithmetic::{
     IncompatibleBuckets, Merged, add, compact, copy_to_schema, divide, equals, multiply, subtract,
 };
-pub(crate) use buckets::{Bucket, all_buckets};
 pub(crate) use compensated::{Average, Sum};
 pub(crate) use fraction::fraction;
 pub(crate) use quantile::{NanEffect, quantile, variance};
