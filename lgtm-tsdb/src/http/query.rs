@@ -61,7 +61,9 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
     let timeout = c.params.duration("timeout")?;
     Ok(QueryOptions {
         lookback_ms: c.params.duration("lookback_delta")?.filter(|ms| *ms > 0),
-        timeout: timeout.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis),
+        timeout: timeout
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis),
         budget: budget(api, &c.tenant),
     })
 }
@@ -99,14 +101,18 @@ pub(super) async fn range(
             "invalid parameter \"{name}\": cannot parse \"\" to a valid {what}"
         ))
     };
-    let start_ms = p.time("start")?.ok_or_else(|| missing("start", "timestamp"))?;
+    let start_ms = p
+        .time("start")?
+        .ok_or_else(|| missing("start", "timestamp"))?;
     let end_ms = p.time("end")?.ok_or_else(|| missing("end", "timestamp"))?;
     if end_ms < start_ms {
         return Err(ApiError::bad_data(
             "invalid parameter \"end\": end timestamp must not be before start time",
         ));
     }
-    let step_ms = p.duration("step")?.ok_or_else(|| missing("step", "duration"))?;
+    let step_ms = p
+        .duration("step")?
+        .ok_or_else(|| missing("step", "duration"))?;
     if step_ms <= 0 {
         return Err(ApiError::bad_data(
             "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",

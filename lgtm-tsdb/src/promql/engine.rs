@@ -130,7 +130,14 @@ impl Engine {
     /// `Invalid` when the query does not parse, `Execution` when it fails on the data or needs more than it may, `TimedOut`, and
     /// those of the source.
     pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
-        self.run(tenant, &q.query, StepGrid::instant(q.t_ms), false, &q.options).await
+        self.run(
+            tenant,
+            &q.query,
+            StepGrid::instant(q.t_ms),
+            false,
+            &q.options,
+        )
+        .await
     }
 
     /// Answers at many times.
@@ -169,13 +176,20 @@ impl Engine {
             }
         };
         // A fault in one query must not take others with it; those on the compute pool are caught there.
-        let answer = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-            self.counts.panicked.fetch_add(1, Ordering::Relaxed);
-            Err(QueryError::Source(Error::Internal("the query panicked".into())))
-        });
+        let answer = AssertUnwindSafe(work)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                self.counts.panicked.fetch_add(1, Ordering::Relaxed);
+                Err(QueryError::Source(Error::Internal(
+                    "the query panicked".into(),
+                )))
+            });
         match &answer {
             Ok(a) => {
-                self.counts.samples.fetch_add(a.stats.samples_read, Ordering::Relaxed);
+                self.counts
+                    .samples
+                    .fetch_add(a.stats.samples_read, Ordering::Relaxed);
             }
             Err(e) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -221,7 +235,12 @@ impl Engine {
             grid: query.grid,
             default_step_ms: i64::try_from(default_step).unwrap_or(i64::MAX),
         };
-        if query.is_range && !matches!(query.expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+        if query.is_range
+            && !matches!(
+                query.expr.value_type(),
+                ValueType::Scalar | ValueType::Vector
+            )
+        {
             return Err(QueryError::Invalid(format!(
                 "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
                 query.expr.value_type().described()

@@ -15,7 +15,7 @@ mod error;
 mod eval;
 mod format;
 mod functions;
-mod histogram;
+pub mod histogram;
 mod json;
 mod lexer;
 mod number;
@@ -28,12 +28,12 @@ mod settings;
 mod signature;
 mod token;
 
+pub use answer::{Answer, Point, QueryStats, QueryValue, Series};
 pub use ast::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, Edges,
     Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
-pub use answer::{Answer, Point, QueryStats, QueryValue, Series};
 pub use engine::{Engine, EngineCounts, InstantQuery, QueryOptions, RangeQuery};
 pub use error::{ParseError, line_and_column};
 pub use options::ParserOptions;

@@ -187,7 +187,10 @@ impl Planner {
                 let source = Subquery {
                     // What is constant inside is evaluated once, whether or not the subquery itself is.
                     inner: marked(self.node(&s.expr)?),
-                    step_ms: s.step.as_ref().map_or(Ok(self.default_step_ms), |l| self.range(l))?,
+                    step_ms: s
+                        .step
+                        .as_ref()
+                        .map_or(Ok(self.default_step_ms), |l| self.range(l))?,
                     at_ms: self.at(s.at),
                     offset_ms: self.length(&s.offset)?,
                 };
@@ -294,7 +297,9 @@ impl Planner {
     fn range(&self, length: &Length) -> Result<i64> {
         let ms = self.length(length)?;
         if ms <= 0 {
-            return Err(QueryError::Invalid("duration must be greater than 0".into()));
+            return Err(QueryError::Invalid(
+                "duration must be greater than 0".into(),
+            ));
         }
         Ok(ms)
     }

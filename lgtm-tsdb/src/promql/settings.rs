@@ -72,7 +72,10 @@ impl EngineSettings {
         let faults: Vec<&str> = [
             ("lookback_delta", self.lookback_delta.is_zero()),
             ("timeout", self.timeout.is_zero()),
-            ("default_subquery_step", self.default_subquery_step.as_millis() == 0),
+            (
+                "default_subquery_step",
+                self.default_subquery_step.as_millis() == 0,
+            ),
             ("parallelism", self.parallelism == 0),
         ]
         .into_iter()

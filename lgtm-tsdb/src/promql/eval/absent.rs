@@ -11,9 +11,9 @@ use super::evaluator::{Vector, call_of, feed};
 use super::pipeline::{Fold, Pipeline, Source};
 use super::subquery;
 use crate::promql::annotations::Annotations;
-use crate::promql::query_error::Result;
 use crate::promql::functions::RangeFunction;
 use crate::promql::plan::{Kind, Node, RangeSource};
+use crate::promql::query_error::Result;
 use crate::select::SelectHints;
 
 /// Remembers at which steps there is something.
@@ -69,13 +69,17 @@ pub(super) async fn absent(
                     ..SelectHints::default()
                 },
             };
-            (Arc::new(chain).run(ctx, fold).await?, named(&selector.matchers))
+            (
+                Arc::new(chain).run(ctx, fold).await?,
+                named(&selector.matchers),
+            )
         }
         Kind::Matrix {
             source: RangeSource::Subquery(s),
             range_ms,
         } => {
-            let call = call_of(ctx, RangeFunction::Present, std::slice::from_ref(arg), grid).await?;
+            let call =
+                call_of(ctx, RangeFunction::Present, std::slice::from_ref(arg), grid).await?;
             let v = subquery::over_time(ctx, s, *range_ms, call, grid).await?;
             let mut seen = fold;
             let mut notes = Annotations::default();

@@ -14,10 +14,10 @@ use super::pipeline::Fold;
 use super::{count_values, ranked, statistics};
 use crate::promql::annotations::{Annotations, Note, Operation};
 use crate::promql::ast::AggregateOp;
-use crate::promql::query_error::Result;
 use crate::promql::functions::{HintsSeen, kahan_add};
 use crate::promql::histogram;
 use crate::promql::plan::Aggregation;
+use crate::promql::query_error::Result;
 
 /// Runs an aggregation; `param` has one value per step.
 pub(super) async fn run(
@@ -30,9 +30,10 @@ pub(super) async fn run(
     match a.op {
         AggregateOp::Quantile => statistics::quantile(ctx, a, param, grid).await,
         AggregateOp::CountValues => count_values::count_values(ctx, a, grid).await,
-        AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio => {
-            ranked::run(ctx, a, param, pos, grid).await
-        }
+        AggregateOp::Topk
+        | AggregateOp::Bottomk
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => ranked::run(ctx, a, param, pos, grid).await,
         _ => {
             let fold = Aggregator::new(ctx, a, grid.len());
             let fold = feed(ctx, &a.expr, grid, fold).await?;
@@ -437,7 +438,14 @@ impl Fold for Aggregator {
 
 fn join_floats(op: AggregateOp, mine: &mut Floats, other: Floats) {
     match (mine, other) {
-        (Floats::Sum { sum, error, seen }, Floats::Sum { sum: s, error: e, seen: n }) => {
+        (
+            Floats::Sum { sum, error, seen },
+            Floats::Sum {
+                sum: s,
+                error: e,
+                seen: n,
+            },
+        ) => {
             let slots = sum.iter_mut().zip(error).zip(seen);
             for (((sum, error), seen), ((s, e), n)) in slots.zip(s.into_iter().zip(e).zip(n)) {
                 if n {

@@ -111,7 +111,8 @@ impl Sides<'_> {
 
     fn group(&self, g: &MatchGroup, out: &mut Vec<Series>, notes: &mut Annotations) -> Result<()> {
         let (fill_one, fill_many) = self.fills();
-        if (g.right.is_empty() && fill_one.is_none()) || (g.left.is_empty() && fill_many.is_none()) {
+        if (g.right.is_empty() && fill_one.is_none()) || (g.left.is_empty() && fill_many.is_none())
+        {
             return Ok(());
         }
         let partners = self.partners(g)?;
@@ -143,9 +144,17 @@ impl Sides<'_> {
                 }
                 matched[step] = true;
                 // What the labels depend on.
-                let key = if self.matching.include.is_empty() { None } else { partner };
+                let key = if self.matching.include.is_empty() {
+                    None
+                } else {
+                    partner
+                };
                 let at = variants.iter().position(|v| v.0 == key).unwrap_or_else(|| {
-                    let tried = if g.left.len() > 1 { vec![false; steps] } else { Vec::new() };
+                    let tried = if g.left.len() > 1 {
+                        vec![false; steps]
+                    } else {
+                        Vec::new()
+                    };
                     variants.push((key, Cells::gaps(steps), tried));
                     variants.len() - 1
                 });
@@ -166,7 +175,12 @@ impl Sides<'_> {
         if !is_one_to_one {
             check_unique(&results)?;
         }
-        out.extend(results.into_iter().map(|r| r.0).filter(|s| !s.cells.is_empty()));
+        out.extend(
+            results
+                .into_iter()
+                .map(|r| r.0)
+                .filter(|s| !s.cells.is_empty()),
+        );
         if let Some(fill) = fill_many {
             self.fill_many(g, fill, &matched, out, notes);
         }
@@ -202,7 +216,10 @@ impl Sides<'_> {
     }
 
     /// Computes one pair; the inner `None` is a comparison that does not hold, the outer one a failure.
-    #[allow(clippy::option_option, reason = "failed, filtered and given are three different things")]
+    #[allow(
+        clippy::option_option,
+        reason = "failed, filtered and given are three different things"
+    )]
     fn compute(
         &self,
         many: &Element,
@@ -210,7 +227,11 @@ impl Sides<'_> {
         notes: &mut Annotations,
     ) -> Option<Option<Element>> {
         let o = self.operator;
-        let (lhs, rhs) = if self.swapped { (one, many) } else { (many, one) };
+        let (lhs, rhs) = if self.swapped {
+            (one, many)
+        } else {
+            (many, one)
+        };
         if let (Element::Float(a), Element::Float(b), Some(f)) = (lhs, rhs, arithmetic(o.op)) {
             return Some(Some(Element::Float(f(*a, *b))));
         }

@@ -66,7 +66,11 @@ impl Usage {
     /// Samples looked at, most values held, most bytes held.
     pub(crate) fn totals(&self) -> (u64, u64, u64) {
         let load = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        (load(&self.read), load(&self.peak_points), load(&self.peak_bytes))
+        (
+            load(&self.read),
+            load(&self.peak_points),
+            load(&self.peak_bytes),
+        )
     }
 }
 

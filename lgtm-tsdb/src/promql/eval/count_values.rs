@@ -13,10 +13,10 @@ use super::evaluator::{Vector, feed};
 use super::labels::{merge_equal, with};
 use super::pipeline::Fold;
 use crate::promql::annotations::Annotations;
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::histogram;
 use crate::promql::number::format_plain;
 use crate::promql::plan::Aggregation;
+use crate::promql::query_error::{QueryError, Result};
 
 /// Counts by group and value.
 #[derive(Debug)]
@@ -40,7 +40,13 @@ impl Counts {
 }
 
 impl Fold for Counts {
-    fn add(&mut self, _: u64, labels: &Labels, cells: &mut Cells, _: &mut Annotations) -> Result<()> {
+    fn add(
+        &mut self,
+        _: u64,
+        labels: &Labels,
+        cells: &mut Cells,
+        _: &mut Annotations,
+    ) -> Result<()> {
         let group = self.groups.of_series(labels, cells);
         for step in 0..self.steps {
             let text = match cells.get(step) {
@@ -81,7 +87,9 @@ pub(super) async fn count_values(
 ) -> Result<Vector> {
     let name = a.param.as_ref().map_or("", |p| p.text()).to_owned();
     if name.is_empty() {
-        return Err(QueryError::execution(format!("invalid label name {name:?}")));
+        return Err(QueryError::execution(format!(
+            "invalid label name {name:?}"
+        )));
     }
     // The value's label replaces one of that name before series are grouped.
     let others = a.names.iter().filter(|n| **n != name).cloned();
@@ -110,7 +118,10 @@ pub(super) async fn count_values(
                 false => groups[group].clone(),
             },
             cells: Cells::of_floats(
-                counts.into_iter().map(|n| if n == 0.0 { GAP } else { n }).collect(),
+                counts
+                    .into_iter()
+                    .map(|n| if n == 0.0 { GAP } else { n })
+                    .collect(),
             ),
         })
         .collect();

@@ -133,7 +133,9 @@ mod tests {
     use crate::select::samples;
 
     fn chunk_of(run: &[(i64, i16)]) -> SeriesChunk {
-        let run = run.iter().map(|(t, v)| (*t, SampleValue::Float(f64::from(*v))));
+        let run = run
+            .iter()
+            .map(|(t, v)| (*t, SampleValue::Float(f64::from(*v))));
         let c = encode_run(run).remove(0);
         SeriesChunk {
             min_ms: c.min_ms,

@@ -83,7 +83,11 @@ pub(super) fn combine(
         (Histogram(h), Float(b)) => match op {
             BinaryOp::Div => return scaled(h, |h| histogram::divide(h, *b)),
             BinaryOp::TrimUpper | BinaryOp::TrimLower => {
-                let keep = if op == BinaryOp::TrimUpper { Keep::Below } else { Keep::Above };
+                let keep = if op == BinaryOp::TrimUpper {
+                    Keep::Below
+                } else {
+                    Keep::Above
+                };
                 return Outcome::Value(Histogram(Arc::new(histogram::trim(h, *b, keep))));
             }
             _ => {}

@@ -14,10 +14,10 @@ use super::selector::Wish;
 use super::{absent, aggregate, binary, info, matching, quantiles, subquery, vector};
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::{BinaryOp, ValueType};
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{RangeFunction, date_function, float_map};
 use crate::promql::histogram;
 use crate::promql::plan::{Aggregation, Kind, Node, Operation, RangeSource};
+use crate::promql::query_error::{QueryError, Result};
 use crate::select::SelectHints;
 
 /// What an expression gave: one value per step.
@@ -46,7 +46,12 @@ impl Vector {
     /// Series that came out of a computation.
     pub(super) fn new(ctx: &Context, series: Vec<Series>) -> Result<Self> {
         let mut charge = Charge::none(&ctx.usage);
-        let size = |s: &Series| (s.cells.points(), s.cells.bytes() + s.labels.size_bytes() as u64 + 64);
+        let size = |s: &Series| {
+            (
+                s.cells.points(),
+                s.cells.bytes() + s.labels.size_bytes() as u64 + 64,
+            )
+        };
         let (points, bytes) = series
             .iter()
             .map(size)
@@ -73,7 +78,9 @@ pub(crate) fn evaluate<'a>(
             Kind::Text(text) => return Ok(Value::Text(text.clone())),
             Kind::Paren(inner) => return evaluate(ctx, inner, grid).await,
             Kind::Matrix { .. } => {
-                return Err(QueryError::Invalid("a range vector has no value at an instant".into()));
+                return Err(QueryError::Invalid(
+                    "a range vector has no value at an instant".into(),
+                ));
             }
             _ => {}
         }
@@ -106,7 +113,8 @@ pub(super) fn scalar<'a>(
                 Ok(values)
             }
             Kind::Binary(o) => {
-                let (lhs, rhs) = try_join(scalar(ctx, &o.lhs, grid), scalar(ctx, &o.rhs, grid)).await?;
+                let (lhs, rhs) =
+                    try_join(scalar(ctx, &o.lhs, grid), scalar(ctx, &o.rhs, grid)).await?;
                 Ok(scalars(o.op, lhs, &rhs))
             }
             Kind::Call { name, args, .. } => scalar_call(ctx, name, args, grid).await,
@@ -278,7 +286,10 @@ async fn call_map(
             Map::Clamp(min, max)
         }
         "clamp_min" => Map::Clamp(scalar(ctx, &args[1], grid).await?, constant(f64::INFINITY)),
-        "clamp_max" => Map::Clamp(constant(f64::NEG_INFINITY), scalar(ctx, &args[1], grid).await?),
+        "clamp_max" => Map::Clamp(
+            constant(f64::NEG_INFINITY),
+            scalar(ctx, &args[1], grid).await?,
+        ),
         "round" => Map::Round(match args.get(1) {
             Some(to) => scalar(ctx, to, grid).await?,
             None => constant(1.0),
@@ -320,15 +331,19 @@ async fn source(
             (source, hints("", 0, node.pos))
         }
         Kind::Call { name, args, .. } => {
-            if let ("timestamp" | "start_timestamp", Kind::Vector(selector)) =
-                (*name, &args.first().map_or(&node.kind, |a| &a.unwrapped().kind))
-            {
+            if let ("timestamp" | "start_timestamp", Kind::Vector(selector)) = (
+                *name,
+                &args.first().map_or(&node.kind, |a| &a.unwrapped().kind),
+            ) {
                 let wish = match *name {
                     "timestamp" => Wish::Time,
                     _ => Wish::StartTime,
                 };
                 let selector = selector.clone();
-                return Ok(Some((Source::Instant { selector, wish }, hints(name, 0, node.pos))));
+                return Ok(Some((
+                    Source::Instant { selector, wish },
+                    hints(name, 0, node.pos),
+                )));
             }
             let Some((function, source, range_ms)) = range_call(name, args) else {
                 return Ok(None);
@@ -420,7 +435,12 @@ async fn aggregation(
     aggregate::run(ctx, a, param, pos, grid).await
 }
 
-async fn operation(ctx: &Arc<Context>, o: &Operation, pos: usize, grid: StepGrid) -> Result<Vector> {
+async fn operation(
+    ctx: &Arc<Context>,
+    o: &Operation,
+    pos: usize,
+    grid: StepGrid,
+) -> Result<Vector> {
     let (lhs, rhs) = try_join(vector_of(ctx, &o.lhs, grid), vector_of(ctx, &o.rhs, grid)).await?;
     let Some(m) = o.matching.clone() else {
         return Ok(Vector::empty(ctx));

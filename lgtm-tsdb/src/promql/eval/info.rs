@@ -14,8 +14,8 @@ use super::labels::merge_equal;
 use super::pipeline::{Collect, Pipeline, Source};
 use super::selector::Wish;
 use crate::promql::ast::Edges;
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::{Kind, Node, RangeSource, Selector};
+use crate::promql::query_error::{QueryError, Result};
 use crate::select::SelectHints;
 
 /// Labels by which an info metric tells whom it is about.
@@ -67,11 +67,7 @@ impl Wanted {
     }
 }
 
-pub(super) async fn info(
-    ctx: &Arc<Context>,
-    args: &[Arc<Node>],
-    grid: StepGrid,
-) -> Result<Vector> {
+pub(super) async fn info(ctx: &Arc<Context>, args: &[Arc<Node>], grid: StepGrid) -> Result<Vector> {
     let base = vector_of(ctx, &args[0], grid).await?;
     let wanted = Wanted::of(args.get(1))?;
     let is_info = |s: &Series| {

@@ -39,9 +39,13 @@ pub(super) fn set_operation(
                 _ => false,
             };
             if drop_left {
-                g.left.iter().for_each(|p| lhs[*p as usize].cells.unset(step));
+                g.left
+                    .iter()
+                    .for_each(|p| lhs[*p as usize].cells.unset(step));
             } else if op == BinaryOp::Or && any(&lhs, &g.left, step) {
-                g.right.iter().for_each(|p| rhs[*p as usize].cells.unset(step));
+                g.right
+                    .iter()
+                    .for_each(|p| rhs[*p as usize].cells.unset(step));
             }
         }
     }

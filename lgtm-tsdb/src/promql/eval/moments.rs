@@ -150,6 +150,10 @@ mod tests {
         joined.join(&of(&[f64::MAX], false));
         assert_eq!(joined.mean(), f64::MAX);
         assert_eq!(of(&[f64::INFINITY, 1.0], false).mean(), f64::INFINITY);
-        assert!(of(&[f64::INFINITY, f64::NEG_INFINITY], false).mean().is_nan());
+        assert!(
+            of(&[f64::INFINITY, f64::NEG_INFINITY], false)
+                .mean()
+                .is_nan()
+        );
     }
 }

@@ -11,7 +11,9 @@ pub(super) fn compare(a: &str, b: &str) -> Ordering {
             return x.len().cmp(&y.len());
         }
         let order = match (x[0].is_ascii_digit(), y[0].is_ascii_digit()) {
-            (true, true) => number(x).cmp(&number(y)).then_with(|| x.len().cmp(&y.len())),
+            (true, true) => number(x)
+                .cmp(&number(y))
+                .then_with(|| x.len().cmp(&y.len())),
             _ => x.cmp(y),
         };
         if order.is_ne() {

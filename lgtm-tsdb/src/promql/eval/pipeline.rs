@@ -14,11 +14,11 @@ use super::labels::{merge_equal, metric, without_metadata};
 use super::selector::{Wish, instants, smoothed};
 use crate::promql::annotations::{Annotations, Note, Operation};
 use crate::promql::ast::{BinaryOp, Edges};
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{
     FloatMap, RangeFunction, RangeNotes, Samples, WindowGrid, evaluate,
 };
 use crate::promql::plan::Selector;
+use crate::promql::query_error::{QueryError, Result};
 use crate::select::{SelectHints, SeriesBatches, SeriesChunks};
 
 /// Where a chain begins.
@@ -158,14 +158,22 @@ impl ScalarOperation {
             if let Some(f) = arithmetic(self.op) {
                 let values = cells.floats.iter_mut().zip(&self.values);
                 for (v, s) in values.filter(|(v, _)| !is_gap(**v)) {
-                    *v = if self.scalar_first { f(*s, *v) } else { f(*v, *s) };
+                    *v = if self.scalar_first {
+                        f(*s, *v)
+                    } else {
+                        f(*v, *s)
+                    };
                 }
                 return;
             }
             if let Some(holds) = comparison(self.op) {
                 let values = cells.floats.iter_mut().zip(&self.values);
                 for (v, s) in values.filter(|(v, _)| !is_gap(**v)) {
-                    let holds = if self.scalar_first { holds(s, v) } else { holds(v, s) };
+                    let holds = if self.scalar_first {
+                        holds(s, v)
+                    } else {
+                        holds(v, s)
+                    };
                     *v = match (self.return_bool, holds) {
                         (true, holds) => f64::from(u8::from(holds)),
                         (false, true) => *v,
@@ -238,7 +246,11 @@ impl Pipeline {
     ///
     /// As many batches as there are lanes are computed at the same time while the next ones are fetched. Which lane takes which
     /// batch is fixed, so that sums come out the same each time.
-    pub(super) async fn run<F: Fold>(self: Arc<Self>, ctx: &Arc<Context>, mut fold: F) -> Result<F> {
+    pub(super) async fn run<F: Fold>(
+        self: Arc<Self>,
+        ctx: &Arc<Context>,
+        mut fold: F,
+    ) -> Result<F> {
         let lookback_ms = ctx.switches.lookback_ms;
         let (selector, range) = {
             let (selector, windows) = self.windows(lookback_ms);
@@ -270,7 +282,10 @@ impl Pipeline {
                     let cancel = ctx.cancel.clone();
                     let executor = ctx.executor.clone();
                     executor
-                        .run(move |_| chain.batch(&ctx, batch, from, range, lane), &cancel)
+                        .run(
+                            move |_| chain.batch(&ctx, batch, from, range, lane),
+                            &cancel,
+                        )
                         .await
                 });
             }
@@ -289,7 +304,9 @@ impl Pipeline {
 
     fn windows(&self, lookback_ms: i64) -> (&Selector, WindowGrid) {
         match &self.source {
-            Source::Instant { selector, .. } => (selector, selector.windows(self.grid, lookback_ms)),
+            Source::Instant { selector, .. } => {
+                (selector, selector.windows(self.grid, lookback_ms))
+            }
             Source::Range {
                 selector, range_ms, ..
             } => (selector, selector.windows(self.grid, *range_ms)),
@@ -395,7 +412,15 @@ impl Worker<'_> {
             Source::Range { call, .. } => {
                 let edges = selector.edges;
                 let (samples, out, notes) = (&self.samples, &mut self.cells, &mut self.notes);
-                self.read += call.apply(samples, &windows, edges, switches, &series.labels, out, notes)?;
+                self.read += call.apply(
+                    samples,
+                    &windows,
+                    edges,
+                    switches,
+                    &series.labels,
+                    out,
+                    notes,
+                )?;
             }
         }
         for map in &self.chain.maps {
@@ -407,7 +432,10 @@ impl Worker<'_> {
 
 impl RangeCall {
     /// Computes the values of a series from its samples. Returns how many samples the windows hold.
-    #[allow(clippy::too_many_arguments, reason = "the one call of the hot loop: a struct would be built per series")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the one call of the hot loop: a struct would be built per series"
+    )]
     pub(super) fn apply(
         &self,
         samples: &Samples,
@@ -420,8 +448,16 @@ impl RangeCall {
     ) -> Result<u64> {
         let mut seen = RangeNotes::default();
         let edges = (edges, switches.lookback_ms);
-        let read = evaluate(self.function, samples, windows, edges, &self.params, out, &mut seen)
-            .map_err(QueryError::Execution)?;
+        let read = evaluate(
+            self.function,
+            samples,
+            windows,
+            edges,
+            &self.params,
+            out,
+            &mut seen,
+        )
+        .map_err(QueryError::Execution)?;
         out.drop_name |= !self.function.keeps_name();
         note_range(seen, labels, self.pos, notes);
         if self.function == RangeFunction::Quantile {
@@ -465,16 +501,40 @@ fn note_range(seen: RangeNotes, labels: &Labels, pos: usize, notes: &mut Annotat
         }
     };
     let m = || metric.clone();
-    add(RangeNotes::MIXED, Note::MixedFloatsHistograms { metric: m() });
+    add(
+        RangeNotes::MIXED,
+        Note::MixedFloatsHistograms { metric: m() },
+    );
     add(RangeNotes::NOT_COUNTER, Note::NotCounter { metric: m() });
     add(RangeNotes::NOT_GAUGE, Note::NotGauge { metric: m() });
-    add(RangeNotes::MIXED_BUCKETS, Note::MixedExponentialCustom { metric: m() });
-    add(RangeNotes::HISTOGRAMS_IGNORED, Note::IgnoredInMixedRange { metric: m() });
-    add(RangeNotes::RECONCILED_ADD, Note::BoundsReconciled(Operation::Addition));
-    add(RangeNotes::RECONCILED_SUB, Note::BoundsReconciled(Operation::Subtraction));
-    add(RangeNotes::RECONCILED_AGG, Note::BoundsReconciled(Operation::Aggregation));
-    add(RangeNotes::HINTS_COLLIDE, Note::HintCollision(Operation::Aggregation));
-    add(RangeNotes::STARTS_OVERLAP, Note::StartTimeOverlap { metric: m() });
+    add(
+        RangeNotes::MIXED_BUCKETS,
+        Note::MixedExponentialCustom { metric: m() },
+    );
+    add(
+        RangeNotes::HISTOGRAMS_IGNORED,
+        Note::IgnoredInMixedRange { metric: m() },
+    );
+    add(
+        RangeNotes::RECONCILED_ADD,
+        Note::BoundsReconciled(Operation::Addition),
+    );
+    add(
+        RangeNotes::RECONCILED_SUB,
+        Note::BoundsReconciled(Operation::Subtraction),
+    );
+    add(
+        RangeNotes::RECONCILED_AGG,
+        Note::BoundsReconciled(Operation::Aggregation),
+    );
+    add(
+        RangeNotes::HINTS_COLLIDE,
+        Note::HintCollision(Operation::Aggregation),
+    );
+    add(
+        RangeNotes::STARTS_OVERLAP,
+        Note::StartTimeOverlap { metric: m() },
+    );
 }
 
 /// Keeps all series, in the order of the store.
@@ -511,7 +571,11 @@ impl Collect {
             self.series.sort_by_key(|s| s.0);
         }
         let series: Vec<Series> = self.series.into_iter().map(|s| s.1).collect();
-        let series = if self.dropped { merge_equal(series)? } else { series };
+        let series = if self.dropped {
+            merge_equal(series)?
+        } else {
+            series
+        };
         Ok((series, self.charge))
     }
 }

@@ -12,11 +12,11 @@ use super::context::Context;
 use super::evaluator::{Vector, scalar, vector_of};
 use super::labels::{merge_equal, metric, with, without_metadata};
 use crate::promql::annotations::{Annotations, Forced, Note};
-use crate::promql::query_error::Result;
 use crate::promql::functions::{ClassicBucket, bucket_fraction, bucket_quantile};
 use crate::promql::histogram::{self, NanEffect};
 use crate::promql::number::format_open_metrics;
 use crate::promql::plan::Node;
+use crate::promql::query_error::Result;
 
 const BUCKET_LABEL: &str = "le";
 
@@ -95,7 +95,11 @@ impl Measure for Quantile<'_> {
                 last_ms: t_ms,
                 samples: 1,
             };
-            let metric = if self.delayed_names { metric.to_owned() } else { String::new() };
+            let metric = if self.delayed_names {
+                metric.to_owned()
+            } else {
+                String::new()
+            };
             notes.add(Note::ForcedMonotonicity { metric, forced }, self.vector_pos);
         }
         value
@@ -183,7 +187,11 @@ fn histograms(series: &[Series], pos: usize, notes: &mut Annotations) -> Vec<His
 
 fn parse_bound(text: &str) -> Option<f64> {
     // Go reads these too, and nothing else that is not a number.
-    match text.trim_start_matches(['+', '-']).to_ascii_lowercase().as_str() {
+    match text
+        .trim_start_matches(['+', '-'])
+        .to_ascii_lowercase()
+        .as_str()
+    {
         "inf" | "infinity" if text.starts_with('-') => Some(f64::NEG_INFINITY),
         "inf" | "infinity" => Some(f64::INFINITY),
         "nan" => Some(f64::NAN),
@@ -214,7 +222,10 @@ fn measure(
                     count,
                 })
             }));
-            let native = h.native.iter().find_map(|p| series[*p].cells.histogram(step));
+            let native = h
+                .native
+                .iter()
+                .find_map(|p| series[*p].cells.histogram(step));
             cells.floats[step] = match (native, buckets.is_empty()) {
                 (None, true) => continue,
                 (Some(_), false) => {
@@ -328,13 +339,16 @@ fn labelled(s: Series, label: &str, q: &[f64]) -> Vec<Series> {
     }
     let mut out: Vec<(u64, Series)> = Vec::new();
     for (step, q) in q.iter().enumerate().filter(|(step, _)| s.cells.has(*step)) {
-        let at = out.iter().position(|o| o.0 == q.to_bits()).unwrap_or_else(|| {
-            let mut cells = Cells::gaps(s.cells.steps());
-            cells.drop_name = s.cells.drop_name;
-            let labels = with(&s.labels, label, &format_open_metrics(*q));
-            out.push((q.to_bits(), Series { labels, cells }));
-            out.len() - 1
-        });
+        let at = out
+            .iter()
+            .position(|o| o.0 == q.to_bits())
+            .unwrap_or_else(|| {
+                let mut cells = Cells::gaps(s.cells.steps());
+                cells.drop_name = s.cells.drop_name;
+                let labels = with(&s.labels, label, &format_open_metrics(*q));
+                out.push((q.to_bits(), Series { labels, cells }));
+                out.len() - 1
+            });
         out[at].1.cells.floats[step] = s.cells.floats[step];
     }
     out.into_iter().map(|o| o.1).collect()

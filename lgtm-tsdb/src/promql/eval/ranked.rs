@@ -15,8 +15,8 @@ use super::labels::{merge_equal, without_metadata};
 use super::pipeline::Fold;
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::AggregateOp;
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::Aggregation;
+use crate::promql::query_error::{QueryError, Result};
 
 /// By value, then by place: of equal ones the first in the order of the store.
 type Rank = (f64, u64);
@@ -69,7 +69,8 @@ impl Ranked {
             AggregateOp::Bottomk => smaller_first,
             _ => first_first,
         };
-        self.best.push(self.k.iter().map(|k| TopK::new(*k, order)).collect());
+        self.best
+            .push(self.k.iter().map(|k| TopK::new(*k, order)).collect());
         let steps = self.k.len() as u64;
         self.charge.grow(steps, steps * 64)
     }
@@ -108,10 +109,11 @@ impl Fold for Ranked {
             if best.len() < self.k[step] {
                 self.charge.grow(1, 64)?;
             }
-            let labels = shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
-                true => without_metadata(labels),
-                false => labels.clone(),
-            });
+            let labels =
+                shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
+                    true => without_metadata(labels),
+                    false => labels.clone(),
+                });
             let chosen = Chosen {
                 labels: labels.clone(),
                 drop_name: cells.drop_name && self.delayed_names,
@@ -141,7 +143,9 @@ impl Fold for Ranked {
                 None => self.best.push(best),
                 Some(mine) => {
                     for (a, b) in mine.iter_mut().zip(best) {
-                        b.into_sorted().into_iter().for_each(|(rank, c)| a.offer(rank, c));
+                        b.into_sorted()
+                            .into_iter()
+                            .for_each(|(rank, c)| a.offer(rank, c));
                     }
                 }
             }
@@ -256,10 +260,14 @@ fn counts(param: Vec<f64>) -> Result<Arc<[usize]>> {
                 return Err(QueryError::execution("Parameter value is NaN"));
             }
             if k <= i64::MIN as f64 {
-                return Err(QueryError::execution(format!("Scalar value {k} underflows int64")));
+                return Err(QueryError::execution(format!(
+                    "Scalar value {k} underflows int64"
+                )));
             }
             if k >= i64::MAX as f64 {
-                return Err(QueryError::execution(format!("Scalar value {k} overflows int64")));
+                return Err(QueryError::execution(format!(
+                    "Scalar value {k} overflows int64"
+                )));
             }
             Ok(if k < 1.0 { 0 } else { k as usize })
         })

@@ -16,7 +16,11 @@ use crate::promql::query_error::{QueryError, Result};
 use crate::select::SelectHints;
 
 /// The samples of a range at the only step of a grid, sorted by labels.
-pub(crate) async fn raw_range(ctx: &Arc<Context>, node: &Node, grid: StepGrid) -> Result<Vec<Series>> {
+pub(crate) async fn raw_range(
+    ctx: &Arc<Context>,
+    node: &Node,
+    grid: StepGrid,
+) -> Result<Vec<Series>> {
     let Kind::Matrix { source, range_ms } = &node.kind else {
         return Err(QueryError::Invalid("not a range vector".into()));
     };
@@ -57,7 +61,11 @@ async fn of_selector(
     let mut out = Vec::new();
     let mut charge = Charge::none(&ctx.usage);
     while let Some(batch) = batches.next_batch().await? {
-        let cost = batch.iter().flat_map(|s| &s.chunks).map(|c| c.data.len()).sum();
+        let cost = batch
+            .iter()
+            .flat_map(|s| &s.chunks)
+            .map(|c| c.data.len())
+            .sum();
         let part = ctx.compute(cost, move |ctx| {
             let mut samples = Samples::default();
             let wanted = Wanted {
@@ -76,7 +84,12 @@ async fn of_selector(
                 let histograms = samples.h_times.iter().zip(&samples.histograms);
                 part.push(Series {
                     labels: s.labels,
-                    floats: floats.map(|(t, v)| Point { t_ms: *t, value: *v }).collect(),
+                    floats: floats
+                        .map(|(t, v)| Point {
+                            t_ms: *t,
+                            value: *v,
+                        })
+                        .collect(),
                     histograms: histograms
                         .map(|(t, h)| Point {
                             t_ms: *t,

@@ -56,7 +56,10 @@ impl Replacement {
 
 /// `$1`, `$name`, `${1}`, `${name}` and `$$`, as Go's `Regexp.Expand` reads them.
 fn parse(template: &str, pattern: &Regex) -> Vec<Part> {
-    let names: Vec<Option<&str>> = pattern.group_info().pattern_names(Default::default()).collect();
+    let names: Vec<Option<&str>> = pattern
+        .group_info()
+        .pattern_names(Default::default())
+        .collect();
     let mut out = Vec::new();
     let mut rest = template;
     while let Some(at) = rest.find('$') {

@@ -8,9 +8,9 @@ use lgtm_core::vector::StepGrid;
 use super::cells::{Cells, Element};
 use super::context::Context;
 use crate::promql::ast::Edges;
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid, between, between_histograms};
 use crate::promql::plan::Selector;
+use crate::promql::query_error::{QueryError, Result};
 use crate::select::{SelectHints, SelectRequest, SeriesBatches};
 
 /// What an instant selector gives of the sample it finds.
@@ -72,7 +72,12 @@ impl Context {
 }
 
 /// The newest sample at or before each step, not older than the window and not stale. Returns how many were found.
-pub(super) fn instants(samples: &Samples, windows: &WindowGrid, wish: Wish, out: &mut Cells) -> u64 {
+pub(super) fn instants(
+    samples: &Samples,
+    windows: &WindowGrid,
+    wish: Wish,
+    out: &mut Cells,
+) -> u64 {
     let (mut f, mut h, mut found) = (0, 0, 0);
     let times = &samples.times;
     if samples.h_times.is_empty() && wish == Wish::Value {
@@ -114,7 +119,11 @@ pub(super) fn instants(samples: &Samples, windows: &WindowGrid, wish: Wish, out:
             continue;
         }
         found += 1;
-        let starts = if is_float { &samples.starts } else { &samples.h_starts };
+        let starts = if is_float {
+            &samples.starts
+        } else {
+            &samples.h_starts
+        };
         match wish {
             Wish::Time => out.floats[step] = sample_ms as f64 / 1000.0,
             Wish::StartTime => {
@@ -143,7 +152,11 @@ pub(super) fn smoothed(
         let part = |times: &[i64]| {
             let low = times.partition_point(|x| *x <= t.saturating_sub(lookback_ms));
             let high = times.partition_point(|x| *x <= t.saturating_add(lookback_ms));
-            (low, low + times[low..high].partition_point(|x| *x < t), high)
+            (
+                low,
+                low + times[low..high].partition_point(|x| *x < t),
+                high,
+            )
         };
         let (f_low, f, f_high) = part(&samples.times);
         let (h_low, h, h_high) = part(&samples.h_times);

@@ -11,9 +11,9 @@ use super::context::{Charge, Context};
 use super::evaluator::{Vector, feed};
 use super::pipeline::Fold;
 use crate::promql::annotations::{Annotations, Note};
-use crate::promql::query_error::Result;
 use crate::promql::functions::quantile as quantile_of;
 use crate::promql::plan::Aggregation;
+use crate::promql::query_error::Result;
 
 /// All floats by group and step.
 #[derive(Debug)]

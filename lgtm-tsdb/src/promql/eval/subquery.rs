@@ -11,9 +11,9 @@ use super::evaluator::{Vector, vector_of};
 use super::pipeline::{Collect, Fold, RangeCall};
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
-use crate::promql::query_error::Result;
 use crate::promql::functions::{Samples, WindowGrid};
 use crate::promql::plan::Subquery;
+use crate::promql::query_error::Result;
 
 /// The steps of a subquery: multiples of its step that lie after the first window's start, up to the last one's end.
 pub(super) fn steps(windows: &WindowGrid, step_ms: i64) -> Option<StepGrid> {
@@ -85,7 +85,15 @@ pub(super) async fn over_time(
             result.drop_name = cells.drop_name;
             let (out_cells, notes) = (&mut result, &mut notes);
             let plain = Edges::Plain;
-            read += call.apply(&buffer, &windows, plain, &ctx.switches, &labels, out_cells, notes)?;
+            read += call.apply(
+                &buffer,
+                &windows,
+                plain,
+                &ctx.switches,
+                &labels,
+                out_cells,
+                notes,
+            )?;
             if !result.is_empty() {
                 out.add(place as u64, &labels, &mut result, notes)?;
             }

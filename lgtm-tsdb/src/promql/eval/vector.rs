@@ -12,8 +12,8 @@ use super::evaluator::{Vector, vector_of};
 use super::labels::{merge_equal, with};
 use super::natural;
 use super::replacement::Replacement;
-use crate::promql::query_error::{QueryError, Result};
 use crate::promql::plan::Node;
+use crate::promql::query_error::{QueryError, Result};
 
 fn check_name(name: &str, what: &str, function: &str) -> Result<()> {
     match name.is_empty() {
@@ -37,8 +37,12 @@ pub(super) async fn label_replace(
     args: &[Arc<Node>],
     grid: StepGrid,
 ) -> Result<Vector> {
-    let (target, template, source, pattern) =
-        (args[1].text(), args[2].text(), args[3].text(), args[4].text());
+    let (target, template, source, pattern) = (
+        args[1].text(),
+        args[2].text(),
+        args[3].text(),
+        args[4].text(),
+    );
     let replacement = Replacement::new(pattern, template).map_err(|_| {
         QueryError::execution(format!(
             "invalid regular expression in label_replace(): {pattern}"

@@ -216,7 +216,9 @@ pub(crate) fn cut_to_range(samples: &mut Samples, start_ms: i64, end_ms: i64, sm
     let inside = |t: i64| t > start_ms && t <= end_ms;
     let kept: Vec<bool> = samples.h_times.iter().map(|t| inside(*t)).collect();
     let mut keep = kept.iter();
-    samples.histograms.retain(|_| *keep.next().unwrap_or(&false));
+    samples
+        .histograms
+        .retain(|_| *keep.next().unwrap_or(&false));
     samples.h_times.retain(|t| inside(*t));
     let whole = std::mem::take(&mut samples.times);
     let floats = std::mem::take(&mut samples.floats);

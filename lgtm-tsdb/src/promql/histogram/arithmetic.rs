@@ -7,27 +7,30 @@ use super::buckets::{indexed, negative, packed, positive};
 
 /// One side has exponential buckets and the other custom ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct IncompatibleBuckets;
+pub struct IncompatibleBuckets;
 
 /// What was noticed while two histograms were added or subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Merged {
+pub struct Merged {
     /// One is marked as a reset, the other as none.
-    pub(crate) hints_collide: bool,
+    pub hints_collide: bool,
     /// Custom bounds differed; those that both have are left.
-    pub(crate) bounds_reconciled: bool,
+    pub bounds_reconciled: bool,
 }
 
 /// Adds `other` to `h`.
-pub(crate) fn add(
-    h: &mut FloatHistogram,
-    other: &FloatHistogram,
-) -> Result<Merged, IncompatibleBuckets> {
+///
+/// # Errors
+/// [`IncompatibleBuckets`]; `h` is then as before.
+pub fn add(h: &mut FloatHistogram, other: &FloatHistogram) -> Result<Merged, IncompatibleBuckets> {
     merge(h, other, 1.0)
 }
 
 /// Subtracts `other` from `h`. The hint is merged as in an addition; the operator `-` makes the result a gauge.
-pub(crate) fn subtract(
+///
+/// # Errors
+/// As [`add`].
+pub fn subtract(
     h: &mut FloatHistogram,
     other: &FloatHistogram,
 ) -> Result<Merged, IncompatibleBuckets> {
@@ -301,7 +304,7 @@ fn merge_custom(h: &mut FloatHistogram, other: &FloatHistogram, sign: f64) -> bo
 }
 
 /// Multiplies everything. A negative factor makes a gauge.
-pub(crate) fn multiply(h: &mut FloatHistogram, factor: f64) {
+pub fn multiply(h: &mut FloatHistogram, factor: f64) {
     scale(h, |x| x * factor);
     if factor < 0.0 {
         h.hint = CounterResetHint::Gauge;
@@ -309,7 +312,7 @@ pub(crate) fn multiply(h: &mut FloatHistogram, factor: f64) {
 }
 
 /// Divides everything. Division by zero drops the buckets, whose counts would be infinite or NaN.
-pub(crate) fn divide(h: &mut FloatHistogram, divisor: f64) {
+pub fn divide(h: &mut FloatHistogram, divisor: f64) {
     scale(h, |x| x / divisor);
     if divisor < 0.0 {
         h.hint = CounterResetHint::Gauge;
@@ -331,7 +334,7 @@ fn scale(h: &mut FloatHistogram, f: impl Fn(f64) -> f64) {
 }
 
 /// Removes empty buckets, so that equal histograms look equal.
-pub(crate) fn compact(h: &mut FloatHistogram) {
+pub fn compact(h: &mut FloatHistogram) {
     let full = |(_, count): &(i32, f64)| *count != 0.0;
     let is_packed = |spans: &[BucketSpan], counts: &[f64]| {
         counts.iter().all(|c| *c != 0.0)
@@ -349,7 +352,7 @@ pub(crate) fn compact(h: &mut FloatHistogram) {
 }
 
 /// Whether two histograms say the same, whatever their hints and however their spans are cut. Floats by their bits.
-pub(crate) fn equals(a: &FloatHistogram, b: &FloatHistogram) -> bool {
+pub fn equals(a: &FloatHistogram, b: &FloatHistogram) -> bool {
     let same = |x: f64, y: f64| x.to_bits() == y.to_bits() || x == y && x == 0.0;
     let side = |s: &[BucketSpan], c: &[f64], t: &[BucketSpan], d: &[f64]| {
         s == t && c.len() == d.len() && c.iter().zip(d).all(|(x, y)| same(*x, *y)) || {

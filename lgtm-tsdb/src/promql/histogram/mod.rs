@@ -13,8 +13,9 @@ mod reset;
 mod text;
 mod trim;
 
-pub(crate) use arithmetic::{
-    IncompatibleBuckets, Merged, add, compact, copy_to_schema, divide, equals, multiply, subtract,
+pub(crate) use arithmetic::copy_to_schema;
+pub use arithmetic::{
+    IncompatibleBuckets, Merged, add, compact, divide, equals, multiply, subtract,
 };
 pub(crate) use compensated::{Average, Sum};
 pub(crate) use fraction::fraction;
