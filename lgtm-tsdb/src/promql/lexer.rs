@@ -263,6 +263,7 @@ impl<'a> Lexer<'a> {
         if is_letter(c)
             && let Some(word) = duration_word(self.take_while(is_letter))
         {
+            self.duration_seen = true;
             return Ok(Some(TokenKind::Word(word)));
         }
         self.at = start + c.len_utf8();

@@ -122,9 +122,16 @@ pub(super) fn ns_to_seconds(ns: u64) -> f64 {
     (ns / 1_000_000_000) as f64 + (ns % 1_000_000_000) as f64 / 1e9
 }
 
-/// Seconds in whole milliseconds, as the engine counts: rounded to nanoseconds, then cut.
+/// Seconds in whole milliseconds, as the engine counts. What is below a millisecond is cut off, unless it is no more than the
+/// error of the number itself.
 pub(super) fn seconds_to_ms(seconds: f64) -> i64 {
-    ((seconds * 1e9).round() as i64) / 1_000_000
+    let ms = seconds * 1e3;
+    let whole = ms.round();
+    if (ms - whole).abs() < 1e-3 {
+        whole as i64
+    } else {
+        ms as i64
+    }
 }
 
 /// Whether seconds are too many for a duration.
@@ -238,6 +245,20 @@ mod tests {
                 .map(|s: u64| s * 1_000_000_000)
                 .map_err(str::to_owned);
             assert_eq!(parse_duration_ns(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_are_cut_to_milliseconds() {
+        for (seconds, ms) in [
+            (300.0, 300_000),
+            (0.0015, 1),
+            (-0.0015, -1),
+            (0.0004, 0),
+            // 35y1ms, which floating point has not exactly.
+            (1_103_760_000.001, 1_103_760_000_001),
+        ] {
+            assert_eq!(seconds_to_ms(seconds), ms, "{seconds}");
         }
     }
 
