@@ -6,6 +6,7 @@
     reason = "what serves tests only is a test"
 )]
 
+mod memory;
 mod scripts;
 mod shared;
 

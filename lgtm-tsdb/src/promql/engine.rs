@@ -232,6 +232,7 @@ impl Engine {
         let _stop_when_dropped = ctx.cancel.cancel_on_drop();
         let default_step = self.settings.default_subquery_step.as_millis();
         let planner = Planner {
+            totals_only: false,
             grid: query.grid,
             default_step_ms: i64::try_from(default_step).unwrap_or(i64::MAX),
         };

@@ -7,8 +7,8 @@ use lgtm_core::model::Matcher;
 use lgtm_core::vector::StepGrid;
 
 use super::ast::{
-    AggregateOp, AtModifier, BinaryOp, DurationExpr, Edges, Expr, Length, UnaryOp, ValueType,
-    VectorMatching, VectorSelector,
+    AggregateOp, AtModifier, BinaryOp, DurationExpr, Edges, Expr, Length, StringLiteral, UnaryOp,
+    ValueType, VectorMatching, VectorSelector,
 };
 use super::number::{is_out_of_range, seconds_to_ms};
 use super::query_error::{QueryError, Result};
@@ -20,6 +20,8 @@ pub(crate) struct Selector {
     pub(crate) at_ms: Option<i64>,
     pub(crate) offset_ms: i64,
     pub(crate) edges: Edges,
+    /// Whether only count and sum of histograms are looked at.
+    pub(crate) totals_only: bool,
 }
 
 /// A range of samples: of stored series, or of an expression evaluated at steps of its own.
@@ -50,7 +52,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) enum Kind {
     Number(f64),
-    Text(String),
+    Text(StringLiteral),
     Vector(Selector),
     Matrix {
         source: RangeSource,
@@ -118,8 +120,17 @@ impl Node {
     /// Its text, if it is one.
     pub(crate) fn text(&self) -> &str {
         match &self.unwrapped().kind {
-            Kind::Text(text) => text,
+            Kind::Text(text) => &text.value,
             _ => "",
+        }
+    }
+
+    /// Its text as the name of a label; as an error, the text in quotes, when it cannot be one.
+    pub(crate) fn label_name(&self) -> Result<&str, String> {
+        match &self.unwrapped().kind {
+            Kind::Text(t) if t.bytes.is_some() || t.value.is_empty() => Err(t.quoted()),
+            Kind::Text(t) => Ok(&t.value),
+            _ => Ok(""),
         }
     }
 }
@@ -146,6 +157,8 @@ const STEP_DEPENDENT: [&str; 15] = [
 /// Makes plans of queries over one grid.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Planner {
+    /// Whether only count and sum of the histograms below are looked at.
+    pub(crate) totals_only: bool,
     /// The steps of the query.
     pub(crate) grid: StepGrid,
     /// Distance of the steps of subqueries that give none.
@@ -168,7 +181,7 @@ impl Planner {
         let pos = expr.span().start;
         let (kind, constant) = match expr {
             Expr::Number(n) => (Kind::Number(n.value), true),
-            Expr::Text(t) => (Kind::Text(t.value.clone()), true),
+            Expr::Text(t) => (Kind::Text(t.clone()), true),
             Expr::Vector(s) => {
                 let s = self.selector(s)?;
                 let constant = s.at_ms.is_some();
@@ -186,7 +199,7 @@ impl Planner {
             Expr::Subquery(s) => {
                 let source = Subquery {
                     // What is constant inside is evaluated once, whether or not the subquery itself is.
-                    inner: marked(self.node(&s.expr)?),
+                    inner: marked(self.within(false).node(&s.expr)?),
                     step_ms: s
                         .step
                         .as_ref()
@@ -216,7 +229,8 @@ impl Planner {
                 (kind, same)
             }
             Expr::Binary(b) => {
-                let (lhs, rhs) = (self.node(&b.lhs)?, self.node(&b.rhs)?);
+                let inside = self.within(false);
+                let (lhs, rhs) = (inside.node(&b.lhs)?, inside.node(&b.rhs)?);
                 let both = lhs.1 && rhs.1;
                 let [lhs, rhs] = [lhs, rhs].map(|p| if both { Arc::new(p.0) } else { marked(p) });
                 let kind = Kind::Binary(Operation {
@@ -245,6 +259,13 @@ impl Planner {
         Ok((Node { pos, kind }, constant))
     }
 
+    fn within(&self, totals_only: bool) -> Self {
+        Self {
+            totals_only,
+            ..*self
+        }
+    }
+
     fn call(&self, c: &super::ast::Call) -> Result<Planned> {
         let (pos, name) = (c.span.start, c.function.name);
         let seconds = |ms: i64| ms as f64 / 1000.0;
@@ -262,7 +283,20 @@ impl Planner {
         for arg in &c.args {
             check_edges(name, arg)?;
         }
-        let args: Vec<Planned> = c.args.iter().map(|a| self.node(a)).collect::<Result<_>>()?;
+        let inside = match name {
+            "histogram_count" | "histogram_sum" | "histogram_avg" => self.within(true),
+            "histogram_quantile"
+            | "histogram_quantiles"
+            | "histogram_fraction"
+            | "histogram_stddev"
+            | "histogram_stdvar" => self.within(false),
+            _ => *self,
+        };
+        let args: Vec<Planned> = c
+            .args
+            .iter()
+            .map(|a| inside.node(a))
+            .collect::<Result<_>>()?;
         let same = !STEP_DEPENDENT.contains(&name) && args.iter().all(|a| a.1);
         let args = args
             .into_iter()
@@ -282,6 +316,7 @@ impl Planner {
             at_ms: self.at(s.at),
             offset_ms: self.length(&s.offset)?,
             edges: s.edges,
+            totals_only: self.totals_only,
         })
     }
 
@@ -379,8 +414,8 @@ fn check_edges(function: &str, arg: &Expr) -> Result<()> {
 fn marked((node, constant): Planned) -> Arc<Node> {
     let pos = node.pos;
     let literal = matches!(
-        node.kind,
-        Kind::Number(_) | Kind::Text(_) | Kind::Matrix { .. } | Kind::Constant(_)
+        node.unwrapped().kind,
+        Kind::Number(_) | Kind::Text(_) | Kind::Matrix { .. }
     );
     let node = Arc::new(node);
     match constant && !literal {

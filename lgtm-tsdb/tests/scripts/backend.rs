@@ -3,20 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use lgtm_core::Result;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{FloatHistogram, Labels, Sample, TenantId};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::chunk::{Encoding, SampleValue, encode_run, iter};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::select::{
-    ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
-};
+use lgtm_tsdb::select::{Select, SeriesChunk, SeriesChunks};
 use lgtm_tsdb::wire::WriteBatch;
 
 use super::load::{Item, Loaded};
+use crate::memory::Memory;
 
 /// Which store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,34 +43,21 @@ impl Store {
                 labels: labels.clone(),
                 chunks: chunks_of(samples),
             });
-            let source = Arc::new(Memory(chunks.filter(|s| !s.chunks.is_empty()).collect()));
+            let source = Arc::new(Memory::new(
+                chunks.filter(|s| !s.chunks.is_empty()).collect(),
+                3,
+            ));
             return Self { source, _db: None };
         }
         let dir = tempfile::tempdir().unwrap();
         let bucket = Arc::new(object_store::memory::InMemory::new());
         let db = Tsdb::builder(dir.path(), bucket)
             .limits(Arc::new(Overrides::fixed(Limits::default())))
-            .clock(Arc::new(ManualClock::at_ms(0)))
+            .clock(Arc::new(ManualClock::at_ms(1_000_000_000_000)))
             .open()
             .await
             .unwrap();
-        for (labels, samples) in data {
-            let mut batch = WriteBatch::default();
-            for s in samples {
-                match &s.value {
-                    Item::Float(value) => {
-                        let (t_ms, value) = (s.t_ms, *value);
-                        batch.push_series(labels.iter(), &[Sample { t_ms, value }]);
-                    }
-                    Item::Histogram(h, _) => {
-                        batch.push_histogram(labels.iter(), s.t_ms, h.clone());
-                    }
-                }
-            }
-            let report = db.push(&TenantId::anonymous(), &batch).await.unwrap();
-            let taken = report.samples + report.histograms;
-            assert_eq!(taken, samples.len() as u64, "{labels}: {report:?}");
-        }
+        append(&db, data).await;
         if backend == Backend::Blocks {
             db.flush().await.unwrap();
         }
@@ -81,6 +65,33 @@ impl Store {
             source: db.source(),
             _db: Some((db, dir)),
         }
+    }
+}
+
+/// How much of the data's time goes into one request. A head takes nothing that is much older than its newest sample.
+const REQUEST_MS: i64 = 1_800_000;
+
+/// Stores everything in the order of time.
+async fn append(db: &Tsdb, data: &Data) {
+    let mut all: Vec<(&Labels, &Loaded)> = data
+        .iter()
+        .flat_map(|(labels, samples)| samples.iter().map(move |s| (labels, s)))
+        .collect();
+    all.sort_by_key(|(_, s)| s.t_ms);
+    for part in all.chunk_by(|a, b| a.1.t_ms / REQUEST_MS == b.1.t_ms / REQUEST_MS) {
+        let mut batch = WriteBatch::default();
+        for (labels, s) in part {
+            match &s.value {
+                Item::Float(value) => {
+                    let (t_ms, value) = (s.t_ms, *value);
+                    batch.push_series(labels.iter(), &[Sample { t_ms, value }]);
+                }
+                Item::Histogram(h, _) => batch.push_histogram(labels.iter(), s.t_ms, h.clone()),
+            }
+        }
+        let report = db.push(&TenantId::anonymous(), &batch).await.unwrap();
+        let taken = report.samples + report.histograms;
+        assert_eq!(taken, part.len() as u64, "{report:?}");
     }
 }
 
@@ -166,59 +177,4 @@ fn histogram_with_start(s: &Loaded, h: &FloatHistogram) -> Vec<u8> {
         }
     }
     panic!("no place for the start timestamp of {h:?}");
-}
-
-/// Chunks in a list.
-#[derive(Debug)]
-struct Memory(Vec<SeriesChunks>);
-
-impl Memory {
-    fn matching(&self, request: &SelectRequest) -> impl Iterator<Item = &SeriesChunks> {
-        self.0.iter().filter(|s| {
-            request
-                .matchers
-                .iter()
-                .all(|m| m.matches(s.labels.get(m.name()).unwrap_or("")))
-        })
-    }
-}
-
-#[async_trait]
-impl Select for Memory {
-    async fn select(
-        &self,
-        _: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Box<dyn SeriesBatches>> {
-        let all: Vec<SeriesChunks> = self.matching(request).cloned().collect();
-        let batches = all.chunks(3).map(<[SeriesChunks]>::to_vec).collect();
-        Ok(Box::new(ReadyBatches::new(batches)))
-    }
-
-    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
-        Ok(self.matching(request).map(|s| s.labels.clone()).collect())
-    }
-
-    async fn label_names(
-        &self,
-        _: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<std::collections::BTreeSet<String>> {
-        let all = self.matching(request);
-        Ok(all
-            .flat_map(|s| s.labels.iter().map(|l| l.0.to_owned()).collect::<Vec<_>>())
-            .collect())
-    }
-
-    async fn label_values(
-        &self,
-        _: &TenantId,
-        name: &str,
-        request: &SelectRequest,
-    ) -> Result<std::collections::BTreeSet<String>> {
-        let all = self.matching(request);
-        Ok(all
-            .filter_map(|s| s.labels.get(name).map(str::to_owned))
-            .collect())
-    }
 }

@@ -73,13 +73,10 @@ pub(super) fn operate(
 }
 
 impl Sides<'_> {
-    /// What a missing partner on the "one" side, then on the "many" side, is taken to be.
+    /// What a missing partner on the "one" side, then on the "many" side, is taken to be. Prometheus calls the "one" side right
+    /// here, on whichever side it is written.
     fn fills(&self) -> (Option<f64>, Option<f64>) {
-        let m = self.matching;
-        match self.swapped {
-            true => (m.fill_left, m.fill_right),
-            false => (m.fill_right, m.fill_left),
-        }
+        (self.matching.fill_right, self.matching.fill_left)
     }
 
     /// Which series of the "one" side has a value at each step.

@@ -85,12 +85,10 @@ pub(super) async fn count_values(
     a: &Aggregation,
     grid: StepGrid,
 ) -> Result<Vector> {
-    let name = a.param.as_ref().map_or("", |p| p.text()).to_owned();
-    if name.is_empty() {
-        return Err(QueryError::execution(format!(
-            "invalid label name {name:?}"
-        )));
-    }
+    let name = a.param.as_ref().map_or(Ok(""), |p| p.label_name());
+    let name = name
+        .map_err(|quoted| QueryError::execution(format!("invalid label name {quoted}")))?
+        .to_owned();
     // The value's label replaces one of that name before series are grouped.
     let others = a.names.iter().filter(|n| **n != name).cloned();
     let (grouping, keeps_value) = match a.without {

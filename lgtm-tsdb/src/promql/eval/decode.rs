@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::{TimeRange, is_stale_nan};
+use lgtm_core::model::{CounterResetHint, FloatHistogram, TimeRange, is_stale_nan};
 
 use crate::chunk::{self, Encoding, SampleValue, XorIter};
 use crate::promql::functions::Samples;
+use crate::promql::histogram;
 use crate::select::SeriesChunk;
 
 /// What is wanted of the samples.
@@ -122,6 +123,33 @@ fn decode_overlapping(
         push(t_ms, value, start_ms, wanted, out);
     }
     Ok(())
+}
+
+/// Drops the buckets of histograms of which only count and sum are looked at. What buckets tell of resets goes into the hints
+/// before.
+pub(super) fn keep_totals(histograms: &mut [Arc<FloatHistogram>]) {
+    let mut before: Option<Arc<FloatHistogram>> = None;
+    for h in histograms {
+        if h.is_stale() {
+            continue;
+        }
+        let hint = match (h.hint, &before) {
+            (CounterResetHint::Unknown, Some(before)) => match histogram::is_reset(h, before) {
+                true => CounterResetHint::Reset,
+                false => CounterResetHint::NotReset,
+            },
+            (hint, _) => hint,
+        };
+        let totals = FloatHistogram {
+            hint,
+            schema: h.schema,
+            count: h.count,
+            sum: h.sum,
+            custom_values: h.custom_values.clone(),
+            ..FloatHistogram::default()
+        };
+        before = Some(std::mem::replace(h, Arc::new(totals)));
+    }
 }
 
 #[cfg(test)]

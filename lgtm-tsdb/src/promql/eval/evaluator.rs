@@ -7,9 +7,12 @@ use futures::future::{BoxFuture, try_join, try_join_all};
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::cells::{Cells, Series};
+use super::collect::Collect;
 use super::context::{Charge, Context};
 use super::elements::{arithmetic, comparison};
-use super::pipeline::{Collect, Fold, Map, Pipeline, RangeCall, ScalarOperation, Source};
+use super::maps::{Map, ScalarOperation};
+use super::pipeline::{Fold, Pipeline, Source};
+use super::range_call::RangeCall;
 use super::selector::Wish;
 use super::{absent, aggregate, binary, info, matching, quantiles, subquery, vector};
 use crate::promql::annotations::{Annotations, Note};
@@ -75,7 +78,7 @@ pub(crate) fn evaluate<'a>(
     async move {
         match &node.kind {
             Kind::Number(v) => return Ok(Value::Scalar(vec![*v; grid.len()])),
-            Kind::Text(text) => return Ok(Value::Text(text.clone())),
+            Kind::Text(text) => return Ok(Value::Text(text.value.clone())),
             Kind::Paren(inner) => return evaluate(ctx, inner, grid).await,
             Kind::Matrix { .. } => {
                 return Err(QueryError::Invalid(

@@ -8,10 +8,11 @@ use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME, MatchOp, Matcher};
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid};
 
 use super::cells::{Cells, Series};
+use super::collect::Collect;
 use super::context::Context;
 use super::evaluator::{Vector, vector_of};
 use super::labels::merge_equal;
-use super::pipeline::{Collect, Pipeline, Source};
+use super::pipeline::{Pipeline, Source};
 use super::selector::Wish;
 use crate::promql::ast::Edges;
 use crate::promql::plan::{Kind, Node, RangeSource, Selector};
@@ -126,6 +127,7 @@ async fn fetch(
         at_ms,
         offset_ms,
         edges: Edges::Plain,
+        totals_only: false,
     };
     let chain = |wish| {
         Arc::new(Pipeline {

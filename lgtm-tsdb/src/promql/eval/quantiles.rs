@@ -52,10 +52,8 @@ trait Measure {
 struct Quantile<'a> {
     q: &'a [f64],
     grid: StepGrid,
-    /// Place of the first argument, about which notes on native histograms are.
-    pos: usize,
     /// Place of the vector.
-    vector_pos: usize,
+    pos: usize,
     delayed_names: bool,
 }
 
@@ -100,7 +98,7 @@ impl Measure for Quantile<'_> {
             } else {
                 String::new()
             };
-            notes.add(Note::ForcedMonotonicity { metric, forced }, self.vector_pos);
+            notes.add(Note::ForcedMonotonicity { metric, forced }, self.pos);
         }
         value
     }
@@ -272,19 +270,18 @@ pub(super) async fn quantile(
     let q = scalar(ctx, &args[0], grid).await?;
     note_quantiles(&q, args[0].pos, ctx);
     let v = vector_of(ctx, &args[1], grid).await?;
-    let (pos, vector_pos) = (args[0].pos, args[1].pos);
+    let pos = args[1].pos;
     ctx.compute(v.cost(), move |ctx| {
         let delayed_names = ctx.switches.delayed_names;
         let mut notes = Annotations::default();
-        let all = histograms(&v.series, vector_pos, &mut notes);
+        let all = histograms(&v.series, pos, &mut notes);
         let what = Quantile {
             q: &q,
             grid,
             pos,
-            vector_pos,
             delayed_names,
         };
-        let out = measure(&v.series, &all, grid.len(), vector_pos, &what, &mut notes);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, delayed_names)?)
@@ -314,7 +311,6 @@ pub(super) async fn several(
                 q,
                 grid,
                 pos,
-                vector_pos: pos,
                 delayed_names,
             };
             for s in measure(&v.series, &all, grid.len(), pos, &what, &mut notes) {
@@ -362,16 +358,16 @@ pub(super) async fn fraction(
     let lower = scalar(ctx, &args[0], grid).await?;
     let upper = scalar(ctx, &args[1], grid).await?;
     let v = vector_of(ctx, &args[2], grid).await?;
-    let (pos, vector_pos) = (args[0].pos, args[2].pos);
+    let pos = args[2].pos;
     ctx.compute(v.cost(), move |ctx| {
         let mut notes = Annotations::default();
-        let all = histograms(&v.series, vector_pos, &mut notes);
+        let all = histograms(&v.series, pos, &mut notes);
         let what = Fraction {
             lower: &lower,
             upper: &upper,
             pos,
         };
-        let out = measure(&v.series, &all, grid.len(), vector_pos, &what, &mut notes);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, ctx.switches.delayed_names)?)

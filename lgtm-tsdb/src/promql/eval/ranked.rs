@@ -160,7 +160,7 @@ impl Fold for Ranked {
 struct Sampled {
     /// By step, from -1 to 1.
     ratio: Arc<[f64]>,
-    kept: super::pipeline::Collect,
+    kept: super::collect::Collect,
 }
 
 impl Fold for Sampled {
@@ -211,7 +211,7 @@ pub(super) async fn run(
     if a.op == AggregateOp::LimitRatio {
         let fold = Sampled {
             ratio: ratios(ctx, a, param)?,
-            kept: super::pipeline::Collect::new(ctx),
+            kept: super::collect::Collect::new(ctx),
         };
         let (series, charge) = feed(ctx, &a.expr, grid, fold).await?.kept.finish()?;
         return Ok(Vector { series, charge });

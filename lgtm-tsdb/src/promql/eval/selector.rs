@@ -178,7 +178,12 @@ pub(super) fn smoothed(
                 h if h == h_low => continue,
                 h if h == h_high => Arc::clone(&samples.histograms[h - 1]),
                 h => {
-                    let is_counter = samples.histograms[h].hint != CounterResetHint::Gauge;
+                    let (before, after) = (&samples.histograms[h - 1], &samples.histograms[h]);
+                    if before.uses_custom_buckets() != after.uses_custom_buckets() {
+                        notes.add(RangeNotes::MIXED_BUCKETS);
+                        continue;
+                    }
+                    let is_counter = after.hint != CounterResetHint::Gauge;
                     match between_histograms(at(h - 1), at(h), t, is_counter, notes) {
                         Some(value) => Arc::new(value),
                         None => continue,

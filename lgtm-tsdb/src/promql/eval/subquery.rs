@@ -6,9 +6,11 @@ use lgtm_core::model::CounterResetHint;
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::cells::{Cells, Series};
+use super::collect::Collect;
 use super::context::Context;
 use super::evaluator::{Vector, vector_of};
-use super::pipeline::{Collect, Fold, RangeCall};
+use super::pipeline::Fold;
+use super::range_call::RangeCall;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
 use crate::promql::functions::{Samples, WindowGrid};

@@ -15,13 +15,12 @@ use super::replacement::Replacement;
 use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
 
-fn check_name(name: &str, what: &str, function: &str) -> Result<()> {
-    match name.is_empty() {
-        true => Err(QueryError::execution(format!(
-            "invalid {what} label name in {function}(): {name}"
-        ))),
-        false => Ok(()),
-    }
+fn name_of<'a>(arg: &'a Node, what: &str, function: &str) -> Result<&'a str> {
+    arg.label_name().map_err(|quoted| {
+        QueryError::execution(format!(
+            "invalid {what} label name in {function}(): {quoted}"
+        ))
+    })
 }
 
 fn rewritten(mut s: Series, name: &str, value: &str) -> Series {
@@ -37,18 +36,13 @@ pub(super) async fn label_replace(
     args: &[Arc<Node>],
     grid: StepGrid,
 ) -> Result<Vector> {
-    let (target, template, source, pattern) = (
-        args[1].text(),
-        args[2].text(),
-        args[3].text(),
-        args[4].text(),
-    );
+    let (template, source, pattern) = (args[2].text(), args[3].text(), args[4].text());
     let replacement = Replacement::new(pattern, template).map_err(|_| {
         QueryError::execution(format!(
             "invalid regular expression in label_replace(): {pattern}"
         ))
     })?;
-    check_name(target, "destination", "label_replace")?;
+    let target = name_of(&args[1], "destination", "label_replace")?;
     let v = vector_of(ctx, &args[0], grid).await?;
     let series = v
         .series
@@ -69,19 +63,18 @@ pub(super) async fn label_join(
     args: &[Arc<Node>],
     grid: StepGrid,
 ) -> Result<Vector> {
-    let (target, separator) = (args[1].text(), args[2].text());
-    for source in &args[3..] {
-        check_name(source.text(), "source", "label_join")?;
-    }
-    check_name(target, "destination", "label_join")?;
+    let separator = args[2].text();
+    let sources: Vec<&str> = args[3..]
+        .iter()
+        .map(|a| name_of(a, "source", "label_join"))
+        .collect::<Result<_>>()?;
+    let target = name_of(&args[1], "destination", "label_join")?;
     let v = vector_of(ctx, &args[0], grid).await?;
     let series = v
         .series
         .into_iter()
         .map(|s| {
-            let parts = args[3..]
-                .iter()
-                .map(|a| s.labels.get(a.text()).unwrap_or(""));
+            let parts = sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
             let value = parts.collect::<Vec<_>>().join(separator);
             rewritten(s, target, &value)
         })

@@ -13,6 +13,9 @@ mod reset;
 mod text;
 mod trim;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use arithmetic::copy_to_schema;
 pub use arithmetic::{
     IncompatibleBuckets, Merged, add, compact, divide, equals, multiply, subtract,
