@@ -89,6 +89,7 @@ fn queries(c: &mut Criterion) {
         .enable_all()
         .build()
         .expect("a runtime");
+    let tenant = TenantId::anonymous();
     let source: Arc<dyn Select> = Arc::new(Synthetic::new());
     let mut group = c.benchmark_group("promql_engine");
     group.throughput(Throughput::Elements(SERIES));
@@ -125,7 +126,7 @@ fn queries(c: &mut Criterion) {
             };
             group.bench_function(format!("{name}/threads={threads}"), |b| {
                 b.iter(|| {
-                    let answer = engine.range(&TenantId::anonymous(), &query);
+                    let answer = engine.range(&tenant, &query);
                     runtime.block_on(answer).expect("an answer")
                 });
             });

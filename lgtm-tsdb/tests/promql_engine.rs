@@ -16,7 +16,7 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{
-    Answer, Engine, EngineSettings, QueryError, QueryOptions, QueryValue, RangeQuery,
+    Answer, Engine, EngineSettings, ParserOptions, QueryError, QueryOptions, QueryValue, RangeQuery,
 };
 use lgtm_tsdb::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
 use memory::Memory;
@@ -117,6 +117,7 @@ async fn the_answer_does_not_depend_on_batches_and_lanes() {
     let build = |batch, parallelism| {
         let settings = EngineSettings {
             parallelism,
+            parser: ParserOptions::everything(),
             ..EngineSettings::default()
         };
         engine(Arc::new(Memory::new(data.clone(), batch)), settings)

@@ -133,7 +133,7 @@ mod tests {
             }
             let mut wanted: Vec<(u8, usize)> =
                 values.iter().copied().enumerate().map(|(p, v)| (v, p)).collect();
-            wanted.sort_by(|a, b| b.0.cmp(&a.0));
+            wanted.sort_by_key(|w| std::cmp::Reverse(w.0));
             wanted.truncate(k);
             prop_assert_eq!(top.into_sorted(), wanted);
         }

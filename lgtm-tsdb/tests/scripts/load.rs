@@ -255,7 +255,7 @@ fn labels_of(text: &str) -> Result<Labels, String> {
 }
 
 /// `1 2x3 _ {{…}}`
-pub(crate) fn parse_value_line(text: &str) -> Result<Values, String> {
+fn parse_value_line(text: &str) -> Result<Values, String> {
     let mut out = Vec::new();
     let mut rest = text.trim_matches([' ', '\t']);
     while !rest.is_empty() {

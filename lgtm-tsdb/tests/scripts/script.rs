@@ -1,7 +1,6 @@
 //! A script as a list of commands.
 
-use super::load::{Load, parse_series_line, parse_value_line};
-use super::load::{SeriesLine, Values};
+use super::load::{Load, SeriesLine, parse_series_line};
 
 /// One command, with the line where it begins.
 #[derive(Debug)]
@@ -255,10 +254,4 @@ fn expectation(eval: &mut Eval, text: &str) -> Result<(), String> {
         other => return Err(format!("expect {other:?}")),
     }
     Ok(())
-}
-
-/// Values for tests of the loader.
-#[allow(dead_code, reason = "used by the loader")]
-pub(crate) fn values(text: &str) -> Result<Values, String> {
-    parse_value_line(text)
 }

@@ -108,7 +108,8 @@ mod tests {
             Replacement::new(pattern, template).unwrap().of(value)
         };
         let some = |s: &str| Some(s.to_owned());
-        assert_eq!(of("(.*)-(.*)", "$2_$1", "a-b"), some(""));
+        // The name goes as far as it can: there is no group `2_`.
+        assert_eq!(of("(.*)-(.*)", "$2_$1", "a-b"), some("a"));
         assert_eq!(of("(.*)-(.*)", "${2}_$1", "a-b"), some("b_a"));
         assert_eq!(of("(?P<x>.*)", "$x$$", "a"), some("a$"));
         assert_eq!(of("a", "$9b", "a"), some(""));

@@ -148,7 +148,8 @@ fn histograms(
         false => (*all[last]).clone(),
     };
     let is_gauge = |h: &FloatHistogram| h.hint == CounterResetHint::Gauge;
-    if !slope.is_counter && !(is_gauge(&left) && is_gauge(&right)) {
+    let gauges = is_gauge(&left) && is_gauge(&right);
+    if !slope.is_counter && !gauges {
         notes.add(RangeNotes::NOT_GAUGE);
     }
     let mut value = right.clone();

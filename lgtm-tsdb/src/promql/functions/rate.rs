@@ -135,14 +135,14 @@ impl Slope {
             first: w.floats[0],
             value,
         };
-        if let Some(factor) = self.from_start(w.starts, &rise, w) {
+        if let Some(factor) = self.since_start(w.starts, &rise, w) {
             return Some((value + w.floats[0]) * factor);
         }
         (last > 0).then(|| value * self.stretch(&rise, w.start_ms, w.end_ms))
     }
 
     /// When the first sample tells that its counter started inside the window: from there on, not from the first sample.
-    fn from_start(self, starts: &[i64], r: &Rise, w: &Window<'_>) -> Option<f64> {
+    fn since_start(self, starts: &[i64], r: &Rise, w: &Window<'_>) -> Option<f64> {
         let start = *starts.first()?;
         if !self.is_counter || start == 0 || start <= w.start_ms || start >= r.first_ms {
             return None;
@@ -173,7 +173,7 @@ impl Slope {
             first: first.count,
             value: value.as_ref().map_or(0.0, |v| v.count),
         };
-        let factor = match self.from_start(w.h_starts, &rise, w) {
+        let factor = match self.since_start(w.h_starts, &rise, w) {
             Some(factor) => {
                 match &mut value {
                     Some(v) => add(v, first, notes)?,

@@ -3,6 +3,7 @@
 use lgtm_core::model::{BucketSpan, FloatHistogram};
 use proptest::prelude::*;
 
+use super::arithmetic::{raise_zero_bucket, zero_bucket_up_to};
 use super::*;
 
 fn side() -> impl Strategy<Value = (Vec<BucketSpan>, Vec<f64>)> {
@@ -29,9 +30,8 @@ fn exponential() -> impl Strategy<Value = FloatHistogram> {
         |(schema, zero_threshold, zero, p, n)| {
             let zero_count = f64::from(zero);
             let count = zero_count + p.1.iter().sum::<f64>() + n.1.iter().sum::<f64>();
-            FloatHistogram {
+            let mut h = FloatHistogram {
                 schema,
-                zero_threshold,
                 zero_count,
                 count,
                 sum: count,
@@ -40,7 +40,11 @@ fn exponential() -> impl Strategy<Value = FloatHistogram> {
                 negative_spans: n.0,
                 negative_counts: n.1,
                 ..FloatHistogram::default()
-            }
+            };
+            // Nothing but the zero bucket holds what is near zero.
+            let reached = zero_bucket_up_to(&h, zero_threshold).1;
+            raise_zero_bucket(&mut h, reached);
+            h
         },
     )
 }
