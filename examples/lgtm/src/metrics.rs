@@ -7,6 +7,7 @@ use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester};
 use lgtm_tsdb::http::Inflight;
+use lgtm_tsdb::promql::Engine;
 
 /// Where the values come from.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) blocks: Arc<BucketBlocks>,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) cleaner: Arc<BlocksCleaner>,
+    pub(crate) engine: Engine,
 }
 
 fn n(counter: &AtomicU64) -> f64 {
@@ -31,7 +33,32 @@ impl Metrics {
             self.write_path(c);
             self.head(c);
             self.storage(c);
+            self.queries(c);
         });
+    }
+
+    fn queries(&self, e: &mut Collection) {
+        let c = self.engine.counts();
+        for (name, help, counter) in [
+            ("lgtm_queries_total", "Queries begun.", &c.queries),
+            (
+                "lgtm_queries_failed_total",
+                "Queries that ended with an error.",
+                &c.failed,
+            ),
+            (
+                "lgtm_query_panics_total",
+                "Queries that ran into a fault of this program.",
+                &c.panicked,
+            ),
+            (
+                "lgtm_query_samples_total",
+                "Samples that queries looked at.",
+                &c.samples,
+            ),
+        ] {
+            e.counter(name, help, &[], n(counter));
+        }
     }
 
     fn write_path(&self, e: &mut Collection) {

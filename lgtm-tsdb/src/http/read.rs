@@ -68,6 +68,7 @@ fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> SelectRequ
         matchers: query.matchers.clone(),
         range: TimeRange::inclusive(query.start_ms, query.end_ms),
         budget: budget(api, tenant),
+        hints: Default::default(),
     }
 }
 

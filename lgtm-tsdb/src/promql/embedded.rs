@@ -9,7 +9,7 @@ use lgtm_core::frontend::StepRange;
 use lgtm_core::model::{LabelBuilder, Labels, TenantId, stale_nan};
 use lgtm_core::{Error, Result};
 
-use super::eval::Series;
+use super::answer::Series;
 use super::shard::{LEG_LABEL, QUERY_SHARD_LABEL};
 use super::splitter::FrontendAnswer;
 use crate::chunk::{SampleValue, encode_run};
@@ -162,7 +162,7 @@ impl Select for EmbeddedLegs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promql::eval::Point;
+    use crate::promql::Point;
     use crate::select::samples;
     use lgtm_core::model::{Matcher, TimeRange, is_stale_nan};
 
@@ -198,6 +198,7 @@ mod tests {
             matchers: vec![Matcher::equal(LEG_LABEL, leg)],
             range: TimeRange::inclusive(0, 100),
             budget: Arc::default(),
+            hints: Default::default(),
         };
         let mut batches = legs.select(&tenant, &select("0")).await.unwrap();
         let series = batches.next_batch().await.unwrap().unwrap();

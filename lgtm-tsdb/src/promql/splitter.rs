@@ -8,8 +8,8 @@ use lgtm_core::frontend::{ShardPlan, Splitter, StepRange};
 use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::{DecodeError, Error, Result};
 
+use super::answer::{Point, Series};
 use super::ast::Expr;
-use super::eval::{Point, Series};
 use super::long_range::split_long_ranges;
 use super::settle::{QueryTimes, is_final_before, settle};
 use super::shard::{ShardedQuery, shard_query};
