@@ -83,6 +83,11 @@ impl GossipStats {
 /// Gives all counts to a scrape, under the names that dashboards of the reference systems ask for; `prefix` is what stands before
 /// `memberlist_`, e.g. `cortex_`.
 pub(super) fn collect(state: &GossipState, prefix: &str, c: &mut Collection) {
+    counters(state, prefix, c);
+    levels(state, prefix, c);
+}
+
+fn counters(state: &GossipState, prefix: &str, c: &mut Collection) {
     let s = &state.stats;
     let client = |name: &str| format!("{prefix}memberlist_client_{name}");
     let transport = |name: &str| format!("{prefix}memberlist_tcp_transport_{name}");
@@ -172,7 +177,11 @@ pub(super) fn collect(state: &GossipState, prefix: &str, c: &mut Collection) {
     for (name, help, value) in &counters {
         c.counter(name, help, &[], *value as f64);
     }
-    for (reason, count) in Refusal::REASONS.iter().zip(s.refusals) {
+}
+
+fn levels(state: &GossipState, prefix: &str, c: &mut Collection) {
+    let client = |name: &str| format!("{prefix}memberlist_client_{name}");
+    for (reason, count) in Refusal::REASONS.iter().zip(state.stats.refusals) {
         c.counter(
             "lgtm_gossip_refused_total",
             "What was not taken, by reason.",
