@@ -1,5 +1,6 @@
 //! Joins the components and runs them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,14 @@ async fn serve(config: Config) -> Result<()> {
         )?);
     }
     services = services.add(server);
+    say_what_next(&config, address);
+    let ended = services.run_until(asked_to_stop(stop)).await;
+    executor.shutdown().await;
+    ended
+}
+
+/// Three lines that can be pasted.
+fn say_what_next(config: &Config, address: SocketAddr) {
     tracing::info!(%address, target = config.target, data = config.data.dir, storage = config.storage_url(), "lgtm is starting");
     tracing::info!(
         "send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]"
@@ -172,9 +181,6 @@ async fn serve(config: Config) -> Result<()> {
     tracing::info!(
         "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
     );
-    let ended = services.run_until(asked_to_stop(stop)).await;
-    executor.shutdown().await;
-    ended
 }
 
 /// The receiver of OTLP on its own port, where OpenTelemetry clients look for it.
