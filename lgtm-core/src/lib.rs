@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock nearest units disk exec telemetry | model codec | service cache postings | wal storage limits | testing
+//! error clock nearest units disk exec telemetry | model codec | service cache postings vector | wal storage limits | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -9,6 +9,7 @@
 //! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
 //! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
 //! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
+//! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * `service`: lifecycles, started in dependency order and stopped in reverse.
 //!
 //! ```
@@ -36,6 +37,7 @@ pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod units;
+pub mod vector;
 pub mod wal;
 
 pub use error::{DecodeError, Error, ErrorKind, Result};
