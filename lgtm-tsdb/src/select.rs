@@ -24,6 +24,25 @@ pub struct SelectRequest {
     pub range: TimeRange,
     /// Bounds of the whole query, shared by all its selects.
     pub budget: Arc<QueryBudget>,
+    /// What the series are wanted for. A holder may use it to bring less or to bring it sooner, never to bring anything else.
+    pub hints: SelectHints,
+}
+
+/// What series are wanted for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SelectHints {
+    /// Distance of the steps at which they are looked at, milliseconds; 0 for a single one.
+    pub step_ms: i64,
+    /// Length of the range that a function looks at, milliseconds; 0 for an instant.
+    pub range_ms: i64,
+    /// The function or aggregation that stands right around the selector, or nothing.
+    pub function: String,
+    /// Labels that the innermost aggregation keeps (or, with `without`, leaves out).
+    pub grouping: Vec<String>,
+    /// Whether `grouping` is left out rather than kept.
+    pub without: bool,
+    /// Where the selector stands in the query, bytes.
+    pub pos: usize,
 }
 
 /// An encoded chunk of a series.

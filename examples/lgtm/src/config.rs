@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lgtm_core::exec::ExecutorSettings;
 use lgtm_core::limits::{Overrides, OverridesFile};
 use lgtm_core::nearest::did_you_mean;
 use lgtm_core::storage::{BackendSettings, StorageSettings};
@@ -37,6 +38,7 @@ pub(crate) struct Config {
     pub(crate) ingester: IngesterSettings,
     pub(crate) store_gateway: BucketSettings,
     pub(crate) querier: EngineSettings,
+    pub(crate) compute: ExecutorSettings,
 }
 
 /// A duration of its own type, so that it can stand at the top level.
@@ -114,6 +116,7 @@ impl Default for Config {
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
             querier: EngineSettings::default(),
+            compute: ExecutorSettings::default(),
         }
     }
 }

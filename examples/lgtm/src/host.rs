@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::Executor;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, claim, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
@@ -84,7 +85,12 @@ async fn serve(config: Config) -> Result<()> {
     ));
     let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
     let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
-    let engine = Engine::new(Arc::clone(&source), config.querier.clone());
+    let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
+    let engine = Engine::new(
+        Arc::clone(&source),
+        executor.clone(),
+        config.querier.clone(),
+    )?;
     let api = Api::new(
         ApiSettings {
             multitenancy_enabled: config.auth.multitenancy_enabled,
@@ -93,7 +99,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&distributor),
         Arc::clone(&ingester),
         source,
-        engine,
+        engine.clone(),
         limits,
         Arc::clone(&clock),
     );
@@ -102,6 +108,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&ingester),
         Arc::clone(&distributor),
         Arc::clone(&blocks),
+        engine,
     );
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
@@ -145,7 +152,9 @@ async fn serve(config: Config) -> Result<()> {
     tracing::info!(
         "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
     );
-    services.run_until(asked_to_stop(stop)).await
+    let ended = services.run_until(asked_to_stop(stop)).await;
+    executor.shutdown().await;
+    ended
 }
 
 async fn asked_to_stop(stop: Arc<Notify>) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::{Distributor, Ingester};
+use lgtm_tsdb::promql::Engine;
 
 /// Where the values come from.
 #[derive(Debug, Clone)]
@@ -13,6 +14,7 @@ pub(crate) struct Metrics {
     ingester: Arc<Ingester>,
     distributor: Arc<Distributor>,
     blocks: Arc<BucketBlocks>,
+    engine: Engine,
 }
 
 fn n(counter: &AtomicU64) -> f64 {
@@ -26,11 +28,13 @@ impl Metrics {
         ingester: Arc<Ingester>,
         distributor: Arc<Distributor>,
         blocks: Arc<BucketBlocks>,
+        engine: Engine,
     ) {
         let metrics = Self {
             ingester,
             distributor,
             blocks,
+            engine,
         };
         registry.collect(move |c| {
             let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -38,7 +42,32 @@ impl Metrics {
             metrics.write_path(c);
             metrics.head(c);
             metrics.storage(c);
+            metrics.queries(c);
         });
+    }
+
+    fn queries(&self, e: &mut Collection) {
+        let c = self.engine.counts();
+        for (name, help, counter) in [
+            ("lgtm_queries_total", "Queries begun.", &c.queries),
+            (
+                "lgtm_queries_failed_total",
+                "Queries that ended with an error.",
+                &c.failed,
+            ),
+            (
+                "lgtm_query_panics_total",
+                "Queries that ran into a fault of this program.",
+                &c.panicked,
+            ),
+            (
+                "lgtm_query_samples_total",
+                "Samples that queries looked at.",
+                &c.samples,
+            ),
+        ] {
+            e.counter(name, help, &[], n(counter));
+        }
     }
 
     fn write_path(&self, e: &mut Collection) {

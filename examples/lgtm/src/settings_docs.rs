@@ -251,7 +251,66 @@ const DOCS: &[(&str, &str)] = &[
     ("querier.timeout", "A query that takes longer is ended."),
     (
         "querier.max_samples",
-        "Points that one query may hold in memory.",
+        "Values that one query may hold in memory; 0 is no limit.",
+    ),
+    (
+        "querier.max_memory",
+        "Memory that the values of one query may take; 0 is no limit.",
+    ),
+    (
+        "querier.default_subquery_step",
+        "Distance of the steps of a subquery that gives none.",
+    ),
+    (
+        "querier.parallelism",
+        "Batches of series of one query that are computed at the same time.",
+    ),
+    (
+        "querier.delayed_name_removal",
+        "Drop a metric's name at the end of a query, as Prometheus does with promql-delayed-name-removal.",
+    ),
+    (
+        "querier.start_timestamps",
+        "Let start timestamps tell of counter resets, as Prometheus does with use-start-timestamps.",
+    ),
+    (
+        "querier.parser",
+        "Syntax that Prometheus hides behind flags, and bounds of a query's text.",
+    ),
+    (
+        "querier.parser.experimental_functions",
+        "Functions and aggregations that Prometheus calls experimental.",
+    ),
+    (
+        "querier.parser.duration_expressions",
+        "Arithmetic in ranges, steps and offsets: [5m * 2].",
+    ),
+    (
+        "querier.parser.extended_range_selectors",
+        "The modifiers anchored and smoothed.",
+    ),
+    (
+        "querier.parser.fill_modifiers",
+        "The modifiers fill, fill_left and fill_right.",
+    ),
+    ("querier.parser.max_query_bytes", "Bytes of a query's text."),
+    (
+        "querier.parser.max_depth",
+        "How deep a query may be nested.",
+    ),
+    (
+        "querier.parser.max_regex_bytes",
+        "Bytes of one regular expression of a query.",
+    ),
+    ("compute", "Threads on which queries are computed."),
+    ("compute.threads", "Threads; one per CPU."),
+    (
+        "compute.max_queued_jobs",
+        "Jobs that may wait for a thread.",
+    ),
+    (
+        "compute.max_blocking_jobs",
+        "Calls to the file system at the same time.",
     ),
 ];
 

@@ -180,6 +180,7 @@ impl Tsdb {
             matchers,
             range,
             budget: Arc::new(QueryBudget::default()),
+            hints: Default::default(),
         };
         let mut batches = self.querier.select(tenant, &request).await?;
         let mut out = Vec::new();

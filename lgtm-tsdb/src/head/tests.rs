@@ -111,6 +111,7 @@ impl Store {
             matchers: vec![Matcher::equal("job", "x")],
             range: TimeRange::ALL,
             budget: Arc::new(QueryBudget::default()),
+            hints: Default::default(),
         };
         let tenant = TenantId::new(tenant).unwrap();
         let mut batches = Querier::new(sources)

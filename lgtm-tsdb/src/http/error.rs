@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::{Error, ErrorKind};
 
 use super::json::quoted;
+use crate::promql::QueryError;
 
 /// An error as the query API tells it.
 #[derive(Debug)]
@@ -94,6 +95,27 @@ impl From<Error> for ApiError {
             error_type,
             message: e.to_string(),
             retry_after_s,
+        }
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(e: QueryError) -> Self {
+        match e {
+            QueryError::Invalid(m) => Self::bad_data(format!("invalid parameter \"query\": {m}")),
+            QueryError::Execution(message) => Self {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                error_type: "execution",
+                message,
+                retry_after_s: None,
+            },
+            QueryError::Source(e) => e.into(),
+            e => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                error_type: "timeout",
+                message: e.to_string(),
+                retry_after_s: None,
+            },
         }
     }
 }

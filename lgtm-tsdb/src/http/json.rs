@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lgtm_core::model::{FloatHistogram, Labels};
 
-use crate::promql::{Point, QueryValue, Series};
+use crate::promql::{Point, QueryStats, QueryValue, Series};
 
 /// A JSON string.
 pub(super) fn quoted(text: &str) -> String {
@@ -212,12 +212,12 @@ fn push_matrix_element(out: &mut String, s: &Series) {
     out.push('}');
 }
 
-/// The `data` of a query's answer. At most `limit` series; 0 means all.
-pub(super) fn query_data(value: &QueryValue, limit: usize) -> String {
+/// The `data` of a query's answer, and whether `limit` cut it short; 0 means all.
+pub(super) fn query_data(value: &QueryValue, limit: usize) -> (String, bool) {
     let mut out = String::new();
+    let most = if limit == 0 { usize::MAX } else { limit };
     let list = |out: &mut String, kind: &str, series: &[Series], push: fn(&mut String, &Series)| {
         let _ = write!(out, "{{\"resultType\":\"{kind}\",\"result\":[");
-        let most = if limit == 0 { series.len() } else { limit };
         for (i, s) in series.iter().take(most).enumerate() {
             if i > 0 {
                 out.push(',');
@@ -225,14 +225,16 @@ pub(super) fn query_data(value: &QueryValue, limit: usize) -> String {
             push(out, s);
         }
         out.push_str("]}");
+        series.len() > most
     };
-    match value {
+    let cut = match value {
         QueryValue::Vector(series) => list(&mut out, "vector", series, push_vector_element),
         QueryValue::Matrix(series) => list(&mut out, "matrix", series, push_matrix_element),
         QueryValue::Scalar(p) => {
             out.push_str("{\"resultType\":\"scalar\",\"result\":");
             push_float_point(&mut out, p);
             out.push('}');
+            false
         }
         QueryValue::Text(p) => {
             out.push_str("{\"resultType\":\"string\",\"result\":[");
@@ -240,9 +242,29 @@ pub(super) fn query_data(value: &QueryValue, limit: usize) -> String {
             out.push(',');
             push_quoted(&mut out, &p.value);
             out.push_str("]}");
+            false
         }
+    };
+    (out, cut)
+}
+
+/// The `stats` of a query's answer; `all` adds what Prometheus does not tell.
+pub(super) fn push_stats(out: &mut String, stats: &QueryStats, all: bool) {
+    let seconds = stats.elapsed.as_secs_f64();
+    let _ = write!(
+        out,
+        "{{\"timings\":{{\"evalTotalTime\":{seconds},\"execTotalTime\":{seconds}}},\"samples\":{{\"totalQueryableSamples\":{},\"peakSamples\":{}}}",
+        stats.samples_read, stats.peak_samples
+    );
+    if all {
+        let f = &stats.fetched;
+        let _ = write!(
+            out,
+            ",\"memory\":{{\"peakBytes\":{}}},\"fetched\":{{\"series\":{},\"chunks\":{},\"chunkBytes\":{}}}",
+            stats.peak_bytes, f.series, f.chunks, f.chunk_bytes
+        );
     }
-    out
+    out.push('}');
 }
 
 #[cfg(test)]

@@ -60,6 +60,12 @@ impl Params {
             .transpose()
     }
 
+    /// The query; none at all is one that does not parse.
+    pub(super) fn query(&self) -> Result<String, ApiError> {
+        let last = self.0.iter().find(|(n, _)| n == "query");
+        Ok(last.map(|(_, v)| v.clone()).unwrap_or_default())
+    }
+
     /// A limit; 0 means none.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         self.get("limit").map_or(Ok(0), |v| {

@@ -11,7 +11,7 @@ use super::api::Api;
 use super::error::ApiError;
 use super::json::push_quoted;
 use super::query::{call, success};
-use crate::promql::{Expr, parse};
+use crate::promql::{Expr, parse_with};
 
 /// `/format_query`
 pub(super) async fn format_query(
@@ -46,5 +46,6 @@ fn parsed(
     let c = call(api, query, headers, body)?;
     // An empty query is one that does not parse, rather than a parameter that is missing.
     let text = c.params.get("query").unwrap_or_default();
-    parse(text).map_err(|e| ApiError::bad_data(format!("invalid parameter \"query\": {e}")))
+    parse_with(text, &api.engine.settings().parser)
+        .map_err(|e| ApiError::bad_data(format!("invalid parameter \"query\": {e}")))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
@@ -11,10 +12,12 @@ use lgtm_core::model::{Labels, TenantId, TimeRange};
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::{push_float, push_labels, push_quoted, push_time, query_data, strings};
+use super::json::{
+    push_float, push_labels, push_quoted, push_stats, push_time, query_data, strings,
+};
 use super::params::Params;
 use super::tenant::tenant;
-use crate::promql::{InstantQuery, RangeQuery};
+use crate::promql::{Answer, InstantQuery, QueryOptions, RangeQuery};
 use crate::select::{QueryBudget, SelectRequest};
 
 /// Steps that one range query may have, in all of Prometheus' family.
@@ -54,6 +57,17 @@ pub(super) fn budget(api: &Api, tenant: &TenantId) -> Arc<QueryBudget> {
     ))
 }
 
+fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
+    let timeout = c.params.duration("timeout")?;
+    Ok(QueryOptions {
+        lookback_ms: c.params.duration("lookback_delta")?.filter(|ms| *ms > 0),
+        timeout: timeout
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis),
+        budget: budget(api, &c.tenant),
+    })
+}
+
 /// `/query`
 pub(super) async fn instant(
     State(api): State<Arc<Api>>,
@@ -62,15 +76,14 @@ pub(super) async fn instant(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let request = InstantQuery {
-        query: c.params.required("query")?.to_owned(),
-        t_ms: c.params.time("time")?.unwrap_or_else(|| api.clock.now_ms()),
-        lookback_ms: c.params.duration("lookback_delta")?,
-        budget: budget(&api, &c.tenant),
-    };
     let limit = c.params.limit()?;
-    let value = api.engine.instant(&c.tenant, &request).await?;
-    Ok(success(&query_data(&value, limit)))
+    let request = InstantQuery {
+        t_ms: c.params.time("time")?.unwrap_or_else(|| api.clock.now_ms()),
+        options: options(&api, &c)?,
+        query: c.params.query()?,
+    };
+    let answer = api.engine.instant(&c.tenant, &request).await?;
+    Ok(answered(&answer, limit, c.params.get("stats")))
 }
 
 /// `/query_range`
@@ -82,19 +95,24 @@ pub(super) async fn range(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let p = &c.params;
-    let missing = |name: &str| {
+    let limit = p.limit()?;
+    let missing = |name: &str, what: &str| {
         ApiError::bad_data(format!(
-            "invalid parameter \"{name}\": cannot parse \"\" to a valid timestamp"
+            "invalid parameter \"{name}\": cannot parse \"\" to a valid {what}"
         ))
     };
-    let start_ms = p.time("start")?.ok_or_else(|| missing("start"))?;
-    let end_ms = p.time("end")?.ok_or_else(|| missing("end"))?;
+    let start_ms = p
+        .time("start")?
+        .ok_or_else(|| missing("start", "timestamp"))?;
+    let end_ms = p.time("end")?.ok_or_else(|| missing("end", "timestamp"))?;
     if end_ms < start_ms {
         return Err(ApiError::bad_data(
             "invalid parameter \"end\": end timestamp must not be before start time",
         ));
     }
-    let step_ms = p.duration("step")?.ok_or_else(|| missing("step"))?;
+    let step_ms = p
+        .duration("step")?
+        .ok_or_else(|| missing("step", "duration"))?;
     if step_ms <= 0 {
         return Err(ApiError::bad_data(
             "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
@@ -106,16 +124,37 @@ pub(super) async fn range(
         ));
     }
     let request = RangeQuery {
-        query: p.required("query")?.to_owned(),
         start_ms,
         end_ms,
         step_ms,
-        lookback_ms: p.duration("lookback_delta")?,
-        budget: budget(&api, &c.tenant),
+        options: options(&api, &c)?,
+        query: p.query()?,
     };
-    let limit = p.limit()?;
-    let value = api.engine.range(&c.tenant, &request).await?;
-    Ok(success(&query_data(&value, limit)))
+    let answer = api.engine.range(&c.tenant, &request).await?;
+    Ok(answered(&answer, limit, p.get("stats")))
+}
+
+/// The answer to a query, with what was noticed and, if asked for, what it cost.
+fn answered(answer: &Answer, limit: usize, stats: Option<&str>) -> Response {
+    let (mut data, cut) = query_data(&answer.value, limit);
+    if let Some(stats) = stats {
+        data.pop();
+        data.push_str(",\"stats\":");
+        push_stats(&mut data, &answer.stats, stats == "all");
+        data.push('}');
+    }
+    let mut warnings = answer.warnings.clone();
+    if cut {
+        warnings.push("results truncated due to limit".into());
+    }
+    let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
+    for (key, list) in [("warnings", &warnings), ("infos", &answer.infos)] {
+        if !list.is_empty() {
+            body.push_str(&format!(",\"{key}\":{}", strings(list)));
+        }
+    }
+    body.push('}');
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// The selects of a metadata call: one per `match[]`, or one that takes everything.
@@ -135,6 +174,7 @@ fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
             matchers,
             range,
             budget: Arc::clone(&budget),
+            hints: Default::default(),
         })
         .collect())
 }

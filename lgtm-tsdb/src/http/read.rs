@@ -68,6 +68,7 @@ async fn for_each(
         matchers: query.matchers.clone(),
         range,
         budget: budget(api, tenant),
+        hints: Default::default(),
     };
     let mut batches = api.source.select(tenant, &request).await?;
     while let Some(batch) = batches.next_batch().await? {

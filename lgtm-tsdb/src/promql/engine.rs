@@ -1,39 +1,39 @@
-//! Running queries: parse, select, evaluate.
+//! Running queries: parse, plan, evaluate, within bounds.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lgtm_core::model::{TenantId, TimeRange};
-use lgtm_core::{Error, Result};
-use serde::{Deserialize, Serialize};
+use futures::FutureExt;
+use lgtm_core::Error;
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::model::TenantId;
+use lgtm_core::vector::StepGrid;
+use parking_lot::Mutex;
 
-use super::ast::{Expr, VectorSelector};
-use super::eval::{Point, Series, Steps, matrix, vector};
-use super::parser::parse;
-use crate::select::{QueryBudget, Select, SelectRequest, SeriesChunks};
+use super::annotations::{Annotations, Level};
+use super::answer::{Answer, Point, QueryStats, QueryValue, Series};
+use super::ast::{Expr, ValueType};
+use super::eval::{self, Context, Limits, Switches, Usage, Value};
+use super::parser::parse_with;
+use super::plan::Planner;
+use super::query_error::{QueryError, Result};
+use super::settings::EngineSettings;
+use crate::select::{QueryBudget, Select};
 
-/// How queries run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EngineSettings {
-    /// How far back an instant looks for a sample. Prometheus' default.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub lookback_delta: Duration,
-    /// A query that takes longer is ended. Prometheus' default.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub timeout: Duration,
-    /// Points that one query may hold in memory. Prometheus' default.
-    pub max_samples: u64,
-}
+/// Warnings, and infos, that an answer may carry. Prometheus' number.
+const MAX_ANNOTATIONS: usize = 10;
 
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self {
-            lookback_delta: Duration::from_secs(300),
-            timeout: Duration::from_secs(120),
-            max_samples: 50_000_000,
-        }
-    }
+/// What a query is run with.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// Another lookback than the engine's, milliseconds.
+    pub lookback_ms: Option<i64>,
+    /// A shorter timeout than the engine's.
+    pub timeout: Option<Duration>,
+    /// What it may fetch.
+    pub budget: Arc<QueryBudget>,
 }
 
 /// A query at one time.
@@ -43,10 +43,8 @@ pub struct InstantQuery {
     pub query: String,
     /// When, milliseconds.
     pub t_ms: i64,
-    /// Another lookback than the engine's, milliseconds.
-    pub lookback_ms: Option<i64>,
-    /// What it may fetch.
-    pub budget: Arc<QueryBudget>,
+    /// How.
+    pub options: QueryOptions,
 }
 
 /// A query at many times.
@@ -60,196 +58,264 @@ pub struct RangeQuery {
     pub end_ms: i64,
     /// Distance of two times, milliseconds, more than 0.
     pub step_ms: i64,
-    /// Another lookback than the engine's, milliseconds.
-    pub lookback_ms: Option<i64>,
-    /// What it may fetch.
-    pub budget: Arc<QueryBudget>,
+    /// How.
+    pub options: QueryOptions,
 }
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum QueryValue {
-    /// One point a series.
-    Vector(Vec<Series>),
-    /// Many points a series.
-    Matrix(Vec<Series>),
-    /// A number.
-    Scalar(Point<f64>),
-    /// A string.
-    Text(Point<String>),
+/// What an engine has done.
+#[derive(Debug, Default)]
+pub struct EngineCounts {
+    /// Queries begun.
+    pub queries: AtomicU64,
+    /// Queries that ended with an error.
+    pub failed: AtomicU64,
+    /// Queries that ran into a fault of this program.
+    pub panicked: AtomicU64,
+    /// Samples that windows and instants looked at.
+    pub samples: AtomicU64,
 }
 
-/// Runs queries over a holder of metrics.
+/// Runs queries over a holder of metrics. Clones share counts.
+///
+/// Dropping the future of a query stops it: batches that wait never start, one that runs ends after a few series.
 #[derive(Debug, Clone)]
 pub struct Engine {
     source: Arc<dyn Select>,
+    executor: Executor,
     settings: EngineSettings,
+    counts: Arc<EngineCounts>,
+}
+
+/// A query that parsed.
+struct Prepared<'a> {
+    text: &'a str,
+    expr: Expr,
+    grid: StepGrid,
+    is_range: bool,
+    options: &'a QueryOptions,
 }
 
 impl Engine {
-    /// An engine over `source`.
-    pub fn new(source: Arc<dyn Select>, settings: EngineSettings) -> Self {
-        Self { source, settings }
+    /// An engine over `source`, which computes on `executor`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that make no sense.
+    pub fn new(
+        source: Arc<dyn Select>,
+        executor: Executor,
+        settings: EngineSettings,
+    ) -> lgtm_core::Result<Self> {
+        settings.validate()?;
+        Ok(Self {
+            source,
+            executor,
+            settings,
+            counts: Arc::default(),
+        })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &EngineSettings {
+        &self.settings
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> &EngineCounts {
+        &self.counts
     }
 
     /// Answers at one time.
     ///
     /// # Errors
-    /// `InvalidInput` when the query does not parse, `LimitExceeded` when it is too large, `Timeout`, and those of the source.
-    pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<QueryValue> {
-        let steps = Steps {
-            start_ms: q.t_ms,
-            end_ms: q.t_ms,
-            step_ms: 0,
-        };
-        match parsed(&q.query)? {
-            Expr::Number(n) => Ok(QueryValue::Scalar(Point {
-                t_ms: q.t_ms,
-                value: n.value,
-            })),
-            Expr::Text(text) => Ok(QueryValue::Text(Point {
-                t_ms: q.t_ms,
-                value: text.value,
-            })),
-            Expr::Vector(s) => Ok(QueryValue::Vector(
-                self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
-                    .await?,
-            )),
-            Expr::Matrix(m) => {
-                let (t_ms, s) = (q.t_ms, m.vector);
-                let (offset_ms, range_ms) = (offset_ms(&s)?, m.range.ms().ok_or_else(unsupported)?);
-                let eval = move |series: &SeriesChunks| matrix(series, t_ms, offset_ms, range_ms);
-                Ok(QueryValue::Matrix(
-                    self.run(tenant, &s, steps, range_ms, &q.budget, eval)
-                        .await?,
-                ))
-            }
-            _ => Err(unsupported()),
-        }
+    /// `Invalid` when the query does not parse, `Execution` when it fails on the data or needs more than it may, `TimedOut`, and
+    /// those of the source.
+    pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
+        self.run(
+            tenant,
+            &q.query,
+            StepGrid::instant(q.t_ms),
+            false,
+            &q.options,
+        )
+        .await
     }
 
     /// Answers at many times.
     ///
     /// # Errors
-    /// As [`Engine::instant`]; `InvalidInput` too for an expression that has no value at an instant.
-    pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<QueryValue> {
-        let steps = Steps {
-            start_ms: q.start_ms,
-            end_ms: q.end_ms,
-            step_ms: q.step_ms,
-        };
-        match parsed(&q.query)? {
-            Expr::Vector(s) => Ok(QueryValue::Matrix(
-                self.vector(tenant, &s, steps, q.lookback_ms, &q.budget)
-                    .await?,
-            )),
-            Expr::Number(n) => {
-                let value = n.value;
-                let times =
-                    (q.start_ms..=q.end_ms).step_by(usize::try_from(q.step_ms).unwrap_or(1).max(1));
-                let floats = times.map(|t_ms| Point { t_ms, value }).collect();
-                Ok(QueryValue::Matrix(vec![Series {
-                    floats,
-                    ..Series::default()
-                }]))
-            }
-            Expr::Text(_) => Err(wrong_type("string")),
-            Expr::Matrix(_) => Err(wrong_type("range vector")),
-            _ => Err(unsupported()),
-        }
+    /// As [`Engine::instant`]; `Invalid` too for an expression that has no value at an instant.
+    pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer> {
+        let grid = StepGrid::range(q.start_ms, q.end_ms, q.step_ms);
+        self.run(tenant, &q.query, grid, true, &q.options).await
     }
 
-    async fn vector(
-        &self,
-        tenant: &TenantId,
-        s: &VectorSelector,
-        steps: Steps,
-        lookback_ms: Option<i64>,
-        budget: &Arc<QueryBudget>,
-    ) -> Result<Vec<Series>> {
-        let default_ms =
-            i64::try_from(self.settings.lookback_delta.as_millis()).unwrap_or(i64::MAX);
-        let lookback_ms = lookback_ms.unwrap_or(default_ms);
-        let offset_ms = offset_ms(s)?;
-        let eval = move |series: &SeriesChunks| vector(series, steps, offset_ms, lookback_ms);
-        self.run(tenant, s, steps, lookback_ms, budget, eval).await
-    }
-
-    /// Selects, evaluates series by series as they stream by, and keeps what is not empty.
     async fn run(
         &self,
         tenant: &TenantId,
-        s: &VectorSelector,
-        steps: Steps,
-        back_ms: i64,
-        budget: &Arc<QueryBudget>,
-        eval: impl Fn(&SeriesChunks) -> Result<Series, lgtm_core::DecodeError>,
-    ) -> Result<Vec<Series>> {
-        let offset_ms = offset_ms(s)?;
-        let first = steps
-            .start_ms
-            .saturating_sub(offset_ms)
-            .saturating_sub(back_ms)
-            .saturating_add(1);
-        let range = TimeRange::inclusive(first, steps.end_ms.saturating_sub(offset_ms));
-        let request = SelectRequest {
-            matchers: s.matchers.clone(),
-            range,
-            budget: Arc::clone(budget),
-        };
+        text: &str,
+        grid: StepGrid,
+        is_range: bool,
+        options: &QueryOptions,
+    ) -> Result<Answer> {
+        self.counts.queries.fetch_add(1, Ordering::Relaxed);
         let work = async {
-            let mut batches = self.source.select(tenant, &request).await?;
-            let (mut out, mut points) = (Vec::new(), 0u64);
-            while let Some(batch) = batches.next_batch().await? {
-                for series in &batch {
-                    let place = || format!("tenant {tenant}, series {}", series.labels);
-                    let answer = eval(series).map_err(|e| Error::corrupt(place(), e))?;
-                    points += answer.len() as u64;
-                    if points > self.settings.max_samples {
-                        return Err(Error::LimitExceeded(format!(
-                            "query processing would load too many samples into memory: more than {} (max_samples)",
-                            self.settings.max_samples
-                        )));
-                    }
-                    if !answer.is_empty() {
-                        out.push(answer);
-                    }
-                }
-                tokio::task::yield_now().await;
+            let expr = parse_with(text, &self.settings.parser)
+                .map_err(|e| QueryError::Invalid(e.to_string()))?;
+            let query = Prepared {
+                text,
+                expr,
+                grid,
+                is_range,
+                options,
+            };
+            let limit = self.settings.timeout;
+            let after = options.timeout.map_or(limit, |t| t.min(limit));
+            match tokio::time::timeout(after, self.answer(tenant, &query)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(QueryError::TimedOut),
             }
-            Ok(out)
         };
-        let after = self.settings.timeout;
-        tokio::time::timeout(after, work).await.unwrap_or_else(|_| {
-            Err(Error::Timeout {
-                what: "query".into(),
-                after,
-            })
+        // A fault in one query must not take others with it; those on the compute pool are caught there.
+        let answer = AssertUnwindSafe(work)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| {
+                self.counts.panicked.fetch_add(1, Ordering::Relaxed);
+                Err(QueryError::Source(Error::Internal(
+                    "the query panicked".into(),
+                )))
+            });
+        match &answer {
+            Ok(a) => {
+                self.counts
+                    .samples
+                    .fetch_add(a.stats.samples_read, Ordering::Relaxed);
+            }
+            Err(e) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                if let QueryError::Source(Error::Internal(message)) = e {
+                    tracing::error!(%tenant, query = text, message, "query failed");
+                }
+            }
+        }
+        answer
+    }
+
+    fn context(&self, tenant: &TenantId, query: &Prepared<'_>) -> Arc<Context> {
+        let s = &self.settings;
+        let lookback = i64::try_from(s.lookback_delta.as_millis()).unwrap_or(i64::MAX);
+        let limits = Limits {
+            max_points: s.max_samples,
+            max_bytes: s.max_memory.as_u64(),
+        };
+        Arc::new(Context {
+            source: Arc::clone(&self.source),
+            tenant: tenant.clone(),
+            budget: Arc::clone(&query.options.budget),
+            executor: self.executor.clone(),
+            cancel: CancelToken::new(),
+            switches: Switches {
+                lookback_ms: query.options.lookback_ms.unwrap_or(lookback),
+                delayed_names: s.delayed_name_removal,
+                start_timestamps: s.start_timestamps,
+                is_range: query.is_range,
+                parallelism: s.parallelism,
+            },
+            usage: Arc::new(Usage::new(limits)),
+            notes: Mutex::new(Annotations::default()),
         })
     }
-}
 
-fn parsed(query: &str) -> Result<Expr> {
-    parse(query).map_err(|e| Error::InvalidInput(format!("invalid parameter \"query\": {e}")))
-}
-
-/// The evaluator knows plain selectors so far.
-fn unsupported() -> Error {
-    Error::InvalidInput(
-        "invalid parameter \"query\": only plain selectors, numbers and strings are evaluated so far"
-            .into(),
-    )
-}
-
-fn offset_ms(s: &VectorSelector) -> Result<i64> {
-    match (&s.at, s.offset.ms()) {
-        (None, Some(ms)) => Ok(ms),
-        _ => Err(unsupported()),
+    async fn answer(&self, tenant: &TenantId, query: &Prepared<'_>) -> Result<Answer> {
+        let begin = tokio::time::Instant::now();
+        let ctx = self.context(tenant, query);
+        let _stop_when_dropped = ctx.cancel.cancel_on_drop();
+        let default_step = self.settings.default_subquery_step.as_millis();
+        let planner = Planner {
+            totals_only: false,
+            grid: query.grid,
+            default_step_ms: i64::try_from(default_step).unwrap_or(i64::MAX),
+        };
+        if query.is_range
+            && !matches!(
+                query.expr.value_type(),
+                ValueType::Scalar | ValueType::Vector
+            )
+        {
+            return Err(QueryError::Invalid(format!(
+                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                query.expr.value_type().described()
+            )));
+        }
+        let plan = planner.plan(&query.expr)?;
+        let value = match query.expr.value_type() {
+            ValueType::Matrix => {
+                let series = eval::raw_range(&ctx, plan.unwrapped(), query.grid).await?;
+                QueryValue::Matrix(series)
+            }
+            _ => self.value(&ctx, &plan, query).await?,
+        };
+        let (samples_read, peak_samples, peak_bytes) = ctx.usage.totals();
+        let notes = std::mem::take(&mut *ctx.notes.lock());
+        Ok(Answer {
+            value,
+            warnings: notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS),
+            infos: notes.texts(Level::Info, query.text, MAX_ANNOTATIONS),
+            stats: QueryStats {
+                samples_read,
+                peak_samples,
+                peak_bytes,
+                fetched: query.options.budget.used(),
+                elapsed: begin.elapsed(),
+            },
+        })
     }
-}
 
-fn wrong_type(got: &str) -> Error {
-    Error::InvalidInput(format!(
-        "invalid parameter \"query\": invalid expression type \"{got}\" for range query, must be Scalar or instant Vector"
-    ))
+    async fn value(
+        &self,
+        ctx: &Arc<Context>,
+        plan: &super::plan::Node,
+        query: &Prepared<'_>,
+    ) -> Result<QueryValue> {
+        let grid = query.grid;
+        Ok(match eval::evaluate(ctx, plan, grid).await? {
+            Value::Text(value) => QueryValue::Text(Point {
+                t_ms: grid.start_ms(),
+                value,
+            }),
+            Value::Scalar(values) if query.is_range => {
+                let floats = grid.times().zip(values);
+                let floats = floats.map(|(t_ms, value)| Point { t_ms, value }).collect();
+                QueryValue::Matrix(vec![Series {
+                    floats,
+                    ..Series::default()
+                }])
+            }
+            Value::Scalar(values) => QueryValue::Scalar(Point {
+                t_ms: grid.start_ms(),
+                value: values[0],
+            }),
+            Value::Vector(v) => {
+                let is_range = query.is_range;
+                let series = ctx
+                    .compute(v.cost(), move |_| {
+                        let mut series: Vec<Series> = eval::drop_marked_names(v.series)?
+                            .into_iter()
+                            .map(|s| Series::of(s, &grid))
+                            .filter(|s| !s.is_empty())
+                            .collect();
+                        if is_range {
+                            series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                        }
+                        drop(v.charge);
+                        Ok(series)
+                    })
+                    .await?;
+                match is_range {
+                    true => QueryValue::Matrix(series),
+                    false => QueryValue::Vector(series),
+                }
+            }
+        })
+    }
 }

@@ -2,31 +2,42 @@
 //!
 //! The text half is the whole language of Prometheus 3.14: `lexer` and `token` cut a query, `parser` makes the tree of `ast` and
 //! checks its types against `signature`, `format` and `json` write it again. Syntax that Prometheus hides behind flags is switched
-//! on in [`ParserOptions`]. Of what parses, the engine so far evaluates plain selectors (`up{job="api"}`, `up[5m]`, `offset`),
-//! numbers and strings, and refuses the rest by name.
+//! on in [`ParserOptions`].
+//!
+//! The other half runs it: `plan` resolves times and lengths, `eval` walks the plan, with the arithmetic of `functions` and
+//! `histogram`; `engine` bounds, times and reports all of it.
 
+mod annotations;
+mod answer;
 mod ast;
 mod engine;
 mod error;
 mod eval;
 mod format;
+mod functions;
+pub mod histogram;
 mod json;
 mod lexer;
 mod number;
 mod options;
 mod parser;
+mod plan;
+mod query_error;
 mod quote;
+mod settings;
 mod signature;
 mod token;
 
+pub use answer::{Answer, Point, QueryStats, QueryValue, Series};
 pub use ast::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, Edges,
     Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
-pub use engine::{Engine, EngineSettings, InstantQuery, QueryValue, RangeQuery};
+pub use engine::{Engine, EngineCounts, InstantQuery, QueryOptions, RangeQuery};
 pub use error::{ParseError, line_and_column};
-pub use eval::{Point, Series};
 pub use options::ParserOptions;
 pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
+pub use query_error::QueryError;
+pub use settings::EngineSettings;
 pub use signature::{Arity, Function};

@@ -170,6 +170,26 @@ pub(super) fn format_short(value: f64) -> String {
     }
 }
 
+/// As [`format_short`], with two significant digits at most.
+pub(super) fn format_two_digits(value: f64) -> String {
+    let rounded = format!("{value:.1e}").parse().unwrap_or(value);
+    if rounded != 0.0 && f64::abs(rounded) >= 100.0 && f64::is_finite(rounded) {
+        let text = format!("{rounded:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{digits}e+{exponent:0>2}");
+    }
+    format_short(rounded)
+}
+
+/// As OpenMetrics writes bounds and quantiles: a whole number ends in `.0`.
+pub(super) fn format_open_metrics(value: f64) -> String {
+    let text = format_short(value);
+    match text.contains(['.', 'e', 'N', 'I']) {
+        true => text,
+        false => text + ".0",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +277,14 @@ mod tests {
         ] {
             assert_eq!(format_short(value), text);
         }
+    }
+
+    #[test]
+    fn other_spellings_of_numbers() {
+        assert_eq!(format_two_digits(0.123_456), "0.12");
+        assert_eq!(format_two_digits(123.0), "1.2e+02");
+        assert_eq!(format_open_metrics(1.0), "1.0");
+        assert_eq!(format_open_metrics(0.99), "0.99");
     }
 
     proptest! {

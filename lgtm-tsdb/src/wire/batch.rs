@@ -18,6 +18,18 @@ pub enum HistogramValue {
     Float(Box<FloatHistogram>),
 }
 
+impl From<Histogram> for HistogramValue {
+    fn from(h: Histogram) -> Self {
+        Self::Int(Box::new(h))
+    }
+}
+
+impl From<FloatHistogram> for HistogramValue {
+    fn from(h: FloatHistogram) -> Self {
+        Self::Float(Box::new(h))
+    }
+}
+
 /// A native histogram at a time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramSample {
@@ -203,10 +215,10 @@ impl WriteBatch {
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         t_ms: i64,
-        histogram: Histogram,
+        histogram: impl Into<HistogramValue>,
     ) {
         self.push_series(labels, &[]);
-        let value = HistogramValue::Int(Box::new(histogram));
+        let value = histogram.into();
         self.histograms.push(HistogramSample {
             t_ms,
             start_ms: 0,

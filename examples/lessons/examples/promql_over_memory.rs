@@ -1,0 +1,147 @@
+//! PromQL over data of your own: the engine asks one trait, [`Select`], and whoever answers it can be queried.
+//!
+//! A holder hands out series in label order, in batches, each with its samples as encoded chunks. It knows nothing of queries.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::exec::Executor;
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_tsdb::chunk::{SampleValue, encode_run};
+use lgtm_tsdb::promql::{
+    Engine, EngineSettings, InstantQuery, QueryOptions, QueryValue, RangeQuery,
+};
+use lgtm_tsdb::select::{
+    ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+};
+
+/// A list of series, sorted by labels.
+#[derive(Debug)]
+struct Memory(Vec<SeriesChunks>);
+
+impl Memory {
+    fn matching(&self, request: &SelectRequest) -> Vec<SeriesChunks> {
+        let all = self.0.iter().filter(|s| {
+            let fits =
+                |m: &lgtm_core::model::Matcher| m.matches(s.labels.get(m.name()).unwrap_or(""));
+            request.matchers.iter().all(fits)
+        });
+        all.cloned().collect()
+    }
+}
+
+#[async_trait]
+impl Select for Memory {
+    async fn select(
+        &self,
+        _: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
+        Ok(Box::new(ReadyBatches::new(vec![self.matching(request)])))
+    }
+
+    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
+        let all = self.matching(request).into_iter();
+        Ok(all.map(|s| s.labels).collect())
+    }
+
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for s in self.matching(request) {
+            names.extend(s.labels.iter().map(|(name, _)| name.to_owned()));
+        }
+        Ok(names)
+    }
+
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
+        let all = self.matching(request).into_iter();
+        Ok(all
+            .filter_map(|s| s.labels.get(name).map(str::to_owned))
+            .collect())
+    }
+}
+
+/// A counter that grows by `per_second`, a sample every 15 seconds for ten minutes, as one chunk.
+fn counter(job: &str, pod: &str, per_second: f64) -> Result<SeriesChunks> {
+    let labels = Labels::from_pairs([("__name__", "requests_total"), ("job", job), ("pod", pod)])?;
+    let samples = (0..=40i64).map(|n| {
+        let t_ms = n * 15_000;
+        let value = per_second * t_ms as f64 / 1000.0;
+        (t_ms, SampleValue::Float(value))
+    });
+    let chunks = encode_run(samples).into_iter().map(|c| SeriesChunk {
+        min_ms: c.min_ms,
+        max_ms: c.max_ms,
+        encoding: c.encoding,
+        data: c.data.into(),
+    });
+    Ok(SeriesChunks {
+        labels,
+        chunks: chunks.collect(),
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let memory = Memory(vec![
+        counter("api", "1", 2.0)?,
+        counter("api", "2", 3.0)?,
+        counter("web", "1", 7.0)?,
+    ]);
+    // The executor has the threads on which queries are computed; `inline` computes where it is awaited.
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let engine = Engine::new(Arc::new(memory), executor, EngineSettings::default())?;
+    let tenant = TenantId::anonymous();
+
+    // At one time: the sum of both pods.
+    let query = InstantQuery {
+        query: r#"sum(rate(requests_total{job="api"}[5m]))"#.into(),
+        t_ms: 600_000,
+        options: QueryOptions::default(),
+    };
+    let answer = engine.instant(&tenant, &query).await?;
+    let QueryValue::Vector(series) = answer.value else {
+        unreachable!("a sum is a vector")
+    };
+    assert!((series[0].floats[0].value - 5.0).abs() < 1e-9);
+
+    // Over a range: one series for each group, a point for each step, sorted by labels.
+    let query = RangeQuery {
+        query: "sum by (job) (rate(requests_total[5m])) > 6".into(),
+        start_ms: 300_000,
+        end_ms: 600_000,
+        step_ms: 60_000,
+        options: QueryOptions::default(),
+    };
+    let answer = engine.range(&tenant, &query).await?;
+    let QueryValue::Matrix(series) = answer.value else {
+        unreachable!("a range query gives a matrix")
+    };
+    assert_eq!(series.len(), 1);
+    assert_eq!(series[0].labels.get("job"), Some("web"));
+    assert_eq!(series[0].floats.len(), 6);
+    // Three series, six windows of twenty samples each.
+    assert_eq!(answer.stats.samples_read, 360);
+
+    // What does not parse is told with its place.
+    let query = InstantQuery {
+        query: "sum(rate(requests_total))".into(),
+        t_ms: 0,
+        options: QueryOptions::default(),
+    };
+    let Err(error) = engine.instant(&tenant, &query).await else {
+        unreachable!("rate wants a range")
+    };
+    assert!(
+        error.to_string().starts_with("1:10: parse error"),
+        "{error}"
+    );
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! Answers.
+
+use std::time::Duration;
+
+use lgtm_core::model::{FloatHistogram, Labels};
+use lgtm_core::vector::{StepGrid, is_gap};
+
+use super::eval;
+use crate::select::QueryUse;
+
+/// A value at a time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point<T> {
+    /// When, milliseconds.
+    pub t_ms: i64,
+    /// What.
+    pub value: T,
+}
+
+/// A series of an answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Series {
+    /// Labels.
+    pub labels: Labels,
+    /// Floats, in time order.
+    pub floats: Vec<Point<f64>>,
+    /// Native histograms, in time order.
+    pub histograms: Vec<Point<FloatHistogram>>,
+}
+
+impl Series {
+    /// Whether there is no point.
+    pub fn is_empty(&self) -> bool {
+        self.floats.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Number of points.
+    pub fn len(&self) -> usize {
+        self.floats.len() + self.histograms.len()
+    }
+
+    /// A series of the evaluator with the times of its steps.
+    pub(super) fn of(series: eval::Series, grid: &StepGrid) -> Self {
+        let cells = series.cells;
+        let floats = cells.floats.iter().enumerate().filter(|v| !is_gap(*v.1));
+        let floats = floats.map(|(step, value)| Point {
+            t_ms: grid.at(step),
+            value: *value,
+        });
+        let histograms = cells.histograms.iter().enumerate();
+        let histograms = histograms.filter_map(|(step, h)| {
+            Some(Point {
+                t_ms: grid.at(step),
+                value: (**h.as_ref()?).clone(),
+            })
+        });
+        Self {
+            labels: series.labels,
+            floats: floats.collect(),
+            histograms: histograms.collect(),
+        }
+    }
+}
+
+/// What a query gave.
+#[derive(Debug, Clone, PartialEq)]
+pub enum QueryValue {
+    /// One point a series.
+    Vector(Vec<Series>),
+    /// Many points a series.
+    Matrix(Vec<Series>),
+    /// A number.
+    Scalar(Point<f64>),
+    /// A string.
+    Text(Point<String>),
+}
+
+/// What a query cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueryStats {
+    /// Samples that windows and instants looked at, each as often as one did.
+    pub samples_read: u64,
+    /// Most values held in memory at a time.
+    pub peak_samples: u64,
+    /// Most bytes of values held in memory at a time.
+    pub peak_bytes: u64,
+    /// What was fetched from the store.
+    pub fetched: QueryUse,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// An answer, with what was noticed on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// The value.
+    pub value: QueryValue,
+    /// Warnings: the value may not be what was meant. With the place in the query.
+    pub warnings: Vec<String>,
+    /// Things worth knowing.
+    pub infos: Vec<String>,
+    /// What it cost.
+    pub stats: QueryStats,
+}

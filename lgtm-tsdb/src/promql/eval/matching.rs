@@ -1,0 +1,60 @@
+//! Set operators: `and`, `or`, `unless`.
+
+use lgtm_core::model::METRIC_NAME;
+use lgtm_core::vector::{Grouping, StepGrid, match_groups};
+
+use super::cells::Series;
+use super::labels::merge_equal;
+use crate::promql::ast::{BinaryOp, VectorMatching};
+use crate::promql::query_error::Result;
+
+/// Which labels make series of two sides partners.
+pub(super) fn grouping(m: &VectorMatching) -> Grouping {
+    match m.on {
+        true => Grouping::by(m.labels.iter().cloned()),
+        false => Grouping::without(m.labels.iter().cloned().chain([METRIC_NAME.to_owned()])),
+    }
+}
+
+pub(super) fn set_operation(
+    op: BinaryOp,
+    mut lhs: Vec<Series>,
+    mut rhs: Vec<Series>,
+    matching: &VectorMatching,
+    grid: StepGrid,
+) -> Result<Vec<Series>> {
+    let groups = match_groups(
+        grouping(matching),
+        lhs.iter().map(|s| &s.labels),
+        rhs.iter().map(|s| &s.labels),
+    );
+    let any = |side: &[Series], places: &[u32], step: usize| {
+        places.iter().any(|p| side[*p as usize].cells.has(step))
+    };
+    for g in &groups {
+        for step in 0..grid.len() {
+            let drop_left = match op {
+                BinaryOp::And => !any(&rhs, &g.right, step),
+                BinaryOp::Unless => any(&rhs, &g.right, step),
+                _ => false,
+            };
+            if drop_left {
+                g.left
+                    .iter()
+                    .for_each(|p| lhs[*p as usize].cells.unset(step));
+            } else if op == BinaryOp::Or && any(&lhs, &g.left, step) {
+                g.right
+                    .iter()
+                    .for_each(|p| rhs[*p as usize].cells.unset(step));
+            }
+        }
+    }
+    if op == BinaryOp::Or {
+        lhs.append(&mut rhs);
+    }
+    lhs.retain(|s| !s.cells.is_empty());
+    match op {
+        BinaryOp::Or => merge_equal(lhs),
+        _ => Ok(lhs),
+    }
+}

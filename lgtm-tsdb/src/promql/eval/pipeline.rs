@@ -1,0 +1,258 @@
+//! The streaming part: series come in batches, run through a chain of steps on the compute pool, and end in a fold.
+
+use std::sync::Arc;
+
+use futures::future::{join, try_join_all};
+use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::vector::StepGrid;
+
+use super::cells::Cells;
+use super::context::Context;
+use super::decode::{Wanted, decode, keep_totals};
+use super::maps::Map;
+use super::range_call::{RangeCall, note_range};
+use super::selector::{Wish, instants, smoothed};
+use crate::promql::annotations::Annotations;
+use crate::promql::ast::Edges;
+use crate::promql::functions::{RangeNotes, Samples, WindowGrid};
+use crate::promql::plan::Selector;
+use crate::promql::query_error::Result;
+use crate::select::{SelectHints, SeriesBatches, SeriesChunks};
+
+/// Where a chain begins.
+#[derive(Debug)]
+pub(super) enum Source {
+    Instant {
+        selector: Selector,
+        wish: Wish,
+    },
+    Range {
+        selector: Selector,
+        range_ms: i64,
+        call: RangeCall,
+    },
+}
+
+/// Source and steps of a chain.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) source: Source,
+    pub(super) maps: Vec<Map>,
+    pub(super) grid: StepGrid,
+    pub(super) hints: SelectHints,
+}
+
+/// Takes in series and keeps what it needs of them.
+pub(super) trait Fold: Sized + Send + 'static {
+    /// Takes in the values of a series; it may take them out of `cells`. `place` orders series as the store does.
+    fn add(
+        &mut self,
+        place: u64,
+        labels: &Labels,
+        cells: &mut Cells,
+        notes: &mut Annotations,
+    ) -> Result<()>;
+
+    /// Labels that it keeps, or with `true` leaves out, if it groups.
+    fn grouping(&self) -> Option<(Vec<String>, bool)> {
+        None
+    }
+
+    /// An empty one of the same kind.
+    fn fork(&self) -> Self;
+
+    /// Takes over what another took in.
+    fn join(&mut self, other: Self, notes: &mut Annotations) -> Result<()>;
+}
+
+impl Pipeline {
+    /// Runs all series of the store through the chain.
+    ///
+    /// As many batches as there are lanes are computed at the same time while the next ones are fetched. Which lane takes which
+    /// batch is fixed, so that sums come out the same each time.
+    pub(super) async fn run<F: Fold>(
+        self: Arc<Self>,
+        ctx: &Arc<Context>,
+        mut fold: F,
+    ) -> Result<F> {
+        let lookback_ms = ctx.switches.lookback_ms;
+        let (selector, range) = {
+            let (selector, windows) = self.windows(lookback_ms);
+            (selector.clone(), selector.time_range(&windows, lookback_ms))
+        };
+        let mut batches = ctx.select(&selector, range, self.hints.clone()).await?;
+        let width = ctx.switches.parallelism.max(1);
+        let mut round = fetch(&mut batches, width).await?;
+        if round.len() == 1 && round[0].len() <= 64 {
+            // Small answers need neither lanes nor the pool.
+            let cost = round[0].iter().map(|s| cost_of(s, &self.grid)).sum();
+            let chain = Arc::clone(&self);
+            let first = round.remove(0);
+            fold = ctx
+                .compute(cost, move |ctx| chain.batch(ctx, first, 0, range, fold))
+                .await?;
+            round = fetch(&mut batches, width).await?;
+        }
+        let mut lanes: Vec<F> = (0..width).map(|_| fold.fork()).collect();
+        let mut place = 1u64 << 32;
+        while !round.is_empty() {
+            let mut jobs = Vec::with_capacity(width);
+            for batch in round {
+                let lane = lanes.remove(0);
+                let (chain, ctx) = (Arc::clone(&self), Arc::clone(ctx));
+                let from = place;
+                place += batch.len() as u64;
+                jobs.push(async move {
+                    let cancel = ctx.cancel.clone();
+                    let executor = ctx.executor.clone();
+                    executor
+                        .run(
+                            move |_| chain.batch(&ctx, batch, from, range, lane),
+                            &cancel,
+                        )
+                        .await
+                });
+            }
+            let (done, fetched) = join(try_join_all(jobs), fetch(&mut batches, width)).await;
+            // Only the last round may leave lanes idle, so that their order stays what it was.
+            lanes.extend(done?);
+            round = fetched?;
+        }
+        let mut notes = Annotations::default();
+        for lane in lanes {
+            fold.join(lane, &mut notes)?;
+        }
+        ctx.merge_notes(notes);
+        Ok(fold)
+    }
+
+    fn windows(&self, lookback_ms: i64) -> (&Selector, WindowGrid) {
+        match &self.source {
+            Source::Instant { selector, .. } => {
+                (selector, selector.windows(self.grid, lookback_ms))
+            }
+            Source::Range {
+                selector, range_ms, ..
+            } => (selector, selector.windows(self.grid, *range_ms)),
+        }
+    }
+
+    /// One batch through the chain.
+    fn batch<F: Fold>(
+        &self,
+        ctx: &Context,
+        batch: Vec<SeriesChunks>,
+        place: u64,
+        range: TimeRange,
+        mut fold: F,
+    ) -> Result<F> {
+        let mut worker = Worker {
+            chain: self,
+            ctx,
+            range,
+            samples: Samples::default(),
+            cells: Cells::default(),
+            notes: Annotations::default(),
+            read: 0,
+        };
+        for (i, series) in batch.iter().enumerate() {
+            if i % 16 == 0 {
+                ctx.cancel.check("query")?;
+            }
+            worker.series(series)?;
+            if !worker.cells.is_empty() {
+                let cells = &mut worker.cells;
+                fold.add(place + i as u64, &series.labels, cells, &mut worker.notes)?;
+            }
+        }
+        ctx.usage.note_read(worker.read);
+        ctx.merge_notes(worker.notes);
+        Ok(fold)
+    }
+}
+
+fn cost_of(series: &SeriesChunks, grid: &StepGrid) -> usize {
+    // About a byte and a half per sample.
+    grid.len() + series.chunks.iter().map(|c| c.data.len()).sum::<usize>()
+}
+
+/// Up to `width` batches.
+async fn fetch(
+    batches: &mut Box<dyn SeriesBatches>,
+    width: usize,
+) -> Result<Vec<Vec<SeriesChunks>>> {
+    let mut out = Vec::with_capacity(width);
+    while out.len() < width {
+        match batches.next_batch().await? {
+            Some(batch) if batch.is_empty() => {}
+            Some(batch) => out.push(batch),
+            None => break,
+        }
+    }
+    Ok(out)
+}
+
+/// The buffers of one batch.
+struct Worker<'a> {
+    chain: &'a Pipeline,
+    ctx: &'a Context,
+    range: TimeRange,
+    samples: Samples,
+    cells: Cells,
+    notes: Annotations,
+    read: u64,
+}
+
+impl Worker<'_> {
+    /// Computes `cells` of a series.
+    fn series(&mut self, series: &SeriesChunks) -> Result<()> {
+        let switches = &self.ctx.switches;
+        let (selector, windows) = self.chain.windows(switches.lookback_ms);
+        let wanted = Wanted {
+            range: self.range,
+            stale: matches!(&self.chain.source, Source::Instant { selector, .. } if selector.edges == Edges::Plain),
+            starts: switches.start_timestamps
+                && match &self.chain.source {
+                    Source::Instant { wish, .. } => *wish == Wish::StartTime,
+                    Source::Range { call, .. } => call.function.wants_starts(),
+                },
+        };
+        decode(&series.chunks, wanted, &mut self.samples)
+            .map_err(|e| self.ctx.corrupt(&series.labels, e))?;
+        if selector.totals_only && !self.samples.histograms.is_empty() {
+            keep_totals(&mut self.samples.histograms);
+        }
+        self.cells.reset(windows.grid.len());
+        match &self.chain.source {
+            Source::Instant { wish, .. } => {
+                if selector.edges == Edges::Smoothed {
+                    let mut notes = RangeNotes::default();
+                    let (samples, out) = (&self.samples, &mut self.cells);
+                    smoothed(samples, &windows, switches.lookback_ms, out, &mut notes);
+                    note_range(notes, &series.labels, self.chain.hints.pos, &mut self.notes);
+                    self.read += self.samples.len() as u64;
+                } else {
+                    self.read += instants(&self.samples, &windows, *wish, &mut self.cells);
+                }
+                self.cells.drop_name = *wish != Wish::Value;
+            }
+            Source::Range { call, .. } => {
+                let edges = selector.edges;
+                let (samples, out, notes) = (&self.samples, &mut self.cells, &mut self.notes);
+                self.read += call.apply(
+                    samples,
+                    &windows,
+                    edges,
+                    switches,
+                    &series.labels,
+                    out,
+                    notes,
+                )?;
+            }
+        }
+        for map in &self.chain.maps {
+            map.apply(&mut self.cells, &mut self.notes);
+        }
+        Ok(())
+    }
+}

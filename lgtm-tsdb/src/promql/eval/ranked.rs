@@ -1,0 +1,292 @@
+//! Aggregations that choose among the series: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use lgtm_core::model::Labels;
+use lgtm_core::vector::{StepGrid, TopK, is_gap};
+
+use super::aggregate::Groups;
+use super::cells::{Cells, Element, Series};
+use super::context::{Charge, Context};
+use super::evaluator::{Vector, feed};
+use super::labels::{merge_equal, without_metadata};
+use super::pipeline::Fold;
+use crate::promql::annotations::{Annotations, Note};
+use crate::promql::ast::AggregateOp;
+use crate::promql::plan::Aggregation;
+use crate::promql::query_error::{QueryError, Result};
+
+/// By value, then by place: of equal ones the first in the order of the store.
+type Rank = (f64, u64);
+
+/// What stands behind a rank.
+#[derive(Debug, Clone)]
+struct Chosen {
+    labels: Labels,
+    drop_name: bool,
+    value: Element,
+}
+
+fn larger_first(a: &Rank, b: &Rank) -> Ordering {
+    rank(a, b, |x, y| x.partial_cmp(&y))
+}
+
+fn smaller_first(a: &Rank, b: &Rank) -> Ordering {
+    rank(a, b, |x, y| y.partial_cmp(&x))
+}
+
+/// NaN ranks below everything.
+fn rank(a: &Rank, b: &Rank, by: impl Fn(f64, f64) -> Option<Ordering>) -> Ordering {
+    b.0.is_nan()
+        .cmp(&a.0.is_nan())
+        .then_with(|| by(a.0, b.0).unwrap_or(Ordering::Equal))
+        .then_with(|| b.1.cmp(&a.1))
+}
+
+fn first_first(a: &Rank, b: &Rank) -> Ordering {
+    b.1.cmp(&a.1)
+}
+
+/// The best of each group at each step.
+#[derive(Debug)]
+struct Ranked {
+    op: AggregateOp,
+    /// How many, by step.
+    k: Arc<[usize]>,
+    groups: Groups,
+    best: Vec<Vec<TopK<Rank, Chosen>>>,
+    charge: Charge,
+    delayed_names: bool,
+    pos: usize,
+}
+
+impl Ranked {
+    fn fresh(&mut self) -> Result<()> {
+        let order = match self.op {
+            AggregateOp::Topk => larger_first,
+            AggregateOp::Bottomk => smaller_first,
+            _ => first_first,
+        };
+        self.best
+            .push(self.k.iter().map(|k| TopK::new(*k, order)).collect());
+        let steps = self.k.len() as u64;
+        self.charge.grow(steps, steps * 64)
+    }
+}
+
+impl Fold for Ranked {
+    fn add(
+        &mut self,
+        place: u64,
+        labels: &Labels,
+        cells: &mut Cells,
+        notes: &mut Annotations,
+    ) -> Result<()> {
+        let group = self.groups.of_series(labels, cells);
+        if group == self.best.len() {
+            self.fresh()?;
+        }
+        let limits = self.op == AggregateOp::Limitk;
+        if cells.has_histograms() && !limits {
+            let aggregation = self.op.name();
+            notes.add(Note::IgnoredInAggregation { aggregation }, self.pos);
+        }
+        let mut shown: Option<Labels> = None;
+        for (step, best) in self.best[group].iter_mut().enumerate() {
+            let v = cells.floats[step];
+            let value = match cells.histogram(step) {
+                None if is_gap(v) => continue,
+                None => Element::Float(v),
+                Some(h) if limits => Element::Histogram(Arc::clone(h)),
+                Some(_) => continue,
+            };
+            let rank = (v, place);
+            if !best.would_take(&rank) {
+                continue;
+            }
+            if best.len() < self.k[step] {
+                self.charge.grow(1, 64)?;
+            }
+            let labels =
+                shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
+                    true => without_metadata(labels),
+                    false => labels.clone(),
+                });
+            let chosen = Chosen {
+                labels: labels.clone(),
+                drop_name: cells.drop_name && self.delayed_names,
+                value,
+            };
+            best.offer(rank, chosen);
+        }
+        Ok(())
+    }
+
+    fn fork(&self) -> Self {
+        Self {
+            op: self.op,
+            k: Arc::clone(&self.k),
+            groups: self.groups.fork(),
+            best: Vec::new(),
+            charge: self.charge.empty(),
+            delayed_names: self.delayed_names,
+            pos: self.pos,
+        }
+    }
+
+    fn join(&mut self, other: Self, _: &mut Annotations) -> Result<()> {
+        for (theirs, best) in other.best.into_iter().enumerate() {
+            let group = self.groups.of_other(&other.groups, theirs);
+            match self.best.get_mut(group) {
+                None => self.best.push(best),
+                Some(mine) => {
+                    for (a, b) in mine.iter_mut().zip(best) {
+                        b.into_sorted()
+                            .into_iter()
+                            .for_each(|(rank, c)| a.offer(rank, c));
+                    }
+                }
+            }
+        }
+        self.charge.join(other.charge);
+        Ok(())
+    }
+}
+
+/// Keeps a part of the series, chosen by the hash of their labels.
+#[derive(Debug)]
+struct Sampled {
+    /// By step, from -1 to 1.
+    ratio: Arc<[f64]>,
+    kept: super::collect::Collect,
+}
+
+impl Fold for Sampled {
+    fn add(
+        &mut self,
+        place: u64,
+        labels: &Labels,
+        cells: &mut Cells,
+        notes: &mut Annotations,
+    ) -> Result<()> {
+        // Of 64 bits a float holds 53: the largest hash rounds up to 1.
+        let offset = labels.stable_hash() as f64 / u64::MAX as f64;
+        for (step, ratio) in self.ratio.iter().enumerate() {
+            let kept = match *ratio >= 0.0 {
+                true => offset < *ratio,
+                false => offset >= 1.0 + ratio,
+            };
+            if !kept {
+                cells.unset(step);
+            }
+        }
+        match cells.is_empty() {
+            true => Ok(()),
+            false => self.kept.add(place, labels, cells, notes),
+        }
+    }
+
+    fn fork(&self) -> Self {
+        Self {
+            ratio: Arc::clone(&self.ratio),
+            kept: self.kept.fork(),
+        }
+    }
+
+    fn join(&mut self, other: Self, notes: &mut Annotations) -> Result<()> {
+        self.kept.join(other.kept, notes)
+    }
+}
+
+/// Runs one of the four; `param` has one value per step.
+pub(super) async fn run(
+    ctx: &Arc<Context>,
+    a: &Aggregation,
+    param: Vec<f64>,
+    pos: usize,
+    grid: StepGrid,
+) -> Result<Vector> {
+    if a.op == AggregateOp::LimitRatio {
+        let fold = Sampled {
+            ratio: ratios(ctx, a, param)?,
+            kept: super::collect::Collect::new(ctx),
+        };
+        let (series, charge) = feed(ctx, &a.expr, grid, fold).await?.kept.finish()?;
+        return Ok(Vector { series, charge });
+    }
+    let k = counts(param)?;
+    if k.iter().all(|k| *k == 0) {
+        return Ok(Vector::empty(ctx));
+    }
+    let fold = Ranked {
+        op: a.op,
+        k,
+        groups: Groups::new(ctx, a),
+        best: Vec::new(),
+        charge: Charge::none(&ctx.usage),
+        delayed_names: ctx.switches.delayed_names,
+        pos,
+    };
+    let all = feed(ctx, &a.expr, grid, fold).await?;
+    let mut places: HashMap<Labels, usize> = HashMap::new();
+    let mut series: Vec<Series> = Vec::new();
+    for group in all.best {
+        for (step, best) in group.into_iter().enumerate() {
+            for (_, c) in best.into_sorted() {
+                let place = *places.entry(c.labels.clone()).or_insert_with(|| {
+                    series.push(Series {
+                        labels: c.labels.clone(),
+                        cells: Cells::gaps(grid.len()),
+                    });
+                    series.len() - 1
+                });
+                let cells = &mut series[place].cells;
+                cells.drop_name |= c.drop_name;
+                cells.set(step, c.value);
+            }
+        }
+    }
+    drop(all.charge);
+    Vector::new(ctx, merge_equal(series)?)
+}
+
+fn counts(param: Vec<f64>) -> Result<Arc<[usize]>> {
+    param
+        .into_iter()
+        .map(|k| {
+            if k.is_nan() {
+                return Err(QueryError::execution("Parameter value is NaN"));
+            }
+            if k <= i64::MIN as f64 {
+                return Err(QueryError::execution(format!(
+                    "Scalar value {k} underflows int64"
+                )));
+            }
+            if k >= i64::MAX as f64 {
+                return Err(QueryError::execution(format!(
+                    "Scalar value {k} overflows int64"
+                )));
+            }
+            Ok(if k < 1.0 { 0 } else { k as usize })
+        })
+        .collect()
+}
+
+fn ratios(ctx: &Context, a: &Aggregation, param: Vec<f64>) -> Result<Arc<[f64]>> {
+    let pos = a.param.as_ref().map_or(0, |p| p.pos);
+    param
+        .into_iter()
+        .map(|given| {
+            if given.is_nan() {
+                return Err(QueryError::execution("Ratio value is NaN"));
+            }
+            let capped = given.clamp(-1.0, 1.0);
+            if capped != given {
+                ctx.note(Note::InvalidRatio { given, capped }, pos);
+            }
+            Ok(capped)
+        })
+        .collect()
+}

@@ -1,0 +1,131 @@
+//! Functions of whole vectors: labels rewritten, series sorted.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use lgtm_core::model::METRIC_NAME;
+use lgtm_core::vector::StepGrid;
+
+use super::cells::Series;
+use super::context::Context;
+use super::evaluator::{Vector, vector_of};
+use super::labels::{merge_equal, with};
+use super::natural;
+use super::replacement::Replacement;
+use crate::promql::plan::Node;
+use crate::promql::query_error::{QueryError, Result};
+
+fn name_of<'a>(arg: &'a Node, what: &str, function: &str) -> Result<&'a str> {
+    arg.label_name().map_err(|quoted| {
+        QueryError::execution(format!(
+            "invalid {what} label name in {function}(): {quoted}"
+        ))
+    })
+}
+
+fn rewritten(mut s: Series, name: &str, value: &str) -> Series {
+    s.labels = with(&s.labels, name, value);
+    if name == METRIC_NAME {
+        s.cells.drop_name = false;
+    }
+    s
+}
+
+pub(super) async fn label_replace(
+    ctx: &Arc<Context>,
+    args: &[Arc<Node>],
+    grid: StepGrid,
+) -> Result<Vector> {
+    let (template, source, pattern) = (args[2].text(), args[3].text(), args[4].text());
+    let replacement = Replacement::new(pattern, template).map_err(|_| {
+        QueryError::execution(format!(
+            "invalid regular expression in label_replace(): {pattern}"
+        ))
+    })?;
+    let target = name_of(&args[1], "destination", "label_replace")?;
+    let v = vector_of(ctx, &args[0], grid).await?;
+    let series = v
+        .series
+        .into_iter()
+        .map(|s| {
+            let found = replacement.of(s.labels.get(source).unwrap_or(""));
+            match found {
+                Some(value) => rewritten(s, target, &value),
+                None => s,
+            }
+        })
+        .collect();
+    Vector::new(ctx, merge_equal(series)?)
+}
+
+pub(super) async fn label_join(
+    ctx: &Arc<Context>,
+    args: &[Arc<Node>],
+    grid: StepGrid,
+) -> Result<Vector> {
+    let separator = args[2].text();
+    let sources: Vec<&str> = args[3..]
+        .iter()
+        .map(|a| name_of(a, "source", "label_join"))
+        .collect::<Result<_>>()?;
+    let target = name_of(&args[1], "destination", "label_join")?;
+    let v = vector_of(ctx, &args[0], grid).await?;
+    let series = v
+        .series
+        .into_iter()
+        .map(|s| {
+            let parts = sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
+            let value = parts.collect::<Vec<_>>().join(separator);
+            rewritten(s, target, &value)
+        })
+        .collect();
+    Vector::new(ctx, merge_equal(series)?)
+}
+
+/// Sorts by the values at the first step, or by labels. In a range query the answer is sorted by labels anyway.
+pub(super) async fn sort(
+    ctx: &Arc<Context>,
+    name: &str,
+    args: &[Arc<Node>],
+    grid: StepGrid,
+) -> Result<Vector> {
+    let v = vector_of(ctx, &args[0], grid).await?;
+    let mut series = v.series;
+    match name {
+        "sort_by_label" | "sort_by_label_desc" => {
+            let names: Vec<&str> = args[1..].iter().map(|a| a.text()).collect();
+            series.sort_by(|a, b| by_labels(a, b, &names));
+            if name.ends_with("desc") {
+                series.reverse();
+            }
+        }
+        _ => {
+            for s in &mut series {
+                s.cells.histograms.clear();
+            }
+            series.retain(|s| !s.cells.is_empty());
+            let down = name == "sort_desc";
+            series.sort_by(|a, b| by_value(a.cells.floats[0], b.cells.floats[0], down));
+        }
+    }
+    Vector::new(ctx, series)
+}
+
+fn by_labels(a: &Series, b: &Series, names: &[&str]) -> Ordering {
+    names
+        .iter()
+        .map(|n| {
+            let value = |s: &Series| s.labels.get(n).unwrap_or("").to_owned();
+            natural::compare(&value(a), &value(b))
+        })
+        .find(|o| o.is_ne())
+        .unwrap_or_else(|| a.labels.cmp(&b.labels))
+}
+
+/// NaN comes last either way.
+fn by_value(a: f64, b: f64, down: bool) -> Ordering {
+    a.is_nan().cmp(&b.is_nan()).then_with(|| {
+        let order = a.partial_cmp(&b).unwrap_or(Ordering::Equal);
+        if down { order.reverse() } else { order }
+    })
+}
