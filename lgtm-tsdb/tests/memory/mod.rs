@@ -1,0 +1,70 @@
+//! A holder of metrics: encoded chunks in a list.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_tsdb::select::{ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
+
+/// Chunks in a list.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    series: Vec<SeriesChunks>,
+    batch: usize,
+}
+
+impl Memory {
+    /// Holds `series`, which are sorted by labels, and hands them out in batches of `batch`.
+    pub(crate) fn new(series: Vec<SeriesChunks>, batch: usize) -> Self {
+        Self { series, batch }
+    }
+
+    fn matching(&self, request: &SelectRequest) -> impl Iterator<Item = &SeriesChunks> {
+        self.series.iter().filter(|s| {
+            request
+                .matchers
+                .iter()
+                .all(|m| m.matches(s.labels.get(m.name()).unwrap_or("")))
+        })
+    }
+}
+
+#[async_trait]
+impl Select for Memory {
+    async fn select(
+        &self,
+        _: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
+        let all: Vec<SeriesChunks> = self.matching(request).cloned().collect();
+        let batches = all
+            .chunks(self.batch)
+            .map(<[SeriesChunks]>::to_vec)
+            .collect();
+        Ok(Box::new(ReadyBatches::new(batches)))
+    }
+
+    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
+        Ok(self.matching(request).map(|s| s.labels.clone()).collect())
+    }
+
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+        let all = self.matching(request);
+        Ok(all
+            .flat_map(|s| s.labels.iter().map(|l| l.0.to_owned()).collect::<Vec<_>>())
+            .collect())
+    }
+
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
+        let all = self.matching(request);
+        Ok(all
+            .filter_map(|s| s.labels.get(name).map(str::to_owned))
+            .collect())
+    }
+}
