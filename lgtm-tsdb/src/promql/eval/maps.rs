@@ -9,7 +9,7 @@ use super::cells::{Cells, Element};
 use super::elements::{Outcome, arithmetic, combine, comparison};
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::BinaryOp;
-use crate::promql::functions::FloatMap;
+use crate::promql::functions::{FloatMap, maximum, minimum};
 use crate::promql::histogram;
 
 /// A step of a chain: changes the values of one series, knows no other.
@@ -48,7 +48,7 @@ impl Map {
         match self {
             Self::Float(f) => floats_only(cells, |_, v| f(v)),
             Self::Clamp(min, max) => {
-                floats_only(cells, |step, v| clamp(v, min[step], max[step]));
+                floats_only(cells, |step, v| maximum(min[step], minimum(max[step], v)));
                 for step in 0..cells.steps() {
                     if max[step] < min[step] {
                         cells.unset(step);
@@ -89,14 +89,6 @@ impl Map {
         }
         cells.drop_name = true;
     }
-}
-
-fn clamp(v: f64, min: f64, max: f64) -> f64 {
-    // NaN on any side gives NaN.
-    if v.is_nan() || min.is_nan() || max.is_nan() {
-        return f64::NAN;
-    }
-    v.min(max).max(min)
 }
 
 fn floats_only(cells: &mut Cells, f: impl Fn(usize, f64) -> f64) {
