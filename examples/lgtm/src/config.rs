@@ -13,7 +13,7 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::{CleanerSettings, IngesterSettings};
+use lgtm_tsdb::components::{CleanerSettings, IngesterSettings, QueryFrontendSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,7 @@ pub(crate) struct Config {
     pub(crate) store_gateway: BucketSettings,
     pub(crate) blocks_cleaner: CleanerSettings,
     pub(crate) querier: EngineSettings,
+    pub(crate) query_frontend: QueryFrontendSettings,
     pub(crate) compute: ExecutorSettings,
 }
 
@@ -121,6 +122,7 @@ impl Default for Config {
             store_gateway: BucketSettings::default(),
             blocks_cleaner: CleanerSettings::default(),
             querier: EngineSettings::default(),
+            query_frontend: QueryFrontendSettings::default(),
             compute: ExecutorSettings::default(),
         }
     }

@@ -13,7 +13,9 @@ use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, LateSelect, Querier, os_random};
+use lgtm_tsdb::components::{
+    BlocksCleaner, Distributor, Ingester, LateSelect, Querier, QueryFrontend, os_random,
+};
 use lgtm_tsdb::http::{Api, ApiSettings};
 use lgtm_tsdb::promql::Engine;
 use lgtm_tsdb::select::Select;
@@ -100,6 +102,12 @@ async fn serve(config: Config) -> Result<()> {
         executor.clone(),
         config.querier.clone(),
     )?;
+    let frontend = Arc::new(QueryFrontend::new(
+        engine,
+        config.query_frontend.clone(),
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+    )?);
     let api = Arc::new(Api::new(
         ApiSettings {
             multitenancy_enabled: config.auth.multitenancy_enabled,
@@ -111,7 +119,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&distributor),
         Arc::clone(&ingester),
         source,
-        engine.clone(),
+        Arc::clone(&frontend),
         limits,
         Arc::clone(&clock),
     ));
@@ -121,7 +129,7 @@ async fn serve(config: Config) -> Result<()> {
         blocks: Arc::clone(&blocks),
         inflight: api.inflight(),
         cleaner: Arc::clone(&cleaner),
-        engine,
+        frontend,
     }
     .register(&registry);
     let stop = Arc::new(Notify::new());

@@ -91,12 +91,19 @@ impl Map {
     }
 }
 
+/// The larger of `min` and the smaller of `max` and `v`. NaN on any side gives NaN, but for what no number could change: nothing is
+/// smaller than -Inf or larger than +Inf.
 fn clamp(v: f64, min: f64, max: f64) -> f64 {
-    // NaN on any side gives NaN.
-    if v.is_nan() || min.is_nan() || max.is_nan() {
-        return f64::NAN;
+    let smaller = match (v, max) {
+        (a, b) if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY => f64::NEG_INFINITY,
+        (a, b) if a.is_nan() || b.is_nan() => f64::NAN,
+        (a, b) => a.min(b),
+    };
+    match (smaller, min) {
+        (a, b) if a == f64::INFINITY || b == f64::INFINITY => f64::INFINITY,
+        (a, b) if a.is_nan() || b.is_nan() => f64::NAN,
+        (a, b) => a.max(b),
     }
-    v.min(max).max(min)
 }
 
 fn floats_only(cells: &mut Cells, f: impl Fn(usize, f64) -> f64) {
@@ -172,6 +179,34 @@ impl ScalarOperation {
                 Outcome::Filtered if self.return_bool => cells.set(step, Element::Float(0.0)),
                 Outcome::Filtered | Outcome::Failed => cells.unset(step),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clamping_keeps_what_no_bound_could_change() {
+        const INF: f64 = f64::INFINITY;
+        const NAN: f64 = f64::NAN;
+        for (v, min, max, wanted) in [
+            (5.0, 0.0, 3.0, 3.0),
+            (-5.0, 0.0, 3.0, 0.0),
+            (-INF, -INF, NAN, -INF),
+            (INF, NAN, INF, INF),
+            (1.0, -INF, NAN, NAN),
+            (1.0, NAN, INF, NAN),
+            (NAN, 0.0, 3.0, NAN),
+            (NAN, INF, INF, INF),
+        ] {
+            let got = clamp(v, min, max);
+            assert_eq!(
+                got.to_bits(),
+                wanted.to_bits(),
+                "{v} in {min}..{max}: {got}"
+            );
         }
     }
 }
