@@ -107,9 +107,26 @@ fn merges(c: &mut Criterion) {
         });
     }
     let whole = RingCodec::encode(&desc).unwrap();
-    let beat = RingCodec::encode(&changed(false)).unwrap();
-    c.bench_function("merge of a heartbeat into bytes", |b| {
-        b.iter(|| RingCodec.merge(Some(&whole), &beat, MergeKind::Remote, NOW_S));
+    let mut open = RingCodec.open(Some(&whole)).unwrap().unwrap();
+    let mut at_s = NOW_S;
+    c.bench_function("merge of a heartbeat into an open ring", |b| {
+        b.iter_batched(
+            || {
+                at_s += 1;
+                let mut beat = changed(false);
+                beat.get_mut(id).unwrap().timestamp_s = at_s;
+                RingCodec::encode(&beat).unwrap()
+            },
+            |beat| {
+                open.merge(&beat, MergeKind::Remote, NOW_S)
+                    .unwrap()
+                    .unwrap()
+            },
+            criterion::BatchSize::SmallInput,
+        );
+    });
+    c.bench_function("what readers get of an open ring", |b| {
+        b.iter(|| open.encode_visible());
     });
     c.bench_function("decoding the bytes of 1000 instances", |b| {
         b.iter(|| RingCodec::decode(black_box(&whole)));

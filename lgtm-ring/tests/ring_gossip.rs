@@ -152,3 +152,18 @@ async fn members_find_each_other_share_the_keys_and_leave() {
         member.tasks.abort();
     }
 }
+
+/// A tombstone of this second beats every record of this second: the write is tried again in the next, and must then be of the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_forgotten_in_this_very_second_is_back_with_its_next_write() {
+    let member = Member::start(0, None).await;
+    member.lifecycler.tokens_settled().await;
+    for read_only in [true, false] {
+        assert!(member.store.forget("ingester-0").await.unwrap());
+        member.lifecycler.set_read_only(read_only).await.unwrap();
+        let ring = member.store.load().await.unwrap();
+        assert_eq!(ring.get("ingester-0").unwrap().read_only, read_only);
+    }
+    member.stop.cancel();
+    member.tasks.abort();
+}

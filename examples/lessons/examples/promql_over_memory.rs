@@ -136,7 +136,9 @@ async fn main() -> Result<()> {
         t_ms: 0,
         options: QueryOptions::default(),
     };
-    let error = engine.instant(&tenant, &query).await.unwrap_err();
+    let Err(error) = engine.instant(&tenant, &query).await else {
+        unreachable!("rate wants a range")
+    };
     assert!(
         error.to_string().starts_with("1:10: parse error"),
         "{error}"

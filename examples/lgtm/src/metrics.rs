@@ -296,6 +296,20 @@ impl Metrics {
             &[],
             self.ingester.chunk_file_bytes() as f64,
         );
+        if let Some(at) = self.ingester.replay_progress() {
+            e.gauge(
+                "lgtm_wal_replay_done_bytes",
+                "Bytes of the log read back at start.",
+                &[],
+                at.done_bytes as f64,
+            );
+            e.gauge(
+                "lgtm_wal_replay_total_bytes",
+                "Bytes of the log that were there at start.",
+                &[],
+                at.total_bytes as f64,
+            );
+        }
         if let Some(report) = self.ingester.replay_report() {
             e.gauge(
                 "lgtm_wal_replayed_samples",

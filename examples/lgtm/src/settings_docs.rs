@@ -363,6 +363,31 @@ const DOCS: &[(&str, &str)] = &[
         "Syntax that Prometheus hides behind flags, and bounds of a query's text.",
     ),
     (
+        "querier.parser.experimental_functions",
+        "Functions and aggregations that Prometheus calls experimental.",
+    ),
+    (
+        "querier.parser.duration_expressions",
+        "Arithmetic in ranges, steps and offsets: [5m * 2].",
+    ),
+    (
+        "querier.parser.extended_range_selectors",
+        "The modifiers anchored and smoothed.",
+    ),
+    (
+        "querier.parser.fill_modifiers",
+        "The modifiers fill, fill_left and fill_right.",
+    ),
+    ("querier.parser.max_query_bytes", "Bytes of a query's text."),
+    (
+        "querier.parser.max_depth",
+        "How deep a query may be nested.",
+    ),
+    (
+        "querier.parser.max_regex_bytes",
+        "Bytes of one regular expression of a query.",
+    ),
+    (
         "query_frontend.enabled",
         "Whether queries are cut, cached and queued on their way to the engine.",
     ),

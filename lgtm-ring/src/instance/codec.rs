@@ -4,9 +4,9 @@ use bytes::Bytes;
 use lgtm_core::{DecodeError, Error, Result};
 use snap::raw::{Decoder, Encoder, decompress_len};
 
-use crate::instance::raw::{self, RawEntry, Spliced};
-use crate::instance::{InstanceState, RingDesc};
-use crate::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+use crate::instance::RingDesc;
+use crate::instance::open::OpenRing;
+use crate::kv::{MergeKind, Merged, OpenValue, Tombstones, ValueCodec};
 
 /// The codec's name on the wire, dskit's.
 pub const RING_CODEC_ID: &str = "ringDesc";
@@ -71,16 +71,6 @@ fn decompress(value: &[u8]) -> Result<Vec<u8>, DecodeError> {
     message.map_err(|e| wrong(e.to_string()))
 }
 
-/// The merge of two messages when it takes no decoding.
-fn splice_messages(ours: &[u8], theirs: &[u8]) -> Result<Option<Spliced>, DecodeError> {
-    // Few records come, so they are looked over first.
-    let Some(theirs) = raw::entries(theirs)? else {
-        return Ok(None);
-    };
-    let ours = raw::entries(ours)?;
-    Ok(ours.and_then(|ours| raw::splice(&ours, &theirs)))
-}
-
 impl ValueCodec for RingCodec {
     fn id(&self) -> &'static str {
         RING_CODEC_ID
@@ -93,49 +83,17 @@ impl ValueCodec for RingCodec {
         kind: MergeKind,
         now_unix_s: i64,
     ) -> Result<Merged> {
-        let theirs = decompress(incoming).map_err(corrupt)?;
-        // Read to the end also when its bytes are taken over as they are: what is in the value must be readable to all.
-        let incoming = RingDesc::decode(&theirs).map_err(corrupt)?;
-        let ours = decompress(current.unwrap_or_default()).map_err(corrupt)?;
-        if kind == MergeKind::Remote
-            && let Some(current) = current
-            && let Some(spliced) = splice_messages(&ours, &theirs).map_err(corrupt)?
-        {
-            if spliced.change.is_empty() {
-                let value = Bytes::copy_from_slice(current);
-                return Ok(Merged {
-                    value,
-                    change: None,
-                });
-            }
-            return Ok(Merged {
-                value: compress(&spliced.value)?,
-                change: Some(compress(&spliced.change)?),
-            });
-        }
-        let mut ring = RingDesc::decode(&ours).map_err(corrupt)?;
-        let change = ring.merge(&incoming, kind, now_unix_s);
+        let mut ring = OpenRing::new(Self::decode(current.unwrap_or_default())?);
+        let change = ring.merge(incoming, kind, now_unix_s)?;
         let value = match (&change, current) {
             (None, Some(current)) => Bytes::copy_from_slice(current),
-            _ => Self::encode(&ring)?,
+            _ => ring.encode()?,
         };
-        let change = change.as_ref().map(Self::encode).transpose()?;
         Ok(Merged { value, change })
     }
 
     fn remove_tombstones(&self, value: &[u8], limit_unix_s: Option<i64>) -> Result<Tombstones> {
-        let message = decompress(value).map_err(corrupt)?;
-        let is_tombstone = |e: &RawEntry<'_>| e.state == InstanceState::Left;
-        if let Some(entries) = raw::entries(&message).map_err(corrupt)?
-            && !entries.iter().any(is_tombstone)
-        {
-            return Ok(Tombstones {
-                value: Bytes::copy_from_slice(value),
-                left: 0,
-                removed: 0,
-            });
-        }
-        let mut ring = RingDesc::decode(&message).map_err(corrupt)?;
+        let mut ring = Self::decode(value)?;
         let done = ring.remove_tombstones(limit_unix_s);
         let value = if done.removed == 0 {
             Bytes::copy_from_slice(value)
@@ -149,12 +107,12 @@ impl ValueCodec for RingCodec {
         })
     }
 
+    fn open(&self, value: Option<&[u8]>) -> Result<Option<Box<dyn OpenValue>>> {
+        let ring = Self::decode(value.unwrap_or_default())?;
+        Ok(Some(Box::new(OpenRing::new(ring))))
+    }
+
     fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
-        let message = decompress(value).map_err(corrupt)?;
-        if let Some(entries) = raw::entries(&message).map_err(corrupt)? {
-            return Ok(entries.iter().map(|e| e.id.to_owned()).collect());
-        }
-        let ring = RingDesc::decode(&message).map_err(corrupt)?;
-        Ok(ring.instances.into_keys().collect())
+        Ok(Self::decode(value)?.instances.into_keys().collect())
     }
 }

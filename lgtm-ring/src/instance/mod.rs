@@ -1,6 +1,6 @@
 //! The ring's value: instances by id, how two copies of it merge, and its bytes.
 //!
-//! Open `instance.rs` for one record, `desc.rs` for the map, `merge.rs` for the rules by which replicas agree. Everything here is pure:
+//! Open `instance.rs` for one record, `desc.rs` for the map, `merge.rs` for the rules by which replicas agree, `open.rs` for what a gossip store holds. Everything here is pure:
 //! the time comes in as an argument.
 
 mod codec;
@@ -8,7 +8,7 @@ mod conflict;
 mod desc;
 mod instance;
 mod merge;
-mod raw;
+mod open;
 #[cfg(test)]
 mod tests;
 mod wire;

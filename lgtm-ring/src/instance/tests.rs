@@ -4,7 +4,7 @@ use lgtm_core::ErrorKind;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use crate::instance::{Instance, InstanceState, RingCodec, RingDesc};
+use crate::instance::{Instance, InstanceState, MAX_VALUE_BYTES, RingCodec, RingDesc};
 use crate::kv::{MergeKind, ValueCodec};
 use crate::token::Token;
 
@@ -166,6 +166,39 @@ proptest! {
     }
 
     #[test]
+    fn an_open_ring_is_the_ring_of_its_bytes(
+        begin in any_clashing_ring(),
+        heard in vec((any_clashing_ring(), any::<bool>()), 1..6),
+        limit in 0i64..14,
+    ) {
+        let mut expected = begin.clone();
+        let bytes = RingCodec::encode(&begin).unwrap();
+        let mut open = RingCodec.open(Some(&bytes)).unwrap().unwrap();
+        for (ring, is_local) in heard {
+            let kind = if is_local { MergeKind::Local } else { MergeKind::Remote };
+            let change = expected.merge(&ring, kind, 8);
+            let bytes = RingCodec::encode(&ring).unwrap();
+            let sent = open.merge(&bytes, kind, 8).unwrap();
+            prop_assert_eq!(sent.map(|c| RingCodec::decode(&c).unwrap()), change);
+            prop_assert!(open.size_bytes() >= expected.encode().len());
+            prop_assert_eq!(open.encode().unwrap(), RingCodec::encode(&expected).unwrap());
+            let visible = RingCodec::encode(&expected.without_tombstones()).unwrap();
+            prop_assert_eq!(open.encode_visible().unwrap(), visible);
+        }
+        let removed = expected.remove_tombstones(Some(limit)).removed;
+        prop_assert_eq!(open.remove_tombstones(limit).unwrap().removed, removed);
+        prop_assert_eq!(open.encode().unwrap(), RingCodec::encode(&expected).unwrap());
+    }
+
+    #[test]
+    fn the_bound_of_an_open_rings_size_holds(instances in vec(any_instance(), 0..8)) {
+        let ring: RingDesc = instances.into_iter().collect();
+        let bytes = RingCodec::encode(&ring).unwrap();
+        let open = RingCodec.open(Some(&bytes)).unwrap().unwrap();
+        prop_assert!(open.size_bytes() >= ring.encode().len());
+    }
+
+    #[test]
     fn merge_is_commutative(a in any_ring(), b in any_ring()) {
         prop_assert_eq!(merged(&a, &b), merged(&b, &a));
     }
@@ -232,6 +265,28 @@ fn a_tombstone_made_here_is_stamped_now_so_that_late_heartbeats_lose() {
     let late: RingDesc = [record(2, 9, false)].into_iter().collect();
     assert_eq!(ring.merge(&late, MergeKind::Remote, 60), None);
     assert_eq!(ring.get("i2").unwrap().state, InstanceState::Left);
+}
+
+#[test]
+fn a_merge_that_would_make_the_ring_too_large_is_refused_and_changes_nothing() {
+    let large = |id: usize| -> RingDesc {
+        let zone = "z".repeat(MAX_VALUE_BYTES / 2);
+        let instance = Instance {
+            zone,
+            ..record(id, 5, false)
+        };
+        [instance].into_iter().collect()
+    };
+    let mut open = RingCodec.open(None).unwrap().unwrap();
+    let [first, second] = [1, 2].map(|id| RingCodec::encode(&large(id)).unwrap());
+    assert!(open.merge(&first, MergeKind::Remote, 5).unwrap().is_some());
+    let error = open.merge(&second, MergeKind::Remote, 5).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(
+        error.to_string().contains(&MAX_VALUE_BYTES.to_string()),
+        "{error}"
+    );
+    assert_eq!(open.encode().unwrap(), first);
 }
 
 #[test]

@@ -11,10 +11,10 @@ use lgtm_core::codec::{Reader, put_bytes, put_uvarint, uvarint_len};
 use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::token::Token;
 
-pub(super) const WHAT: &str = "ring value";
-pub(super) const VARINT: u8 = 0;
+const WHAT: &str = "ring value";
+const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
-pub(super) const BYTES: u8 = 2;
+const BYTES: u8 = 2;
 const FIXED32: u8 = 5;
 
 impl RingDesc {
@@ -173,7 +173,7 @@ fn token(r: &mut Reader<'_>) -> Result<Token, DecodeError> {
         .map_err(|_| r.error(format!("token {value} exceeds 32 bits")))
 }
 
-pub(super) fn state(r: &mut Reader<'_>) -> Result<InstanceState, DecodeError> {
+fn state(r: &mut Reader<'_>) -> Result<InstanceState, DecodeError> {
     let value = r.uvarint()?;
     let known = InstanceState::ALL.into_iter().find(|&s| s as u64 == value);
     known.ok_or_else(|| {
@@ -219,7 +219,7 @@ fn put_int(out: &mut Vec<u8>, number: u64, value: u64) {
 }
 
 /// The number and wire type of the next field.
-pub(super) fn key(r: &mut Reader<'_>) -> Result<(u64, u8), DecodeError> {
+fn key(r: &mut Reader<'_>) -> Result<(u64, u8), DecodeError> {
     let key = r.uvarint()?;
     match key >> 3 {
         0 => Err(r.error("field number 0")),
@@ -227,7 +227,7 @@ pub(super) fn key(r: &mut Reader<'_>) -> Result<(u64, u8), DecodeError> {
     }
 }
 
-pub(super) fn skip(r: &mut Reader<'_>, wire_type: u8) -> Result<(), DecodeError> {
+fn skip(r: &mut Reader<'_>, wire_type: u8) -> Result<(), DecodeError> {
     match wire_type {
         VARINT => r.uvarint().map(drop),
         FIXED64 => r.take(8).map(drop),

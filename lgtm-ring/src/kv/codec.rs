@@ -59,7 +59,7 @@ pub trait OpenValue: Debug + Send + Sync {
     /// Merges; yields the change.
     ///
     /// # Errors
-    /// `Corrupt` for bytes that are no value of this kind; the value is then as it was.
+    /// `Corrupt` for bytes that are no value of this kind, `LimitExceeded` for a value that would grow too large; it is then as it was.
     fn merge(&mut self, incoming: &[u8], kind: MergeKind, now_unix_s: i64)
     -> Result<Option<Bytes>>;
 
@@ -70,15 +70,18 @@ pub trait OpenValue: Debug + Send + Sync {
     fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount>;
 
     /// The wire form, tombstones and all. Equal values have equal bytes.
-    fn encode(&self) -> Bytes;
+    ///
+    /// # Errors
+    /// `LimitExceeded` for a value that merging should not have let grow so large.
+    fn encode(&self) -> Result<Bytes>;
 
     /// The wire form that readers get, without tombstones.
     ///
     /// # Errors
-    /// As [`ValueCodec::remove_tombstones`].
+    /// As [`OpenValue::encode`]; those of [`ValueCodec::remove_tombstones`].
     fn encode_visible(&self) -> Result<Bytes>;
 
-    /// Roughly the bytes of the wire form before compression.
+    /// Roughly the bytes of the wire form before compression. Asked for each message that comes.
     fn size_bytes(&self) -> usize;
 }
 
@@ -140,8 +143,8 @@ impl OpenValue for BytesValue {
         })
     }
 
-    fn encode(&self) -> Bytes {
-        self.value.clone().unwrap_or_default()
+    fn encode(&self) -> Result<Bytes> {
+        Ok(self.value.clone().unwrap_or_default())
     }
 
     fn encode_visible(&self) -> Result<Bytes> {

@@ -41,6 +41,7 @@ pub trait OnStopping: Debug + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Lifecycler {
     name: String,
+    depends_on: Vec<String>,
     store: RingStore,
     clock: Arc<dyn Clock>,
     settings: LifecyclerSettings,
@@ -68,6 +69,7 @@ struct Command {
 #[derive(Debug)]
 pub struct LifecyclerBuilder {
     name: String,
+    depends_on: Vec<String>,
     store: RingStore,
     identity: Identity,
     role: Role,
@@ -124,6 +126,14 @@ impl LifecyclerBuilder {
         self
     }
 
+    /// Adds a service that must run while this one writes, by name: the store, if it is one (`GossipKv`), or the record cannot be removed at
+    /// shutdown.
+    #[must_use]
+    pub fn depends_on(mut self, service: &str) -> Self {
+        self.depends_on.push(service.to_owned());
+        self
+    }
+
     /// Puts it together; touches nothing.
     ///
     /// # Errors
@@ -152,6 +162,7 @@ impl LifecyclerBuilder {
         let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
         Ok(Arc::new(Lifecycler {
             name: format!("{}-lifecycler", self.name),
+            depends_on: self.depends_on,
             store: self.store,
             clock: self.clock,
             unregister: AtomicBool::new(self.settings.unregister_on_shutdown),
@@ -184,6 +195,7 @@ impl Lifecycler {
         };
         LifecyclerBuilder {
             name: name.to_owned(),
+            depends_on: Vec::new(),
             store,
             identity,
             role,
@@ -306,6 +318,13 @@ impl Lifecycler {
             machine.written(planned, self.clock.monotonic());
             machine.membership().clone()
         };
+        if let Some(rival) = &me.rival {
+            self.metrics.id_conflicts.inc();
+            tracing::error!(
+                service = %self.name, instance = %me.identity.id, own = %me.identity.addr, %rival,
+                "two live processes go by one instance id"
+            );
+        }
         self.publish(me).await;
         Ok(())
     }
@@ -334,6 +353,7 @@ impl Lifecycler {
             Ok(tokens) => self.machine.lock().remember(tokens.unwrap_or_default()),
             // The ring may know them; if not, new ones do.
             Err(error) => {
+                self.metrics.bad_tokens_files.inc();
                 tracing::error!(service = %self.name, %error, "the tokens file is of no use");
             }
         }
@@ -424,6 +444,10 @@ impl Service for Lifecycler {
         &self.name
     }
 
+    fn depends_on(&self) -> Vec<String> {
+        self.depends_on.clone()
+    }
+
     async fn start(&self) -> Result<()> {
         self.load_tokens().await;
         loop {
@@ -467,6 +491,9 @@ impl Service for Lifecycler {
         let me = self.membership();
         let (now_s, now) = (self.now_s(), self.clock.monotonic());
         let mut readiness = self.readiness.lock();
-        readiness.check(&self.settings, &ring, &me.identity.id, now_s, now)
+        readiness.check(&self.settings, &ring, &me, now_s, now)
     }
 }
+
+#[cfg(test)]
+mod tests;

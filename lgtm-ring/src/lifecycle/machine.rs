@@ -66,6 +66,8 @@ pub struct Machine {
     /// Tokens after the last step that generated some: fewer in the ring mean that others took them.
     pub(super) claimed: usize,
     pub(super) steadiness: Steadiness,
+    /// The heartbeat of the record as this machine last left it in the ring. Whoever moved it further is another process.
+    pub(super) left_at_s: Option<i64>,
 }
 
 /// What a step does, to be told to the machine once the ring is written.
@@ -74,6 +76,8 @@ pub struct Planned {
     pub(super) step: Step,
     pub(super) me: Membership,
     pub(super) writes: bool,
+    /// The heartbeat of the own record in the ring, `None` when the record is not this process's.
+    pub(super) left_at_s: Option<i64>,
     pub(super) forgotten: Vec<String>,
 }
 
@@ -121,6 +125,7 @@ impl Machine {
             next_heartbeat: now,
             claimed: 0,
             steadiness: Steadiness::default(),
+            left_at_s: None,
         })
     }
 
@@ -212,10 +217,14 @@ impl Machine {
         if claims {
             self.claimed = self.me.tokens.len();
         }
-        if planned.writes && step != Step::Unregister {
+        let beats = planned.writes && step != Step::Unregister;
+        if beats {
             self.steadiness.beat(now, self.settings.heartbeat_timeout);
+        }
+        if beats || step == Step::Heartbeat {
             self.next_heartbeat = now + self.settings.heartbeat_period;
         }
+        self.left_at_s = planned.left_at_s.or(self.left_at_s);
         self.phase = match step {
             Step::Register => self.phase_after_registering(now),
             Step::Join if self.me.state == InstanceState::Joining => Phase::Observes {

@@ -45,6 +45,9 @@ pub struct Membership {
     pub read_only_updated_timestamp_s: i64,
     /// Whether its tokens are in the ring and nobody contests them.
     pub settled: bool,
+    /// The address of another live process that writes this record too, as the last step found it: two go by one id. Each takes the record back at its
+    /// heartbeats until one of them leaves; the one that leaves lets the other have it.
+    pub rival: Option<String>,
 }
 
 impl Membership {
@@ -57,6 +60,7 @@ impl Membership {
             read_only: false,
             read_only_updated_timestamp_s: 0,
             settled: false,
+            rival: None,
         }
     }
 

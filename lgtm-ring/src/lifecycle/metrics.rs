@@ -19,6 +19,8 @@ pub(super) struct Metrics {
     pub(super) heartbeats: Arc<Counter>,
     pub(super) failures: Arc<Counter>,
     pub(super) forgotten: Arc<Counter>,
+    pub(super) id_conflicts: Arc<Counter>,
+    pub(super) bad_tokens_files: Arc<Counter>,
     shutdown: Arc<Family<Histogram, 3>>,
     name: String,
 }
@@ -46,6 +48,14 @@ impl Metrics {
             forgotten: counter(
                 "ring_members_forgotten_total",
                 "Instances removed from the ring since they were long dead.",
+            )?,
+            id_conflicts: counter(
+                "ring_member_id_conflicts_total",
+                "Steps that found the own record written by another live process.",
+            )?,
+            bad_tokens_files: counter(
+                "ring_member_bad_tokens_files_total",
+                "Tokens files that could not be read and were ignored.",
             )?,
             shutdown: registry.histogram_vec(
                 &format!("{prefix}shutdown_duration_seconds"),

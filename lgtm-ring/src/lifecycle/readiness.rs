@@ -5,7 +5,7 @@ use std::time::Duration;
 use lgtm_core::{Error, Result};
 
 use crate::instance::{Instance, InstanceState, RingDesc};
-use crate::lifecycle::LifecyclerSettings;
+use crate::lifecycle::{LifecyclerSettings, Membership};
 
 /// Remembers since when the checks pass. Once ready, always ready: a later illness of others is no reason to take traffic away.
 #[derive(Debug, Clone, Default)]
@@ -15,7 +15,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Checks the instance `id` in `ring`. `now` is monotonic, `now_s` the wall clock.
+    /// Checks the instance `me` in `ring`. `now` is monotonic, `now_s` the wall clock.
     ///
     /// # Errors
     /// `Unavailable`, saying who is not healthy or how long is to be waited.
@@ -23,14 +23,14 @@ impl Readiness {
         &mut self,
         settings: &LifecyclerSettings,
         ring: &RingDesc,
-        id: &str,
+        me: &Membership,
         now_s: i64,
         now: Duration,
     ) -> Result<()> {
         if self.ready {
             return Ok(());
         }
-        if let Err(why) = examine(settings, ring, id, now_s) {
+        if let Err(why) = examine(settings, ring, me, now_s) {
             self.passing_since = None;
             return Err(Error::Unavailable(why));
         }
@@ -51,9 +51,13 @@ impl Readiness {
 fn examine(
     settings: &LifecyclerSettings,
     ring: &RingDesc,
-    id: &str,
+    me: &Membership,
     now_s: i64,
 ) -> Result<(), String> {
+    let id = &me.identity.id;
+    if let Some(rival) = &me.rival {
+        return Err(format!("another process at {rival} goes by the id {id}"));
+    }
     let own = ring
         .get(id)
         .ok_or_else(|| format!("instance {id} is not in the ring"))?;
@@ -61,7 +65,7 @@ fn examine(
         return Err(format!("instance {id} owns no tokens"));
     }
     let all = settings.readiness_check_ring_health;
-    let examined = ring.iter().filter(|i| all || i.id == id);
+    let examined = ring.iter().filter(|i| all || i.id == *id);
     let timeout_s = i64::try_from(settings.heartbeat_timeout.as_secs()).unwrap_or(i64::MAX);
     let sick = |i: &&std::sync::Arc<Instance>| {
         i.state != InstanceState::Active || !i.is_alive(now_s, timeout_s)

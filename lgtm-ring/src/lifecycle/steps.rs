@@ -110,6 +110,9 @@ impl Machine {
         now_s: i64,
     ) -> Result<Planned> {
         let (mut me, before) = self.found(ring, now_s);
+        if me.state == InstanceState::Leaving && me.rival.is_some() {
+            return Ok(yielding(Step::Heartbeat, me));
+        }
         let stays = me.state != InstanceState::Leaving && self.is_settled();
         if stays && me.tokens.len() < self.claimed {
             self.top_up(&mut me, ring, generator, self.claimed)?;
@@ -152,16 +155,20 @@ impl Machine {
     pub(super) fn leave(&self, ring: &mut RingDesc, now_s: i64) -> Planned {
         let (mut me, before) = self.found(ring, now_s);
         me.state = InstanceState::Leaving;
+        if me.rival.is_some() {
+            return yielding(Step::Leave, me);
+        }
         put(Step::Leave, me, ring, before, true, now_s)
     }
 
     pub(super) fn unregister(&self, ring: &mut RingDesc) -> Planned {
-        Planned {
-            step: Step::Unregister,
-            me: self.me.clone(),
-            writes: ring.remove(&self.me.identity.id).is_some(),
-            forgotten: Vec::new(),
+        let id = &self.me.identity.id;
+        let mut planned = yielding(Step::Unregister, self.me.clone());
+        planned.me.rival = self.rival(ring.get(id).map(Arc::as_ref));
+        if planned.me.rival.is_none() {
+            planned.writes = ring.remove(id).is_some();
         }
+        planned
     }
 
     /// Removes those who are long dead, if the settings and the instance's own steadiness allow.
@@ -180,11 +187,20 @@ impl Machine {
     fn found(&self, ring: &RingDesc, now_s: i64) -> (Membership, Option<Arc<Instance>>) {
         let mut me = self.me.clone();
         let before = alive(ring, &me.identity.id);
+        me.rival = self.rival(before.as_deref());
         match &before {
             Some(before) => me.tokens = Arc::clone(&before.tokens),
             None => me.registered_timestamp_s = now_s,
         }
         (me, before)
+    }
+
+    /// The address of another process that wrote this instance's record since this one did. A record that was only found at the start is no sign: it may
+    /// be that of a former life at another address.
+    fn rival(&self, before: Option<&Instance>) -> Option<String> {
+        let (before, left_at_s) = (before?, self.left_at_s?);
+        let is_others = before.timestamp_s > left_at_s && before.addr != self.me.identity.addr;
+        is_others.then(|| before.addr.clone())
     }
 
     /// Generates what is missing to `wanted` tokens, and drops what is too much.
@@ -226,6 +242,17 @@ fn drop_surplus(tokens: &mut Vec<Token>, wanted: usize) {
     });
 }
 
+/// Leaves the record to the other process that goes by this id.
+fn yielding(step: Step, me: Membership) -> Planned {
+    Planned {
+        step,
+        me,
+        writes: false,
+        left_at_s: None,
+        forgotten: Vec::new(),
+    }
+}
+
 /// Puts the record into the ring, if it differs from the one before or `always` says so.
 fn put(
     step: Step,
@@ -240,22 +267,23 @@ fn put(
         now_s.max(before.timestamp_s.saturating_add(1))
     });
     let record = me.record(before.as_deref(), timestamp_s);
-    let same = before.is_some_and(|before| {
+    let same = before.filter(|before| {
         let timestamp_s = before.timestamp_s;
-        *before
+        **before
             == Instance {
                 timestamp_s,
                 ..record.clone()
             }
     });
-    let writes = always || !same;
-    if writes {
+    let kept = same.filter(|_| !always);
+    if kept.is_none() {
         ring.insert(record);
     }
     Planned {
         step,
         me,
-        writes,
+        writes: kept.is_none(),
+        left_at_s: Some(kept.map_or(timestamp_s, |kept| kept.timestamp_s)),
         forgotten: Vec::new(),
     }
 }

@@ -1,32 +1,17 @@
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::service::Service;
-use lgtm_core::telemetry::Registry;
-use lgtm_core::{Error, ErrorKind, Result};
-use tokio::runtime::Handle;
+use lgtm_core::{ErrorKind, Result};
 
 use crate::instance::{Instance, InstanceState, RingDesc};
-use crate::kv::{Kv, KvWatch, MemoryKv};
-use crate::lifecycle::{
-    Identity, Lifecycler, LifecyclerBuilder, LifecyclerSettings, Machine, OnStopping, Readiness,
-    Role, Step,
-};
-use crate::store::RingStore;
-use crate::testing::TokioClock;
-use crate::token::{RandomTokens, Token, TokensFile};
+use crate::lifecycle::{Identity, LifecyclerSettings, Machine, Membership, Readiness, Role, Step};
+use crate::token::{RandomTokens, Token};
 
-const NOW_S: i64 = 1_800_000_000;
+pub(super) const NOW_S: i64 = 1_800_000_000;
 const WORKER: Role = Role::DoesWork {
     joins_as: InstanceState::Joining,
 };
 
-fn identity(id: &str) -> Identity {
+pub(super) fn identity(id: &str) -> Identity {
     Identity {
         id: id.to_owned(),
         addr: format!("{id}:9095"),
@@ -34,14 +19,14 @@ fn identity(id: &str) -> Identity {
     }
 }
 
-fn settings() -> LifecyclerSettings {
+pub(super) fn settings() -> LifecyclerSettings {
     LifecyclerSettings {
         num_tokens: 8,
         ..LifecyclerSettings::default()
     }
 }
 
-fn secs(s: u64) -> Duration {
+pub(super) fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
 }
 
@@ -239,6 +224,56 @@ fn who_lost_tokens_to_another_gets_new_ones() {
     assert_eq!(*node.own().tokens, *kept);
 }
 
+/// Two processes with one id on one ring; `b` is the one at another address.
+fn twins() -> (Lone, Lone) {
+    let mut a = Lone::new(settings(), Role::HoldsData, &[], RingDesc::new());
+    a.tick(0);
+    let mut b = Lone::new(settings(), Role::HoldsData, &[], a.ring.clone());
+    b.machine.me.identity.addr = "other:9095".to_owned();
+    b.tick(5);
+    (a, b)
+}
+
+#[test]
+fn two_live_processes_with_one_id_notice_each_other() {
+    let (mut a, mut b) = twins();
+    assert_eq!(b.machine.membership().rival, None, "may be a restart");
+    for at in [15, 30] {
+        a.ring = b.ring.clone();
+        a.tick(at);
+        let rival = a.machine.membership().rival.as_deref();
+        assert_eq!(rival, Some("other:9095"));
+        b.ring = a.ring.clone();
+        b.tick(at + 5);
+        assert_eq!(b.machine.membership().rival.as_deref(), Some("a:9095"));
+    }
+    // The one is gone: the other is alone with its next heartbeat but one.
+    a.ring = b.ring.clone();
+    a.tick(45);
+    a.tick(60);
+    assert_eq!(a.machine.membership().rival, None);
+    assert_eq!(a.own().addr, "a:9095");
+}
+
+#[test]
+fn who_leaves_lets_the_other_of_its_id_have_the_record() {
+    let (mut a, b) = twins();
+    a.ring = b.ring.clone();
+    a.take(Step::Leave, 6).unwrap();
+    assert_eq!(a.tick(22), [Step::Heartbeat]);
+    a.take(Step::Unregister, 23).unwrap();
+    assert_eq!(a.ring, b.ring, "untouched");
+    assert!(a.tick(1000).is_empty());
+    // It would not be the leaver's alone either if the other wrote in between.
+    let (mut a, mut b) = twins();
+    a.take(Step::Leave, 6).unwrap();
+    b.ring = a.ring.clone();
+    b.tick(21);
+    a.ring = b.ring.clone();
+    a.take(Step::Unregister, 22).unwrap();
+    assert_eq!(a.own().addr, "other:9095");
+}
+
 #[test]
 fn each_write_moves_the_heartbeat_even_when_the_clock_went_back() {
     let mut ring = former(InstanceState::Active, &[1, 2]);
@@ -366,8 +401,9 @@ fn ready_comes_after_a_while_without_faults_and_stays() {
     };
     let mut readiness = Readiness::default();
     let settings = settings();
+    let me = Membership::new(identity("a"), Vec::new());
     let mut at = |ring: &RingDesc, s: u64| {
-        let checked = readiness.check(&settings, ring, "a", NOW_S + s as i64, secs(s));
+        let checked = readiness.check(&settings, ring, &me, NOW_S + s as i64, secs(s));
         checked.map_err(|e| e.to_string())
     };
     assert!(at(&ring, 0).unwrap_err().contains("is in state JOINING"));
@@ -390,8 +426,14 @@ fn ready_comes_after_a_while_without_faults_and_stays() {
         ..settings.clone()
     };
     own(&mut ring, InstanceState::Active, 28);
-    let error = Readiness::default().check(&strict, &ring, "a", NOW_S + 28, secs(28));
+    let error = Readiness::default().check(&strict, &ring, &me, NOW_S + 28, secs(28));
     assert!(error.unwrap_err().to_string().contains("stranger"));
+    let contested = Membership {
+        rival: Some("10.0.0.9:9095".into()),
+        ..me
+    };
+    let error = Readiness::default().check(&settings, &ring, &contested, NOW_S + 28, secs(28));
+    assert!(error.unwrap_err().to_string().contains("10.0.0.9:9095"));
 }
 
 #[test]
@@ -412,191 +454,4 @@ fn bad_settings_are_all_named() {
     ] {
         assert!(error.contains(name), "{error}");
     }
-}
-
-/// A store that can be switched off.
-#[derive(Debug, Default)]
-struct Outage {
-    kv: MemoryKv,
-    down: AtomicBool,
-}
-
-impl Outage {
-    fn check(&self) -> Result<()> {
-        match self.down.load(Ordering::SeqCst) {
-            true => Err(Error::Unavailable("the store is down".into())),
-            false => Ok(()),
-        }
-    }
-}
-
-#[async_trait]
-impl Kv for Outage {
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.check()?;
-        self.kv.get(key).await
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
-        self.kv.list(prefix).await
-    }
-
-    async fn delete(&self, key: &str) -> Result<()> {
-        self.kv.delete(key).await
-    }
-
-    async fn cas(
-        &self,
-        key: &str,
-        change: &mut (dyn FnMut(Option<Bytes>) -> Result<Option<Bytes>> + Send),
-    ) -> Result<()> {
-        self.check()?;
-        self.kv.cas(key, change).await
-    }
-
-    async fn watch_key(&self, key: &str) -> Result<KvWatch> {
-        self.kv.watch_key(key).await
-    }
-
-    async fn watch_prefix(&self, prefix: &str) -> Result<KvWatch> {
-        self.kv.watch_prefix(prefix).await
-    }
-}
-
-fn service(kv: &Arc<Outage>, id: &str) -> (RingStore, LifecyclerBuilder) {
-    let store = RingStore::new(Arc::clone(kv) as Arc<dyn Kv>, "collectors/ring").unwrap();
-    let builder = Lifecycler::builder("ingester", store.clone(), identity(id), Role::HoldsData)
-        .settings(settings())
-        .clock(Arc::new(TokioClock::starting_at_ms(NOW_S * 1000)));
-    (store, builder)
-}
-
-/// Runs a lifecycler's whole life around `during`.
-async fn live<T>(lifecycler: &Arc<Lifecycler>, during: impl Future<Output = T>) -> T {
-    lifecycler.start().await.unwrap();
-    let stop = CancelToken::new();
-    let run = lifecycler.run(stop.clone());
-    let during = async {
-        let value = during.await;
-        stop.cancel();
-        value
-    };
-    let (ran, value) = tokio::join!(run, during);
-    ran.unwrap();
-    lifecycler.stop().await.unwrap();
-    value
-}
-
-#[derive(Debug)]
-struct Flush(RingStore);
-
-#[async_trait]
-impl OnStopping for Flush {
-    async fn on_stopping(&self) -> Result<()> {
-        let before = self.0.load().await?.get("a").unwrap().clone();
-        assert_eq!(before.state, InstanceState::Leaving);
-        tokio::time::sleep(secs(100)).await;
-        let after = self.0.load().await?.get("a").unwrap().clone();
-        assert!(
-            after.timestamp_s >= before.timestamp_s + 80,
-            "heartbeats went on"
-        );
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_service_joins_heartbeats_and_leaves_after_its_work() {
-    let kv = Arc::new(Outage::default());
-    let (store, builder) = service(&kv, "a");
-    let registry = Registry::new();
-    let lifecycler = builder
-        .on_stopping(Arc::new(Flush(store.clone())))
-        .metrics(registry.clone(), "cortex_")
-        .build()
-        .unwrap();
-    live(&lifecycler, async {
-        lifecycler.tokens_settled().await;
-        assert_eq!(lifecycler.state(), InstanceState::Active);
-        assert!(lifecycler.check_ready().await.is_err());
-        tokio::time::sleep(secs(20)).await;
-        lifecycler.check_ready().await.unwrap();
-        lifecycler.set_read_only(true).await.unwrap();
-        assert!(store.load().await.unwrap().get("a").unwrap().read_only);
-        let wrong = lifecycler.change_state(InstanceState::Joining).await;
-        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidInput);
-    })
-    .await;
-    assert!(store.load().await.unwrap().is_empty());
-    let late = lifecycler.set_read_only(false).await.unwrap_err();
-    assert_eq!(late.kind(), ErrorKind::Unavailable);
-    let text = registry.encode();
-    assert!(
-        text.contains("cortex_member_ring_tokens_owned{name=\"ingester\"} 8"),
-        "{text}"
-    );
-    assert!(text.contains("cortex_shutdown_duration_seconds_count{name=\"ingester\",op=\"flush\",status=\"success\"} 1"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_hour_without_the_store_is_survived() {
-    let kv = Arc::new(Outage::default());
-    let (store, builder) = service(&kv, "a");
-    let lifecycler = builder.build().unwrap();
-    kv.down.store(true, Ordering::SeqCst);
-    let registered = tokio::time::timeout(secs(60), lifecycler.start()).await;
-    assert!(registered.is_err(), "it waits for the store");
-    kv.down.store(false, Ordering::SeqCst);
-    live(&lifecycler, async {
-        tokio::time::sleep(secs(60)).await;
-        let before = store.load().await.unwrap();
-        kv.down.store(true, Ordering::SeqCst);
-        tokio::time::sleep(secs(3600)).await;
-        kv.down.store(false, Ordering::SeqCst);
-        tokio::time::sleep(secs(16)).await;
-        let after = store.load().await.unwrap();
-        let (before, after) = (before.get("a").unwrap(), after.get("a").unwrap());
-        assert!(after.timestamp_s >= before.timestamp_s + 3600);
-        assert_eq!(after.tokens, before.tokens);
-        assert_eq!(after.registered_timestamp_s, before.registered_timestamp_s);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_restart_finds_its_tokens_in_the_file_or_in_the_ring() {
-    let dir = tempfile::tempdir().unwrap();
-    let executor = Executor::inline(Handle::current());
-    let file = TokensFile::new(Arc::new(LocalDisk::new(dir.path())), "tokens");
-    let kv = Arc::new(Outage::default());
-    let mut seed = 0;
-    let mut life = async |unregister: bool, clear: bool| {
-        seed += 1;
-        let (store, builder) = service(&kv, "a");
-        let lifecycler = builder
-            .tokens(RandomTokens::seeded(seed))
-            .tokens_file(file.clone(), executor.clone())
-            .build()
-            .unwrap();
-        lifecycler.set_unregister_on_shutdown(unregister);
-        lifecycler.set_clear_tokens_on_shutdown(clear);
-        let tokens = live(&lifecycler, async {
-            lifecycler.tokens_settled().await;
-            lifecycler.membership().tokens
-        })
-        .await;
-        (tokens, store.load().await.unwrap())
-    };
-    let (first, ring) = life(true, false).await;
-    assert!(ring.is_empty());
-    let (second, ring) = life(false, true).await;
-    assert_eq!(first, second, "from the file");
-    assert_eq!(ring.get("a").unwrap().state, InstanceState::Leaving);
-    assert_eq!(file.load().unwrap(), None, "cleared");
-    let (third, _) = life(true, true).await;
-    assert_eq!(first, third, "from the ring");
-    std::fs::write(dir.path().join("tokens"), "rubbish").unwrap();
-    let (fourth, _) = life(true, false).await;
-    assert_ne!(first, fourth, "a file that cannot be read is ignored");
-    assert_eq!(fourth.len(), 8);
 }

@@ -156,9 +156,10 @@ impl Ring {
         }
         let walked = buffer.walked.len();
         buffer.unhealthy.clear();
+        let oldest_s = self.oldest_fresh_s(now_s);
         let (records, unhealthy) = (&mut buffer.walked, &mut buffer.unhealthy);
         records.retain(|&record| {
-            let healthy = self.is_healthy(record, operation, now_s);
+            let healthy = self.is_healthy(record, operation, oldest_s);
             if !healthy {
                 unhealthy.push(record);
             }

@@ -18,6 +18,7 @@ mod ring;
 mod settings;
 mod shard_cache;
 mod shuffle;
+mod silence;
 #[cfg(test)]
 mod tests;
 mod topology;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::ring::shard_cache::ShardCache;
+use crate::ring::silence::News;
 use crate::ring::topology::{Records, Topology};
 use crate::ring::{ReplicationStrategy, RingSettings};
 use crate::token::Token;
@@ -47,7 +48,7 @@ impl Ring {
     /// The view of `desc`. Costs a sort of all tokens.
     pub fn new(settings: RingSettings, desc: &RingDesc) -> Self {
         let settings = Arc::new(settings);
-        let records = Arc::new(Records::new(visible(&settings, desc)));
+        let records = Arc::new(Records::new(visible(&settings, desc), None));
         Self::build(settings, records)
     }
 
@@ -82,11 +83,27 @@ impl Ring {
     /// and the cost is that of comparing the records; else as [`Ring::new`].
     #[must_use]
     pub fn updated(&self, desc: &RingDesc) -> Self {
+        self.next(desc, None)
+    }
+
+    /// As [`Ring::updated`], for one who follows a store and got the value at `now_s`: when no heartbeat comes for longer than the heartbeat timeout, this
+    /// view and those after it go on as [`RingSettings::serve_while_silent`] says.
+    #[must_use]
+    pub fn updated_at(&self, desc: &RingDesc, now_s: i64) -> Self {
+        self.next(desc, Some(now_s))
+    }
+
+    fn next(&self, desc: &RingDesc, now_s: Option<i64>) -> Self {
         let instances = visible(&self.settings, desc);
         let before = &self.records.instances;
         let same_places = instances.len() == before.len()
             && before.iter().zip(&instances).all(|(a, b)| same_place(a, b));
-        let records = Arc::new(Records::new(instances));
+        let timeout_s = self.settings.heartbeat_timeout_s();
+        let news = match now_s {
+            Some(now_s) => News::after(&self.records, &instances, now_s, timeout_s),
+            None => self.records.news,
+        };
+        let records = Arc::new(Records::new(instances, news));
         if !same_places {
             return Self::build(Arc::clone(&self.settings), records);
         }
@@ -160,23 +177,33 @@ impl Ring {
 
     /// Instances whose heartbeat is fresh and whose state is in `states`, e.g. to divide a global limit by them.
     pub fn count_healthy(&self, operation: crate::ring::Operation, now_s: i64) -> usize {
+        let oldest_s = self.oldest_fresh_s(now_s);
         let members = self.topology.members.iter();
         members
-            .filter(|&&m| self.is_healthy(m, operation, now_s))
+            .filter(|&&m| self.is_healthy(m, operation, oldest_s))
             .count()
     }
 
-    /// Whether a record can serve the operation now.
+    /// The oldest heartbeat that counts as fresh at `now_s`.
+    #[inline]
+    pub(super) fn oldest_fresh_s(&self, now_s: i64) -> i64 {
+        let timeout_s = self.settings.heartbeat_timeout_s();
+        match self.records.news {
+            Some(news) if self.settings.serve_while_silent => news.oldest_fresh_s(now_s, timeout_s),
+            _ => now_s.saturating_sub(timeout_s),
+        }
+    }
+
+    /// Whether a record can serve the operation when heartbeats from `oldest_s` on are fresh.
     #[inline]
     pub(super) fn is_healthy(
         &self,
         record: u32,
         operation: crate::ring::Operation,
-        now_s: i64,
+        oldest_s: i64,
     ) -> bool {
         let health = self.records.health[record as usize];
-        operation.is_healthy(health.state)
-            && now_s.saturating_sub(health.timestamp_s) <= self.settings.heartbeat_timeout_s()
+        operation.is_healthy(health.state) && health.timestamp_s >= oldest_s
     }
 
     pub(super) fn record(&self, place: u32) -> &Arc<Instance> {

@@ -19,6 +19,10 @@ pub struct RingSettings {
     /// An instance whose heartbeat is older counts as unhealthy. Default 1m: four heartbeats of 15 s.
     #[serde(with = "lgtm_core::units::duration")]
     pub heartbeat_timeout: Duration,
+    /// Whether the ring goes on as it last was when *nobody* was heard of for longer: then the store is down, not all instances at once. When heartbeats come
+    /// again, those who were healthy before have one more `heartbeat_timeout` to be heard. For rings that a watcher follows. Default yes; with no, as in
+    /// the reference systems, nothing is written or read once a store has been down for that long.
+    pub serve_while_silent: bool,
     /// Zones whose instances are not seen, for emptying a zone. Default none.
     pub excluded_zones: Vec<String>,
     /// How many replicas of a key must answer. Default `quorum`; components without data of their own use `ignore_unhealthy`.
@@ -37,6 +41,7 @@ impl Default for RingSettings {
             replication_factor: 3,
             zone_awareness_enabled: false,
             heartbeat_timeout: Duration::from_secs(60),
+            serve_while_silent: true,
             excluded_zones: Vec::new(),
             strategy: ReplicationStrategy::Quorum,
             shard_cache_size: ByteSize::mib(64),

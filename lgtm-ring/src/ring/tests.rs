@@ -39,6 +39,68 @@ fn desc(count: usize, zones: usize) -> RingDesc {
     (0..count).map(|n| instance(n, zones, 32)).collect()
 }
 
+/// A ring as a watcher has it that heard of all of it at `NOW_S`.
+fn followed(settings: RingSettings, desc: &RingDesc) -> Ring {
+    Ring::new(settings, &RingDesc::new()).updated_at(desc, NOW_S)
+}
+
+#[test]
+fn a_ring_goes_on_as_it_was_while_nobody_is_heard_of() {
+    let mut desc = desc(5, 0);
+    desc.get_mut("i0004").unwrap().timestamp_s = NOW_S - 61;
+    let ring = followed(settings(false), &desc);
+    for after in [0, 60, 61, 3600] {
+        // The same value again is no news.
+        let ring = ring.updated_at(&desc, NOW_S + after);
+        let healthy = ring.count_healthy(Operation::WRITE, NOW_S + after);
+        assert_eq!(healthy, 4, "after {after} s; the sick one stays sick");
+        ring.get(Token(1), Operation::WRITE, NOW_S + after).unwrap();
+        ring.replication_set(Operation::READ, NOW_S + after)
+            .unwrap();
+    }
+    let strict = RingSettings {
+        serve_while_silent: false,
+        ..settings(false)
+    };
+    let ring = followed(strict, &desc);
+    let error = ring.get(Token(1), Operation::WRITE, NOW_S + 61);
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[test]
+fn after_a_silence_those_who_were_healthy_have_time_to_be_heard() {
+    let mut desc = desc(5, 0);
+    desc.get_mut("i0004").unwrap().timestamp_s = NOW_S - 61;
+    let healthy_at = |ring: &Ring, s: i64| ring.count_healthy(Operation::WRITE, NOW_S + s);
+    let mut ring = followed(settings(false), &desc);
+    // The first to write after an hour, and half a minute later another.
+    for (id, at) in [("i0000", 3600), ("i0001", 3630)] {
+        desc.get_mut(id).unwrap().timestamp_s = NOW_S + at;
+        ring = ring.updated_at(&desc, NOW_S + at);
+        assert_eq!(healthy_at(&ring, at), 4);
+    }
+    assert_eq!(healthy_at(&ring, 3660), 4);
+    assert_eq!(
+        healthy_at(&ring, 3661),
+        1,
+        "the second alone was heard of lately"
+    );
+}
+
+#[test]
+fn one_who_is_silent_among_others_is_sick() {
+    let mut desc = desc(5, 0);
+    let mut ring = followed(settings(false), &desc);
+    for at in (10..=60).step_by(10) {
+        // The clock of one runs ten minutes ahead.
+        desc.get_mut("i0000").unwrap().timestamp_s = NOW_S + at + 600;
+        desc.get_mut("i0001").unwrap().timestamp_s = NOW_S + at;
+        ring = ring.updated_at(&desc, NOW_S + at);
+    }
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 60), 5);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 61), 2);
+}
+
 fn ids(ring: &Ring) -> BTreeSet<String> {
     ring.instances().map(|i| i.id.clone()).collect()
 }

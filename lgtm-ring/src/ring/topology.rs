@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::instance::{Instance, InstanceState};
 use crate::ring::circle::Circle;
+use crate::ring::silence::News;
 
 /// All instances of a ring, tombstones and excluded zones left out, by id. Shared by the ring and its shards, which index it.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub(super) struct Records {
     pub(super) instances: Box<[Arc<Instance>]>,
     /// What the inner loop of a lookup asks, side by side.
     pub(super) health: Box<[Health]>,
+    /// When heartbeats were heard, if somebody follows the ring.
+    pub(super) news: Option<News>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -20,15 +23,25 @@ pub(super) struct Health {
 }
 
 impl Records {
-    pub(super) fn new(instances: Vec<Arc<Instance>>) -> Self {
+    pub(super) fn new(instances: Vec<Arc<Instance>>, news: Option<News>) -> Self {
         let health = instances.iter().map(|i| Health {
             timestamp_s: i.timestamp_s,
             state: i.state,
         });
         Self {
             health: health.collect(),
+            news,
             instances: instances.into(),
         }
+    }
+
+    /// The record of an instance; looked for at `place` first.
+    pub(super) fn near(&self, place: usize, id: &str) -> Option<&Arc<Instance>> {
+        let there = self.instances.get(place).filter(|i| i.id == id);
+        there.or_else(|| {
+            let search = self.instances.binary_search_by(|i| i.id.as_str().cmp(id));
+            search.ok().map(|place| &self.instances[place])
+        })
     }
 }
 

@@ -42,8 +42,9 @@ impl Ring {
     fn set_by_zones(&self, operation: Operation, now_s: i64) -> Result<ReplicationSet> {
         let zone_of = |member: u32| self.topology.zones.slot_of[member as usize];
         let members = || self.topology.members.iter().copied();
+        let oldest_s = self.oldest_fresh_s(now_s);
         let lost: BTreeSet<u32> = members()
-            .filter(|&m| !self.is_healthy(m, operation, now_s))
+            .filter(|&m| !self.is_healthy(m, operation, oldest_s))
             .map(zone_of)
             .collect();
         let zones = self.topology.zone_count();
@@ -76,8 +77,9 @@ impl Ring {
     }
 
     fn healthy(&self, operation: Operation, now_s: i64) -> impl Iterator<Item = u32> + '_ {
+        let oldest_s = self.oldest_fresh_s(now_s);
         let members = self.topology.members.iter().copied();
-        members.filter(move |&m| self.is_healthy(m, operation, now_s))
+        members.filter(move |&m| self.is_healthy(m, operation, oldest_s))
     }
 }
 

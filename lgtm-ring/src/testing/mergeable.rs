@@ -170,8 +170,8 @@ impl OpenValue for LwwMap {
         Ok(self.drop_tombstones(Some(limit_unix_s)))
     }
 
-    fn encode(&self) -> Bytes {
-        Self::encode(self)
+    fn encode(&self) -> Result<Bytes> {
+        Ok(Self::encode(self))
     }
 
     fn encode_visible(&self) -> Result<Bytes> {

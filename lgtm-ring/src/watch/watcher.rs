@@ -23,12 +23,15 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 /// Follows the ring under a key and publishes each new view.
 ///
-/// While the store is down, or holds something that is no ring, the last view keeps serving. `start` returns once the ring was read.
+/// While the store is down, or holds something that is no ring, the last view keeps serving, and so do its instances
+/// ([`RingSettings::serve_while_silent`]). `start` returns once the ring was read.
 #[derive(Debug)]
 pub struct RingWatcher {
     name: String,
+    depends_on: Vec<String>,
     store: RingStore,
     views: watch::Sender<Ring>,
+    clock: Arc<dyn Clock>,
     invalid: Arc<Counter>,
     update_interval: Duration,
 }
@@ -37,6 +40,7 @@ pub struct RingWatcher {
 #[derive(Debug)]
 pub struct RingWatcherBuilder {
     name: String,
+    depends_on: Vec<String>,
     store: RingStore,
     settings: RingSettings,
     clock: Arc<dyn Clock>,
@@ -52,7 +56,7 @@ impl RingWatcherBuilder {
         self
     }
 
-    /// The clock by which metrics judge heartbeats. Default: the machine's.
+    /// The clock by which heartbeats are judged in metrics, and their absence. Default: the machine's.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -64,6 +68,13 @@ impl RingWatcherBuilder {
     pub fn metrics(mut self, registry: Registry, prefix: &str) -> Self {
         self.registry = registry;
         prefix.clone_into(&mut self.prefix);
+        self
+    }
+
+    /// Adds a service that must run while this one follows, by name: the store, if it is one (`GossipKv`).
+    #[must_use]
+    pub fn depends_on(mut self, service: &str) -> Self {
+        self.depends_on.push(service.to_owned());
         self
     }
 
@@ -83,7 +94,9 @@ impl RingWatcherBuilder {
             views: watch::Sender::new(Ring::new(self.settings, &RingDesc::new())),
             invalid: invalid.with(&[&self.name]),
             name: format!("{}-ring", self.name),
+            depends_on: self.depends_on,
             store: self.store,
+            clock: Arc::clone(&self.clock),
         };
         let (handle, clock) = (watcher.handle(), self.clock);
         metrics::register(&self.registry, &self.prefix, &self.name, handle, clock);
@@ -96,6 +109,7 @@ impl RingWatcher {
     pub fn builder(name: &str, store: RingStore) -> RingWatcherBuilder {
         RingWatcherBuilder {
             name: name.to_owned(),
+            depends_on: Vec::new(),
             store,
             settings: RingSettings::default(),
             clock: Arc::new(SystemClock::new()),
@@ -110,7 +124,8 @@ impl RingWatcher {
     }
 
     fn publish(&self, ring: &RingDesc) {
-        let next = self.views.borrow().updated(ring);
+        let now_s = self.clock.now_ms().div_euclid(1000);
+        let next = self.views.borrow().updated_at(ring, now_s);
         self.views.send_replace(next);
     }
 
@@ -150,6 +165,10 @@ impl Backoff {
 impl Service for RingWatcher {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn depends_on(&self) -> Vec<String> {
+        self.depends_on.clone()
     }
 
     async fn start(&self) -> Result<()> {

@@ -44,7 +44,7 @@ impl Default for BucketSettings {
             sync_interval: Duration::from_secs(15 * 60),
             sync_concurrency: 16,
             max_open_blocks: 256,
-            batch_series: 512,
+            batch_series: 1024,
         }
     }
 }

@@ -245,7 +245,7 @@ impl<'a> XorIter<'a> {
         }
         while self.read < self.count {
             self.run(&mut sink);
-            // Near the end of the bytes, or at an unusual sample: the careful way, which names what is wrong.
+            // At an unusual sample, or one that is cut off: the careful way, which names what is wrong.
             if let Some(s) = self.next_sample()? {
                 sink(s.t_ms, s.value);
             }
@@ -253,14 +253,23 @@ impl<'a> XorIter<'a> {
         Ok(())
     }
 
-    /// Reads on for as long as samples are of the usual kinds and eight bytes are left to load.
+    /// Reads on for as long as samples are of the usual kinds and whole.
     #[inline(always)]
     fn run(&mut self, sink: &mut impl FnMut(i64, f64)) {
         let data = self.reader.data();
+        // The last eight bytes again, with zeros behind them, so that a load near the end needs no special care.
+        let mut tail = [0; 24];
+        let tail_at = data.len().saturating_sub(8);
+        tail[..data.len() - tail_at].copy_from_slice(&data[tail_at..]);
         let load = |at: usize| -> Option<u64> {
-            let word = data.get(at / 8..)?.first_chunk::<8>()?;
+            let byte = at / 8;
+            let word = match byte < tail_at {
+                true => data.get(byte..)?.first_chunk::<8>()?,
+                false => tail.get(byte - tail_at..)?.first_chunk::<8>()?,
+            };
             Some(u64::from_be_bytes(*word) << (at % 8))
         };
+        let end = data.len() * 8;
         let mut at = self.reader.position();
         let (mut t_ms, mut delta_ms) = (self.t_ms, self.delta_ms);
         let XorState {
@@ -315,9 +324,15 @@ impl<'a> XorIter<'a> {
                         word = high >> 32 << 32 | low >> 32;
                     }
                 }
+                if at + used + n > end {
+                    break;
+                }
                 bits ^= word >> (64 - n) << new_trail;
                 (lead, trail) = (new_lead, new_trail);
                 used += n;
+            }
+            if at + used > end {
+                break;
             }
             at += used;
             delta_ms = new_delta_ms;

@@ -12,7 +12,7 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
-use lgtm_core::wal::{WalReplay, WalStats};
+use lgtm_core::wal::{ReplayProgress, WalReplay, WalStats};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -294,6 +294,11 @@ impl Ingester {
         self.heads().map_or(0, |h| h.chunk_file_bytes())
     }
 
+    /// How far the replay of the log has come; `None` before its first frame.
+    pub fn replay_progress(&self) -> Option<ReplayProgress> {
+        self.heads().ok()?.replay_progress()
+    }
+
     /// What the replay found, once it is done.
     pub fn replay_report(&self) -> Option<HeadReplayReport> {
         self.running.lock().report.clone()
@@ -385,11 +390,15 @@ impl Service for Ingester {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        match self.running.lock().report {
-            Some(_) => Ok(()),
-            None => Err(Error::Unavailable(
-                "the ingester is replaying its write-ahead log".into(),
-            )),
+        if self.running.lock().report.is_some() {
+            return Ok(());
         }
+        Err(Error::Unavailable(match self.replay_progress() {
+            Some(at) => format!(
+                "the ingester is replaying its write-ahead log: {} of {} bytes",
+                at.done_bytes, at.total_bytes
+            ),
+            None => "the ingester is opening its write-ahead log".into(),
+        }))
     }
 }

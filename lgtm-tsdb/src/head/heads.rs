@@ -12,7 +12,7 @@ use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::units::ByteSize;
-use lgtm_core::wal::{Lsn, Wal, WalSettings};
+use lgtm_core::wal::{Lsn, ReplayProgress, Wal, WalSettings};
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -133,6 +133,8 @@ pub(crate) struct Heads {
     has_unlogged: AtomicBool,
     /// False until replay is done: the log's samples come first.
     pub(super) writable: AtomicBool,
+    /// How far the replay has come; `None` before its first frame.
+    pub(super) replay_progress: Mutex<Option<ReplayProgress>>,
     /// Only one checkpoint at a time; holds the log's size at the last one.
     pub(super) checkpoint: tokio::sync::Mutex<u64>,
 }
@@ -180,6 +182,7 @@ impl Heads {
             unlogged: Mutex::default(),
             has_unlogged: AtomicBool::new(false),
             writable: AtomicBool::new(false),
+            replay_progress: Mutex::default(),
             checkpoint: tokio::sync::Mutex::new(0),
         };
         Ok((heads, replay))
@@ -386,6 +389,11 @@ impl Heads {
             active: h.active.load(Ordering::Relaxed),
         };
         self.all().iter().map(count).collect()
+    }
+
+    /// How far the replay has come; `None` before its first frame.
+    pub(crate) fn replay_progress(&self) -> Option<ReplayProgress> {
+        *self.replay_progress.lock()
     }
 
     /// What the log has done so far.

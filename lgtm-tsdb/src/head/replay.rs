@@ -9,7 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{Labels, TenantId};
-use lgtm_core::wal::{ReplayReport, WalReplay};
+use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
@@ -69,13 +69,14 @@ impl Heads {
             tenants: HashMap::new(),
             report: HeadReplayReport::default(),
         };
-        let log = log.for_each(|record| {
+        let take = |record: RecordRef<'_>| {
             if let Err(e) = replay.take(record.kind, record.payload) {
                 replay.report.undecodable_records += 1;
                 tracing::error!(segment = record.segment, offset = record.offset, error = %e, "record of the write-ahead log does not decode");
             }
             Ok(())
-        })?;
+        };
+        let log = log.for_each_with_progress(take, |at| *self.replay_progress.lock() = Some(at))?;
         let Replay {
             mut tenants,
             mut report,

@@ -523,7 +523,7 @@ fn log_with(dir: &std::path::Path, records: &[(u8, Vec<u8>)]) {
         .enable_time()
         .build()
         .unwrap();
-    wal.append_all(&records).unwrap();
+    wal.append_all(records).unwrap();
     runtime.block_on(wal.commit(wal.end())).unwrap();
 }
 

@@ -1,4 +1,4 @@
-//! Remote read.
+//! Remote read, see `docs/format/remote_read.md`.
 
 use std::sync::Arc;
 

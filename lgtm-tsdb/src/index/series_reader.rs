@@ -34,9 +34,10 @@ impl IndexReader {
             let found = ordinals.binary_search(&ordinal);
             symbols[found.expect("every ordinal was looked up")].as_str()
         };
+        let mut buffer = Vec::with_capacity(256);
         let series = entries.into_iter().map(|entry| {
             let pairs = entry.labels.iter().map(|&(n, v)| (text(n), text(v)));
-            let labels = Labels::from_pairs(pairs).map_err(|e| {
+            let labels = Labels::from_sorted_in(&mut buffer, pairs).map_err(|e| {
                 let error = DecodeError::new(WHAT, 0, e.to_string());
                 corrupt_at(&*self.file, self.series_offset(entry.reference), error)
             })?;

@@ -156,6 +156,8 @@ fn native(series: &[(Labels, Vec<Loaded>)]) -> Result<Vec<(Labels, Vec<Loaded>)>
             continue;
         }
         c.buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // One bound spelled in several ways is one bucket.
+        c.buckets.dedup_by(|a, b| a.0 == b.0);
         let count = c
             .count
             .unwrap_or_else(|| c.buckets.last().map_or(0.0, |b| b.1));

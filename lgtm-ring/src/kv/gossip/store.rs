@@ -363,15 +363,21 @@ impl Store {
 
     /// Everything, as pairs.
     pub(super) fn all(&self) -> impl Iterator<Item = Pair> {
-        self.entries.iter().map(|(key, entry)| Pair {
-            key: key.clone(),
-            value: match entry.deleted_at {
-                Some(_) => Bytes::new(),
+        self.entries.iter().filter_map(|(key, entry)| {
+            let value = match entry.deleted_at {
+                Some(_) => Ok(Bytes::new()),
                 None => entry.value.encode(),
-            },
-            codec: entry.codec.id().to_owned(),
-            deleted: entry.deleted_at.is_some(),
-            update_time_ms: entry.update_time_ms,
+            };
+            let value = value
+                .inspect_err(|error| tracing::error!(key, %error, "a stored value cannot be sent"))
+                .ok()?;
+            Some(Pair {
+                key: key.clone(),
+                value,
+                codec: entry.codec.id().to_owned(),
+                deleted: entry.deleted_at.is_some(),
+                update_time_ms: entry.update_time_ms,
+            })
         })
     }
 

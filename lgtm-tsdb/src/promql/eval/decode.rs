@@ -61,17 +61,12 @@ pub(super) fn decode(
 
 /// The hot loop: nothing per sample but the bits.
 fn floats(data: &[u8], wanted: Wanted, out: &mut Samples) -> Result<(), DecodeError> {
-    let mut samples = XorIter::new(data)?;
-    while let Some(s) = samples.next_sample()? {
-        if s.t_ms >= wanted.range.max_ms {
-            break;
+    XorIter::new(data)?.for_each(|t_ms, value| {
+        if wanted.range.contains(t_ms) && (wanted.stale || !is_stale_nan(value)) {
+            out.times.push(t_ms);
+            out.floats.push(value);
         }
-        if s.t_ms >= wanted.range.min_ms && (wanted.stale || !is_stale_nan(s.value)) {
-            out.times.push(s.t_ms);
-            out.floats.push(s.value);
-        }
-    }
-    Ok(())
+    })
 }
 
 fn push(t_ms: i64, value: SampleValue, start_ms: i64, wanted: Wanted, out: &mut Samples) {

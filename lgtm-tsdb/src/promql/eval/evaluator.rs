@@ -17,7 +17,7 @@ use super::selector::Wish;
 use super::{absent, aggregate, binary, info, matching, quantiles, subquery, vector};
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::{BinaryOp, ValueType};
-use crate::promql::functions::{RangeFunction, date_function, float_map};
+use crate::promql::functions::{RangeFunction, date_function, float_map, maximum, minimum};
 use crate::promql::histogram;
 use crate::promql::plan::{Aggregation, Kind, Node, Operation, RangeSource};
 use crate::promql::query_error::{QueryError, Result};
@@ -148,12 +148,8 @@ async fn scalar_call(
         "pi" => Ok(vec![std::f64::consts::PI; grid.len()]),
         "max_of" | "min_of" => {
             let (a, b) = try_join(scalar(ctx, &args[0], grid), scalar(ctx, &args[1], grid)).await?;
-            let best = |(a, b): (f64, f64)| match (a.is_nan() || b.is_nan(), name == "max_of") {
-                (true, _) => f64::NAN,
-                (false, true) => a.max(b),
-                (false, false) => a.min(b),
-            };
-            Ok(a.into_iter().zip(b).map(best).collect())
+            let best = if name == "max_of" { maximum } else { minimum };
+            Ok(a.into_iter().zip(b).map(|(a, b)| best(a, b)).collect())
         }
         "scalar" => {
             let v = vector_of(ctx, &args[0], grid).await?;

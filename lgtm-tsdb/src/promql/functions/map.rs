@@ -38,3 +38,31 @@ pub(crate) fn float_map(name: &str) -> Option<FloatMap> {
         _ => return super::date::date_function(name),
     })
 }
+
+/// The lesser of two floats: NaN if one is, unless the other is -Inf.
+pub(crate) fn minimum(a: f64, b: f64) -> f64 {
+    match (a.is_nan() || b.is_nan(), a.min(b)) {
+        (_, f64::NEG_INFINITY) => f64::NEG_INFINITY,
+        (true, _) => f64::NAN,
+        (false, least) => least,
+    }
+}
+
+/// The greater of two floats: NaN if one is, unless the other is +Inf.
+pub(crate) fn maximum(a: f64, b: f64) -> f64 {
+    -minimum(-a, -b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infinities_win_over_nan_on_their_side() {
+        let (inf, nan) = (f64::INFINITY, f64::NAN);
+        assert_eq!(minimum(nan, -inf), -inf);
+        assert_eq!(maximum(inf, nan), inf);
+        assert!(minimum(nan, inf).is_nan() && maximum(-inf, nan).is_nan());
+        assert_eq!((minimum(1.0, 2.0), maximum(1.0, 2.0)), (1.0, 2.0));
+    }
+}

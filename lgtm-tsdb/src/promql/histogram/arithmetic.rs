@@ -71,9 +71,10 @@ fn merge(
                 .for_each(|(c, o)| *c += sign * o);
             return;
         }
-        let theirs = coarsened(o_spans, o_counts, other.schema, schema)
-            .into_iter()
-            .filter(|(i, _)| bounds::exponential(*i, schema) > threshold);
+        // Before they are made coarser: a coarse bucket may reach out of the zero bucket that holds all of a fine one.
+        let outside = indexed(o_spans, o_counts)
+            .filter(|(i, _)| bounds::exponential(*i, other.schema) > threshold);
+        let theirs = coarsened(outside, other.schema, schema).into_iter();
         let joined = joined(indexed(spans, counts), theirs, sign);
         (*spans, *counts) = packed(joined);
     };
@@ -142,12 +143,12 @@ pub(super) fn joined(
 }
 
 /// Buckets in a coarser schema.
-fn coarsened(spans: &[BucketSpan], counts: &[f64], from: i32, to: i32) -> Vec<(i32, f64)> {
+fn coarsened(buckets: impl Iterator<Item = (i32, f64)>, from: i32, to: i32) -> Vec<(i32, f64)> {
     if from <= to {
-        return indexed(spans, counts).collect();
+        return buckets.collect();
     }
     let mut out: Vec<(i32, f64)> = Vec::new();
-    for (index, count) in indexed(spans, counts) {
+    for (index, count) in buckets {
         let index = bounds::coarser(index, from, to);
         match out.last_mut() {
             Some((last, sum)) if *last == index => *sum += count,
@@ -164,14 +165,12 @@ fn reduce(h: &mut FloatHistogram, schema: i32) {
     }
     let from = h.schema;
     (h.positive_spans, h.positive_counts) = packed(coarsened(
-        &h.positive_spans,
-        &h.positive_counts,
+        indexed(&h.positive_spans, &h.positive_counts),
         from,
         schema,
     ));
     (h.negative_spans, h.negative_counts) = packed(coarsened(
-        &h.negative_spans,
-        &h.negative_counts,
+        indexed(&h.negative_spans, &h.negative_counts),
         from,
         schema,
     ));
