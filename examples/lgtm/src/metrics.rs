@@ -69,6 +69,7 @@ impl Metrics {
             c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
             self.write_path(c);
             self.head(c);
+            self.log(c);
             self.storage(c);
             self.queries(c);
             self.query_frontend(c);
@@ -247,6 +248,15 @@ impl Metrics {
             &[],
             exemplars as f64,
         );
+        e.gauge(
+            "lgtm_head_chunk_file_bytes",
+            "Size of finished chunks on disk.",
+            &[],
+            self.ingester.chunk_file_bytes() as f64,
+        );
+    }
+
+    fn log(&self, e: &mut Collection) {
         let wal = self.ingester.wal_stats();
         e.counter(
             "lgtm_wal_written_bytes_total",
@@ -289,12 +299,6 @@ impl Metrics {
             "1 after a failed sync.",
             &[],
             f64::from(u8::from(wal.poisoned)),
-        );
-        e.gauge(
-            "lgtm_head_chunk_file_bytes",
-            "Size of finished chunks on disk.",
-            &[],
-            self.ingester.chunk_file_bytes() as f64,
         );
         if let Some(at) = self.ingester.replay_progress() {
             e.gauge(
