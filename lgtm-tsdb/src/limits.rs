@@ -71,6 +71,24 @@ pub struct Limits {
     pub max_fetched_chunks_per_query: u64,
     /// Chunk bytes that one query may read. 0: unlimited.
     pub max_fetched_chunk_bytes_per_query: u64,
+    /// Bytes of a query's text. 0 (default): only the parser's bound.
+    pub max_query_expression_size_bytes: u64,
+    /// Time between start and end of a range query. 0 (default): unlimited.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub max_total_query_length: Duration,
+    /// How far back the steps of a query may lie; earlier ones are left out without a word. What a step looks back at from there is
+    /// read. 0 (default): unlimited.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub max_query_lookback: Duration,
+    /// Parts of one query that run at a time. Mimir's default.
+    pub max_query_parallelism: usize,
+    /// Answers to steps younger than this are not kept in the results cache, since samples may still come. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub max_cache_freshness: Duration,
+    /// Shards that an aggregation is cut into where sharding is on. Mimir's default; 0 and 1: none.
+    pub query_sharding_total_shards: u32,
+    /// Sharded parts that one query may become over all its splits; shards are made fewer to keep it. Mimir's default.
+    pub query_sharding_max_sharded_queries: u32,
 }
 
 impl Default for Limits {
@@ -102,6 +120,13 @@ impl Default for Limits {
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,
+            max_query_expression_size_bytes: 0,
+            max_total_query_length: Duration::ZERO,
+            max_query_lookback: Duration::ZERO,
+            max_query_parallelism: 14,
+            max_cache_freshness: Duration::from_secs(600),
+            query_sharding_total_shards: 16,
+            query_sharding_max_sharded_queries: 128,
         }
     }
 }

@@ -9,11 +9,50 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lgtm_core::model::{Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{Labels, MatchOp, Matcher, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 
 use crate::chunk::{self, Encoding, SampleValue};
+
+/// Selects the series of one shard, as `i_of_n` from 1. It stands among the matchers of a query and is no label: [`SelectRequest::new`]
+/// makes a [`SeriesShard`] of it. Name and form are Mimir's.
+pub const QUERY_SHARD_LABEL: &str = "__query_shard__";
+
+/// One of `count` disjoint parts of all series: those whose [`Labels::stable_hash`] leaves `index` when divided by `count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesShard {
+    /// From 0.
+    index: u64,
+    /// At least 1.
+    count: u64,
+}
+
+impl SeriesShard {
+    /// Reads `i_of_n`, where `i` is 1 to `n`.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the text.
+    pub fn parse(text: &str) -> Result<Self> {
+        let parts = text
+            .split_once("_of_")
+            .and_then(|(i, n)| Some((i.parse::<u32>().ok()?, n.parse::<u32>().ok()?)));
+        match parts {
+            Some((i, n)) if (1..=n).contains(&i) => Ok(Self {
+                index: u64::from(i) - 1,
+                count: u64::from(n),
+            }),
+            _ => Err(Error::InvalidInput(format!(
+                "{QUERY_SHARD_LABEL} is {text:?}, must be i_of_n with i from 1 to n, as in 1_of_16"
+            ))),
+        }
+    }
+
+    /// Whether a series is in the shard. Costs one pass over the bytes of its labels.
+    pub fn contains(self, labels: &Labels) -> bool {
+        labels.stable_hash() % self.count == self.index
+    }
+}
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -26,6 +65,57 @@ pub struct SelectRequest {
     pub budget: Arc<QueryBudget>,
     /// What the series are wanted for. A holder may use it to bring less or to bring it sooner, never to bring anything else.
     pub hints: SelectHints,
+    /// The part of the series that is wanted; all if there is none. Every holder honours it, before it loads chunks.
+    pub shard: Option<SeriesShard>,
+}
+
+impl SelectRequest {
+    /// A request without hints. A matcher `__query_shard__="i_of_n"` becomes its shard.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a matcher of that name that is no single shard.
+    pub fn new(
+        mut matchers: Vec<Matcher>,
+        range: TimeRange,
+        budget: Arc<QueryBudget>,
+    ) -> Result<Self> {
+        let mut shard = None;
+        let is_shard = |m: &Matcher| m.name() == QUERY_SHARD_LABEL;
+        if matchers.iter().any(is_shard) {
+            for m in matchers.iter().filter(|m| is_shard(m)) {
+                if m.op() != MatchOp::Equal || shard.is_some() {
+                    return Err(Error::InvalidInput(format!(
+                        "{m}: {QUERY_SHARD_LABEL} takes one =, as in {QUERY_SHARD_LABEL}=\"1_of_16\""
+                    )));
+                }
+                shard = Some(SeriesShard::parse(m.value())?);
+            }
+            matchers.retain(|m| !is_shard(m));
+        }
+        Ok(Self {
+            matchers,
+            range,
+            budget,
+            hints: SelectHints::default(),
+            shard,
+        })
+    }
+
+    /// The same request with hints.
+    #[must_use]
+    pub fn hints(self, hints: SelectHints) -> Self {
+        Self { hints, ..self }
+    }
+
+    /// Whether every series is wanted.
+    pub fn takes_all(&self) -> bool {
+        self.matchers.is_empty() && self.shard.is_none()
+    }
+
+    /// Whether a series is in the shard that is asked for. Says nothing of the matchers.
+    pub fn takes(&self, labels: &Labels) -> bool {
+        self.shard.is_none_or(|s| s.contains(labels))
+    }
 }
 
 /// What series are wanted for.

@@ -13,7 +13,8 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::{CleanerSettings, IngesterSettings};
+use lgtm_tsdb::components::{CleanerSettings, IngesterSettings, QueryFrontendSettings};
+use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) store_gateway: BucketSettings,
     pub(crate) blocks_cleaner: CleanerSettings,
     pub(crate) querier: EngineSettings,
+    pub(crate) query_frontend: QueryFrontendSettings,
     pub(crate) compute: ExecutorSettings,
 }
 
@@ -121,6 +123,7 @@ impl Default for Config {
             store_gateway: BucketSettings::default(),
             blocks_cleaner: CleanerSettings::default(),
             querier: EngineSettings::default(),
+            query_frontend: QueryFrontendSettings::default(),
             compute: ExecutorSettings::default(),
         }
     }
@@ -184,6 +187,25 @@ pub(crate) enum Action {
 }
 
 impl Config {
+    /// How the HTTP API takes requests.
+    pub(crate) fn api_settings(&self) -> ApiSettings {
+        ApiSettings {
+            multitenancy_enabled: self.auth.multitenancy_enabled,
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+            max_remote_read_bytes: self.server.max_remote_read_bytes,
+        }
+    }
+
+    /// The tenant of the host's own metrics.
+    pub(crate) fn own_tenant(&self) -> &'static str {
+        match self.auth.multitenancy_enabled {
+            true => "lgtm",
+            false => "anonymous",
+        }
+    }
+
     /// Reads flags and the file that they name.
     pub(crate) fn from_args(
         args: impl Iterator<Item = String>,

@@ -13,8 +13,10 @@ use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, LateSelect, Querier, os_random};
-use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::components::{
+    BlocksCleaner, Distributor, Ingester, LateSelect, Querier, QueryFrontend, os_random,
+};
+use lgtm_tsdb::http::Api;
 use lgtm_tsdb::promql::Engine;
 use lgtm_tsdb::select::Select;
 use tokio::sync::Notify;
@@ -100,18 +102,18 @@ async fn serve(config: Config) -> Result<()> {
         executor.clone(),
         config.querier.clone(),
     )?;
+    let frontend = Arc::new(QueryFrontend::new(
+        engine,
+        config.query_frontend.clone(),
+        Arc::clone(&limits),
+        Arc::clone(&clock),
+    )?);
     let api = Arc::new(Api::new(
-        ApiSettings {
-            multitenancy_enabled: config.auth.multitenancy_enabled,
-            max_recv_msg_size: config.max_recv_msg_size,
-            max_inflight_push_requests: config.server.max_inflight_push_requests,
-            max_inflight_push_requests_bytes: config.server.max_inflight_push_requests_bytes,
-            max_remote_read_bytes: config.server.max_remote_read_bytes,
-        },
+        config.api_settings(),
         Arc::clone(&distributor),
         Arc::clone(&ingester),
         source,
-        engine.clone(),
+        Arc::clone(&frontend),
         limits,
         Arc::clone(&clock),
     ));
@@ -121,7 +123,7 @@ async fn serve(config: Config) -> Result<()> {
         blocks: Arc::clone(&blocks),
         inflight: api.inflight(),
         cleaner: Arc::clone(&cleaner),
-        engine,
+        frontend,
     }
     .register(&registry);
     let stop = Arc::new(Notify::new());
@@ -148,16 +150,11 @@ async fn serve(config: Config) -> Result<()> {
     }
     if config.self_monitoring {
         let interval = config.self_monitoring_interval.0;
-        let tenant = if config.auth.multitenancy_enabled {
-            "lgtm"
-        } else {
-            "anonymous"
-        };
         services = services.add(SelfMonitor::new(
             registry,
             distributor,
             clock,
-            tenant,
+            config.own_tenant(),
             address,
             interval,
         )?);

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lgtm_core::frontend::ResultsCacheStats;
 use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
-use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester};
+use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
 use lgtm_tsdb::http::Inflight;
-use lgtm_tsdb::promql::Engine;
 
 /// Where the values come from.
 #[derive(Debug, Clone)]
@@ -17,11 +17,48 @@ pub(crate) struct Metrics {
     pub(crate) blocks: Arc<BucketBlocks>,
     pub(crate) inflight: Arc<Inflight>,
     pub(crate) cleaner: Arc<BlocksCleaner>,
-    pub(crate) engine: Engine,
+    pub(crate) frontend: Arc<QueryFrontend>,
 }
 
 fn n(counter: &AtomicU64) -> f64 {
     counter.load(Ordering::Relaxed) as f64
+}
+
+fn results_cache(e: &mut Collection, s: &ResultsCacheStats) {
+    let ranges = [("request_type", "query_range")];
+    for (name, help, counter) in [
+        (
+            "cortex_frontend_query_result_cache_requests_total",
+            "Entries asked for.",
+            &s.requests,
+        ),
+        (
+            "cortex_frontend_query_result_cache_hits_total",
+            "Entries found.",
+            &s.hits,
+        ),
+        (
+            "lgtm_query_result_cache_bad_entries_total",
+            "Entries found that did not decode or had another key.",
+            &s.bad,
+        ),
+    ] {
+        e.counter(name, help, &ranges, n(counter));
+    }
+    for (reason, counter) in [
+        ("too-new", &s.too_new),
+        ("unaligned-time-range", &s.unaligned),
+        ("has-modifiers", &s.has_modifiers),
+    ] {
+        let labels = [ranges[0], ("reason", reason)];
+        let help = "Pieces of queries that could not be looked up.";
+        e.counter(
+            "cortex_frontend_query_result_cache_skipped_total",
+            help,
+            &labels,
+            n(counter),
+        );
+    }
 }
 
 impl Metrics {
@@ -32,13 +69,15 @@ impl Metrics {
             c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
             self.write_path(c);
             self.head(c);
+            self.log(c);
             self.storage(c);
             self.queries(c);
+            self.query_frontend(c);
         });
     }
 
     fn queries(&self, e: &mut Collection) {
-        let c = self.engine.counts();
+        let c = self.frontend.engine().counts();
         for (name, help, counter) in [
             ("lgtm_queries_total", "Queries begun.", &c.queries),
             (
@@ -58,6 +97,66 @@ impl Metrics {
             ),
         ] {
             e.counter(name, help, &[], n(counter));
+        }
+    }
+
+    fn query_frontend(&self, e: &mut Collection) {
+        let c = self.frontend.counts();
+        for (op, counter) in [("query", &c.instant), ("query_range", &c.range)] {
+            let help = "Queries that came in.";
+            e.counter(
+                "cortex_query_frontend_queries_total",
+                help,
+                &[("op", op)],
+                n(counter),
+            );
+        }
+        let Some(frontend) = self.frontend.frontend() else {
+            return;
+        };
+        let s = frontend.stats();
+        for (name, help, counter) in [
+            (
+                "cortex_frontend_split_queries_total",
+                "Pieces that range queries were cut into in time.",
+                &s.pieces,
+            ),
+            (
+                "cortex_frontend_query_sharding_rewrites_attempted_total",
+                "Pieces that were looked at for cutting them by series.",
+                &s.shardings_tried,
+            ),
+            (
+                "cortex_frontend_query_sharding_rewrites_succeeded_total",
+                "Pieces that were cut by series.",
+                &s.sharded,
+            ),
+            (
+                "cortex_frontend_sharded_queries_total",
+                "Parts that they were cut into.",
+                &s.legs,
+            ),
+            (
+                "lgtm_query_frontend_requests_total",
+                "Parts of queries that went to the engine.",
+                &s.downstream,
+            ),
+            (
+                "lgtm_query_frontend_retries_total",
+                "Parts of queries that were sent again.",
+                &s.retries,
+            ),
+        ] {
+            e.counter(name, help, &[], n(counter));
+        }
+        e.gauge(
+            "cortex_query_frontend_queue_length",
+            "Parts of queries that wait for a turn.",
+            &[],
+            frontend.waiting() as f64,
+        );
+        if let Some(stats) = frontend.results_cache_stats() {
+            results_cache(e, stats);
         }
     }
 
@@ -149,6 +248,15 @@ impl Metrics {
             &[],
             exemplars as f64,
         );
+        e.gauge(
+            "lgtm_head_chunk_file_bytes",
+            "Size of finished chunks on disk.",
+            &[],
+            self.ingester.chunk_file_bytes() as f64,
+        );
+    }
+
+    fn log(&self, e: &mut Collection) {
         let wal = self.ingester.wal_stats();
         e.counter(
             "lgtm_wal_written_bytes_total",
@@ -191,12 +299,6 @@ impl Metrics {
             "1 after a failed sync.",
             &[],
             f64::from(u8::from(wal.poisoned)),
-        );
-        e.gauge(
-            "lgtm_head_chunk_file_bytes",
-            "Size of finished chunks on disk.",
-            &[],
-            self.ingester.chunk_file_bytes() as f64,
         );
         if let Some(at) = self.ingester.replay_progress() {
             e.gauge(

@@ -222,6 +222,34 @@ const DOCS: &[(&str, &str)] = &[
         "Chunk bytes that one query may read.",
     ),
     (
+        "limits.max_query_expression_size_bytes",
+        "Bytes of a query's text.",
+    ),
+    (
+        "limits.max_total_query_length",
+        "Time between start and end of a range query.",
+    ),
+    (
+        "limits.max_query_lookback",
+        "How far back the steps of a query may lie; earlier ones are left out.",
+    ),
+    (
+        "limits.max_query_parallelism",
+        "Parts of one query that run at a time.",
+    ),
+    (
+        "limits.max_cache_freshness",
+        "Answers to steps younger than this are not cached, since samples may still come.",
+    ),
+    (
+        "limits.query_sharding_total_shards",
+        "Shards that an aggregation is cut into where query_frontend.parallelize_shardable_queries is on.",
+    ),
+    (
+        "limits.query_sharding_max_sharded_queries",
+        "Sharded parts that one query may become; shards are made fewer to keep it.",
+    ),
+    (
         "overrides",
         "Limits of single tenants, by tenant; what is not named there is as in limits.",
     ),
@@ -358,6 +386,62 @@ const DOCS: &[(&str, &str)] = &[
     (
         "querier.parser.max_regex_bytes",
         "Bytes of one regular expression of a query.",
+    ),
+    (
+        "query_frontend.enabled",
+        "Whether queries are cut, cached and queued on their way to the engine.",
+    ),
+    (
+        "query_frontend.split_queries_by_interval",
+        "Range queries are cut at multiples of this; 0: not at all.",
+    ),
+    (
+        "query_frontend.split_instant_queries_by_interval",
+        "Ranges of instant queries that are longer are cut at this; 0: not at all.",
+    ),
+    (
+        "query_frontend.align_queries_with_step",
+        "Move start and end down to multiples of the step: more cache hits, other times than asked for.",
+    ),
+    (
+        "query_frontend.cache_results",
+        "Whether answers to range queries are kept. Samples that come later than limits.max_cache_freshness and the out-of-order window allow for show when the entry has expired.",
+    ),
+    (
+        "query_frontend.results_cache_size",
+        "Bytes of all kept answers.",
+    ),
+    (
+        "query_frontend.results_cache_max_item_size",
+        "Bytes of one answer; larger ones are not kept.",
+    ),
+    (
+        "query_frontend.results_cache_ttl",
+        "How long an answer stays that can change no more.",
+    ),
+    (
+        "query_frontend.results_cache_ttl_for_out_of_order_time_window",
+        "How long one stays that late samples may still change.",
+    ),
+    (
+        "query_frontend.cache_unaligned_requests",
+        "Whether requests are cached whose start and end are no multiples of the step.",
+    ),
+    (
+        "query_frontend.parallelize_shardable_queries",
+        "Whether aggregations are cut by series. In one process the engine already uses several cores for a query, and each shard looks at all labels again: off.",
+    ),
+    (
+        "query_frontend.max_concurrent",
+        "Parts of queries that run at a time, over all tenants.",
+    ),
+    (
+        "query_frontend.max_outstanding_requests_per_tenant",
+        "Parts of a tenant's queries that may wait for a turn; more are answered 429.",
+    ),
+    (
+        "query_frontend.max_retries",
+        "Times that a part is sent before its failure is the query's; only what is unavailable is asked again.",
     ),
     ("compute", "Threads on which queries are computed."),
     ("compute.threads", "Threads; one per CPU."),

@@ -46,6 +46,12 @@ pub struct FrontendStats {
     pub downstream: AtomicU64,
     /// Requests that were sent again.
     pub retries: AtomicU64,
+    /// Requests that were looked at for cutting them by series.
+    pub shardings_tried: AtomicU64,
+    /// Requests that were cut so.
+    pub sharded: AtomicU64,
+    /// What they became.
+    pub legs: AtomicU64,
 }
 
 /// Parts of a [`Frontend`].
@@ -126,6 +132,11 @@ impl<S: Splitter> Frontend<S> {
     /// What was done so far.
     pub fn stats(&self) -> &FrontendStats {
         &self.stats
+    }
+
+    /// How its language is cut.
+    pub fn splitter(&self) -> &S {
+        &self.splitter
     }
 
     /// What the results cache has done, if there is one.
@@ -270,14 +281,20 @@ impl<S: Splitter> Frontend<S> {
     fn usable_cache(&self, query: &Query<'_, S>, piece: StepRange) -> Option<&ResultsCache> {
         let results = self.results.as_ref()?;
         let fresh_ms = self.fresh_ms(query);
-        let usable = query.limits.results_cache_enabled
-            && piece.start_ms <= fresh_ms
-            && (self.settings.cache_unaligned_requests || piece.is_aligned())
-            && self.splitter.is_cacheable(query.request, fresh_ms);
-        if !usable {
-            results.stats().skipped.fetch_add(1, Ordering::Relaxed);
-        }
-        usable.then_some(results)
+        let stats = results.stats();
+        let reason = if !query.limits.results_cache_enabled {
+            return None;
+        } else if piece.start_ms > fresh_ms {
+            &stats.too_new
+        } else if !self.settings.cache_unaligned_requests && !piece.is_aligned() {
+            &stats.unaligned
+        } else if !self.splitter.is_cacheable(query.request, fresh_ms) {
+            &stats.has_modifiers
+        } else {
+            return Some(results);
+        };
+        reason.fetch_add(1, Ordering::Relaxed);
+        None
     }
 
     /// Steps after this may still change.
@@ -368,21 +385,26 @@ impl<S: Splitter> Frontend<S> {
 
     /// Asks downstream, by shards if there is a way.
     async fn ask(&self, query: &Query<'_, S>, request: &S::Request) -> Result<S::Answer> {
-        let plan = match query.shards {
-            0 | 1 => None,
-            shards => self.splitter.shard(request, shards),
+        self.stats.shardings_tried.fetch_add(1, Ordering::Relaxed);
+        let joined = match self.splitter.shard(request, query.shards) {
+            Some(plan) => self.ask_shards(query, &plan).await?,
+            None => None,
         };
-        match plan {
-            Some(plan) => self.ask_shards(query, &plan).await,
+        match joined {
+            Some(answer) => Ok(answer),
             None => self.ask_once(query, request).await,
         }
     }
 
+    /// `None` if the answers cannot be joined.
     async fn ask_shards(
         &self,
         query: &Query<'_, S>,
         plan: &ShardPlan<S::Request>,
-    ) -> Result<S::Answer> {
+    ) -> Result<Option<S::Answer>> {
+        self.stats.sharded.fetch_add(1, Ordering::Relaxed);
+        let count = plan.legs.iter().map(Vec::len).sum::<usize>() as u64;
+        self.stats.legs.fetch_add(count, Ordering::Relaxed);
         let asked = plan
             .legs
             .iter()
@@ -393,8 +415,12 @@ impl<S: Splitter> Frontend<S> {
             .legs
             .iter()
             .map(|leg| answers.by_ref().take(leg.len()).collect())
-            .collect();
-        self.downstream.join(query.tenant, plan, legs).await
+            .collect::<Vec<_>>();
+        if !self.splitter.can_join(&legs) {
+            return Ok(None);
+        }
+        let joined = self.downstream.join(query.tenant, plan, legs).await?;
+        Ok(Some(joined))
     }
 
     /// One request: with a turn, and again if that may help.

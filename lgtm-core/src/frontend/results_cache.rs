@@ -37,8 +37,12 @@ pub struct ResultsCacheStats {
     pub hits: AtomicU64,
     /// Entries found that did not decode or had another key.
     pub bad: AtomicU64,
-    /// Requests that could not be cached.
-    pub skipped: AtomicU64,
+    /// Requests that were not looked up since all their steps may still change.
+    pub too_new: AtomicU64,
+    /// Those that were not since they are not aligned with their step.
+    pub unaligned: AtomicU64,
+    /// Those that were not since they look ahead of their steps.
+    pub has_modifiers: AtomicU64,
 }
 
 impl ResultsCache {

@@ -56,7 +56,14 @@ pub trait Splitter: Debug + Send + Sync + 'static {
     /// For bytes that [`Splitter::encode`] does not make; they count as a miss.
     fn decode(&self, bytes: &[u8]) -> Result<Self::Answer, DecodeError>;
 
-    /// The request as `shards` requests over disjoint series each, if that makes sense.
+    /// Whether the answers to legs can be joined; if not the request is asked whole after all.
+    fn can_join(&self, legs: &[Vec<Self::Answer>]) -> bool {
+        let _ = legs;
+        true
+    }
+
+    /// The request as `shards` requests over disjoint series each, if that makes sense. With less than 2 shards it may still be cut in
+    /// another way, as by time.
     fn shard(&self, request: &Self::Request, shards: u32) -> Option<ShardPlan<Self::Request>>;
 }
 

@@ -98,7 +98,10 @@ impl BlockBatches {
             s.chunks
                 .retain(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms);
         }
-        series.retain(|s| !s.chunks.is_empty());
+        series.retain(|s| !s.chunks.is_empty() && self.request.takes(&s.labels));
+        if self.request.shard.is_some() {
+            self.request.budget.spend(series.len() as u64, 0, 0)?;
+        }
         let wanted: Vec<u64> = series
             .iter()
             .flat_map(|s| s.chunks.iter().map(|c| c.reference))

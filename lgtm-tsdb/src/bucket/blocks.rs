@@ -275,11 +275,11 @@ impl BucketBlocks {
         let mut out = Vec::new();
         for batch in refs.chunks(self.settings.batch_series.max(1)) {
             for series in reader.index().series(batch).await? {
-                if series
+                let has_data = series
                     .chunks
                     .iter()
-                    .any(|c| c.min_ms < request.range.max_ms && c.max_ms >= request.range.min_ms)
-                {
+                    .any(|c| c.min_ms < request.range.max_ms && c.max_ms >= request.range.min_ms);
+                if has_data && request.takes(&series.labels) {
                     out.push(series.labels);
                 }
             }
@@ -336,7 +336,10 @@ impl Select for BucketBlocks {
             let asked = async {
                 let reader = self.reader(tenant, &entry).await?;
                 let refs = select_refs(reader.index(), &request.matchers).await?;
-                request.budget.spend(refs.len() as u64, 0, 0)?;
+                // Which of them are in a shard is known when their labels are read.
+                if request.shard.is_none() {
+                    request.budget.spend(refs.len() as u64, 0, 0)?;
+                }
                 Ok(BlockBatches::new(
                     reader,
                     refs,
@@ -374,7 +377,7 @@ impl Select for BucketBlocks {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<BTreeSet<String>> {
-        if !request.matchers.is_empty() {
+        if !request.takes_all() {
             let series = self.series(tenant, request).await?;
             return Ok(series
                 .iter()
@@ -397,7 +400,7 @@ impl Select for BucketBlocks {
         name: &str,
         request: &SelectRequest,
     ) -> Result<BTreeSet<String>> {
-        if !request.matchers.is_empty() {
+        if !request.takes_all() {
             let series = self.series(tenant, request).await?;
             return Ok(series
                 .iter()

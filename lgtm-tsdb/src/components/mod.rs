@@ -6,6 +6,9 @@ mod distributor;
 mod ingester;
 mod late_select;
 mod querier;
+mod query_frontend;
+mod query_frontend_settings;
+mod query_rules;
 mod tsdb;
 
 pub use cleaner::{BlocksCleaner, CleanerSettings};
@@ -13,4 +16,6 @@ pub use distributor::{Distributor, DistributorCounts, PushOutcome};
 pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings, RandomSource};
 pub use late_select::LateSelect;
 pub use querier::Querier;
+pub use query_frontend::{QueryFrontend, QueryFrontendCounts};
+pub use query_frontend_settings::QueryFrontendSettings;
 pub use tsdb::{Tsdb, TsdbBuilder, os_random};

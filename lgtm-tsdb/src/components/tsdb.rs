@@ -176,12 +176,7 @@ impl Tsdb {
         matchers: Vec<Matcher>,
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<(i64, SampleValue)>)>> {
-        let request = SelectRequest {
-            matchers,
-            range,
-            budget: Arc::new(QueryBudget::default()),
-            hints: Default::default(),
-        };
+        let request = SelectRequest::new(matchers, range, Arc::new(QueryBudget::default()))?;
         let mut batches = self.querier.select(tenant, &request).await?;
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await? {

@@ -11,14 +11,19 @@ use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::series::{HeadChunk, locate};
-use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, SeriesShard};
 
 /// Series per batch: a few hundred kilobytes of chunks.
 const BATCH: usize = 512;
 
 impl Head {
     /// The series that match and hold samples in `range`, in label order.
-    fn matching(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, SeriesId)> {
+    fn matching(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        part: Option<SeriesShard>,
+    ) -> Vec<(Labels, SeriesId)> {
         let index = self.index.read();
         let mut out = Vec::new();
         let shards = self.shards();
@@ -32,7 +37,10 @@ impl Head {
                     .held_range()
                     .is_some_and(|(min, max)| min < range.max_ms && max >= range.min_ms)
             {
-                out.push((index.labels(&series.labels), id));
+                let labels = index.labels(&series.labels);
+                if part.is_none_or(|p| p.contains(&labels)) {
+                    out.push((labels, id));
+                }
             }
         }
         drop(index);
@@ -48,7 +56,7 @@ impl Head {
     ) -> Vec<(Labels, Vec<Exemplar>)> {
         let mut wanted: Vec<(Labels, SeriesId)> = Vec::new();
         for matchers in selectors {
-            wanted.extend(self.matching(matchers, TimeRange::ALL));
+            wanted.extend(self.matching(matchers, TimeRange::ALL, None));
         }
         wanted.sort_unstable();
         wanted.dedup();
@@ -147,7 +155,7 @@ impl HeadSelect {
     fn matching(&self, tenant: &TenantId, request: &SelectRequest) -> Vec<Labels> {
         let head = self.0.get(tenant);
         head.map_or_else(Vec::new, |h| {
-            h.matching(&request.matchers, request.range)
+            h.matching(&request.matchers, request.range, request.shard)
                 .into_iter()
                 .map(|(l, _)| l)
                 .collect()
@@ -165,7 +173,7 @@ impl Select for HeadSelect {
         let Some(head) = self.0.get(tenant) else {
             return Ok(Box::<crate::select::ReadyBatches>::default());
         };
-        let series = head.matching(&request.matchers, request.range);
+        let series = head.matching(&request.matchers, request.range, request.shard);
         request.budget.spend(series.len() as u64, 0, 0)?;
         let heads = Arc::clone(&self.0);
         Ok(Box::new(HeadBatches {
@@ -188,7 +196,7 @@ impl Select for HeadSelect {
         let Some(head) = self.0.get(tenant) else {
             return Ok(BTreeSet::new());
         };
-        if request.matchers.is_empty() {
+        if request.takes_all() {
             return Ok(head.index.read().names().map(str::to_owned).collect());
         }
         let series = self.matching(tenant, request);
@@ -207,7 +215,7 @@ impl Select for HeadSelect {
         let Some(head) = self.0.get(tenant) else {
             return Ok(BTreeSet::new());
         };
-        if request.matchers.is_empty() {
+        if request.takes_all() {
             return Ok(head
                 .index
                 .read()

@@ -123,12 +123,9 @@ impl Store {
             Arc::new(HeadSelect(self.heads.clone())),
             self.blocks.clone(),
         ];
-        let request = SelectRequest {
-            matchers: vec![Matcher::equal("job", "x")],
-            range: TimeRange::ALL,
-            budget: Arc::new(QueryBudget::default()),
-            hints: Default::default(),
-        };
+        let matchers = vec![Matcher::equal("job", "x")];
+        let budget = Arc::new(QueryBudget::default());
+        let request = SelectRequest::new(matchers, TimeRange::ALL, budget).unwrap();
         let tenant = TenantId::new(tenant).unwrap();
         let mut batches = Querier::new(sources)
             .select(&tenant, &request)

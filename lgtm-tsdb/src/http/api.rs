@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inflight::Inflight;
 use super::{otlp, parse, push, query, read, status};
-use crate::components::{Distributor, Ingester};
+use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
-use crate::promql::Engine;
 use crate::select::Select;
 use crate::wire::WriteBatch;
 
@@ -53,7 +52,7 @@ pub struct Api {
     pub(super) distributor: Arc<Distributor>,
     pub(super) ingester: Arc<Ingester>,
     pub(super) source: Arc<dyn Select>,
-    pub(super) engine: Engine,
+    pub(super) frontend: Arc<QueryFrontend>,
     pub(super) limits: Arc<Overrides<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) inflight: Arc<Inflight>,
@@ -72,7 +71,7 @@ impl Api {
         distributor: Arc<Distributor>,
         ingester: Arc<Ingester>,
         source: Arc<dyn Select>,
-        engine: Engine,
+        frontend: Arc<QueryFrontend>,
         limits: Arc<Overrides<Limits>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
@@ -86,7 +85,7 @@ impl Api {
             distributor,
             ingester,
             source,
-            engine,
+            frontend,
             limits,
             clock,
             batches: Mutex::default(),

@@ -27,6 +27,8 @@ const MAX_STEPS: i64 = 11_000;
 pub(super) struct Call {
     pub(super) tenant: TenantId,
     pub(super) params: Params,
+    /// Whether the caller wants neither a cached answer nor its own to be kept.
+    pub(super) no_store: bool,
 }
 
 pub(super) fn call(
@@ -35,7 +37,12 @@ pub(super) fn call(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Call, ApiError> {
+    let directives = headers.get_all(header::CACHE_CONTROL).iter();
+    let mut directives = directives
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','));
     Ok(Call {
+        no_store: directives.any(|d| d.trim().eq_ignore_ascii_case("no-store")),
         tenant: tenant(headers, api.settings.multitenancy_enabled)?,
         params: Params::read(query, headers, body)?,
     })
@@ -65,6 +72,7 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
             .and_then(|ms| u64::try_from(ms).ok())
             .map(Duration::from_millis),
         budget: budget(api, &c.tenant),
+        no_cache: c.no_store,
     })
 }
 
@@ -82,7 +90,7 @@ pub(super) async fn instant(
         options: options(&api, &c)?,
         query: c.params.query()?,
     };
-    let answer = api.engine.instant(&c.tenant, &request).await?;
+    let answer = api.frontend.instant(&c.tenant, &request).await?;
     Ok(answered(&answer, limit, c.params.get("stats")))
 }
 
@@ -130,7 +138,7 @@ pub(super) async fn range(
         options: options(&api, &c)?,
         query: p.query()?,
     };
-    let answer = api.engine.range(&c.tenant, &request).await?;
+    let answer = api.frontend.range(&c.tenant, &request).await?;
     Ok(answered(&answer, limit, p.get("stats")))
 }
 
@@ -168,15 +176,10 @@ fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
         selectors.push(Vec::new());
     }
     let budget = budget(api, &c.tenant);
-    Ok(selectors
+    selectors
         .into_iter()
-        .map(|matchers| SelectRequest {
-            matchers,
-            range,
-            budget: Arc::clone(&budget),
-            hints: Default::default(),
-        })
-        .collect())
+        .map(|matchers| Ok(SelectRequest::new(matchers, range, Arc::clone(&budget))?))
+        .collect()
 }
 
 /// `/series`

@@ -41,7 +41,7 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     let request = decode_read_request(&plain).map_err(|e| ApiError::bad_data(e.to_string()))?;
     if request.streamed {
         let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
-        let mut frames = ChunkFrames::new(api, &tenant, &request);
+        let mut frames = ChunkFrames::new(api, &tenant, &request)?;
         // What goes wrong before the first byte is sent has a status of its own; later the connection breaks off.
         let first = frames.next_piece().await?;
         let rest = stream::try_unfold(frames, |mut frames| async move {
@@ -63,13 +63,9 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
 }
 
 /// What a query of a read asks the source for.
-fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> SelectRequest {
-    SelectRequest {
-        matchers: query.matchers.clone(),
-        range: TimeRange::inclusive(query.start_ms, query.end_ms),
-        budget: budget(api, tenant),
-        hints: Default::default(),
-    }
+fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> Result<SelectRequest> {
+    let range = TimeRange::inclusive(query.start_ms, query.end_ms);
+    SelectRequest::new(query.matchers.clone(), range, budget(api, tenant))
 }
 
 fn decoded(
@@ -92,7 +88,7 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
     let mut response = Vec::new();
     for query in &request.queries {
         let mut result = SamplesResult::default();
-        let request = select_request(api, tenant, query);
+        let request = select_request(api, tenant, query)?;
         let mut batches = api.source.select(tenant, &request).await?;
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {
@@ -128,16 +124,16 @@ struct ChunkFrames {
 }
 
 impl ChunkFrames {
-    fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Self {
+    fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Self> {
         let queries = request.queries.iter().enumerate().rev();
-        Self {
+        Ok(Self {
             source: Arc::clone(&api.source),
             tenant: tenant.clone(),
             waiting: queries
-                .map(|(n, q)| (n as u64, select_request(api, tenant, q)))
-                .collect(),
+                .map(|(n, q)| Ok((n as u64, select_request(api, tenant, q)?)))
+                .collect::<Result<_>>()?,
             open: None,
-        }
+        })
     }
 
     /// The frames of the next batch of series; `None` at the end.

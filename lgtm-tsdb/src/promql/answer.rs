@@ -90,6 +90,25 @@ pub struct QueryStats {
     pub elapsed: Duration,
 }
 
+impl QueryStats {
+    /// What two parts of a query cost together. They may run at the same time, so their peaks are added too.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let (a, b) = (self.fetched, other.fetched);
+        Self {
+            samples_read: self.samples_read + other.samples_read,
+            peak_samples: self.peak_samples + other.peak_samples,
+            peak_bytes: self.peak_bytes + other.peak_bytes,
+            fetched: QueryUse {
+                series: a.series + b.series,
+                chunks: a.chunks + b.chunks,
+                chunk_bytes: a.chunk_bytes + b.chunk_bytes,
+            },
+            elapsed: self.elapsed + other.elapsed,
+        }
+    }
+}
+
 /// An answer, with what was noticed on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {

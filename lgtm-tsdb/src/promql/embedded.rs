@@ -10,10 +10,12 @@ use lgtm_core::model::{LabelBuilder, Labels, TenantId, stale_nan};
 use lgtm_core::{Error, Result};
 
 use super::answer::Series;
-use super::shard::{LEG_LABEL, QUERY_SHARD_LABEL};
+use super::shard::LEG_LABEL;
 use super::splitter::FrontendAnswer;
 use crate::chunk::{SampleValue, encode_run};
-use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use crate::select::{
+    QUERY_SHARD_LABEL, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+};
 
 /// Series handed out at a time.
 const BATCH_SERIES: usize = 512;
@@ -194,11 +196,9 @@ mod tests {
         ];
         let legs = EmbeddedLegs::new(steps, &parts).unwrap();
         let tenant = TenantId::new("t").unwrap();
-        let select = |leg: &str| SelectRequest {
-            matchers: vec![Matcher::equal(LEG_LABEL, leg)],
-            range: TimeRange::inclusive(0, 100),
-            budget: Arc::default(),
-            hints: Default::default(),
+        let select = |leg: &str| {
+            let matchers = vec![Matcher::equal(LEG_LABEL, leg)];
+            SelectRequest::new(matchers, TimeRange::inclusive(0, 100), Arc::default()).unwrap()
         };
         let mut batches = legs.select(&tenant, &select("0")).await.unwrap();
         let series = batches.next_batch().await.unwrap().unwrap();

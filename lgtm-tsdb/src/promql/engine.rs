@@ -34,6 +34,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// What it may fetch.
     pub budget: Arc<QueryBudget>,
+    /// Whether its answer neither comes from a cache nor goes into one.
+    pub no_cache: bool,
 }
 
 /// A query at one time.
@@ -62,10 +64,27 @@ pub struct RangeQuery {
     pub options: QueryOptions,
 }
 
+/// A query that was parsed already, or made out of one that was.
+#[derive(Debug, Clone)]
+pub struct ParsedQuery<'a> {
+    /// The text that the spans in `expr` are of.
+    pub text: &'a str,
+    /// What is asked.
+    pub expr: &'a Expr,
+    /// First time, milliseconds.
+    pub start_ms: i64,
+    /// Last time, milliseconds; of an instant query the first too.
+    pub end_ms: i64,
+    /// Distance of two times, milliseconds; `None` for an instant query.
+    pub step_ms: Option<i64>,
+    /// How.
+    pub options: QueryOptions,
+}
+
 /// What an engine has done.
 #[derive(Debug, Default)]
 pub struct EngineCounts {
-    /// Queries begun.
+    /// Queries begun; of one that the frontend cuts, each part.
     pub queries: AtomicU64,
     /// Queries that ended with an error.
     pub failed: AtomicU64,
@@ -89,10 +108,24 @@ pub struct Engine {
 /// A query that parsed.
 struct Prepared<'a> {
     text: &'a str,
-    expr: Expr,
+    expr: &'a Expr,
     grid: StepGrid,
     is_range: bool,
     options: &'a QueryOptions,
+}
+
+/// That an expression has a value at each step.
+///
+/// # Errors
+/// `Invalid` naming the type that it has.
+pub(crate) fn check_range_type(expr: &Expr) -> Result<()> {
+    match expr.value_type() {
+        ValueType::Scalar | ValueType::Vector => Ok(()),
+        other => Err(QueryError::Invalid(format!(
+            "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+            other.described()
+        ))),
+    }
 }
 
 impl Engine {
@@ -114,6 +147,25 @@ impl Engine {
         })
     }
 
+    /// The same engine over another holder of metrics.
+    #[must_use]
+    pub fn over(&self, source: Arc<dyn Select>) -> Self {
+        Self {
+            source,
+            ..self.clone()
+        }
+    }
+
+    /// Parses a query as this engine does.
+    ///
+    /// # Errors
+    /// `Invalid`, with the place; `Source` for a fault of this program.
+    pub fn parse(&self, text: &str) -> Result<Expr> {
+        let parsed = AssertUnwindSafe(|| parse_with(text, &self.settings.parser));
+        let parsed = std::panic::catch_unwind(parsed).map_err(|_| self.panicked())?;
+        parsed.map_err(|e| QueryError::Invalid(e.to_string()))
+    }
+
     /// The settings.
     pub fn settings(&self) -> &EngineSettings {
         &self.settings
@@ -130,14 +182,15 @@ impl Engine {
     /// `Invalid` when the query does not parse, `Execution` when it fails on the data or needs more than it may, `TimedOut`, and
     /// those of the source.
     pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
-        self.run(
-            tenant,
-            &q.query,
-            StepGrid::instant(q.t_ms),
-            false,
-            &q.options,
-        )
-        .await
+        let expr = self.parsed_or_counted(&q.query)?;
+        let query = Prepared {
+            text: &q.query,
+            expr: &expr,
+            grid: StepGrid::instant(q.t_ms),
+            is_range: false,
+            options: &q.options,
+        };
+        self.run(tenant, query).await
     }
 
     /// Answers at many times.
@@ -145,31 +198,53 @@ impl Engine {
     /// # Errors
     /// As [`Engine::instant`]; `Invalid` too for an expression that has no value at an instant.
     pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer> {
-        let grid = StepGrid::range(q.start_ms, q.end_ms, q.step_ms);
-        self.run(tenant, &q.query, grid, true, &q.options).await
+        let expr = self.parsed_or_counted(&q.query)?;
+        let query = Prepared {
+            text: &q.query,
+            expr: &expr,
+            grid: StepGrid::range(q.start_ms, q.end_ms, q.step_ms),
+            is_range: true,
+            options: &q.options,
+        };
+        self.run(tenant, query).await
     }
 
-    async fn run(
-        &self,
-        tenant: &TenantId,
-        text: &str,
-        grid: StepGrid,
-        is_range: bool,
-        options: &QueryOptions,
-    ) -> Result<Answer> {
+    /// Answers a query that was parsed already.
+    ///
+    /// # Errors
+    /// As [`Engine::range`].
+    pub async fn parsed(&self, tenant: &TenantId, q: &ParsedQuery<'_>) -> Result<Answer> {
+        let grid = match q.step_ms {
+            Some(step_ms) => StepGrid::range(q.start_ms, q.end_ms, step_ms),
+            None => StepGrid::instant(q.start_ms),
+        };
+        let query = Prepared {
+            text: q.text,
+            expr: q.expr,
+            grid,
+            is_range: q.step_ms.is_some(),
+            options: &q.options,
+        };
+        self.run(tenant, query).await
+    }
+
+    fn panicked(&self) -> QueryError {
+        self.counts.panicked.fetch_add(1, Ordering::Relaxed);
+        QueryError::Source(Error::Internal("the query panicked".into()))
+    }
+
+    fn parsed_or_counted(&self, text: &str) -> Result<Expr> {
+        self.parse(text).inspect_err(|_| {
+            self.counts.queries.fetch_add(1, Ordering::Relaxed);
+            self.counts.failed.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    async fn run(&self, tenant: &TenantId, query: Prepared<'_>) -> Result<Answer> {
         self.counts.queries.fetch_add(1, Ordering::Relaxed);
         let work = async {
-            let expr = parse_with(text, &self.settings.parser)
-                .map_err(|e| QueryError::Invalid(e.to_string()))?;
-            let query = Prepared {
-                text,
-                expr,
-                grid,
-                is_range,
-                options,
-            };
             let limit = self.settings.timeout;
-            let after = options.timeout.map_or(limit, |t| t.min(limit));
+            let after = query.options.timeout.map_or(limit, |t| t.min(limit));
             match tokio::time::timeout(after, self.answer(tenant, &query)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(QueryError::TimedOut),
@@ -179,12 +254,7 @@ impl Engine {
         let answer = AssertUnwindSafe(work)
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| {
-                self.counts.panicked.fetch_add(1, Ordering::Relaxed);
-                Err(QueryError::Source(Error::Internal(
-                    "the query panicked".into(),
-                )))
-            });
+            .unwrap_or_else(|_| Err(self.panicked()));
         match &answer {
             Ok(a) => {
                 self.counts
@@ -194,7 +264,7 @@ impl Engine {
             Err(e) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 if let QueryError::Source(Error::Internal(message)) = e {
-                    tracing::error!(%tenant, query = text, message, "query failed");
+                    tracing::error!(%tenant, query = query.text, message, "query failed");
                 }
             }
         }
@@ -236,18 +306,10 @@ impl Engine {
             grid: query.grid,
             default_step_ms: i64::try_from(default_step).unwrap_or(i64::MAX),
         };
-        if query.is_range
-            && !matches!(
-                query.expr.value_type(),
-                ValueType::Scalar | ValueType::Vector
-            )
-        {
-            return Err(QueryError::Invalid(format!(
-                "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
-                query.expr.value_type().described()
-            )));
+        if query.is_range {
+            check_range_type(query.expr)?;
         }
-        let plan = planner.plan(&query.expr)?;
+        let plan = planner.plan(query.expr)?;
         let value = match query.expr.value_type() {
             ValueType::Matrix => {
                 let series = eval::raw_range(&ctx, plan.unwrapped(), query.grid).await?;

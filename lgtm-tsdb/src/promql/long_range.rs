@@ -6,8 +6,9 @@
 use super::ast::{
     Aggregate, AggregateOp, Call, Edges, Expr, Length, MatrixSelector, Span, VectorSelector,
 };
-use super::shard::{Cutter, Legs, QUERY_SHARD_LABEL, ShardedQuery, embedded, ratio};
+use super::shard::{Cutter, Legs, ShardedQuery, embedded, names_are_equal, ratio};
 use super::signature::Function;
+use crate::select::QUERY_SHARD_LABEL;
 
 /// Cuts the ranges of an instant query that are longer than `interval_ms`, if there are any.
 pub fn split_long_ranges(expr: &Expr, interval_ms: i64) -> Option<ShardedQuery> {
@@ -36,7 +37,8 @@ fn split_call(expr: &Expr, interval_ms: i64, legs: &mut Legs) -> Option<Expr> {
         return None;
     };
     let (range_ms, offset_ms) = (matrix.range.ms()?, matrix.vector.offset.ms()?);
-    if range_ms <= interval_ms || matrix.vector.edges != Edges::Plain {
+    let is_plain = matrix.vector.edges == Edges::Plain;
+    if range_ms <= interval_ms || !is_plain || !names_are_equal(expr) {
         return None;
     }
     let part_ms = interval_ms.max(range_ms.saturating_add(MAX_PARTS - 1) / MAX_PARTS);

@@ -40,7 +40,8 @@ pub use ast::{
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
 pub use embedded::EmbeddedLegs;
-pub use engine::{Engine, EngineCounts, InstantQuery, QueryOptions, RangeQuery};
+pub(crate) use engine::check_range_type;
+pub use engine::{Engine, EngineCounts, InstantQuery, ParsedQuery, QueryOptions, RangeQuery};
 pub use error::{ParseError, line_and_column};
 pub use long_range::split_long_ranges;
 pub use options::ParserOptions;
@@ -48,6 +49,6 @@ pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
 pub use query_error::QueryError;
 pub use settings::EngineSettings;
 pub use settle::{QueryTimes, is_final_before, settle};
-pub use shard::{EMBEDDED_METRIC, LEG_LABEL, Legs, QUERY_SHARD_LABEL, ShardedQuery, shard_query};
+pub use shard::{EMBEDDED_METRIC, LEG_LABEL, Legs, ShardedQuery, shard_query};
 pub use signature::{Arity, Function};
 pub use splitter::{FrontendAnswer, FrontendQuery, PromqlSplitter, QueryKind};

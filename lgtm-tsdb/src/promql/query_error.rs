@@ -36,6 +36,18 @@ impl QueryError {
     }
 }
 
+impl QueryError {
+    /// What became an [`Error`] on its way through the frontend, again. Refusals of the store and of the engine are not told apart.
+    pub(crate) fn of(e: Error) -> Self {
+        match e {
+            Error::InvalidInput(m) => Self::Invalid(m),
+            Error::LimitExceeded(m) => Self::Execution(m),
+            Error::Timeout { .. } => Self::TimedOut,
+            e => Self::Source(e),
+        }
+    }
+}
+
 impl From<QueryError> for Error {
     fn from(e: QueryError) -> Self {
         match e {

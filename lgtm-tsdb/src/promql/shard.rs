@@ -19,10 +19,7 @@ use super::ast::{
     Aggregate, AggregateOp, Binary, BinaryOp, Call, Cardinality, Edges, Expr, Length, Paren, Span,
     ValueType, VectorMatching, VectorSelector,
 };
-
-/// Selects the series of one shard, as `i_of_n` from 1: those whose hash of the labels leaves `i - 1` when divided by `n`. In the
-/// answers to a leg it tells where a series comes from.
-pub const QUERY_SHARD_LABEL: &str = "__query_shard__";
+use crate::select::QUERY_SHARD_LABEL;
 
 /// The metric that stands for the answers to a leg.
 pub const EMBEDDED_METRIC: &str = "__embedded__";
@@ -261,7 +258,7 @@ fn is_by_series_call(call: &Call) -> bool {
 
 /// Two series that differ in their name only become a conflict where the name is dropped, which shards would not notice. So the
 /// name must be given, unless nothing is done to the series.
-fn names_are_equal(expr: &Expr) -> bool {
+pub(super) fn names_are_equal(expr: &Expr) -> bool {
     if let Expr::Vector(_) = expr.unwrapped() {
         return true;
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lgtm_core::codec::{self, Reader};
 use lgtm_core::frontend::{ShardPlan, Splitter, StepRange};
 use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::{DecodeError, Error, Result};
 
-use super::answer::{Point, Series};
+use super::answer::{Point, QueryStats, Series};
 use super::ast::Expr;
 use super::long_range::split_long_ranges;
 use super::settle::{QueryTimes, is_final_before, settle};
@@ -20,12 +21,16 @@ use crate::chunk::{self, Encoding, SampleValue};
 pub struct FrontendQuery {
     /// What is asked.
     pub expr: Arc<Expr>,
+    /// The text that it was made of, for the places in warnings.
+    pub text: Arc<str>,
     /// When: the steps of a range query, or the one of an instant query.
     pub steps: StepRange,
     /// Which of the two it is.
     pub kind: QueryKind,
     /// Another lookback than the engine's, milliseconds.
     pub lookback_ms: Option<i64>,
+    /// A shorter timeout than the engine's. Changes no answer.
+    pub timeout: Option<Duration>,
 }
 
 /// At how many times a query is asked.
@@ -37,7 +42,7 @@ pub enum QueryKind {
     Range,
 }
 
-/// What a query gave: a matrix, or a vector as one with a point a series.
+/// What a query gave: a matrix, a vector as one with a point a series, or a scalar as one point without labels.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct FrontendAnswer {
     /// Series, sorted by labels unless an instant query sorted them.
@@ -46,7 +51,17 @@ pub struct FrontendAnswer {
     pub warnings: Vec<String>,
     /// Things worth knowing.
     pub infos: Vec<String>,
+    /// The value of a query that is a string; there are no series then.
+    pub string: Option<String>,
+    /// What was computed for it: nothing for what came from the cache.
+    pub stats: QueryStats,
 }
+
+/// What a float takes in the cache: a value of many digits, whose time costs next to nothing.
+const POINT_BYTES: usize = 8;
+
+/// What a native histogram takes there.
+const HISTOGRAM_BYTES: usize = 64;
 
 /// How PromQL is cut and joined.
 #[derive(Debug, Clone)]
@@ -55,6 +70,12 @@ pub struct PromqlSplitter {
     pub long_range_ms: i64,
     /// Points that a joined answer may have.
     pub max_points: u64,
+    /// Answers that take more bytes are not kept, as memcached keeps none above its largest item. Estimated from labels and points,
+    /// before they are encoded.
+    pub max_stored_bytes: u64,
+    /// Whether queries may be evaluated in parts that are joined. Not where the engine drops names at the end of a query, since each part
+    /// would have an end of its own.
+    pub cuts_by_series: bool,
     /// What changes the meaning of a query beside its text: a word for each switch of the engine that is not at its default.
     pub engine_switches: String,
 }
@@ -99,7 +120,14 @@ impl Splitter for PromqlSplitter {
 
     fn is_storable(&self, answer: &Arc<FrontendAnswer>) -> bool {
         // Annotations are not kept, and a warning may mean that the answer is a part only.
-        answer.warnings.is_empty() && answer.infos.is_empty()
+        let size = |s: &Series| {
+            let labels = s.labels.iter().map(|(n, v)| n.len() + v.len());
+            labels.sum::<usize>()
+                + POINT_BYTES * s.floats.len()
+                + HISTOGRAM_BYTES * s.histograms.len()
+        };
+        let bytes = answer.series.iter().map(size).sum::<usize>() as u64;
+        answer.warnings.is_empty() && answer.infos.is_empty() && bytes <= self.max_stored_bytes
     }
 
     fn extract(&self, answer: &Arc<FrontendAnswer>, steps: StepRange) -> Arc<FrontendAnswer> {
@@ -112,6 +140,7 @@ impl Splitter for PromqlSplitter {
             series: series.filter(|s| !s.is_empty()).collect(),
             warnings: answer.warnings.clone(),
             infos: answer.infos.clone(),
+            ..FrontendAnswer::default()
         })
     }
 
@@ -139,6 +168,7 @@ impl Splitter for PromqlSplitter {
                 series.floats.append(&mut next.floats);
                 series.histograms.append(&mut next.histograms);
             }
+            whole.stats = whole.stats.plus(part.stats);
             push_new(&mut whole.warnings, part.warnings);
             push_new(&mut whole.infos, part.infos);
         }
@@ -199,7 +229,17 @@ impl Splitter for PromqlSplitter {
         }))
     }
 
+    /// Not if a shard warned: where one left a mixture of floats and histograms out, others may have gone on.
+    fn can_join(&self, legs: &[Vec<Arc<FrontendAnswer>>]) -> bool {
+        legs.iter()
+            .flatten()
+            .all(|answer| answer.warnings.is_empty())
+    }
+
     fn shard(&self, query: &FrontendQuery, shards: u32) -> Option<ShardPlan<FrontendQuery>> {
+        if !self.cuts_by_series {
+            return None;
+        }
         let by_time = match query.kind {
             QueryKind::Instant => split_long_ranges(&query.expr, self.long_range_ms),
             QueryKind::Range => None,

@@ -22,10 +22,11 @@ impl Memory {
 
     fn matching(&self, request: &SelectRequest) -> impl Iterator<Item = &SeriesChunks> {
         self.series.iter().filter(|s| {
-            request
-                .matchers
-                .iter()
-                .all(|m| m.matches(s.labels.get(m.name()).unwrap_or("")))
+            request.takes(&s.labels)
+                && request
+                    .matchers
+                    .iter()
+                    .all(|m| m.matches(s.labels.get(m.name()).unwrap_or("")))
         })
     }
 }

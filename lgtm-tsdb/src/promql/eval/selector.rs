@@ -55,12 +55,8 @@ impl Context {
         range: TimeRange,
         hints: SelectHints,
     ) -> Result<Box<dyn SeriesBatches>> {
-        let request = SelectRequest {
-            matchers: selector.matchers.clone(),
-            range,
-            budget: Arc::clone(&self.budget),
-            hints,
-        };
+        let matchers = selector.matchers.clone();
+        let request = SelectRequest::new(matchers, range, Arc::clone(&self.budget))?.hints(hints);
         Ok(self.source.select(&self.tenant, &request).await?)
     }
 

@@ -12,6 +12,8 @@ fn splitter() -> PromqlSplitter {
     PromqlSplitter {
         long_range_ms: 86_400_000,
         max_points: 1_000_000,
+        max_stored_bytes: 1 << 20,
+        cuts_by_series: true,
         engine_switches: String::new(),
     }
 }
@@ -19,6 +21,7 @@ fn splitter() -> PromqlSplitter {
 fn query(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> FrontendQuery {
     FrontendQuery {
         expr: Arc::new(parse(text).unwrap()),
+        text: text.into(),
         steps: StepRange {
             start_ms,
             end_ms,
@@ -26,6 +29,7 @@ fn query(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> FrontendQuery 
         },
         kind: QueryKind::Range,
         lookback_ms: None,
+        timeout: None,
     }
 }
 

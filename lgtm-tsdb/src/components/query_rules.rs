@@ -1,0 +1,93 @@
+//! What a query may ask for before anything is read.
+
+use crate::limits::Limits;
+use crate::promql::QueryError;
+
+fn exceeded(what: &str, actual: String, limit: String, id: &str, setting: &str) -> QueryError {
+    QueryError::Execution(format!(
+        "{what} exceeds the limit (actual: {actual}, limit: {limit}) (err-mimir-{id}). To adjust the related per-tenant limit, configure {setting}"
+    ))
+}
+
+/// Checks the length of a query's text.
+///
+/// # Errors
+/// `Execution` naming the limit.
+pub(super) fn check_text(limits: &Limits, text: &str) -> Result<(), QueryError> {
+    let (size, limit) = (text.len() as u64, limits.max_query_expression_size_bytes);
+    if limit > 0 && size > limit {
+        return Err(exceeded(
+            "the size of the query in bytes",
+            size.to_string(),
+            limit.to_string(),
+            "max-query-expression-size-bytes",
+            "max_query_expression_size_bytes",
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the time between start and end.
+///
+/// # Errors
+/// `Execution` naming the limit.
+pub(super) fn check_length(limits: &Limits, start_ms: i64, end_ms: i64) -> Result<(), QueryError> {
+    let limit = limits.max_total_query_length;
+    let length_ms = end_ms.saturating_sub(start_ms).max(0).unsigned_abs();
+    if !limit.is_zero() && u128::from(length_ms) > limit.as_millis() {
+        return Err(exceeded(
+            "the total query time range",
+            format!("{}s", length_ms as f64 / 1000.0),
+            format!("{}s", limit.as_secs_f64()),
+            "max-total-query-length",
+            "max_total_query_length",
+        ));
+    }
+    Ok(())
+}
+
+/// No step may be earlier.
+pub(super) fn earliest_ms(limits: &Limits, now_ms: i64) -> i64 {
+    match i64::try_from(limits.max_query_lookback.as_millis()) {
+        Ok(lookback_ms) if lookback_ms > 0 => now_ms.saturating_sub(lookback_ms),
+        _ => i64::MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_limit_names_itself_and_the_bound() {
+        let limits = Limits {
+            max_query_expression_size_bytes: 5,
+            max_total_query_length: Duration::from_secs(60),
+            max_query_lookback: Duration::from_secs(10),
+            ..Limits::default()
+        };
+        assert!(check_text(&limits, "12345").is_ok());
+        let said = check_text(&limits, "123456").unwrap_err().to_string();
+        for part in [
+            "actual: 6, limit: 5",
+            "err-mimir-max-query-expression-size-bytes",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(check_length(&limits, 0, 60_000).is_ok());
+        let said = check_length(&limits, 0, 60_001).unwrap_err().to_string();
+        for part in [
+            "actual: 60.001s, limit: 60s",
+            "err-mimir-max-total-query-length",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(earliest_ms(&limits, 25_000), 15_000);
+        let none = Limits::default();
+        assert_eq!(earliest_ms(&none, 25_000), i64::MIN);
+        assert!(check_length(&none, i64::MIN, i64::MAX).is_ok());
+        assert!(check_text(&none, "123456").is_ok());
+    }
+}
