@@ -105,6 +105,43 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Pages like a node exporter's: a few hundred series whose counters grow from scrape to scrape. Serves until the test ends.
+fn exporter() -> u16 {
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for (n, stream) in listener.incoming().enumerate() {
+            let Ok(mut stream) = stream else { return };
+            let mut asked = [0; 4096];
+            let _ = stream.read(&mut asked);
+            let mut page = String::from("# TYPE node_cpu_seconds_total counter\n");
+            for cpu in 0..32 {
+                for (m, mode) in [
+                    "idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user",
+                ]
+                .iter()
+                .enumerate()
+                {
+                    let value = 1000.0 + n as f64 * 0.1 * (m + 1) as f64 + f64::from(cpu);
+                    page.push_str(&format!(
+                        "node_cpu_seconds_total{{cpu=\"{cpu}\",mode=\"{mode}\"}} {value}\n"
+                    ));
+                }
+            }
+            page.push_str("# TYPE node_load1 gauge\n");
+            page.push_str(&format!("node_load1 {}\n", (n as f64 / 7.0).sin().abs()));
+            page.push_str("node_memory_MemFree_bytes 1.2345678e+10\nnode_nan NaN\nnode_inf +Inf\n");
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+                page.len()
+            );
+        }
+    });
+    port
+}
+
 /// An HTTP answer of the Prometheus on `port`.
 fn ask(port: u16, path: &str) -> serde_json::Value {
     let url = format!("http://127.0.0.1:{port}{path}");
@@ -331,23 +368,25 @@ fn a_real_prometheus_writes_and_its_tools_read() {
     let dir = tempfile::tempdir().unwrap();
     let host = Host::start(&dir.path().join("data"), &[]);
     let config = format!(
-        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: prometheus\n  static_configs: [{{targets: ['SELF']}}]\n- job_name: lgtm\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\nremote_write:\n- url: {}/api/v1/push\n",
+        "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: prometheus\n  static_configs: [{{targets: ['SELF']}}]\n- job_name: lgtm\n  static_configs: [{{targets: ['127.0.0.1:{}']}}]\n- job_name: node\n  static_configs: [{{targets: ['127.0.0.1:{}', '127.0.0.1:{}']}}]\nremote_write:\n- url: {}/api/v1/push\n",
         host.port,
+        exporter(),
+        exporter(),
         host.url()
     );
     let (sender, port) = prometheus(dir.path(), &config, &dir.path().join("prom"));
-    // A dozen scrapes.
+    // A minute of scrapes.
     let up = "/prometheus/api/v1/query?query=up%5B1h%5D";
-    for _ in 0..600 {
+    for _ in 0..1200 {
         let answer = host.get(up).json();
         let result = answer["data"]["result"]
             .as_array()
             .cloned()
             .unwrap_or_default();
-        if result.len() == 2
+        if result.len() == 4
             && result
                 .iter()
-                .all(|s| s["values"].as_array().unwrap().len() >= 12)
+                .all(|s| s["values"].as_array().unwrap().len() >= 60)
         {
             break;
         }

@@ -393,6 +393,11 @@ impl GossipState {
         }
     }
 
+    /// Whether the member is about to leave, or has left.
+    pub fn is_leaving(&self) -> bool {
+        self.leave != Leave::Staying
+    }
+
     /// Whether the others were told; what [`GossipState::poll`] still yields should be sent.
     pub fn has_left(&self) -> bool {
         self.leave == Leave::Left

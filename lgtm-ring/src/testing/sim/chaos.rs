@@ -265,9 +265,13 @@ impl World {
         if settings.heals {
             self.cluster.heal();
         }
-        // With no seed left, nodes that were started meanwhile would have nobody to ask.
-        if !self.runs(self.nodes[0]) && !self.runs(self.nodes[1]) {
-            self.cluster.start(self.nodes[0]);
+        // With no seed left, nodes that were started meanwhile would have nobody to ask. One that is about to leave will not be left.
+        let seed = self.nodes[0];
+        if !self.stays(seed) && !self.stays(self.nodes[1]) {
+            while self.runs(seed) {
+                self.cluster.run_for(Duration::from_millis(500));
+            }
+            self.cluster.start(seed);
         }
         let begin = self.cluster.now();
         while let Err(wrong) = self.check() {
@@ -285,6 +289,11 @@ impl World {
             bytes: self.cluster.total_bytes(),
             converged_after,
         })
+    }
+
+    fn stays(&self, id: NodeId) -> bool {
+        let state = self.cluster.state(id);
+        state.is_some_and(|state| !state.is_leaving())
     }
 
     fn check(&mut self) -> Result<(), String> {
