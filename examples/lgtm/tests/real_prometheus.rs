@@ -360,6 +360,35 @@ fn a_real_prometheus_serves_our_native_histograms() {
     }
 }
 
+/// The same server that wrote the samples serves our blocks.
+fn a_server_serves(dir: &Path, copied: &Path) {
+    let served = dir.join("served");
+    std::fs::create_dir_all(&served).unwrap();
+    let (_server, port) = prometheus(&served, "global: {}\n", copied);
+    let url = format!("http://127.0.0.1:{port}");
+    let query = [
+        "query",
+        "instant",
+        "--time",
+        &(now_ms() / 1000).to_string(),
+        &url,
+        "count({job=~\".+\"})",
+    ];
+    let mut counted = String::new();
+    for _ in 0..100 {
+        let out = Command::new("promtool").args(query).output().unwrap();
+        counted = String::from_utf8_lossy(&out.stdout).into_owned();
+        if counted.contains("=>") {
+            break;
+        }
+        pause(100);
+    }
+    assert!(
+        counted.contains("=>"),
+        "Prometheus serves no series of our block: {counted:?}"
+    );
+}
+
 #[test]
 fn a_real_prometheus_writes_and_its_tools_read() {
     if !have("prometheus") || !have("promtool") {
@@ -456,30 +485,5 @@ fn a_real_prometheus_writes_and_its_tools_read() {
         "{dumped_samples} dumped, {stale} NaN, {sent} answered"
     );
 
-    // The same server that wrote it serves our block.
-    let served = dir.path().join("served");
-    std::fs::create_dir_all(&served).unwrap();
-    let (_server, port) = prometheus(&served, "global: {}\n", &copied);
-    let url = format!("http://127.0.0.1:{port}");
-    let query = [
-        "query",
-        "instant",
-        "--time",
-        &(now_ms() / 1000).to_string(),
-        &url,
-        "count({job=~\".+\"})",
-    ];
-    let mut counted = String::new();
-    for _ in 0..100 {
-        let out = Command::new("promtool").args(query).output().unwrap();
-        counted = String::from_utf8_lossy(&out.stdout).into_owned();
-        if counted.contains("=>") {
-            break;
-        }
-        pause(100);
-    }
-    assert!(
-        counted.contains("=>"),
-        "Prometheus serves no series of our block: {counted:?}"
-    );
+    a_server_serves(dir.path(), &copied);
 }
