@@ -34,7 +34,8 @@ pub struct BucketSettings {
     pub sync_concurrency: usize,
     /// Blocks that are kept open; each holds a sample of its symbols and postings table, a few megabytes at most.
     pub max_open_blocks: usize,
-    /// Series of one block that are read at the same time.
+    /// Series of one block that are read at the same time; two more batches are read ahead. Where a query touches more than eight
+    /// blocks the batches are smaller, so that all of them hold no more than those of eight.
     pub batch_series: usize,
 }
 
@@ -48,6 +49,9 @@ impl Default for BucketSettings {
         }
     }
 }
+
+/// Blocks that one query reads in batches of full size.
+const FULL_BATCH_BLOCKS: usize = 8;
 
 /// A block of the list.
 #[derive(Debug)]
@@ -332,7 +336,10 @@ impl Select for BucketBlocks {
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
         let mut answers: Vec<Box<dyn SeriesBatches>> = Vec::new();
-        for entry in self.overlapping(tenant, request) {
+        let blocks = self.overlapping(tenant, request);
+        let batch_series =
+            self.settings.batch_series * FULL_BATCH_BLOCKS / blocks.len().max(FULL_BATCH_BLOCKS);
+        for entry in blocks {
             let asked = async {
                 let reader = self.reader(tenant, &entry).await?;
                 let refs = select_refs(reader.index(), &request.matchers).await?;
@@ -344,7 +351,7 @@ impl Select for BucketBlocks {
                     reader,
                     refs,
                     request.clone(),
-                    self.settings.batch_series.max(1),
+                    batch_series.max(1),
                 ))
             };
             if let Some(inner) = self.ask(tenant, &entry, asked).await? {
