@@ -12,6 +12,7 @@ use bytes::Bytes;
 use lgtm_core::model::{Labels, MatchOp, Matcher, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::chunk::{self, Encoding, SampleValue};
 
@@ -148,13 +149,16 @@ pub struct SeriesChunk {
     pub data: Bytes,
 }
 
+/// Chunks of one series. A few stand in place: most series have one chunk, or one on each side of a block's end.
+pub type ChunkList = SmallVec<[SeriesChunk; 2]>;
+
 /// A series and its chunks that overlap the range asked for, in no particular order.
 #[derive(Debug, Clone)]
 pub struct SeriesChunks {
     /// Labels of the series.
     pub labels: Labels,
     /// Chunks; they may overlap in time.
-    pub chunks: Vec<SeriesChunk>,
+    pub chunks: ChunkList,
 }
 
 /// Batches of series in label order.

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::codec::{Reader, crc32c};
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -52,13 +51,6 @@ pub struct ChunkReader {
     settings: ChunkReaderSettings,
 }
 
-/// One read under way: of which segment, which bytes, for which chunks of the sorted batch.
-struct SegmentRead {
-    segment: usize,
-    range: Range<u64>,
-    items: Range<usize>,
-}
-
 impl ChunkReader {
     /// A reader over `segments`, `chunks/000001` first. Reads nothing yet.
     pub fn new(segments: Vec<Arc<dyn ReadAt>>, settings: ChunkReaderSettings) -> Self {
@@ -104,31 +96,16 @@ impl ChunkReader {
 
     async fn read_sorted(&self, sorted: &[u64]) -> Result<Vec<RawChunk>> {
         let wishes = self.wishes(sorted)?;
-        let plans = self.plan(sorted, &wishes);
-        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
-            let bytes = self.segments[plan.segment].read(plan.range.clone()).await?;
-            Ok::<_, Error>((plan, bytes))
-        }))
-        .buffered(self.settings.reads.concurrency.max(1));
         let mut out: Vec<RawChunk> = Vec::with_capacity(sorted.len());
-        while let Some((plan, bytes)) = reads.try_next().await? {
-            let wanted: u64 = wishes[plan.items.clone()]
-                .iter()
-                .map(|w| w.end - w.start)
-                .sum();
-            let is_sparse = wanted * 2 < bytes.len() as u64;
-            for i in plan.items {
-                let from = (wishes[i].start - plan.range.start) as usize;
-                let mut chunk = match self.missing_len(sorted[i], &bytes[from..])? {
-                    None => self.decode(sorted[i], &bytes, from)?,
-                    Some(len) => {
-                        let bytes = self.read_long(sorted[i], len).await?;
-                        self.decode(sorted[i], &bytes, 0)?
-                    }
+        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let file = &*self.segments[split(of_segment[0]).0];
+            let wishes = &wishes[out.len()..out.len() + of_segment.len()];
+            let read = file.read_many(wishes, &self.settings.reads).await?;
+            for (&reference, have) in of_segment.iter().zip(read) {
+                let chunk = match self.missing_len(reference, &have)? {
+                    None => self.decode(reference, &have)?,
+                    Some(len) => self.decode(reference, &self.read_long(reference, len).await?)?,
                 };
-                if is_sparse {
-                    chunk.data = Bytes::copy_from_slice(&chunk.data);
-                }
                 out.push(chunk);
             }
         }
@@ -160,22 +137,6 @@ impl ChunkReader {
         (0..sorted.len()).map(wish).collect()
     }
 
-    fn plan(&self, sorted: &[u64], wishes: &[Range<u64>]) -> Vec<SegmentRead> {
-        let mut plans = Vec::new();
-        let mut first = 0;
-        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
-            let items = first..first + of_segment.len();
-            first = items.end;
-            let joined = self.settings.reads.join(&wishes[items.clone()]);
-            plans.extend(joined.into_iter().map(|read| SegmentRead {
-                segment: split(of_segment[0]).0,
-                range: read.range,
-                items: items.start + read.items.start..items.start + read.items.end,
-            }));
-        }
-        plans
-    }
-
     /// The chunk's length, if it is longer than what is at hand.
     fn missing_len(&self, reference: u64, have: &[u8]) -> Result<Option<u64>> {
         let (segment, start) = split(reference);
@@ -199,15 +160,14 @@ impl ChunkReader {
         file.read(start..start + len).await
     }
 
-    /// The chunk that begins `from` bytes into `bytes`.
-    fn decode(&self, reference: u64, bytes: &Bytes, from: usize) -> Result<RawChunk> {
+    fn decode(&self, reference: u64, bytes: &Bytes) -> Result<RawChunk> {
         let (segment, start) = split(reference);
-        let (encoding, data) = decode_chunk(&bytes[from..])
-            .map_err(|e| corrupt_at(&*self.segments[segment], start, e))?;
+        let (encoding, data) =
+            decode_chunk(bytes).map_err(|e| corrupt_at(&*self.segments[segment], start, e))?;
         Ok(RawChunk {
             reference,
             encoding,
-            data: bytes.slice(from + data.start..from + data.end),
+            data: bytes.slice(data),
         })
     }
 }

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use crate::block::BlockReader;
 use crate::chunk::{Encoding, encode_run};
 use crate::index::{ChunkRefMeta, IndexReader};
-use crate::select::{SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use crate::select::{ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
 
 /// References of the series that pass all matchers, ascending, which is label order.
 pub(super) async fn select_refs(index: &IndexReader, matchers: &[Matcher]) -> Result<Vec<u32>> {
@@ -144,7 +144,7 @@ impl BlockSeries {
             kept.push((entry.reference, wanted.len() - before));
             out.push(SeriesChunks {
                 labels,
-                chunks: Vec::new(),
+                chunks: ChunkList::new(),
             });
         }
         if self.request.shard.is_some() {
@@ -176,12 +176,12 @@ impl BlockSeries {
     }
 
     /// Takes deleted samples out; a chunk that keeps only some of its samples is encoded anew.
-    fn apply_tombstones(&self, reference: u32, chunks: &mut Vec<SeriesChunk>) -> Result<()> {
+    fn apply_tombstones(&self, reference: u32, chunks: &mut ChunkList) -> Result<()> {
         let deleted = self.reader.tombstones().get(reference);
         if deleted.is_empty() {
             return Ok(());
         }
-        let mut kept = Vec::with_capacity(chunks.len());
+        let mut kept = ChunkList::new();
         for chunk in chunks.drain(..) {
             let touched = deleted
                 .iter()

@@ -82,7 +82,10 @@ impl SeriesEntries {
     }
 
     /// Replaces every symbol by what `map` says; the first for which that is nothing, and its series, come back.
-    pub(super) fn map_symbols(&mut self, map: impl Fn(u32) -> Option<u32>) -> Result<(), (u32, u32)> {
+    pub(super) fn map_symbols(
+        &mut self,
+        map: impl Fn(u32) -> Option<u32>,
+    ) -> Result<(), (u32, u32)> {
         for (i, (name, value)) in self.labels.iter_mut().enumerate() {
             for symbol in [name, value] {
                 let Some(mapped) = map(*symbol) else {

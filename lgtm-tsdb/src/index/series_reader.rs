@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::model::Labels;
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -93,23 +92,15 @@ impl IndexReader {
     /// As [`IndexReader::series`].
     pub async fn series_entries(&self, references: &[u32]) -> Result<SeriesEntries> {
         let wishes = self.series_wishes(references)?;
-        let plans = self.settings.reads.join(&wishes);
-        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
-            let bytes = self.file.read(plan.range.clone()).await?;
-            Ok::<_, Error>((plan, bytes))
-        }))
-        .buffered(self.settings.reads.concurrency.max(1));
+        let read = self.file.read_many(&wishes, &self.settings.reads).await?;
         let mut out = SeriesEntries::with_capacity(references.len());
-        while let Some((plan, bytes)) = reads.try_next().await? {
-            for i in plan.items {
-                let start = wishes[i].start;
-                let have = &bytes[(start - plan.range.start) as usize..];
-                match self.missing_len(start, have)? {
-                    None => self.decode_series(references[i], start, have, &mut out)?,
-                    Some(len) => {
-                        let have = self.read_long(start, len).await?;
-                        self.decode_series(references[i], start, &have, &mut out)?;
-                    }
+        for ((&reference, wish), have) in references.iter().zip(&wishes).zip(read) {
+            let start = wish.start;
+            match self.missing_len(start, &have)? {
+                None => self.decode_series(reference, start, &have, &mut out)?,
+                Some(len) => {
+                    let have = self.read_long(start, len).await?;
+                    self.decode_series(reference, start, &have, &mut out)?;
                 }
             }
         }

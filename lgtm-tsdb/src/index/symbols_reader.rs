@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::codec::Reader;
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -167,21 +166,12 @@ impl Symbols {
                     .iter()
                     .map(|&o| group((o / SAMPLE_EVERY) as usize))
                     .collect();
-                let plans = reads.join(&wishes);
-                let mut stream = stream::iter(plans.into_iter().map(|plan| async move {
-                    let bytes = file.read(plan.range.clone()).await?;
-                    Ok::<_, Error>((plan, bytes))
-                }))
-                .buffered(reads.concurrency.max(1));
+                let groups = file.read_many(&wishes, reads).await?;
                 let mut out = Vec::with_capacity(ordinals.len());
-                while let Some((plan, bytes)) = stream.try_next().await? {
-                    for i in plan.items {
-                        let from = (wishes[i].start - plan.range.start) as usize;
-                        let to = (wishes[i].end - plan.range.start) as usize;
-                        let symbol = nth(&bytes.slice(from..to), ordinals[i] % SAMPLE_EVERY)
-                            .map_err(|e| corrupt_at(file, wishes[i].start, e))?;
-                        out.push(symbol);
-                    }
+                for ((&ordinal, wish), group) in ordinals.iter().zip(&wishes).zip(groups) {
+                    let symbol = nth(&group, ordinal % SAMPLE_EVERY)
+                        .map_err(|e| corrupt_at(file, wish.start, e))?;
+                    out.push(symbol);
                 }
                 Ok(out)
             }
