@@ -55,7 +55,7 @@ fn size_bound(ring: &RingDesc) -> usize {
 }
 
 /// At least the bytes of an instance's entry in the wire form: texts as they are, five bytes a token, the most that numbers and field keys take.
-fn entry_bound(id: &str, instance: &Instance) -> usize {
+pub(super) fn entry_bound(id: &str, instance: &Instance) -> usize {
     let texts = 2 * id.len() + instance.addr.len() + instance.zone.len();
     texts + 5 * instance.tokens.len() + 24 * instance.versions.len() + 100
 }
