@@ -234,6 +234,26 @@ const DOCS: &[(&str, &str)] = &[
         "How far back the steps of a query may lie; earlier ones are left out.",
     ),
     (
+        "limits.max_labels_query_length",
+        "Time between start and end of a call for series, label names or values; the start is moved up. 0: unlimited.",
+    ),
+    (
+        "limits.cardinality_analysis_enabled",
+        "Whether the tenant may ask /api/v1/cardinality/... how many series its labels have; an answer walks the whole head.",
+    ),
+    (
+        "limits.cardinality_analysis_max_results",
+        "Entries that such an answer may list.",
+    ),
+    (
+        "limits.label_values_max_cardinality_label_names_per_request",
+        "Label names that one request for the cardinality of their values may name. 0: unlimited.",
+    ),
+    (
+        "limits.active_series_results_max_size_bytes",
+        "Bytes of the labels in a list of active series; a longer one is answered 413. 0: unlimited.",
+    ),
+    (
         "limits.max_query_parallelism",
         "Parts of one query that run at a time.",
     ),

@@ -11,10 +11,10 @@ use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::Clock;
 use lgtm_core::frontend::{Downstream, Frontend, ShardPlan, StepRange};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimeRange};
 
 use super::query_frontend_settings::QueryFrontendSettings;
-use super::query_rules::{check_length, check_text, earliest_ms};
+use super::query_rules::{check_length, check_text, earliest_ms, labels_range};
 use crate::limits::Limits;
 use crate::promql::{
     Answer, EmbeddedLegs, Engine, Expr, FrontendAnswer, FrontendQuery, InstantQuery, ParsedQuery,
@@ -85,6 +85,31 @@ impl QueryFrontend {
     /// What it asks.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// How it works.
+    pub fn settings(&self) -> &QueryFrontendSettings {
+        &self.settings
+    }
+
+    /// The times of `range` whose series and labels a tenant may look at; `None` when there are none.
+    pub fn labels_range(&self, tenant: &TenantId, range: TimeRange) -> Option<TimeRange> {
+        labels_range(&self.limits.for_tenant(tenant), self.clock.now_ms(), range)
+    }
+
+    /// The times of `range` that a remote read of a tenant may ask for; `None` when all of it lies too far back.
+    ///
+    /// # Errors
+    /// `Execution` when it is longer than a query may be.
+    pub fn read_range(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+    ) -> Result<Option<TimeRange>, QueryError> {
+        let limits = self.limits.for_tenant(tenant);
+        check_length(&limits, range.min_ms, range.max_ms.saturating_sub(1))?;
+        let min_ms = range.min_ms.max(earliest_ms(&limits, self.clock.now_ms()));
+        Ok((min_ms < range.max_ms).then_some(TimeRange { min_ms, ..range }))
     }
 
     /// What cuts and remembers, unless it is switched off: for its statistics.

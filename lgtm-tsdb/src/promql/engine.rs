@@ -171,6 +171,11 @@ impl Engine {
         &self.settings
     }
 
+    /// What it computes on.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> &EngineCounts {
         &self.counts
