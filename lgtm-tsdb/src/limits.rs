@@ -71,6 +71,9 @@ pub struct Limits {
     pub max_fetched_chunks_per_query: u64,
     /// Chunk bytes that one query may read. 0: unlimited.
     pub max_fetched_chunk_bytes_per_query: u64,
+    /// Bytes that the values of one query may take; of a query that the frontend cuts, those of each part. 0 (default): what
+    /// `querier.max_memory` says.
+    pub max_estimated_memory_consumption_per_query: u64,
     /// Bytes of a query's text. 0 (default): only the parser's bound.
     pub max_query_expression_size_bytes: u64,
     /// Time between start and end of a range query. 0 (default): unlimited.
@@ -97,6 +100,15 @@ pub struct Limits {
     /// Answers to steps younger than this are not kept in the results cache, since samples may still come. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_cache_freshness: Duration,
+    /// How long an answer stays in the results cache that can change no more. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl: Duration,
+    /// How long one stays that late samples may still change. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl_for_out_of_order_time_window: Duration,
+    /// How long an error stays, where `query_frontend.cache_errors` is on; 0: not at all. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl_for_errors: Duration,
     /// Shards that an aggregation is cut into where sharding is on. Mimir's default; 0 and 1: none.
     pub query_sharding_total_shards: u32,
     /// Sharded parts that one query may become over all its splits; shards are made fewer to keep it. Mimir's default.
@@ -132,6 +144,7 @@ impl Default for Limits {
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,
+            max_estimated_memory_consumption_per_query: 0,
             max_query_expression_size_bytes: 0,
             max_total_query_length: Duration::ZERO,
             max_labels_query_length: Duration::ZERO,
@@ -142,6 +155,9 @@ impl Default for Limits {
             active_series_results_max_size_bytes: 400 << 20,
             max_query_parallelism: 14,
             max_cache_freshness: Duration::from_secs(600),
+            results_cache_ttl: Duration::from_secs(7 * 86_400),
+            results_cache_ttl_for_out_of_order_time_window: Duration::from_secs(600),
+            results_cache_ttl_for_errors: Duration::from_secs(300),
             query_sharding_total_shards: 16,
             query_sharding_max_sharded_queries: 128,
         }

@@ -266,12 +266,17 @@ fn frontend(
     });
     let mut builder =
         Frontend::builder(splitter, downstream, Arc::clone(clock)).settings(settings.core());
-    if settings.cache_results {
+    if settings.cache_results || settings.cache_errors {
         let size = MemoryCacheSettings {
             max_bytes: settings.results_cache_size,
         };
-        let cache = MemoryCache::new("results", &size, Arc::clone(clock))?;
-        builder = builder.results_cache(Arc::new(cache));
+        let cache = Arc::new(MemoryCache::new("results", &size, Arc::clone(clock))?);
+        if settings.cache_results {
+            builder = builder.results_cache(Arc::clone(&cache) as _);
+        }
+        if settings.cache_errors {
+            builder = builder.errors_cache(cache);
+        }
     }
     builder.build()
 }
@@ -320,11 +325,13 @@ impl EngineDownstream {
         tenant: &TenantId,
         query: &FrontendQuery,
         budget: QueryBudget,
+        max_memory_bytes: u64,
     ) -> lgtm_core::Result<FrontendAnswer> {
         let options = QueryOptions {
             lookback_ms: query.lookback_ms,
             timeout: query.timeout,
             budget: Arc::new(budget),
+            max_memory_bytes,
             no_cache: false,
         };
         let asked = Asked {
@@ -369,8 +376,9 @@ impl Downstream<PromqlSplitter> for EngineDownstream {
             l.max_fetched_chunks_per_query,
             l.max_fetched_chunk_bytes_per_query,
         );
+        let memory = l.max_estimated_memory_consumption_per_query;
         Ok(Arc::new(
-            Self::ask(&self.engine, tenant, query, budget).await?,
+            Self::ask(&self.engine, tenant, query, budget, memory).await?,
         ))
     }
 
@@ -382,7 +390,10 @@ impl Downstream<PromqlSplitter> for EngineDownstream {
     ) -> lgtm_core::Result<Arc<FrontendAnswer>> {
         let embedded = EmbeddedLegs::new(plan.outer.steps, &legs)?;
         let engine = self.engine.over(Arc::new(embedded));
-        let mut whole = Self::ask(&engine, tenant, &plan.outer, QueryBudget::default()).await?;
+        let limits = self.limits.for_tenant(tenant);
+        let memory = limits.max_estimated_memory_consumption_per_query;
+        let budget = QueryBudget::default();
+        let mut whole = Self::ask(&engine, tenant, &plan.outer, budget, memory).await?;
         let mut cost = QueryStats::default();
         for leg in legs.iter().flatten() {
             cost = cost.plus(leg.stats);

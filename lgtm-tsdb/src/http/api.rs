@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inflight::Inflight;
 use super::{
-    cardinality, compress, exemplars, labels, metadata, otlp, parse, push, query, read, rules,
-    status, user,
+    cardinality, compress, exemplars, fault, labels, metadata, otlp, parse, push, query, read,
+    rules, status, user,
 };
 use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
@@ -130,7 +130,8 @@ impl Api {
     /// All routes: pushes at `/api/v1/push`, `/api/v1/write` and `/otlp/v1/metrics`, queries below `/prometheus/api/v1` and `/api/v1`.
     pub fn router(self: &Arc<Self>) -> Router {
         let compressed = axum::middleware::from_fn_with_state(Arc::clone(self), compress::compress);
-        let reads = reads().layer(compressed);
+        let caught = axum::middleware::from_fn_with_state(Arc::clone(self), fault::caught);
+        let reads = reads().layer(caught).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

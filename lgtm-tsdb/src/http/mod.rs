@@ -8,6 +8,7 @@ mod compress;
 mod encoding;
 mod error;
 mod exemplars;
+mod fault;
 mod inflight;
 mod json;
 mod labels;

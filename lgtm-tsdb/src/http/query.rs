@@ -88,6 +88,10 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
             .and_then(|ms| u64::try_from(ms).ok())
             .map(Duration::from_millis),
         budget: budget(api, &c.tenant),
+        max_memory_bytes: api
+            .limits
+            .for_tenant(&c.tenant)
+            .max_estimated_memory_consumption_per_query,
         no_cache: c.no_store,
     })
 }
