@@ -6,6 +6,8 @@
     reason = "what serves tests only is a test; each uses some of it"
 )]
 
+pub(crate) mod programs;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
