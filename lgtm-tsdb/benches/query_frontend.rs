@@ -126,7 +126,7 @@ fn frontend(c: &mut Criterion) {
     let seen = AtomicU64::new(0);
     let stranger = || {
         let n = seen.fetch_add(1, Ordering::Relaxed);
-        TenantId::new(format!("tenant-{n}")).expect("a good name")
+        TenantId::new(&format!("tenant-{n}")).expect("a good name")
     };
 
     let mut group = c.benchmark_group("instant");

@@ -1,6 +1,7 @@
 //! What a call is answered when something goes wrong inside: a fault of the program, a source that is down or damaged.
 
 #![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
