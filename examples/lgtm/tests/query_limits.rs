@@ -225,8 +225,15 @@ fn a_query_ends_with_its_time_and_with_its_client() {
     assert_eq!(answer.status, 429, "{}", answer.text());
     assert_eq!(answer.json()["errorType"], "too_many_requests");
     let before = host.cpu_ticks();
-    std::thread::park_timeout(std::time::Duration::from_millis(300));
-    assert!(host.cpu_ticks() > before + 10, "the slow query computes");
+    let mut works = false;
+    for _ in 0..100 {
+        std::thread::park_timeout(std::time::Duration::from_millis(100));
+        works = host.cpu_ticks() > before + 10;
+        if works {
+            break;
+        }
+    }
+    assert!(works, "the slow query computes");
     clients.clear();
     let mut idle = false;
     for _ in 0..50 {
