@@ -353,8 +353,19 @@ fn each(head: &Head, ids: &[SeriesId], mut sink: impl FnMut(&[u32])) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use lgtm_core::clock::ManualClock;
+    use lgtm_core::disk::LocalDisk;
+    use lgtm_core::limits::Overrides;
+    use lgtm_core::model::Sample;
     use proptest::prelude::*;
+
+    use super::super::HeadSettings;
+    use super::*;
+    use crate::limits::Limits;
+    use crate::wire::WriteBatch;
 
     proptest! {
         #[test]
@@ -368,13 +379,110 @@ mod tests {
     fn the_highest_come_first_and_equal_ones_by_name() {
         let all = vec![("c", 1), ("b", 2), ("a", 1), ("d", 3)];
         let names = |limit| -> Vec<String> {
-            highest(all.clone(), limit)
-                .into_iter()
-                .map(|e| e.0)
-                .collect()
+            let highest = highest(all.clone(), limit).into_iter();
+            highest.map(|e| e.0).collect()
         };
         assert_eq!(names(3), ["d", "b", "a"]);
         assert_eq!(names(9), ["d", "b", "a", "c"]);
         assert!(names(0).is_empty());
+    }
+
+    /// Three shards of series; `zone` is on every third one.
+    fn series(n: usize) -> Labels {
+        let zone = if n % 3 == 0 {
+            format!("z{}", n % 4)
+        } else {
+            String::new()
+        };
+        let pairs = [
+            ("__name__", format!("metric_{}", n % 5)),
+            ("instance", n.to_string()),
+            ("job", format!("job-{}", n % 7)),
+            ("zone", zone),
+        ];
+        Labels::from_pairs(pairs.into_iter().filter(|(_, v)| !v.is_empty())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn counts_are_those_of_a_walk_over_all_series() {
+        const SERIES: usize = 1300;
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
+        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let disk = Arc::new(LocalDisk::new(dir.path()));
+        let settings = HeadSettings::default();
+        let idle = settings.active_series_idle_timeout;
+        let (heads, log) = Heads::open(disk, ".", settings, limits, clock.clone(), 7).unwrap();
+        heads.replay(log).unwrap();
+        let tenant = TenantId::anonymous();
+        let push = async |numbers: &mut dyn Iterator<Item = usize>, t_ms: i64| {
+            let mut batch = WriteBatch::default();
+            for n in numbers {
+                batch.push_series(series(n).iter(), &[Sample { t_ms, value: 1.0 }]);
+            }
+            let report = heads.append(&tenant, &batch).await.unwrap();
+            assert_eq!(report.rejected.first, None);
+        };
+        push(&mut (0..SERIES), 1_700_000_000_000).await;
+        clock.advance(idle + Duration::from_secs(2));
+        push(&mut (0..SERIES).filter(|n| n % 2 == 0), 1_700_000_001_000).await;
+        let names = ["__name__", "instance", "job", "nope", "zone"].map(str::to_owned);
+        for (method, only_even) in [(CountMethod::InMemory, false), (CountMethod::Active, true)] {
+            for matchers in [
+                vec![],
+                vec![Matcher::equal("job", "job-3")],
+                vec![Matcher::equal("zone", "")],
+            ] {
+                let counts = |n: &usize| !only_even || n % 2 == 0;
+                let all: Vec<Labels> = (0..SERIES).filter(counts).map(series).collect();
+                let matches = |l: &&Labels| {
+                    let value = |name| l.get(name).unwrap_or_default();
+                    matchers.iter().all(|m| m.matches(value(m.name())))
+                };
+                let chosen: BTreeSet<&Labels> = all.iter().filter(matches).collect();
+                let mut pairs: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+                for (name, value) in chosen.iter().flat_map(|l| l.iter()) {
+                    *pairs.entry(name).or_default().entry(value).or_default() += 1;
+                }
+                let got = heads.label_names_cardinality(&tenant, &matchers, method, 10_000);
+                let wanted: BTreeMap<_, _> = pairs
+                    .iter()
+                    .map(|(n, v)| ((*n).to_owned(), v.len() as u64))
+                    .collect();
+                assert_eq!(
+                    got.names.iter().cloned().collect::<BTreeMap<_, _>>(),
+                    wanted
+                );
+                assert_eq!(got.names_total, wanted.len() as u64);
+                assert_eq!(got.values_total, wanted.values().sum::<u64>());
+
+                let got =
+                    heads.label_values_cardinality(&tenant, &names, &matchers, method, 10_000);
+                assert_eq!(
+                    (got.series_total, got.labels.len()),
+                    (all.len() as u64, pairs.len())
+                );
+                for label in &got.labels {
+                    let wanted = &pairs[label.name.as_str()];
+                    let values = label.values.iter().map(|(v, n)| (v.as_str(), *n));
+                    assert_eq!(
+                        values.collect::<BTreeMap<_, _>>(),
+                        *wanted,
+                        "{}",
+                        label.name
+                    );
+                    assert_eq!(label.series_total, wanted.values().sum::<u64>());
+                }
+                if only_even {
+                    let listed = heads.active_series(&tenant, &matchers);
+                    let bytes = chosen.iter().flat_map(|l| l.iter());
+                    let bytes: usize = bytes.map(|(n, v)| n.len() + v.len()).sum();
+                    assert_eq!(listed.label_bytes(), bytes as u64);
+                    let listed: Vec<Labels> = listed.flatten().collect();
+                    assert_eq!(listed.len(), chosen.len());
+                    assert_eq!(listed.iter().collect::<BTreeSet<_>>(), chosen);
+                }
+            }
+        }
     }
 }
