@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use lgtm_core::model::{Labels, METRIC_NAME, Matcher, TenantId};
+use lgtm_core::model::{LabelArena, Labels, METRIC_NAME, Matcher, TenantId};
 
 use super::head::Head;
 use super::heads::Heads;
@@ -333,7 +333,10 @@ impl Iterator for ActiveSeries {
         }
         let index = head.index.read();
         let mut out = Vec::with_capacity(ids.len());
-        each(head, &ids, |symbols| out.push(index.labels(symbols)));
+        let mut arena = LabelArena::default();
+        each(head, &ids, |symbols| {
+            out.push(index.labels(symbols, &mut arena));
+        });
         Some(out)
     }
 }
@@ -389,7 +392,7 @@ mod tests {
 
     /// Three shards of series; `zone` is on every third one.
     fn series(n: usize) -> Labels {
-        let zone = if n % 3 == 0 {
+        let zone = if n.is_multiple_of(3) {
             format!("z{}", n % 4)
         } else {
             String::new()
@@ -433,7 +436,7 @@ mod tests {
                 vec![Matcher::equal("job", "job-3")],
                 vec![Matcher::equal("zone", "")],
             ] {
-                let counts = |n: &usize| !only_even || n % 2 == 0;
+                let counts = |n: &usize| !only_even || n.is_multiple_of(2);
                 let all: Vec<Labels> = (0..SERIES).filter(counts).map(series).collect();
                 let matches = |l: &&Labels| {
                     let value = |name| l.get(name).unwrap_or_default();
