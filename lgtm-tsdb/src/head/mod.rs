@@ -3,6 +3,7 @@
 //! Open [`head`](head/head.rs) first, then `append`, `heads`, `checkpoint`, `replay`, `flush`, `read`.
 
 mod append;
+mod cardinality;
 mod checkpoint;
 mod chunk_files;
 mod exemplars;
@@ -21,6 +22,10 @@ mod symbols;
 
 pub use append::{AppendReport, Rejections};
 
+pub use cardinality::{
+    ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
+    LabelValuesCardinality,
+};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
