@@ -7,11 +7,12 @@ use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use std::collections::HashMap;
 
+use super::accept::{AppendRules, RejectReason, Taken};
 use super::chunk_files::ChunkFiles;
 use super::head::{Bounds, Head, Maker};
 use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
-use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
+use super::series::{MemSeries, locate};
 use super::shard::Shard;
 use crate::limits::Limits;
 use crate::wire::{

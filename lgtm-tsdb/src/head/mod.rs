@@ -2,9 +2,11 @@
 //!
 //! Open [`head`](head/head.rs) first, then `append`, `heads`, `checkpoint`, `replay`, `flush`, `read`.
 
+mod accept;
 mod append;
 mod checkpoint;
 mod chunk_files;
+mod columns;
 mod exemplars;
 mod flush;
 mod head;

@@ -12,12 +12,13 @@ use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
+use super::accept::AppendRules;
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
 use super::head::{Bounds, Head};
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
-use super::series::{AppendRules, locate};
+use super::series::locate;
 use super::shard::Shard;
 use crate::wire::{HistogramValue, RawLabels};
 
