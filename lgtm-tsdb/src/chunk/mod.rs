@@ -15,6 +15,7 @@ mod xor2;
 
 pub use encoding::{CounterResetHeader, Encoding};
 pub use float_histogram::FloatHistogramAppender;
+pub(crate) use histogram::{Appender, Kind};
 pub use histogram::{HistogramAppend, HistogramAppender};
 pub use iter::{ChunkIter, SampleValue, iter, sample_count};
 pub use run::{EncodedChunk, encode_run, encode_started_run};

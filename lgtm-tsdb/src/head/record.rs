@@ -14,6 +14,7 @@ use lgtm_core::model::{
 
 use super::columns::{IdColumn, Ids, ValueColumns, Values};
 use super::postings::SeriesId;
+use crate::chunk::SampleTime;
 use crate::wire::HistogramValue;
 
 /// Record kinds, as the log stores them.
@@ -25,6 +26,77 @@ pub(super) mod kind {
     pub(in super::super) const METADATA: u8 = 5;
     pub(in super::super) const SERIES_STATE: u8 = 6;
     pub(in super::super) const HEAD_STATE: u8 = 7;
+    /// [`SAMPLES`] with since when they count; since version 2.
+    pub(in super::super) const STARTED_SAMPLES: u8 = 8;
+    /// [`HISTOGRAMS`] with since when they count; since version 2.
+    pub(in super::super) const STARTED_HISTOGRAMS: u8 = 9;
+}
+
+/// Since when samples count. Written only when that is known of one.
+#[derive(Debug, Default)]
+struct StartColumn {
+    bytes: Vec<u8>,
+    count: u64,
+    last_ms: i64,
+}
+
+impl StartColumn {
+    /// The start of the sample behind `before` others; of those not told it is not known.
+    fn push(&mut self, before: u64, start_ms: i64) {
+        self.fill(before);
+        self.put(start_ms);
+    }
+
+    fn fill(&mut self, count: u64) {
+        while self.count < count {
+            self.put(0);
+        }
+    }
+
+    fn put(&mut self, start_ms: i64) {
+        put_svarint(&mut self.bytes, start_ms.wrapping_sub(self.last_ms));
+        self.last_ms = start_ms;
+        self.count += 1;
+    }
+
+    /// Appends the starts of `count` samples to `out`, if there are any, and starts anew. Tells whether there were.
+    fn encode(&mut self, count: u64, out: &mut Vec<u8>) -> bool {
+        if self.count == 0 {
+            return false;
+        }
+        self.fill(count);
+        put_bytes(out, &self.bytes);
+        self.bytes.clear();
+        (self.count, self.last_ms) = (0, 0);
+        true
+    }
+}
+
+/// Reads a start column; without one nothing is known.
+struct Starts<'a> {
+    r: Option<Reader<'a>>,
+    last_ms: i64,
+}
+
+impl<'a> Starts<'a> {
+    fn new(r: &mut Reader<'a>, are_there: bool) -> Result<Self, DecodeError> {
+        let bytes = match are_there {
+            true => Some(Reader::new("sample starts", r.bytes()?)),
+            false => None,
+        };
+        Ok(Self {
+            r: bytes,
+            last_ms: 0,
+        })
+    }
+
+    #[inline]
+    fn next(&mut self) -> Result<i64, DecodeError> {
+        if let Some(r) = &mut self.r {
+            self.last_ms = self.last_ms.wrapping_add(r.svarint()?);
+        }
+        Ok(self.last_ms)
+    }
 }
 
 /// Collects the samples of one request, column by column. Reused from request to request.
@@ -32,6 +104,7 @@ pub(super) mod kind {
 pub(super) struct SampleColumns {
     count: u64,
     ids: IdColumn,
+    starts: StartColumn,
     times: Vec<u8>,
     last_t_ms: i64,
     values: ValueColumns,
@@ -46,8 +119,12 @@ impl SampleColumns {
 
     /// Adds one sample of a series.
     #[inline]
-    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: f64) {
+    pub(super) fn push(&mut self, anchor: Anchor, at: SampleTime, value: f64) {
         let Anchor { id, tag, base } = anchor;
+        let t_ms = at.t_ms;
+        if at.is_started() {
+            self.starts.push(self.count, at.start_ms);
+        }
         self.count += 1;
         self.tags = self.tags.wrapping_add(tag);
         self.ids.push(id);
@@ -56,28 +133,34 @@ impl SampleColumns {
         self.values.push(value, base);
     }
 
-    /// Appends the record to `out` and starts anew.
-    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+    /// Appends the record to `out` and starts anew. Gives its kind.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) -> u8 {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
         out.extend_from_slice(&self.tags.to_le_bytes());
         self.tags = 0;
         self.ids.encode(out);
+        let are_started = self.starts.encode(self.count, out);
         put_bytes(out, &self.times);
         self.values.encode(out);
         self.times.clear();
         (self.count, self.last_t_ms) = (0, 0);
+        match are_started {
+            true => kind::STARTED_SAMPLES,
+            false => kind::SAMPLES,
+        }
     }
 }
 
-/// Reads a samples record behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
+/// Reads a samples record of either kind behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
 ///
 /// `Ok(false)`, with nothing given to `sink`, when the record means other series than `anchor_of` knows: then the anchors that it
 /// was written with are missing. The tags of its series tell.
 pub(super) fn decode_samples(
+    kind: u8,
     r: &mut Reader<'_>,
     anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
-    mut sink: impl FnMut(SeriesId, i64, f64),
+    mut sink: impl FnMut(SeriesId, SampleTime, f64),
 ) -> Result<bool, DecodeError> {
     let count = r.length()?;
     let wanted = r.u32_le()?;
@@ -86,6 +169,7 @@ pub(super) fn decode_samples(
         return Ok(false);
     }
     let mut ids = ids;
+    let mut starts = Starts::new(r, kind == kind::STARTED_SAMPLES)?;
     let mut times = Reader::new("sample times", r.bytes()?);
     let mut values = Values::new(r, count)?;
     let mut t_ms = 0i64;
@@ -94,7 +178,9 @@ pub(super) fn decode_samples(
             return Ok(false);
         };
         t_ms = t_ms.wrapping_add(times.svarint()?);
-        sink(anchor.id, t_ms, values.next(anchor.base)?);
+        let start_ms = starts.next()?;
+        let at = SampleTime { t_ms, start_ms };
+        sink(anchor.id, at, values.next(anchor.base)?);
     }
     Ok(true)
 }
@@ -261,6 +347,7 @@ pub(super) struct Histograms {
     count: u64,
     tags: u32,
     ids: IdColumn,
+    starts: StartColumn,
     body: Vec<u8>,
 }
 
@@ -271,12 +358,15 @@ impl Histograms {
     }
 
     /// Adds one.
-    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: &HistogramValue) {
+    pub(super) fn push(&mut self, anchor: Anchor, at: SampleTime, value: &HistogramValue) {
+        if at.is_started() {
+            self.starts.push(self.count, at.start_ms);
+        }
         self.count += 1;
         self.tags = self.tags.wrapping_add(anchor.tag);
         self.ids.push(anchor.id);
         let out = &mut self.body;
-        put_svarint(out, t_ms);
+        put_svarint(out, at.t_ms);
         match value {
             HistogramValue::Int(h) => {
                 out.push(0);
@@ -310,16 +400,21 @@ impl Histograms {
         }
     }
 
-    /// Appends the record to `out` and starts anew.
-    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+    /// Appends the record to `out` and starts anew. Gives its kind.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) -> u8 {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
         out.extend_from_slice(&self.tags.to_le_bytes());
         self.tags = 0;
         self.ids.encode(out);
+        let are_started = self.starts.encode(self.count, out);
         out.extend_from_slice(&self.body);
         self.count = 0;
         self.body.clear();
+        match are_started {
+            true => kind::STARTED_HISTOGRAMS,
+            false => kind::HISTOGRAMS,
+        }
     }
 }
 
@@ -362,9 +457,10 @@ fn series_id(r: &mut Reader<'_>) -> Result<SeriesId, DecodeError> {
 
 /// Reads a histograms record behind its tenant, as [`decode_samples`] does.
 pub(super) fn decode_histograms(
+    kind: u8,
     r: &mut Reader<'_>,
     anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
-    mut sink: impl FnMut(SeriesId, i64, HistogramValue),
+    mut sink: impl FnMut(SeriesId, SampleTime, HistogramValue),
 ) -> Result<bool, DecodeError> {
     let count = r.length()?;
     let wanted = r.u32_le()?;
@@ -372,11 +468,12 @@ pub(super) fn decode_histograms(
     if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
         return Ok(false);
     }
+    let mut starts = Starts::new(r, kind == kind::STARTED_HISTOGRAMS)?;
     for _ in 0..count {
         let Some(Anchor { id, .. }) = anchor_of(ids.next()?) else {
             return Ok(false);
         };
-        let t_ms = r.svarint()?;
+        let (t_ms, start_ms) = (r.svarint()?, starts.next()?);
         let float = match r.u8()? {
             0 => false,
             1 => true,
@@ -430,7 +527,7 @@ pub(super) fn decode_histograms(
                 custom_values,
             }))
         };
-        sink(id, t_ms, value);
+        sink(id, SampleTime { t_ms, start_ms }, value);
     }
     Ok(true)
 }
@@ -554,38 +651,76 @@ mod tests {
 
     proptest! {
         #[test]
-        fn samples_come_back_to_the_bit(samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50)) {
+        fn samples_come_back_to_the_bit(
+            samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50),
+            starts in proptest::collection::vec(prop_oneof![4 => Just(0i64), 2 => Just(77), 1 => any::<i64>()], 50),
+            with_starts: bool,
+        ) {
             let anchor = |id: u32| samples.get(&id).map(|s| Anchor { id, tag: id ^ 7, base: s.2 });
+            let start_of = |n: usize| if with_starts { starts[n] } else { 0 };
             let mut columns = SampleColumns::default();
-            for (id, (t, v, _)) in &samples {
-                columns.push(anchor(*id).unwrap(), *t, *v);
+            for (n, (id, (t_ms, v, _))) in samples.iter().enumerate() {
+                let at = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                columns.push(anchor(*id).unwrap(), at, *v);
             }
             let mut out = Vec::new();
-            columns.encode("team-a", &mut out);
+            let kind = columns.encode("team-a", &mut out);
+            let any_started = (0..samples.len()).any(|n| start_of(n) != 0);
+            prop_assert_eq!(kind, if any_started { kind::STARTED_SAMPLES } else { kind::SAMPLES });
             prop_assert!(columns.is_empty());
             let mut r = Reader::new("record", &out);
             prop_assert_eq!(r.str()?, "team-a");
-            let mut want = samples.iter();
-            let read = decode_samples(&mut r.clone(), anchor, |id, t, v| {
-                let (wid, (wt, wv, _)) = want.next().unwrap();
-                assert_eq!((id, t, v.to_bits()), (*wid, *wt, wv.to_bits()));
+            let mut want = samples.iter().enumerate();
+            let read = decode_samples(kind, &mut r.clone(), anchor, |id, at, v| {
+                let (n, (wid, (t_ms, wv, _))) = want.next().unwrap();
+                let wanted = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                assert_eq!((id, at, v.to_bits()), (*wid, wanted, wv.to_bits()));
             })?;
             prop_assert!(read && want.next().is_none());
             // With one anchor missing, or another than the writer had, nothing is read.
             if let Some(first) = samples.keys().next() {
                 let missing = |id: u32| anchor(id).filter(|_| id != *first);
-                prop_assert!(!decode_samples(&mut r.clone(), missing, |_, _, _| panic!())?);
+                prop_assert!(!decode_samples(kind, &mut r.clone(), missing, |_, _, _| panic!())?);
                 let other = |id: u32| anchor(id).map(|a| Anchor { tag: a.tag.wrapping_add(u32::from(id == *first)), ..a });
-                prop_assert!(!decode_samples(&mut r, other, |_, _, _| panic!())?);
+                prop_assert!(!decode_samples(kind, &mut r, other, |_, _, _| panic!())?);
             }
+        }
+
+        #[test]
+        fn histograms_come_back(
+            rows in proptest::collection::vec((any::<u32>(), any::<i64>(), prop_oneof![Just(0i64), any::<i64>()], any::<u64>(), any::<bool>()), 0..20),
+        ) {
+            let anchor = |id: u32| Some(Anchor { id, tag: id, base: 0.0 });
+            let value = |count: u64, float: bool| match float {
+                true => HistogramValue::from(FloatHistogram { count: count as f64, ..FloatHistogram::default() }),
+                false => HistogramValue::from(Histogram { count, ..Histogram::default() }),
+            };
+            let mut columns = Histograms::default();
+            for (id, t_ms, start_ms, count, float) in rows.iter().copied() {
+                columns.push(anchor(id).unwrap(), SampleTime { t_ms, start_ms }, &value(count, float));
+            }
+            let mut out = Vec::new();
+            let kind = columns.encode("t", &mut out);
+            let mut r = Reader::new("record", &out);
+            r.str()?;
+            let mut want = rows.iter().copied();
+            let read = decode_histograms(kind, &mut r, anchor, |id, at, v| {
+                let (wid, t_ms, start_ms, count, float) = want.next().unwrap();
+                assert_eq!((id, at, v), (wid, SampleTime { t_ms, start_ms }, value(count, float)));
+            })?;
+            prop_assert!(read && want.next().is_none());
         }
 
         #[test]
         fn damaged_records_are_errors_not_panics(bytes: Vec<u8>) {
             let anchor = |id| Some(Anchor { id, tag: 0, base: 1.5 });
-            let _ = decode_samples(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            for kind in [kind::SAMPLES, kind::STARTED_SAMPLES] {
+                let _ = decode_samples(kind, &mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            }
+            for kind in [kind::HISTOGRAMS, kind::STARTED_HISTOGRAMS] {
+                let _ = decode_histograms(kind, &mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            }
             let _ = decode_anchors(&mut Reader::new("record", &bytes), |_, _, _| Ok(()));
-            let _ = decode_histograms(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
             let _ = decode_exemplars(&mut Reader::new("record", &bytes), |_, _| {});
             let _ = decode_metadata(&mut Reader::new("record", &bytes), |_, _| {});
         }
