@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use lgtm_core::exec::with_room;
 use lgtm_core::model::Matcher;
 use lgtm_core::vector::StepGrid;
 
@@ -178,6 +179,11 @@ impl Planner {
     }
 
     fn node(&self, expr: &Expr) -> Result<Planned> {
+        // A query of the greatest depth must not take more stack than there is.
+        with_room(|| self.node_here(expr))
+    }
+
+    fn node_here(&self, expr: &Expr) -> Result<Planned> {
         let pos = expr.span().start;
         let (kind, constant) = match expr {
             Expr::Number(n) => (Kind::Number(n.value), true),
@@ -273,7 +279,9 @@ impl Planner {
             "start" => Some(seconds(self.grid.start_ms())),
             "end" => Some(seconds(self.grid.end_ms())),
             "step" => Some(seconds(self.grid.step_ms())),
-            "range" => Some(seconds(self.grid.end_ms() - self.grid.start_ms())),
+            "range" => Some(seconds(
+                self.grid.end_ms().saturating_sub(self.grid.start_ms()),
+            )),
             _ => None,
         };
         if let Some(value) = folded {
@@ -356,7 +364,7 @@ impl Planner {
         Ok(match expr {
             DurationExpr::Number(n) => n.value,
             DurationExpr::Step(_) => ms(self.grid.step_ms()),
-            DurationExpr::Range(_) => ms(self.grid.end_ms() - self.grid.start_ms()),
+            DurationExpr::Range(_) => ms(self.grid.end_ms().saturating_sub(self.grid.start_ms())),
             DurationExpr::Unary { op, expr, .. } => match op {
                 UnaryOp::Plus => self.seconds(expr)?,
                 UnaryOp::Minus => -self.seconds(expr)?,
