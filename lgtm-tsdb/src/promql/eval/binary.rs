@@ -279,13 +279,16 @@ fn check_unique(results: &[(Series, Vec<bool>)]) -> Result<()> {
     let mut order: Vec<&(Series, Vec<bool>)> = results.iter().collect();
     order.sort_by(|a, b| a.0.labels.cmp(&b.0.labels));
     for pair in order.chunk_by(|a, b| a.0.labels == b.0.labels) {
-        for (i, a) in pair.iter().enumerate() {
-            for b in &pair[i + 1..] {
-                if a.1.iter().zip(&b.1).any(|(x, y)| *x && *y) {
+        let [first, others @ ..] = pair else { continue };
+        let mut seen = first.1.clone();
+        for (_, tried) in others {
+            for (seen, tried) in seen.iter_mut().zip(tried) {
+                if *seen && *tried {
                     return Err(QueryError::execution(
                         "multiple matches for labels: grouping labels must ensure unique matches",
                     ));
                 }
+                *seen |= tried;
             }
         }
     }
