@@ -110,6 +110,21 @@ impl Node {
         }
     }
 
+    /// Rows of one value per step that evaluating it may hold beside what is counted where it is made: its scalars, and the row
+    /// that is being computed. At most one per node on the same steps.
+    pub(crate) fn rows(&self) -> u64 {
+        let below = match &self.kind {
+            Kind::Call { args, .. } => args.iter().map(|a| a.rows()).sum(),
+            Kind::Aggregate(a) => a.expr.rows() + a.param.as_ref().map_or(0, |p| p.rows()),
+            Kind::Binary(o) => o.lhs.rows() + o.rhs.rows(),
+            Kind::Negate(e) | Kind::Paren(e) => return e.rows(),
+            // These have steps of their own.
+            Kind::Matrix { .. } | Kind::Constant(_) => 0,
+            Kind::Number(_) | Kind::Text(_) | Kind::Vector(_) => 0,
+        };
+        1 + below
+    }
+
     /// The node without parentheses and marks around it.
     pub(crate) fn unwrapped(&self) -> &Self {
         match &self.kind {

@@ -233,6 +233,8 @@ impl Aggregator {
             return Ok(());
         }
         if acc.histograms.is_empty() {
+            let slots = self.steps * size_of::<Option<(Histograms, HintsSeen)>>();
+            self.charge.grow(0, slots as u64)?;
             acc.histograms.resize_with(self.steps, || None);
         }
         for (state, h) in acc.histograms.iter_mut().zip(&cells.histograms) {
