@@ -3,6 +3,7 @@
 //! [`Select`] hands out series in label order, in bounded batches, with their chunks still encoded. [`MergedSeries`] joins the
 //! answers of several holders; [`samples`] decodes the chunks of one series into one run of samples, each time once.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use lgtm_core::model::{Labels, MatchOp, Matcher, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use crate::chunk::{self, Encoding, SampleTime, SampleValue};
 
@@ -147,13 +149,16 @@ pub struct SeriesChunk {
     pub data: Bytes,
 }
 
+/// Chunks of one series. A few stand in place: most series have one chunk, or one on each side of a block's end.
+pub type ChunkList = SmallVec<[SeriesChunk; 2]>;
+
 /// A series and its chunks that overlap the range asked for, in no particular order.
 #[derive(Debug, Clone)]
 pub struct SeriesChunks {
     /// Labels of the series.
     pub labels: Labels,
     /// Chunks; they may overlap in time.
-    pub chunks: Vec<SeriesChunk>,
+    pub chunks: ChunkList,
 }
 
 /// Batches of series in label order.
@@ -309,6 +314,8 @@ struct Source {
 pub struct MergedSeries {
     sources: Vec<Source>,
     batch_size: usize,
+    /// Sources whose next series is the least; kept for its memory.
+    equal: Vec<usize>,
 }
 
 impl MergedSeries {
@@ -321,6 +328,7 @@ impl MergedSeries {
         Self {
             sources: answers.into_iter().map(source).collect(),
             batch_size: batch_size.max(1),
+            equal: Vec::new(),
         }
     }
 
@@ -341,21 +349,30 @@ impl MergedSeries {
         Ok(())
     }
 
-    /// Takes the least series out of all sources.
+    /// Takes the least series out of all sources, which [`MergedSeries::fill`] has filled.
     fn take_least(&mut self) -> Option<SeriesChunks> {
-        let least = self
-            .sources
-            .iter_mut()
-            .filter_map(|s| s.batch.peek())
-            .map(|s| s.labels.clone())
-            .min()?;
-        let mut out: Option<SeriesChunks> = None;
-        for source in &mut self.sources {
-            while let Some(series) = source.batch.next_if(|s| s.labels == least) {
-                match &mut out {
-                    None => out = Some(series),
-                    Some(o) => o.chunks.extend(series.chunks),
+        let mut least: Option<&Labels> = None;
+        self.equal.clear();
+        for (i, source) in self.sources.iter_mut().enumerate() {
+            let Some(next) = source.batch.peek() else {
+                continue;
+            };
+            match least.map_or(Ordering::Less, |l| next.labels.cmp(l)) {
+                Ordering::Greater => continue,
+                Ordering::Equal => {}
+                Ordering::Less => {
+                    self.equal.clear();
+                    least = Some(&next.labels);
                 }
+            }
+            self.equal.push(i);
+        }
+        let mut out: Option<SeriesChunks> = None;
+        for &i in &self.equal {
+            let series = self.sources[i].batch.next()?;
+            match &mut out {
+                None => out = Some(series),
+                Some(o) => o.chunks.extend(series.chunks),
             }
         }
         out

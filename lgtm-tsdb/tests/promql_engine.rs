@@ -392,7 +392,7 @@ async fn rows_of_the_answer_count_as_memory() {
                 Labels::from_pairs([("__name__", "x".to_owned()), ("n", format!("{i:05}"))]);
             SeriesChunks {
                 labels: labels.unwrap(),
-                chunks: vec![chunk],
+                chunks: std::iter::once(chunk).collect(),
             }
         })
         .collect();

@@ -69,7 +69,7 @@ async fn serve(config: Config) -> Result<()> {
     let blocks = Arc::new(BucketBlocks::new(
         bucket.clone(),
         config.store_gateway.clone(),
-    ));
+    )?);
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
     let cleaner = Arc::new(BlocksCleaner::new(
         bucket.clone(),

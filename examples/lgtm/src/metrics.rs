@@ -383,6 +383,25 @@ impl Metrics {
             &[],
             blocks.set_aside.len() as f64,
         );
+        if let Some(pages) = self.blocks.page_cache_stats() {
+            let name = [("name", "block-pages")];
+            for (metric, help, count) in [
+                (
+                    "thanos_cache_requests_total",
+                    "Keys asked for.",
+                    pages.requests,
+                ),
+                ("thanos_cache_hits_total", "Keys found.", pages.hits),
+                (
+                    "lgtm_cache_evicted_total",
+                    "Values dropped for others.",
+                    pages.evicted,
+                ),
+            ] {
+                e.counter(metric, help, &name, count as f64);
+            }
+            e.gauge("lgtm_cache_bytes", "Bytes held.", &name, pages.bytes as f64);
+        }
         for (tenant, block, _) in blocks.set_aside.iter().take(100) {
             let block = block.to_string();
             let labels = [("user", tenant.as_str()), ("block", block.as_str())];

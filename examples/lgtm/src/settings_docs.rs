@@ -324,6 +324,10 @@ const DOCS: &[(&str, &str)] = &[
         "store_gateway.sync_concurrency",
         "Tenants listed at the same time.",
     ),
+    (
+        "store_gateway.page_cache_size",
+        "Memory for pages of blocks that queries come back to; 0: none.",
+    ),
     ("store_gateway.max_open_blocks", "Blocks kept open."),
     (
         "store_gateway.batch_series",

@@ -76,13 +76,24 @@ impl Labels {
     /// The labels in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
         LabelIter {
-            reader: Reader::new("label set", &self.0),
+            reader: self.reader(),
         }
     }
 
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        let mut reader = self.reader();
+        while !reader.is_empty() {
+            let (n, v) = (next_text(&mut reader), next_text(&mut reader));
+            if n == name.as_bytes() {
+                return Some(std::str::from_utf8(v).expect(BROKEN));
+            }
+        }
+        None
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        Reader::new("label set", &self.0)
     }
 
     /// The metric name, if there is one.
@@ -134,6 +145,13 @@ pub(crate) fn stable_hash<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) 
     hash.digest()
 }
 
+const BROKEN: &str = "label sets are encoded by their builder";
+
+/// A name or a value, not looked at as text.
+fn next_text<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
+    reader.bytes().expect(BROKEN)
+}
+
 #[derive(Clone)]
 struct LabelIter<'a> {
     reader: Reader<'a>,
@@ -146,17 +164,27 @@ impl<'a> Iterator for LabelIter<'a> {
         if self.reader.is_empty() {
             return None;
         }
-        let broken = "label sets are encoded by their builder";
         Some((
-            self.reader.str().expect(broken),
-            self.reader.str().expect(broken),
+            self.reader.str().expect(BROKEN),
+            self.reader.str().expect(BROKEN),
         ))
     }
 }
 
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        if self.0 == other.0 {
+            return Ordering::Equal;
+        }
+        // The order of UTF-8 is that of its bytes.
+        let (mut a, mut b) = (self.reader(), other.reader());
+        while !a.is_empty() && !b.is_empty() {
+            let order = next_text(&mut a).cmp(next_text(&mut b));
+            if order.is_ne() {
+                return order;
+            }
+        }
+        b.is_empty().cmp(&a.is_empty())
     }
 }
 

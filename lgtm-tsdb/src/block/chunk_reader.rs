@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::codec::{Reader, crc32c};
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -52,13 +51,6 @@ pub struct ChunkReader {
     settings: ChunkReaderSettings,
 }
 
-/// One read under way: of which segment, which bytes, for which chunks of the sorted batch.
-struct SegmentRead {
-    segment: usize,
-    range: Range<u64>,
-    items: Range<usize>,
-}
-
 impl ChunkReader {
     /// A reader over `segments`, `chunks/000001` first. Reads nothing yet.
     pub fn new(segments: Vec<Arc<dyn ReadAt>>, settings: ChunkReaderSettings) -> Self {
@@ -90,37 +82,34 @@ impl ChunkReader {
     /// # Errors
     /// `Corrupt` naming segment and byte for a checksum that fails or a reference that leads nowhere, and what the reads return.
     pub async fn read(&self, references: &[u64]) -> Result<Vec<RawChunk>> {
+        if references.is_sorted() {
+            return self.read_sorted(references).await;
+        }
         let mut order: Vec<usize> = (0..references.len()).collect();
         order.sort_by_key(|&i| references[i]);
         let sorted: Vec<u64> = order.iter().map(|&i| references[i]).collect();
-        let wishes = self.wishes(&sorted)?;
-        let plans = self.plan(&sorted, &wishes);
-        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
-            let bytes = self.segments[plan.segment].read(plan.range.clone()).await?;
-            Ok::<_, Error>((plan, bytes))
-        }))
-        .buffered(self.settings.reads.concurrency.max(1));
-        let mut out: Vec<Option<RawChunk>> = vec![None; references.len()];
-        while let Some((plan, bytes)) = reads.try_next().await? {
-            let wanted: u64 = wishes[plan.items.clone()]
-                .iter()
-                .map(|w| w.end - w.start)
-                .sum();
-            let is_sparse = wanted * 2 < bytes.len() as u64;
-            for i in plan.items {
-                let from = (wishes[i].start - plan.range.start) as usize;
-                let have = bytes.slice(from..);
-                let mut chunk = self.decode(sorted[i], have).await?;
-                if is_sparse {
-                    chunk.data = Bytes::copy_from_slice(&chunk.data);
-                }
-                out[order[i]] = Some(chunk);
+        let chunks = self.read_sorted(&sorted).await?;
+        let mut placed: Vec<_> = order.into_iter().zip(chunks).collect();
+        placed.sort_unstable_by_key(|(i, _)| *i);
+        Ok(placed.into_iter().map(|(_, chunk)| chunk).collect())
+    }
+
+    async fn read_sorted(&self, sorted: &[u64]) -> Result<Vec<RawChunk>> {
+        let wishes = self.wishes(sorted)?;
+        let mut out: Vec<RawChunk> = Vec::with_capacity(sorted.len());
+        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
+            let file = &*self.segments[split(of_segment[0]).0];
+            let wishes = &wishes[out.len()..out.len() + of_segment.len()];
+            let read = file.read_many(wishes, &self.settings.reads).await?;
+            for (&reference, have) in of_segment.iter().zip(read) {
+                let chunk = match self.missing_len(reference, &have)? {
+                    None => self.decode(reference, &have)?,
+                    Some(len) => self.decode(reference, &self.read_long(reference, len).await?)?,
+                };
+                out.push(chunk);
             }
         }
-        let chunks = out.into_iter();
-        Ok(chunks
-            .map(|c| c.expect("every wish has its read"))
-            .collect())
+        Ok(out)
     }
 
     /// What to read for each of the sorted references: up to the next one, but no more than the guess.
@@ -148,41 +137,37 @@ impl ChunkReader {
         (0..sorted.len()).map(wish).collect()
     }
 
-    fn plan(&self, sorted: &[u64], wishes: &[Range<u64>]) -> Vec<SegmentRead> {
-        let mut plans = Vec::new();
-        let mut first = 0;
-        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
-            let items = first..first + of_segment.len();
-            first = items.end;
-            let joined = self.settings.reads.join(&wishes[items.clone()]);
-            plans.extend(joined.into_iter().map(|read| SegmentRead {
-                segment: split(of_segment[0]).0,
-                range: read.range,
-                items: items.start + read.items.start..items.start + read.items.end,
-            }));
-        }
-        plans
-    }
-
-    async fn decode(&self, reference: u64, mut have: Bytes) -> Result<RawChunk> {
+    /// The chunk's length, if it is longer than what is at hand.
+    fn missing_len(&self, reference: u64, have: &[u8]) -> Result<Option<u64>> {
         let (segment, start) = split(reference);
         let file = &*self.segments[segment];
-        let corrupt = |e| corrupt_at(file, start, e);
-        let size = entry_len(&have).map_err(corrupt)?;
-        if size > have.len() as u64 {
-            let room = file.size() - start;
-            if size > room {
-                let reason = format!("{size} bytes, {room} left in the segment");
-                return Err(corrupt(DecodeError::new(WHAT, 0, reason)));
-            }
-            self.settings.reads.check_item(file, "a chunk", size)?;
-            have = file.read(start..start + size).await?;
+        let len = entry_len(have).map_err(|e| corrupt_at(file, start, e))?;
+        if len <= have.len() as u64 {
+            return Ok(None);
         }
-        let (encoding, data) = decode_chunk(&have).map_err(corrupt)?;
+        let room = file.size() - start;
+        if len > room {
+            let reason = format!("{len} bytes, {room} left in the segment");
+            return Err(corrupt_at(file, start, DecodeError::new(WHAT, 0, reason)));
+        }
+        Ok(Some(len))
+    }
+
+    async fn read_long(&self, reference: u64, len: u64) -> Result<Bytes> {
+        let (segment, start) = split(reference);
+        let file = &*self.segments[segment];
+        self.settings.reads.check_item(file, "a chunk", len)?;
+        file.read(start..start + len).await
+    }
+
+    fn decode(&self, reference: u64, bytes: &Bytes) -> Result<RawChunk> {
+        let (segment, start) = split(reference);
+        let (encoding, data) =
+            decode_chunk(bytes).map_err(|e| corrupt_at(&*self.segments[segment], start, e))?;
         Ok(RawChunk {
             reference,
             encoding,
-            data,
+            data: bytes.slice(data),
         })
     }
 }
@@ -218,7 +203,8 @@ fn entry_len(bytes: &[u8]) -> Result<u64, DecodeError> {
     Ok(r.position() as u64 + 1 + len + 4)
 }
 
-fn decode_chunk(bytes: &Bytes) -> Result<(u8, Bytes), DecodeError> {
+/// The encoding byte, and where the data stands.
+fn decode_chunk(bytes: &[u8]) -> Result<(u8, Range<usize>), DecodeError> {
     let (len, mut r) = length(bytes)?;
     let start = r.position();
     let checked = r.take(usize::try_from(len + 1).unwrap_or(usize::MAX))?;
@@ -228,8 +214,7 @@ fn decode_chunk(bytes: &Bytes) -> Result<(u8, Bytes), DecodeError> {
         let reason = format!("checksum {stored:08x} instead of {crc:08x}");
         return Err(DecodeError::new(WHAT, start as u64, reason));
     }
-    let end = start + checked.len();
-    Ok((checked[0], bytes.slice(start + 1..end)))
+    Ok((checked[0], start + 1..start + checked.len()))
 }
 
 #[cfg(test)]

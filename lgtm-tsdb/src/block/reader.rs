@@ -11,7 +11,8 @@ use crate::block::chunk_reader::{ChunkReader, ChunkReaderSettings};
 use crate::block::meta::BlockMeta;
 use crate::block::tombstones::Tombstones;
 use crate::index::{
-    IndexReader, IndexReaderSettings, LocalFile, ObjectFile, ReadAt, file_error, store_error,
+    IndexReader, IndexReaderSettings, LocalFile, ObjectFile, PageCache, ReadAt, file_error,
+    store_error,
 };
 
 /// Local reads need not be joined across more than a few pages.
@@ -74,6 +75,24 @@ impl BlockReader {
         settings: BlockReaderSettings,
     ) -> Result<Self> {
         let parts = open_object(store, prefix).await?;
+        Self::from_parts(parts, settings).await
+    }
+
+    /// As [`BlockReader::open_object`]; small reads go through a cache.
+    ///
+    /// # Errors
+    /// As [`BlockReader::open_object`].
+    pub async fn open_cached(
+        store: Arc<dyn ObjectStore>,
+        prefix: &object_store::path::Path,
+        settings: BlockReaderSettings,
+        pages: &PageCache,
+    ) -> Result<Self> {
+        let mut parts = open_object(store, prefix).await?;
+        parts.index = pages.over(parts.index);
+        for segment in &mut parts.segments {
+            *segment = pages.over(Arc::clone(segment));
+        }
         Self::from_parts(parts, settings).await
     }
 

@@ -1,16 +1,22 @@
 //! Answering a select from one block.
 
+use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lgtm_core::exec::{TaskGroup, TaskHandle};
 use lgtm_core::model::{MatchOp, Matcher, TimeRange};
 use lgtm_core::postings::{List, Postings, intersect, subtract, union};
 use lgtm_core::{Error, Result};
+use tokio::runtime::Handle;
 
 use crate::block::BlockReader;
 use crate::chunk::{Encoding, encode_started_run};
-use crate::index::IndexReader;
-use crate::select::{SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, started_samples};
+use crate::index::{ChunkRefMeta, IndexReader};
+use crate::select::{
+    ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, started_samples,
+};
 
 /// References of the series that pass all matchers, ascending, which is label order.
 pub(super) async fn select_refs(index: &IndexReader, matchers: &[Matcher]) -> Result<Vec<u32>> {
@@ -65,14 +71,27 @@ async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
     })
 }
 
-/// The series of one block, batch by batch: index entries and chunks of a batch are read together.
+/// Batches that are read ahead while the one before is worked on.
+const AHEAD: usize = 2;
+
+/// The series of one block, batch by batch: index entries and chunks of a batch are read together, and while one is worked on the
+/// next ones are read and decoded on other threads.
 #[derive(Debug)]
 pub(super) struct BlockBatches {
+    block: Arc<BlockSeries>,
+    next: usize,
+    batch_series: usize,
+    /// In order; those left over end when this is dropped.
+    ahead: VecDeque<TaskHandle<Result<Vec<SeriesChunks>>>>,
+    tasks: Option<TaskGroup>,
+}
+
+/// Series of one block that are asked for.
+#[derive(Debug)]
+struct BlockSeries {
     reader: Arc<BlockReader>,
     refs: Vec<u32>,
-    next: usize,
     request: SelectRequest,
-    batch_series: usize,
 }
 
 impl BlockBatches {
@@ -83,67 +102,88 @@ impl BlockBatches {
         batch_series: usize,
     ) -> Self {
         Self {
-            reader,
-            refs,
+            block: Arc::new(BlockSeries {
+                reader,
+                refs,
+                request,
+            }),
             next: 0,
-            request,
             batch_series,
+            ahead: VecDeque::new(),
+            tasks: None,
         }
     }
 
-    async fn read_batch(&self, refs: &[u32]) -> Result<Vec<SeriesChunks>> {
+    fn take_range(&mut self) -> Option<Range<usize>> {
+        let range = self.next..(self.next + self.batch_series).min(self.block.refs.len());
+        self.next = range.end;
+        (!range.is_empty()).then_some(range)
+    }
+}
+
+impl BlockSeries {
+    async fn read_batch(&self, range: Range<usize>) -> Result<Vec<SeriesChunks>> {
+        let index = self.reader.index();
+        let entries = index.series_entries(&self.refs[range]).await?;
+        let mut labels = index.labels_of(&entries).await?;
+        let mut out = Vec::with_capacity(entries.len());
+        let mut wanted: Vec<&ChunkRefMeta> = Vec::with_capacity(entries.len());
         let range = self.request.range;
-        let mut series = self.reader.index().series(refs).await?;
-        for s in &mut series {
-            s.chunks
-                .retain(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms);
+        // The series that hold something in the range, and how many chunks.
+        let mut kept = Vec::with_capacity(entries.len());
+        for entry in entries.iter() {
+            let before = wanted.len();
+            let inside = |c: &&ChunkRefMeta| c.min_ms < range.max_ms && c.max_ms >= range.min_ms;
+            wanted.extend(entry.chunks.iter().filter(inside));
+            if wanted.len() == before {
+                continue;
+            }
+            let labels = labels.of(&entry)?;
+            if !self.request.takes(&labels) {
+                wanted.truncate(before);
+                continue;
+            }
+            kept.push((entry.reference, wanted.len() - before));
+            out.push(SeriesChunks {
+                labels,
+                chunks: ChunkList::new(),
+            });
         }
-        series.retain(|s| !s.chunks.is_empty() && self.request.takes(&s.labels));
         if self.request.shard.is_some() {
-            self.request.budget.spend(series.len() as u64, 0, 0)?;
+            self.request.budget.spend(out.len() as u64, 0, 0)?;
         }
-        let wanted: Vec<u64> = series
-            .iter()
-            .flat_map(|s| s.chunks.iter().map(|c| c.reference))
-            .collect();
-        let mut raw = self.reader.chunks().read(&wanted).await?.into_iter();
-        let bytes: usize = raw.as_slice().iter().map(|c| c.data.len()).sum();
-        self.request
-            .budget
-            .spend(0, wanted.len() as u64, bytes as u64)?;
-        let mut out = Vec::with_capacity(series.len());
-        for s in series {
-            let mut chunks = Vec::with_capacity(s.chunks.len());
-            for (meta, raw) in s.chunks.iter().zip(raw.by_ref()) {
+        let references: Vec<u64> = wanted.iter().map(|c| c.reference).collect();
+        let raw = self.reader.chunks().read(&references).await?;
+        let bytes: usize = raw.iter().map(|c| c.data.len()).sum();
+        let count = wanted.len() as u64;
+        self.request.budget.spend(0, count, bytes as u64)?;
+        let mut chunks = wanted.into_iter().zip(raw);
+        for (series, (reference, count)) in out.iter_mut().zip(kept) {
+            series.chunks.reserve_exact(count);
+            for (meta, raw) in chunks.by_ref().take(count) {
                 let encoding = Encoding::try_from(raw.encoding).map_err(|e| {
-                    Error::corrupt(
-                        format!("block {}, series {}", self.reader.meta().ulid, s.labels),
-                        e,
-                    )
+                    let block = self.reader.meta().ulid;
+                    Error::corrupt(format!("block {block}, series {}", series.labels), e)
                 })?;
-                chunks.push(SeriesChunk {
+                series.chunks.push(SeriesChunk {
                     min_ms: meta.min_ms,
                     max_ms: meta.max_ms,
                     encoding,
                     data: raw.data,
                 });
             }
-            self.apply_tombstones(s.reference, &mut chunks)?;
-            out.push(SeriesChunks {
-                labels: s.labels,
-                chunks,
-            });
+            self.apply_tombstones(reference, &mut series.chunks)?;
         }
         Ok(out)
     }
 
     /// Takes deleted samples out; a chunk that keeps only some of its samples is encoded anew.
-    fn apply_tombstones(&self, reference: u32, chunks: &mut Vec<SeriesChunk>) -> Result<()> {
+    fn apply_tombstones(&self, reference: u32, chunks: &mut ChunkList) -> Result<()> {
         let deleted = self.reader.tombstones().get(reference);
         if deleted.is_empty() {
             return Ok(());
         }
-        let mut kept = Vec::with_capacity(chunks.len());
+        let mut kept = ChunkList::new();
         for chunk in chunks.drain(..) {
             let touched = deleted
                 .iter()
@@ -180,12 +220,26 @@ impl BlockBatches {
 #[async_trait]
 impl SeriesBatches for BlockBatches {
     async fn next_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
-        if self.next >= self.refs.len() {
-            return Ok(None);
+        if self.ahead.is_empty() && self.block.refs.len() - self.next <= self.batch_series {
+            // The last one, and often the only one: nobody would gain by another thread.
+            return match self.take_range() {
+                Some(range) => self.block.read_batch(range).await.map(Some),
+                None => Ok(None),
+            };
         }
-        let end = (self.next + self.batch_series).min(self.refs.len());
-        let batch = self.read_batch(&self.refs[self.next..end]).await?;
-        self.next = end;
-        Ok(Some(batch))
+        while self.ahead.len() <= AHEAD
+            && let Some(range) = self.take_range()
+        {
+            let block = Arc::clone(&self.block);
+            let tasks = self
+                .tasks
+                .get_or_insert_with(|| TaskGroup::new(Handle::current()));
+            let read = async move { block.read_batch(range).await };
+            self.ahead.push_back(tasks.spawn("block-series", read));
+        }
+        match self.ahead.pop_front() {
+            Some(read) => read.await?.map(Some),
+            None => Ok(None),
+        }
     }
 }

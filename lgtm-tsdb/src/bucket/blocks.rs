@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
+use lgtm_core::clock::SystemClock;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
+use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block_select::{BlockBatches, select_refs};
 use crate::block::{BlockId, BlockMeta, BlockReader, BlockReaderSettings};
+use crate::index::PageCache;
 use crate::select::{MergedSeries, Select, SelectRequest, SeriesBatches};
 
 /// How blocks are read.
@@ -32,9 +36,12 @@ pub struct BucketSettings {
     pub sync_interval: Duration,
     /// Tenants and metas that are read at the same time.
     pub sync_concurrency: usize,
+    /// Memory for pages of blocks that queries come back to: their postings, series and chunks. 0: none.
+    pub page_cache_size: ByteSize,
     /// Blocks that are kept open; each holds a sample of its symbols and postings table, a few megabytes at most.
     pub max_open_blocks: usize,
-    /// Series of one block that are read at the same time.
+    /// Series of one block that are read at the same time; two more batches are read ahead. Where a query touches more than eight
+    /// blocks the batches are smaller, so that all of them hold no more than those of eight.
     pub batch_series: usize,
 }
 
@@ -43,11 +50,17 @@ impl Default for BucketSettings {
         Self {
             sync_interval: Duration::from_secs(15 * 60),
             sync_concurrency: 16,
+            page_cache_size: ByteSize::mib(32),
             max_open_blocks: 256,
             batch_series: 1024,
         }
     }
 }
+
+/// Mimir's size for its cache of chunks.
+const PAGE_BYTES: u64 = 16_000;
+/// Blocks that one query reads in batches of full size.
+const FULL_BATCH_BLOCKS: usize = 8;
 
 /// A block of the list.
 #[derive(Debug)]
@@ -74,6 +87,7 @@ pub struct BucketStats {
 pub struct BucketBlocks {
     bucket: Bucket,
     settings: BucketSettings,
+    pages: Option<PageCache>,
     tenants: RwLock<HashMap<TenantId, BTreeMap<BlockId, Arc<Entry>>>>,
     /// Blocks whose `meta.json` does not decode.
     unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
@@ -84,15 +98,34 @@ pub struct BucketBlocks {
 
 impl BucketBlocks {
     /// The blocks in `bucket`; none are known before [`BucketBlocks::sync`].
-    pub fn new(bucket: Bucket, settings: BucketSettings) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings out of bounds.
+    pub fn new(bucket: Bucket, settings: BucketSettings) -> Result<Self> {
+        let pages = match settings.page_cache_size.as_u64() {
+            0 => None,
+            _ => {
+                let size = MemoryCacheSettings {
+                    max_bytes: settings.page_cache_size,
+                };
+                let cache = MemoryCache::new("block-pages", &size, Arc::new(SystemClock::new()))?;
+                Some(PageCache::new(Arc::new(cache), PAGE_BYTES))
+            }
+        };
+        Ok(Self {
             bucket,
             settings,
+            pages,
             tenants: RwLock::default(),
             unreadable: Mutex::default(),
             open: Mutex::default(),
             opened: std::sync::atomic::AtomicU64::new(0),
-        }
+        })
+    }
+
+    /// Counts of the cache of pages, if there is one.
+    pub fn page_cache_stats(&self) -> Option<CacheStats> {
+        self.pages.as_ref().map(PageCache::stats)
     }
 
     /// Adds a block that has just been uploaded.
@@ -220,12 +253,11 @@ impl BucketBlocks {
             return Ok(Arc::clone(reader));
         }
         let prefix = object_path(&format!("{tenant}/{}", entry.meta.ulid))?;
-        let opened = BlockReader::open_object(
-            self.bucket.object_store(),
-            &prefix,
-            BlockReaderSettings::default(),
-        )
-        .await?;
+        let (store, settings) = (self.bucket.object_store(), BlockReaderSettings::default());
+        let opened = match &self.pages {
+            Some(pages) => BlockReader::open_cached(store, &prefix, settings, pages).await?,
+            None => BlockReader::open_object(store, &prefix, settings).await?,
+        };
         let reader = Arc::new(opened);
         *slot = Some(Arc::clone(&reader));
         drop(slot);
@@ -332,7 +364,10 @@ impl Select for BucketBlocks {
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
         let mut answers: Vec<Box<dyn SeriesBatches>> = Vec::new();
-        for entry in self.overlapping(tenant, request) {
+        let blocks = self.overlapping(tenant, request);
+        let batch_series =
+            self.settings.batch_series * FULL_BATCH_BLOCKS / blocks.len().max(FULL_BATCH_BLOCKS);
+        for entry in blocks {
             let asked = async {
                 let reader = self.reader(tenant, &entry).await?;
                 let refs = select_refs(reader.index(), &request.matchers).await?;
@@ -344,7 +379,7 @@ impl Select for BucketBlocks {
                     reader,
                     refs,
                     request.clone(),
-                    self.settings.batch_series.max(1),
+                    batch_series.max(1),
                 ))
             };
             if let Some(inner) = self.ask(tenant, &entry, asked).await? {

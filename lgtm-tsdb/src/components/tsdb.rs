@@ -94,7 +94,7 @@ impl TsdbBuilder {
     /// `InvalidInput` for bad settings; `Unavailable` when folder or store refuse.
     pub async fn open(self) -> Result<Tsdb> {
         let bucket = Layout::single_bucket(self.store).bucket(Component::MetricBlocks);
-        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.bucket_settings));
+        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.bucket_settings)?);
         blocks.sync().await?;
         let disk = Arc::new(LocalDisk::new(&self.folder));
         let builder = Ingester::builder(bucket, disk, self.limits, self.clock, self.random);

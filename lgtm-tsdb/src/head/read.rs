@@ -11,7 +11,9 @@ use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::series::{HeadChunk, locate};
-use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, SeriesShard};
+use crate::select::{
+    ChunkList, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, SeriesShard,
+};
 
 /// Series per batch: a few hundred kilobytes of chunks.
 const BATCH: usize = 512;
@@ -83,7 +85,7 @@ struct HeadBatches {
 
 impl HeadBatches {
     /// What a series holds in the range. The bytes are read outside the shard's lock.
-    fn chunks(&self, id: SeriesId) -> Result<Vec<SeriesChunk>> {
+    fn chunks(&self, id: SeriesId) -> Result<ChunkList> {
         let range = self.request.range;
         let inside = |min: i64, max: i64| min < range.max_ms && max >= range.min_ms;
         let (shard, slot) = locate(id);
@@ -98,9 +100,9 @@ impl HeadBatches {
                     series.open_chunk().filter(|c| inside(c.min_ms, c.max_ms)),
                 )
             }
-            _ => return Ok(Vec::new()),
+            _ => return Ok(ChunkList::new()),
         };
-        let mut out = Vec::with_capacity(kept.len() + 1);
+        let mut out = ChunkList::with_capacity(kept.len() + 1);
         for c in kept {
             let data = self.heads.chunk_bytes(&c)?;
             out.push(SeriesChunk {

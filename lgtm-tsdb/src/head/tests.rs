@@ -64,7 +64,8 @@ impl Store {
     fn over(store: impl Into<Backend>, limits: Limits, settings: HeadSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
-        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), BucketSettings::default()));
+        let blocks = BucketBlocks::new(bucket.clone(), BucketSettings::default());
+        let blocks = Arc::new(blocks.unwrap());
         let (heads, report) = open_heads(dir.path(), &limits, &settings);
         Self {
             dir,

@@ -153,7 +153,7 @@ impl ChunkFrames {
             };
             let mut out = Vec::new();
             for series in batch {
-                let chunks = in_order(series.chunks, &series.labels, *range)?;
+                let chunks = in_order(series.chunks.into_vec(), &series.labels, *range)?;
                 put_frames(&mut out, *n, &series.labels, &chunks);
             }
             if !out.is_empty() {

@@ -81,8 +81,9 @@ impl IndexEncoder {
     pub fn new(symbols: SymbolTable, settings: IndexEncoderSettings) -> Self {
         let mut header = MAGIC.to_be_bytes().to_vec();
         header.push(VERSION);
-        let front = vec![symbols.encoded().clone(), Bytes::from(header)];
-        let position = 5 + symbols.encoded().len() as u64;
+        let encoded = symbols.encode();
+        let position = 5 + encoded.len() as u64;
+        let front = vec![Bytes::from(encoded), Bytes::from(header)];
         Self {
             front,
             buf: Vec::new(),

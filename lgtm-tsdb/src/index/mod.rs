@@ -10,6 +10,7 @@
 mod encoder;
 mod header;
 mod offset_table;
+mod page_cache;
 mod postings;
 mod postings_log;
 mod read_at;
@@ -24,10 +25,12 @@ mod toc;
 
 pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
 pub use header::IndexHeader;
+pub use page_cache::PageCache;
 pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
 pub(crate) use read_at::{corrupt_at, file_error, store_error};
 pub use reader::{IndexReader, IndexReaderSettings};
-pub use series::{ChunkRefMeta, SeriesEntry, SeriesMeta};
+pub use series::{ChunkRefMeta, SeriesEntries, SeriesEntry, SeriesMeta};
+pub use series_reader::LabelsOf;
 pub use symbols::SymbolTable;
 pub use tail::IndexTail;
 pub use toc::Toc;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::{DecodeError, Error, Result};
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -23,11 +24,48 @@ pub trait ReadAt: Debug + Send + Sync + 'static {
     /// `Corrupt` when the range leaves the file, `NotFound`, `Unavailable` or `Timeout` as the back end has it. Safe to cancel.
     async fn read(&self, range: Range<u64>) -> Result<Bytes>;
 
+    /// The bytes of many small ranges, which must ascend by their beginnings, by few reads. Those of a read that is little used do
+    /// not keep it in memory.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read`].
+    async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
+        let mut reads = stream::iter(plan.join(wishes).into_iter().map(|read| async move {
+            let bytes = self.read(read.range.clone()).await?;
+            Ok::<_, Error>((read, bytes))
+        }))
+        .buffered(plan.concurrency.max(1));
+        let mut out = Vec::with_capacity(wishes.len());
+        while let Some((read, bytes)) = reads.try_next().await? {
+            let items = &wishes[read.items];
+            let is_sparse = 2 * union_len(items) < bytes.len() as u64;
+            out.extend(items.iter().map(|wish| {
+                let from = (wish.start - read.range.start) as usize;
+                let item = from..from + (wish.end - wish.start) as usize;
+                match is_sparse {
+                    true => Bytes::copy_from_slice(&bytes[item]),
+                    false => bytes.slice(item),
+                }
+            }));
+        }
+        Ok(out)
+    }
+
     /// Bytes of the whole file.
     fn size(&self) -> u64;
 
     /// The file's path or object name, for errors.
     fn place(&self) -> &str;
+}
+
+/// Bytes in any of `ranges`, which ascend by their beginnings.
+pub(super) fn union_len(ranges: &[Range<u64>]) -> u64 {
+    let (mut len, mut covered) = (0, 0);
+    for range in ranges {
+        len += range.end.saturating_sub(range.start.max(covered));
+        covered = covered.max(range.end);
+    }
+    len
 }
 
 fn check_range(file: &dyn ReadAt, range: &Range<u64>) -> Result<()> {
@@ -311,6 +349,14 @@ mod tests {
             assert_eq!(file.read(3..6).await.unwrap(), "345");
             assert_eq!(file.read(10..10).await.unwrap(), "");
             assert!(matches!(file.read(8..11).await, Err(Error::Corrupt { .. })));
+            let max_gap_bytes = 3;
+            let plan = ReadPlan {
+                max_gap_bytes,
+                ..ReadPlan::default()
+            };
+            let many = file.read_many(&[0..2, 1..4, 9..10], &plan).await.unwrap();
+            assert_eq!(many, ["01", "123", "9"]);
+            assert!(file.read_many(&[0..2, 8..11], &plan).await.is_err());
         }
         let shrunk = ObjectFile::new(store, object, 20);
         assert!(shrunk.read(5..15).await.is_err());

@@ -6,7 +6,6 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::codec::Reader;
 use lgtm_core::{DecodeError, Result};
 
@@ -203,20 +202,11 @@ impl IndexReader {
         let mut order: Vec<usize> = (0..ranges.len()).collect();
         order.sort_by_key(|&i| ranges[i].start);
         let sorted: Vec<_> = order.iter().map(|&i| ranges[i].clone()).collect();
-        let plans = self.settings.reads.join(&sorted);
-        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
-            let bytes = self.file.read(plan.range.clone()).await?;
-            Ok::<_, lgtm_core::Error>((plan, bytes))
-        }))
-        .buffered(self.settings.reads.concurrency.max(1));
+        let lists = self.file.read_many(&sorted, &self.settings.reads).await?;
         let mut out = vec![Vec::new(); sorted.len()];
-        while let Some((plan, bytes)) = reads.try_next().await? {
-            for i in plan.items {
-                let from = (sorted[i].start - plan.range.start) as usize;
-                let to = (sorted[i].end - plan.range.start) as usize;
-                out[order[i]] = decode_list(&bytes[from..to])
-                    .map_err(|e| corrupt_at(&*self.file, sorted[i].start, e))?;
-            }
+        for ((&i, range), bytes) in order.iter().zip(&sorted).zip(lists) {
+            let decoded = decode_list(&bytes);
+            out[i] = decoded.map_err(|e| corrupt_at(&*self.file, range.start, e))?;
         }
         Ok(out)
     }

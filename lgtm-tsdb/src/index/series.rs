@@ -16,14 +16,87 @@ pub struct ChunkRefMeta {
 }
 
 /// A series with its labels as symbol ordinals, of a version 1 index too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeriesEntry {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesEntry<'a> {
     /// The series reference by which postings name it.
     pub reference: u32,
     /// Name and value symbols, in name order.
-    pub labels: Vec<(u32, u32)>,
+    pub labels: &'a [(u32, u32)],
     /// The chunks in time order.
-    pub chunks: Vec<ChunkRefMeta>,
+    pub chunks: &'a [ChunkRefMeta],
+}
+
+/// Series entries of one read: the labels of all in one array and their chunks in another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeriesEntries {
+    rows: Vec<Row>,
+    labels: Vec<(u32, u32)>,
+    chunks: Vec<ChunkRefMeta>,
+}
+
+/// A series, and where its labels and chunks end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Row {
+    reference: u32,
+    labels_end: usize,
+    chunks_end: usize,
+}
+
+impl SeriesEntries {
+    /// None, with room for `series` of the usual size.
+    pub(super) fn with_capacity(series: usize) -> Self {
+        Self {
+            rows: Vec::with_capacity(series),
+            labels: Vec::with_capacity(8 * series),
+            chunks: Vec::with_capacity(2 * series),
+        }
+    }
+
+    /// Number of series.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The series in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = SeriesEntry<'_>> {
+        let (mut labels_start, mut chunks_start) = (0, 0);
+        self.rows.iter().map(move |row| {
+            let entry = SeriesEntry {
+                reference: row.reference,
+                labels: &self.labels[labels_start..row.labels_end],
+                chunks: &self.chunks[chunks_start..row.chunks_end],
+            };
+            (labels_start, chunks_start) = (row.labels_end, row.chunks_end);
+            entry
+        })
+    }
+
+    /// Name and value symbols of all series.
+    pub(super) fn all_labels(&self) -> &[(u32, u32)] {
+        &self.labels
+    }
+
+    /// Replaces every symbol by what `map` says; the first for which that is nothing, and its series, come back.
+    pub(super) fn map_symbols(
+        &mut self,
+        map: impl Fn(u32) -> Option<u32>,
+    ) -> Result<(), (u32, u32)> {
+        for (i, (name, value)) in self.labels.iter_mut().enumerate() {
+            for symbol in [name, value] {
+                let Some(mapped) = map(*symbol) else {
+                    let row = self.rows.partition_point(|row| row.labels_end <= i);
+                    return Err((*symbol, self.rows[row].reference));
+                };
+                *symbol = mapped;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A series with its labels in full.
@@ -72,7 +145,12 @@ pub(super) fn entry_len(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Reads the entry at the start of `bytes`, which may go on behind it.
-pub(super) fn decode_entry(bytes: &[u8], reference: u32) -> Result<SeriesEntry, DecodeError> {
+/// Reads the entry at the start of `bytes` and puts it behind `out`; after an error `out` is of no use.
+pub(super) fn decode_entry(
+    bytes: &[u8],
+    reference: u32,
+    out: &mut SeriesEntries,
+) -> Result<(), DecodeError> {
     const WHAT: &str = "index series";
     let mut outer = Reader::new(WHAT, bytes);
     let body = outer.bytes()?;
@@ -84,36 +162,40 @@ pub(super) fn decode_entry(bytes: &[u8], reference: u32) -> Result<SeriesEntry, 
         return Err(DecodeError::new(WHAT, at as u64, reason));
     }
     let mut r = Reader::new(WHAT, body);
-    let labels = decode_labels(&mut r)?;
-    let chunks = decode_chunks(&mut r)?;
+    decode_labels(&mut r, &mut out.labels)?;
+    decode_chunks(&mut r, &mut out.chunks)?;
     if !r.is_empty() {
         return Err(r.error("bytes after the last chunk"));
     }
-    Ok(SeriesEntry {
+    out.rows.push(Row {
         reference,
-        labels,
-        chunks,
-    })
+        labels_end: out.labels.len(),
+        chunks_end: out.chunks.len(),
+    });
+    Ok(())
 }
 
-fn decode_labels(r: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, DecodeError> {
+fn decode_labels(r: &mut Reader<'_>, out: &mut Vec<(u32, u32)>) -> Result<(), DecodeError> {
     let count = count(r, 2)?;
-    let mut labels = Vec::with_capacity(count);
+    out.reserve(count);
+    let mut last = None;
     for _ in 0..count {
         let (name, value) = (symbol(r)?, symbol(r)?);
-        if labels.last().is_some_and(|&(last, _)| last >= name) {
+        if last.is_some_and(|last| last >= name) {
             return Err(r.error(format!("label name symbol {name} is out of order")));
         }
-        labels.push((name, value));
+        last = Some(name);
+        out.push((name, value));
     }
-    Ok(labels)
+    Ok(())
 }
 
-fn decode_chunks(r: &mut Reader<'_>) -> Result<Vec<ChunkRefMeta>, DecodeError> {
+fn decode_chunks(r: &mut Reader<'_>, out: &mut Vec<ChunkRefMeta>) -> Result<(), DecodeError> {
     let count = count(r, 3)?;
-    let mut chunks: Vec<ChunkRefMeta> = Vec::with_capacity(count);
+    out.reserve(count);
+    let mut last: Option<ChunkRefMeta> = None;
     for _ in 0..count {
-        let (min_ms, span, reference) = match chunks.last() {
+        let (min_ms, span, reference) = match last {
             None => (r.svarint()?, r.uvarint()?, r.uvarint()?),
             Some(last) => {
                 let min_ms = last.max_ms.wrapping_add(r.uvarint()? as i64);
@@ -130,16 +212,17 @@ fn decode_chunks(r: &mut Reader<'_>) -> Result<Vec<ChunkRefMeta>, DecodeError> {
         if max_ms < min_ms {
             return Err(r.error(format!("chunk from {min_ms} to {max_ms}")));
         }
-        chunks.push(ChunkRefMeta {
+        let chunk = ChunkRefMeta {
             min_ms,
             max_ms,
             reference,
-        });
+        };
+        last = Some(chunk);
+        out.push(chunk);
     }
-    Ok(chunks)
+    Ok(())
 }
 
-/// A count of items of at least `item_len` bytes each: the bytes left bound what is allocated for them.
 fn count(r: &mut Reader<'_>, item_len: usize) -> Result<usize, DecodeError> {
     let n = r.uvarint()?;
     match usize::try_from(n) {
@@ -186,15 +269,20 @@ mod tests {
                 .collect();
             let mut bytes = entry(&labels, &chunks);
             prop_assert_eq!(entry_len(&bytes), Some(bytes.len() as u64));
-            let read = decode_entry(&bytes, 7).unwrap();
-            prop_assert_eq!(read, SeriesEntry { reference: 7, labels, chunks });
+            let decode = |bytes: &[u8]| {
+                let mut out = SeriesEntries::default();
+                decode_entry(bytes, 7, &mut out).map(|()| out)
+            };
+            let read = decode(&bytes).unwrap();
+            let wanted = SeriesEntry { reference: 7, labels: &labels, chunks: &chunks };
+            prop_assert_eq!(read.iter().collect::<Vec<_>>(), [wanted]);
             for cut in 0..bytes.len() {
-                prop_assert!(decode_entry(&bytes[..cut], 7).is_err());
+                prop_assert!(decode(&bytes[..cut]).is_err());
             }
             // The length in front is not under the checksum, but a changed one moves the checksum's place.
             for bit in 0..bytes.len() * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                prop_assert!(decode_entry(&bytes, 7).is_err(), "bit {}", bit);
+                prop_assert!(decode(&bytes).is_err(), "bit {}", bit);
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
         }
@@ -205,8 +293,9 @@ mod tests {
             put_uvarint(&mut bytes, body.len() as u64);
             bytes.extend(&body);
             bytes.extend(crc32c(&body).to_be_bytes());
-            let _ = decode_entry(&bytes, 0);
-            let _ = decode_entry(&body, 0);
+            let mut out = SeriesEntries::default();
+            let _ = decode_entry(&bytes, 0, &mut out);
+            let _ = decode_entry(&body, 0, &mut out);
         }
     }
 }

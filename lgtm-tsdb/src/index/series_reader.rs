@@ -3,70 +3,113 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::model::Labels;
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::index::encoder::SERIES_ALIGN;
 use crate::index::read_at::corrupt_at;
 use crate::index::reader::IndexReader;
-use crate::index::series::{SeriesEntry, SeriesMeta, decode_entry, entry_len};
+use crate::index::series::{SeriesEntries, SeriesEntry, SeriesMeta, decode_entry, entry_len};
+use crate::index::symbols_reader::SymbolTexts;
 
 const WHAT: &str = "index series";
+
+/// Builds the labels of entries out of their symbols.
+#[derive(Debug)]
+pub struct LabelsOf<'a> {
+    index: &'a IndexReader,
+    texts: SymbolTexts<'a>,
+    buffer: Vec<u8>,
+}
+
+impl LabelsOf<'_> {
+    /// The labels of an entry. Costs one allocation.
+    ///
+    /// # Errors
+    /// `Corrupt` when the entry's labels are not in order or refer to no symbol.
+    pub fn of(&mut self, entry: &SeriesEntry<'_>) -> Result<Labels> {
+        let mut missing = None;
+        let texts = &self.texts;
+        let mut text = |ordinal: u32| {
+            let found = texts.get(ordinal);
+            if found.is_none() {
+                missing = Some(ordinal);
+            }
+            found.unwrap_or_default()
+        };
+        let pairs = entry.labels.iter().map(|&(n, v)| (text(n), text(v)));
+        let labels = Labels::from_sorted_in(&mut self.buffer, pairs);
+        let reason = match (labels, missing) {
+            (Ok(labels), None) => return Ok(labels),
+            (_, Some(ordinal)) => format!("symbol {ordinal} is not in the table"),
+            (Err(e), None) => e.to_string(),
+        };
+        let error = DecodeError::new(WHAT, 0, reason);
+        let at = self.index.series_offset(entry.reference);
+        Err(corrupt_at(&*self.index.file, at, error))
+    }
+}
 
 impl IndexReader {
     /// The series at `references`, which must ascend as postings do, with their labels in full.
     ///
-    /// Memory is the result plus `reads.concurrency` joined reads: bound the batch (some thousands are plenty).
+    /// Memory is the result plus `reads.concurrency` joined reads: bound the batch (some thousands are plenty). Those who want
+    /// only some of them, or only some of what they hold, save by [`IndexReader::series_entries`] and [`IndexReader::labels_of`].
     ///
     /// # Errors
     /// `InvalidInput` when the references do not ascend, `Corrupt` when one leads to no series, and what the reads return.
     pub async fn series(&self, references: &[u32]) -> Result<Vec<SeriesMeta>> {
         let entries = self.series_entries(references).await?;
-        let mut ordinals: Vec<u32> = entries
-            .iter()
-            .flat_map(|e| e.labels.iter().flat_map(|&(n, v)| [n, v]))
-            .collect();
-        ordinals.sort_unstable();
-        ordinals.dedup();
-        let symbols = self.lookup_symbols(&ordinals).await?;
-        let text = |ordinal: u32| {
-            let found = ordinals.binary_search(&ordinal);
-            symbols[found.expect("every ordinal was looked up")].as_str()
-        };
-        let mut buffer = Vec::with_capacity(256);
-        let series = entries.into_iter().map(|entry| {
-            let pairs = entry.labels.iter().map(|&(n, v)| (text(n), text(v)));
-            let labels = Labels::from_sorted_in(&mut buffer, pairs).map_err(|e| {
-                let error = DecodeError::new(WHAT, 0, e.to_string());
-                corrupt_at(&*self.file, self.series_offset(entry.reference), error)
-            })?;
+        let mut labels = self.labels_of(&entries).await?;
+        let series = entries.iter().map(|entry| {
             Ok(SeriesMeta {
                 reference: entry.reference,
-                labels,
-                chunks: entry.chunks,
+                labels: labels.of(&entry)?,
+                chunks: entry.chunks.to_vec(),
             })
         });
         series.collect()
     }
 
-    /// Like [`IndexReader::series`], with labels as symbol ordinals: what compaction maps from table to table.
-    pub async fn series_entries(&self, references: &[u32]) -> Result<Vec<SeriesEntry>> {
+    /// Gets the symbols of `entries` to hand: no read where the symbol table is kept whole.
+    ///
+    /// # Errors
+    /// `Corrupt`, and what the reads return.
+    pub async fn labels_of(&self, entries: &SeriesEntries) -> Result<LabelsOf<'_>> {
+        let wanted = entries.all_labels().iter().flat_map(|&(n, v)| [n, v]);
+        let reads = &self.settings.reads;
+        Ok(LabelsOf {
+            index: self,
+            texts: self.symbols.texts(&*self.file, wanted, reads).await?,
+            buffer: Vec::with_capacity(256),
+        })
+    }
+
+    /// Like [`IndexReader::series`], with labels as symbol ordinals: what compaction maps from table to table. Allocates nothing
+    /// per series.
+    ///
+    /// # Errors
+    /// As [`IndexReader::series`].
+    pub async fn series_entries(&self, references: &[u32]) -> Result<SeriesEntries> {
         let wishes = self.series_wishes(references)?;
-        let plans = self.settings.reads.join(&wishes);
-        let mut reads = stream::iter(plans.into_iter().map(|plan| async move {
-            let bytes = self.file.read(plan.range.clone()).await?;
-            Ok::<_, Error>((plan, bytes))
-        }))
-        .buffered(self.settings.reads.concurrency.max(1));
-        let mut out = Vec::with_capacity(references.len());
-        while let Some((plan, bytes)) = reads.try_next().await? {
-            for i in plan.items {
-                let start = wishes[i].start;
-                let have = bytes.slice((start - plan.range.start) as usize..);
-                out.push(self.decode_series(references[i], start, have).await?);
+        let read = self.file.read_many(&wishes, &self.settings.reads).await?;
+        let mut out = SeriesEntries::with_capacity(references.len());
+        for ((&reference, wish), have) in references.iter().zip(&wishes).zip(read) {
+            let start = wish.start;
+            match self.missing_len(start, &have)? {
+                None => self.decode_series(reference, start, &have, &mut out)?,
+                Some(len) => {
+                    let have = self.read_long(start, len).await?;
+                    self.decode_series(reference, start, &have, &mut out)?;
+                }
             }
         }
+        let mapped = out.map_symbols(|symbol| self.symbols.ordinal(symbol));
+        mapped.map_err(|(symbol, reference)| {
+            let reason = format!("symbol {symbol} is not in the table");
+            let error = DecodeError::new(WHAT, 0, reason);
+            corrupt_at(&*self.file, self.series_offset(reference), error)
+        })?;
         Ok(out)
     }
 
@@ -97,36 +140,33 @@ impl IndexReader {
         references.iter().map(wish).collect()
     }
 
-    async fn decode_series(
+    /// The entry's length, if it is longer than what is at hand.
+    fn missing_len(&self, start: u64, have: &[u8]) -> Result<Option<u64>> {
+        let room = self.toc.series_end() - start;
+        match entry_len(have) {
+            Some(len) if len > room => {
+                let reason = format!("entry of {len} bytes, {room} left in the section");
+                let error = DecodeError::new(WHAT, 0, reason);
+                Err(corrupt_at(&*self.file, start, error))
+            }
+            Some(len) if len > have.len() as u64 => Ok(Some(len)),
+            _ => Ok(None),
+        }
+    }
+
+    async fn read_long(&self, start: u64, len: u64) -> Result<Bytes> {
+        let reads = &self.settings.reads;
+        reads.check_item(&*self.file, "a series entry", len)?;
+        self.file.read(start..start + len).await
+    }
+
+    fn decode_series(
         &self,
         reference: u32,
         start: u64,
-        mut have: Bytes,
-    ) -> Result<SeriesEntry> {
-        let corrupt = |error| corrupt_at(&*self.file, start, error);
-        let room = self.toc.series_end() - start;
-        match entry_len(&have) {
-            Some(len) if len > room => {
-                let reason = format!("entry of {len} bytes, {room} left in the section");
-                return Err(corrupt(DecodeError::new(WHAT, 0, reason)));
-            }
-            Some(len) if len > have.len() as u64 => {
-                self.settings
-                    .reads
-                    .check_item(&*self.file, "a series entry", len)?;
-                have = self.file.read(start..start + len).await?;
-            }
-            _ => {}
-        }
-        let mut entry = decode_entry(&have, reference).map_err(corrupt)?;
-        for (name, value) in &mut entry.labels {
-            for symbol in [name, value] {
-                *symbol = self.symbols.ordinal(*symbol).ok_or_else(|| {
-                    let reason = format!("symbol {symbol} is not in the table");
-                    corrupt(DecodeError::new(WHAT, 0, reason))
-                })?;
-            }
-        }
-        Ok(entry)
+        have: &[u8],
+        out: &mut SeriesEntries,
+    ) -> Result<()> {
+        decode_entry(have, reference, out).map_err(|error| corrupt_at(&*self.file, start, error))
     }
 }

@@ -1,14 +1,17 @@
 //! The symbol table: every label name and value once, sorted, known by its ordinal (docs/format/index.md).
 
-use bytes::Bytes;
-use lgtm_core::codec::{Reader, crc32c, put_bytes};
+use std::cmp::Ordering;
+
+use lgtm_core::codec::{Reader, crc32c, put_bytes, uvarint_len};
 use lgtm_core::{DecodeError, Error, Result};
 
-/// A whole symbol table in memory, in its on-disk form plus four bytes per symbol.
+const WHAT: &str = "index symbol table";
+
+/// A whole symbol table in memory: the symbols one after the other, and four bytes for the end of each.
 #[derive(Debug, Clone)]
 pub struct SymbolTable {
-    encoded: Bytes,
-    offsets: Vec<u32>,
+    text: String,
+    ends: Vec<u32>,
 }
 
 impl SymbolTable {
@@ -17,50 +20,50 @@ impl SymbolTable {
     /// # Errors
     /// `InvalidInput` when the order is broken or the empty string is missing, `LimitExceeded` past 4 GiB.
     pub fn from_sorted<S: AsRef<str>>(symbols: impl IntoIterator<Item = S>) -> Result<Self> {
-        let mut encoded = vec![0; 8];
-        let mut offsets = Vec::new();
-        let mut last: Option<S> = None;
+        let mut table = Self {
+            text: String::new(),
+            ends: Vec::new(),
+        };
+        let mut section = 4;
         for symbol in symbols {
-            let text = symbol.as_ref();
-            match &last {
-                None if !text.is_empty() => {
+            let symbol = symbol.as_ref();
+            match table.last() {
+                None if !symbol.is_empty() => {
                     return Err(Error::InvalidInput(format!(
-                        "symbol table begins with {text:?} instead of the empty string"
+                        "symbol table begins with {symbol:?} instead of the empty string"
                     )));
                 }
-                Some(last) if last.as_ref() >= text => {
+                Some(last) if last >= symbol => {
                     return Err(Error::InvalidInput(format!(
-                        "symbol {text:?} follows {:?}",
-                        last.as_ref()
+                        "symbol {symbol:?} follows {last:?}"
                     )));
                 }
                 _ => {}
             }
-            offsets.push(section_len(encoded.len())?);
-            put_bytes(&mut encoded, text.as_bytes());
-            last = Some(symbol);
+            section += uvarint_len(symbol.len() as u64) + symbol.len();
+            section_len(section)?;
+            table.text.push_str(symbol);
+            table.ends.push(table.text.len() as u32);
         }
-        if offsets.is_empty() {
+        if table.ends.is_empty() {
             return Err(Error::InvalidInput(
                 "symbol table lacks the empty string".into(),
             ));
         }
-        let len = section_len(encoded.len() - 4)?;
-        encoded[..4].copy_from_slice(&len.to_be_bytes());
-        let count = offsets.len() as u32;
-        encoded[4..8].copy_from_slice(&count.to_be_bytes());
-        let crc = crc32c(&encoded[4..]);
-        encoded.extend_from_slice(&crc.to_be_bytes());
-        Ok(Self {
-            encoded: encoded.into(),
-            offsets,
-        })
+        Ok(table)
     }
 
     /// Reads a whole symbol section: length, count, symbols, checksum.
-    pub fn decode(section: Bytes) -> Result<Self, DecodeError> {
-        const WHAT: &str = "index symbol table";
-        let mut outer = Reader::new(WHAT, &section);
+    pub fn decode(section: &[u8]) -> Result<Self, DecodeError> {
+        Self::decode_noting(section, |_| ())
+    }
+
+    /// As [`SymbolTable::decode`]; shows where in the section each symbol begins.
+    pub(super) fn decode_noting(
+        section: &[u8],
+        mut begins: impl FnMut(u32),
+    ) -> Result<Self, DecodeError> {
+        let mut outer = Reader::new(WHAT, section);
         let len = outer.u32()? as usize;
         let body_end = 4 + outer.take(len)?.len();
         let stored = outer.u32()?;
@@ -79,69 +82,89 @@ impl SymbolTable {
         if count > r.remaining() {
             return Err(r.error(format!("{count} symbols in {} bytes", r.remaining())));
         }
-        let mut offsets = Vec::with_capacity(count);
-        let mut last = None;
+        let mut table = Self {
+            text: String::with_capacity(r.remaining() - count),
+            ends: Vec::with_capacity(count),
+        };
         for _ in 0..count {
-            offsets.push(r.position() as u32);
+            begins(r.position() as u32);
             let symbol = r.str()?;
-            if last.is_some_and(|last| last >= symbol) {
+            if table.last().is_some_and(|last| last >= symbol) {
                 return Err(r.error(format!("symbol {symbol:?} is out of order")));
             }
-            last = Some(symbol);
+            table.text.push_str(symbol);
+            table.ends.push(table.text.len() as u32);
         }
         if !r.is_empty() {
             return Err(r.error("bytes after the last symbol"));
         }
-        Ok(Self {
-            encoded: section,
-            offsets,
-        })
+        table.text.shrink_to_fit();
+        Ok(table)
     }
 
     /// Number of symbols.
     pub fn len(&self) -> usize {
-        self.offsets.len()
+        self.ends.len()
     }
 
     /// Whether there is no symbol.
     pub fn is_empty(&self) -> bool {
-        self.offsets.is_empty()
+        self.ends.is_empty()
     }
 
-    /// The symbol at `ordinal`.
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> u64 {
+        (self.text.len() + 4 * self.ends.len()) as u64
+    }
+
+    fn last(&self) -> Option<&str> {
+        self.get((self.ends.len() as u32).checked_sub(1)?)
+    }
+
+    /// The symbol at `ordinal`. Costs two lookups in an array.
+    #[inline]
     pub fn get(&self, ordinal: u32) -> Option<&str> {
-        let at = *self.offsets.get(ordinal as usize)?;
-        self.at_offset(at)
-    }
-
-    /// The ordinal of the symbol that begins `at` bytes after the section's start (version 1 refers to symbols so).
-    pub(super) fn ordinal_at(&self, at: u64) -> Option<u32> {
-        let at = u32::try_from(at).ok()?;
-        self.offsets.binary_search(&at).ok().map(|i| i as u32)
-    }
-
-    fn at_offset(&self, at: u32) -> Option<&str> {
-        let body = self.encoded.len() - 4;
-        let bytes = self.encoded.get(at as usize..body)?;
-        Reader::new("index symbol", bytes).str().ok()
+        let end = *self.ends.get(ordinal as usize)?;
+        let start = match ordinal {
+            0 => 0,
+            n => self.ends[n as usize - 1],
+        };
+        self.text.get(start as usize..end as usize)
     }
 
     /// The ordinal of `symbol`. Costs a binary search.
     pub fn ordinal(&self, symbol: &str) -> Option<u32> {
-        let found = self
-            .offsets
-            .binary_search_by(|&at| self.at_offset(at).unwrap_or("").cmp(symbol));
-        found.ok().map(|i| i as u32)
+        let (mut low, mut high) = (0, self.ends.len() as u32);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.get(middle)?.cmp(symbol) {
+                Ordering::Equal => return Some(middle),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     /// The symbols in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        (0..self.offsets.len() as u32).filter_map(|i| self.get(i))
+        (0..self.ends.len() as u32).filter_map(|i| self.get(i))
     }
 
     /// The section as it stands on disk, length and checksum included.
-    pub fn encoded(&self) -> &Bytes {
-        &self.encoded
+    pub fn encode(&self) -> Vec<u8> {
+        // Lengths of up to 127 bytes take one byte; longer symbols are rare.
+        let mut out = Vec::with_capacity(self.text.len() + self.ends.len() + 64);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&(self.ends.len() as u32).to_be_bytes());
+        for symbol in self.iter() {
+            put_bytes(&mut out, symbol.as_bytes());
+        }
+        let len = (out.len() - 4) as u32;
+        out[..4].copy_from_slice(&len.to_be_bytes());
+        let crc = crc32c(&out[4..]);
+        out.extend_from_slice(&crc.to_be_bytes());
+        out
     }
 }
 
@@ -169,20 +192,22 @@ mod tests {
         fn symbols_come_back(mut symbols in proptest::collection::btree_set(".{0,12}", 0..50)) {
             symbols.insert(String::new());
             let table = SymbolTable::from_sorted(&symbols).unwrap();
-            let read = SymbolTable::decode(table.encoded().clone()).unwrap();
+            let encoded = table.encode();
+            let read = SymbolTable::decode(&encoded).unwrap();
             prop_assert_eq!(read.iter().map(str::to_owned).collect::<BTreeSet<_>>(), symbols.clone());
             for (i, symbol) in symbols.iter().enumerate() {
                 prop_assert_eq!(read.ordinal(symbol), Some(i as u32));
             }
             prop_assert_eq!(read.ordinal("no such symbol, too long"), None);
-            for cut in 0..table.encoded().len() {
-                prop_assert!(SymbolTable::decode(table.encoded().slice(..cut)).is_err());
+            prop_assert_eq!(read.encode(), &encoded[..]);
+            for cut in 0..encoded.len() {
+                prop_assert!(SymbolTable::decode(&encoded[..cut]).is_err());
             }
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = SymbolTable::decode(bytes.into());
+            let _ = SymbolTable::decode(&bytes);
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
 use lgtm_core::codec::Reader;
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -14,15 +13,36 @@ use crate::index::symbols::SymbolTable;
 const WHAT: &str = "index symbol table";
 const SAMPLE_EVERY: u32 = 32;
 
+/// The symbols that some series refer to, at hand.
+#[derive(Debug)]
+pub(super) enum SymbolTexts<'a> {
+    /// All there are.
+    Table(&'a SymbolTable),
+    /// Those that were looked up, by ascending ordinal.
+    Some(Vec<(u32, String)>),
+}
+
+impl SymbolTexts<'_> {
+    /// The symbol at an ordinal, if it is at hand.
+    #[inline]
+    pub(super) fn get(&self, ordinal: u32) -> Option<&str> {
+        match self {
+            Self::Table(table) => table.get(ordinal),
+            Self::Some(some) => {
+                let found = some.binary_search_by_key(&ordinal, |(o, _)| *o).ok()?;
+                some.get(found).map(|(_, text)| text.as_str())
+            }
+        }
+    }
+}
+
 /// How an open index finds its symbols.
 #[derive(Debug)]
 pub(super) enum Symbols {
     Whole {
         table: SymbolTable,
-        /// Where the section stands in the file.
-        start: u64,
-        /// Whether labels refer to symbols by their offset in the file (version 1).
-        by_offset: bool,
+        /// Where each symbol begins in the file, if labels refer to it by that (version 1).
+        offsets: Option<Vec<u64>>,
     },
     Sampled {
         section: Section,
@@ -64,12 +84,16 @@ impl Symbols {
         let start = section.range.start;
         if keep {
             let bytes = file.read(section.range).await?;
-            let table = SymbolTable::decode(bytes).map_err(|e| corrupt_at(file.file, start, e))?;
-            return Ok(Self::Whole {
-                table,
-                start,
-                by_offset: version == 1,
-            });
+            let mut offsets = Vec::new();
+            let begins = |at: u32| {
+                if version == 1 {
+                    offsets.push(start + u64::from(at));
+                }
+            };
+            let table = SymbolTable::decode_noting(&bytes, begins)
+                .map_err(|e| corrupt_at(file.file, start, e))?;
+            let offsets = (version == 1).then_some(offsets);
+            return Ok(Self::Whole { table, offsets });
         }
         let mut sampler = Sampler::default();
         section
@@ -84,7 +108,9 @@ impl Symbols {
 
     pub(super) fn memory_bytes(&self) -> u64 {
         match self {
-            Self::Whole { table, .. } => table.encoded().len() as u64 + 4 * table.len() as u64,
+            Self::Whole { table, offsets } => {
+                table.memory_bytes() + offsets.as_ref().map_or(0, |o| 8 * o.len() as u64)
+            }
             Self::Sampled { offsets, .. } => 4 * offsets.len() as u64,
         }
     }
@@ -93,10 +119,12 @@ impl Symbols {
     pub(super) fn ordinal(&self, reference: u32) -> Option<u32> {
         match self {
             Self::Whole {
-                table,
-                start,
-                by_offset: true,
-            } => table.ordinal_at(u64::from(reference).checked_sub(*start)?),
+                offsets: Some(offsets),
+                ..
+            } => {
+                let found = offsets.binary_search(&u64::from(reference));
+                found.ok().map(|i| i as u32)
+            }
             Self::Whole { table, .. } => (reference < table.len() as u32).then_some(reference),
             Self::Sampled { count, .. } => (reference < *count).then_some(reference),
         }
@@ -138,21 +166,12 @@ impl Symbols {
                     .iter()
                     .map(|&o| group((o / SAMPLE_EVERY) as usize))
                     .collect();
-                let plans = reads.join(&wishes);
-                let mut stream = stream::iter(plans.into_iter().map(|plan| async move {
-                    let bytes = file.read(plan.range.clone()).await?;
-                    Ok::<_, Error>((plan, bytes))
-                }))
-                .buffered(reads.concurrency.max(1));
+                let groups = file.read_many(&wishes, reads).await?;
                 let mut out = Vec::with_capacity(ordinals.len());
-                while let Some((plan, bytes)) = stream.try_next().await? {
-                    for i in plan.items {
-                        let from = (wishes[i].start - plan.range.start) as usize;
-                        let to = (wishes[i].end - plan.range.start) as usize;
-                        let symbol = nth(&bytes.slice(from..to), ordinals[i] % SAMPLE_EVERY)
-                            .map_err(|e| corrupt_at(file, wishes[i].start, e))?;
-                        out.push(symbol);
-                    }
+                for ((&ordinal, wish), group) in ordinals.iter().zip(&wishes).zip(groups) {
+                    let symbol = nth(&group, ordinal % SAMPLE_EVERY)
+                        .map_err(|e| corrupt_at(file, wish.start, e))?;
+                    out.push(symbol);
                 }
                 Ok(out)
             }
@@ -160,13 +179,30 @@ impl Symbols {
     }
 
     /// The whole table.
+    /// Gets those that `wanted` names, in any order and as often as it likes, to hand.
+    pub(super) async fn texts(
+        &self,
+        file: &dyn ReadAt,
+        wanted: impl Iterator<Item = u32> + Send,
+        reads: &ReadPlan,
+    ) -> Result<SymbolTexts<'_>> {
+        if let Self::Whole { table, .. } = self {
+            return Ok(SymbolTexts::Table(table));
+        }
+        let mut ordinals: Vec<u32> = wanted.collect();
+        ordinals.sort_unstable();
+        ordinals.dedup();
+        let texts = self.lookup(file, &ordinals, reads).await?;
+        Ok(SymbolTexts::Some(ordinals.into_iter().zip(texts).collect()))
+    }
+
     pub(super) async fn whole(&self, file: &dyn ReadAt, reads: &ReadPlan) -> Result<SymbolTable> {
         match self {
             Self::Whole { table, .. } => Ok(table.clone()),
             Self::Sampled { section, .. } => {
                 reads.check_item(file, "the symbol table", section.size())?;
                 let bytes = file.read(section.range.clone()).await?;
-                SymbolTable::decode(bytes).map_err(|e| corrupt_at(file, section.range.start, e))
+                SymbolTable::decode(&bytes).map_err(|e| corrupt_at(file, section.range.start, e))
             }
         }
     }

@@ -49,7 +49,7 @@ impl EmbeddedLegs {
                     };
                     all.push(SeriesChunks {
                         labels,
-                        chunks: chunks(series, steps),
+                        chunks: chunks(series, steps).into(),
                     });
                 }
             }

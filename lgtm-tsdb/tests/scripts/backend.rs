@@ -41,7 +41,7 @@ impl Store {
         if backend == Backend::Memory {
             let chunks = data.iter().map(|(labels, samples)| SeriesChunks {
                 labels: labels.clone(),
-                chunks: chunks_of(samples),
+                chunks: chunks_of(samples).into(),
             });
             let source = Arc::new(Memory::new(
                 chunks.filter(|s| !s.chunks.is_empty()).collect(),

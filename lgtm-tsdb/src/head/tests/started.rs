@@ -80,7 +80,10 @@ impl Store {
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {
             for s in batch {
-                out.push((s.labels.metric_name().unwrap().to_owned(), s.chunks));
+                out.push((
+                    s.labels.metric_name().unwrap().to_owned(),
+                    s.chunks.into_vec(),
+                ));
             }
         }
         out

@@ -1,0 +1,239 @@
+//! Pages of files in a cache, so that small reads that come again cost no request.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use lgtm_core::Result;
+use lgtm_core::cache::{Cache, CacheStats};
+
+use crate::index::read_at::{ReadAt, ReadPlan, union_len};
+
+/// Reads that use most of more pages than these go to the file and are not kept: a query over everything would push out what others
+/// come back for.
+const MAX_DENSE_PAGES: u64 = 8;
+
+/// Keeps pages of immutable files in a [`Cache`], by the file's place and the number of the page.
+///
+/// Pages that miss are read whole, neighbours together; two who miss the same page at once both read it.
+#[derive(Debug, Clone)]
+pub struct PageCache {
+    cache: Arc<dyn Cache>,
+    page_bytes: u64,
+}
+
+impl PageCache {
+    /// Pages of `page_bytes` (16 KB is Mimir's size for chunks; at least 1) in `cache`.
+    pub fn new(cache: Arc<dyn Cache>, page_bytes: u64) -> Self {
+        Self {
+            cache,
+            page_bytes: page_bytes.max(1),
+        }
+    }
+
+    /// Counts of the cache.
+    pub fn stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    /// `file`, read through the cache. Its place must name it for ever, as that of a block's file does.
+    pub fn over(&self, file: Arc<dyn ReadAt>) -> Arc<dyn ReadAt> {
+        Arc::new(PagedFile {
+            file,
+            pages: self.clone(),
+        })
+    }
+}
+
+#[derive(Debug)]
+struct PagedFile {
+    file: Arc<dyn ReadAt>,
+    pages: PageCache,
+}
+
+impl PagedFile {
+    fn page_range(&self, page: u64) -> Range<u64> {
+        let size = self.pages.page_bytes;
+        page * size..((page + 1) * size).min(self.file.size())
+    }
+
+    /// The numbers of all pages that `wishes` touch, ascending.
+    fn pages_of(&self, wishes: &[Range<u64>]) -> Vec<u64> {
+        let size = self.pages.page_bytes;
+        let mut pages: Vec<u64> = Vec::new();
+        for wish in wishes {
+            let first = pages.last().map_or(0, |last| last + 1);
+            pages.extend((wish.start / size).max(first)..wish.end.div_ceil(size));
+        }
+        pages
+    }
+
+    /// The bytes of `pages`, which ascend, out of the cache or the file.
+    async fn load(&self, pages: &[u64], plan: &ReadPlan) -> Result<Vec<Bytes>> {
+        let place = self.file.place();
+        let keys: Vec<String> = pages.iter().map(|page| format!("{place}:{page}")).collect();
+        let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut found = self.pages.cache.get_many(&names).await;
+        found.resize(names.len(), None);
+        let mut missing = Vec::new();
+        for (i, page) in found.iter_mut().enumerate() {
+            let range = self.page_range(pages[i]);
+            // Somebody else's bytes under this key are as good as none.
+            page.take_if(|p| p.len() as u64 != range.end - range.start);
+            if page.is_none() {
+                missing.push((i, range));
+            }
+        }
+        let wishes: Vec<_> = missing.iter().map(|(_, range)| range.clone()).collect();
+        let read = self.file.read_many(&wishes, plan).await?;
+        for ((i, _), page) in missing.into_iter().zip(read) {
+            self.pages.cache.set(&keys[i], page.clone(), None).await;
+            found[i] = Some(page);
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// The bytes of `wish`, of which all pages are among `bytes`.
+    fn cut(&self, wish: &Range<u64>, pages: &[u64], bytes: &[Bytes]) -> Bytes {
+        let size = self.pages.page_bytes;
+        let Ok(first) = pages.binary_search(&(wish.start / size)) else {
+            return Bytes::new();
+        };
+        let (from, len) = (
+            (wish.start % size) as usize,
+            (wish.end - wish.start) as usize,
+        );
+        if from + len <= bytes[first].len() {
+            return bytes[first].slice(from..from + len);
+        }
+        let mut joined = BytesMut::with_capacity(len);
+        joined.extend_from_slice(&bytes[first][from..]);
+        for page in &bytes[first + 1..] {
+            let part = page.len().min(len - joined.len());
+            joined.extend_from_slice(&page[..part]);
+        }
+        joined.freeze()
+    }
+}
+
+#[async_trait]
+impl ReadAt for PagedFile {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        let plan = ReadPlan::default();
+        let read = self.read_many(std::slice::from_ref(&range), &plan).await?;
+        Ok(read.into_iter().next().unwrap_or_default())
+    }
+
+    async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
+        let size = self.file.size();
+        let is_wrong = |w: &Range<u64>| w.start > w.end || w.end > size;
+        let pages = match wishes.iter().any(is_wrong) {
+            true => Vec::new(),
+            false => self.pages_of(wishes),
+        };
+        let count = pages.len() as u64;
+        let is_dense = 2 * union_len(wishes) > count * self.pages.page_bytes;
+        if count == 0 || (count > MAX_DENSE_PAGES && is_dense) {
+            return self.file.read_many(wishes, plan).await;
+        }
+        let bytes = self.load(&pages, plan).await?;
+        let wishes = wishes.iter();
+        Ok(wishes.map(|wish| self.cut(wish, &pages, &bytes)).collect())
+    }
+
+    fn size(&self) -> u64 {
+        self.file.size()
+    }
+
+    fn place(&self) -> &str {
+        self.file.place()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
+    use lgtm_core::clock::ManualClock;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::index::MemoryFile;
+
+    /// Counts what is read of a file.
+    #[derive(Debug)]
+    struct Counted(MemoryFile, AtomicU64);
+
+    #[async_trait]
+    impl ReadAt for Counted {
+        async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.read(range).await
+        }
+
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+
+        fn place(&self) -> &str {
+            self.0.place()
+        }
+    }
+
+    fn counted(bytes: Vec<u8>, page_bytes: u64) -> (Arc<Counted>, Arc<dyn ReadAt>) {
+        let settings = MemoryCacheSettings::default();
+        let clock = Arc::new(ManualClock::default());
+        let cache = MemoryCache::new("pages", &settings, clock).unwrap();
+        let file = Arc::new(Counted(MemoryFile::new("f", bytes), AtomicU64::new(0)));
+        let paged = PageCache::new(Arc::new(cache), page_bytes).over(file.clone());
+        (file, paged)
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn pages_read_as_the_file_does(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+            page_bytes in 1u64..40,
+            batches in proptest::collection::vec(
+                proptest::collection::vec((0u64..210, 0u64..60), 1..12), 1..8),
+            max_gap_bytes in 0u64..100,
+        ) {
+            let (file, paged) = counted(bytes, page_bytes);
+            let plan = ReadPlan { max_gap_bytes, ..ReadPlan::default() };
+            for mut batch in batches {
+                batch.sort_unstable();
+                let batch: Vec<_> = batch.into_iter().map(|(s, n)| s..s + n).collect();
+                let wanted = block_on(file.0.read_many(&batch, &plan));
+                let read = block_on(paged.read_many(&batch, &plan));
+                match wanted {
+                    Ok(wanted) => prop_assert_eq!(read.unwrap(), wanted),
+                    Err(_) => prop_assert!(read.is_err()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_not_read_again_and_large_reads_are_not_kept() {
+        let (file, paged) = counted((0..200).collect(), 10);
+        let reads = |range| {
+            let before = file.1.load(Ordering::Relaxed);
+            block_on(paged.read(range)).unwrap();
+            file.1.load(Ordering::Relaxed) - before
+        };
+        assert_eq!(reads(0..200), 1);
+        assert_eq!(reads(3..8), 1, "the large read was not kept");
+        assert_eq!(reads(2..10), 0);
+        assert_eq!(reads(2..33), 1);
+        assert_eq!(reads(5..40), 0);
+        assert_eq!(reads(195..200), 1, "the last page is short");
+        assert_eq!(reads(190..200), 0);
+    }
+}
