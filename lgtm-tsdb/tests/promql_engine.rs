@@ -419,3 +419,53 @@ async fn rows_of_the_answer_count_as_memory() {
         );
     }
 }
+
+/// What lanes notice of each other when they are joined is told in the same words as what one notices alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_do_not_depend_on_lanes() {
+    let data: Vec<SeriesChunks> = [0, 1, 2, 3]
+        .map(|n| {
+            let custom = n % 2 == 1;
+            let h = lgtm_core::model::FloatHistogram {
+                schema: if custom { -53 } else { 0 },
+                count: 1.0,
+                positive_spans: vec![lgtm_core::model::BucketSpan {
+                    offset: 0,
+                    length: 1,
+                }],
+                positive_counts: vec![1.0],
+                custom_values: if custom { vec![1.0] } else { Vec::new() },
+                ..Default::default()
+            };
+            let c = encode_run([(600_000, SampleValue::FloatHistogram(Box::new(h)))]).remove(0);
+            let chunk = SeriesChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                data: c.data.into(),
+            };
+            let labels = Labels::from_pairs([("__name__", "h"), ("n", &n.to_string())]);
+            SeriesChunks {
+                labels: labels.unwrap(),
+                chunks: std::iter::once(chunk).collect(),
+            }
+        })
+        .into();
+    let mut warnings = BTreeSet::new();
+    for (batch, parallelism) in [(4, 1), (2, 2), (1, 2), (1, 4)] {
+        let settings = EngineSettings {
+            parallelism,
+            ..EngineSettings::default()
+        };
+        let engine = engine(Arc::new(Memory::new(data.clone(), batch)), settings);
+        for query in ["sum(h)", "avg(h)"] {
+            warnings.insert(ask(&engine, query).await.unwrap().warnings);
+        }
+    }
+    let only = warnings.first().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        only[0].contains("schemas for metric name \"h\""),
+        "{only:?}"
+    );
+}

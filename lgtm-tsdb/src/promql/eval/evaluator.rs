@@ -447,7 +447,7 @@ async fn operation(
         let mut notes = Annotations::default();
         let held = (lhs.charge, rhs.charge);
         let series = match op.is_set() {
-            true => matching::set_operation(op, lhs.series, rhs.series, &m, grid)?,
+            true => matching::set_operation(op, lhs.series, rhs.series, &m, grid, &ctx.cancel)?,
             false => {
                 let operator = binary::Operator {
                     op,
@@ -455,7 +455,8 @@ async fn operation(
                     pos,
                     delayed_names: ctx.switches.delayed_names,
                 };
-                binary::operate(&operator, lhs.series, rhs.series, &m, grid, &mut notes)?
+                let notes = (&mut notes, &ctx.cancel);
+                binary::operate(&operator, lhs.series, rhs.series, &m, grid, notes)?
             }
         };
         drop(held);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::future::try_join_all;
 use hashbrown::HashMap;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::Labels;
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid, is_gap};
 
@@ -205,11 +206,12 @@ fn measure(
     steps: usize,
     pos: usize,
     what: &dyn Measure,
-    notes: &mut Annotations,
-) -> Vec<Series> {
+    (notes, cancel): (&mut Annotations, &CancelToken),
+) -> Result<Vec<Series>> {
     let mut buckets: Vec<ClassicBucket> = Vec::new();
     let mut out = Vec::with_capacity(all.len());
     for h in all {
+        cancel.check("query")?;
         let name = metric(&h.labels);
         let mut cells = Cells::gaps(steps);
         for step in 0..steps {
@@ -242,7 +244,7 @@ fn measure(
             out.push(Series { labels, cells });
         }
     }
-    out
+    Ok(out)
 }
 
 /// Drops the names of what was computed: now, or at the end of the query.
@@ -282,7 +284,8 @@ pub(super) async fn quantile(
             pos,
             delayed_names,
         };
-        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
+        let noted = (&mut notes, &ctx.cancel);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, noted)?;
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, delayed_names)?)
@@ -315,7 +318,8 @@ pub(super) async fn several(
                 pos,
                 delayed_names,
             };
-            for s in measure(&v.series, &all, grid.len(), pos, &what, &mut notes) {
+            let noted = (&mut notes, &ctx.cancel);
+            for s in measure(&v.series, &all, grid.len(), pos, &what, noted)? {
                 out.extend(labelled(s, &label, q, &mut charge)?);
             }
         }
@@ -374,7 +378,8 @@ pub(super) async fn fraction(
             upper: &upper,
             pos,
         };
-        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
+        let noted = (&mut notes, &ctx.cancel);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, noted)?;
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, ctx.switches.delayed_names)?)
