@@ -4,7 +4,7 @@
 //! ascending order, so that adding is nearly always a push; a reused id is inserted where it belongs.
 
 use hashbrown::HashMap;
-use lgtm_core::model::{Labels, MatchOp, Matcher};
+use lgtm_core::model::{LabelArena, Labels, MatchOp, Matcher};
 use lgtm_core::{Error, Result};
 
 use super::symbols::{SymbolId, Symbols};
@@ -103,8 +103,9 @@ impl HeadIndex {
     }
 
     /// The label set of symbol pairs.
-    pub(super) fn labels(&self, pairs: &[SymbolId]) -> Labels {
-        Labels::from_pairs(self.pairs(pairs))
+    pub(super) fn labels(&self, pairs: &[SymbolId], arena: &mut LabelArena) -> Labels {
+        arena
+            .from_sorted(self.pairs(pairs))
             .expect("series labels were checked when the series was made")
     }
 

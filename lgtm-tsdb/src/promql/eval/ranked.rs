@@ -112,7 +112,7 @@ impl Fold for Ranked {
             let labels =
                 shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
                     true => without_metadata(labels),
-                    false => labels.clone(),
+                    false => labels.detached(),
                 });
             let chosen = Chosen {
                 labels: labels.clone(),
