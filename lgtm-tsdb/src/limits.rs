@@ -50,6 +50,11 @@ pub struct Limits {
     /// Whether a float or histogram whose sender says since when it counts begins with a zero at that time, when the series has
     /// nothing newer. Off (default): start times are not looked at.
     pub created_timestamp_zero_ingestion_enabled: bool,
+    /// Whether samples keep the start (created) timestamps that remote write 2.0 and OTLP send with them, as in Prometheus with its
+    /// feature `st-storage`. Series that have some go into chunks of the experimental encodings 4 (read by Prometheus 3.11 and later)
+    /// and 5 and 6 (3.14 and later): every other reader of the blocks, Mimir, Thanos, Cortex and older Prometheus, fails on them. Off
+    /// (default), as there: starts are dropped and blocks are read by all. May be switched at any time; what is stored stays as it is.
+    pub st_storage_enabled: bool,
     /// How OTLP names are translated. Prometheus' default.
     pub otel_translation_strategy: TranslationStrategy,
     /// OTLP resource attributes that become labels of every series. None (default): they are in `target_info` only.
@@ -134,6 +139,7 @@ impl Default for Limits {
             out_of_order_time_window: Duration::ZERO,
             native_histograms_ingestion_enabled: true,
             created_timestamp_zero_ingestion_enabled: false,
+            st_storage_enabled: false,
             otel_translation_strategy: TranslationStrategy::default(),
             promote_otel_resource_attributes: Vec::new(),
             otel_promote_scope_metadata: false,

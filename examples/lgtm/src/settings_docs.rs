@@ -182,6 +182,10 @@ const DOCS: &[(&str, &str)] = &[
         "Whether series begin with a zero at the time since when their sender says that it counts.",
     ),
     (
+        "limits.st_storage_enabled",
+        "Whether samples keep their start (created) timestamps, as in Prometheus with st-storage. Blocks of such series are read by Prometheus 3.11 (floats) and 3.14 (histograms) and later only, not by Mimir, Thanos or Cortex.",
+    ),
+    (
         "limits.otel_translation_strategy",
         "UnderscoreEscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation.",
     ),

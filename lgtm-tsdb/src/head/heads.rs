@@ -284,8 +284,8 @@ impl Heads {
         }
         if !scratch.histograms.is_empty() {
             let mut record = Vec::new();
-            scratch.histograms.encode(name, &mut record);
-            records.push((kind::HISTOGRAMS, record));
+            let kind = scratch.histograms.encode(name, &mut record);
+            records.push((kind, record));
         }
         if !scratch.exemplars.is_empty() {
             let mut record = Vec::new();
@@ -300,8 +300,8 @@ impl Heads {
         if !scratch.columns.is_empty() {
             let mut record = std::mem::take(&mut scratch.record);
             record.clear();
-            scratch.columns.encode(name, &mut record);
-            records.push((kind::SAMPLES, record));
+            let kind = scratch.columns.encode(name, &mut record);
+            records.push((kind, record));
         }
         records
     }

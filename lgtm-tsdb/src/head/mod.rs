@@ -2,10 +2,12 @@
 //!
 //! Open [`head`](head/head.rs) first, then `append`, `heads`, `checkpoint`, `replay`, `flush`, `read`.
 
+mod accept;
 mod append;
 mod cardinality;
 mod checkpoint;
 mod chunk_files;
+mod columns;
 mod exemplars;
 mod flush;
 mod head;

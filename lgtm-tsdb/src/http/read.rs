@@ -197,18 +197,37 @@ fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[SeriesCh
     }
 }
 
-/// Chunks in time order and without overlap; those that overlap are encoded anew.
+/// Chunks in time order and without overlap, of the three encodings that a reader of the protocol knows. Those that overlap are
+/// encoded anew, and so are those with start timestamps, which are left out: the protocol has no word for them in samples either.
 fn in_order(
     mut chunks: Vec<SeriesChunk>,
     labels: &Labels,
     range: TimeRange,
 ) -> Result<Vec<SeriesChunk>> {
     chunks.sort_by_key(|c| (c.min_ms, c.max_ms));
-    if chunks.windows(2).all(|w| w[1].min_ms > w[0].max_ms) {
+    if chunks.windows(2).any(|w| w[1].min_ms <= w[0].max_ms) {
+        return encoded_anew(&chunks, labels, range);
+    }
+    if !chunks.iter().any(|c| c.encoding.keeps_starts()) {
         return Ok(chunks);
     }
-    let merged = encode_run(decoded(labels, &chunks, range)?);
-    Ok(merged
+    let mut out = Vec::with_capacity(chunks.len() + 1);
+    for c in chunks {
+        match c.encoding.keeps_starts() {
+            false => out.push(c),
+            true => out.extend(encoded_anew(&[c], labels, range)?),
+        }
+    }
+    Ok(out)
+}
+
+fn encoded_anew(
+    chunks: &[SeriesChunk],
+    labels: &Labels,
+    range: TimeRange,
+) -> Result<Vec<SeriesChunk>> {
+    let plain = encode_run(decoded(labels, chunks, range)?);
+    Ok(plain
         .into_iter()
         .map(|c| SeriesChunk {
             min_ms: c.min_ms,

@@ -353,6 +353,7 @@ impl Engine {
         query: &Prepared<'_>,
     ) -> Result<QueryValue> {
         let grid = query.grid;
+        let _room = ctx.room_for(plan, grid)?;
         Ok(match eval::evaluate(ctx, plan, grid).await? {
             Value::Text(value) => QueryValue::Text(Point {
                 t_ms: grid.start_ms(),

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::TenantId;
+use lgtm_core::vector::StepGrid;
 use parking_lot::Mutex;
 
 use crate::promql::annotations::{Annotations, Note};
+use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
 use crate::select::{QueryBudget, Select};
 
@@ -36,6 +38,9 @@ pub(crate) struct Limits {
     /// The setting that `max_bytes` comes from.
     pub(crate) max_bytes_setting: &'static str,
 }
+
+/// Bytes of one value per step, whatever the limits are: beyond it nothing is made, as even the address of it might not fit.
+const MAX_ROW_BYTES: usize = 1 << 38;
 
 /// What a query holds and has held.
 #[derive(Debug)]
@@ -103,11 +108,16 @@ impl Charge {
     /// # Errors
     /// `Execution`, naming the limit.
     pub(crate) fn grow(&mut self, points: u64, bytes: u64) -> Result<()> {
+        // What is given back later must be what was taken; nobody has half of all the memory that can be numbered.
+        let bytes = bytes.min(u64::MAX / 1024);
         self.points += points;
         self.bytes += bytes;
         let u = &self.usage;
         let points = u.points.fetch_add(points, Ordering::Relaxed) + points;
-        let bytes = u.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let bytes = u
+            .bytes
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
         u.peak_points.fetch_max(points, Ordering::Relaxed);
         u.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
         if u.limits.max_points > 0 && points > u.limits.max_points {
@@ -123,6 +133,17 @@ impl Charge {
             )));
         }
         Ok(())
+    }
+
+    /// Sees to it that at least so many bytes are held.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub(crate) fn hold(&mut self, bytes: u64) -> Result<()> {
+        match bytes.checked_sub(self.bytes) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.grow(0, more),
+        }
     }
 
     /// Takes over what `other` holds.
@@ -153,6 +174,21 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Takes the memory that evaluating a node takes whatever the data: what there is per step before there is a value. A grid of
+    /// more steps than fit is refused here, before anything is made for it.
+    pub(crate) fn room_for(&self, node: &Node, grid: StepGrid) -> Result<Charge> {
+        let mut charge = Charge::none(&self.usage);
+        let row = (grid.len() as u64).saturating_mul(size_of::<f64>() as u64);
+        charge.grow(0, row.saturating_mul(node.rows()))?;
+        match usize::try_from(row) {
+            Ok(bytes) if bytes <= MAX_ROW_BYTES => Ok(charge),
+            _ => Err(QueryError::execution(format!(
+                "{} steps are more than a query can have",
+                grid.len()
+            ))),
+        }
+    }
+
     pub(crate) fn note(&self, note: Note, pos: usize) {
         self.notes.lock().add(note, pos);
     }
