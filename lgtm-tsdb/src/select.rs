@@ -14,7 +14,7 @@ use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use crate::chunk::{self, Encoding, SampleValue};
+use crate::chunk::{self, Encoding, SampleTime, SampleValue};
 
 /// Selects the series of one shard, as `i_of_n` from 1. It stands among the matchers of a query and is no label: [`SelectRequest::new`]
 /// makes a [`SeriesShard`] of it. Name and form are Mimir's.
@@ -408,6 +408,27 @@ pub fn samples(
     chunks: &[SeriesChunk],
     range: TimeRange,
 ) -> Result<Vec<(i64, SampleValue)>, lgtm_core::DecodeError> {
+    collect(chunks, range, |at| at.t_ms, |t_ms| *t_ms)
+}
+
+/// The [`samples`] with since when they count.
+///
+/// # Errors
+/// A chunk that does not follow its format.
+pub fn started_samples(
+    chunks: &[SeriesChunk],
+    range: TimeRange,
+) -> Result<Vec<(SampleTime, SampleValue)>, lgtm_core::DecodeError> {
+    collect(chunks, range, |at| at, |at| at.t_ms)
+}
+
+/// Samples with what `keep` takes of their times; `t_ms` is the time in that.
+fn collect<T>(
+    chunks: &[SeriesChunk],
+    range: TimeRange,
+    keep: impl Fn(SampleTime) -> T,
+    t_ms_of: impl Fn(&T) -> i64,
+) -> Result<Vec<(T, SampleValue)>, lgtm_core::DecodeError> {
     let mut order: Vec<&SeriesChunk> = chunks
         .iter()
         .filter(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms)
@@ -417,28 +438,26 @@ pub fn samples(
     order.dedup_by(|a, b| {
         a.min_ms == b.min_ms && a.max_ms == b.max_ms && a.encoding == b.encoding && a.data == b.data
     });
-    let mut out: Vec<(i64, SampleValue)> = Vec::new();
+    let mut out: Vec<(T, SampleValue)> = Vec::new();
     let mut overlapped = false;
     let mut newest = i64::MIN;
     for c in &order {
         overlapped |= !out.is_empty() && c.min_ms <= newest;
         newest = newest.max(c.max_ms);
-        for sample in chunk::iter(c.encoding, &c.data)? {
+        let mut samples = chunk::iter(c.encoding, &c.data)?;
+        while let Some(sample) = samples.next() {
             let (t_ms, value) = sample?;
+            let start_ms = samples.start_ms();
             if range.contains(t_ms) {
-                out.push((t_ms, value));
+                out.push((keep(SampleTime { t_ms, start_ms }), value));
             }
         }
     }
     if overlapped {
-        let kind = |v: &SampleValue| usize::from(!matches!(v, SampleValue::Float(_)));
+        let is_histogram = |v: &SampleValue| !matches!(v, SampleValue::Float(_));
         out.reverse();
-        out.sort_by(|a, b| {
-            a.0.cmp(&b.0)
-                .then_with(|| kind(&a.1).cmp(&kind(&b.1)))
-                .then(Ordering::Equal)
-        });
-        out.dedup_by_key(|s| s.0);
+        out.sort_by_key(|(at, v)| (t_ms_of(at), is_histogram(v)));
+        out.dedup_by_key(|s| t_ms_of(&s.0));
     }
     Ok(out)
 }

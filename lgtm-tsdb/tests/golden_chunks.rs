@@ -10,8 +10,8 @@ mod shared;
 
 use lgtm_core::model::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
 use lgtm_tsdb::chunk::{
-    Encoding, FloatHistogramAppender, HistogramAppend, HistogramAppender, SampleValue, XorAppender,
-    iter,
+    CounterResetHeader, Encoding, FloatHistogramAppender, HistogramAppend, HistogramAppender,
+    SampleTime, SampleValue, Xor2Appender, XorAppender, iter,
 };
 use serde_json::Value;
 
@@ -111,25 +111,36 @@ fn without_hint(got: SampleValue, want: &Value) -> SampleValue {
     }
 }
 
+fn time(sample: &Value) -> SampleTime {
+    SampleTime {
+        t_ms: sample["t"].as_i64().unwrap(),
+        start_ms: sample.get("st").and_then(Value::as_i64).unwrap_or(0),
+    }
+}
+
 /// Appends one by one; gives the finished chunks and what became of each histogram.
 fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static str>) {
     let mut chunks = Vec::new();
     let mut actions = Vec::new();
     macro_rules! histograms {
         ($appender:ident, $value:path) => {{
-            let mut open = $appender::new();
+            let begin = |header| match encoding.keeps_starts() {
+                true => $appender::with_header(header).keeping_starts(),
+                false => $appender::with_header(header),
+            };
+            let mut open = begin(CounterResetHeader::Unknown);
             for s in samples {
-                let t_ms = s["t"].as_i64().unwrap();
+                let at = time(s);
                 let $value(h) = value(s) else {
                     panic!("one kind of sample a vector")
                 };
-                actions.push(match open.append(t_ms, &h) {
+                actions.push(match open.append_started(at, &h) {
                     HistogramAppend::Appended => "appended",
                     HistogramAppend::Recoded => "recoded",
                     HistogramAppend::NewChunk(header) => {
                         chunks.push(open.snapshot().data);
-                        open = $appender::with_header(header);
-                        assert_eq!(open.append(t_ms, &h), HistogramAppend::Appended);
+                        open = begin(header);
+                        assert_eq!(open.append_started(at, &h), HistogramAppend::Appended);
                         "new_chunk"
                     }
                 });
@@ -138,11 +149,20 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
         }};
     }
     match encoding {
-        Encoding::Histogram => histograms!(HistogramAppender, SampleValue::Histogram),
-        Encoding::FloatHistogram => {
+        Encoding::Histogram | Encoding::HistogramSt => {
+            histograms!(HistogramAppender, SampleValue::Histogram)
+        }
+        Encoding::FloatHistogram | Encoding::FloatHistogramSt => {
             histograms!(FloatHistogramAppender, SampleValue::FloatHistogram)
         }
-        _ => {
+        Encoding::Xor2 => {
+            let mut open = Xor2Appender::new();
+            samples
+                .iter()
+                .for_each(|s| open.append(time(s), float(&s["v"])));
+            chunks.push(open.snapshot().data);
+        }
+        Encoding::Xor => {
             let mut open = XorAppender::new();
             samples
                 .iter()
@@ -201,22 +221,17 @@ fn vectors_are_read_equal_and_written_to_the_byte() {
                 }
                 assert!(it.next().is_none(), "{name}: more samples than it says");
             }
-            if matches!(
-                encoding,
-                Encoding::Xor | Encoding::Histogram | Encoding::FloatHistogram
-            ) {
-                let (ours, actions) = write(encoding, samples);
-                let theirs: Vec<_> = chunks
-                    .iter()
-                    .map(|c| shared::unhex(c["hex"].as_str().unwrap()))
-                    .collect();
-                if let Some(want) = vector.get("actions").and_then(Value::as_array) {
-                    let want: Vec<_> = want.iter().map(|a| a.as_str().unwrap()).collect();
-                    assert_eq!(actions, want, "{name}");
-                }
-                assert_eq!(ours, theirs, "{name}");
-                written += 1;
+            let (ours, actions) = write(encoding, samples);
+            let theirs: Vec<_> = chunks
+                .iter()
+                .map(|c| shared::unhex(c["hex"].as_str().unwrap()))
+                .collect();
+            if let Some(want) = vector.get("actions").and_then(Value::as_array) {
+                let want: Vec<_> = want.iter().map(|a| a.as_str().unwrap()).collect();
+                assert_eq!(actions, want, "{name}");
             }
+            assert_eq!(ours, theirs, "{name}");
+            written += 1;
         }
     }
     assert!(read > 0 && written > 0, "the folder has vectors");

@@ -1,6 +1,6 @@
 //! Our own formats (log, head records, chunk files): folders that earlier versions wrote are read by this one.
 //!
-//! `tests/golden/head-vN` is such a folder, never rewritten. A new version of a format adds one, made by
+//! `tests/golden/head-vN` is such a folder, never rewritten; since version 2 there are start timestamps in it. A new version of a format adds one, made by
 //! `LGTM_MAKE_GOLDEN=FOLDER cargo test -p lgtm-tsdb --test own_formats make`.
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
@@ -16,7 +16,8 @@ use lgtm_tsdb::chunk::SampleValue;
 use lgtm_tsdb::components::IngesterSettings;
 use lgtm_tsdb::head::HeadSettings;
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::wire::WriteBatch;
+use lgtm_tsdb::select::{SelectRequest, started_samples};
+use lgtm_tsdb::wire::{HistogramSample, WriteBatch};
 use object_store::memory::InMemory;
 
 const START: i64 = 1_700_006_400_000;
@@ -48,6 +49,7 @@ fn histogram(i: i64) -> Histogram {
 async fn open(folder: &Path) -> Tsdb {
     let limits = Limits {
         out_of_order_time_window: std::time::Duration::from_secs(3600),
+        st_storage_enabled: true,
         ..Limits::default()
     };
     let settings = IngesterSettings {
@@ -70,35 +72,55 @@ fn labels(name: &str) -> Labels {
     Labels::from_pairs([("__name__", name), ("job", "golden")]).unwrap()
 }
 
-/// All samples of a tenant: name, time, bits of the value (or count of the histogram).
-async fn all(db: &Tsdb, tenant: &TenantId) -> Vec<(String, i64, u64)> {
+/// Name, time, start time, bits of the value (or count of the histogram).
+type Row = (String, i64, i64, u64);
+
+/// All samples of a tenant.
+async fn all(db: &Tsdb, tenant: &TenantId) -> Vec<Row> {
     let job = vec![Matcher::equal("job", "golden")];
+    let request = SelectRequest::new(job, TimeRange::ALL, Arc::default()).unwrap();
+    let mut batches = db.source().select(tenant, &request).await.unwrap();
     let mut out = Vec::new();
-    for (labels, samples) in db.select(tenant, job, TimeRange::ALL).await.unwrap() {
-        for (t_ms, v) in samples {
-            let bits = match v {
-                SampleValue::Float(v) => v.to_bits(),
-                SampleValue::Histogram(h) => h.count,
-                SampleValue::FloatHistogram(h) => h.count.to_bits(),
-            };
-            out.push((labels.metric_name().unwrap().to_owned(), t_ms, bits));
+    while let Some(batch) = batches.next_batch().await.unwrap() {
+        for series in batch {
+            for (at, v) in started_samples(&series.chunks, TimeRange::ALL).unwrap() {
+                let bits = match v {
+                    SampleValue::Float(v) => v.to_bits(),
+                    SampleValue::Histogram(h) => h.count,
+                    SampleValue::FloatHistogram(h) => h.count.to_bits(),
+                };
+                let name = series.labels.metric_name().unwrap().to_owned();
+                out.push((name, at.t_ms, at.start_ms, bits));
+            }
         }
     }
     out
 }
 
-/// What every golden folder holds: 300 samples a series, every tenth of `late` out of order, 40 histograms.
-fn expected(tenant: usize) -> Vec<(String, i64, u64)> {
+/// Since when the sample counts: the counter and the late series restart every 70 samples, and do not say since when the first
+/// 70 count; histograms count since the first one.
+fn start(series: usize, i: i64) -> i64 {
+    match series {
+        0 | 2 if i >= 70 => START + i / 70 * 70 * 15_000 - 500,
+        3 => START - 1,
+        _ => 0,
+    }
+}
+
+/// What every golden folder of a version holds: 300 samples a series, every tenth of `late` out of order, 40 histograms; since version
+/// 2 with start times.
+fn expected(tenant: usize, version: u32) -> Vec<Row> {
+    let start = |series, i| if version < 2 { 0 } else { start(series, i) };
     let mut out = Vec::new();
     for (n, name) in SERIES.iter().enumerate() {
         for i in 0..300 {
             let bits = value(tenant, n, i).to_bits();
-            out.push(((*name).to_owned(), START + i * 15_000, bits));
+            out.push(((*name).to_owned(), START + i * 15_000, start(n, i), bits));
         }
     }
     for i in 0..40 {
-        let h = histogram(i);
-        out.push(("latency".to_owned(), START + i * 15_000, h.count));
+        let row = (START + i * 15_000, start(3, i), histogram(i).count);
+        out.push(("latency".to_owned(), row.0, row.1, row.2));
     }
     out.sort();
     out
@@ -120,11 +142,15 @@ async fn make(folder: &Path) {
                     t_ms: START + i * 15_000,
                     value: value(t, n, i),
                 };
-                batch.push_series(labels(name).iter(), &[sample]);
+                batch.push_started_series(labels(name).iter(), &[sample], &[start(n, i)]);
             }
             if i < 40 {
-                let t_ms = START + i * 15_000;
-                batch.push_histogram(labels("latency").iter(), t_ms, histogram(i));
+                let sample = HistogramSample {
+                    t_ms: START + i * 15_000,
+                    start_ms: start(3, i),
+                    value: histogram(i).into(),
+                };
+                batch.push_histogram_sample(labels("latency").iter(), sample);
             }
             let tenant = TenantId::new(tenant).unwrap();
             let report = db.push(&tenant, &batch).await.unwrap();
@@ -138,14 +164,19 @@ async fn make(folder: &Path) {
     db.close().await.unwrap();
 }
 
-async fn check(folder: &Path) {
+async fn check(folder: &Path, version: u32) {
     let dir = tempfile::tempdir().unwrap();
     copy(folder, dir.path());
     let db = open(dir.path()).await;
     for (t, tenant) in TENANTS.iter().enumerate() {
         let mut have = all(&db, &TenantId::new(tenant).unwrap()).await;
         have.sort();
-        assert_eq!(have, expected(t), "{}, tenant {tenant}", folder.display());
+        assert_eq!(
+            have,
+            expected(t, version),
+            "{}, tenant {tenant}",
+            folder.display()
+        );
     }
     db.close().await.unwrap();
 }
@@ -169,8 +200,8 @@ async fn folders_of_earlier_versions_are_read() {
     for entry in std::fs::read_dir(golden).unwrap() {
         let folder = entry.unwrap().path();
         let name = folder.file_name().unwrap().to_str().unwrap();
-        if name.starts_with("head-v") {
-            check(&folder).await;
+        if let Some(version) = name.strip_prefix("head-v") {
+            check(&folder, version.parse().unwrap()).await;
             seen += 1;
         }
     }
@@ -182,7 +213,7 @@ async fn folders_of_earlier_versions_are_read() {
 async fn make_a_folder_and_read_it() {
     let dir = tempfile::tempdir().unwrap();
     make(dir.path()).await;
-    check(dir.path()).await;
+    check(dir.path(), 2).await;
     if let Some(folder) = std::env::var_os("LGTM_MAKE_GOLDEN") {
         copy(dir.path(), Path::new(&folder));
     }

@@ -226,3 +226,246 @@ async fn a_broken_chunk_is_told_with_its_series() {
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("requests_total"), "{error}");
 }
+
+/// A worker of tokio has a stack of 2 MiB.
+#[test]
+fn the_highest_trees_are_evaluated_on_a_small_stack() {
+    let options = ParserOptions::everything();
+    let n = options.max_depth - 2;
+    let x = "requests_total{pod='00001'}";
+    let nested = |head: &str, inner: &str, tail: &str, levels: usize| {
+        format!("{}{inner}{}", head.repeat(levels), tail.repeat(levels))
+    };
+    let queries = [
+        nested("(", x, ")", n),
+        nested("(", "1", ")", n),
+        nested("-", x, "", n),
+        nested("abs(", x, ")", n),
+        nested("sum(", x, ")", n),
+        nested("topk(1,", x, ")", n),
+        nested("sort(", x, ")", n),
+        nested("label_replace(", x, ",'a','b','c','d')", n),
+        nested("absent(", x, ")", n),
+        nested("", "1", "+1", n),
+        nested("1^", "1", "", n),
+        nested("", x, "+1", n),
+        nested("1-", x, "", n),
+        nested("", x, &format!("+{x}"), n),
+        nested("", x, &format!(" or {x}"), n),
+        nested(&format!("{x}^"), x, "", n),
+        nested("scalar(vector(", "1", "))", n / 2),
+        nested("vector(scalar(", x, "))", n / 2),
+        nested("clamp(", x, ",-1,1e9)", n),
+        nested("max_of(1,", "1", ")", n),
+        nested("max_over_time(", x, "[1m:1m])", n / 2),
+        nested("sum(", &format!("{x} @ 600"), ")", n),
+        nested("histogram_quantile(0.5,", x, ")", n),
+        nested("info(", x, ")", n),
+    ];
+    let run = move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let settings = EngineSettings {
+                parser: options,
+                ..EngineSettings::default()
+            };
+            let source = Arc::new(Memory::new(series(3), 2));
+            let executor = Executor::inline(tokio::runtime::Handle::current());
+            let engine = Engine::new(source, executor, settings).unwrap();
+            for query in queries {
+                let begins: String = query.chars().take(12).collect();
+                let answer = ask(&engine, &query).await;
+                assert!(answer.is_ok(), "{begins}…: {answer:?}");
+            }
+        });
+    };
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
+    thread.unwrap().join().unwrap();
+}
+
+/// Steps cost memory before there is any value: what a query would need for them is asked for first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grid_that_memory_has_no_room_for_is_refused_before_it_is_made() {
+    let settings = EngineSettings {
+        parser: ParserOptions::everything(),
+        max_memory: ByteSize::mib(64),
+        ..EngineSettings::default()
+    };
+    let engine = engine(Arc::new(Memory::new(series(3), 2)), settings);
+    for query in [
+        "sum_over_time(vector(1)[100y:1ms])",
+        "max_over_time(requests_total[100y:1ms])",
+        "max_over_time((requests_total + scalar(requests_total) + time())[100y:1ms])",
+        "absent_over_time(requests_total[100y:1ms])",
+        "sum_over_time(absent(nothing)[100y:1ms])",
+        "sum_over_time(hour()[100y:1ms])",
+        "sum_over_time(max_over_time(vector(1)[1m:1m])[100y:1ms])",
+        "sum_over_time(vector(1 < bool 2)[100y:1ms])",
+        "vector(1)[100y:1ms]",
+    ] {
+        let request = lgtm_tsdb::promql::InstantQuery {
+            query: query.to_owned(),
+            t_ms: 3_600_000,
+            options: QueryOptions::default(),
+        };
+        let answer = engine.instant(&TenantId::anonymous(), &request).await;
+        let error = answer.expect_err(query).to_string();
+        assert!(
+            error.contains("max_estimated_memory_consumption_per_query"),
+            "{query}: {error}"
+        );
+    }
+    let request = RangeQuery {
+        query: "vector(1)".into(),
+        start_ms: 0,
+        end_ms: i64::MAX,
+        step_ms: 1,
+        options: QueryOptions::default(),
+    };
+    let answer = engine.range(&TenantId::anonymous(), &request).await;
+    let error = answer.unwrap_err().to_string();
+    assert!(
+        error.contains("max_estimated_memory_consumption_per_query"),
+        "{error}"
+    );
+}
+
+/// One series may have years of samples; they count while they are looked at.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_samples_of_a_long_series_count_as_memory() {
+    let run = (0..200_000).map(|i| (i * 15, SampleValue::Float(i as f64)));
+    let chunks = encode_run(run).into_iter().map(|c| SeriesChunk {
+        min_ms: c.min_ms,
+        max_ms: c.max_ms,
+        encoding: c.encoding,
+        data: c.data.into(),
+    });
+    let long = SeriesChunks {
+        labels: Labels::from_pairs([("__name__", "long")]).unwrap(),
+        chunks: chunks.collect(),
+    };
+    let settings = EngineSettings {
+        max_memory: ByteSize::mib(1),
+        ..EngineSettings::default()
+    };
+    let engine = engine(Arc::new(Memory::new(vec![long], 1)), settings);
+    for query in [
+        "count_over_time(long[1h])",
+        "long[1h]",
+        "max_over_time(long[1h]) > 5",
+    ] {
+        let request = lgtm_tsdb::promql::InstantQuery {
+            query: query.to_owned(),
+            t_ms: 3_000_000,
+            options: QueryOptions::default(),
+        };
+        let answer = engine.instant(&TenantId::anonymous(), &request).await;
+        let error = answer.expect_err(query).to_string();
+        assert!(
+            error.contains("max_estimated_memory_consumption_per_query"),
+            "{query}: {error}"
+        );
+    }
+}
+
+/// Series that come and go by the step: each has a row of all steps in the answer, of which few have values.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_of_the_answer_count_as_memory() {
+    let data: Vec<SeriesChunks> = (0..2000i64)
+        .map(|i| {
+            let run = [
+                (i * 1000, SampleValue::Float(1.0)),
+                (
+                    i * 1000 + 999,
+                    SampleValue::Float(lgtm_core::model::stale_nan()),
+                ),
+            ];
+            let c = encode_run(run).remove(0);
+            let chunk = SeriesChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                data: c.data.into(),
+            };
+            let labels =
+                Labels::from_pairs([("__name__", "x".to_owned()), ("n", format!("{i:05}"))]);
+            SeriesChunks {
+                labels: labels.unwrap(),
+                chunks: std::iter::once(chunk).collect(),
+            }
+        })
+        .collect();
+    let settings = EngineSettings {
+        max_memory: ByteSize::mib(8),
+        parser: ParserOptions::everything(),
+        ..EngineSettings::default()
+    };
+    let engine = engine(Arc::new(Memory::new(data, 100)), settings);
+    // 2,000 series of 2,000 steps are 32 MB.
+    for query in ["topk(1, x)", "limitk(1, x)", "info(x)", "x @ 1999 + x"] {
+        let request = RangeQuery {
+            query: query.to_owned(),
+            start_ms: 0,
+            end_ms: 1_999_000,
+            step_ms: 1000,
+            options: QueryOptions::default(),
+        };
+        let answer = engine.range(&TenantId::anonymous(), &request).await;
+        let error = answer.expect_err(query).to_string();
+        assert!(
+            error.contains("max_estimated_memory_consumption_per_query"),
+            "{query}: {error}"
+        );
+    }
+}
+
+/// What lanes notice of each other when they are joined is told in the same words as what one notices alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_do_not_depend_on_lanes() {
+    let data: Vec<SeriesChunks> = [0, 1, 2, 3]
+        .map(|n| {
+            let custom = n % 2 == 1;
+            let h = lgtm_core::model::FloatHistogram {
+                schema: if custom { -53 } else { 0 },
+                count: 1.0,
+                positive_spans: vec![lgtm_core::model::BucketSpan {
+                    offset: 0,
+                    length: 1,
+                }],
+                positive_counts: vec![1.0],
+                custom_values: if custom { vec![1.0] } else { Vec::new() },
+                ..Default::default()
+            };
+            let c = encode_run([(600_000, SampleValue::FloatHistogram(Box::new(h)))]).remove(0);
+            let chunk = SeriesChunk {
+                min_ms: c.min_ms,
+                max_ms: c.max_ms,
+                encoding: c.encoding,
+                data: c.data.into(),
+            };
+            let labels = Labels::from_pairs([("__name__", "h"), ("n", &n.to_string())]);
+            SeriesChunks {
+                labels: labels.unwrap(),
+                chunks: std::iter::once(chunk).collect(),
+            }
+        })
+        .into();
+    let mut warnings = BTreeSet::new();
+    for (batch, parallelism) in [(4, 1), (2, 2), (1, 2), (1, 4)] {
+        let settings = EngineSettings {
+            parallelism,
+            ..EngineSettings::default()
+        };
+        let engine = engine(Arc::new(Memory::new(data.clone(), batch)), settings);
+        for query in ["sum(h)", "avg(h)"] {
+            warnings.insert(ask(&engine, query).await.unwrap().warnings);
+        }
+    }
+    let only = warnings.first().unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        only[0].contains("schemas for metric name \"h\""),
+        "{only:?}"
+    );
+}

@@ -5,12 +5,14 @@
 //! what waits for a piece of work cancels that work.
 
 mod cancel;
+mod deep;
 mod executor;
 mod panic;
 mod pool;
 mod task_group;
 
 pub use cancel::CancelToken;
+pub use deep::{deep, with_room};
 pub use executor::{Executor, ExecutorSettings, ExecutorStats};
 pub(crate) use panic::panic_message;
 pub use task_group::{TaskGroup, TaskHandle};

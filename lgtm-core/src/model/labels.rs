@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 use std::fmt;
-use std::sync::Arc;
 
+use bytes::{BufMut, Bytes, BytesMut};
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::codec::{Reader, put_bytes};
@@ -14,10 +14,11 @@ pub const METRIC_NAME: &str = "__name__";
 
 /// An immutable label set: names sorted and unique, no empty value.
 ///
-/// One allocation holds all of it (length-prefixed name and value, in order), shared by clones. Ordering is the index's:
-/// label by label, name bytes then value bytes, and a prefix comes first.
+/// One piece of memory holds all of it (length-prefixed name and value, in order), shared by clones and, in sets from a
+/// [`LabelArena`], with its neighbours. Ordering is the index's: label by label, name bytes then value bytes, and a prefix comes
+/// first.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Labels(Arc<[u8]>);
+pub struct Labels(Bytes);
 
 impl Labels {
     /// The set without labels.
@@ -41,36 +42,19 @@ impl Labels {
 
     /// Takes labels that are sorted by name already, as decoders and indexes have them. Drops empty values.
     ///
-    /// Costs two allocations in all, none per label.
+    /// Costs two allocations in all, none per label; [`LabelArena`] makes many with fewer.
     ///
     /// # Errors
     /// `InvalidInput` when a name is empty, stands twice, or stands before its turn.
     pub fn from_sorted<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         // Most sets fit; names and values of a usual series have 100 to 200 bytes.
-        Self::from_sorted_in(&mut Vec::with_capacity(256), labels)
+        LabelArena::with_capacity(256).from_sorted(labels)
     }
 
-    /// As [`Labels::from_sorted`], with a buffer that is kept from set to set: one allocation in all.
-    ///
-    /// # Errors
-    /// As [`Labels::from_sorted`].
-    pub fn from_sorted_in<'a>(
-        bytes: &mut Vec<u8>,
-        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self> {
-        bytes.clear();
-        let mut last = "";
-        for (name, value) in labels {
-            if name <= last {
-                return Err(out_of_order(last, name, value));
-            }
-            last = name;
-            if !value.is_empty() {
-                put_bytes(bytes, name.as_bytes());
-                put_bytes(bytes, value.as_bytes());
-            }
-        }
-        Ok(Self(Arc::from(bytes.as_slice())))
+    /// The same set in memory of its own: for one that outlives the others of its arena by far.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// The labels in order.
@@ -119,6 +103,68 @@ impl Labels {
     /// xxHash64 over `name 0xFF value 0xFF` of every label: the hash by which Mimir shards series. Stable for ever.
     pub fn stable_hash(&self) -> u64 {
         stable_hash(self.iter())
+    }
+}
+
+/// Makes many label sets in few allocations: sets that are made one after the other share pieces of memory, and a piece is freed
+/// when the last of its sets is. Whoever keeps few of many sets for long [detaches](Labels::detached) them.
+#[derive(Debug)]
+pub struct LabelArena {
+    bytes: BytesMut,
+}
+
+/// Size of a piece: some hundred sets.
+const PIECE_BYTES: usize = 32 << 10;
+
+impl Default for LabelArena {
+    fn default() -> Self {
+        Self::with_capacity(PIECE_BYTES)
+    }
+}
+
+impl LabelArena {
+    fn with_capacity(bytes: usize) -> Self {
+        Self {
+            bytes: BytesMut::with_capacity(bytes),
+        }
+    }
+
+    /// As [`Labels::from_sorted`].
+    ///
+    /// # Errors
+    /// As [`Labels::from_sorted`].
+    #[allow(
+        clippy::wrong_self_convention,
+        reason = "it makes a set in `self`, as the function of that name makes one alone"
+    )]
+    pub fn from_sorted<'a>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Labels> {
+        self.bytes.clear();
+        let mut last = "";
+        for (name, value) in labels {
+            if name <= last {
+                return Err(out_of_order(last, name, value));
+            }
+            last = name;
+            if !value.is_empty() {
+                self.put(name);
+                self.put(value);
+            }
+        }
+        Ok(Labels(self.bytes.split().freeze()))
+    }
+
+    #[inline]
+    fn put(&mut self, text: &str) {
+        let mut len = text.len();
+        while len >= 0x80 {
+            self.bytes.put_u8(len as u8 | 0x80);
+            len >>= 7;
+        }
+        self.bytes.put_u8(len as u8);
+        self.bytes.extend_from_slice(text.as_bytes());
     }
 }
 

@@ -13,7 +13,7 @@ mod time;
 pub use exemplar::Exemplar;
 pub use histogram::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
 pub use histogram_check::HistogramFault;
-pub use labels::{LabelBuilder, Labels, METRIC_NAME};
+pub use labels::{LabelArena, LabelBuilder, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};

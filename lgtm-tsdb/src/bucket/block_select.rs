@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{TaskGroup, TaskHandle};
-use lgtm_core::model::{MatchOp, Matcher};
+use lgtm_core::model::{MatchOp, Matcher, TimeRange};
 use lgtm_core::postings::{List, Postings, intersect, subtract, union};
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
 use crate::block::BlockReader;
-use crate::chunk::{Encoding, encode_run};
+use crate::chunk::{Encoding, encode_started_run};
 use crate::index::{ChunkRefMeta, IndexReader};
-use crate::select::{ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use crate::select::{
+    ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, started_samples,
+};
 
 /// References of the series that pass all matchers, ascending, which is label order.
 pub(super) async fn select_refs(index: &IndexReader, matchers: &[Matcher]) -> Result<Vec<u32>> {
@@ -196,17 +198,19 @@ impl BlockSeries {
                     e,
                 )
             };
-            let samples: Result<Vec<_>, _> = crate::chunk::iter(chunk.encoding, &chunk.data)
-                .map_err(broken)?
-                .collect();
-            let mut samples = samples.map_err(broken)?;
-            samples.retain(|(t_ms, _)| !deleted.iter().any(|d| d.contains(*t_ms)));
-            kept.extend(encode_run(samples).into_iter().map(|c| SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            }));
+            let one = std::slice::from_ref(&chunk);
+            let mut samples = started_samples(one, TimeRange::ALL).map_err(broken)?;
+            samples.retain(|(at, _)| !deleted.iter().any(|d| d.contains(at.t_ms)));
+            kept.extend(
+                encode_started_run(samples)
+                    .into_iter()
+                    .map(|c| SeriesChunk {
+                        min_ms: c.min_ms,
+                        max_ms: c.max_ms,
+                        encoding: c.encoding,
+                        data: c.data.into(),
+                    }),
+            );
         }
         *chunks = kept;
         Ok(())

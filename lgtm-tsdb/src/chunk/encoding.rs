@@ -21,6 +21,16 @@ pub enum Encoding {
     FloatHistogramSt = 6,
 }
 
+impl Encoding {
+    /// Whether chunks of it keep start timestamps.
+    pub fn keeps_starts(self) -> bool {
+        matches!(
+            self,
+            Self::Xor2 | Self::HistogramSt | Self::FloatHistogramSt
+        )
+    }
+}
+
 impl TryFrom<u8> for Encoding {
     type Error = DecodeError;
 

@@ -1,4 +1,4 @@
-//! Float counts in histogram chunks (encoding 3).
+//! Float counts in histogram chunks (encoding 3; with start timestamps 6).
 
 use lgtm_core::model::{BucketSpan, FloatHistogram};
 
@@ -23,6 +23,7 @@ impl Kind for Float {
     type Count = f64;
     type State = FloatState;
     const ENCODING: Encoding = Encoding::FloatHistogram;
+    const ENCODING_ST: Encoding = Encoding::FloatHistogramSt;
     const AFTER_GAUGE: CounterResetHeader = CounterResetHeader::Unknown;
     const AFTER_CUT: CounterResetHeader = CounterResetHeader::NotReset;
 

@@ -1,6 +1,6 @@
-//! Building chunks of native histograms (encodings 2 and 3), and the rules of when one can go on.
+//! Building chunks of native histograms (encodings 2 and 3; with start timestamps 5 and 6), and the rules of when one can go on.
 //!
-//! The two encodings differ in how numbers are written, not in the rules; what differs is a [`Kind`].
+//! The two kinds of count differ in how numbers are written, not in the rules; what differs is a [`Kind`].
 
 use std::cmp::Ordering;
 
@@ -11,6 +11,8 @@ use super::encoding::{CounterResetHeader, Encoding};
 use super::iter::{ChunkIter, SampleValue};
 use super::layout::{Layout, indices, spans_of, widen};
 use super::run::EncodedChunk;
+use super::sample_time::SampleTime;
+use super::start_time::StartTimes;
 
 /// What became of a histogram that was to be appended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,9 @@ pub enum HistogramAppend {
     /// Nothing was appended: it must begin a chunk with this header.
     NewChunk(CounterResetHeader),
 }
+
+/// The count of a chunk with start timestamps has 14 bits.
+const MAX_STARTED: u16 = 0x3fff;
 
 /// What all histograms have.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +50,8 @@ pub trait Kind: Sized + std::fmt::Debug + 'static {
     type State: Clone + std::fmt::Debug;
     /// The chunk's encoding.
     const ENCODING: Encoding;
+    /// The encoding of a chunk that keeps start timestamps.
+    const ENCODING_ST: Encoding;
     /// Header of a chunk that a counter begins after a gauge (they differ; a quirk of the reference).
     const AFTER_GAUGE: CounterResetHeader;
     /// Header of a chunk that goes on without a reset but with another layout.
@@ -93,6 +100,8 @@ pub struct Appender<K: Kind> {
     delta_ms: i64,
     count: u16,
     last: Option<(K::Histogram, K::State)>,
+    /// Boxed, as few series have them.
+    starts: Option<Box<StartTimes>>,
 }
 
 /// Builds a chunk of histograms with integer counts.
@@ -115,14 +124,51 @@ impl<K: Kind> Appender<K> {
             delta_ms: 0,
             count: 0,
             last: None,
+            starts: None,
         }
     }
 
-    /// Appends a histogram, or says why it must begin another chunk. A stale one is stored as an empty one with its sum.
+    /// The empty chunk, to keep start timestamps.
+    #[must_use]
+    pub fn keeping_starts(self) -> Self {
+        debug_assert_eq!(self.count, 0, "starts are kept from the first sample on");
+        Self {
+            starts: Some(Box::default()),
+            ..self
+        }
+    }
+
+    /// A chunk of one histogram. It keeps start timestamps if that one has any.
+    pub fn beginning_with(header: CounterResetHeader, at: SampleTime, h: &K::Histogram) -> Self {
+        let mut chunk = Self::with_header(header);
+        if at.is_started() {
+            chunk = chunk.keeping_starts();
+        }
+        let first = chunk.append_started(at, h);
+        debug_assert_eq!(
+            first,
+            HistogramAppend::Appended,
+            "an empty chunk takes any histogram"
+        );
+        chunk
+    }
+
+    /// Whether the chunk keeps start timestamps.
+    pub fn keeps_starts(&self) -> bool {
+        self.starts.is_some()
+    }
+
+    /// Appends a histogram of which is not known since when it counts, as [`Appender::append_started`] does.
+    pub fn append(&mut self, t_ms: i64, h: &K::Histogram) -> HistogramAppend {
+        self.append_started(SampleTime::unstarted(t_ms), h)
+    }
+
+    /// Appends a histogram, or says why it must begin another chunk. A stale one is stored as an empty one with its sum. The start
+    /// timestamp is dropped if the chunk keeps none.
     ///
     /// # Panics
-    /// When the chunk has 65,535 samples.
-    pub fn append(&mut self, t_ms: i64, h: &K::Histogram) -> HistogramAppend {
+    /// When the chunk has 65,535 samples; one with start timestamps, 16,383.
+    pub fn append_started(&mut self, at: SampleTime, h: &K::Histogram) -> HistogramAppend {
         let shape = K::shape(h);
         let hint = shape.hint;
         let stale = lgtm_core::model::is_stale_nan(shape.sum).then(|| K::stale(shape.sum));
@@ -133,21 +179,21 @@ impl<K: Kind> Appender<K> {
                 _ if self.header == CounterResetHeader::Gauge => CounterResetHeader::Unknown,
                 _ => self.header,
             };
-            self.push(t_ms, stale.as_ref().unwrap_or(h));
+            self.push(at, stale.as_ref().unwrap_or(h));
             return HistogramAppend::Appended;
         }
         match self.fit(h) {
-            Fit::AsIs => self.push(t_ms, stale.as_ref().unwrap_or(h)),
+            Fit::AsIs => self.push(at, stale.as_ref().unwrap_or(h)),
             Fit::WidenSample => {
                 let (positive, negative) = (
                     self.layout.positive_spans.clone(),
                     self.layout.negative_spans.clone(),
                 );
-                self.push(t_ms, &rebuilt::<K>(h, positive, negative));
+                self.push(at, &rebuilt::<K>(h, positive, negative));
             }
             Fit::Recode(positive, negative) => {
                 self.recode(&positive, &negative);
-                self.push(t_ms, &rebuilt::<K>(h, positive, negative));
+                self.push(at, &rebuilt::<K>(h, positive, negative));
                 return HistogramAppend::Recoded;
             }
             Fit::New(header) => return HistogramAppend::NewChunk(header),
@@ -169,7 +215,8 @@ impl<K: Kind> Appender<K> {
         }
     }
 
-    fn push(&mut self, t_ms: i64, h: &K::Histogram) {
+    fn push(&mut self, at: SampleTime, h: &K::Histogram) {
+        let SampleTime { t_ms, start_ms } = at;
         if self.count == 0 {
             let s = K::shape(h);
             self.layout = Layout {
@@ -193,11 +240,14 @@ impl<K: Kind> Appender<K> {
                 *last = h.clone();
             }
         }
+        let mut max = u16::MAX;
+        if let Some(starts) = &mut self.starts {
+            starts.write(&mut self.bits, self.count, t_ms, self.t_ms, start_ms);
+            max = MAX_STARTED;
+        }
         self.t_ms = t_ms;
-        self.count = self
-            .count
-            .checked_add(1)
-            .expect("chunks are cut long before 65,535 samples");
+        assert!(self.count < max, "chunks are cut long before {max} samples");
+        self.count += 1;
     }
 
     /// The rules of section 6.5 of the format page, in its order.
@@ -296,17 +346,18 @@ impl<K: Kind> Appender<K> {
     fn recode(&mut self, positive: &[BucketSpan], negative: &[BucketSpan]) {
         let old = self.snapshot();
         let mut fresh = Self::with_header(self.header);
+        fresh.starts = self.starts.as_ref().map(|_| Box::default());
         let written = "what the appender wrote can be read";
-        for sample in ChunkIter::new(K::ENCODING, &old.data).expect(written) {
+        let mut samples = ChunkIter::new(old.encoding, &old.data).expect(written);
+        while let Some(sample) = samples.next() {
             let (t_ms, value) = sample.expect(written);
+            let start_ms = samples.start_ms();
+            let at = SampleTime { t_ms, start_ms };
             let h = K::from_value(value).expect(written);
             if lgtm_core::model::is_stale_nan(K::shape(&h).sum) {
-                fresh.push(t_ms, &h);
+                fresh.push(at, &h);
             } else {
-                fresh.push(
-                    t_ms,
-                    &rebuilt::<K>(&h, positive.to_vec(), negative.to_vec()),
-                );
+                fresh.push(at, &rebuilt::<K>(&h, positive.to_vec(), negative.to_vec()));
             }
         }
         *self = fresh;
@@ -340,13 +391,26 @@ impl<K: Kind> Appender<K> {
     /// The chunk as it stands, for readers.
     pub fn snapshot(&self) -> EncodedChunk {
         let mut data = Vec::with_capacity(self.size_bytes());
-        data.extend_from_slice(&self.count.to_be_bytes());
-        data.push(self.header.bits() << 6);
+        let header = self.header.bits();
+        match &self.starts {
+            None => {
+                data.extend_from_slice(&self.count.to_be_bytes());
+                data.push(header << 6);
+            }
+            Some(starts) => {
+                let count = u16::from(header) << 14 | self.count;
+                data.extend_from_slice(&count.to_be_bytes());
+                data.push(starts.header());
+            }
+        }
         self.bits.copy_to(&mut data);
         EncodedChunk {
             min_ms: self.first_t_ms,
             max_ms: self.t_ms,
-            encoding: K::ENCODING,
+            encoding: match self.starts {
+                None => K::ENCODING,
+                Some(_) => K::ENCODING_ST,
+            },
             sample_count: self.count,
             data,
         }
@@ -467,6 +531,7 @@ impl Kind for Integer {
     type Count = i64;
     type State = IntegerState;
     const ENCODING: Encoding = Encoding::Histogram;
+    const ENCODING_ST: Encoding = Encoding::HistogramSt;
     const AFTER_GAUGE: CounterResetHeader = CounterResetHeader::NotReset;
     const AFTER_CUT: CounterResetHeader = CounterResetHeader::Unknown;
 

@@ -8,13 +8,17 @@ mod histogram;
 mod iter;
 mod layout;
 mod run;
+mod sample_time;
 mod start_time;
 mod xor;
 mod xor2;
 
 pub use encoding::{CounterResetHeader, Encoding};
 pub use float_histogram::FloatHistogramAppender;
+pub(crate) use histogram::{Appender, Kind};
 pub use histogram::{HistogramAppend, HistogramAppender};
 pub use iter::{ChunkIter, SampleValue, iter, sample_count};
-pub use run::{EncodedChunk, encode_run};
+pub use run::{EncodedChunk, encode_run, encode_started_run};
+pub use sample_time::SampleTime;
 pub use xor::{XorAppender, XorIter};
+pub use xor2::Xor2Appender;

@@ -7,12 +7,14 @@ use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use std::collections::HashMap;
 
+use super::accept::{AppendRules, RejectReason, Taken};
 use super::chunk_files::ChunkFiles;
 use super::head::{Bounds, Head, Maker};
 use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
-use super::series::{AppendRules, MemSeries, RejectReason, Taken, locate};
+use super::series::{MemSeries, append_histogram, locate};
 use super::shard::Shard;
+use crate::chunk::SampleTime;
 use crate::limits::Limits;
 use crate::wire::{
     HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
@@ -93,6 +95,8 @@ struct Pass<'a> {
     newest_ms: i64,
     /// Whether series begin with a zero at the time since when their sender counts.
     zero_at_start: bool,
+    /// Whether samples keep since when they count.
+    keeps_starts: bool,
     report: AppendReport,
 }
 
@@ -123,6 +127,7 @@ impl Head {
             now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
             newest_ms: i64::MIN,
             zero_at_start: limits.created_timestamp_zero_ingestion_enabled,
+            keeps_starts: limits.st_storage_enabled,
             report: AppendReport::default(),
         };
         let mut maker = None;
@@ -280,17 +285,25 @@ impl Pass<'_> {
         columns: &mut SampleColumns,
     ) {
         let files: &ChunkFiles = &self.head.parts.files;
+        let kept: &[i64] = match self.keeps_starts {
+            true => view.sample_starts,
+            false => &[],
+        };
         for (i, sample) in view.samples.iter().enumerate() {
             if self.zero_at_start
-                && let Some(start_ms) = zero_time(view.sample_starts.get(i), sample.t_ms, series)
-                && let Ok(Taken::InOrder) = series.append_float(start_ms, 0.0, &self.rules, files)
+                && let Some(zero) = zero_time(view.sample_starts.get(i), sample.t_ms, series)
+                && let Ok(Taken::InOrder) = series.append_float(zero, 0.0, &self.rules, files)
             {
-                columns.push(series.anchor(id), start_ms, 0.0);
+                columns.push(series.anchor(id), zero, 0.0);
             }
-            match series.append_float(sample.t_ms, sample.value, &self.rules, files) {
+            let at = SampleTime {
+                t_ms: sample.t_ms,
+                start_ms: kept.get(i).copied().unwrap_or(0),
+            };
+            match series.append_float(at, sample.value, &self.rules, files) {
                 Ok(taken) => {
                     if taken != Taken::Known {
-                        columns.push(series.anchor(id), sample.t_ms, sample.value);
+                        columns.push(series.anchor(id), at, sample.value);
                         self.newest_ms = self.newest_ms.max(sample.t_ms);
                     }
                     self.report.samples += 1;
@@ -327,31 +340,23 @@ impl Pass<'_> {
                 continue;
             }
             if self.zero_at_start
-                && let Some(start_ms) = zero_time(Some(start_ms), *t_ms, series)
+                && let Some(at) = zero_time(Some(start_ms), *t_ms, series)
             {
                 let zero = zero_histogram(value);
-                let taken = match &zero {
-                    HistogramValue::Int(h) => {
-                        series.append_histogram(start_ms, h, &self.rules, &files)
-                    }
-                    HistogramValue::Float(h) => {
-                        series.append_float_histogram(start_ms, h, &self.rules, &files)
-                    }
-                };
+                let taken = append_histogram(series, at, &zero, &self.rules, &files);
                 if let Ok(Taken::InOrder) = taken {
-                    log.push(series.anchor(id), start_ms, &zero);
+                    log.push(series.anchor(id), at, &zero);
                 }
             }
-            let taken = match value {
-                HistogramValue::Int(h) => series.append_histogram(*t_ms, h, &self.rules, &files),
-                HistogramValue::Float(h) => {
-                    series.append_float_histogram(*t_ms, h, &self.rules, &files)
-                }
+            let at = SampleTime {
+                t_ms: *t_ms,
+                start_ms: if self.keeps_starts { *start_ms } else { 0 },
             };
+            let taken = append_histogram(series, at, value, &self.rules, &files);
             match taken {
                 Ok(taken) => {
                     if taken != Taken::Known {
-                        log.push(series.anchor(id), *t_ms, value);
+                        log.push(series.anchor(id), at, value);
                         self.newest_ms = self.newest_ms.max(*t_ms);
                     }
                     self.report.histograms += 1;
@@ -425,9 +430,10 @@ fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<HistogramF
 }
 
 /// Where a zero belongs that says since when the sender counts: behind all that the series has, before the sample.
-fn zero_time(start_ms: Option<&i64>, t_ms: i64, series: &MemSeries) -> Option<i64> {
+fn zero_time(start_ms: Option<&i64>, t_ms: i64, series: &MemSeries) -> Option<SampleTime> {
     let start_ms = *start_ms?;
-    (start_ms > 0 && start_ms < t_ms && start_ms > series.last().0).then_some(start_ms)
+    let fits = start_ms > 0 && start_ms < t_ms && start_ms > series.last().0;
+    fits.then_some(SampleTime::unstarted(start_ms))
 }
 
 /// A histogram of the same shape that has counted nothing yet.

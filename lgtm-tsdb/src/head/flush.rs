@@ -20,9 +20,9 @@ use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
 use crate::bucket::object_path;
-use crate::chunk::{EncodedChunk, Encoding, cut, encode_run};
+use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
 use crate::index::SymbolTable;
-use crate::select::{SeriesChunk, samples};
+use crate::select::{SeriesChunk, started_samples};
 
 /// How much of a head goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,9 +188,9 @@ impl Heads {
         let overlap = !late.is_empty() || loaded.windows(2).any(|w| w[1].min_ms <= w[0].max_ms);
         if overlap {
             let all = TimeRange::inclusive(i64::MIN, i64::MAX - 1);
-            let merged = samples(&loaded, all)
+            let merged = started_samples(&loaded, all)
                 .map_err(|e| Error::corrupt(format!("head chunk in {range:?}"), e))?;
-            return Ok(encode_run(merged));
+            return Ok(encode_started_run(merged));
         }
         let counts = in_order.iter().map(|c| c.sample_count);
         let encoded = loaded

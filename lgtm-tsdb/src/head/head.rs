@@ -15,13 +15,14 @@ use lgtm_core::Result;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
 use parking_lot::{Mutex, RwLock};
 
+use super::accept::{AppendRules, RejectReason};
 use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::metadata::MetadataStore;
 use super::postings::{HeadIndex, SeriesId};
 use super::record::anchor_tag;
 use super::ref_cache::RefCache;
-use super::series::{AppendRules, MemSeries, RejectReason, locate};
+use super::series::{MemSeries, locate};
 use super::shard::{SHARD_LEN, Shard};
 use crate::limits::Limits;
 

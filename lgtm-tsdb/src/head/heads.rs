@@ -114,6 +114,8 @@ pub struct TenantSeries {
     pub in_memory: u64,
     /// Those that got a sample within `active_series_idle_timeout`, as counted by the last maintenance.
     pub active: u64,
+    /// Samples taken since the head was made.
+    pub appended: u64,
 }
 
 /// The heads of a process.
@@ -282,8 +284,8 @@ impl Heads {
         }
         if !scratch.histograms.is_empty() {
             let mut record = Vec::new();
-            scratch.histograms.encode(name, &mut record);
-            records.push((kind::HISTOGRAMS, record));
+            let kind = scratch.histograms.encode(name, &mut record);
+            records.push((kind, record));
         }
         if !scratch.exemplars.is_empty() {
             let mut record = Vec::new();
@@ -298,8 +300,8 @@ impl Heads {
         if !scratch.columns.is_empty() {
             let mut record = std::mem::take(&mut scratch.record);
             record.clear();
-            scratch.columns.encode(name, &mut record);
-            records.push((kind::SAMPLES, record));
+            let kind = scratch.columns.encode(name, &mut record);
+            records.push((kind, record));
         }
         records
     }
@@ -387,8 +389,14 @@ impl Heads {
             tenant: h.tenant.clone(),
             in_memory: h.series_count() as u64,
             active: h.active.load(Ordering::Relaxed),
+            appended: h.appended.load(Ordering::Relaxed),
         };
         self.all().iter().map(count).collect()
+    }
+
+    /// Series of one tenant.
+    pub(crate) fn series_of(&self, tenant: &TenantId) -> u64 {
+        self.get(tenant).map_or(0, |h| h.series_count() as u64)
     }
 
     /// How far the replay has come; `None` before its first frame.

@@ -2,9 +2,12 @@
 //!
 //! Open [`head`](head/head.rs) first, then `append`, `heads`, `checkpoint`, `replay`, `flush`, `read`.
 
+mod accept;
 mod append;
+mod cardinality;
 mod checkpoint;
 mod chunk_files;
+mod columns;
 mod exemplars;
 mod flush;
 mod head;
@@ -21,6 +24,10 @@ mod symbols;
 
 pub use append::{AppendReport, Rejections};
 
+pub use cardinality::{
+    ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
+    LabelValuesCardinality,
+};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};

@@ -4,7 +4,7 @@
 //! ascending order, so that adding is nearly always a push; a reused id is inserted where it belongs.
 
 use hashbrown::HashMap;
-use lgtm_core::model::{Labels, MatchOp, Matcher};
+use lgtm_core::model::{LabelArena, Labels, MatchOp, Matcher};
 use lgtm_core::{Error, Result};
 
 use super::symbols::{SymbolId, Symbols};
@@ -103,8 +103,9 @@ impl HeadIndex {
     }
 
     /// The label set of symbol pairs.
-    pub(super) fn labels(&self, pairs: &[SymbolId]) -> Labels {
-        Labels::from_pairs(self.pairs(pairs))
+    pub(super) fn labels(&self, pairs: &[SymbolId], arena: &mut LabelArena) -> Labels {
+        arena
+            .from_sorted(self.pairs(pairs))
             .expect("series labels were checked when the series was made")
     }
 
@@ -181,6 +182,16 @@ impl HeadIndex {
                 .and_then(|n| self.postings.get(&(n, *v)))
                 .map_or(0, Vec::len);
             (self.symbols.resolve(*v), count)
+        })
+    }
+
+    /// Values of a name with the series that have each, ids ascending; values in no order.
+    pub(super) fn postings_of(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesId])> {
+        let name = self.symbols.find(name);
+        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
+        list.filter_map(move |v| {
+            let ids = self.postings.get(&(name?, *v))?;
+            Some((self.symbols.resolve(*v), ids.as_slice()))
         })
     }
 

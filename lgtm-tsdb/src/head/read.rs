@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Exemplar, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange};
 
 use super::head::Head;
 use super::heads::Heads;
@@ -28,6 +28,7 @@ impl Head {
     ) -> Vec<(Labels, SeriesId)> {
         let index = self.index.read();
         let mut out = Vec::new();
+        let mut arena = LabelArena::default();
         let shards = self.shards();
         for id in index.select(matchers) {
             let (shard, slot) = locate(id);
@@ -39,7 +40,7 @@ impl Head {
                     .held_range()
                     .is_some_and(|(min, max)| min < range.max_ms && max >= range.min_ms)
             {
-                let labels = index.labels(&series.labels);
+                let labels = index.labels(&series.labels, &mut arena);
                 if part.is_none_or(|p| p.contains(&labels)) {
                     out.push((labels, id));
                 }

@@ -12,7 +12,9 @@ use lgtm_core::model::{
     Metadata, MetricType,
 };
 
+use super::columns::{IdColumn, Ids, ValueColumns, Values};
 use super::postings::SeriesId;
+use crate::chunk::SampleTime;
 use crate::wire::HistogramValue;
 
 /// Record kinds, as the log stores them.
@@ -24,187 +26,76 @@ pub(super) mod kind {
     pub(in super::super) const METADATA: u8 = 5;
     pub(in super::super) const SERIES_STATE: u8 = 6;
     pub(in super::super) const HEAD_STATE: u8 = 7;
+    /// [`SAMPLES`] with since when they count; since version 2.
+    pub(in super::super) const STARTED_SAMPLES: u8 = 8;
+    /// [`HISTOGRAMS`] with since when they count; since version 2.
+    pub(in super::super) const STARTED_HISTOGRAMS: u8 = 9;
 }
 
-/// Largest power of ten that values are scaled by.
-const MAX_EXPONENT: u8 = 4;
-const POW10: [f64; MAX_EXPONENT as usize + 1] = [1.0, 10.0, 100.0, 1e3, 1e4];
-/// Integers up to here are exact in a float, with room for one more digit of scale.
-const MAX_MANTISSA: f64 = 9e15;
-
-/// The value equals the base.
-const CLASS_SAME: u8 = 0;
-/// `1 + k`: the value is a written integer divided by 10^k.
-const CLASS_DECIMAL: u8 = 1;
-/// `0x10 + k`: the same, but the integer is the difference to the base's.
-const CLASS_DELTA: u8 = 0x10;
-/// `0x40 + 8 * t + n - 1`: the bits are the base's, xor `n` bytes shifted left by `t` bytes.
-const CLASS_XOR: u8 = 0x40;
-
-/// `value` as an integer divided by a power of ten, if that is exact to the bit.
-fn decimal(value: f64) -> Option<(u8, i64)> {
-    if value == 0.0 {
-        return value.is_sign_positive().then_some((0, 0));
-    }
-    for k in 0..=MAX_EXPONENT {
-        let scaled = value * POW10[k as usize];
-        // No NaN and no infinity is in the range.
-        if !(-MAX_MANTISSA..MAX_MANTISSA).contains(&scaled) {
-            return None;
-        }
-        let mantissa = scaled.round();
-        if from_decimal(k, mantissa as i64).to_bits() == value.to_bits() {
-            return Some((k, mantissa as i64));
-        }
-    }
-    None
-}
-
-fn from_decimal(exponent: u8, mantissa: i64) -> f64 {
-    mantissa as f64 / POW10[exponent as usize]
-}
-
-/// Values, each written relative to a base, column by column.
+/// Since when samples count. Written only when that is known of one.
 #[derive(Debug, Default)]
-struct ValueColumns {
-    classes: Vec<u8>,
-    mantissas: Vec<u8>,
-    raw: Vec<u8>,
-}
-
-impl ValueColumns {
-    #[inline]
-    fn push(&mut self, value: f64, base: f64) {
-        if value.to_bits() == base.to_bits() {
-            self.classes.push(CLASS_SAME);
-        } else {
-            self.push_changed(value, base);
-        }
-    }
-
-    fn push_changed(&mut self, value: f64, base: f64) {
-        if let Some((k, m)) = decimal(value) {
-            if let Some((class, delta)) = decimal(base).and_then(|b| delta_to(value, (k, m), b)) {
-                self.classes.push(class);
-                put_svarint(&mut self.mantissas, delta);
-            } else {
-                self.classes.push(CLASS_DECIMAL + k);
-                put_svarint(&mut self.mantissas, m);
-            }
-            return;
-        }
-        let x = value.to_bits() ^ base.to_bits();
-        let shift = x.trailing_zeros() / 8;
-        let len = 8 - x.leading_zeros() / 8 - shift;
-        self.classes.push(CLASS_XOR + (shift * 8 + len - 1) as u8);
-        self.raw
-            .extend_from_slice(&(x >> (8 * shift)).to_le_bytes()[..len as usize]);
-    }
-
-    /// Appends the columns to `out` and empties them.
-    fn encode(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.classes);
-        put_bytes(out, &self.mantissas);
-        put_bytes(out, &self.raw);
-        self.classes.clear();
-        self.mantissas.clear();
-        self.raw.clear();
-    }
-}
-
-/// Reads value columns.
-struct Values<'a> {
-    classes: std::slice::Iter<'a, u8>,
-    mantissas: Reader<'a>,
-    raw: Reader<'a>,
-}
-
-impl<'a> Values<'a> {
-    fn new(r: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
-        let classes = r.take(count)?.iter();
-        let mantissas = Reader::new("value mantissas", r.bytes()?);
-        Ok(Self {
-            classes,
-            mantissas,
-            raw: Reader::new("raw values", r.bytes()?),
-        })
-    }
-
-    /// The next value, relative to `base`.
-    fn next(&mut self, base: f64) -> Result<f64, DecodeError> {
-        let class = *self
-            .classes
-            .next()
-            .ok_or_else(|| self.raw.error("more values than announced"))?;
-        Ok(match class {
-            CLASS_SAME => base,
-            c if (CLASS_DECIMAL..=CLASS_DECIMAL + MAX_EXPONENT).contains(&c) => {
-                from_decimal(c - CLASS_DECIMAL, self.mantissas.svarint()?)
-            }
-            c if (CLASS_DELTA..=CLASS_DELTA + MAX_EXPONENT).contains(&c) => {
-                let (delta, common) = (self.mantissas.svarint()?, c - CLASS_DELTA);
-                let of_base = decimal(base).filter(|(k, _)| *k <= common);
-                let (k, m) = of_base
-                    .ok_or_else(|| self.raw.error("difference to a base that is no decimal"))?;
-                let scaled = m.wrapping_mul(POW10[(common - k) as usize] as i64);
-                from_decimal(common, scaled.wrapping_add(delta))
-            }
-            c if (CLASS_XOR..CLASS_XOR + 64).contains(&c) => {
-                let (shift, len) = ((c - CLASS_XOR) / 8, (c - CLASS_XOR) % 8 + 1);
-                let mut x = [0; 8];
-                x[..len as usize].copy_from_slice(self.raw.take(len as usize)?);
-                f64::from_bits(base.to_bits() ^ (u64::from_le_bytes(x) << (8 * shift)))
-            }
-            c => return Err(self.raw.error(format!("unknown value class {c}"))),
-        })
-    }
-}
-
-/// Ids, each written relative to one more than the one before.
-#[derive(Debug, Default)]
-struct IdColumn {
+struct StartColumn {
     bytes: Vec<u8>,
-    last: i64,
+    count: u64,
+    last_ms: i64,
 }
 
-impl IdColumn {
-    #[inline]
-    fn push(&mut self, id: SeriesId) {
-        put_svarint(
-            &mut self.bytes,
-            i64::from(id).wrapping_sub(self.last.wrapping_add(1)),
-        );
-        self.last = i64::from(id);
+impl StartColumn {
+    /// The start of the sample behind `before` others; of those not told it is not known.
+    fn push(&mut self, before: u64, start_ms: i64) {
+        self.fill(before);
+        self.put(start_ms);
     }
 
-    fn encode(&mut self, out: &mut Vec<u8>) {
+    fn fill(&mut self, count: u64) {
+        while self.count < count {
+            self.put(0);
+        }
+    }
+
+    fn put(&mut self, start_ms: i64) {
+        put_svarint(&mut self.bytes, start_ms.wrapping_sub(self.last_ms));
+        self.last_ms = start_ms;
+        self.count += 1;
+    }
+
+    /// Appends the starts of `count` samples to `out`, if there are any, and starts anew. Tells whether there were.
+    fn encode(&mut self, count: u64, out: &mut Vec<u8>) -> bool {
+        if self.count == 0 {
+            return false;
+        }
+        self.fill(count);
         put_bytes(out, &self.bytes);
         self.bytes.clear();
-        self.last = 0;
+        (self.count, self.last_ms) = (0, 0);
+        true
     }
 }
 
-/// Reads an id column.
-#[derive(Clone)]
-struct Ids<'a> {
-    r: Reader<'a>,
-    last: i64,
+/// Reads a start column; without one nothing is known.
+struct Starts<'a> {
+    r: Option<Reader<'a>>,
+    last_ms: i64,
 }
 
-impl<'a> Ids<'a> {
-    fn new(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
+impl<'a> Starts<'a> {
+    fn new(r: &mut Reader<'a>, are_there: bool) -> Result<Self, DecodeError> {
+        let bytes = match are_there {
+            true => Some(Reader::new("sample starts", r.bytes()?)),
+            false => None,
+        };
         Ok(Self {
-            r: Reader::new("series ids", r.bytes()?),
-            last: 0,
+            r: bytes,
+            last_ms: 0,
         })
     }
 
-    fn next(&mut self) -> Result<SeriesId, DecodeError> {
-        self.last = self.last.wrapping_add(self.r.svarint()?).wrapping_add(1);
-        SeriesId::try_from(self.last).map_err(|_| {
-            self.r
-                .error(format!("series id {} is out of range", self.last))
-        })
+    #[inline]
+    fn next(&mut self) -> Result<i64, DecodeError> {
+        if let Some(r) = &mut self.r {
+            self.last_ms = self.last_ms.wrapping_add(r.svarint()?);
+        }
+        Ok(self.last_ms)
     }
 }
 
@@ -213,6 +104,7 @@ impl<'a> Ids<'a> {
 pub(super) struct SampleColumns {
     count: u64,
     ids: IdColumn,
+    starts: StartColumn,
     times: Vec<u8>,
     last_t_ms: i64,
     values: ValueColumns,
@@ -227,8 +119,12 @@ impl SampleColumns {
 
     /// Adds one sample of a series.
     #[inline]
-    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: f64) {
+    pub(super) fn push(&mut self, anchor: Anchor, at: SampleTime, value: f64) {
         let Anchor { id, tag, base } = anchor;
+        let t_ms = at.t_ms;
+        if at.is_started() {
+            self.starts.push(self.count, at.start_ms);
+        }
         self.count += 1;
         self.tags = self.tags.wrapping_add(tag);
         self.ids.push(id);
@@ -237,37 +133,34 @@ impl SampleColumns {
         self.values.push(value, base);
     }
 
-    /// Appends the record to `out` and starts anew.
-    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+    /// Appends the record to `out` and starts anew. Gives its kind.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) -> u8 {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
         out.extend_from_slice(&self.tags.to_le_bytes());
         self.tags = 0;
         self.ids.encode(out);
+        let are_started = self.starts.encode(self.count, out);
         put_bytes(out, &self.times);
         self.values.encode(out);
         self.times.clear();
         (self.count, self.last_t_ms) = (0, 0);
+        match are_started {
+            true => kind::STARTED_SAMPLES,
+            false => kind::SAMPLES,
+        }
     }
 }
 
-fn delta_to(value: f64, (k, m): (u8, i64), (base_k, base_m): (u8, i64)) -> Option<(u8, i64)> {
-    let common = k.max(base_k);
-    let scale = |k: u8, m: i64| m.checked_mul(POW10[(common - k) as usize] as i64);
-    let scaled = scale(k, m)?;
-    let delta = scaled.checked_sub(scale(base_k, base_m)?)?;
-    (from_decimal(common, scaled).to_bits() == value.to_bits())
-        .then_some((CLASS_DELTA + common, delta))
-}
-
-/// Reads a samples record behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
+/// Reads a samples record of either kind behind its tenant. `anchor_of` gives what an id means, as far as the log has said it.
 ///
 /// `Ok(false)`, with nothing given to `sink`, when the record means other series than `anchor_of` knows: then the anchors that it
 /// was written with are missing. The tags of its series tell.
 pub(super) fn decode_samples(
+    kind: u8,
     r: &mut Reader<'_>,
     anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
-    mut sink: impl FnMut(SeriesId, i64, f64),
+    mut sink: impl FnMut(SeriesId, SampleTime, f64),
 ) -> Result<bool, DecodeError> {
     let count = r.length()?;
     let wanted = r.u32_le()?;
@@ -276,6 +169,7 @@ pub(super) fn decode_samples(
         return Ok(false);
     }
     let mut ids = ids;
+    let mut starts = Starts::new(r, kind == kind::STARTED_SAMPLES)?;
     let mut times = Reader::new("sample times", r.bytes()?);
     let mut values = Values::new(r, count)?;
     let mut t_ms = 0i64;
@@ -284,7 +178,9 @@ pub(super) fn decode_samples(
             return Ok(false);
         };
         t_ms = t_ms.wrapping_add(times.svarint()?);
-        sink(anchor.id, t_ms, values.next(anchor.base)?);
+        let start_ms = starts.next()?;
+        let at = SampleTime { t_ms, start_ms };
+        sink(anchor.id, at, values.next(anchor.base)?);
     }
     Ok(true)
 }
@@ -451,6 +347,7 @@ pub(super) struct Histograms {
     count: u64,
     tags: u32,
     ids: IdColumn,
+    starts: StartColumn,
     body: Vec<u8>,
 }
 
@@ -461,12 +358,15 @@ impl Histograms {
     }
 
     /// Adds one.
-    pub(super) fn push(&mut self, anchor: Anchor, t_ms: i64, value: &HistogramValue) {
+    pub(super) fn push(&mut self, anchor: Anchor, at: SampleTime, value: &HistogramValue) {
+        if at.is_started() {
+            self.starts.push(self.count, at.start_ms);
+        }
         self.count += 1;
         self.tags = self.tags.wrapping_add(anchor.tag);
         self.ids.push(anchor.id);
         let out = &mut self.body;
-        put_svarint(out, t_ms);
+        put_svarint(out, at.t_ms);
         match value {
             HistogramValue::Int(h) => {
                 out.push(0);
@@ -500,16 +400,21 @@ impl Histograms {
         }
     }
 
-    /// Appends the record to `out` and starts anew.
-    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) {
+    /// Appends the record to `out` and starts anew. Gives its kind.
+    pub(super) fn encode(&mut self, tenant: &str, out: &mut Vec<u8>) -> u8 {
         put_bytes(out, tenant.as_bytes());
         put_uvarint(out, self.count);
         out.extend_from_slice(&self.tags.to_le_bytes());
         self.tags = 0;
         self.ids.encode(out);
+        let are_started = self.starts.encode(self.count, out);
         out.extend_from_slice(&self.body);
         self.count = 0;
         self.body.clear();
+        match are_started {
+            true => kind::STARTED_HISTOGRAMS,
+            false => kind::HISTOGRAMS,
+        }
     }
 }
 
@@ -552,9 +457,10 @@ fn series_id(r: &mut Reader<'_>) -> Result<SeriesId, DecodeError> {
 
 /// Reads a histograms record behind its tenant, as [`decode_samples`] does.
 pub(super) fn decode_histograms(
+    kind: u8,
     r: &mut Reader<'_>,
     anchor_of: impl Fn(SeriesId) -> Option<Anchor>,
-    mut sink: impl FnMut(SeriesId, i64, HistogramValue),
+    mut sink: impl FnMut(SeriesId, SampleTime, HistogramValue),
 ) -> Result<bool, DecodeError> {
     let count = r.length()?;
     let wanted = r.u32_le()?;
@@ -562,11 +468,12 @@ pub(super) fn decode_histograms(
     if !tags_match(ids.clone(), count, wanted, &anchor_of)? {
         return Ok(false);
     }
+    let mut starts = Starts::new(r, kind == kind::STARTED_HISTOGRAMS)?;
     for _ in 0..count {
         let Some(Anchor { id, .. }) = anchor_of(ids.next()?) else {
             return Ok(false);
         };
-        let t_ms = r.svarint()?;
+        let (t_ms, start_ms) = (r.svarint()?, starts.next()?);
         let float = match r.u8()? {
             0 => false,
             1 => true,
@@ -620,7 +527,7 @@ pub(super) fn decode_histograms(
                 custom_values,
             }))
         };
-        sink(id, t_ms, value);
+        sink(id, SampleTime { t_ms, start_ms }, value);
     }
     Ok(true)
 }
@@ -732,7 +639,8 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(f64::from_bits),
             (-1_000_000i64..1_000_000).prop_map(|i| i as f64),
-            (-1_000_000_000i64..1_000_000_000, 0usize..5).prop_map(|(i, k)| i as f64 / POW10[k]),
+            (-1_000_000_000i64..1_000_000_000, 0usize..5)
+                .prop_map(|(i, k)| i as f64 / 10f64.powi(k as i32)),
             Just(0.0),
             Just(-0.0),
             Just(f64::INFINITY),
@@ -743,38 +651,76 @@ mod tests {
 
     proptest! {
         #[test]
-        fn samples_come_back_to_the_bit(samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50)) {
+        fn samples_come_back_to_the_bit(
+            samples in proptest::collection::btree_map(any::<u32>(), (any::<i64>(), value(), value()), 0..50),
+            starts in proptest::collection::vec(prop_oneof![4 => Just(0i64), 2 => Just(77), 1 => any::<i64>()], 50),
+            with_starts: bool,
+        ) {
             let anchor = |id: u32| samples.get(&id).map(|s| Anchor { id, tag: id ^ 7, base: s.2 });
+            let start_of = |n: usize| if with_starts { starts[n] } else { 0 };
             let mut columns = SampleColumns::default();
-            for (id, (t, v, _)) in &samples {
-                columns.push(anchor(*id).unwrap(), *t, *v);
+            for (n, (id, (t_ms, v, _))) in samples.iter().enumerate() {
+                let at = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                columns.push(anchor(*id).unwrap(), at, *v);
             }
             let mut out = Vec::new();
-            columns.encode("team-a", &mut out);
+            let kind = columns.encode("team-a", &mut out);
+            let any_started = (0..samples.len()).any(|n| start_of(n) != 0);
+            prop_assert_eq!(kind, if any_started { kind::STARTED_SAMPLES } else { kind::SAMPLES });
             prop_assert!(columns.is_empty());
             let mut r = Reader::new("record", &out);
             prop_assert_eq!(r.str()?, "team-a");
-            let mut want = samples.iter();
-            let read = decode_samples(&mut r.clone(), anchor, |id, t, v| {
-                let (wid, (wt, wv, _)) = want.next().unwrap();
-                assert_eq!((id, t, v.to_bits()), (*wid, *wt, wv.to_bits()));
+            let mut want = samples.iter().enumerate();
+            let read = decode_samples(kind, &mut r.clone(), anchor, |id, at, v| {
+                let (n, (wid, (t_ms, wv, _))) = want.next().unwrap();
+                let wanted = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                assert_eq!((id, at, v.to_bits()), (*wid, wanted, wv.to_bits()));
             })?;
             prop_assert!(read && want.next().is_none());
             // With one anchor missing, or another than the writer had, nothing is read.
             if let Some(first) = samples.keys().next() {
                 let missing = |id: u32| anchor(id).filter(|_| id != *first);
-                prop_assert!(!decode_samples(&mut r.clone(), missing, |_, _, _| panic!())?);
+                prop_assert!(!decode_samples(kind, &mut r.clone(), missing, |_, _, _| panic!())?);
                 let other = |id: u32| anchor(id).map(|a| Anchor { tag: a.tag.wrapping_add(u32::from(id == *first)), ..a });
-                prop_assert!(!decode_samples(&mut r, other, |_, _, _| panic!())?);
+                prop_assert!(!decode_samples(kind, &mut r, other, |_, _, _| panic!())?);
             }
+        }
+
+        #[test]
+        fn histograms_come_back(
+            rows in proptest::collection::vec((any::<u32>(), any::<i64>(), prop_oneof![Just(0i64), any::<i64>()], any::<u64>(), any::<bool>()), 0..20),
+        ) {
+            let anchor = |id: u32| Some(Anchor { id, tag: id, base: 0.0 });
+            let value = |count: u64, float: bool| match float {
+                true => HistogramValue::from(FloatHistogram { count: count as f64, ..FloatHistogram::default() }),
+                false => HistogramValue::from(Histogram { count, ..Histogram::default() }),
+            };
+            let mut columns = Histograms::default();
+            for (id, t_ms, start_ms, count, float) in rows.iter().copied() {
+                columns.push(anchor(id).unwrap(), SampleTime { t_ms, start_ms }, &value(count, float));
+            }
+            let mut out = Vec::new();
+            let kind = columns.encode("t", &mut out);
+            let mut r = Reader::new("record", &out);
+            r.str()?;
+            let mut want = rows.iter().copied();
+            let read = decode_histograms(kind, &mut r, anchor, |id, at, v| {
+                let (wid, t_ms, start_ms, count, float) = want.next().unwrap();
+                assert_eq!((id, at, v), (wid, SampleTime { t_ms, start_ms }, value(count, float)));
+            })?;
+            prop_assert!(read && want.next().is_none());
         }
 
         #[test]
         fn damaged_records_are_errors_not_panics(bytes: Vec<u8>) {
             let anchor = |id| Some(Anchor { id, tag: 0, base: 1.5 });
-            let _ = decode_samples(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            for kind in [kind::SAMPLES, kind::STARTED_SAMPLES] {
+                let _ = decode_samples(kind, &mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            }
+            for kind in [kind::HISTOGRAMS, kind::STARTED_HISTOGRAMS] {
+                let _ = decode_histograms(kind, &mut Reader::new("record", &bytes), anchor, |_, _, _| {});
+            }
             let _ = decode_anchors(&mut Reader::new("record", &bytes), |_, _, _| Ok(()));
-            let _ = decode_histograms(&mut Reader::new("record", &bytes), anchor, |_, _, _| {});
             let _ = decode_exemplars(&mut Reader::new("record", &bytes), |_, _| {});
             let _ = decode_metadata(&mut Reader::new("record", &bytes), |_, _| {});
         }

@@ -12,14 +12,15 @@ use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
+use super::accept::AppendRules;
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
 use super::head::{Bounds, Head};
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
-use super::series::{AppendRules, locate};
+use super::series::{append_histogram, locate};
 use super::shard::Shard;
-use crate::wire::{HistogramValue, RawLabels};
+use crate::wire::RawLabels;
 
 /// What a replay found.
 #[derive(Debug, Clone, Default)]
@@ -125,7 +126,9 @@ impl Replay<'_> {
                 }
                 Ok(())
             }
-            kind::SAMPLES | kind::HISTOGRAMS => tenant.samples(kind, r.rest(), report),
+            kind::SAMPLES | kind::HISTOGRAMS | kind::STARTED_SAMPLES | kind::STARTED_HISTOGRAMS => {
+                tenant.samples(kind, r.rest(), report)
+            }
             kind::EXEMPLARS => record::decode_exemplars(&mut r, |id, e| {
                 if let Some(m) = tenant.meaning(id) {
                     // The ring's own rules decide; a double is no fault.
@@ -195,8 +198,8 @@ impl Tenant {
     ) -> Result<(), DecodeError> {
         let mut r = Reader::new("samples in the log", payload);
         let taken = match kind {
-            kind::SAMPLES => self.floats(&mut r, report)?,
-            _ => self.histograms(&mut r, report)?,
+            kind::SAMPLES | kind::STARTED_SAMPLES => self.floats(kind, &mut r, report)?,
+            _ => self.histograms(kind, &mut r, report)?,
         };
         if taken {
             return Ok(());
@@ -221,6 +224,7 @@ impl Tenant {
 
     fn floats(
         &self,
+        kind: u8,
         r: &mut Reader<'_>,
         report: &mut HeadReplayReport,
     ) -> Result<bool, DecodeError> {
@@ -230,10 +234,11 @@ impl Tenant {
         let mut newest_ms = i64::MIN;
         let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
         let taken = record::decode_samples(
+            kind,
             r,
             |id| self.meaning(id),
-            |id, t_ms, value| {
-                if t_ms < min_valid_ms {
+            |id, at, value| {
+                if at.t_ms < min_valid_ms {
                     return;
                 }
                 let (shard, slot) = locate(id);
@@ -244,9 +249,9 @@ impl Tenant {
                 if let Some((_, slots)) = &mut locked
                     && let Some(Some(series)) = slots.get_mut(slot)
                 {
-                    let taken = series.append_float(t_ms, value, &rules, &head.parts.files);
+                    let taken = series.append_float(at, value, &rules, &head.parts.files);
                     report.samples += u64::from(taken.is_ok());
-                    newest_ms = newest_ms.max(t_ms);
+                    newest_ms = newest_ms.max(at.t_ms);
                 }
             },
         )?;
@@ -259,6 +264,7 @@ impl Tenant {
 
     fn histograms(
         &self,
+        kind: u8,
         r: &mut Reader<'_>,
         report: &mut HeadReplayReport,
     ) -> Result<bool, DecodeError> {
@@ -266,23 +272,18 @@ impl Tenant {
         let rules = AppendRules::replay(head.parts.block_range_ms);
         let min_valid_ms = head.min_valid_ms();
         record::decode_histograms(
+            kind,
             r,
             |id| self.meaning(id),
-            |id, t_ms, value| {
-                if t_ms < min_valid_ms {
+            |id, at, value| {
+                if at.t_ms < min_valid_ms {
                     return;
                 }
                 let (shard, slot) = locate(id);
                 if let Some(Some(series)) = self.shards[shard].lock().get_mut(slot) {
-                    let files = &head.parts.files;
-                    let taken = match &value {
-                        HistogramValue::Int(h) => series.append_histogram(t_ms, h, &rules, files),
-                        HistogramValue::Float(h) => {
-                            series.append_float_histogram(t_ms, h, &rules, files)
-                        }
-                    };
+                    let taken = append_histogram(series, at, &value, &rules, &head.parts.files);
                     report.samples += u64::from(taken.is_ok());
-                    head.raise_max_ms(t_ms);
+                    head.raise_max_ms(at.t_ms);
                 }
             },
         )

@@ -1,10 +1,9 @@
-//! One series in memory: its open chunk, its finished chunks, its out-of-order samples, and the rules of taking a sample.
-//!
-//! The rules are Prometheus' (`docs/format/head.md`, section "accepting a sample").
+//! One series in memory: its open chunk, its finished chunks, its out-of-order samples.
 
 use lgtm_core::DecodeError;
 use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
 
+use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
 use super::chunk_files::{ChunkFiles, ChunkPlace};
 use super::head::HeadParts;
@@ -13,124 +12,14 @@ use super::record::Anchor;
 use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
-    CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
-    HistogramAppender, SampleValue, XorAppender, encode_run,
+    Appender, CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
+    HistogramAppender, Kind, SampleTime, SampleValue, Xor2Appender, XorAppender,
+    encode_started_run,
 };
+use crate::wire::HistogramValue;
 
 /// Out-of-order samples are packed into a chunk when so many wait (Prometheus' default).
 const OOO_BUFFER_LEN: usize = 32;
-
-/// Why a sample was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum RejectReason {
-    /// Older than what the head still takes.
-    OutOfBounds,
-    /// Older than the series' newest sample.
-    OutOfOrder,
-    /// Older than the out-of-order window.
-    TooOld,
-    /// The series has another value at that time.
-    DuplicateTimestamp,
-    /// Beyond the creation grace period.
-    TooFarInFuture,
-    /// Beyond the past grace period.
-    TooFarInPast,
-    /// The tenant has as many series as it may have.
-    MaxSeriesPerUser,
-    /// The metric has as many series as it may have.
-    MaxSeriesPerMetric,
-    /// The process has as many series as its memory allows.
-    MaxSeries,
-}
-
-impl RejectReason {
-    /// The reason's name in metrics and errors, e.g. `sample-out-of-order`.
-    pub(super) fn id(self) -> &'static str {
-        match self {
-            Self::OutOfBounds => "sample-timestamp-too-old",
-            Self::OutOfOrder => "sample-out-of-order",
-            Self::TooOld => "sample-timestamp-too-old",
-            Self::DuplicateTimestamp => "sample-duplicate-timestamp",
-            Self::TooFarInFuture => "too-far-in-future",
-            Self::TooFarInPast => "too-far-in-past",
-            Self::MaxSeriesPerUser => "max-series-per-user",
-            Self::MaxSeriesPerMetric => "max-series-per-metric",
-            Self::MaxSeries => "ingester-max-series",
-        }
-    }
-
-    /// Prometheus' words for the reason.
-    pub(super) fn message(self) -> &'static str {
-        match self {
-            Self::OutOfBounds => "out of bounds",
-            Self::OutOfOrder => "out of order sample",
-            Self::TooOld => "too old sample",
-            Self::DuplicateTimestamp => "duplicate sample for timestamp",
-            Self::TooFarInFuture => "timestamp is too far in the future",
-            Self::TooFarInPast => "timestamp is too far in the past",
-            Self::MaxSeriesPerUser => "per-user series limit exceeded",
-            Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
-            Self::MaxSeries => "the process holds as many series as it may",
-        }
-    }
-}
-
-/// What became of a sample that was not rejected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// Stored behind the series' newest.
-    InOrder,
-    /// Stored among the out-of-order samples.
-    OutOfOrder,
-    /// The very sample is there already; nothing was stored.
-    Known,
-}
-
-/// What decides whether a sample is taken, fixed for one batch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct AppendRules {
-    /// In-order samples before this are out of bounds.
-    pub(super) min_valid_ms: i64,
-    /// Samples after this are too far in the future.
-    pub(super) max_valid_ms: i64,
-    /// Samples before this are too far in the past.
-    pub(super) min_accepted_ms: i64,
-    /// Oldest out-of-order sample; `None` when the window is off.
-    pub(super) ooo_min_ms: Option<i64>,
-    /// Chunks never cross multiples of this.
-    pub(super) block_range_ms: i64,
-}
-
-impl AppendRules {
-    /// Rules under which every sample finds a place: for replay, where each was accepted once.
-    pub(super) fn replay(block_range_ms: i64) -> Self {
-        Self {
-            min_valid_ms: i64::MIN,
-            max_valid_ms: i64::MAX,
-            min_accepted_ms: i64::MIN,
-            ooo_min_ms: Some(i64::MIN),
-            block_range_ms,
-        }
-    }
-}
-
-impl AppendRules {
-    /// Why a series that does not exist yet would not take a sample at `t_ms`.
-    pub(super) fn refuse_new(&self, t_ms: i64) -> Option<RejectReason> {
-        if t_ms > self.max_valid_ms {
-            return Some(RejectReason::TooFarInFuture);
-        }
-        if t_ms < self.min_accepted_ms {
-            return Some(RejectReason::TooFarInPast);
-        }
-        match self.ooo_min_ms {
-            _ if t_ms >= self.min_valid_ms => None,
-            Some(min) if t_ms >= min => None,
-            Some(_) => Some(RejectReason::TooOld),
-            None => Some(RejectReason::OutOfBounds),
-        }
-    }
-}
 
 /// Bytes of a finished chunk: in memory, or in the chunk files.
 #[derive(Debug, Clone)]
@@ -163,6 +52,8 @@ enum Open {
     #[default]
     None,
     Float(XorAppender, FloatCut),
+    /// Boxed, as few series say since when they count: a series is no larger for it.
+    StartedFloat(Box<(Xor2Appender, FloatCut)>),
     Histogram(Box<(HistogramAppender, HistogramCut)>),
     FloatHistogram(Box<(FloatHistogramAppender, HistogramCut)>),
 }
@@ -172,7 +63,47 @@ enum Open {
 struct OutOfOrder {
     /// Sorted by time.
     buffer: Vec<(i64, SampleValue)>,
+    /// Since when the samples in `buffer` count; empty when that is known of none.
+    starts: Vec<i64>,
     chunks: Vec<HeadChunk>,
+}
+
+impl OutOfOrder {
+    /// A sample whose time is there already is dropped: the first one wins, as in Prometheus.
+    fn push(&mut self, at: SampleTime, value: SampleValue) {
+        let Err(place) = self.buffer.binary_search_by_key(&at.t_ms, |s| s.0) else {
+            return;
+        };
+        if at.is_started() && self.starts.is_empty() {
+            self.starts = vec![0; self.buffer.len()];
+        }
+        if at.is_started() || !self.starts.is_empty() {
+            self.starts.insert(place, at.start_ms);
+        }
+        self.buffer.insert(place, (at.t_ms, value));
+    }
+
+    /// The waiting samples in chunks.
+    fn packed(&self) -> Vec<EncodedChunk> {
+        encode_late(self.buffer.iter().cloned(), &self.starts)
+    }
+
+    /// Takes the waiting samples out, in chunks.
+    fn pack(&mut self) -> Vec<EncodedChunk> {
+        encode_late(self.buffer.drain(..), &std::mem::take(&mut self.starts))
+    }
+}
+
+fn encode_late(
+    samples: impl Iterator<Item = (i64, SampleValue)>,
+    starts: &[i64],
+) -> Vec<EncodedChunk> {
+    let starts = starts.iter().copied().chain(std::iter::repeat(0));
+    encode_started_run(
+        samples
+            .zip(starts)
+            .map(|((t_ms, value), start_ms)| (SampleTime { t_ms, start_ms }, value)),
+    )
 }
 
 /// The newest in-order sample, as far as the rules need it.
@@ -206,6 +137,11 @@ pub(super) struct MemSeries {
     chunks: Option<Box<Vec<HeadChunk>>>,
     ooo: Option<Box<OutOfOrder>>,
 }
+
+const _: () = assert!(
+    size_of::<MemSeries>() <= 176,
+    "a process holds millions of them"
+);
 
 impl MemSeries {
     pub(super) fn new(labels: Box<[SymbolId]>, base: f64, tag: u32) -> Self {
@@ -276,7 +212,7 @@ impl MemSeries {
     #[inline]
     pub(super) fn append_float(
         &mut self,
-        t_ms: i64,
+        at: SampleTime,
         value: f64,
         rules: &AppendRules,
         files: &ChunkFiles,
@@ -289,33 +225,35 @@ impl MemSeries {
                         sum: value,
                         ..Histogram::default()
                     };
-                    return self.append_histogram(t_ms, &stale, rules, files);
+                    return self.append_histogram(at, &stale, rules, files);
                 }
                 Last::FloatHistogram => {
                     let stale = FloatHistogram {
                         sum: value,
                         ..FloatHistogram::default()
                     };
-                    return self.append_float_histogram(t_ms, &stale, rules, files);
+                    return self.append_float_histogram(at, &stale, rules, files);
                 }
                 Last::None | Last::Float(_) => {}
             }
         }
         let same = |s: &Self| matches!(s.last, Last::Float(v) if v.to_bits() == value.to_bits());
-        let taken = self.place(t_ms, same, rules)?;
+        let taken = self.place(at.t_ms, same, rules)?;
         match taken {
-            Taken::InOrder => self.push_float(t_ms, value, rules, files),
-            Taken::OutOfOrder => self.push_late(t_ms, SampleValue::Float(value), files),
+            Taken::InOrder => self.push_float(at, value, rules, files),
+            Taken::OutOfOrder => self.push_late(at, SampleValue::Float(value), files),
             Taken::Known => {}
         }
         Ok(taken)
     }
 
     #[inline]
-    fn push_float(&mut self, t_ms: i64, value: f64, rules: &AppendRules, files: &ChunkFiles) {
+    fn push_float(&mut self, at: SampleTime, value: f64, rules: &AppendRules, files: &ChunkFiles) {
+        let t_ms = at.t_ms;
         self.last_t_ms = t_ms;
         self.last = Last::Float(value);
         if let Open::Float(chunk, cut) = &mut self.open
+            && !at.is_started()
             && !cut.cut_before(
                 t_ms,
                 chunk.sample_count(),
@@ -327,16 +265,48 @@ impl MemSeries {
             chunk.append(t_ms, value);
             return;
         }
+        self.push_float_slowly(at, value, rules, files);
+    }
+
+    /// A float that begins a chunk, or goes into one that keeps start times.
+    fn push_float_slowly(
+        &mut self,
+        at: SampleTime,
+        value: f64,
+        rules: &AppendRules,
+        files: &ChunkFiles,
+    ) {
+        let t_ms = at.t_ms;
+        if let Open::StartedFloat(open) = &mut self.open {
+            let (chunk, cut) = &mut **open;
+            if !cut.cut_before(
+                t_ms,
+                chunk.sample_count(),
+                chunk.size_bytes(),
+                chunk.first_t_ms(),
+                chunk.last_t_ms(),
+            ) {
+                chunk.append(at, value);
+                return;
+            }
+        }
         self.finish_open(files);
-        let mut chunk = XorAppender::new();
-        chunk.append(t_ms, value);
-        self.open = Open::Float(chunk, FloatCut::new(t_ms, rules.block_range_ms));
+        let cut = FloatCut::new(t_ms, rules.block_range_ms);
+        self.open = if at.is_started() {
+            let mut chunk = Xor2Appender::new();
+            chunk.append(at, value);
+            Open::StartedFloat(Box::new((chunk, cut)))
+        } else {
+            let mut chunk = XorAppender::new();
+            chunk.append(t_ms, value);
+            Open::Float(chunk, cut)
+        };
     }
 
     /// Takes a native histogram with integer counts.
     pub(super) fn append_histogram(
         &mut self,
-        t_ms: i64,
+        at: SampleTime,
         h: &Histogram,
         rules: &AppendRules,
         files: &ChunkFiles,
@@ -345,45 +315,21 @@ impl MemSeries {
             Open::Histogram(open) => open.0.last().is_some_and(|last| same_histogram(last, h)),
             _ => false,
         };
-        let taken = self.place(t_ms, same, rules)?;
+        let taken = self.place(at.t_ms, same, rules)?;
         match taken {
             Taken::InOrder => {
-                (self.last_t_ms, self.last) = (t_ms, Last::Histogram);
-                let mut header = None;
-                if let Open::Histogram(open) = &mut self.open {
-                    let (chunk, cut) = &mut **open;
-                    if !cut.cut_before(
-                        t_ms,
-                        chunk.sample_count(),
-                        chunk.size_bytes(),
-                        chunk.first_t_ms(),
-                        chunk.last_t_ms(),
-                    ) {
-                        match chunk.append(t_ms, h) {
-                            HistogramAppend::Appended | HistogramAppend::Recoded => {
-                                return Ok(taken);
-                            }
-                            HistogramAppend::NewChunk(wanted) => header = Some(wanted),
-                        }
-                    } else {
-                        header = Some(chunk.next_header(h));
-                    }
+                (self.last_t_ms, self.last) = (at.t_ms, Last::Histogram);
+                let ends = match &mut self.open {
+                    Open::Histogram(open) => push_histogram(open, at, h),
+                    _ => Some(CounterResetHeader::Unknown),
+                };
+                if let Some(header) = ends {
+                    self.finish_open(files);
+                    self.open = Open::Histogram(begin_histograms(header, at, h, rules));
                 }
-                self.finish_open(files);
-                let mut chunk =
-                    HistogramAppender::with_header(header.unwrap_or(CounterResetHeader::Unknown));
-                let first = chunk.append(t_ms, h);
-                debug_assert!(
-                    matches!(first, HistogramAppend::Appended),
-                    "an empty chunk takes any histogram"
-                );
-                self.open = Open::Histogram(Box::new((
-                    chunk,
-                    HistogramCut::new(t_ms, rules.block_range_ms),
-                )));
             }
             Taken::OutOfOrder => {
-                self.push_late(t_ms, SampleValue::Histogram(Box::new(h.clone())), files)
+                self.push_late(at, SampleValue::Histogram(Box::new(h.clone())), files)
             }
             Taken::Known => {}
         }
@@ -393,7 +339,7 @@ impl MemSeries {
     /// Takes a native histogram with float counts.
     pub(super) fn append_float_histogram(
         &mut self,
-        t_ms: i64,
+        at: SampleTime,
         h: &FloatHistogram,
         rules: &AppendRules,
         files: &ChunkFiles,
@@ -405,62 +351,32 @@ impl MemSeries {
                 .is_some_and(|last| same_float_histogram(last, h)),
             _ => false,
         };
-        let taken = self.place(t_ms, same, rules)?;
+        let taken = self.place(at.t_ms, same, rules)?;
         match taken {
             Taken::InOrder => {
-                (self.last_t_ms, self.last) = (t_ms, Last::FloatHistogram);
-                let mut header = None;
-                if let Open::FloatHistogram(open) = &mut self.open {
-                    let (chunk, cut) = &mut **open;
-                    if !cut.cut_before(
-                        t_ms,
-                        chunk.sample_count(),
-                        chunk.size_bytes(),
-                        chunk.first_t_ms(),
-                        chunk.last_t_ms(),
-                    ) {
-                        match chunk.append(t_ms, h) {
-                            HistogramAppend::Appended | HistogramAppend::Recoded => {
-                                return Ok(taken);
-                            }
-                            HistogramAppend::NewChunk(wanted) => header = Some(wanted),
-                        }
-                    } else {
-                        header = Some(chunk.next_header(h));
-                    }
+                (self.last_t_ms, self.last) = (at.t_ms, Last::FloatHistogram);
+                let ends = match &mut self.open {
+                    Open::FloatHistogram(open) => push_histogram(open, at, h),
+                    _ => Some(CounterResetHeader::Unknown),
+                };
+                if let Some(header) = ends {
+                    self.finish_open(files);
+                    self.open = Open::FloatHistogram(begin_histograms(header, at, h, rules));
                 }
-                self.finish_open(files);
-                let mut chunk = FloatHistogramAppender::with_header(
-                    header.unwrap_or(CounterResetHeader::Unknown),
-                );
-                let first = chunk.append(t_ms, h);
-                debug_assert!(
-                    matches!(first, HistogramAppend::Appended),
-                    "an empty chunk takes any histogram"
-                );
-                self.open = Open::FloatHistogram(Box::new((
-                    chunk,
-                    HistogramCut::new(t_ms, rules.block_range_ms),
-                )));
             }
-            Taken::OutOfOrder => self.push_late(
-                t_ms,
-                SampleValue::FloatHistogram(Box::new(h.clone())),
-                files,
-            ),
+            Taken::OutOfOrder => {
+                self.push_late(at, SampleValue::FloatHistogram(Box::new(h.clone())), files)
+            }
             Taken::Known => {}
         }
         Ok(taken)
     }
 
-    /// A sample whose time is in the buffer already is dropped: the first one wins, as in Prometheus.
-    fn push_late(&mut self, t_ms: i64, value: SampleValue, files: &ChunkFiles) {
+    fn push_late(&mut self, at: SampleTime, value: SampleValue, files: &ChunkFiles) {
         let ooo = self.ooo.get_or_insert_default();
-        if let Err(at) = ooo.buffer.binary_search_by_key(&t_ms, |s| s.0) {
-            ooo.buffer.insert(at, (t_ms, value));
-        }
+        ooo.push(at, value);
         if ooo.buffer.len() >= OOO_BUFFER_LEN {
-            let packed = encode_run(ooo.buffer.drain(..));
+            let packed = ooo.pack();
             ooo.chunks
                 .extend(packed.into_iter().map(|c| HeadChunk::on_disk(c, files)));
         }
@@ -487,6 +403,7 @@ impl MemSeries {
         match std::mem::take(&mut self.open) {
             Open::None => None,
             Open::Float(chunk, _) => Some(chunk.snapshot()),
+            Open::StartedFloat(open) => Some(open.0.snapshot()),
             Open::Histogram(open) => Some(open.0.snapshot()),
             Open::FloatHistogram(open) => Some(open.0.snapshot()),
         }
@@ -501,7 +418,7 @@ impl MemSeries {
             self.push_finished(HeadChunk::in_memory(chunk));
         }
         if let Some(ooo) = &mut self.ooo {
-            let packed = encode_run(ooo.buffer.drain(..));
+            let packed = ooo.pack();
             ooo.chunks
                 .extend(packed.into_iter().map(HeadChunk::in_memory));
         }
@@ -523,6 +440,7 @@ impl MemSeries {
         match &self.open {
             Open::None => None,
             Open::Float(c, _) => Some(c.last_t_ms()),
+            Open::StartedFloat(o) => Some(o.0.last_t_ms()),
             Open::Histogram(o) => Some(o.0.last_t_ms()),
             Open::FloatHistogram(o) => Some(o.0.last_t_ms()),
         }
@@ -552,19 +470,27 @@ impl MemSeries {
                 let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
                 self.open = Open::Float(chunk, cut);
             }
+            Some((Encoding::Xor2, data)) => {
+                let chunk = Xor2Appender::resume(data)?;
+                let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
+                self.open = Open::StartedFloat(Box::new((chunk, cut)));
+            }
             Some((encoding, data)) => {
                 // Histograms are rare: their open chunk is rebuilt sample by sample.
                 let rules = AppendRules::replay(range_ms);
                 (self.last, self.last_t_ms) = (Last::None, i64::MIN);
-                for sample in crate::chunk::iter(encoding, data)? {
+                let mut samples = crate::chunk::iter(encoding, data)?;
+                while let Some(sample) = samples.next() {
                     let (t_ms, value) = sample?;
+                    let start_ms = samples.start_ms();
+                    let at = SampleTime { t_ms, start_ms };
                     let taken = match value {
-                        SampleValue::Float(v) => self.append_float(t_ms, v, &rules, &parts.files),
+                        SampleValue::Float(v) => self.append_float(at, v, &rules, &parts.files),
                         SampleValue::Histogram(h) => {
-                            self.append_histogram(t_ms, &h, &rules, &parts.files)
+                            self.append_histogram(at, &h, &rules, &parts.files)
                         }
                         SampleValue::FloatHistogram(h) => {
-                            self.append_float_histogram(t_ms, &h, &rules, &parts.files)
+                            self.append_float_histogram(at, &h, &rules, &parts.files)
                         }
                     };
                     debug_assert!(taken.is_ok(), "replay's rules take everything");
@@ -613,11 +539,7 @@ impl MemSeries {
             return Vec::new();
         };
         let mut out = ooo.chunks.clone();
-        out.extend(
-            encode_run(ooo.buffer.iter().cloned())
-                .into_iter()
-                .map(HeadChunk::in_memory),
-        );
+        out.extend(ooo.packed().into_iter().map(HeadChunk::in_memory));
         out
     }
 
@@ -626,9 +548,25 @@ impl MemSeries {
         match &self.open {
             Open::None => None,
             Open::Float(chunk, _) => Some(chunk.snapshot()),
+            Open::StartedFloat(open) => Some(open.0.snapshot()),
             Open::Histogram(open) => Some(open.0.snapshot()),
             Open::FloatHistogram(open) => Some(open.0.snapshot()),
         }
+    }
+
+    /// Buckets of the newest native histogram, populated or within a span; `None` when the open chunk holds none.
+    pub(super) fn histogram_buckets(&self) -> Option<u64> {
+        Some(match &self.open {
+            Open::None | Open::Float(..) => return None,
+            Open::Histogram(o) => {
+                let h = o.0.last()?;
+                (h.positive_deltas.len() + h.negative_deltas.len()) as u64
+            }
+            Open::FloatHistogram(o) => {
+                let h = o.0.last()?;
+                (h.positive_counts.len() + h.negative_counts.len()) as u64
+            }
+        })
     }
 
     /// Times of the oldest and the newest sample held.
@@ -636,6 +574,7 @@ impl MemSeries {
         let open = match &self.open {
             Open::None => None,
             Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
+            Open::StartedFloat(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
             Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
             Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
         };
@@ -719,6 +658,59 @@ impl HeadChunk {
             bytes,
             flushing: false,
         }
+    }
+}
+
+/// The chunk that takes histograms of a kind.
+type OpenHistograms<K> = Box<(Appender<K>, HistogramCut)>;
+
+/// Appends a histogram to the open chunk; `Some` if it must begin another one, with that header.
+fn push_histogram<K: Kind>(
+    open: &mut OpenHistograms<K>,
+    at: SampleTime,
+    h: &K::Histogram,
+) -> Option<CounterResetHeader> {
+    let (chunk, cut) = &mut **open;
+    let ends = at.is_started() && !chunk.keeps_starts()
+        || cut.cut_before(
+            at.t_ms,
+            chunk.sample_count(),
+            chunk.size_bytes(),
+            chunk.first_t_ms(),
+            chunk.last_t_ms(),
+        );
+    if ends {
+        return Some(chunk.next_header(h));
+    }
+    match chunk.append_started(at, h) {
+        HistogramAppend::Appended | HistogramAppend::Recoded => None,
+        HistogramAppend::NewChunk(header) => Some(header),
+    }
+}
+
+fn begin_histograms<K: Kind>(
+    header: CounterResetHeader,
+    at: SampleTime,
+    h: &K::Histogram,
+    rules: &AppendRules,
+) -> OpenHistograms<K> {
+    Box::new((
+        Appender::beginning_with(header, at, h),
+        HistogramCut::new(at.t_ms, rules.block_range_ms),
+    ))
+}
+
+/// Takes a native histogram of either kind.
+pub(super) fn append_histogram(
+    series: &mut MemSeries,
+    at: SampleTime,
+    value: &HistogramValue,
+    rules: &AppendRules,
+    files: &ChunkFiles,
+) -> Result<Taken, RejectReason> {
+    match value {
+        HistogramValue::Int(h) => series.append_histogram(at, h, rules, files),
+        HistogramValue::Float(h) => series.append_float_histogram(at, h, rules, files),
     }
 }
 

@@ -25,6 +25,8 @@ use crate::limits::Limits;
 use crate::select::{QueryBudget, Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod started;
+
 const HOUR: i64 = 3_600_000;
 const START: i64 = 1_700_000_000_000 / (2 * HOUR) * 2 * HOUR;
 

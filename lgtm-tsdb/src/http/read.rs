@@ -62,10 +62,16 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     Ok((headers, compressed).into_response())
 }
 
-/// What a query of a read asks the source for.
-fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> Result<SelectRequest> {
+/// What a query of a read asks the source for; nothing when it lies too far back for the tenant.
+fn select_request(
+    api: &Api,
+    tenant: &TenantId,
+    query: &ReadQuery,
+) -> Result<Option<SelectRequest>> {
     let range = TimeRange::inclusive(query.start_ms, query.end_ms);
-    SelectRequest::new(query.matchers.clone(), range, budget(api, tenant))
+    let range = api.frontend.read_range(tenant, range)?;
+    let request = |range| SelectRequest::new(query.matchers.clone(), range, budget(api, tenant));
+    range.map(request).transpose()
 }
 
 fn decoded(
@@ -88,7 +94,10 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
     let mut response = Vec::new();
     for query in &request.queries {
         let mut result = SamplesResult::default();
-        let request = select_request(api, tenant, query)?;
+        let Some(request) = select_request(api, tenant, query)? else {
+            result.finish(&mut response);
+            continue;
+        };
         let mut batches = api.source.select(tenant, &request).await?;
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {
@@ -125,13 +134,15 @@ struct ChunkFrames {
 
 impl ChunkFrames {
     fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Self> {
-        let queries = request.queries.iter().enumerate().rev();
+        let mut waiting = Vec::new();
+        for (n, query) in request.queries.iter().enumerate().rev() {
+            let request = select_request(api, tenant, query)?;
+            waiting.extend(request.map(|r| (n as u64, r)));
+        }
         Ok(Self {
             source: Arc::clone(&api.source),
             tenant: tenant.clone(),
-            waiting: queries
-                .map(|(n, q)| Ok((n as u64, select_request(api, tenant, q)?)))
-                .collect::<Result<_>>()?,
+            waiting,
             open: None,
         })
     }
@@ -186,18 +197,37 @@ fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[SeriesCh
     }
 }
 
-/// Chunks in time order and without overlap; those that overlap are encoded anew.
+/// Chunks in time order and without overlap, of the three encodings that a reader of the protocol knows. Those that overlap are
+/// encoded anew, and so are those with start timestamps, which are left out: the protocol has no word for them in samples either.
 fn in_order(
     mut chunks: Vec<SeriesChunk>,
     labels: &Labels,
     range: TimeRange,
 ) -> Result<Vec<SeriesChunk>> {
     chunks.sort_by_key(|c| (c.min_ms, c.max_ms));
-    if chunks.windows(2).all(|w| w[1].min_ms > w[0].max_ms) {
+    if chunks.windows(2).any(|w| w[1].min_ms <= w[0].max_ms) {
+        return encoded_anew(&chunks, labels, range);
+    }
+    if !chunks.iter().any(|c| c.encoding.keeps_starts()) {
         return Ok(chunks);
     }
-    let merged = encode_run(decoded(labels, &chunks, range)?);
-    Ok(merged
+    let mut out = Vec::with_capacity(chunks.len() + 1);
+    for c in chunks {
+        match c.encoding.keeps_starts() {
+            false => out.push(c),
+            true => out.extend(encoded_anew(&[c], labels, range)?),
+        }
+    }
+    Ok(out)
+}
+
+fn encoded_anew(
+    chunks: &[SeriesChunk],
+    labels: &Labels,
+    range: TimeRange,
+) -> Result<Vec<SeriesChunk>> {
+    let plain = encode_run(decoded(labels, chunks, range)?);
+    Ok(plain
         .into_iter()
         .map(|c| SeriesChunk {
             min_ms: c.min_ms,

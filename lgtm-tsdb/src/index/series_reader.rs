@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use lgtm_core::model::Labels;
+use lgtm_core::model::{LabelArena, Labels};
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::index::encoder::SERIES_ALIGN;
@@ -19,11 +19,11 @@ const WHAT: &str = "index series";
 pub struct LabelsOf<'a> {
     index: &'a IndexReader,
     texts: SymbolTexts<'a>,
-    buffer: Vec<u8>,
+    arena: LabelArena,
 }
 
 impl LabelsOf<'_> {
-    /// The labels of an entry. Costs one allocation.
+    /// The labels of an entry, in memory that it may share with those before and after it.
     ///
     /// # Errors
     /// `Corrupt` when the entry's labels are not in order or refer to no symbol.
@@ -38,7 +38,7 @@ impl LabelsOf<'_> {
             found.unwrap_or_default()
         };
         let pairs = entry.labels.iter().map(|&(n, v)| (text(n), text(v)));
-        let labels = Labels::from_sorted_in(&mut self.buffer, pairs);
+        let labels = self.arena.from_sorted(pairs);
         let reason = match (labels, missing) {
             (Ok(labels), None) => return Ok(labels),
             (_, Some(ordinal)) => format!("symbol {ordinal} is not in the table"),
@@ -81,7 +81,7 @@ impl IndexReader {
         Ok(LabelsOf {
             index: self,
             texts: self.symbols.texts(&*self.file, wanted, reads).await?,
-            buffer: Vec::with_capacity(256),
+            arena: LabelArena::default(),
         })
     }
 

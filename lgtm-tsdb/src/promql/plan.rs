@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use lgtm_core::exec::with_room;
 use lgtm_core::model::Matcher;
 use lgtm_core::vector::StepGrid;
 
@@ -109,6 +110,21 @@ impl Node {
         }
     }
 
+    /// Rows of one value per step that evaluating it may hold beside what is counted where it is made: its scalars, and the row
+    /// that is being computed. At most one per node on the same steps.
+    pub(crate) fn rows(&self) -> u64 {
+        let below = match &self.kind {
+            Kind::Call { args, .. } => args.iter().map(|a| a.rows()).sum(),
+            Kind::Aggregate(a) => a.expr.rows() + a.param.as_ref().map_or(0, |p| p.rows()),
+            Kind::Binary(o) => o.lhs.rows() + o.rhs.rows(),
+            Kind::Negate(e) | Kind::Paren(e) => return e.rows(),
+            // These have steps of their own.
+            Kind::Matrix { .. } | Kind::Constant(_) => 0,
+            Kind::Number(_) | Kind::Text(_) | Kind::Vector(_) => 0,
+        };
+        1 + below
+    }
+
     /// The node without parentheses and marks around it.
     pub(crate) fn unwrapped(&self) -> &Self {
         match &self.kind {
@@ -178,6 +194,11 @@ impl Planner {
     }
 
     fn node(&self, expr: &Expr) -> Result<Planned> {
+        // A query of the greatest depth must not take more stack than there is.
+        with_room(|| self.node_here(expr))
+    }
+
+    fn node_here(&self, expr: &Expr) -> Result<Planned> {
         let pos = expr.span().start;
         let (kind, constant) = match expr {
             Expr::Number(n) => (Kind::Number(n.value), true),
@@ -273,7 +294,9 @@ impl Planner {
             "start" => Some(seconds(self.grid.start_ms())),
             "end" => Some(seconds(self.grid.end_ms())),
             "step" => Some(seconds(self.grid.step_ms())),
-            "range" => Some(seconds(self.grid.end_ms() - self.grid.start_ms())),
+            "range" => Some(seconds(
+                self.grid.end_ms().saturating_sub(self.grid.start_ms()),
+            )),
             _ => None,
         };
         if let Some(value) = folded {
@@ -356,7 +379,7 @@ impl Planner {
         Ok(match expr {
             DurationExpr::Number(n) => n.value,
             DurationExpr::Step(_) => ms(self.grid.step_ms()),
-            DurationExpr::Range(_) => ms(self.grid.end_ms() - self.grid.start_ms()),
+            DurationExpr::Range(_) => ms(self.grid.end_ms().saturating_sub(self.grid.start_ms())),
             DurationExpr::Unary { op, expr, .. } => match op {
                 UnaryOp::Plus => self.seconds(expr)?,
                 UnaryOp::Minus => -self.seconds(expr)?,

@@ -201,6 +201,9 @@ impl WriteBatch {
         super::raw_labels::RawLabelsBuilder::encode(labels, &mut self.arena);
         let first = self.samples.len() as u32;
         self.samples.extend_from_slice(samples);
+        if !self.sample_starts.is_empty() {
+            self.sample_starts.resize(self.samples.len(), 0);
+        }
         let entry = SeriesEntry {
             labels: LabelPlace::Arena(start..self.arena.len() as u32),
             samples: first..self.samples.len() as u32,
@@ -210,6 +213,22 @@ impl WriteBatch {
         self.series.push(entry);
     }
 
+    /// Adds a series by hand as [`WriteBatch::push_series`] does, with the start timestamps of its samples: milliseconds, 0 where
+    /// not known or where there are fewer than samples.
+    pub fn push_started_series<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        samples: &[Sample],
+        starts: &[i64],
+    ) {
+        let before = self.samples.len();
+        self.push_series(labels, samples);
+        self.sample_starts.resize(before, 0);
+        let starts = starts.iter().take(samples.len());
+        self.sample_starts.extend(starts);
+        self.sample_starts.resize(self.samples.len(), 0);
+    }
+
     /// Adds a series with one native histogram by hand; `labels` as in [`WriteBatch::push_series`].
     pub fn push_histogram<'a>(
         &mut self,
@@ -217,13 +236,22 @@ impl WriteBatch {
         t_ms: i64,
         histogram: impl Into<HistogramValue>,
     ) {
-        self.push_series(labels, &[]);
-        let value = histogram.into();
-        self.histograms.push(HistogramSample {
+        let sample = HistogramSample {
             t_ms,
             start_ms: 0,
-            value,
-        });
+            value: histogram.into(),
+        };
+        self.push_histogram_sample(labels, sample);
+    }
+
+    /// Adds a series with one native histogram by hand as [`WriteBatch::push_histogram`] does, with its start timestamp.
+    pub fn push_histogram_sample<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        sample: HistogramSample,
+    ) {
+        self.push_series(labels, &[]);
+        self.histograms.push(sample);
         if let Some(series) = self.series.last_mut() {
             series.histograms.end += 1;
         }

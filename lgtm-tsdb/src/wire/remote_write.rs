@@ -96,8 +96,9 @@ fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), Dec
                 batch.exemplars.push(e);
             }
             HISTOGRAM => {
+                // Field 17 is of 2.0 only: here it is one of the unknown ones.
                 let h = histogram(r.bytes()?)?;
-                batch.histograms.push(h);
+                batch.histograms.push(HistogramSample { start_ms: 0, ..h });
             }
             tag => skip(&mut r, tag)?,
         }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{FloatHistogram, Labels, Sample, TenantId};
+use lgtm_core::model::{Labels, Sample, TenantId};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::chunk::{Encoding, SampleValue, encode_run, iter};
+use lgtm_tsdb::chunk::{SampleTime, SampleValue, encode_started_run};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::select::{Select, SeriesChunk, SeriesChunks};
-use lgtm_tsdb::wire::WriteBatch;
+use lgtm_tsdb::wire::{HistogramSample, WriteBatch};
 
 use super::load::{Item, Loaded};
 use crate::memory::Memory;
@@ -52,7 +52,10 @@ impl Store {
         let dir = tempfile::tempdir().unwrap();
         let bucket = Arc::new(object_store::memory::InMemory::new());
         let db = Tsdb::builder(dir.path(), bucket)
-            .limits(Arc::new(Overrides::fixed(Limits::default())))
+            .limits(Arc::new(Overrides::fixed(Limits {
+                st_storage_enabled: true,
+                ..Limits::default()
+            })))
             .clock(Arc::new(ManualClock::at_ms(1_000_000_000_000)))
             .open()
             .await
@@ -84,9 +87,17 @@ async fn append(db: &Tsdb, data: &Data) {
             match &s.value {
                 Item::Float(value) => {
                     let (t_ms, value) = (s.t_ms, *value);
-                    batch.push_series(labels.iter(), &[Sample { t_ms, value }]);
+                    let sample = Sample { t_ms, value };
+                    batch.push_started_series(labels.iter(), &[sample], &[s.start_ms]);
                 }
-                Item::Histogram(h, _) => batch.push_histogram(labels.iter(), s.t_ms, h.clone()),
+                Item::Histogram(h, _) => batch.push_histogram_sample(
+                    labels.iter(),
+                    HistogramSample {
+                        t_ms: s.t_ms,
+                        start_ms: s.start_ms,
+                        value: h.clone().into(),
+                    },
+                ),
             }
         }
         let report = db.push(&TenantId::anonymous(), &batch).await.unwrap();
@@ -96,15 +107,17 @@ async fn append(db: &Tsdb, data: &Data) {
 }
 
 fn chunks_of(samples: &[Loaded]) -> Vec<SeriesChunk> {
-    let with_starts = samples.iter().any(|s| s.start_ms != 0);
-    if with_starts {
-        return samples.iter().map(chunk_with_start).collect();
-    }
-    let run = samples.iter().map(|s| match &s.value {
-        Item::Float(v) => (s.t_ms, SampleValue::Float(*v)),
-        Item::Histogram(h, _) => (s.t_ms, SampleValue::FloatHistogram(Box::new(h.clone()))),
+    let run = samples.iter().map(|s| {
+        let at = SampleTime {
+            t_ms: s.t_ms,
+            start_ms: s.start_ms,
+        };
+        match &s.value {
+            Item::Float(v) => (at, SampleValue::Float(*v)),
+            Item::Histogram(h, _) => (at, SampleValue::FloatHistogram(Box::new(h.clone()))),
+        }
     });
-    encode_run(run)
+    encode_started_run(run)
         .into_iter()
         .map(|c| SeriesChunk {
             min_ms: c.min_ms,
@@ -113,68 +126,4 @@ fn chunks_of(samples: &[Loaded]) -> Vec<SeriesChunk> {
             data: c.data.into(),
         })
         .collect()
-}
-
-fn svarint(out: &mut Vec<u8>, value: i64) {
-    lgtm_core::codec::put_svarint(out, value);
-}
-
-/// One sample with its start timestamp, in a chunk of its own: the store writes none of the encodings that keep them.
-fn chunk_with_start(s: &Loaded) -> SeriesChunk {
-    let (encoding, data) = match &s.value {
-        Item::Float(v) => {
-            let mut data = vec![0, 1, if s.start_ms == 0 { 0 } else { 0x80 }];
-            svarint(&mut data, s.t_ms);
-            data.extend_from_slice(&v.to_bits().to_be_bytes());
-            if s.start_ms != 0 {
-                svarint(&mut data, s.t_ms - s.start_ms);
-            }
-            (Encoding::Xor2, data)
-        }
-        Item::Histogram(h, _) => (Encoding::FloatHistogramSt, histogram_with_start(s, h)),
-    };
-    SeriesChunk {
-        min_ms: s.t_ms,
-        max_ms: s.t_ms,
-        encoding,
-        data: data.into(),
-    }
-}
-
-/// A float histogram chunk of one sample with the start timestamp behind its bits. Where those end within the last byte is not told,
-/// so each place is tried until the chunk reads as it should.
-fn histogram_with_start(s: &Loaded, h: &FloatHistogram) -> Vec<u8> {
-    let run = [(s.t_ms, SampleValue::FloatHistogram(Box::new(h.clone())))];
-    let plain = encode_run(run).remove(0).data;
-    let flags = plain[2] & 0b1100_0000;
-    let mut head = vec![
-        plain[0] | flags,
-        plain[1],
-        if s.start_ms == 0 { 0 } else { 0x80 },
-    ];
-    head.extend_from_slice(&plain[3..]);
-    if s.start_ms == 0 {
-        return head;
-    }
-    let mut start = Vec::new();
-    svarint(&mut start, s.t_ms - s.start_ms);
-    for unused in 0..8u32 {
-        let mut data = head.clone();
-        let mut carry = (data.pop().unwrap() as u16) << 8;
-        for byte in start.iter().chain([&0u8]) {
-            carry |= (u16::from(*byte) << 8) >> (8 - unused);
-            data.push((carry >> 8) as u8);
-            carry <<= 8;
-        }
-        let mut samples = iter(Encoding::FloatHistogramSt, &data).unwrap();
-        let first = samples.next();
-        if let Some(Ok((t_ms, SampleValue::FloatHistogram(read)))) = first
-            && t_ms == s.t_ms
-            && samples.start_ms() == s.start_ms
-            && read.count == h.count
-        {
-            return data;
-        }
-    }
-    panic!("no place for the start timestamp of {h:?}");
 }

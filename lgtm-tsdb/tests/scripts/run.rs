@@ -22,8 +22,6 @@ pub(crate) struct Outcome {
     pub(crate) passed: usize,
     /// Line and reason.
     pub(crate) failed: Vec<(usize, String)>,
-    /// Lines of cases whose data a backend cannot keep.
-    pub(crate) left_out: Vec<usize>,
 }
 
 fn settings() -> EngineSettings {
@@ -44,12 +42,10 @@ pub(crate) async fn run_file(path: &Path, backend: Backend) -> Outcome {
     let mut out = Outcome::default();
     let mut data = Data::new();
     let mut store: Option<Store> = None;
-    let mut has_starts = false;
     for c in commands {
         match c.kind {
             CommandKind::Clear => {
                 data.clear();
-                has_starts = false;
                 store = None;
             }
             CommandKind::Load(load) => {
@@ -57,16 +53,11 @@ pub(crate) async fn run_file(path: &Path, backend: Backend) -> Outcome {
                     .samples()
                     .unwrap_or_else(|e| panic!("line {}: {e}", c.line));
                 for (labels, samples) in loaded {
-                    has_starts |= samples.iter().any(|s| s.start_ms != 0);
                     data.entry(labels).or_default().extend(samples);
                 }
                 store = None;
             }
             CommandKind::Eval(eval) => {
-                if has_starts && backend != Backend::Memory {
-                    out.left_out.push(c.line);
-                    continue;
-                }
                 if store.is_none() {
                     store = Some(Store::build(backend, &data).await);
                 }

@@ -1,5 +1,6 @@
 //! `absent` and `absent_over_time`: 1 where nothing is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME, MatchOp, Matcher};
@@ -99,14 +100,41 @@ pub(super) async fn absent(
     Vector::new(ctx, vec![Series { labels, cells }])
 }
 
-/// The labels that a selector pins down: those asked for by `=` and by nothing else.
+/// The labels that a selector pins down: those whose first `=` no other matcher of that label follows. That one before it does not
+/// count is Prometheus' way.
 fn named(matchers: &[Matcher]) -> Labels {
-    let mut builder = LabelBuilder::default();
+    let mut pinned: BTreeMap<&str, Option<&str>> = BTreeMap::new();
     for m in matchers.iter().filter(|m| m.name() != METRIC_NAME) {
-        let alone = matchers.iter().filter(|o| o.name() == m.name()).count() == 1;
-        if m.op() == MatchOp::Equal && alone {
-            builder.set(m.name(), m.value());
+        if m.op() == MatchOp::Equal && !pinned.contains_key(m.name()) {
+            pinned.insert(m.name(), Some(m.value()));
+        } else if let Some(value) = pinned.get_mut(m.name()) {
+            *value = None;
         }
     }
+    let mut builder = LabelBuilder::default();
+    for (name, value) in pinned {
+        builder.set(name, value.unwrap_or(""));
+    }
     builder.build().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promql::{ParserOptions, parse_selector};
+
+    #[test]
+    fn labels_are_those_that_prometheus_gives() {
+        for (selector, wanted) in [
+            (r#"x{job="a"}"#, r#"{job="a"}"#),
+            (r#"x{job="a",env!="b"}"#, r#"{job="a"}"#),
+            (r#"x{job="a",job="b"}"#, "{}"),
+            (r#"x{job="a",job!="b"}"#, "{}"),
+            (r#"x{job!="b",job="a"}"#, r#"{job="a"}"#),
+            (r#"x{job="a",job="b",job="c"}"#, "{}"),
+        ] {
+            let matchers = parse_selector(selector, &ParserOptions::default()).unwrap();
+            assert_eq!(named(&matchers).to_string(), wanted, "{selector}");
+        }
+    }
 }

@@ -152,6 +152,8 @@ struct Group {
     floats: Floats,
     /// By step; empty while there is none.
     histograms: Vec<Option<(Histograms, HintsSeen)>>,
+    /// The name of the first metric of histograms, for notes.
+    metric: String,
 }
 
 /// The fold.
@@ -200,6 +202,7 @@ impl Aggregator {
         self.accumulators.push(Group {
             floats,
             histograms: Vec::new(),
+            metric: String::new(),
         });
         self.charge.grow(n as u64, n as u64 * 24 + 128)
     }
@@ -233,6 +236,9 @@ impl Aggregator {
             return Ok(());
         }
         if acc.histograms.is_empty() {
+            let slots = self.steps * size_of::<Option<(Histograms, HintsSeen)>>();
+            self.charge.grow(0, slots as u64)?;
+            acc.metric = metric(labels);
             acc.histograms.resize_with(self.steps, || None);
         }
         for (state, h) in acc.histograms.iter_mut().zip(&cells.histograms) {
@@ -414,7 +420,7 @@ impl Fold for Aggregator {
             let mine = &mut self.accumulators[group];
             join_floats(op, &mut mine.floats, acc.floats);
             if mine.histograms.is_empty() {
-                mine.histograms = acc.histograms;
+                (mine.histograms, mine.metric) = (acc.histograms, acc.metric);
                 continue;
             }
             for (a, b) in mine.histograms.iter_mut().zip(acc.histograms) {
@@ -424,7 +430,7 @@ impl Fold for Aggregator {
                     (Some((a, hints)), Some((b, more))) => {
                         hints.join(more);
                         if !join_histograms(a, b) {
-                            let metric = String::new();
+                            let metric = acc.metric.clone();
                             notes.add(Note::MixedExponentialCustom { metric }, pos);
                         }
                     }

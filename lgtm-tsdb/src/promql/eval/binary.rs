@@ -1,5 +1,6 @@
 //! Operators between two vectors: partners are found by their labels, then computed with, step by step.
 
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelBuilder, Labels};
 use lgtm_core::vector::{MatchGroup, StepGrid, match_groups};
 
@@ -30,6 +31,7 @@ struct Sides<'a> {
     swapped: bool,
     /// Steps at which anything at all can come out.
     active: Vec<bool>,
+    cancel: &'a CancelToken,
 }
 
 /// Applies an operator to two vectors.
@@ -42,7 +44,7 @@ pub(super) fn operate(
     rhs: Vec<Series>,
     matching: &VectorMatching,
     grid: StepGrid,
-    notes: &mut Annotations,
+    (notes, cancel): (&mut Annotations, &CancelToken),
 ) -> Result<Vec<Series>> {
     let swapped = matching.card == Cardinality::OneToMany;
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
@@ -64,6 +66,7 @@ pub(super) fn operate(
         one: &one,
         swapped,
         active: active.collect(),
+        cancel,
     };
     let mut out = Vec::new();
     for g in &groups {
@@ -83,6 +86,7 @@ impl Sides<'_> {
     fn partners(&self, g: &MatchGroup) -> Result<Vec<Option<u32>>> {
         let mut out = vec![None; self.active.len()];
         for place in &g.right {
+            self.cancel.check("query")?;
             let cells = &self.one[*place as usize].cells;
             for (step, partner) in out.iter_mut().enumerate() {
                 if !self.active[step] || !cells.has(step) {
@@ -118,6 +122,7 @@ impl Sides<'_> {
         let is_one_to_one = self.matching.card == Cardinality::OneToOne;
         let mut results: Vec<(Series, Vec<bool>)> = Vec::new();
         for place in &g.left {
+            self.cancel.check("query")?;
             let many = &self.many[*place as usize];
             let mut variants: Vec<(Option<u32>, Cells, Vec<bool>)> = Vec::new();
             for step in 0..steps {
@@ -279,13 +284,16 @@ fn check_unique(results: &[(Series, Vec<bool>)]) -> Result<()> {
     let mut order: Vec<&(Series, Vec<bool>)> = results.iter().collect();
     order.sort_by(|a, b| a.0.labels.cmp(&b.0.labels));
     for pair in order.chunk_by(|a, b| a.0.labels == b.0.labels) {
-        for (i, a) in pair.iter().enumerate() {
-            for b in &pair[i + 1..] {
-                if a.1.iter().zip(&b.1).any(|(x, y)| *x && *y) {
+        let [first, others @ ..] = pair else { continue };
+        let mut seen = first.1.clone();
+        for (_, tried) in others {
+            for (seen, tried) in seen.iter_mut().zip(tried) {
+                if *seen && *tried {
                     return Err(QueryError::execution(
                         "multiple matches for labels: grouping labels must ensure unique matches",
                     ));
                 }
+                *seen |= tried;
             }
         }
     }

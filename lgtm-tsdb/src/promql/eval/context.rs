@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::TenantId;
+use lgtm_core::vector::StepGrid;
 use parking_lot::Mutex;
 
 use crate::promql::annotations::{Annotations, Note};
+use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
 use crate::select::{QueryBudget, Select};
 
@@ -33,7 +35,12 @@ pub(crate) struct Limits {
     pub(crate) max_points: u64,
     /// Bytes in memory.
     pub(crate) max_bytes: u64,
+    /// The setting that `max_bytes` comes from.
+    pub(crate) max_bytes_setting: &'static str,
 }
+
+/// Bytes of one value per step, whatever the limits are: beyond it nothing is made, as even the address of it might not fit.
+const MAX_ROW_BYTES: usize = 1 << 38;
 
 /// What a query holds and has held.
 #[derive(Debug)]
@@ -101,11 +108,16 @@ impl Charge {
     /// # Errors
     /// `Execution`, naming the limit.
     pub(crate) fn grow(&mut self, points: u64, bytes: u64) -> Result<()> {
+        // What is given back later must be what was taken; nobody has half of all the memory that can be numbered.
+        let bytes = bytes.min(u64::MAX / 1024);
         self.points += points;
         self.bytes += bytes;
         let u = &self.usage;
         let points = u.points.fetch_add(points, Ordering::Relaxed) + points;
-        let bytes = u.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let bytes = u
+            .bytes
+            .fetch_add(bytes, Ordering::Relaxed)
+            .saturating_add(bytes);
         u.peak_points.fetch_max(points, Ordering::Relaxed);
         u.peak_bytes.fetch_max(bytes, Ordering::Relaxed);
         if u.limits.max_points > 0 && points > u.limits.max_points {
@@ -116,11 +128,22 @@ impl Charge {
         }
         if u.limits.max_bytes > 0 && bytes > u.limits.max_bytes {
             return Err(QueryError::execution(format!(
-                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes, max_estimated_memory_consumption_per_query)",
-                u.limits.max_bytes
+                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes) (err-mimir-max-estimated-memory-consumption-per-query). To adjust it, configure {}",
+                u.limits.max_bytes, u.limits.max_bytes_setting
             )));
         }
         Ok(())
+    }
+
+    /// Sees to it that at least so many bytes are held.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub(crate) fn hold(&mut self, bytes: u64) -> Result<()> {
+        match bytes.checked_sub(self.bytes) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.grow(0, more),
+        }
     }
 
     /// Takes over what `other` holds.
@@ -151,6 +174,21 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Takes the memory that evaluating a node takes whatever the data: what there is per step before there is a value. A grid of
+    /// more steps than fit is refused here, before anything is made for it.
+    pub(crate) fn room_for(&self, node: &Node, grid: StepGrid) -> Result<Charge> {
+        let mut charge = Charge::none(&self.usage);
+        let row = (grid.len() as u64).saturating_mul(size_of::<f64>() as u64);
+        charge.grow(0, row.saturating_mul(node.rows()))?;
+        match usize::try_from(row) {
+            Ok(bytes) if bytes <= MAX_ROW_BYTES => Ok(charge),
+            _ => Err(QueryError::execution(format!(
+                "{} steps are more than a query can have",
+                grid.len()
+            ))),
+        }
+    }
+
     pub(crate) fn note(&self, note: Note, pos: usize) {
         self.notes.lock().add(note, pos);
     }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::{BoxFuture, try_join, try_join_all};
+use lgtm_core::exec::deep;
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::cells::{Cells, Series};
@@ -75,7 +75,7 @@ pub(crate) fn evaluate<'a>(
     node: &'a Node,
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<Value>> {
-    async move {
+    deep(async move {
         match &node.kind {
             Kind::Number(v) => return Ok(Value::Scalar(vec![*v; grid.len()])),
             Kind::Text(text) => return Ok(Value::Text(text.value.clone())),
@@ -91,8 +91,7 @@ pub(crate) fn evaluate<'a>(
             ValueType::Scalar => scalar(ctx, node, grid).await.map(Value::Scalar),
             _ => vector_of(ctx, node, grid).await.map(Value::Vector),
         }
-    }
-    .boxed()
+    })
 }
 
 /// The values of a scalar expression.
@@ -101,7 +100,7 @@ pub(super) fn scalar<'a>(
     node: &'a Node,
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<Vec<f64>>> {
-    async move {
+    deep(async move {
         match &node.kind {
             Kind::Number(v) => Ok(vec![*v; grid.len()]),
             Kind::Paren(inner) => scalar(ctx, inner, grid).await,
@@ -123,8 +122,7 @@ pub(super) fn scalar<'a>(
             Kind::Call { name, args, .. } => scalar_call(ctx, name, args, grid).await,
             _ => Ok(vec![f64::NAN; grid.len()]),
         }
-    }
-    .boxed()
+    })
 }
 
 fn scalars(op: BinaryOp, mut lhs: Vec<f64>, rhs: &[f64]) -> Vec<f64> {
@@ -173,11 +171,10 @@ pub(super) fn vector_of<'a>(
     node: &'a Node,
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<Vector>> {
-    async move {
+    deep(async move {
         let (series, charge) = feed(ctx, node, grid, Collect::new(ctx)).await?.finish()?;
         Ok(Vector { series, charge })
-    }
-    .boxed()
+    })
 }
 
 /// Runs the series of a vector expression into a fold, streaming where nothing but a chain of single-series steps stands between
@@ -228,7 +225,7 @@ fn peel<'a>(
     node: &'a Node,
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<(Vec<Map>, &'a Node)>> {
-    async move {
+    deep(async move {
         let (inner, map) = match &node.kind {
             Kind::Paren(inner) => (inner, None),
             Kind::Negate(inner) => (inner, Some(Map::Negate)),
@@ -260,8 +257,7 @@ fn peel<'a>(
         let (mut maps, inner) = peel(ctx, inner, grid).await?;
         maps.extend(map);
         Ok((maps, inner))
-    }
-    .boxed()
+    })
 }
 
 /// The step that a call is, if it is one.
@@ -401,11 +397,14 @@ fn whole<'a>(
     node: &'a Node,
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<Vector>> {
-    async move {
+    deep(async move {
         match &node.kind {
             Kind::Constant(inner) => {
                 let once = StepGrid::instant(grid.start_ms());
                 let v = vector_of(ctx, inner, once).await?;
+                let mut rows = v.charge.empty();
+                let row = grid.len() as u64 * size_of::<f64>() as u64;
+                rows.grow(0, row.saturating_mul(v.series.len() as u64))?;
                 let repeat = |s: Series| Series {
                     labels: s.labels,
                     cells: s.cells.repeated(grid.len()),
@@ -417,8 +416,7 @@ fn whole<'a>(
             Kind::Call { name, args, .. } => call(ctx, name, args, node.pos, grid).await,
             _ => Ok(Vector::empty(ctx)),
         }
-    }
-    .boxed()
+    })
 }
 
 async fn aggregation(
@@ -449,7 +447,7 @@ async fn operation(
         let mut notes = Annotations::default();
         let held = (lhs.charge, rhs.charge);
         let series = match op.is_set() {
-            true => matching::set_operation(op, lhs.series, rhs.series, &m, grid)?,
+            true => matching::set_operation(op, lhs.series, rhs.series, &m, grid, &ctx.cancel)?,
             false => {
                 let operator = binary::Operator {
                     op,
@@ -457,7 +455,8 @@ async fn operation(
                     pos,
                     delayed_names: ctx.switches.delayed_names,
                 };
-                binary::operate(&operator, lhs.series, rhs.series, &m, grid, &mut notes)?
+                let notes = (&mut notes, &ctx.cancel);
+                binary::operate(&operator, lhs.series, rhs.series, &m, grid, notes)?
             }
         };
         drop(held);

@@ -9,7 +9,7 @@ use lgtm_core::vector::{GroupTable, Grouping, StepGrid};
 
 use super::cells::{Cells, Series};
 use super::collect::Collect;
-use super::context::Context;
+use super::context::{Charge, Context};
 use super::evaluator::{Vector, vector_of};
 use super::labels::merge_equal;
 use super::pipeline::{Pipeline, Source};
@@ -76,7 +76,10 @@ pub(super) async fn info(ctx: &Arc<Context>, args: &[Arc<Node>], grid: StepGrid)
         wanted.names.iter().all(|m| m.matches(name))
     };
     let (mut out, enrich): (Vec<Series>, Vec<Series>) = base.series.into_iter().partition(is_info);
-    let infos = fetch(ctx, &args[0], &enrich, &wanted, grid).await?;
+    let (infos, mut info_charge) = fetch(ctx, &args[0], &enrich, &wanted, grid).await?;
+    // For each of them a place per step, at most.
+    let slots = (grid.len() * size_of::<Option<usize>>()) as u64;
+    info_charge.grow(0, slots.saturating_mul(infos.len() as u64))?;
     let cost = (enrich.len() + infos.len()) * grid.len();
     let held = base.charge;
     ctx.compute(cost, move |ctx| {
@@ -84,7 +87,7 @@ pub(super) async fn info(ctx: &Arc<Context>, args: &[Arc<Node>], grid: StepGrid)
         for s in enrich {
             combine(&s, &infos, &mut groups, &wanted, &mut out)?;
         }
-        drop(held);
+        drop((held, info_charge));
         Vector::new(ctx, merge_equal(out)?)
     })
     .await
@@ -103,7 +106,7 @@ async fn fetch(
     base: &[Series],
     wanted: &Wanted,
     grid: StepGrid,
-) -> Result<Vec<Info>> {
+) -> Result<(Vec<Info>, Charge)> {
     let mut matchers = wanted.names.clone();
     matchers.extend(wanted.labels.values().flatten().cloned());
     let mut known = false;
@@ -119,7 +122,7 @@ async fn fetch(
         }
     }
     if !known {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Charge::none(&ctx.usage)));
     }
     let (at_ms, offset_ms) = reference(arg);
     let selector = Selector {
@@ -150,14 +153,15 @@ async fn fetch(
         chain(Wish::Time).run(ctx, Collect::named(ctx)),
     )
     .await?;
-    let (values, times) = (values.finish()?.0, times.finish()?.0);
+    let ((values, mut charge), (times, held)) = (values.finish()?, times.finish()?);
+    charge.join(held);
     let mut times: HashMap<Labels, Cells> =
         times.into_iter().map(|s| (s.labels, s.cells)).collect();
     let info = |series: Series| {
         let times = times.remove(&series.labels)?;
         Some(Info { series, times })
     };
-    Ok(values.into_iter().filter_map(info).collect())
+    Ok((values.into_iter().filter_map(info).collect(), charge))
 }
 
 /// Escapes what has a meaning in a regular expression.
@@ -187,7 +191,7 @@ fn first_selector(node: &Node) -> Option<(Option<i64>, i64)> {
                 let (at_ms, offset_ms) = first_selector(&s.inner)?;
                 Some(match (at_ms, s.at_ms) {
                     (Some(at), _) => (Some(at), offset_ms),
-                    (None, at) => (at, offset_ms + s.offset_ms),
+                    (None, at) => (at, offset_ms.saturating_add(s.offset_ms)),
                 })
             }
         },

@@ -1,5 +1,6 @@
 //! Set operators: `and`, `or`, `unless`.
 
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::METRIC_NAME;
 use lgtm_core::vector::{Grouping, StepGrid, match_groups};
 
@@ -22,6 +23,7 @@ pub(super) fn set_operation(
     mut rhs: Vec<Series>,
     matching: &VectorMatching,
     grid: StepGrid,
+    cancel: &CancelToken,
 ) -> Result<Vec<Series>> {
     let groups = match_groups(
         grouping(matching),
@@ -33,6 +35,7 @@ pub(super) fn set_operation(
     };
     for g in &groups {
         for step in 0..grid.len() {
+            cancel.check("query")?;
             let drop_left = match op {
                 BinaryOp::And => !any(&rhs, &g.right, step),
                 BinaryOp::Unless => any(&rhs, &g.right, step),
@@ -56,5 +59,39 @@ pub(super) fn set_operation(
     match op {
         BinaryOp::Or => merge_equal(lhs),
         _ => Ok(lhs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lgtm_core::model::Labels;
+
+    use super::*;
+    use crate::promql::ast::Cardinality;
+    use crate::promql::eval::cells::Cells;
+
+    #[test]
+    fn what_nobody_waits_for_ends() {
+        let one = || {
+            vec![Series {
+                labels: Labels::empty(),
+                cells: Cells::of_floats(vec![1.0]),
+            }]
+        };
+        let matching = VectorMatching {
+            card: Cardinality::ManyToMany,
+            on: false,
+            labels: Vec::new(),
+            include: Vec::new(),
+            fill_left: None,
+            fill_right: None,
+        };
+        let (grid, cancel) = (StepGrid::instant(0), CancelToken::new());
+        let run = |op| set_operation(op, one(), one(), &matching, grid, &cancel);
+        assert_eq!(run(BinaryOp::And).unwrap().len(), 1);
+        cancel.cancel();
+        for op in [BinaryOp::And, BinaryOp::Or, BinaryOp::Unless] {
+            assert!(run(op).is_err(), "{op:?}");
+        }
     }
 }

@@ -6,18 +6,19 @@ use futures::future::{join, try_join_all};
 use lgtm_core::model::{Labels, TimeRange};
 use lgtm_core::vector::StepGrid;
 
-use super::cells::Cells;
-use super::context::Context;
+use super::cells::{Cells, histogram_points};
+use super::context::{Charge, Context};
 use super::decode::{Wanted, decode, keep_totals};
 use super::maps::Map;
 use super::range_call::{RangeCall, note_range};
 use super::selector::{Wish, instants, smoothed};
+use crate::chunk;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid};
 use crate::promql::plan::Selector;
 use crate::promql::query_error::Result;
-use crate::select::{SelectHints, SeriesBatches, SeriesChunks};
+use crate::select::{SelectHints, SeriesBatches, SeriesChunk, SeriesChunks};
 
 /// Where a chain begins.
 #[derive(Debug)]
@@ -154,6 +155,7 @@ impl Pipeline {
             cells: Cells::default(),
             notes: Annotations::default(),
             read: 0,
+            held: Charge::none(&ctx.usage),
         };
         for (i, series) in batch.iter().enumerate() {
             if i % 16 == 0 {
@@ -169,6 +171,12 @@ impl Pipeline {
         ctx.merge_notes(worker.notes);
         Ok(fold)
     }
+}
+
+/// Samples that the chunks say they have.
+fn sample_count(series: &SeriesChunks) -> u64 {
+    let count = |c: &SeriesChunk| chunk::sample_count(c.encoding, &c.data).unwrap_or(0);
+    series.chunks.iter().map(|c| u64::from(count(c))).sum()
 }
 
 fn cost_of(series: &SeriesChunks, grid: &StepGrid) -> usize {
@@ -201,6 +209,8 @@ struct Worker<'a> {
     cells: Cells,
     notes: Annotations,
     read: u64,
+    /// What the samples take: of one series at a time, but that may be years of them.
+    held: Charge,
 }
 
 impl Worker<'_> {
@@ -217,8 +227,14 @@ impl Worker<'_> {
                     Source::Range { call, .. } => call.function.wants_starts(),
                 },
         };
+        self.held.hold(16 * sample_count(series))?;
         decode(&series.chunks, wanted, &mut self.samples)
             .map_err(|e| self.ctx.corrupt(&series.labels, e))?;
+        if !self.samples.histograms.is_empty() {
+            let histograms = self.samples.histograms.iter();
+            self.held
+                .hold(histograms.map(|h| 16 * histogram_points(h)).sum())?;
+        }
         if selector.totals_only && !self.samples.histograms.is_empty() {
             keep_totals(&mut self.samples.histograms);
         }

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use hashbrown::HashMap;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::Labels;
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid, is_gap};
 
 use super::cells::{Cells, Series};
-use super::context::Context;
+use super::context::{Charge, Context};
 use super::evaluator::{Vector, scalar, vector_of};
 use super::labels::{merge_equal, metric, with, without_metadata};
 use crate::promql::annotations::{Annotations, Forced, Note};
@@ -204,11 +206,12 @@ fn measure(
     steps: usize,
     pos: usize,
     what: &dyn Measure,
-    notes: &mut Annotations,
-) -> Vec<Series> {
+    (notes, cancel): (&mut Annotations, &CancelToken),
+) -> Result<Vec<Series>> {
     let mut buckets: Vec<ClassicBucket> = Vec::new();
     let mut out = Vec::with_capacity(all.len());
     for h in all {
+        cancel.check("query")?;
         let name = metric(&h.labels);
         let mut cells = Cells::gaps(steps);
         for step in 0..steps {
@@ -241,7 +244,7 @@ fn measure(
             out.push(Series { labels, cells });
         }
     }
-    out
+    Ok(out)
 }
 
 /// Drops the names of what was computed: now, or at the end of the query.
@@ -281,7 +284,8 @@ pub(super) async fn quantile(
             pos,
             delayed_names,
         };
-        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
+        let noted = (&mut notes, &ctx.cancel);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, noted)?;
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, delayed_names)?)
@@ -306,6 +310,7 @@ pub(super) async fn several(
         let mut notes = Annotations::default();
         let all = histograms(&v.series, pos, &mut notes);
         let mut out = Vec::new();
+        let mut charge = Charge::none(&ctx.usage);
         for q in &qs {
             let what = Quantile {
                 q,
@@ -313,11 +318,12 @@ pub(super) async fn several(
                 pos,
                 delayed_names,
             };
-            for s in measure(&v.series, &all, grid.len(), pos, &what, &mut notes) {
-                out.extend(labelled(s, &label, q));
+            let noted = (&mut notes, &ctx.cancel);
+            for s in measure(&v.series, &all, grid.len(), pos, &what, noted)? {
+                out.extend(labelled(s, &label, q, &mut charge)?);
             }
         }
-        drop(v);
+        drop((v, charge));
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, delayed_names)?)
     })
@@ -325,29 +331,34 @@ pub(super) async fn several(
 }
 
 /// A series for each quantile among the steps, with a label that tells which.
-fn labelled(s: Series, label: &str, q: &[f64]) -> Vec<Series> {
+fn labelled(s: Series, label: &str, q: &[f64], charge: &mut Charge) -> Result<Vec<Series>> {
     if q.iter().all(|x| x.to_bits() == q[0].to_bits()) {
         let labels = with(&s.labels, label, &format_open_metrics(q[0]));
-        return vec![Series {
+        charge.grow(0, s.cells.bytes())?;
+        return Ok(vec![Series {
             labels,
             cells: s.cells,
-        }];
+        }]);
     }
-    let mut out: Vec<(u64, Series)> = Vec::new();
+    // A quantile that differs at each step makes as many series as there are steps.
+    let mut places: HashMap<u64, usize> = HashMap::new();
+    let mut out: Vec<Series> = Vec::new();
     for (step, q) in q.iter().enumerate().filter(|(step, _)| s.cells.has(*step)) {
-        let at = out
-            .iter()
-            .position(|o| o.0 == q.to_bits())
-            .unwrap_or_else(|| {
+        let at = match places.get(&q.to_bits()) {
+            Some(at) => *at,
+            None => {
                 let mut cells = Cells::gaps(s.cells.steps());
                 cells.drop_name = s.cells.drop_name;
+                charge.grow(0, cells.bytes())?;
                 let labels = with(&s.labels, label, &format_open_metrics(*q));
-                out.push((q.to_bits(), Series { labels, cells }));
+                places.insert(q.to_bits(), out.len());
+                out.push(Series { labels, cells });
                 out.len() - 1
-            });
-        out[at].1.cells.floats[step] = s.cells.floats[step];
+            }
+        };
+        out[at].cells.floats[step] = s.cells.floats[step];
     }
-    out.into_iter().map(|o| o.1).collect()
+    Ok(out)
 }
 
 pub(super) async fn fraction(
@@ -367,7 +378,8 @@ pub(super) async fn fraction(
             upper: &upper,
             pos,
         };
-        let out = measure(&v.series, &all, grid.len(), pos, &what, &mut notes);
+        let noted = (&mut notes, &ctx.cancel);
+        let out = measure(&v.series, &all, grid.len(), pos, &what, noted)?;
         drop(v);
         ctx.merge_notes(notes);
         Vector::new(ctx, unnamed(out, ctx.switches.delayed_names)?)

@@ -112,7 +112,7 @@ impl Fold for Ranked {
             let labels =
                 shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
                     true => without_metadata(labels),
-                    false => labels.clone(),
+                    false => labels.detached(),
                 });
             let chosen = Chosen {
                 labels: labels.clone(),
@@ -232,23 +232,31 @@ pub(super) async fn run(
     let all = feed(ctx, &a.expr, grid, fold).await?;
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut series: Vec<Series> = Vec::new();
+    // Each series that is chosen once gets a row of all steps.
+    let mut rows = all.charge.empty();
+    let row_bytes = (grid.len() * size_of::<f64>()) as u64;
     for group in all.best {
         for (step, best) in group.into_iter().enumerate() {
             for (_, c) in best.into_sorted() {
-                let place = *places.entry(c.labels.clone()).or_insert_with(|| {
-                    series.push(Series {
-                        labels: c.labels.clone(),
-                        cells: Cells::gaps(grid.len()),
-                    });
-                    series.len() - 1
-                });
+                let place = match places.get(&c.labels) {
+                    Some(place) => *place,
+                    None => {
+                        rows.grow(0, row_bytes)?;
+                        places.insert(c.labels.clone(), series.len());
+                        series.push(Series {
+                            labels: c.labels.clone(),
+                            cells: Cells::gaps(grid.len()),
+                        });
+                        series.len() - 1
+                    }
+                };
                 let cells = &mut series[place].cells;
                 cells.drop_name |= c.drop_name;
                 cells.set(step, c.value);
             }
         }
     }
-    drop(all.charge);
+    drop((all.charge, rows));
     Vector::new(ctx, merge_equal(series)?)
 }
 

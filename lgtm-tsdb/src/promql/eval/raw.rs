@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lgtm_core::vector::StepGrid;
 
+use super::cells::histogram_points;
 use super::context::{Charge, Context};
 use super::decode::{Wanted, decode};
 use super::evaluator::vector_of;
@@ -31,6 +32,7 @@ pub(crate) async fn raw_range(
             let Some(steps) = subquery::steps(&windows, s.step_ms) else {
                 return Ok(Vec::new());
             };
+            let _room = ctx.room_for(&s.inner, steps)?;
             let v = vector_of(ctx, &s.inner, steps).await?;
             let series = labels::drop_marked_names(v.series)?;
             series.into_iter().map(|s| Series::of(s, &steps)).collect()
@@ -66,6 +68,7 @@ async fn of_selector(
             .flat_map(|s| &s.chunks)
             .map(|c| c.data.len())
             .sum();
+        let mut taken = charge.empty();
         let part = ctx.compute(cost, move |ctx| {
             let mut samples = Samples::default();
             let wanted = Wanted {
@@ -77,6 +80,10 @@ async fn of_selector(
             for s in batch {
                 decode(&s.chunks, wanted, &mut samples).map_err(|e| ctx.corrupt(&s.labels, e))?;
                 ctx.usage.note_read(samples.len() as u64);
+                let histograms = samples.histograms.iter();
+                let points = samples.times.len() as u64
+                    + histograms.map(|h| histogram_points(h)).sum::<u64>();
+                taken.grow(points, points * 16 + s.labels.size_bytes() as u64)?;
                 if edges != Edges::Plain {
                     cut_to_range(&mut samples, start_ms, end_ms, edges == Edges::Smoothed);
                 }
@@ -98,11 +105,10 @@ async fn of_selector(
                         .collect(),
                 });
             }
-            Ok(part)
+            Ok((part, taken))
         });
-        let part = part.await?;
-        let points: u64 = part.iter().map(|s| s.len() as u64).sum();
-        charge.grow(points, points * 16)?;
+        let (part, taken) = part.await?;
+        charge.join(taken);
         out.extend(part);
     }
     Ok(out)

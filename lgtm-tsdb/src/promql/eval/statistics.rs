@@ -35,6 +35,8 @@ impl Fold for Values {
     ) -> Result<()> {
         let group = self.groups.of_series(labels, cells);
         if group == self.values.len() {
+            let lists = self.steps * size_of::<Vec<f64>>();
+            self.charge.grow(0, lists as u64)?;
             self.values.push(vec![Vec::new(); self.steps]);
         }
         if cells.has_histograms() {

@@ -73,6 +73,7 @@ pub(super) async fn over_time(
     let Some(steps) = steps(&windows, subquery.step_ms) else {
         return Ok(Vector::empty(ctx));
     };
+    let room = ctx.room_for(&subquery.inner, steps)?;
     let inner = vector_of(ctx, &subquery.inner, steps).await?;
     let cost = inner.cost() + inner.series.len() * grid.len();
     ctx.compute(cost, move |ctx| {
@@ -100,7 +101,7 @@ pub(super) async fn over_time(
                 out.add(place as u64, &labels, &mut result, notes)?;
             }
         }
-        drop(inner.charge);
+        drop((inner.charge, room));
         ctx.usage.note_read(read);
         ctx.merge_notes(notes);
         let (series, charge) = out.finish()?;

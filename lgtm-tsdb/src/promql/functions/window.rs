@@ -30,6 +30,7 @@ impl Samples {
         self.h_starts.clear();
     }
 
+    /// Number of samples.
     pub(crate) fn len(&self) -> usize {
         self.times.len() + self.h_times.len()
     }

@@ -263,11 +263,15 @@ pub(super) fn raise_zero_bucket(h: &mut FloatHistogram, threshold: f64) {
     h.zero_count += moved;
 }
 
-/// The bounds that both have, ascending.
+/// The bounds that both have. Both ascend.
 pub(super) fn common_bounds(a: &[f64], b: &[f64]) -> Vec<f64> {
+    let mut rest = b.iter().peekable();
     a.iter()
         .copied()
-        .filter(|x| b.iter().any(|y| x == y))
+        .filter(|x| {
+            while rest.next_if(|y| *y < x).is_some() {}
+            rest.peek().is_some_and(|y| *y == x)
+        })
         .collect()
 }
 

@@ -49,7 +49,7 @@ pub(super) fn packed(buckets: impl IntoIterator<Item = (i32, f64)>) -> (Vec<Buck
 pub(super) fn positive(h: &FloatHistogram) -> impl DoubleEndedIterator<Item = Bucket> {
     let all: Vec<_> = indexed(&h.positive_spans, &h.positive_counts).collect();
     all.into_iter().map(|(index, count)| Bucket {
-        lower: bounds::upper(h, index - 1),
+        lower: bounds::upper(h, index.saturating_sub(1)),
         upper: bounds::upper(h, index),
         count,
     })
@@ -60,7 +60,7 @@ pub(super) fn negative(h: &FloatHistogram) -> impl DoubleEndedIterator<Item = Bu
     let all: Vec<_> = indexed(&h.negative_spans, &h.negative_counts).collect();
     all.into_iter().map(|(index, count)| Bucket {
         lower: -bounds::upper(h, index),
-        upper: -bounds::upper(h, index - 1),
+        upper: -bounds::upper(h, index.saturating_sub(1)),
         count,
     })
 }

@@ -3,7 +3,7 @@
 use lgtm_core::model::{BucketSpan, FloatHistogram};
 use proptest::prelude::*;
 
-use super::arithmetic::{raise_zero_bucket, zero_bucket_up_to};
+use super::arithmetic::{common_bounds, raise_zero_bucket, zero_bucket_up_to};
 use super::*;
 
 fn side() -> impl Strategy<Value = (Vec<BucketSpan>, Vec<f64>)> {
@@ -79,6 +79,16 @@ fn total(h: &FloatHistogram) -> f64 {
 }
 
 proptest! {
+    #[test]
+    fn common_bounds_are_those_in_both(
+        a in proptest::collection::btree_set(-9i8..9, 0..12),
+        b in proptest::collection::btree_set(-9i8..9, 0..12),
+    ) {
+        let floats = |set: &std::collections::BTreeSet<i8>| set.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let both: Vec<f64> = a.intersection(&b).map(|v| f64::from(*v)).collect();
+        prop_assert_eq!(common_bounds(&floats(&a), &floats(&b)), both);
+    }
+
     #[test]
     fn adding_keeps_every_observation_and_any_order(a in exponential(), b in exponential()) {
         let (mut ab, mut ba) = (a.clone(), b.clone());

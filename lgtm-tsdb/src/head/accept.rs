@@ -1,0 +1,111 @@
+//! The rules of taking a sample. They are Prometheus' (`docs/format/head.md`, section "accepting a sample").
+
+/// Why a sample was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum RejectReason {
+    /// Older than what the head still takes.
+    OutOfBounds,
+    /// Older than the series' newest sample.
+    OutOfOrder,
+    /// Older than the out-of-order window.
+    TooOld,
+    /// The series has another value at that time.
+    DuplicateTimestamp,
+    /// Beyond the creation grace period.
+    TooFarInFuture,
+    /// Beyond the past grace period.
+    TooFarInPast,
+    /// The tenant has as many series as it may have.
+    MaxSeriesPerUser,
+    /// The metric has as many series as it may have.
+    MaxSeriesPerMetric,
+    /// The process has as many series as its memory allows.
+    MaxSeries,
+}
+
+impl RejectReason {
+    /// The reason's name in metrics and errors, e.g. `sample-out-of-order`.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "sample-timestamp-too-old",
+            Self::OutOfOrder => "sample-out-of-order",
+            Self::TooOld => "sample-timestamp-too-old",
+            Self::DuplicateTimestamp => "sample-duplicate-timestamp",
+            Self::TooFarInFuture => "too-far-in-future",
+            Self::TooFarInPast => "too-far-in-past",
+            Self::MaxSeriesPerUser => "max-series-per-user",
+            Self::MaxSeriesPerMetric => "max-series-per-metric",
+            Self::MaxSeries => "ingester-max-series",
+        }
+    }
+
+    /// Prometheus' words for the reason.
+    pub(super) fn message(self) -> &'static str {
+        match self {
+            Self::OutOfBounds => "out of bounds",
+            Self::OutOfOrder => "out of order sample",
+            Self::TooOld => "too old sample",
+            Self::DuplicateTimestamp => "duplicate sample for timestamp",
+            Self::TooFarInFuture => "timestamp is too far in the future",
+            Self::TooFarInPast => "timestamp is too far in the past",
+            Self::MaxSeriesPerUser => "per-user series limit exceeded",
+            Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
+            Self::MaxSeries => "the process holds as many series as it may",
+        }
+    }
+}
+
+/// What became of a sample that was not rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// Stored behind the series' newest.
+    InOrder,
+    /// Stored among the out-of-order samples.
+    OutOfOrder,
+    /// The very sample is there already; nothing was stored.
+    Known,
+}
+
+/// What decides whether a sample is taken, fixed for one batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AppendRules {
+    /// In-order samples before this are out of bounds.
+    pub(super) min_valid_ms: i64,
+    /// Samples after this are too far in the future.
+    pub(super) max_valid_ms: i64,
+    /// Samples before this are too far in the past.
+    pub(super) min_accepted_ms: i64,
+    /// Oldest out-of-order sample; `None` when the window is off.
+    pub(super) ooo_min_ms: Option<i64>,
+    /// Chunks never cross multiples of this.
+    pub(super) block_range_ms: i64,
+}
+
+impl AppendRules {
+    /// Rules under which every sample finds a place: for replay, where each was accepted once.
+    pub(super) fn replay(block_range_ms: i64) -> Self {
+        Self {
+            min_valid_ms: i64::MIN,
+            max_valid_ms: i64::MAX,
+            min_accepted_ms: i64::MIN,
+            ooo_min_ms: Some(i64::MIN),
+            block_range_ms,
+        }
+    }
+
+    /// Why a series that does not exist yet would not take a sample at `t_ms`.
+    pub(super) fn refuse_new(&self, t_ms: i64) -> Option<RejectReason> {
+        if t_ms > self.max_valid_ms {
+            return Some(RejectReason::TooFarInFuture);
+        }
+        if t_ms < self.min_accepted_ms {
+            return Some(RejectReason::TooFarInPast);
+        }
+        match self.ooo_min_ms {
+            _ if t_ms >= self.min_valid_ms => None,
+            Some(min) if t_ms >= min => None,
+            Some(_) => Some(RejectReason::TooOld),
+            None => Some(RejectReason::OutOfBounds),
+        }
+    }
+}
