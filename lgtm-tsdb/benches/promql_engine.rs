@@ -3,14 +3,13 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lgtm_core::Result;
 use lgtm_core::exec::{Executor, ExecutorSettings};
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{Engine, EngineSettings, QueryOptions, RangeQuery};
 use lgtm_tsdb::select::{
@@ -69,17 +68,12 @@ impl Select for Synthetic {
         Ok(Vec::new())
     }
 
-    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 
-    async fn label_values(
-        &self,
-        _: &TenantId,
-        _: &str,
-        _: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 }
 

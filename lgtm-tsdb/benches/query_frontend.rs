@@ -3,7 +3,6 @@
 
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +13,7 @@ use lgtm_core::Result;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::components::{QueryFrontend, QueryFrontendSettings};
 use lgtm_tsdb::limits::Limits;
@@ -81,17 +80,12 @@ impl Select for Week {
         Ok(Vec::new())
     }
 
-    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 
-    async fn label_values(
-        &self,
-        _: &TenantId,
-        _: &str,
-        _: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 }
 

@@ -4,12 +4,11 @@
 //! answers of several holders; [`samples`] decodes the chunks of one series into one run of samples, each time once.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lgtm_core::model::{Labels, MatchOp, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{Labels, MatchOp, Matcher, TenantId, TextSet, TimeRange};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -185,11 +184,7 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
     async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>>;
 
     /// Names of the labels of the series that match.
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<BTreeSet<String>>;
+    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet>;
 
     /// Values of one label of the series that match.
     async fn label_values(
@@ -197,7 +192,7 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>>;
+    ) -> Result<TextSet>;
 }
 
 /// How much one query may fetch, counted over all its selects. Zero means no limit.

@@ -3,7 +3,6 @@
 #![cfg(feature = "http")]
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,7 +13,7 @@ use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::components::clients::IngesterClient;
@@ -56,17 +55,12 @@ impl Select for Faulty {
         Self::act(r).map(|()| Vec::new())
     }
 
-    async fn label_names(&self, _: &TenantId, r: &SelectRequest) -> Result<BTreeSet<String>> {
-        Self::act(r).map(|()| BTreeSet::new())
+    async fn label_names(&self, _: &TenantId, r: &SelectRequest) -> Result<TextSet> {
+        Self::act(r).map(|()| TextSet::new())
     }
 
-    async fn label_values(
-        &self,
-        _: &TenantId,
-        _: &str,
-        r: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
-        Self::act(r).map(|()| BTreeSet::new())
+    async fn label_values(&self, _: &TenantId, _: &str, r: &SelectRequest) -> Result<TextSet> {
+        Self::act(r).map(|()| TextSet::new())
     }
 }
 

@@ -61,9 +61,9 @@ async fn read_everything(index: &IndexReader) -> Result<Everything> {
     for name in &names {
         let of_name = index.label_values(name).await?;
         let lists = index.postings_for_values(name, &mut |_| true).await?;
-        for (value, list) in of_name.into_iter().zip(lists) {
-            one_by_one.push(index.postings(name, &value).await?);
-            values.push((name.clone(), value, list));
+        for (value, list) in of_name.iter().zip(lists) {
+            one_by_one.push(index.postings(name, value).await?);
+            values.push((name.clone(), value.to_owned(), list));
         }
     }
     let all = index.postings_all().await?;

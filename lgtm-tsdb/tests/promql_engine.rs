@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{Executor, ExecutorSettings};
-use lgtm_core::model::{Labels, Sample, TenantId};
+use lgtm_core::model::{Labels, Sample, TenantId, TextSet};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
@@ -178,17 +178,12 @@ impl Select for Bad {
         Ok(Vec::new())
     }
 
-    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 
-    async fn label_values(
-        &self,
-        _: &TenantId,
-        _: &str,
-        _: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
-        Ok(BTreeSet::new())
+    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
     }
 }
 

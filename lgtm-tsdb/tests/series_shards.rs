@@ -2,11 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TimeRange};
+use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TextSet, TimeRange};
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::select::{QUERY_SHARD_LABEL, QueryBudget, SelectRequest};
@@ -39,11 +38,7 @@ async fn shard(db: &Tsdb, shard: &str) -> Vec<Labels> {
         (out.len() as u64, out.len() as u64)
     );
     assert_eq!(source.series(&tenant, &asked).await.unwrap(), out);
-    let values: BTreeSet<String> = out
-        .iter()
-        .filter_map(|l| l.get("n"))
-        .map(str::to_owned)
-        .collect();
+    let values: TextSet = out.iter().filter_map(|l| l.get("n")).collect();
     let told = source.label_values(&tenant, "n", &asked).await.unwrap();
     assert_eq!(told, values);
     out

@@ -2,13 +2,12 @@
 //!
 //! A holder hands out series in label order, in batches, each with its samples as encoded chunks. It knows nothing of queries.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::exec::Executor;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{
     Engine, EngineSettings, InstantQuery, QueryOptions, QueryValue, RangeQuery,
@@ -47,12 +46,10 @@ impl Select for Memory {
         Ok(all.map(|s| s.labels).collect())
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
-        let mut names = BTreeSet::new();
-        for s in self.matching(request) {
-            names.extend(s.labels.iter().map(|(name, _)| name.to_owned()));
-        }
-        Ok(names)
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
+        let all = self.matching(request);
+        let names = all.iter().flat_map(|s| s.labels.iter());
+        Ok(names.map(|(name, _)| name).collect())
     }
 
     async fn label_values(
@@ -60,7 +57,7 @@ impl Select for Memory {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         let all = self.matching(request).into_iter();
         Ok(all
             .filter_map(|s| s.labels.get(name).map(str::to_owned))

@@ -8,6 +8,7 @@ mod matcher;
 mod metadata;
 mod sample;
 mod tenant;
+mod text_set;
 mod time;
 
 pub use exemplar::Exemplar;
@@ -18,4 +19,5 @@ pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use tenant::TenantId;
+pub use text_set::TextSet;
 pub use time::{TimeRange, TimestampMs, TimestampNs};

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::SystemClock;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::units::ByteSize;
@@ -407,23 +407,19 @@ impl Select for BucketBlocks {
         Ok(all)
     }
 
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         if !request.takes_all() {
             let series = self.series(tenant, request).await?;
             return Ok(series
                 .iter()
-                .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()))
+                .flat_map(|l| l.iter().map(|(n, _)| n))
                 .collect());
         }
-        let mut all = BTreeSet::new();
+        let mut all = TextSet::new();
         for entry in self.overlapping(tenant, request) {
             let asked = self.reader(tenant, &entry);
             if let Some(reader) = self.ask(tenant, &entry, asked).await? {
-                all.extend(reader.index().label_names().map(str::to_owned));
+                all = all.union(reader.index().label_names().collect());
             }
         }
         Ok(all)
@@ -434,15 +430,12 @@ impl Select for BucketBlocks {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         if !request.takes_all() {
             let series = self.series(tenant, request).await?;
-            return Ok(series
-                .iter()
-                .filter_map(|l| l.get(name).map(str::to_owned))
-                .collect());
+            return Ok(series.iter().filter_map(|l| l.get(name)).collect());
         }
-        let mut all = BTreeSet::new();
+        let mut all = TextSet::new();
         for entry in self.overlapping(tenant, request) {
             let asked = async {
                 self.reader(tenant, &entry)
@@ -451,7 +444,7 @@ impl Select for BucketBlocks {
                     .label_values(name)
                     .await
             };
-            all.extend(self.ask(tenant, &entry, asked).await?.unwrap_or_default());
+            all = all.union(self.ask(tenant, &entry, asked).await?.unwrap_or_default());
         }
         Ok(all)
     }

@@ -1,11 +1,10 @@
 //! Recent data of an ingester that may not be started yet.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 
 use super::ingester::Ingester;
 use crate::select::{Select, SelectRequest, SeriesBatches};
@@ -35,11 +34,7 @@ impl Select for LateSelect {
         self.0.select()?.series(tenant, request).await
     }
 
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         self.0.select()?.label_names(tenant, request).await
     }
 
@@ -48,7 +43,7 @@ impl Select for LateSelect {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         self.0.select()?.label_values(tenant, name, request).await
     }
 }

@@ -1,11 +1,10 @@
 //! Asks everybody who may hold data and joins the answers.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 
 use crate::select::{MergedSeries, Select, SelectRequest, SeriesBatches};
 
@@ -49,17 +48,10 @@ impl Select for Querier {
         Ok(all)
     }
 
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         let answers = self.sources.iter().map(|s| s.label_names(tenant, request));
-        Ok(futures::future::try_join_all(answers)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        let answers = futures::future::try_join_all(answers).await?;
+        Ok(answers.into_iter().fold(TextSet::new(), TextSet::union))
     }
 
     async fn label_values(
@@ -67,15 +59,12 @@ impl Select for Querier {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         let answers = self
             .sources
             .iter()
             .map(|s| s.label_values(tenant, name, request));
-        Ok(futures::future::try_join_all(answers)
-            .await?
-            .into_iter()
-            .flatten()
-            .collect())
+        let answers = futures::future::try_join_all(answers).await?;
+        Ok(answers.into_iter().fold(TextSet::new(), TextSet::union))
     }
 }

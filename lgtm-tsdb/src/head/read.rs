@@ -1,11 +1,10 @@
 //! Reading the head.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TextSet, TimeRange};
 
 use super::head::Head;
 use super::heads::Heads;
@@ -49,6 +48,11 @@ impl Head {
         drop(index);
         out.sort_unstable();
         out
+    }
+
+    /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
+    fn holds(&self, range: TimeRange) -> bool {
+        self.max_ms().is_some_and(|newest| newest >= range.min_ms)
     }
 
     /// Exemplars of the series that match any of `selectors`, grouped by series, in label order.
@@ -191,21 +195,20 @@ impl Select for HeadSelect {
         Ok(self.matching(tenant, request))
     }
 
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         let Some(head) = self.0.get(tenant) else {
-            return Ok(BTreeSet::new());
+            return Ok(TextSet::new());
         };
         if request.takes_all() {
-            return Ok(head.index.read().names().map(str::to_owned).collect());
+            if !head.holds(request.range) {
+                return Ok(TextSet::new());
+            }
+            return Ok(head.index.read().names().collect());
         }
         let series = self.matching(tenant, request);
         Ok(series
             .iter()
-            .flat_map(|l| l.iter().map(|(n, _)| n.to_owned()))
+            .flat_map(|l| l.iter().map(|(n, _)| n))
             .collect())
     }
 
@@ -214,23 +217,18 @@ impl Select for HeadSelect {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         let Some(head) = self.0.get(tenant) else {
-            return Ok(BTreeSet::new());
+            return Ok(TextSet::new());
         };
         if request.takes_all() {
-            return Ok(head
-                .index
-                .read()
-                .values(name)
-                .map(|(v, _)| v.to_owned())
-                .collect());
+            if !head.holds(request.range) {
+                return Ok(TextSet::new());
+            }
+            return Ok(head.index.read().values(name).map(|(v, _)| v).collect());
         }
         let series = self.matching(tenant, request);
-        Ok(series
-            .iter()
-            .filter_map(|l| l.get(name).map(str::to_owned))
-            .collect())
+        Ok(series.iter().filter_map(|l| l.get(name)).collect())
     }
 }
 

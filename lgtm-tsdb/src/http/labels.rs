@@ -1,13 +1,12 @@
 //! Series and the names and values of their labels.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::{Labels, TextSet, TimeRange};
 
 use super::api::Api;
 use super::error::ApiError;
@@ -36,10 +35,13 @@ fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
 }
 
 /// The first `limit` of a sorted list (0: all of it), and whether that cut it short.
-fn cut<T>(all: BTreeSet<T>, limit: usize) -> (impl Iterator<Item = T>, bool) {
+fn cut<T>(
+    all: impl Iterator<Item = T>,
+    len: usize,
+    limit: usize,
+) -> (impl Iterator<Item = T>, bool) {
     let most = if limit == 0 { usize::MAX } else { limit };
-    let is_cut = all.len() > most;
-    (all.into_iter().take(most), is_cut)
+    (all.take(most), len > most)
 }
 
 /// `/series`
@@ -54,17 +56,22 @@ pub(super) async fn series(
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let limit = c.params.limit()?;
-    let mut all: BTreeSet<Labels> = BTreeSet::new();
-    for request in selects(&api, &c)? {
-        all.extend(api.source.series(&c.tenant, &request).await?);
+    let mut all: Vec<Labels> = Vec::new();
+    let requests = selects(&api, &c)?;
+    for request in &requests {
+        all.extend(api.source.series(&c.tenant, request).await?);
     }
-    let (listed, is_cut) = cut(all, limit);
+    if requests.len() > 1 {
+        all.sort_unstable();
+        all.dedup();
+    }
+    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
     let mut out = String::from("[");
     for (i, labels) in listed.enumerate() {
         if i > 0 {
             out.push(',');
         }
-        push_labels(&mut out, &labels);
+        push_labels(&mut out, labels);
     }
     out.push(']');
     Ok(success_with(&out, is_cut))
@@ -79,11 +86,11 @@ pub(super) async fn label_names(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let limit = c.params.limit()?;
-    let mut all = BTreeSet::new();
+    let mut all = TextSet::new();
     for request in selects(&api, &c)? {
-        all.extend(api.source.label_names(&c.tenant, &request).await?);
+        all = all.union(api.source.label_names(&c.tenant, &request).await?);
     }
-    let (listed, is_cut) = cut(all, limit);
+    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
     Ok(success_with(&strings(listed), is_cut))
 }
 
@@ -100,11 +107,11 @@ pub(super) async fn label_values(
     if name.is_empty() {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
-    let mut all = BTreeSet::new();
+    let mut all = TextSet::new();
     for request in selects(&api, &c)? {
-        all.extend(api.source.label_values(&c.tenant, &name, &request).await?);
+        all = all.union(api.source.label_values(&c.tenant, &name, &request).await?);
     }
-    let (listed, is_cut) = cut(all, limit);
+    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
     Ok(success_with(&strings(listed), is_cut))
 }
 
@@ -152,7 +159,7 @@ mod tests {
     #[test]
     fn a_list_that_is_cut_says_so() {
         let list = |limit| {
-            let (listed, is_cut) = cut(BTreeSet::from([1, 2, 3]), limit);
+            let (listed, is_cut) = cut([1, 2, 3].into_iter(), 3, limit);
             (listed.count(), is_cut)
         };
         assert_eq!(

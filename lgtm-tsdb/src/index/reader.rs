@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lgtm_core::codec::Reader;
+use lgtm_core::model::TextSet;
 use lgtm_core::{DecodeError, Result};
 
 use crate::index::encoder::MAGIC;
@@ -146,11 +147,16 @@ impl IndexReader {
     }
 
     /// The values of `name`, sorted; nothing for an unknown name.
-    pub async fn label_values(&self, name: &str) -> Result<Vec<String>> {
-        let mut values = Vec::new();
-        self.for_each_label_value(name, &mut |value| values.push(value.to_owned()))
-            .await?;
-        Ok(values)
+    pub async fn label_values(&self, name: &str) -> Result<TextSet> {
+        let (mut values, mut stray) = (TextSet::new(), Vec::new());
+        let mut take = |value: &str| {
+            if let Err(value) = values.push(value) {
+                stray.push(value.to_owned());
+            }
+        };
+        self.for_each_label_value(name, &mut take).await?;
+        // Version 1 may hold them in any order.
+        Ok(values.union(stray.into_iter().collect()))
     }
 
     /// Shows the values of `name`, sorted, without keeping them.

@@ -1,12 +1,11 @@
 //! The answers to the legs of a cut query, to be read like any holder of metrics while its outer part is evaluated.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use lgtm_core::frontend::StepRange;
-use lgtm_core::model::{LabelBuilder, Labels, TenantId, stale_nan};
+use lgtm_core::model::{LabelBuilder, Labels, TenantId, TextSet, stale_nan};
 use lgtm_core::{Error, Result};
 
 use super::answer::Series;
@@ -139,7 +138,7 @@ impl Select for EmbeddedLegs {
         Ok(leg.iter().map(|s| s.labels.clone()).collect())
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         let leg = self.leg(request)?;
         let names = leg
             .iter()
@@ -152,7 +151,7 @@ impl Select for EmbeddedLegs {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         let leg = self.leg(request)?;
         let values = leg
             .iter()

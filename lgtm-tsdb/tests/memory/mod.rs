@@ -1,10 +1,8 @@
 //! A holder of metrics: encoded chunks in a list.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::select::{ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// Chunks in a list.
@@ -50,7 +48,7 @@ impl Select for Memory {
         Ok(self.matching(request).map(|s| s.labels.clone()).collect())
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<BTreeSet<String>> {
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
         let all = self.matching(request);
         Ok(all
             .flat_map(|s| s.labels.iter().map(|l| l.0.to_owned()).collect::<Vec<_>>())
@@ -62,7 +60,7 @@ impl Select for Memory {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<BTreeSet<String>> {
+    ) -> Result<TextSet> {
         let all = self.matching(request);
         Ok(all
             .filter_map(|s| s.labels.get(name).map(str::to_owned))
