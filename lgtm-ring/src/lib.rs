@@ -67,3 +67,7 @@ pub mod store;
 pub mod testing;
 pub mod token;
 pub mod watch;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

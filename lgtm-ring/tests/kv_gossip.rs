@@ -9,7 +9,7 @@ use std::time::Duration;
 use lgtm_core::service::Service;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{ErrorKind, Result};
-use lgtm_ring::kv::gossip::{Codecs, GossipKv, GossipSettings, TransportSettings};
+use lgtm_ring::kv::gossip::{Codecs, GossipKv, GossipSettings, Resolver, TransportSettings};
 use lgtm_ring::kv::{Kv, KvWatch};
 use lgtm_ring::testing::{LwwCodec, LwwMap, kv_suite};
 
@@ -239,4 +239,42 @@ async fn a_store_that_is_not_started_says_so_and_faults_are_named() {
         .build()
         .unwrap();
     assert_eq!(kv.start().await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+/// Knows one seed and never comes to an end with the others.
+#[derive(Debug)]
+struct OneAnswers(&'static str, std::net::SocketAddr);
+
+#[async_trait::async_trait]
+impl Resolver for OneAnswers {
+    fn check(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn resolve(&self, seed: &str) -> Result<Vec<std::net::SocketAddr>> {
+        match seed == self.0 {
+            true => Ok(vec![self.1]),
+            false => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_seed_whose_name_server_is_silent_does_not_hold_up_the_others() {
+    let first = started("seeds", 1, &[]).await;
+    let transport = TransportSettings {
+        seeds: vec!["silent:1".into(), "good:1".into()],
+        resolve_timeout: Duration::from_millis(200),
+        ..transport(2, &[])
+    };
+    let resolver = OneAnswers("good:1", first.addr().unwrap());
+    let codecs = Codecs::single(Arc::new(LwwCodec));
+    let second = GossipKv::builder(settings("seeds"), transport, codecs)
+        .resolver(Arc::new(resolver))
+        .build()
+        .unwrap();
+    second.start().await.unwrap();
+    assert_eq!(live(&second), 2);
+    second.stop().await.unwrap();
+    first.stop().await.unwrap();
 }

@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use lgtm_core::clock::SystemClock;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
-use lgtm_ring::kv::{Kv, KvWatch, MemoryKv, MultiKv, MultiKvSettings, PrefixedKv};
+use lgtm_ring::kv::{
+    InstrumentedKv, Kv, KvLabels, KvWatch, MemoryKv, MultiKv, MultiKvSettings, PrefixedKv,
+};
 use lgtm_ring::testing::kv_suite;
 use tokio::runtime::Handle;
 
@@ -25,6 +28,35 @@ async fn a_prefixed_store_passes_the_suite_and_stays_below_its_prefix() {
     assert!(memory.get("collectors/ring").await.unwrap().is_some());
     let mut watch = prefixed.watch_prefix("r").await.unwrap();
     assert_eq!(watch.next().await.unwrap().key, "ring");
+}
+
+#[tokio::test]
+async fn an_instrumented_store_passes_the_suite_and_times_each_operation_by_its_outcome() {
+    let labels = KvLabels {
+        name: "ingester-ring".into(),
+        kind: "inmemory".into(),
+        role: "primary".into(),
+    };
+    let (registry, clock) = (Registry::new(), Arc::new(SystemClock::new()));
+    let memory = Arc::new(MemoryKv::new());
+    let kv = InstrumentedKv::new(memory, labels, clock, &registry, "cortex_").unwrap();
+    kv_suite(&kv).await;
+    kv.get("").await.unwrap_err();
+    let text = registry.encode();
+    for (operation, status) in [
+        ("CAS", "200"),
+        ("GET", "200"),
+        ("GET", "500"),
+        ("Delete", "200"),
+        ("List", "200"),
+        ("WatchKey", "200"),
+        ("WatchPrefix", "200"),
+    ] {
+        let series = format!(
+            "cortex_kv_request_duration_seconds_count{{operation=\"{operation}\",role=\"primary\",type=\"inmemory\",status_code=\"{status}\",kv_name=\"ingester-ring\"}}"
+        );
+        assert!(text.contains(&series), "{series} is not in {text}");
+    }
 }
 
 fn multi(secondary: Arc<dyn Kv>, mirroring: bool, registry: &Registry) -> (MemoryKv, MultiKv) {

@@ -1,7 +1,8 @@
 //! Clusters in one thread under a seed: members that join, crash, come back with or without their tokens, leave and are forgotten, over a
 //! network that loses, delays, repeats, reorders and parts.
 //!
-//! A failure names its seed; `LGTM_RING_SEED=n` replays it, `LGTM_RING_SEEDS=n` with `--run-ignored all` runs n of them.
+//! A failure names its seed; `LGTM_SIM_SEED=n` replays it. `LGTM_SIM_SEEDS=n` runs n seeds from `LGTM_SIM_FIRST` on in `many_seeds_long`
+//! (`scripts/sim-seeds`).
 
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
@@ -12,7 +13,7 @@ use std::time::Duration;
 use lgtm_ring::instance::{InstanceState, RingDesc};
 use lgtm_ring::lifecycle::{Identity, LifecyclerSettings, Role, Step};
 use lgtm_ring::prng::GoRand;
-use lgtm_ring::ring::{Operation, Ring, RingSettings};
+use lgtm_ring::ring::{Operation, ReplicationStrategy, Ring, RingSettings};
 use lgtm_ring::testing::{
     Disk, RingNode, Violation, every_key_has_an_owner, no_token_has_two_owners, quorums_meet,
     replicas_agree, the_forgotten_stay_away,
@@ -27,19 +28,47 @@ const CALM: u64 = 120;
 const QUICK_SEEDS: i64 = 60;
 const SEEDS: i64 = 1000;
 
-/// How members merge what they hear.
+/// What is done wrongly, to see that the checks can fail.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Merging {
-    Right,
+enum Fault {
+    Nothing,
     /// Tokens that two hold stay with both.
-    WithoutResolution,
+    NoResolution,
     /// Whatever comes is taken, however old.
-    WithoutTimes,
+    NoTimes,
+    /// Who is forgotten is merely taken out of one copy.
+    NoTombstones,
+    /// One replica's word is enough for a write.
+    NoQuorum,
+    /// Members count as dead between two heartbeats.
+    NoPatience,
+}
+
+impl Fault {
+    const ALL: [Self; 5] = [
+        Self::NoResolution,
+        Self::NoTimes,
+        Self::NoTombstones,
+        Self::NoQuorum,
+        Self::NoPatience,
+    ];
+
+    /// The violation that shows it.
+    fn shows_as(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::NoResolution => "has two owners",
+            Self::NoTimes => "differ in",
+            Self::NoTombstones => "was forgotten and is back",
+            Self::NoQuorum => "is missed by a read",
+            Self::NoPatience => "has no owner",
+        }
+    }
 }
 
 struct Cluster {
     numbers: GoRand,
-    merging: Merging,
+    fault: Fault,
     at_s: u64,
     nodes: Vec<RingNode>,
     /// When a member that is down begins again; `None` for one that is up, the end of time for one that stays away.
@@ -52,7 +81,7 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn new(seed: i64, merging: Merging) -> Self {
+    fn new(seed: i64, fault: Fault) -> Self {
         let settings = LifecyclerSettings {
             num_tokens: 8,
             heartbeat_period: Duration::from_secs(5),
@@ -73,7 +102,7 @@ impl Cluster {
         };
         Self {
             numbers: GoRand::from_seed(seed),
-            merging,
+            fault,
             at_s: 0,
             nodes: (0..MEMBERS).map(node).collect(),
             down_until: vec![None; MEMBERS],
@@ -123,9 +152,8 @@ impl Cluster {
 
     fn receive(&mut self, to: usize, change: &RingDesc) -> Option<RingDesc> {
         let now_s = self.now_s();
-        match self.merging {
-            Merging::Right => self.nodes[to].receive(change, now_s),
-            Merging::WithoutResolution => {
+        match self.fault {
+            Fault::NoResolution => {
                 let newer = |ring: &mut RingDesc| {
                     for i in change.iter() {
                         let ours = ring.get(&i.id).map_or(0, |o| o.timestamp_s);
@@ -137,12 +165,13 @@ impl Cluster {
                 self.nodes[to].receive_with(newer);
                 None
             }
-            Merging::WithoutTimes => {
+            Fault::NoTimes => {
                 let all =
                     |ring: &mut RingDesc| change.iter().for_each(|i| ring.insert((**i).clone()));
                 self.nodes[to].receive_with(all);
                 None
             }
+            _ => self.nodes[to].receive(change, now_s),
         }
     }
 
@@ -236,6 +265,10 @@ impl Cluster {
         let now_s = self.now_s();
         for id in self.forgotten.clone() {
             let n = self.up()[0];
+            if self.fault == Fault::NoTombstones {
+                self.nodes[n].receive_with(|ring| drop(ring.remove(&id)));
+                continue;
+            }
             if let Some(change) = self.nodes[n].forget(&id, now_s) {
                 self.send(n, &change, false);
             }
@@ -284,10 +317,15 @@ impl Cluster {
                 )));
             }
         }
-        let settings = RingSettings {
+        let mut settings = RingSettings {
             heartbeat_timeout: Duration::from_secs(30),
             ..RingSettings::default()
         };
+        match self.fault {
+            Fault::NoQuorum => settings.strategy = ReplicationStrategy::IgnoreUnhealthy,
+            Fault::NoPatience => settings.heartbeat_timeout = Duration::from_secs(1),
+            _ => {}
+        }
         let ring = Ring::new(settings, replica);
         every_key_has_an_owner(&ring, Operation::WRITE, self.now_s())?;
         every_key_has_an_owner(&ring, Operation::READ, self.now_s())?;
@@ -317,15 +355,17 @@ fn number(name: &str) -> Option<i64> {
 
 fn try_seeds(seeds: std::ops::Range<i64>) {
     for seed in seeds {
-        if let Err(violation) = Cluster::new(seed, Merging::Right).run() {
-            panic!("LGTM_RING_SEED={seed}: {violation}");
+        if let Err(violation) = Cluster::new(seed, Fault::Nothing).run() {
+            panic!(
+                "{violation}\nreplay: LGTM_SIM_SEED={seed} cargo test -p lgtm-ring --features testing --test ring_simulation"
+            );
         }
     }
 }
 
 #[test]
 fn whatever_happens_the_members_come_to_one_right_ring() {
-    match number("LGTM_RING_SEED") {
+    match number("LGTM_SIM_SEED") {
         Some(seed) => try_seeds(seed..seed + 1),
         None => try_seeds(0..QUICK_SEEDS),
     }
@@ -334,21 +374,32 @@ fn whatever_happens_the_members_come_to_one_right_ring() {
 #[test]
 #[ignore = "most of a minute"]
 fn the_same_for_a_thousand_seeds() {
-    try_seeds(QUICK_SEEDS..number("LGTM_RING_SEEDS").unwrap_or(SEEDS));
+    try_seeds(QUICK_SEEDS..SEEDS);
 }
 
 #[test]
-fn a_wrong_merge_is_caught() {
-    for merging in [Merging::WithoutResolution, Merging::WithoutTimes] {
-        let caught = (0..50).any(|seed| Cluster::new(seed, merging).run().is_err());
-        assert!(caught, "{merging:?} went unnoticed");
+#[ignore = "minutes at full length; scripts/sim-seeds runs it"]
+fn many_seeds_long() {
+    let first = number("LGTM_SIM_FIRST").unwrap_or(SEEDS);
+    let count = number("LGTM_SIM_SEEDS").unwrap_or(100);
+    try_seeds(first..first + count);
+}
+
+#[test]
+fn every_check_fails_when_what_it_checks_is_done_wrongly() {
+    for fault in Fault::ALL {
+        let shows = |seed| {
+            let wrong = Cluster::new(seed, fault).run().err();
+            wrong.is_some_and(|w| w.0.contains(fault.shows_as()))
+        };
+        assert!((0..50).any(shows), "{fault:?} went unnoticed");
     }
 }
 
 #[test]
 fn a_seed_replays() {
     let run = |seed| {
-        let mut cluster = Cluster::new(seed, Merging::Right);
+        let mut cluster = Cluster::new(seed, Fault::Nothing);
         let outcome = cluster.run();
         let replicas: Vec<_> = cluster.nodes.iter().map(|n| n.replica().clone()).collect();
         (outcome, cluster.sent, replicas)

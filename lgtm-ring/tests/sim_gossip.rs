@@ -46,6 +46,12 @@ fn the_invariants_hold_under_seeds_750_to_999() {
     seeds(750..1000);
 }
 
+#[test]
+fn what_the_last_node_knew_is_lost_when_it_leaves_and_comes_back() {
+    // Node 3 is the only one that runs, leaves, and is started anew before anybody looks.
+    seeds(30386..30387);
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|n| n.parse().unwrap())
 }
@@ -319,6 +325,36 @@ fn a_queue_of_changes_has_a_bound_and_what_it_drops_is_found_by_exchanges() {
     assert!(!all(&mut cluster));
     cluster.run_for(Duration::from_secs(30));
     assert!(all(&mut cluster));
+}
+
+#[test]
+fn what_a_member_learns_in_an_exchange_it_tells_at_a_bounded_rate() {
+    let (mut cluster, nodes) = small(3, |_| ());
+    cluster.start(NodeId(0));
+    let at = cluster.now_at(NodeId(0)).unix_s();
+    let mut map = LwwMap::default();
+    (0..1000).for_each(|n| map.set(&format!("m{n}"), at, &"x".repeat(640)));
+    let value = map.encode();
+    let all = value.len() as u64;
+    cluster
+        .write(NodeId(0), "ring", |_| Some(value.clone()))
+        .unwrap();
+    cluster.run_for(Duration::from_secs(60));
+    // The two learn all of it from the first as they join, and have each other to tell it to.
+    cluster.start(NodeId(1));
+    cluster.start(NodeId(2));
+    cluster.run_for(Duration::from_secs(1));
+    assert_eq!(members(cluster.read(NodeId(1), "ring")), 1000);
+    let gossip = &SimSettings::new("small", Arc::new(LwwCodec)).gossip;
+    let bundles = 3 * 5 * gossip.max_bundle_bytes.as_usize() as u64;
+    for _ in 0..5 {
+        let before = cluster.sent_bytes(NodeId(1));
+        cluster.run_for(Duration::from_secs(1));
+        let sent = cluster.sent_bytes(NodeId(1)) - before;
+        // Frames, probes, and an exchange at most.
+        assert!(sent <= bundles * 11 / 10 + all, "{sent} bytes in a second");
+    }
+    assert!(nodes.iter().all(|id| live(&cluster, *id) == 2));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Whole rings in one thread: lifecycles on simulated gossip stores that keep a ring, over a network that loses, delays, repeats and parts, while members
 //! crash and come back with or without their tokens. Beside them a cluster of another label that knows their addresses.
 //!
-//! A failure names its seed; `LGTM_RING_SEED=n` replays it, `LGTM_RING_SEEDS=n` with `--run-ignored all` runs n of them.
+//! A failure names its seed; `LGTM_SIM_SEED=n` replays it. `LGTM_SIM_SEEDS=n` runs n seeds from `LGTM_SIM_FIRST` on in `many_seeds_long`
+//! (`scripts/sim-seeds`).
 
 #![cfg(feature = "testing")]
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
@@ -30,7 +31,6 @@ const TROUBLE: usize = 200;
 const CALM: usize = 150;
 const QUIET: Duration = Duration::from_secs(60);
 const QUICK_SEEDS: i64 = 20;
-const SEEDS: i64 = 1000;
 
 struct Member {
     id: NodeId,
@@ -219,7 +219,9 @@ impl World {
 fn try_seeds(seeds: std::ops::Range<i64>) {
     for seed in seeds {
         if let Err(violation) = World::new(seed, Arc::new(RingCodec)).run(TROUBLE, CALM) {
-            panic!("LGTM_RING_SEED={seed}: {violation}");
+            panic!(
+                "{violation}\nreplay: LGTM_SIM_SEED={seed} cargo test -p lgtm-ring --features testing --test sim_ring"
+            );
         }
     }
 }
@@ -230,16 +232,18 @@ fn number(name: &str) -> Option<i64> {
 
 #[test]
 fn over_a_bad_network_gossiped_rings_come_to_one_right_ring_each() {
-    match number("LGTM_RING_SEED") {
+    match number("LGTM_SIM_SEED") {
         Some(seed) => try_seeds(seed..seed + 1),
         None => try_seeds(0..QUICK_SEEDS),
     }
 }
 
 #[test]
-#[ignore = "minutes"]
-fn gossiped_rings_under_many_seeds_long() {
-    try_seeds(QUICK_SEEDS..number("LGTM_RING_SEEDS").unwrap_or(SEEDS));
+#[ignore = "minutes; scripts/sim-seeds runs it"]
+fn many_seeds_long() {
+    let first = number("LGTM_SIM_FIRST").unwrap_or(QUICK_SEEDS);
+    let count = number("LGTM_SIM_SEEDS").unwrap_or(100);
+    try_seeds(first..first + count);
 }
 
 /// Takes the later of two rings whole: what only the other had is lost.

@@ -76,20 +76,44 @@ pub struct Limits {
     pub max_fetched_chunks_per_query: u64,
     /// Chunk bytes that one query may read. 0: unlimited.
     pub max_fetched_chunk_bytes_per_query: u64,
+    /// Bytes that the values of one query may take; of a query that the frontend cuts, those of each part. 0 (default): what
+    /// `querier.max_memory` says.
+    pub max_estimated_memory_consumption_per_query: u64,
     /// Bytes of a query's text. 0 (default): only the parser's bound.
     pub max_query_expression_size_bytes: u64,
     /// Time between start and end of a range query. 0 (default): unlimited.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_total_query_length: Duration,
-    /// How far back the steps of a query may lie; earlier ones are left out without a word. What a step looks back at from there is
-    /// read. 0 (default): unlimited.
+    /// Time between start and end of a call for series, label names or label values; the start is moved up without a word. 0
+    /// (default): unlimited.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub max_labels_query_length: Duration,
+    /// How far back the steps of a query may lie, and the times of series, labels and remote reads that are asked for; earlier ones
+    /// are left out without a word. What a step looks back at from there is read. 0 (default): unlimited.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_query_lookback: Duration,
+    /// Whether the tenant may ask how many series its labels have. Off, as in Mimir: an answer costs a walk over the whole head.
+    pub cardinality_analysis_enabled: bool,
+    /// Entries that such an answer may list; a request may ask for fewer. Mimir's default.
+    pub cardinality_analysis_max_results: usize,
+    /// Label names that one request for their values may name. Mimir's default.
+    pub label_values_max_cardinality_label_names_per_request: usize,
+    /// Bytes of the names and values in a list of active series, which is streamed; a longer one is refused. Mimir's default.
+    pub active_series_results_max_size_bytes: u64,
     /// Parts of one query that run at a time. Mimir's default.
     pub max_query_parallelism: usize,
     /// Answers to steps younger than this are not kept in the results cache, since samples may still come. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_cache_freshness: Duration,
+    /// How long an answer stays in the results cache that can change no more. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl: Duration,
+    /// How long one stays that late samples may still change. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl_for_out_of_order_time_window: Duration,
+    /// How long an error stays, where `query_frontend.cache_errors` is on; 0: not at all. Mimir's default.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub results_cache_ttl_for_errors: Duration,
     /// Shards that an aggregation is cut into where sharding is on. Mimir's default; 0 and 1: none.
     pub query_sharding_total_shards: u32,
     /// Sharded parts that one query may become over all its splits; shards are made fewer to keep it. Mimir's default.
@@ -126,11 +150,20 @@ impl Default for Limits {
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,
+            max_estimated_memory_consumption_per_query: 0,
             max_query_expression_size_bytes: 0,
             max_total_query_length: Duration::ZERO,
+            max_labels_query_length: Duration::ZERO,
             max_query_lookback: Duration::ZERO,
+            cardinality_analysis_enabled: false,
+            cardinality_analysis_max_results: 500,
+            label_values_max_cardinality_label_names_per_request: 100,
+            active_series_results_max_size_bytes: 400 << 20,
             max_query_parallelism: 14,
             max_cache_freshness: Duration::from_secs(600),
+            results_cache_ttl: Duration::from_secs(7 * 86_400),
+            results_cache_ttl_for_out_of_order_time_window: Duration::from_secs(600),
+            results_cache_ttl_for_errors: Duration::from_secs(300),
             query_sharding_total_shards: 16,
             query_sharding_max_sharded_queries: 128,
         }

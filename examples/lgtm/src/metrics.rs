@@ -155,6 +155,22 @@ impl Metrics {
             &[],
             frontend.waiting() as f64,
         );
+        if let Some(s) = frontend.errors_cache_stats() {
+            for (name, help, counter) in [
+                (
+                    "cortex_frontend_query_error_cache_requests_total",
+                    "Queries whose error was looked up.",
+                    &s.requests,
+                ),
+                (
+                    "cortex_frontend_query_error_cache_hits_total",
+                    "Queries whose error was known.",
+                    &s.hits,
+                ),
+            ] {
+                e.counter(name, help, &[], n(counter));
+            }
+        }
         if let Some(stats) = frontend.results_cache_stats() {
             results_cache(e, stats);
         }

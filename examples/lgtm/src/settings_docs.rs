@@ -238,12 +238,48 @@ const DOCS: &[(&str, &str)] = &[
         "How far back the steps of a query may lie; earlier ones are left out.",
     ),
     (
+        "limits.max_estimated_memory_consumption_per_query",
+        "Bytes that the values of one query may take. 0: what querier.max_memory says.",
+    ),
+    (
+        "limits.max_labels_query_length",
+        "Time between start and end of a call for series, label names or values; the start is moved up. 0: unlimited.",
+    ),
+    (
+        "limits.cardinality_analysis_enabled",
+        "Whether the tenant may ask /api/v1/cardinality/... how many series its labels have; an answer walks the whole head.",
+    ),
+    (
+        "limits.cardinality_analysis_max_results",
+        "Entries that such an answer may list.",
+    ),
+    (
+        "limits.label_values_max_cardinality_label_names_per_request",
+        "Label names that one request for the cardinality of their values may name. 0: unlimited.",
+    ),
+    (
+        "limits.active_series_results_max_size_bytes",
+        "Bytes of the labels in a list of active series; a longer one is answered 413. 0: unlimited.",
+    ),
+    (
         "limits.max_query_parallelism",
         "Parts of one query that run at a time.",
     ),
     (
         "limits.max_cache_freshness",
         "Answers to steps younger than this are not cached, since samples may still come.",
+    ),
+    (
+        "limits.results_cache_ttl",
+        "How long an answer stays in the results cache that can change no more.",
+    ),
+    (
+        "limits.results_cache_ttl_for_out_of_order_time_window",
+        "How long one stays that late samples may still change.",
+    ),
+    (
+        "limits.results_cache_ttl_for_errors",
+        "How long an error stays where query_frontend.cache_errors is on. 0: not at all.",
     ),
     (
         "limits.query_sharding_total_shards",
@@ -424,12 +460,8 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of one answer; larger ones are not kept.",
     ),
     (
-        "query_frontend.results_cache_ttl",
-        "How long an answer stays that can change no more.",
-    ),
-    (
-        "query_frontend.results_cache_ttl_for_out_of_order_time_window",
-        "How long one stays that late samples may still change.",
+        "query_frontend.cache_errors",
+        "Whether a query that failed for good fails at once when it is repeated with the same times, for limits.results_cache_ttl_for_errors.",
     ),
     (
         "query_frontend.cache_unaligned_requests",

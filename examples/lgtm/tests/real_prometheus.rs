@@ -7,77 +7,10 @@ mod host;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
+use host::programs::{ask, have, pause, prometheus, promtool, wait_until_ready};
 use host::{Host, now_ms};
-
-/// A program that is killed when dropped.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn have(program: &str) -> bool {
-    let found = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
-    assert!(
-        found || std::env::var_os("CI").is_none(),
-        "{program} is missing, and CI must have it"
-    );
-    found
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
-
-fn prometheus(dir: &Path, config: &str, data: &Path) -> (Program, u16) {
-    let port = free_port();
-    std::fs::write(
-        dir.join("prometheus.yml"),
-        config.replace("SELF", &format!("127.0.0.1:{port}")),
-    )
-    .unwrap();
-    let child = Command::new("prometheus")
-        .arg(format!(
-            "--config.file={}",
-            dir.join("prometheus.yml").display()
-        ))
-        .arg(format!("--storage.tsdb.path={}", data.display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .args(["--storage.tsdb.retention.time=10y", "--log.level=error"])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    (Program(child), port)
-}
-
-fn pause(ms: u64) {
-    std::thread::park_timeout(Duration::from_millis(ms));
-}
-
-fn promtool(args: &[&str]) -> String {
-    let out = Command::new("promtool").args(args).output().unwrap();
-    assert!(
-        out.status.success(),
-        "promtool {args:?}: {}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    String::from_utf8(out.stdout).unwrap()
-}
 
 /// `{labels} value timestamp` lines of `promtool tsdb dump`, by labels.
 fn dumped(block_dir: &Path) -> BTreeMap<String, Vec<(i64, f64)>> {
@@ -140,14 +73,6 @@ fn exporter() -> u16 {
         }
     });
     port
-}
-
-/// An HTTP answer of the Prometheus on `port`.
-fn ask(port: u16, path: &str) -> serde_json::Value {
-    let url = format!("http://127.0.0.1:{port}{path}");
-    let out = Command::new("curl").args(["-s", &url]).output().unwrap();
-    serde_json::from_slice(&out.stdout)
-        .unwrap_or_else(|e| panic!("{url}: {e}: {}", String::from_utf8_lossy(&out.stdout)))
 }
 
 /// The series of a matrix: labels in order, to their points.
@@ -318,32 +243,8 @@ fn a_real_prometheus_serves_our_native_histograms() {
     );
     let served = dir.path().join("served");
     std::fs::create_dir_all(&served).unwrap();
-    let port = free_port();
-    std::fs::write(served.join("prometheus.yml"), "global: {}\n").unwrap();
-    let child = Command::new("prometheus")
-        .arg(format!(
-            "--config.file={}",
-            served.join("prometheus.yml").display()
-        ))
-        .arg(format!("--storage.tsdb.path={}", copied.display()))
-        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-        .args([
-            "--storage.tsdb.retention.time=10y",
-            "--log.level=error",
-            "--enable-feature=native-histograms",
-        ])
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let _server = Program(child);
-    let ready = format!("http://127.0.0.1:{port}/-/ready");
-    for _ in 0..100 {
-        let out = Command::new("curl").args(["-sf", &ready]).output().unwrap();
-        if out.status.success() {
-            break;
-        }
-        pause(100);
-    }
+    let (_server, port) = prometheus(&served, "global: {}\n", &copied);
+    wait_until_ready(port);
     // In the first chunk, behind the reset, at the end.
     for n in [1i64, 60, 129, 131, 199] {
         let path = format!("/api/v1/query?query=h&time={}", start_ms / 1000 + n * 15);

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use crate::cache::{Cache, SingleFlight};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::frontend::errors_cache::{ErrorsCache, ErrorsCacheStats};
 use crate::frontend::extent::{Cover, Extent, cover, merge_extents, trim_extents};
 use crate::frontend::fair_gate::FairGate;
 use crate::frontend::results_cache::{ResultsCache, ResultsCacheStats};
@@ -29,6 +30,7 @@ pub struct Frontend<S: Splitter> {
     downstream: Arc<dyn Downstream<S>>,
     clock: Arc<dyn Clock>,
     results: Option<ResultsCache>,
+    errors: Option<ErrorsCache>,
     settings: FrontendSettings,
     gate: FairGate,
     flights: SingleFlight<S::Answer>,
@@ -61,6 +63,7 @@ pub struct FrontendBuilder<S: Splitter> {
     downstream: Arc<dyn Downstream<S>>,
     clock: Arc<dyn Clock>,
     results: Option<Arc<dyn Cache>>,
+    errors: Option<Arc<dyn Cache>>,
     settings: FrontendSettings,
 }
 
@@ -69,6 +72,13 @@ impl<S: Splitter> FrontendBuilder<S> {
     #[must_use]
     pub fn results_cache(mut self, cache: Arc<dyn Cache>) -> Self {
         self.results = Some(cache);
+        self
+    }
+
+    /// Keeps errors that would be met again; it may be the same cache.
+    #[must_use]
+    pub fn errors_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.errors = Some(cache);
         self
     }
 
@@ -94,6 +104,7 @@ impl<S: Splitter> FrontendBuilder<S> {
             downstream: self.downstream,
             clock: self.clock,
             results: self.results.map(ResultsCache::new),
+            errors: self.errors.map(ErrorsCache::new),
             settings: self.settings,
             flights: SingleFlight::new(),
             stats: FrontendStats::default(),
@@ -125,6 +136,7 @@ impl<S: Splitter> Frontend<S> {
             downstream,
             clock,
             results: None,
+            errors: None,
             settings: FrontendSettings::default(),
         }
     }
@@ -144,6 +156,11 @@ impl<S: Splitter> Frontend<S> {
         self.results.as_ref().map(ResultsCache::stats)
     }
 
+    /// What the errors cache has done, if there is one.
+    pub fn errors_cache_stats(&self) -> Option<&ErrorsCacheStats> {
+        self.errors.as_ref().map(ErrorsCache::stats)
+    }
+
     /// Requests that wait for a turn.
     pub fn waiting(&self) -> usize {
         self.gate.waiting()
@@ -160,6 +177,44 @@ impl<S: Splitter> Frontend<S> {
         limits: &FrontendLimits,
     ) -> Result<S::Answer> {
         self.stats.queries.fetch_add(1, Ordering::Relaxed);
+        let ttl = limits.results_cache_ttl_errors;
+        let is_on = limits.results_cache_enabled && !ttl.is_zero();
+        let Some(errors) = self.errors.as_ref().filter(|_| is_on) else {
+            return self.run_new(tenant, request, limits).await;
+        };
+        let key = self.error_key(tenant, &request);
+        if let Some(error) = errors.load(&key).await {
+            return Err(error);
+        }
+        let outcome = self.run_new(tenant, request, limits).await;
+        if let Err(error) = &outcome {
+            errors.store(&key, error, ttl).await;
+        }
+        outcome
+    }
+
+    /// Tenant, times, whether they are steps, query.
+    fn error_key(&self, tenant: &TenantId, request: &S::Request) -> String {
+        let StepRange {
+            start_ms,
+            end_ms,
+            step_ms,
+        } = self.splitter.times(request);
+        let step_ms = match self.splitter.steps(request) {
+            Some(_) => step_ms,
+            None => 0,
+        };
+        let key = self.splitter.key(request);
+        format!("{tenant}:{start_ms}:{end_ms}:{step_ms}:{key}")
+    }
+
+    /// Answers a request whose failure is not known.
+    async fn run_new(
+        &self,
+        tenant: &TenantId,
+        request: S::Request,
+        limits: &FrontendLimits,
+    ) -> Result<S::Answer> {
         let Some(mut steps) = self.splitter.steps(&request) else {
             return self.run_whole(tenant, &request, limits).await;
         };
@@ -329,7 +384,7 @@ impl<S: Splitter> Frontend<S> {
         let window_ms = ms(query.limits.out_of_order_time_window);
         if window_ms > 0 {
             let settled_ms = query.now_ms.saturating_sub(window_ms);
-            let ttl_ms = ms(self.settings.results_cache_ttl_out_of_order);
+            let ttl_ms = ms(query.limits.results_cache_ttl_out_of_order);
             known.retain(|e| {
                 e.end_ms < settled_ms || query.now_ms.saturating_sub(e.query_ms) <= ttl_ms
             });
@@ -369,9 +424,9 @@ impl<S: Splitter> Frontend<S> {
         };
         let window_ms = ms(query.limits.out_of_order_time_window);
         let ttl = if window_ms > 0 && last.end_ms >= query.now_ms.saturating_sub(window_ms) {
-            self.settings.results_cache_ttl_out_of_order
+            query.limits.results_cache_ttl_out_of_order
         } else {
-            self.settings.results_cache_ttl
+            query.limits.results_cache_ttl
         };
         let encode = |answer: &S::Answer| self.splitter.encode(answer);
         results.store(key, &extents, ttl, encode).await;

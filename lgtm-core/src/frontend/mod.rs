@@ -1,7 +1,7 @@
 //! Between a query and those who answer it: cut it into pieces, remember answers, let tenants take turns.
 //!
 //! ```text
-//! request -> coalesce -> split by interval -> results cache -> shard -> retry -> fair gate -> Downstream
+//! request -> known errors -> coalesce -> split by interval -> results cache -> shard -> retry -> fair gate -> Downstream
 //! ```
 //!
 //! It knows no query language. A language implements [`Splitter`] (how its requests are cut and its answers joined), whoever
@@ -11,6 +11,7 @@
 //! Sources: the split and queue rules of Grafana Mimir's query-frontend and the results cache of the Cortex family, as their
 //! documentation describes them.
 
+mod errors_cache;
 mod extent;
 mod fair_gate;
 mod fair_queue;
@@ -21,6 +22,7 @@ mod settings;
 mod splitter;
 mod steps;
 
+pub use errors_cache::{ErrorsCache, ErrorsCacheStats};
 pub use extent::{Cover, Extent, cover, merge_extents, trim_extents};
 pub use fair_gate::{FairGate, FairPermit};
 pub use fair_queue::FairQueue;

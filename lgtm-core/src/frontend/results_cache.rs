@@ -97,13 +97,17 @@ impl ResultsCache {
     }
 }
 
-/// FNV-1a of the key in hexadecimal, with the version: no key is too long or has blanks.
 fn cache_key(key: &str) -> String {
+    hashed_key("results", VERSION, key)
+}
+
+/// FNV-1a of the key in hexadecimal, after what it is for and the version: no key is too long or has blanks.
+pub(super) fn hashed_key(what: &str, version: u8, key: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for byte in key.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    format!("results@{VERSION}@{hash:016x}")
+    format!("{what}@{version}@{hash:016x}")
 }
 
 fn encode_entry<A>(key: &str, extents: &[Extent<A>], encode: impl Fn(&A) -> Vec<u8>) -> Vec<u8> {

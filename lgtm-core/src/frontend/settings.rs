@@ -24,12 +24,6 @@ pub struct FrontendSettings {
     /// Extents shorter than this are passed over by requests that are longer. 5 minutes, as in Mimir.
     #[serde(with = "crate::units::duration")]
     pub min_extent: Duration,
-    /// How long an extent stays that can change no more. Mimir's default.
-    #[serde(with = "crate::units::duration")]
-    pub results_cache_ttl: Duration,
-    /// How long one stays that late samples may still change. Mimir's default.
-    #[serde(with = "crate::units::duration")]
-    pub results_cache_ttl_out_of_order: Duration,
 }
 
 impl Default for FrontendSettings {
@@ -41,8 +35,6 @@ impl Default for FrontendSettings {
             align_queries_with_step: false,
             cache_unaligned_requests: true,
             min_extent: Duration::from_secs(300),
-            results_cache_ttl: Duration::from_secs(7 * 86_400),
-            results_cache_ttl_out_of_order: Duration::from_secs(600),
         }
     }
 }
@@ -86,8 +78,14 @@ pub struct FrontendLimits {
     pub total_shards: u32,
     /// Sharded requests that one query may become, over all its pieces; shards are made fewer to keep it. Mimir's default.
     pub max_sharded_queries: u32,
-    /// Whether results are cached.
+    /// Whether results, and errors, are looked up and kept.
     pub results_cache_enabled: bool,
+    /// How long an extent stays that can change no more. Mimir's default.
+    pub results_cache_ttl: Duration,
+    /// How long one stays that late samples may still change. Mimir's default.
+    pub results_cache_ttl_out_of_order: Duration,
+    /// How long an error stays, where there is a cache for them; zero is not at all. Mimir's default.
+    pub results_cache_ttl_errors: Duration,
 }
 
 impl Default for FrontendLimits {
@@ -100,6 +98,9 @@ impl Default for FrontendLimits {
             total_shards: 16,
             max_sharded_queries: 128,
             results_cache_enabled: true,
+            results_cache_ttl: Duration::from_secs(7 * 86_400),
+            results_cache_ttl_out_of_order: Duration::from_secs(600),
+            results_cache_ttl_errors: Duration::from_secs(300),
         }
     }
 }

@@ -15,6 +15,9 @@ pub trait Splitter: Debug + Send + Sync + 'static {
     /// What it gives. Cloning should be cheap.
     type Answer: Clone + Debug + Send + Sync + 'static;
 
+    /// First step, end and distance of steps of any request.
+    fn times(&self, request: &Self::Request) -> StepRange;
+
     /// The steps that are asked for; `None` for what cannot be cut in time, which is then neither split nor cached.
     fn steps(&self, request: &Self::Request) -> Option<StepRange>;
 

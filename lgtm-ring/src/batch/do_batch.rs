@@ -60,7 +60,9 @@ pub fn is_client_error(error: &Error) -> bool {
 ///
 /// Calls run as tasks of `tasks` and go on after the return, so that slow replicas get the data too; dropping this future does not stop them
 /// either. `cleanup` runs once, when the last of them has ended, or at once when none was started: give it whatever the calls borrow from.
-/// Costs one lookup a key; memory is four bytes a key and replica.
+/// Costs one lookup a key; memory is eight bytes a key and replica, and some hundred bytes a key.
+///
+/// Replicas of a key that share an address are one process: it is called once, gets the key once, and counts once.
 ///
 /// # Errors
 /// That of the lookup, before any call: `Unavailable`. Else the one that decided: if more errors of one family came for a key than it may
@@ -131,7 +133,7 @@ fn assign(batch: &Batch<'_>) -> Result<(BatchTracker<Error>, Vec<Share>)> {
         let replicas = batch
             .ring
             .lookup(token, batch.operation, batch.now_s, &mut buffer)?;
-        tracker.add_key(replicas.len(), replicas.max_errors());
+        let mut processes = 0usize;
         for (&place, instance) in replicas.places().iter().zip(replicas.iter()) {
             let share = *share_of.entry(place).or_insert_with(|| {
                 *by_addr.entry(&instance.addr).or_insert_with(|| {
@@ -139,8 +141,14 @@ fn assign(batch: &Batch<'_>) -> Result<(BatchTracker<Error>, Vec<Share>)> {
                     shares.len() - 1
                 })
             });
-            shares[share].1.push(key);
+            // Two records of one process, e.g. after a new name, are one copy of the data and one answer.
+            if shares[share].1.last() != Some(&key) {
+                shares[share].1.push(key);
+                processes += 1;
+            }
         }
+        let may_fail = processes.saturating_sub(replicas.min_success());
+        tracker.add_key(processes, may_fail);
     }
     Ok((tracker, shares))
 }

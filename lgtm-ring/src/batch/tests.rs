@@ -94,6 +94,34 @@ async fn an_address_is_called_once_and_no_keys_are_no_calls() {
 }
 
 #[tokio::test]
+async fn two_records_of_one_process_are_one_copy() {
+    let ring = ring(&["same", "same", "other"]);
+    let tasks = TaskGroup::new(Handle::current());
+    let keys = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    for failing in ["same", "other"] {
+        let keys = Arc::clone(&keys);
+        let call = move |instance: Arc<Instance>, places: Vec<u32>| {
+            keys.lock().push(places);
+            async move {
+                match instance.addr == failing {
+                    true => Err(Error::Unavailable(format!("{failing} is down"))),
+                    false => Ok(()),
+                }
+            }
+        };
+        let outcome = do_batch(batch(&ring, &[Token(0), Token(50)]), &tasks, call, || {}).await;
+        // Two copies are demanded, and there are two processes.
+        let error = outcome.expect_err("one answer is not a quorum").error;
+        assert!(error.to_string().contains(failing), "{error}");
+    }
+    assert!(keys.lock().iter().all(|places| *places == [0, 1]));
+    let call = |_, _| async { Ok(()) };
+    do_batch(batch(&ring, &[Token(0)]), &tasks, call, || {})
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn too_small_a_ring_fails_before_any_call_and_cleans_up() {
     let ring = ring(&["a"]);
     let tasks = TaskGroup::new(Handle::current());

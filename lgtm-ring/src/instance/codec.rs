@@ -5,7 +5,7 @@ use lgtm_core::{DecodeError, Error, Result};
 use snap::raw::{Decoder, Encoder, decompress_len};
 
 use crate::instance::RingDesc;
-use crate::instance::open::OpenRing;
+use crate::instance::open::{OpenRing, entry_bound};
 use crate::kv::{MergeKind, Merged, OpenValue, Tombstones, ValueCodec};
 
 /// The codec's name on the wire, dskit's.
@@ -110,6 +110,24 @@ impl ValueCodec for RingCodec {
     fn open(&self, value: Option<&[u8]>) -> Result<Option<Box<dyn OpenValue>>> {
         let ring = Self::decode(value.unwrap_or_default())?;
         Ok(Some(Box::new(OpenRing::new(ring))))
+    }
+
+    fn split(&self, change: &Bytes, max_bytes: usize) -> Result<Vec<Bytes>> {
+        let mut parts = vec![(RingDesc::new(), 0)];
+        for (id, instance) in Self::decode(change)?.instances {
+            let bytes = entry_bound(&id, &instance);
+            if parts
+                .last()
+                .is_some_and(|(part, size)| !part.is_empty() && size + bytes > max_bytes)
+            {
+                parts.push((RingDesc::new(), 0));
+            }
+            if let Some((part, size)) = parts.last_mut() {
+                part.instances.insert(id, instance);
+                *size += bytes;
+            }
+        }
+        parts.iter().map(|(part, _)| Self::encode(part)).collect()
     }
 
     fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {

@@ -38,10 +38,15 @@ impl RingDesc {
         let mut new_tokens: Vec<String> = Vec::new();
         for (id, theirs) in &incoming.instances {
             let ours = self.instances.get(id);
-            if !wins(theirs, ours.map(Arc::as_ref)) {
+            let tombstone =
+                ours.filter(|ours| kind == MergeKind::Local && is_revived(theirs, ours));
+            if tombstone.is_none() && !wins(theirs, ours.map(Arc::as_ref)) {
                 continue;
             }
-            let theirs = normalised(id, theirs);
+            let mut theirs = normalised(id, theirs);
+            if let Some(tombstone) = tombstone {
+                Arc::make_mut(&mut theirs).timestamp_s = tombstone.timestamp_s + 1;
+            }
             let before: &[Token] = ours.map_or(&[], |ours| &ours.tokens);
             if theirs.state != InstanceState::Left && *before != *theirs.tokens {
                 new_tokens.push(id.clone());
@@ -97,6 +102,15 @@ impl RingDesc {
             removed: before - self.len(),
         }
     }
+}
+
+/// Whether a record written here is of an instance that has a tombstone of the same time or a later one. Writers do not see tombstones, so this one put
+/// the record there because the instance lives. A tombstone is from the future when whoever removed the instance has a clock that runs
+/// ahead; without a later time the instance would stay out until its own clock is there.
+fn is_revived(theirs: &Instance, ours: &Instance) -> bool {
+    let left = InstanceState::Left;
+    let is_outbid = (theirs.timestamp_s..i64::MAX).contains(&ours.timestamp_s);
+    theirs.state != left && ours.state == left && is_outbid
 }
 
 /// Whether `theirs` replaces `ours`. Whoever is absent has heartbeat 0.

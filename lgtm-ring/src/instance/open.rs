@@ -7,6 +7,9 @@ use crate::instance::codec::{MAX_VALUE_BYTES, RingCodec};
 use crate::instance::{Instance, RingDesc};
 use crate::kv::{MergeKind, OpenValue, TombstoneCount};
 
+/// How far ahead of the clock here a heartbeat of another may be: clocks are off by minutes. The default of the store's own `max_clock_ahead`.
+const MAX_HEARTBEAT_AHEAD_S: i64 = 3600;
+
 /// The ring beside a bound of its encoded size. A heartbeat costs a look at one record here; kept as bytes, it would cost reading and writing all.
 #[derive(Debug)]
 pub(super) struct OpenRing {
@@ -31,6 +34,19 @@ impl OpenRing {
     }
 }
 
+/// A heartbeat from far ahead would make its instance immortal, and nobody could outbid it, not even the instance itself.
+fn check_times(ring: &RingDesc, now_unix_s: i64) -> Result<()> {
+    let ahead_s = |i: &Instance| i.timestamp_s.saturating_sub(now_unix_s);
+    match ring.iter().find(|i| ahead_s(i) > MAX_HEARTBEAT_AHEAD_S) {
+        None => Ok(()),
+        Some(i) => Err(Error::InvalidInput(format!(
+            "heartbeat of instance {:?} is {} s from now, at most {MAX_HEARTBEAT_AHEAD_S} s are taken",
+            i.id,
+            ahead_s(i)
+        ))),
+    }
+}
+
 fn size_bound(ring: &RingDesc) -> usize {
     let entries = ring.instances.iter();
     entries
@@ -39,7 +55,7 @@ fn size_bound(ring: &RingDesc) -> usize {
 }
 
 /// At least the bytes of an instance's entry in the wire form: texts as they are, five bytes a token, the most that numbers and field keys take.
-fn entry_bound(id: &str, instance: &Instance) -> usize {
+pub(super) fn entry_bound(id: &str, instance: &Instance) -> usize {
     let texts = 2 * id.len() + instance.addr.len() + instance.zone.len();
     texts + 5 * instance.tokens.len() + 24 * instance.versions.len() + 100
 }
@@ -52,6 +68,9 @@ impl OpenValue for OpenRing {
         now_unix_s: i64,
     ) -> Result<Option<Bytes>> {
         let incoming = RingCodec::decode(incoming)?;
+        if kind == MergeKind::Remote {
+            check_times(&incoming, now_unix_s)?;
+        }
         let bytes = self.bytes + self.growth(&incoming);
         if bytes > MAX_VALUE_BYTES {
             return Err(Error::LimitExceeded(format!(

@@ -318,3 +318,54 @@ fn who_had_a_clock_that_ran_ahead_can_be_forgotten_too() {
     assert_eq!(there.get("i2").unwrap().state, InstanceState::Left);
     assert_eq!(here, there);
 }
+
+#[test]
+fn a_heartbeat_from_far_ahead_is_refused_and_one_of_a_clock_that_is_off_taken() {
+    let now_s = 1_000_000;
+    let merge = |ahead_s: i64, kind| {
+        let ring: RingDesc = [Instance {
+            timestamp_s: now_s + ahead_s,
+            ..record(1, 5, false)
+        }]
+        .into_iter()
+        .collect();
+        let bytes = RingCodec::encode(&ring).unwrap();
+        RingCodec.merge(None, &bytes, kind, now_s)
+    };
+    assert!(merge(300, MergeKind::Remote).unwrap().change.is_some());
+    for ahead_s in [3601, i64::MAX - now_s] {
+        let error = merge(ahead_s, MergeKind::Remote).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let text = error.to_string();
+        assert!(
+            text.contains("i1") && text.contains(&ahead_s.to_string()) && text.contains("3600")
+        );
+    }
+    // What is written here is written by this clock.
+    assert!(merge(3601, MergeKind::Local).unwrap().change.is_some());
+}
+
+#[test]
+fn who_lives_outbids_a_tombstone_of_a_clock_that_runs_ahead() {
+    let mut ring: RingDesc = [record(1, 500, true), record(2, 20, false)]
+        .into_iter()
+        .collect();
+    let mut other = ring.clone();
+    // A heartbeat that was on its way does not.
+    let late: RingDesc = [record(1, 30, false)].into_iter().collect();
+    assert_eq!(ring.merge(&late, MergeKind::Remote, 30), None);
+    // Its own process, which does not see the tombstone, writes it anew.
+    let mut visible = ring.without_tombstones();
+    visible.insert(record(1, 31, false));
+    let change = ring.merge(&visible, MergeKind::Local, 31).unwrap();
+    assert_eq!(change.len(), 1);
+    assert_eq!(ring.get("i1").unwrap().timestamp_s, 501);
+    other.merge(&change, MergeKind::Remote, 31);
+    assert_eq!(ring, other);
+    assert_ne!(other.get("i1").unwrap().state, InstanceState::Left);
+    // One at the end of time cannot be outbid, so it stays where it is everywhere.
+    let mut end: RingDesc = [record(1, 0, true)].into_iter().collect();
+    end.get_mut("i1").unwrap().timestamp_s = i64::MAX;
+    let visible: RingDesc = [record(1, 31, false)].into_iter().collect();
+    assert_eq!(end.merge(&visible, MergeKind::Local, 31), None);
+}

@@ -43,6 +43,16 @@ pub trait ValueCodec: Debug + Send + Sync + 'static {
     /// As [`ValueCodec::merge`].
     fn member_names(&self, value: &[u8]) -> Result<Vec<String>>;
 
+    /// `change` in parts that are changes of their own, each of at most `max_bytes` unless one member alone is larger. A store that learns of a thousand
+    /// members at once tells of them in messages of a bounded size, and what it says of one can be outdated alone. By default one part.
+    ///
+    /// # Errors
+    /// As [`ValueCodec::merge`].
+    fn split(&self, change: &Bytes, max_bytes: usize) -> Result<Vec<Bytes>> {
+        let _ = max_bytes;
+        Ok(vec![change.clone()])
+    }
+
     /// `value` in decoded form, so that merging one member into a thousand does not decode and encode the thousand. `None`, which is
     /// the default, lets the store keep the bytes and use the methods above.
     ///

@@ -20,6 +20,7 @@ mod etcd;
 pub mod gossip;
 #[cfg(any(feature = "etcd", feature = "consul"))]
 mod http_client;
+mod instrumented;
 mod kv;
 mod memory;
 mod multi;
@@ -34,6 +35,7 @@ pub use etcd::{EtcdBuilder, EtcdKv, EtcdSettings};
 pub use gossip::GossipKv;
 #[cfg(any(feature = "etcd", feature = "consul"))]
 pub use http_client::{Connect, Connection, TcpConnect};
+pub use instrumented::{InstrumentedKv, KvLabels};
 pub use kv::{Kv, MAX_CAS_ATTEMPTS, MAX_KEY_BYTES, check_key};
 pub use memory::MemoryKv;
 pub use multi::{MultiKv, MultiKvSettings};

@@ -1,8 +1,9 @@
 //! Removing the long dead, and nobody else.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::instance::RingDesc;
+use crate::instance::{Instance, RingDesc};
 
 /// Whether this instance's own heartbeats have gone through long enough to judge others by theirs.
 ///
@@ -36,17 +37,60 @@ impl Steadiness {
     }
 }
 
-/// Removes the records, `own` excepted, whose heartbeat is more than `after` old. Names them.
+/// Since when the heartbeat of each instance stands still, by the clock of the one that looks.
+///
+/// An age is the difference of two clocks, and a clock that runs ahead by minutes makes everybody look dead to the one that has it. A heartbeat that
+/// moves is a sign of life whatever it says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Standstill(HashMap<String, Seen>);
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    timestamp_s: i64,
+    since: Duration,
+}
+
+impl Standstill {
+    /// Notes the heartbeats of a ring that was read at `now` (monotonic). Remembers nobody who is not in it.
+    pub(super) fn note(&mut self, ring: &RingDesc, now: Duration) {
+        self.0.retain(|id, _| ring.get(id).is_some());
+        for instance in ring.iter() {
+            let timestamp_s = instance.timestamp_s;
+            let new = Seen {
+                timestamp_s,
+                since: now,
+            };
+            match self.0.get_mut(&instance.id) {
+                Some(seen) if seen.timestamp_s == timestamp_s => {}
+                Some(seen) => *seen = new,
+                None => _ = self.0.insert(instance.id.clone(), new),
+            }
+        }
+    }
+
+    /// Whether the instance's heartbeat has not moved for `period`.
+    fn has_lasted(&self, instance: &Instance, period: Duration, now: Duration) -> bool {
+        let seen = self.0.get(&instance.id);
+        seen.is_some_and(|seen| {
+            seen.timestamp_s == instance.timestamp_s && now.saturating_sub(seen.since) >= period
+        })
+    }
+}
+
+/// Removes the records, `own` excepted, whose heartbeat is more than `after` old and has stood still for as long. Names them.
 pub(super) fn remove_dead(
     ring: &mut RingDesc,
     own: &str,
     after: Duration,
-    now_s: i64,
+    still: &Standstill,
+    (now_s, now): (i64, Duration),
 ) -> Vec<String> {
     let after_s = i64::try_from(after.as_secs()).unwrap_or(i64::MAX);
     let mut forgotten = Vec::new();
     ring.retain(|instance| {
-        let keep = instance.id == own || instance.is_alive(now_s, after_s);
+        let keep = instance.id == own
+            || instance.is_alive(now_s, after_s)
+            || !still.has_lasted(instance, after, now);
         if !keep {
             forgotten.push(instance.id.clone());
         }

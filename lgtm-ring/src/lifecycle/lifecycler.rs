@@ -1,29 +1,33 @@
 //! The service that keeps an instance's record.
 
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::clock::Clock;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::service::Service;
-use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::instance::InstanceState;
 use crate::lifecycle::metrics::Metrics;
-use crate::lifecycle::{Identity, LifecyclerSettings, Machine, Membership, Readiness, Role, Step};
+use crate::lifecycle::{
+    Identity, LifecyclerBuilder, LifecyclerSettings, Machine, Membership, Readiness, Role, Step,
+};
 use crate::store::RingStore;
-use crate::token::{RandomTokens, TokenGenerator, TokensFile};
+use crate::token::{RandomTokens, Token, TokenGenerator, TokensFile};
 
 /// Commands that wait for the loop; more callers wait themselves.
 const MAX_COMMANDS: usize = 16;
 /// Tries to remove the record before it is left to others.
 const UNREGISTER_TRIES: usize = 3;
+/// The time between them: a store that restarts answers again in a moment.
+const UNREGISTER_PAUSE: Duration = Duration::from_secs(1);
 /// The longest sleep of the loop, so that a far-away moment does not overflow a timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -46,6 +50,8 @@ pub struct Lifecycler {
     clock: Arc<dyn Clock>,
     settings: LifecyclerSettings,
     tokens_file: Option<(TokensFile, Executor)>,
+    /// What the tokens file holds, as far as this process wrote it.
+    on_disk: Mutex<Option<Arc<[Token]>>>,
     on_stopping: Option<Arc<dyn OnStopping>>,
     metrics: Metrics,
     /// Locked for moments only: never while the store is asked.
@@ -65,122 +71,6 @@ struct Command {
     done: oneshot::Sender<Result<()>>,
 }
 
-/// Collects the parts of a [`Lifecycler`].
-#[derive(Debug)]
-pub struct LifecyclerBuilder {
-    name: String,
-    depends_on: Vec<String>,
-    store: RingStore,
-    identity: Identity,
-    role: Role,
-    settings: LifecyclerSettings,
-    clock: Arc<dyn Clock>,
-    registry: Registry,
-    prefix: String,
-    generator: Option<Box<dyn TokenGenerator>>,
-    tokens_file: Option<(TokensFile, Executor)>,
-    on_stopping: Option<Arc<dyn OnStopping>>,
-}
-
-impl LifecyclerBuilder {
-    /// Settings. Default: [`LifecyclerSettings::default`], or [`LifecyclerSettings::without_data`] by the role.
-    #[must_use]
-    pub fn settings(mut self, settings: LifecyclerSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// The clock. Default: the machine's.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Where metrics go, and the product's prefix of their names, e.g. `cortex_`. Default: nowhere.
-    #[must_use]
-    pub fn metrics(mut self, registry: Registry, prefix: &str) -> Self {
-        self.registry = registry;
-        prefix.clone_into(&mut self.prefix);
-        self
-    }
-
-    /// Where tokens come from. Default: random ones.
-    #[must_use]
-    pub fn tokens(mut self, generator: impl TokenGenerator) -> Self {
-        self.generator = Some(Box::new(generator));
-        self
-    }
-
-    /// The file that keeps tokens over a restart. Default: none.
-    #[must_use]
-    pub fn tokens_file(mut self, file: TokensFile, executor: Executor) -> Self {
-        self.tokens_file = Some((file, executor));
-        self
-    }
-
-    /// What is done while the instance leaves. Default: nothing.
-    #[must_use]
-    pub fn on_stopping(mut self, work: Arc<dyn OnStopping>) -> Self {
-        self.on_stopping = Some(work);
-        self
-    }
-
-    /// Adds a service that must run while this one writes, by name: the store, if it is one (`GossipKv`), or the record cannot be removed at
-    /// shutdown.
-    #[must_use]
-    pub fn depends_on(mut self, service: &str) -> Self {
-        self.depends_on.push(service.to_owned());
-        self
-    }
-
-    /// Puts it together; touches nothing.
-    ///
-    /// # Errors
-    /// `InvalidInput` for settings that are wrong, an empty id, a state that the role cannot begin in, a tokens file beside tokens that follow
-    /// from the name, or metrics whose names are taken.
-    pub fn build(self) -> Result<Arc<Lifecycler>> {
-        let seed = self.clock.now_ms() ^ i64::from(crate::hash::tenant_token(&self.identity.id).0);
-        let generator = self
-            .generator
-            .unwrap_or_else(|| Box::new(RandomTokens::seeded(seed)));
-        if generator.is_deterministic() && self.tokens_file.is_some() {
-            return Err(Error::InvalidInput(format!(
-                "lifecycler of {}: a tokens file cannot be combined with tokens that follow from the name",
-                self.identity.id
-            )));
-        }
-        let metrics = Metrics::register(&self.registry, &self.prefix, &self.name)?;
-        let now = self.clock.monotonic();
-        let machine = Machine::new(
-            self.settings.clone(),
-            self.role,
-            self.identity,
-            Vec::new(),
-            now,
-        )?;
-        let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
-        Ok(Arc::new(Lifecycler {
-            name: format!("{}-lifecycler", self.name),
-            depends_on: self.depends_on,
-            store: self.store,
-            clock: self.clock,
-            unregister: AtomicBool::new(self.settings.unregister_on_shutdown),
-            settings: self.settings,
-            tokens_file: self.tokens_file,
-            on_stopping: self.on_stopping,
-            metrics,
-            membership: watch::Sender::new(machine.membership().clone()),
-            machine: Mutex::new(machine),
-            generator: Mutex::new(generator),
-            readiness: Mutex::default(),
-            commands,
-            inbox: Mutex::new(Some(inbox)),
-            clear_tokens: AtomicBool::new(false),
-        }))
-    }
-}
-
 impl Lifecycler {
     /// A lifecycler for the ring called `name` (e.g. `ingester`) that `store` holds. The service is called `<name>-lifecycler`.
     pub fn builder(
@@ -189,24 +79,50 @@ impl Lifecycler {
         identity: Identity,
         role: Role,
     ) -> LifecyclerBuilder {
-        let settings = match role {
-            Role::HoldsData => LifecyclerSettings::default(),
-            Role::DoesWork { .. } => LifecyclerSettings::without_data(),
-        };
-        LifecyclerBuilder {
-            name: name.to_owned(),
-            depends_on: Vec::new(),
-            store,
-            identity,
-            role,
-            settings,
-            clock: Arc::new(SystemClock::new()),
-            registry: Registry::new(),
-            prefix: String::new(),
-            generator: None,
-            tokens_file: None,
-            on_stopping: None,
+        LifecyclerBuilder::new(name, store, identity, role)
+    }
+
+    pub(super) fn from_builder(builder: LifecyclerBuilder) -> Result<Self> {
+        let seed =
+            builder.clock.now_ms() ^ i64::from(crate::hash::tenant_token(&builder.identity.id).0);
+        let generator = builder
+            .generator
+            .unwrap_or_else(|| Box::new(RandomTokens::seeded(seed)));
+        if generator.is_deterministic() && builder.tokens_file.is_some() {
+            return Err(Error::InvalidInput(format!(
+                "lifecycler of {}: a tokens file cannot be combined with tokens that follow from the name",
+                builder.identity.id
+            )));
         }
+        let metrics = Metrics::register(&builder.registry, &builder.prefix, &builder.name)?;
+        let now = builder.clock.monotonic();
+        let machine = Machine::new(
+            builder.settings.clone(),
+            builder.role,
+            builder.identity,
+            Vec::new(),
+            now,
+        )?;
+        let (commands, inbox) = mpsc::channel(MAX_COMMANDS);
+        Ok(Self {
+            name: format!("{}-lifecycler", builder.name),
+            depends_on: builder.depends_on,
+            store: builder.store,
+            clock: builder.clock,
+            unregister: AtomicBool::new(builder.settings.unregister_on_shutdown),
+            settings: builder.settings,
+            tokens_file: builder.tokens_file,
+            on_disk: Mutex::default(),
+            on_stopping: builder.on_stopping,
+            metrics,
+            membership: watch::Sender::new(machine.membership().clone()),
+            machine: Mutex::new(machine),
+            generator: Mutex::new(generator),
+            readiness: Mutex::default(),
+            commands,
+            inbox: Mutex::new(Some(inbox)),
+            clear_tokens: AtomicBool::new(false),
+        })
     }
 
     /// The record as it was last written or found.
@@ -230,18 +146,19 @@ impl Lifecycler {
         let _ = self.membership.subscribe().wait_for(|me| me.settled).await;
     }
 
-    /// Goes to another state, e.g. from JOINING to ACTIVE when a component has prepared itself.
+    /// Goes to another state, e.g. from JOINING to ACTIVE when a component has prepared itself. Before the service runs this waits for it.
     ///
     /// # Errors
-    /// `InvalidInput` for a change that is not allowed, `Unavailable` when the service does not run, those of the store.
+    /// `InvalidInput` for a change that is not allowed, `Unavailable` when the service has ended, those of the store.
     pub async fn change_state(&self, to: InstanceState) -> Result<()> {
         self.command(Step::ChangeState(to)).await
     }
 
-    /// Takes the instance out of the shuffle shards that are written to, or back in. Kept in the ring's record only.
+    /// Takes the instance out of the shuffle shards that are written to, or back in. Kept in the ring's record only. Before the service runs
+    /// this waits for it.
     ///
     /// # Errors
-    /// `Unavailable` when the service does not run, those of the store.
+    /// `Unavailable` when the service has ended, those of the store.
     pub async fn set_read_only(&self, read_only: bool) -> Result<()> {
         self.command(Step::SetReadOnly(read_only)).await
     }
@@ -272,14 +189,15 @@ impl Lifecycler {
     /// Does one step: reads, plans, writes, remembers.
     async fn take(&self, step: Step) -> Result<()> {
         let outcome = self.write(step).await;
-        // What was asked for wrongly is not a failure of the store.
-        if let Err(error) = &outcome
-            && error.kind() != ErrorKind::InvalidInput
-        {
-            self.metrics.failures.inc();
+        if let Err(error) = &outcome {
             let now = self.clock.monotonic();
             self.machine.lock().failed(step, now);
-            tracing::warn!(service = %self.name, ?step, %error, "the own record was not written");
+            // What somebody asked for wrongly is not a failure of the store.
+            let is_asked = matches!(step, Step::ChangeState(_) | Step::SetReadOnly(_));
+            if !is_asked || error.kind() != ErrorKind::InvalidInput {
+                self.metrics.failures.inc();
+                tracing::warn!(service = %self.name, ?step, %error, "the own record was not written");
+            }
         }
         outcome
     }
@@ -332,13 +250,18 @@ impl Lifecycler {
     async fn publish(&self, me: Membership) {
         self.metrics.show(&me, &self.settings);
         let tokens = Arc::clone(&me.tokens);
-        let before = self.membership.send_replace(me);
-        if before.tokens != tokens
-            && let Some((file, executor)) = &self.tokens_file
-        {
-            let file = file.clone();
-            let stored = executor.run_blocking(move || file.store(&tokens)).await;
-            if let Err(error) = stored {
+        self.membership.send_replace(me);
+        let Some((file, executor)) = &self.tokens_file else {
+            return;
+        };
+        if self.on_disk.lock().as_ref() == Some(&tokens) {
+            return;
+        }
+        let (file, stored) = (file.clone(), Arc::clone(&tokens));
+        match executor.run_blocking(move || file.store(&stored)).await {
+            Ok(()) => *self.on_disk.lock() = Some(tokens),
+            // The next heartbeat tries again.
+            Err(error) => {
                 tracing::error!(service = %self.name, %error, "tokens are not on disk");
             }
         }
@@ -359,7 +282,7 @@ impl Lifecycler {
         }
     }
 
-    /// Does what is due until `until` ends.
+    /// Does what is due until `until` ends. A store that hangs does not hold `until` up.
     async fn keep_up<T>(
         &self,
         inbox: &mut Option<mpsc::Receiver<Command>>,
@@ -374,7 +297,10 @@ impl Lifecycler {
             };
             if let Some(step) = due {
                 // Its failure is noted and it comes again.
-                let _ = self.take(step).await;
+                let (_, ended) = beside(self.take(step), until.as_mut()).await;
+                if let Some(ended) = ended {
+                    return ended;
+                }
             }
             let rest = wake_at.saturating_sub(now).min(LONGEST_SLEEP);
             let rest = if due.is_some() { Duration::ZERO } else { rest };
@@ -388,8 +314,12 @@ impl Lifecycler {
                 biased;
                 ended = &mut until => return ended,
                 Some(Command { step, done }) = command => {
+                    let (outcome, ended) = beside(self.take(step), until.as_mut()).await;
                     // The caller may have gone.
-                    let _ = done.send(self.take(step).await);
+                    let _ = done.send(outcome);
+                    if let Some(ended) = ended {
+                        return ended;
+                    }
                 }
                 () = tokio::time::sleep(rest) => {}
             }
@@ -397,7 +327,7 @@ impl Lifecycler {
     }
 
     async fn leave(&self) -> Result<()> {
-        // If it cannot be written, heartbeats still say that it lives, and the record goes in the end.
+        // If it cannot be written, the next heartbeat says it.
         let _ = self.take(Step::Leave).await;
         let mut outcome = Ok(());
         if let Some(work) = self.on_stopping.clone() {
@@ -423,7 +353,10 @@ impl Lifecycler {
     async fn unregister(&self) {
         let began = self.clock.monotonic();
         let mut outcome = Ok(());
-        for _ in 0..UNREGISTER_TRIES {
+        for attempt in 0..UNREGISTER_TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(UNREGISTER_PAUSE).await;
+            }
             outcome = self.take(Step::Unregister).await;
             if outcome.is_ok() {
                 break;
@@ -435,6 +368,19 @@ impl Lifecycler {
 
     fn now_s(&self) -> i64 {
         self.clock.now_ms().div_euclid(1000)
+    }
+}
+
+/// Sees `first` to its end and lets `second` go on meanwhile; yields what that came to, too, if it ended.
+async fn beside<A, B>(
+    first: impl Future<Output = A>,
+    mut second: Pin<&mut impl Future<Output = B>>,
+) -> (A, Option<B>) {
+    tokio::pin!(first);
+    tokio::select! {
+        biased;
+        done = &mut first => (done, None),
+        ended = &mut second => (first.await, Some(ended)),
     }
 }
 

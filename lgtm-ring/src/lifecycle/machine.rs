@@ -5,7 +5,7 @@ use std::time::Duration;
 use lgtm_core::{Error, Result};
 
 use crate::instance::{InstanceState, RingDesc};
-use crate::lifecycle::forget::Steadiness;
+use crate::lifecycle::forget::{Standstill, Steadiness};
 use crate::lifecycle::{Identity, LifecyclerSettings, Membership, Role};
 use crate::token::{Token, TokenGenerator};
 
@@ -66,6 +66,8 @@ pub struct Machine {
     /// Tokens after the last step that generated some: fewer in the ring mean that others took them.
     pub(super) claimed: usize,
     pub(super) steadiness: Steadiness,
+    /// Kept while the dead are to be forgotten.
+    pub(super) still: Standstill,
     /// The heartbeat of the record as this machine last left it in the ring. Whoever moved it further is another process.
     pub(super) left_at_s: Option<i64>,
 }
@@ -79,6 +81,8 @@ pub struct Planned {
     /// The heartbeat of the own record in the ring, `None` when the record is not this process's.
     pub(super) left_at_s: Option<i64>,
     pub(super) forgotten: Vec<String>,
+    /// The ring as it was found, when the heartbeats in it are to be remembered.
+    pub(super) found: Option<RingDesc>,
 }
 
 impl Planned {
@@ -125,6 +129,7 @@ impl Machine {
             next_heartbeat: now,
             claimed: 0,
             steadiness: Steadiness::default(),
+            still: Standstill::default(),
             left_at_s: None,
         })
     }
@@ -192,6 +197,8 @@ impl Machine {
             Phase::WaitsToJoin { give_up_at, .. } => now >= give_up_at,
             _ => false,
         };
+        let remembers = matches!(step, Step::Register | Step::Heartbeat);
+        let found = (remembers && !self.settings.forget_after.is_zero()).then(|| ring.clone());
         let mut planned = match step {
             Step::Register => self.register(ring, generator, now_s),
             Step::Join => self.join(ring, generator, waited, now_s),
@@ -202,6 +209,7 @@ impl Machine {
             Step::Leave => Ok(self.leave(ring, now_s)),
             Step::Unregister => Ok(self.unregister(ring)),
         }?;
+        planned.found = found;
         if step == Step::Heartbeat {
             planned.forgotten = self.forget(ring, now_s, now);
         }
@@ -212,6 +220,9 @@ impl Machine {
     pub fn written(&mut self, planned: Planned, now: Duration) {
         let step = planned.step;
         self.me = planned.me;
+        if let Some(found) = &planned.found {
+            self.still.note(found, now);
+        }
         let claims = matches!(step, Step::Register | Step::Join | Step::Verify)
             || step == Step::Heartbeat && self.is_settled();
         if claims {
@@ -243,8 +254,13 @@ impl Machine {
         self.me.settled = self.is_settled();
     }
 
-    /// Notes that a step did not get into the ring; it is due again later. Heartbeats wait for their next turn.
+    /// Notes that a step did not get into the ring; it is due again later. Heartbeats wait for their next turn. That the instance leaves is
+    /// said by its next heartbeat then: writers must not go on sending to one that flushes.
     pub fn failed(&mut self, step: Step, now: Duration) {
+        if step == Step::Leave && self.is_registered() {
+            self.me.state = InstanceState::Leaving;
+            self.phase = Phase::Settled;
+        }
         let again = now + RETRY_AFTER;
         match (&mut self.phase, step) {
             (Phase::Unregistered { try_at }, Step::Register) => *try_at = again,

@@ -7,6 +7,7 @@
 //! [`Machine`] decides which step is due and what it does to the ring, given the time; it does no I/O, so simulations drive it by hand.
 //! [`Lifecycler`] is the service around it. Rules: `docs/format/ring.md`, section "lifecycle".
 
+mod builder;
 mod forget;
 mod lifecycler;
 mod machine;
@@ -18,7 +19,8 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
-pub use lifecycler::{Lifecycler, LifecyclerBuilder, OnStopping};
+pub use builder::LifecyclerBuilder;
+pub use lifecycler::{Lifecycler, OnStopping};
 pub use machine::{Machine, Planned, Step};
 pub use membership::{Identity, Membership, Role};
 pub use readiness::Readiness;

@@ -1,5 +1,6 @@
 //! What each step does to the ring.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ impl Machine {
     ) -> Result<Planned> {
         let mut me = self.me.clone();
         let before = alive(ring, &me.identity.id);
+        me.tokens = not_taken(&me.tokens, ring, &me.identity.id);
         match &before {
             None => {
                 me.registered_timestamp_s = now_s;
@@ -177,7 +179,8 @@ impl Machine {
         if after.is_zero() || !self.steadiness.has_lasted(after, now, gap) {
             return Vec::new();
         }
-        forget::remove_dead(ring, &self.me.identity.id, after, now_s)
+        let own = &self.me.identity.id;
+        forget::remove_dead(ring, own, after, &self.still, (now_s, now))
     }
 
     /// What is known of this instance, with the tokens that the ring says it has.
@@ -231,6 +234,23 @@ fn alive(ring: &RingDesc, id: &str) -> Option<Arc<Instance>> {
     record.filter(|i| i.state != InstanceState::Left)
 }
 
+/// The tokens of a former life that nobody else has taken since. Stores that merge take them from one of the two; in the others both would keep
+/// them for ever, e.g. after a volume with a tokens file was copied.
+fn not_taken(tokens: &Arc<[Token]>, ring: &RingDesc, own: &str) -> Arc<[Token]> {
+    if tokens.is_empty() {
+        return Arc::clone(tokens);
+    }
+    let others = ring
+        .iter()
+        .filter(|i| i.id != own && i.state != InstanceState::Left);
+    let taken: HashSet<Token> = others.flat_map(|i| i.tokens.iter().copied()).collect();
+    tokens
+        .iter()
+        .copied()
+        .filter(|t| !taken.contains(t))
+        .collect()
+}
+
 /// Keeps `wanted` tokens, evenly picked: as good as by chance, and the same every time.
 fn drop_surplus(tokens: &mut Vec<Token>, wanted: usize) {
     let all = tokens.len();
@@ -250,6 +270,7 @@ fn yielding(step: Step, me: Membership) -> Planned {
         writes: false,
         left_at_s: None,
         forgotten: Vec::new(),
+        found: None,
     }
 }
 
@@ -285,5 +306,6 @@ fn put(
         writes: kept.is_none(),
         left_at_s: Some(kept.map_or(timestamp_s, |kept| kept.timestamp_s)),
         forgotten: Vec::new(),
+        found: None,
     }
 }

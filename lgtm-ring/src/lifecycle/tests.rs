@@ -144,6 +144,26 @@ fn the_tokens_file_makes_a_newcomer_active_at_once() {
 }
 
 #[test]
+fn tokens_of_the_file_that_another_holds_are_not_taken_up() {
+    // A volume was copied: the new instance finds the file of another that lives, in a store that merges nothing.
+    let mut ring = RingDesc::new();
+    ring.insert(Instance {
+        id: "b".into(),
+        timestamp_s: NOW_S,
+        tokens: (1..=8).map(Token).collect(),
+        ..Instance::default()
+    });
+    for role in [Role::HoldsData, WORKER] {
+        let remembered = [1, 2, 3, 4, 5, 6, 7, 8, 900];
+        let mut node = Lone::new(settings(), role, &remembered, ring.clone());
+        node.tick(0);
+        assert_eq!(node.own().tokens.len(), 8);
+        assert!(node.own().tokens.contains(&Token(900)));
+        assert!(node.own().tokens.iter().all(|t| t.0 > 8), "{role:?}");
+    }
+}
+
+#[test]
 fn a_record_of_a_former_life_is_taken_over() {
     let eight = [10, 20, 30, 40, 50, 60, 70, 80];
     for (state, tokens, expected) in [
@@ -369,6 +389,28 @@ fn the_long_dead_are_forgotten_but_not_after_an_outage_of_the_store() {
     }
     node.tick(4800);
     assert!(node.ring.get("slow").is_none());
+}
+
+#[test]
+fn nobody_whose_heartbeat_moves_is_forgotten_by_one_whose_clock_runs_ahead() {
+    let settings = LifecyclerSettings {
+        forget_after: secs(600),
+        ..settings()
+    };
+    let record = |id: &str, timestamp_s| Instance {
+        id: id.into(),
+        timestamp_s,
+        ..Instance::default()
+    };
+    // By this node's clock the others are a quarter of an hour behind.
+    let ring = [record("dead", NOW_S - 900), record("alive", NOW_S - 900)];
+    let mut node = Lone::new(settings, WORKER, &[], ring.into_iter().collect());
+    for at in (0..2000).step_by(15) {
+        node.ring.insert(record("alive", NOW_S - 900 + at as i64));
+        node.tick(at);
+        assert!(node.ring.get("alive").is_some(), "forgotten at {at}");
+    }
+    assert!(node.ring.get("dead").is_none());
 }
 
 #[test]

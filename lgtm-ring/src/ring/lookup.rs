@@ -149,7 +149,8 @@ impl Ring {
         }
         buffer.begin(self.records.instances.len());
         if self.settings.zone_awareness_enabled {
-            let per_zone = (replication_factor / self.settings.replication_factor).max(1);
+            let usual = self.settings.replication_factor.max(1);
+            let per_zone = (replication_factor / usual).max(1);
             self.walk_zones(key, operation, replication_factor, per_zone as u32, buffer);
         } else {
             self.walk(key, operation, replication_factor, buffer);
@@ -191,7 +192,7 @@ impl Ring {
 
     fn walk(&self, key: Token, operation: Operation, replicas: usize, buffer: &mut LookupBuffer) {
         let circle = &self.topology.circle;
-        let all = self.topology.members.len();
+        let all = self.topology.owners;
         let mut wanted = replicas;
         for owner in circle.owners_from(circle.position(key)) {
             if buffer.walked.len() >= wanted.min(all) {
@@ -217,12 +218,12 @@ impl Ring {
         buffer: &mut LookupBuffer,
     ) {
         let topology = &*self.topology;
-        let all = topology.members.len();
+        let all = topology.owners;
         buffer.zones.clear();
         buffer
             .zones
             .resize(topology.zone_sizes.len(), ZoneProgress::default());
-        let mut open_zones = topology.zone_count();
+        let mut open_zones = topology.zone_owners.iter().filter(|&&n| n > 0).count();
         let mut wanted = replicas;
         for owner in topology.circle.owners_from(topology.circle.position(key)) {
             if buffer.walked.len() >= wanted.min(all) || open_zones == 0 {
@@ -253,7 +254,7 @@ impl Ring {
 impl ZoneProgress {
     /// Whether the zone has given what it can. Asked once after each step, so it is true once.
     fn is_done(self, topology: &Topology, slot: u32, per_zone: u32) -> bool {
-        self.counted >= per_zone || self.examined >= topology.zone_sizes[slot as usize]
+        self.counted >= per_zone || self.examined >= topology.zone_owners[slot as usize]
     }
 }
 

@@ -365,3 +365,17 @@ fn bad_settings_are_named() {
     let error = settings.validate().unwrap_err().to_string();
     assert!(error.contains("replication_factor is 0") && error.contains("heartbeat_timeout"));
 }
+
+#[test]
+fn a_ring_of_settings_that_nobody_checked_does_not_panic() {
+    for zone_awareness_enabled in [false, true] {
+        let settings = RingSettings {
+            replication_factor: 0,
+            ..settings(zone_awareness_enabled)
+        };
+        let ring = Ring::new(settings, &desc(3, 3));
+        let error = ring.get(Token(5), Operation::WRITE, NOW_S).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        let _ = ring.replication_set(Operation::READ, NOW_S);
+    }
+}

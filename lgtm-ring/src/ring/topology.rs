@@ -81,6 +81,9 @@ pub(super) struct Topology {
     pub(super) zones: Arc<Zones>,
     /// Members by slot; 0 for a zone that only others are in.
     pub(super) zone_sizes: Box<[u32]>,
+    /// Members by slot that have tokens, the only ones that a walk can find.
+    pub(super) zone_owners: Box<[u32]>,
+    pub(super) owners: usize,
     pub(super) circle: Circle,
     /// The circle of each slot, made when somebody asks.
     zone_circles: OnceLock<Box<[Circle]>>,
@@ -100,8 +103,11 @@ impl Topology {
     /// Of some records; `members` ascend.
     pub(super) fn of(records: &Records, zones: Arc<Zones>, members: Vec<u32>) -> Self {
         let mut zone_sizes = vec![0; zones.names.len()];
+        let mut zone_owners = vec![0; zones.names.len()];
         for &member in &members {
-            zone_sizes[zones.slot_of[member as usize] as usize] += 1;
+            let slot = zones.slot_of[member as usize] as usize;
+            zone_sizes[slot] += 1;
+            zone_owners[slot] += u32::from(!records.instances[member as usize].tokens.is_empty());
         }
         let of_members = || members.iter().map(|&m| &records.instances[m as usize]);
         let registered = of_members().map(|i| i.registered_timestamp_s.max(0));
@@ -110,6 +116,8 @@ impl Topology {
             has_read_only: of_members().any(|i| i.read_only),
             circle: Circle::of_instances(&records.instances, &members),
             zone_circles: OnceLock::new(),
+            owners: zone_owners.iter().map(|&n| n as usize).sum(),
+            zone_owners: zone_owners.into(),
             zone_sizes: zone_sizes.into(),
             members: members.into(),
             zones,
@@ -144,6 +152,6 @@ impl Topology {
 
     /// Bytes on the heap, without the tables that are made when asked for.
     pub(super) fn size_bytes(&self) -> usize {
-        4 * (self.members.len() + self.zone_sizes.len()) + self.circle.size_bytes()
+        4 * (self.members.len() + 2 * self.zone_sizes.len()) + self.circle.size_bytes()
     }
 }

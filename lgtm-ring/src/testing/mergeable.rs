@@ -127,6 +127,22 @@ impl ValueCodec for LwwCodec {
         })
     }
 
+    fn split(&self, change: &Bytes, max_bytes: usize) -> Result<Vec<Bytes>> {
+        let mut parts = vec![(LwwMap::default(), 0)];
+        for (name, entry) in LwwMap::decode(change)?.0 {
+            let bytes = name.len() + entry.text.as_ref().map_or(0, String::len) + 20;
+            let last = parts.last();
+            if last.is_some_and(|(part, size)| !part.0.is_empty() && size + bytes > max_bytes) {
+                parts.push((LwwMap::default(), 0));
+            }
+            if let Some((part, size)) = parts.last_mut() {
+                part.0.insert(name, entry);
+                *size += bytes;
+            }
+        }
+        Ok(parts.iter().map(|(part, _)| part.encode()).collect())
+    }
+
     fn member_names(&self, value: &[u8]) -> Result<Vec<String>> {
         Ok(LwwMap::decode(value)?.0.into_keys().collect())
     }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::clients::IngesterClient;
+use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
@@ -103,6 +104,7 @@ impl IngesterBuilder {
             parts: self,
             running: Mutex::default(),
             flushed: FlushCounts::default(),
+            rates: Mutex::default(),
         })
     }
 }
@@ -132,6 +134,7 @@ pub struct Ingester {
     parts: IngesterBuilder,
     running: Mutex<Running>,
     flushed: FlushCounts,
+    rates: Mutex<IngestionRates>,
 }
 
 impl Ingester {
@@ -155,7 +158,7 @@ impl Ingester {
         }
     }
 
-    fn heads(&self) -> Result<Arc<Heads>> {
+    pub(super) fn heads(&self) -> Result<Arc<Heads>> {
         self.running
             .lock()
             .heads
@@ -252,6 +255,9 @@ impl Ingester {
     /// Those of flush and checkpoint; the round is repeated later.
     pub async fn maintain(&self) -> Result<()> {
         let heads = self.heads()?;
+        let totals = heads.series_by_tenant().into_iter();
+        let totals = totals.map(|t| (t.tenant, t.appended));
+        self.rates.lock().count(self.parts.clock.now_ms(), totals);
         let flushed = self.flush(FlushScope::Complete).await;
         heads.collect_idle();
         if heads.checkpoint_is_due() {
@@ -275,6 +281,12 @@ impl Ingester {
     pub fn series_by_tenant(&self) -> Vec<TenantSeries> {
         self.heads()
             .map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
+    }
+
+    /// Series of a tenant, and the samples a second that it brought between the last two rounds of maintenance.
+    pub fn tenant_stats(&self, tenant: &TenantId) -> (u64, f64) {
+        let series = self.heads().map_or(0, |h| h.series_of(tenant));
+        (series, self.rates.lock().of(tenant))
     }
 
     /// What the log has done so far.

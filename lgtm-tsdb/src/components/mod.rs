@@ -1,9 +1,11 @@
 //! What a host starts: components that know each other only by the traits of [`clients`].
 
+mod cardinality;
 mod cleaner;
 pub mod clients;
 mod distributor;
 mod ingester;
+mod ingestion_rate;
 mod late_select;
 mod querier;
 mod query_frontend;

@@ -11,10 +11,10 @@ use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::Clock;
 use lgtm_core::frontend::{Downstream, Frontend, ShardPlan, StepRange};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimeRange};
 
 use super::query_frontend_settings::QueryFrontendSettings;
-use super::query_rules::{check_length, check_text, earliest_ms};
+use super::query_rules::{check_length, check_text, earliest_ms, labels_range};
 use crate::limits::Limits;
 use crate::promql::{
     Answer, EmbeddedLegs, Engine, Expr, FrontendAnswer, FrontendQuery, InstantQuery, ParsedQuery,
@@ -85,6 +85,31 @@ impl QueryFrontend {
     /// What it asks.
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// How it works.
+    pub fn settings(&self) -> &QueryFrontendSettings {
+        &self.settings
+    }
+
+    /// The times of `range` whose series and labels a tenant may look at; `None` when there are none.
+    pub fn labels_range(&self, tenant: &TenantId, range: TimeRange) -> Option<TimeRange> {
+        labels_range(&self.limits.for_tenant(tenant), self.clock.now_ms(), range)
+    }
+
+    /// The times of `range` that a remote read of a tenant may ask for; `None` when all of it lies too far back.
+    ///
+    /// # Errors
+    /// `Execution` when it is longer than a query may be.
+    pub fn read_range(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+    ) -> Result<Option<TimeRange>, QueryError> {
+        let limits = self.limits.for_tenant(tenant);
+        check_length(&limits, range.min_ms, range.max_ms.saturating_sub(1))?;
+        let min_ms = range.min_ms.max(earliest_ms(&limits, self.clock.now_ms()));
+        Ok((min_ms < range.max_ms).then_some(TimeRange { min_ms, ..range }))
     }
 
     /// What cuts and remembers, unless it is switched off: for its statistics.
@@ -241,12 +266,17 @@ fn frontend(
     });
     let mut builder =
         Frontend::builder(splitter, downstream, Arc::clone(clock)).settings(settings.core());
-    if settings.cache_results {
+    if settings.cache_results || settings.cache_errors {
         let size = MemoryCacheSettings {
             max_bytes: settings.results_cache_size,
         };
-        let cache = MemoryCache::new("results", &size, Arc::clone(clock))?;
-        builder = builder.results_cache(Arc::new(cache));
+        let cache = Arc::new(MemoryCache::new("results", &size, Arc::clone(clock))?);
+        if settings.cache_results {
+            builder = builder.results_cache(Arc::clone(&cache) as _);
+        }
+        if settings.cache_errors {
+            builder = builder.errors_cache(cache);
+        }
     }
     builder.build()
 }
@@ -295,11 +325,13 @@ impl EngineDownstream {
         tenant: &TenantId,
         query: &FrontendQuery,
         budget: QueryBudget,
+        max_memory_bytes: u64,
     ) -> lgtm_core::Result<FrontendAnswer> {
         let options = QueryOptions {
             lookback_ms: query.lookback_ms,
             timeout: query.timeout,
             budget: Arc::new(budget),
+            max_memory_bytes,
             no_cache: false,
         };
         let asked = Asked {
@@ -344,8 +376,9 @@ impl Downstream<PromqlSplitter> for EngineDownstream {
             l.max_fetched_chunks_per_query,
             l.max_fetched_chunk_bytes_per_query,
         );
+        let memory = l.max_estimated_memory_consumption_per_query;
         Ok(Arc::new(
-            Self::ask(&self.engine, tenant, query, budget).await?,
+            Self::ask(&self.engine, tenant, query, budget, memory).await?,
         ))
     }
 
@@ -357,7 +390,10 @@ impl Downstream<PromqlSplitter> for EngineDownstream {
     ) -> lgtm_core::Result<Arc<FrontendAnswer>> {
         let embedded = EmbeddedLegs::new(plan.outer.steps, &legs)?;
         let engine = self.engine.over(Arc::new(embedded));
-        let mut whole = Self::ask(&engine, tenant, &plan.outer, QueryBudget::default()).await?;
+        let limits = self.limits.for_tenant(tenant);
+        let memory = limits.max_estimated_memory_consumption_per_query;
+        let budget = QueryBudget::default();
+        let mut whole = Self::ask(&engine, tenant, &plan.outer, budget, memory).await?;
         let mut cost = QueryStats::default();
         for leg in legs.iter().flatten() {
             cost = cost.plus(leg.stats);

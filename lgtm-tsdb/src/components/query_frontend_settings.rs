@@ -33,12 +33,10 @@ pub struct QueryFrontendSettings {
     pub results_cache_size: ByteSize,
     /// Bytes of one answer; larger ones are not kept. What memcached takes.
     pub results_cache_max_item_size: ByteSize,
-    /// How long an answer stays that can change no more. Mimir's default.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub results_cache_ttl: Duration,
-    /// How long one stays that late samples may still change. Mimir's default.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub results_cache_ttl_for_out_of_order_time_window: Duration,
+    /// Whether a query that fails for good (more than a limit allows, an error on its data) fails again at once when it is repeated with
+    /// the same times within the tenant's `results_cache_ttl_for_errors`, from the same memory as answers. Off: whoever raises a limit
+    /// expects it to hold at once.
+    pub cache_errors: bool,
     /// Whether requests are cached whose start and end are no multiples of the step. On, other than in Mimir: `now` rarely is one,
     /// and each phase has a key of its own.
     pub cache_unaligned_requests: bool,
@@ -65,8 +63,7 @@ impl Default for QueryFrontendSettings {
             cache_results: true,
             results_cache_size: ByteSize::mib(64),
             results_cache_max_item_size: ByteSize::mib(1),
-            results_cache_ttl: core.results_cache_ttl,
-            results_cache_ttl_for_out_of_order_time_window: core.results_cache_ttl_out_of_order,
+            cache_errors: false,
             cache_unaligned_requests: true,
             parallelize_shardable_queries: false,
             max_concurrent: core.max_concurrent,
@@ -105,8 +102,6 @@ impl QueryFrontendSettings {
             max_attempts: self.max_retries,
             align_queries_with_step: self.align_queries_with_step,
             cache_unaligned_requests: self.cache_unaligned_requests,
-            results_cache_ttl: self.results_cache_ttl,
-            results_cache_ttl_out_of_order: self.results_cache_ttl_for_out_of_order_time_window,
             ..FrontendSettings::default()
         }
     }
@@ -124,6 +119,9 @@ impl QueryFrontendSettings {
             },
             max_sharded_queries: limits.query_sharding_max_sharded_queries,
             results_cache_enabled: !no_cache,
+            results_cache_ttl: limits.results_cache_ttl,
+            results_cache_ttl_out_of_order: limits.results_cache_ttl_for_out_of_order_time_window,
+            results_cache_ttl_errors: limits.results_cache_ttl_for_errors,
         }
     }
 }

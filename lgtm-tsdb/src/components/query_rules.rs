@@ -1,5 +1,7 @@
 //! What a query may ask for before anything is read.
 
+use lgtm_core::model::TimeRange;
+
 use crate::limits::Limits;
 use crate::promql::QueryError;
 
@@ -54,6 +56,26 @@ pub(super) fn earliest_ms(limits: &Limits, now_ms: i64) -> i64 {
     }
 }
 
+/// The times of `range` whose series and labels may be looked at: no earlier than the lookback allows, and no longer than
+/// `max_labels_query_length` before their end, which is now for a range that has none. `None` when nothing is left.
+pub(super) fn labels_range(limits: &Limits, now_ms: i64, range: TimeRange) -> Option<TimeRange> {
+    let mut min_ms = range.min_ms.max(earliest_ms(limits, now_ms));
+    let length_ms = i64::try_from(limits.max_labels_query_length.as_millis());
+    if let Ok(length_ms) = length_ms
+        && length_ms > 0
+    {
+        let end_ms = match range.max_ms == TimeRange::ALL.max_ms {
+            true => now_ms,
+            false => range.max_ms,
+        };
+        min_ms = min_ms.max(end_ms.saturating_sub(length_ms));
+    }
+    (min_ms < range.max_ms).then_some(TimeRange {
+        min_ms,
+        max_ms: range.max_ms,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -89,5 +111,28 @@ mod tests {
         assert_eq!(earliest_ms(&none, 25_000), i64::MIN);
         assert!(check_length(&none, i64::MIN, i64::MAX).is_ok());
         assert!(check_text(&none, "123456").is_ok());
+    }
+
+    #[test]
+    fn labels_are_looked_for_where_the_limits_allow() {
+        let range = |min_ms, max_ms| TimeRange { min_ms, max_ms };
+        let none = Limits::default();
+        assert_eq!(labels_range(&none, 0, TimeRange::ALL), Some(TimeRange::ALL));
+        let lookback = Limits {
+            max_query_lookback: Duration::from_secs(10),
+            ..Limits::default()
+        };
+        let clipped = |asked| labels_range(&lookback, 25_000, asked);
+        assert_eq!(clipped(range(0, 20_000)), Some(range(15_000, 20_000)));
+        assert_eq!(clipped(range(16_000, 20_000)), Some(range(16_000, 20_000)));
+        assert_eq!(clipped(range(0, 15_000)), None);
+        let length = Limits {
+            max_labels_query_length: Duration::from_secs(5),
+            ..lookback
+        };
+        let clipped = |asked| labels_range(&length, 25_000, asked);
+        assert_eq!(clipped(range(0, 24_000)), Some(range(19_000, 24_000)));
+        let open = range(i64::MIN, TimeRange::ALL.max_ms);
+        assert_eq!(clipped(open), Some(range(20_000, TimeRange::ALL.max_ms)));
     }
 }

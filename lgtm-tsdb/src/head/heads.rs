@@ -114,6 +114,8 @@ pub struct TenantSeries {
     pub in_memory: u64,
     /// Those that got a sample within `active_series_idle_timeout`, as counted by the last maintenance.
     pub active: u64,
+    /// Samples taken since the head was made.
+    pub appended: u64,
 }
 
 /// The heads of a process.
@@ -387,8 +389,14 @@ impl Heads {
             tenant: h.tenant.clone(),
             in_memory: h.series_count() as u64,
             active: h.active.load(Ordering::Relaxed),
+            appended: h.appended.load(Ordering::Relaxed),
         };
         self.all().iter().map(count).collect()
+    }
+
+    /// Series of one tenant.
+    pub(crate) fn series_of(&self, tenant: &TenantId) -> u64 {
+        self.get(tenant).map_or(0, |h| h.series_count() as u64)
     }
 
     /// How far the replay has come; `None` before its first frame.

@@ -4,6 +4,7 @@
 
 mod accept;
 mod append;
+mod cardinality;
 mod checkpoint;
 mod chunk_files;
 mod columns;
@@ -23,6 +24,10 @@ mod symbols;
 
 pub use append::{AppendReport, Rejections};
 
+pub use cardinality::{
+    ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
+    LabelValuesCardinality,
+};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};

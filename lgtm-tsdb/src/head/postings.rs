@@ -185,6 +185,16 @@ impl HeadIndex {
         })
     }
 
+    /// Values of a name with the series that have each, ids ascending; values in no order.
+    pub(super) fn postings_of(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesId])> {
+        let name = self.symbols.find(name);
+        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
+        list.filter_map(move |v| {
+            let ids = self.postings.get(&(name?, *v))?;
+            Some((self.symbols.resolve(*v), ids.as_slice()))
+        })
+    }
+
     /// Number of series with a label.
     pub(super) fn series_with(&self, name: &str, value: &str) -> usize {
         let pair = self.symbols.find(name).zip(self.symbols.find(value));

@@ -554,6 +554,21 @@ impl MemSeries {
         }
     }
 
+    /// Buckets of the newest native histogram, populated or within a span; `None` when the open chunk holds none.
+    pub(super) fn histogram_buckets(&self) -> Option<u64> {
+        Some(match &self.open {
+            Open::None | Open::Float(..) => return None,
+            Open::Histogram(o) => {
+                let h = o.0.last()?;
+                (h.positive_deltas.len() + h.negative_deltas.len()) as u64
+            }
+            Open::FloatHistogram(o) => {
+                let h = o.0.last()?;
+                (h.positive_counts.len() + h.negative_counts.len()) as u64
+            }
+        })
+    }
+
     /// Times of the oldest and the newest sample held.
     pub(super) fn held_range(&self) -> Option<(i64, i64)> {
         let open = match &self.open {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::handler::Handler;
+use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::Clock;
 use lgtm_core::limits::Overrides;
 use lgtm_core::units::ByteSize;
@@ -11,9 +12,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::inflight::Inflight;
-use super::{otlp, parse, push, query, read, status};
+use super::{
+    cardinality, compress, exemplars, fault, labels, metadata, otlp, parse, push, query, read,
+    rules, status, user,
+};
 use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
+use crate::promql::ParserOptions;
 use crate::select::Select;
 use crate::wire::WriteBatch;
 
@@ -117,42 +122,71 @@ impl Api {
             .with_state(Arc::clone(self))
     }
 
+    /// How queries and selectors are parsed.
+    pub(super) fn parser(&self) -> &ParserOptions {
+        &self.frontend.engine().settings().parser
+    }
+
     /// All routes: pushes at `/api/v1/push`, `/api/v1/write` and `/otlp/v1/metrics`, queries below `/prometheus/api/v1` and `/api/v1`.
     pub fn router(self: &Arc<Self>) -> Router {
-        let reads = Router::new()
-            .route("/query", get(query::instant).post(query::instant))
-            .route("/query_range", get(query::range).post(query::range))
-            .route(
-                "/query_exemplars",
-                get(query::exemplars).post(query::exemplars),
-            )
-            .route(
-                "/format_query",
-                get(parse::format_query).post(parse::format_query),
-            )
-            .route(
-                "/parse_query",
-                get(parse::parse_query).post(parse::parse_query),
-            )
-            .route("/series", get(query::series).post(query::series))
-            .route("/labels", get(query::label_names).post(query::label_names))
-            .route("/label/{name}/values", get(query::label_values))
-            .route("/metadata", get(query::metadata))
-            .route("/read", post(read::read))
-            .route("/status/buildinfo", get(status::build_info))
-            .route("/status/tsdb", get(status::tsdb));
+        let compressed = axum::middleware::from_fn_with_state(Arc::clone(self), compress::compress);
+        let caught = axum::middleware::from_fn_with_state(Arc::clone(self), fault::caught);
+        let reads = reads().layer(caught).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
-            .route("/write", post(push::push));
+            .route("/write", post(push::push))
+            .route("/otlp/v1/metrics", post(otlp::push))
+            .route("/user_stats", get(user::stats))
+            .route("/user_limits", get(user::limits));
         Router::new()
             .nest("/prometheus/api/v1", reads.clone())
-            .nest(
-                "/api/v1",
-                reads
-                    .merge(writes)
-                    .route("/otlp/v1/metrics", post(otlp::push)),
-            )
+            .nest("/api/v1", reads.merge(writes))
             .route("/otlp/v1/metrics", post(otlp::push))
             .with_state(Arc::clone(self))
     }
+}
+
+/// A handler for GET, and for POST with a form.
+fn form<H, T>(handler: H) -> MethodRouter<Arc<Api>>
+where
+    H: Handler<T, Arc<Api>> + Clone,
+    T: 'static,
+{
+    get(handler.clone()).post(handler)
+}
+
+/// What is served below each prefix.
+fn reads() -> Router<Arc<Api>> {
+    let queries = Router::new()
+        .route("/query", form(query::instant))
+        .route("/query_range", form(query::range))
+        .route("/query_exemplars", form(exemplars::exemplars))
+        .route("/format_query", form(parse::format_query))
+        .route("/parse_query", form(parse::parse_query))
+        .route("/series", form(labels::series))
+        .route("/labels", form(labels::label_names))
+        .route("/label/{name}/values", get(labels::label_values))
+        .route("/metadata", get(metadata::metadata))
+        .route("/read", post(read::read));
+    let cardinality = Router::new()
+        .route("/label_names", form(cardinality::label_names))
+        .route("/label_values", form(cardinality::label_values))
+        .route("/active_series", form(cardinality::active_series))
+        .route(
+            "/active_native_histogram_metrics",
+            form(cardinality::active_native_histogram_metrics),
+        );
+    let status = Router::new()
+        .route("/buildinfo", get(status::build_info))
+        .route("/tsdb", get(status::tsdb))
+        .route("/config", get(status::nothing))
+        .route("/flags", get(status::nothing))
+        .route("/runtimeinfo", get(status::nothing));
+    queries
+        .nest("/cardinality", cardinality)
+        .nest("/status", status)
+        .route("/rules", get(rules::rules))
+        .route("/alerts", get(rules::alerts))
+        .route("/targets", get(status::targets))
+        .route("/alertmanagers", get(status::alertmanagers))
 }

@@ -3,17 +3,26 @@
 //! Paths, shapes, codes: `docs/format/http.md`, after Prometheus' API documentation and Mimir's remote-write answers.
 
 mod api;
+mod cardinality;
+mod compress;
+mod encoding;
 mod error;
+mod exemplars;
+mod fault;
 mod inflight;
 mod json;
+mod labels;
+mod metadata;
 mod otlp;
 mod params;
 mod parse;
 mod push;
 mod query;
 mod read;
+mod rules;
 mod status;
 mod tenant;
+mod user;
 
 pub use api::{Api, ApiSettings};
 pub use inflight::Inflight;

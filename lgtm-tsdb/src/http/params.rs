@@ -40,6 +40,12 @@ impl Params {
             .map(|(_, v)| v.as_str())
     }
 
+    /// All values of a name, in order.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let of_name = self.0.iter().filter(move |(n, _)| n == name);
+        of_name.map(|(_, v)| v.as_str())
+    }
+
     pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
         self.get(name).ok_or_else(|| {
             ApiError::bad_data(format!("invalid parameter \"{name}\": parameter is empty"))
@@ -68,20 +74,24 @@ impl Params {
 
     /// A limit; 0 means none.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
-        self.get("limit").map_or(Ok(0), |v| {
-            v.parse()
-                .map_err(|_| invalid("limit", v, "non-negative number"))
-        })
+        let Some(text) = self.get("limit") else {
+            return Ok(0);
+        };
+        match text.parse::<i64>() {
+            Ok(n) => usize::try_from(n).map_err(|_| {
+                ApiError::bad_data("invalid parameter \"limit\": limit must be non-negative")
+            }),
+            Err(_) => Err(invalid("limit", text, "non-negative number")),
+        }
     }
 
     /// The selectors of `match[]`.
-    pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, ApiError> {
-        let all = self.0.iter().filter(|(n, _)| n == "match[]");
-        all.map(|(_, text)| {
+    pub(super) fn selectors(&self, options: &ParserOptions) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        let all = self.all("match[]");
+        all.map(|text| {
             let invalid =
                 |why: String| ApiError::bad_data(format!("invalid parameter \"match[]\": {why}"));
-            let selector = parse_selector(text, &ParserOptions::default())
-                .map_err(|e| invalid(e.to_string()))?;
+            let selector = parse_selector(text, options).map_err(|e| invalid(e.to_string()))?;
             if selector.iter().all(Matcher::matches_empty) {
                 return Err(invalid(
                     "match[] must contain at least one non-empty matcher".into(),

@@ -46,6 +46,6 @@ fn parsed(
     let c = call(api, query, headers, body)?;
     // An empty query is one that does not parse, rather than a parameter that is missing.
     let text = c.params.get("query").unwrap_or_default();
-    parse_with(text, &api.frontend.engine().settings().parser)
+    parse_with(text, api.parser())
         .map_err(|e| ApiError::bad_data(format!("invalid parameter \"query\": {e}")))
 }

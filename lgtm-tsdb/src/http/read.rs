@@ -62,10 +62,16 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     Ok((headers, compressed).into_response())
 }
 
-/// What a query of a read asks the source for.
-fn select_request(api: &Api, tenant: &TenantId, query: &ReadQuery) -> Result<SelectRequest> {
+/// What a query of a read asks the source for; nothing when it lies too far back for the tenant.
+fn select_request(
+    api: &Api,
+    tenant: &TenantId,
+    query: &ReadQuery,
+) -> Result<Option<SelectRequest>> {
     let range = TimeRange::inclusive(query.start_ms, query.end_ms);
-    SelectRequest::new(query.matchers.clone(), range, budget(api, tenant))
+    let range = api.frontend.read_range(tenant, range)?;
+    let request = |range| SelectRequest::new(query.matchers.clone(), range, budget(api, tenant));
+    range.map(request).transpose()
 }
 
 fn decoded(
@@ -88,7 +94,10 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
     let mut response = Vec::new();
     for query in &request.queries {
         let mut result = SamplesResult::default();
-        let request = select_request(api, tenant, query)?;
+        let Some(request) = select_request(api, tenant, query)? else {
+            result.finish(&mut response);
+            continue;
+        };
         let mut batches = api.source.select(tenant, &request).await?;
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {
@@ -125,13 +134,15 @@ struct ChunkFrames {
 
 impl ChunkFrames {
     fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Self> {
-        let queries = request.queries.iter().enumerate().rev();
+        let mut waiting = Vec::new();
+        for (n, query) in request.queries.iter().enumerate().rev() {
+            let request = select_request(api, tenant, query)?;
+            waiting.extend(request.map(|r| (n as u64, r)));
+        }
         Ok(Self {
             source: Arc::clone(&api.source),
             tenant: tenant.clone(),
-            waiting: queries
-                .map(|(n, q)| Ok((n as u64, select_request(api, tenant, q)?)))
-                .collect::<Result<_>>()?,
+            waiting,
             open: None,
         })
     }

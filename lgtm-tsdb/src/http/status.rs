@@ -14,13 +14,43 @@ use super::query::success;
 use super::tenant::tenant;
 
 /// `/status/buildinfo`. Grafana tells Mimir from Prometheus by `application` and `features`.
-pub(super) async fn build_info() -> Response {
-    success(concat!(
-        "{\"version\":\"",
-        env!("CARGO_PKG_VERSION"),
-        "\",\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\",\"application\":\"lgtm\",",
-        "\"features\":{\"ruler_config_api\":\"false\",\"alertmanager_config_api\":\"false\",\"query_sharding\":\"false\",\"federated_rules\":\"false\"}}"
+pub(super) async fn build_info(State(api): State<Arc<Api>>) -> Response {
+    let is_sharded = api.frontend.settings().parallelize_shardable_queries;
+    success(&format!(
+        concat!(
+            "{{\"version\":\"",
+            env!("CARGO_PKG_VERSION"),
+            "\",\"revision\":\"\",\"branch\":\"\",\"buildUser\":\"\",\"buildDate\":\"\",\"goVersion\":\"\",\"application\":\"lgtm\",",
+            "\"features\":{{\"ruler_config_api\":\"false\",\"alertmanager_config_api\":\"false\",\"query_sharding\":\"{}\",\"federated_rules\":\"false\"}}}}"
+        ),
+        is_sharded
     ))
+}
+
+/// `/status/config`, `/status/flags`, `/status/runtimeinfo`: nothing, as in Mimir. What the operator set is no matter of a tenant;
+/// it stands at the host's own `/config`.
+pub(super) async fn nothing() -> Response {
+    success("{}")
+}
+
+/// `/targets`: nothing is scraped here.
+pub(super) async fn targets() -> Response {
+    success("{\"activeTargets\":[],\"droppedTargets\":[],\"droppedTargetCounts\":{}}")
+}
+
+/// `/alertmanagers`: none is notified from here.
+pub(super) async fn alertmanagers() -> Response {
+    success("{\"activeAlertmanagers\":[],\"droppedAlertmanagers\":[]}")
+}
+
+/// Entries of each list.
+fn list_length(params: &Params) -> Result<usize, ApiError> {
+    match params.get("limit").map(str::parse::<i64>) {
+        None => Ok(10),
+        Some(Ok(n @ 1..=10_000)) => Ok(n as usize),
+        Some(Ok(n)) if n > 10_000 => Err(ApiError::bad_data("limit must not exceed 10000")),
+        Some(_) => Err(ApiError::bad_data("limit must be a positive number")),
+    }
 }
 
 /// `/status/tsdb`
@@ -30,11 +60,8 @@ pub(super) async fn tsdb(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
-    let limit =
-        match Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?.limit()? {
-            0 => 10,
-            n => n.min(10_000),
-        };
+    let params = Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?;
+    let limit = list_length(&params)?;
     let s = api.ingester.head_stats(&tenant, limit);
     // An empty head's times are the ends of the number line, as in Prometheus.
     let (min, max) = (s.min_ms.unwrap_or(i64::MAX), s.max_ms.unwrap_or(i64::MIN));

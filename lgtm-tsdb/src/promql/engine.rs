@@ -34,6 +34,8 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// What it may fetch.
     pub budget: Arc<QueryBudget>,
+    /// Memory that its values may take where that is less than the engine allows, bytes; 0 is no such limit.
+    pub max_memory_bytes: u64,
     /// Whether its answer neither comes from a cache nor goes into one.
     pub no_cache: bool,
 }
@@ -171,6 +173,11 @@ impl Engine {
         &self.settings
     }
 
+    /// What it computes on.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> &EngineCounts {
         &self.counts
@@ -274,9 +281,15 @@ impl Engine {
     fn context(&self, tenant: &TenantId, query: &Prepared<'_>) -> Arc<Context> {
         let s = &self.settings;
         let lookback = i64::try_from(s.lookback_delta.as_millis()).unwrap_or(i64::MAX);
+        let (all, own) = (s.max_memory.as_u64(), query.options.max_memory_bytes);
+        let (max_bytes, max_bytes_setting) = match own > 0 && (all == 0 || own <= all) {
+            true => (own, "max_estimated_memory_consumption_per_query"),
+            false => (all, "querier.max_memory"),
+        };
         let limits = Limits {
             max_points: s.max_samples,
-            max_bytes: s.max_memory.as_u64(),
+            max_bytes,
+            max_bytes_setting,
         };
         Arc::new(Context {
             source: Arc::clone(&self.source),

@@ -20,7 +20,7 @@ pub struct EngineSettings {
     pub timeout: Duration,
     /// Values that one query may hold in memory; 0 is no limit. Prometheus' default.
     pub max_samples: u64,
-    /// Memory that the values of one query may take; 0 is no limit. The default lets the default of `max_samples` through.
+    /// Memory that the values of one query may take, whoever asks; 0 is no limit. The default lets the default of `max_samples` through.
     pub max_memory: ByteSize,
     /// Distance of the steps of a subquery that gives none. Prometheus' default evaluation interval.
     #[serde(with = "lgtm_core::units::duration")]

@@ -84,6 +84,10 @@ impl Splitter for PromqlSplitter {
     type Request = FrontendQuery;
     type Answer = Arc<FrontendAnswer>;
 
+    fn times(&self, query: &FrontendQuery) -> StepRange {
+        query.steps
+    }
+
     fn steps(&self, query: &FrontendQuery) -> Option<StepRange> {
         (query.kind == QueryKind::Range).then_some(query.steps)
     }

@@ -6,6 +6,8 @@
     reason = "what serves tests only is a test; each uses some of it"
 )]
 
+pub(crate) mod programs;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -134,6 +136,43 @@ impl Host {
         })
     }
 
+    /// Sends a GET and keeps its connection, which ends with what is returned.
+    pub(crate) fn ask_without_waiting(&self, path: &str, headers: &[(&str, &str)]) -> TcpStream {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    }
+
+    fn proc_file(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
+    }
+
+    /// The most memory of its own that the process had resident since [`Host::forget_peak_memory`].
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let status = self.proc_file("status");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let kib = line.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<u64>().unwrap() << 10
+    }
+
+    /// From now on the peak is that of what comes.
+    pub(crate) fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// Processor time so far, in hundredths of a second.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = self.proc_file("stat");
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        let fields: Vec<&str> = after_name.split(' ').collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
     /// `kill -9`, as a crash would, while others may be talking to it.
     pub(crate) fn kill_9(&self) {
         let done = Command::new("kill")
@@ -221,6 +260,21 @@ pub(crate) fn write_request(series: &[Series<'_>]) -> Vec<u8> {
         field(&mut one, 2, &sample);
         field(&mut body, 1, &one);
     }
+    snap::raw::Encoder::new().compress_vec(&body).unwrap()
+}
+
+/// A remote read of the series whose label matches a regular expression, compressed.
+pub(crate) fn read_request(label: &str, pattern: &str, start_ms: i64, end_ms: i64) -> Vec<u8> {
+    let mut matcher = vec![8, 2];
+    field(&mut matcher, 2, label.as_bytes());
+    field(&mut matcher, 3, pattern.as_bytes());
+    let mut query = vec![8];
+    varint(&mut query, start_ms as u64);
+    query.push(16);
+    varint(&mut query, end_ms as u64);
+    field(&mut query, 3, &matcher);
+    let mut body = Vec::new();
+    field(&mut body, 1, &query);
     snap::raw::Encoder::new().compress_vec(&body).unwrap()
 }
 

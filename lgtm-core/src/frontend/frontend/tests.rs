@@ -28,6 +28,10 @@ impl Splitter for Model {
     type Request = Request;
     type Answer = Answer;
 
+    fn times(&self, request: &Request) -> StepRange {
+        request.steps
+    }
+
     fn steps(&self, request: &Request) -> Option<StepRange> {
         (!request.name.starts_with("whole")).then_some(request.steps)
     }
@@ -91,6 +95,8 @@ struct Data {
     version: Mutex<i64>,
     asked: Mutex<Vec<Request>>,
     down: AtomicBool,
+    /// What every request fails with.
+    broken: Mutex<Option<Error>>,
     running: AtomicU64,
     most: AtomicU64,
 }
@@ -105,6 +111,9 @@ impl Downstream<Model> for Data {
         self.asked.lock().push(request.clone());
         if self.down.swap(false, Ordering::SeqCst) {
             return Err(Error::Unavailable("starting".into()));
+        }
+        if let Some(error) = self.broken.lock().clone() {
+            return Err(error);
         }
         let version = *self.version.lock();
         // Each shard has its part of the version.
@@ -148,8 +157,10 @@ fn house(settings: FrontendSettings) -> House {
     let clock = Arc::new(ManualClock::at_ms(NOW_MS));
     let cache =
         MemoryCache::new("results", &MemoryCacheSettings::default(), clock.clone()).unwrap();
+    let cache = Arc::new(cache);
     let frontend = Frontend::builder(Model, data.clone(), clock.clone())
-        .results_cache(Arc::new(cache))
+        .results_cache(cache.clone())
+        .errors_cache(cache)
         .settings(settings)
         .build()
         .unwrap();
@@ -339,6 +350,50 @@ async fn no_more_run_at_a_time_than_allowed_and_failures_pass() {
         .await
         .unwrap();
     assert_eq!(answer, wanted(whole.steps, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_stays_is_known_for_its_tenant_and_its_time() {
+    let h = house(FrontendSettings::default());
+    let limits = FrontendLimits {
+        results_cache_ttl_errors: Duration::from_secs(300),
+        ..limits()
+    };
+    let (whole, range) = (request("whole", 5, 5, 1), request("x", 5, 5, 1));
+    let asked = || h.data.asked.lock().len();
+    let fail = async |tenant: &TenantId, ask: &Request, limits: &FrontendLimits| {
+        let outcome = h.frontend.run(tenant, ask.clone(), limits).await;
+        outcome.unwrap_err().to_string()
+    };
+    *h.data.broken.lock() = Some(Error::LimitExceeded("too much".into()));
+    for ask in [&whole, &range] {
+        let before = asked();
+        let first = fail(&h.tenant, ask, &limits).await;
+        assert_eq!(asked(), before + 1);
+        assert_eq!(fail(&h.tenant, ask, &limits).await, first);
+        assert_eq!(asked(), before + 1, "the second time it is known");
+    }
+    let hits = &h.frontend.errors_cache_stats().unwrap().hits;
+    assert_eq!(hits.load(Ordering::Relaxed), 2);
+    // Another tenant, other times, and who wants nothing from a cache are asked for.
+    let other = TenantId::new("other").unwrap();
+    fail(&other, &whole, &limits).await;
+    fail(&h.tenant, &request("whole", 6, 6, 1), &limits).await;
+    let none = FrontendLimits {
+        results_cache_enabled: false,
+        ..limits.clone()
+    };
+    fail(&h.tenant, &whole, &none).await;
+    assert_eq!(asked(), 5);
+    // What passes is not kept, and what is kept passes with its time.
+    *h.data.broken.lock() = Some(Error::Internal("a fault".into()));
+    let new = request("whole", 7, 7, 1);
+    fail(&h.tenant, &new, &limits).await;
+    *h.data.broken.lock() = None;
+    assert!(h.frontend.run(&h.tenant, new, &limits).await.is_ok());
+    fail(&h.tenant, &whole, &limits).await;
+    h.clock.advance(Duration::from_secs(301));
+    assert!(h.frontend.run(&h.tenant, whole, &limits).await.is_ok());
 }
 
 #[test]

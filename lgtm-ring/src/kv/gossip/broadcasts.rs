@@ -5,7 +5,7 @@
 //! names all members of an older one of the same key makes the older one obsolete.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -99,13 +99,18 @@ impl Broadcasts {
             let of_key = self.items.iter().filter(|(_, item)| item.key == *key);
             obsolete.extend(of_key.map(|(rank, _)| *rank));
         }
+        // Each is looked at once, however many of its members are named.
+        let mut looked_at = HashSet::new();
         for member in members {
             let named = (key.clone(), member.clone());
             for id in self.by_member.get(&named).into_iter().flatten() {
+                if !looked_at.insert(*id) {
+                    continue;
+                }
                 let rank = self.ranks[id];
                 let older = &self.items[&rank].members;
                 let covered = |m: &Arc<str>| members.binary_search(m).is_ok();
-                if older.iter().all(covered) && !obsolete.contains(&rank) {
+                if older.iter().all(covered) {
                     obsolete.push(rank);
                 }
             }

@@ -32,6 +32,10 @@ pub struct TransportSettings {
     pub join_timeout: Duration,
     /// Whether a start without an answer of any seed fails. False: all members of a cluster may start at once.
     pub abort_if_join_fails: bool,
+    /// How long resolving one seed may take; all are resolved at once. 5 s, less than `join_timeout`, so that a dead name server for one
+    /// does not make the start go on alone.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub resolve_timeout: Duration,
     /// How long a connection may take to be made. 2 s.
     #[serde(with = "lgtm_core::units::duration")]
     pub dial_timeout: Duration,
@@ -56,6 +60,7 @@ impl Default for TransportSettings {
             seeds: Vec::new(),
             join_timeout: Duration::from_secs(10),
             abort_if_join_fails: false,
+            resolve_timeout: Duration::from_secs(5),
             dial_timeout: Duration::from_secs(2),
             stream_timeout: Duration::from_secs(10),
             leave_timeout: Duration::from_secs(20),
@@ -98,6 +103,7 @@ impl TransportSettings {
             ));
         }
         for (name, value) in [
+            ("resolve_timeout", self.resolve_timeout),
             ("dial_timeout", self.dial_timeout),
             ("stream_timeout", self.stream_timeout),
         ] {

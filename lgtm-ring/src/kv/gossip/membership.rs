@@ -177,10 +177,21 @@ impl Membership {
     }
 
     /// Reads what [`Membership::put_members`] wrote; the first is the sender.
-    pub(super) fn read_members(r: &mut Reader<'_>) -> Result<Vec<Member<Node>>, Refusal> {
+    pub(super) fn read_members(
+        r: &mut Reader<'_>,
+        max_members: usize,
+    ) -> Result<Vec<Member<Node>>, Refusal> {
         let count = r.u32()?;
         if count == 0 {
             return Err(r.error("an exchange without its sender").into());
+        }
+        // A table may exceed its bound by what one message brought, not by as much again.
+        let limit = max_members.saturating_mul(2).saturating_add(1);
+        if count as usize > limit {
+            return Err(Refusal::Full {
+                what: "the list of members of an exchange",
+                limit,
+            });
         }
         // No allocation by a count that was not backed by bytes yet.
         let mut members = Vec::new();
@@ -336,5 +347,32 @@ fn config(settings: &GossipSettings, size: usize, max_bytes: usize) -> Config {
             frequency: settings.gossip_interval,
             num_members: some(settings.gossip_nodes),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_with_more_members_than_any_table_holds_is_refused_unread() {
+        let node = Node {
+            name: "a".into(),
+            addr: SocketAddr::from(([10, 0, 0, 1], 7946)),
+            generation: 1,
+        };
+        let list = |count: u32| {
+            let mut out = count.to_be_bytes().to_vec();
+            (0..count).for_each(|_| NodeCodec::put_member(&mut out, &Member::alive(node.clone())));
+            out
+        };
+        let read = |bytes: &[u8]| Membership::read_members(&mut Reader::new("test", bytes), 10);
+        assert_eq!(read(&list(21)).unwrap().len(), 21);
+        let refusal = read(&list(22)).unwrap_err();
+        assert!(
+            matches!(refusal, Refusal::Full { limit: 21, .. }),
+            "{refusal}"
+        );
+        assert!(matches!(read(&list(0)), Err(Refusal::Corrupt(_))));
     }
 }

@@ -27,7 +27,7 @@ pub struct GossipSettings {
     /// How often each member asks another whether it lives. 1 s: a dead member is noticed within about 5 s.
     #[serde(with = "lgtm_core::units::duration")]
     pub probe_interval: Duration,
-    /// How long the direct answer may take before others are asked to try. 500 ms; must be less than half the interval.
+    /// How long the direct answer may take before others are asked to try. 450 ms; must be less than half the interval.
     #[serde(with = "lgtm_core::units::duration")]
     pub probe_timeout: Duration,
     /// A suspect is dead after this many probe intervals times `log10(members)` (at least 1) without refuting it. 4.

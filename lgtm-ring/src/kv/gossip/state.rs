@@ -446,7 +446,7 @@ impl GossipState {
 
     fn exchanged(&mut self, kind: Kind, body: &[u8], now: Now) -> Result<Option<Bytes>, Refusal> {
         let mut r = Reader::new("exchange", body);
-        let members = Membership::read_members(&mut r)?;
+        let members = Membership::read_members(&mut r, self.settings.max_members)?;
         let peer = members[0].id().addr;
         if peer == self.membership.node().addr && kind == Kind::PullRequest {
             return Err(Refusal::Membership(format!("{peer} is this node itself")));
@@ -476,7 +476,7 @@ impl GossipState {
             match self.store.receive(&pair, now) {
                 Ok(Some(news)) => {
                     self.stats.broadcasts_received += 1;
-                    self.queue(Origin::Forwarded, &news);
+                    self.queue(Origin::Forwarded, news);
                 }
                 Ok(None) => self.stats.broadcasts_received += 1,
                 Err(refusal) => {
@@ -490,15 +490,19 @@ impl GossipState {
         first
     }
 
-    fn queue(&mut self, origin: Origin, pair: &Pair) {
-        let members = match pair.deleted {
-            true => Vec::new(),
-            false => self.store.member_names(pair),
-        };
-        let mut bytes = Vec::new();
-        pair.put_framed(&mut bytes);
-        self.broadcasts
-            .push(origin, &pair.key, members, bytes.into());
+    /// Queues a change, in parts that fit a datagram where it can be cut: what a member learns in an exchange may be a thousand instances, and sent
+    /// whole to three members five times a second it would break every bound of bytes.
+    fn queue(&mut self, origin: Origin, pair: Pair) {
+        for part in self.store.split(pair, self.membership_room()) {
+            let members = match part.deleted {
+                true => Vec::new(),
+                false => self.store.member_names(&part),
+            };
+            let mut bytes = Vec::new();
+            part.put_framed(&mut bytes);
+            self.broadcasts
+                .push(origin, &part.key, members, bytes.into());
+        }
     }
 
     fn note<T>(&mut self, outcome: Result<T, Refusal>) -> Result<T, Refusal> {
@@ -532,7 +536,7 @@ impl GossipState {
         Ok(match self.store.write(key, seen, value, now)? {
             Outcome::Changed(pair) => {
                 if let Some(pair) = pair {
-                    self.queue(Origin::Own, &pair);
+                    self.queue(Origin::Own, pair);
                 }
                 self.stats.cas_successes += 1;
                 Write::Done
@@ -545,7 +549,7 @@ impl GossipState {
     /// Deletes a key. A member that is cut off for longer than `obsolete_entries_timeout` may bring it back.
     pub fn delete(&mut self, key: &str, now: Now) {
         if let Some(pair) = self.store.delete(key, now) {
-            self.queue(Origin::Own, &pair);
+            self.queue(Origin::Own, pair);
         }
     }
 

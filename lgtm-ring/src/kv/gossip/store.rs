@@ -18,6 +18,9 @@ use crate::kv::watch::{KvWatch, Scope, Watchers};
 /// Tombstones have their time in whole seconds, and looking for old ones walks the value: once a second is enough.
 const PURGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What a framed pair takes beside key, codec and value: a length, five tags with their lengths or numbers.
+const MAX_FRAME_BYTES: usize = 4 + 3 * 6 + 2 + 11;
+
 #[derive(Debug)]
 struct Entry {
     codec: std::sync::Arc<dyn ValueCodec>,
@@ -379,6 +382,31 @@ impl Store {
                 update_time_ms: entry.update_time_ms,
             })
         })
+    }
+
+    /// The change in parts that take at most `max_bytes` as framed pairs, as far as it can be cut.
+    pub(super) fn split(&self, pair: Pair, max_bytes: usize) -> Vec<Pair> {
+        let frame = pair.key.len() + pair.codec.len() + MAX_FRAME_BYTES;
+        let max_bytes = max_bytes.saturating_sub(frame);
+        let Some(codec) = self.codecs.of_key(&pair.key) else {
+            return vec![pair];
+        };
+        if pair.value.len() <= max_bytes {
+            return vec![pair];
+        }
+        match codec.split(&pair.value, max_bytes) {
+            Ok(parts) => {
+                let part = |value| Pair {
+                    value,
+                    ..pair.clone()
+                };
+                parts.into_iter().map(part).collect()
+            }
+            Err(error) => {
+                tracing::error!(key = pair.key, %error, "a change cannot be cut");
+                vec![pair]
+            }
+        }
     }
 
     /// Names of the members in a change, for the queue of broadcasts.

@@ -78,8 +78,8 @@ impl Transport {
         loop {
             let wait = self.send_what_is_due(&inner);
             inner.heard.notify_waiters();
+            // By chance, so that a flood of packets does not keep connections waiting.
             tokio::select! {
-                biased;
                 () = stop.cancelled() => break,
                 ready = self.udp.readable() => if ready.is_ok() {
                     self.receive(&inner, &mut buf);
@@ -161,13 +161,21 @@ impl Transport {
     fn resolve(&self, inner: &Arc<Inner>) {
         let inner = inner.clone();
         self.tasks.spawn("gossip seeds", async move {
-            let mut addrs = Vec::new();
-            for seed in &inner.transport.seeds {
-                match inner.resolver.resolve(seed).await {
-                    Ok(found) => addrs.extend(found),
-                    Err(error) => tracing::warn!(seed, %error, "seed"),
-                }
-            }
+            let within = inner.transport.resolve_timeout;
+            let seeds = inner.transport.seeds.iter().map(async |seed| {
+                let found = timeout(within, inner.resolver.resolve(seed)).await;
+                let found = found.unwrap_or_else(|_| {
+                    Err(Error::Timeout {
+                        what: format!("resolving seed {seed:?}"),
+                        after: within,
+                    })
+                });
+                found
+                    .inspect_err(|error| tracing::warn!(seed, %error, "seed"))
+                    .unwrap_or_default()
+            });
+            // Side by side: a name that its server does not answer for must not hold up the others.
+            let addrs = futures::future::join_all(seeds).await.concat();
             inner.state().lock().seeds_resolved(&addrs, inner.now());
             inner.wake.notify_one();
         });
@@ -218,7 +226,7 @@ async fn answer(inner: &Inner, mut stream: TcpStream, memory: &Semaphore) -> Res
     if let Some(answer) = answer {
         write_packet(&mut stream, &answer).await?;
     }
-    // Close only after the other side did, so that the answer is not lost with the connection.
+    // All was read, so that closing the connection loses nothing of the answer.
     stream.shutdown().await.map_err(broken)
 }
 

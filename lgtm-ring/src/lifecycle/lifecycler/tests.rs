@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,15 +21,26 @@ use crate::testing::TokioClock;
 use crate::token::{RandomTokens, Token, TokensFile};
 use crate::watch::RingWatcher;
 
-/// A store that can be switched off.
+/// A store that can be switched off, that can hang, and that can refuse.
 #[derive(Debug, Default)]
 struct Outage {
     kv: MemoryKv,
     down: AtomicBool,
+    hangs: AtomicBool,
+    refuses: AtomicBool,
+    writes: AtomicUsize,
 }
 
 impl Outage {
-    fn check(&self) -> Result<()> {
+    async fn check(&self) -> Result<()> {
+        let writes = self.writes.fetch_add(1, Ordering::SeqCst);
+        // A caller that never rests would keep a paused clock from moving.
+        if self.hangs.load(Ordering::SeqCst) || writes > 10_000 {
+            std::future::pending::<()>().await;
+        }
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(Error::InvalidInput("no codec for this key".into()));
+        }
         match self.down.load(Ordering::SeqCst) {
             true => Err(Error::Unavailable("the store is down".into())),
             false => Ok(()),
@@ -40,7 +51,7 @@ impl Outage {
 #[async_trait]
 impl Kv for Outage {
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        self.check()?;
+        self.check().await?;
         self.kv.get(key).await
     }
 
@@ -57,7 +68,7 @@ impl Kv for Outage {
         key: &str,
         change: &mut (dyn FnMut(Option<Bytes>) -> Result<Option<Bytes>> + Send),
     ) -> Result<()> {
-        self.check()?;
+        self.check().await?;
         self.kv.cas(key, change).await
     }
 
@@ -277,4 +288,106 @@ async fn a_restart_finds_its_tokens_in_the_file_or_in_the_ring() {
     let (fourth, _) = life(true, false).await;
     assert_ne!(first, fourth, "a file that cannot be read is ignored");
     assert_eq!(fourth.len(), 8);
+}
+
+/// Work of a shutdown that takes 100 s of its own, in steps.
+#[derive(Debug)]
+struct Steps {
+    kv: Arc<Outage>,
+    store: RingStore,
+    outage: fn(&Outage, bool),
+}
+
+#[async_trait]
+impl OnStopping for Steps {
+    async fn on_stopping(&self) -> Result<()> {
+        for step in 0..100 {
+            tokio::time::sleep(secs(1)).await;
+            (self.outage)(&self.kv, step < 99);
+        }
+        tokio::time::sleep(secs(20)).await;
+        let own = self.store.load().await?.get("a").unwrap().clone();
+        assert_eq!(own.state, InstanceState::Leaving);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_work_of_a_shutdown_goes_on_while_the_store_hangs() {
+    let kv = Arc::new(Outage::default());
+    let (store, builder) = service(&kv, "a");
+    let work = Steps {
+        kv: Arc::clone(&kv),
+        store,
+        outage: |kv, on| kv.hangs.store(on, Ordering::SeqCst),
+    };
+    let lifecycler = builder.on_stopping(Arc::new(work)).build().unwrap();
+    lifecycler.start().await.unwrap();
+    lifecycler.run(stopped()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    lifecycler.stop().await.unwrap();
+    // One write at the end may have to run into its timeout.
+    assert!(began.elapsed() <= secs(131), "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_could_not_say_that_it_leaves_says_it_with_its_next_heartbeat() {
+    let kv = Arc::new(Outage::default());
+    let (store, builder) = service(&kv, "a");
+    let work = Steps {
+        kv: Arc::clone(&kv),
+        store,
+        outage: |kv, on| kv.down.store(on, Ordering::SeqCst),
+    };
+    let lifecycler = builder.on_stopping(Arc::new(work)).build().unwrap();
+    lifecycler.start().await.unwrap();
+    lifecycler.run(stopped()).await.unwrap();
+    kv.down.store(true, Ordering::SeqCst);
+    // `Steps` asserts that it is LEAVING once the store is back.
+    lifecycler.stop().await.unwrap();
+}
+
+fn stopped() -> CancelToken {
+    let stop = CancelToken::new();
+    stop.cancel();
+    stop
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_is_not_asked_without_pause() {
+    let kv = Arc::new(Outage::default());
+    let (_, builder) = service(&kv, "a");
+    let registry = Registry::new();
+    let lifecycler = builder
+        .metrics(registry.clone(), "cortex_")
+        .build()
+        .unwrap();
+    kv.refuses.store(true, Ordering::SeqCst);
+    let started = tokio::time::timeout(secs(60), lifecycler.start()).await;
+    assert!(started.is_err(), "it waits");
+    let writes = kv.writes.load(Ordering::SeqCst);
+    assert!((50..70).contains(&writes), "{writes} writes in a minute");
+    let line = format!("cortex_ring_member_step_failures_total{{name=\"ingester\"}} {writes}");
+    assert!(registry.encode().contains(&line));
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_could_not_be_stored_are_stored_later() {
+    let dir = tempfile::tempdir().unwrap();
+    // A file where the folder should be.
+    std::fs::write(dir.path().join("ring"), "").unwrap();
+    let file = TokensFile::new(Arc::new(LocalDisk::new(dir.path())), "ring/tokens");
+    let (_, builder) = service(&Arc::new(Outage::default()), "a");
+    let lifecycler = builder
+        .tokens_file(file.clone(), Executor::inline(Handle::current()))
+        .build()
+        .unwrap();
+    live(&lifecycler, async {
+        lifecycler.tokens_settled().await;
+        std::fs::remove_file(dir.path().join("ring")).unwrap();
+        tokio::time::sleep(secs(20)).await;
+        let stored = file.load().unwrap().unwrap();
+        assert_eq!(*stored, *lifecycler.membership().tokens);
+    })
+    .await;
 }

@@ -169,7 +169,7 @@ impl World {
                 self.lives[id.0] += 1;
             }
             75..80 => self.cluster.leave(id),
-            80..88 if !self.runs(id) => self.cluster.start(id),
+            80..88 if !self.runs(id) => self.start_anew(id),
             80..92 => {
                 let loss = self.rng.random_range(0..40);
                 self.cluster.set_network(Network {
@@ -194,6 +194,13 @@ impl World {
                 self.lives[n] += 1;
             }
         }
+    }
+
+    /// Starts a node that has been there before: whatever it said in its former life is lost with it, unless others heard it. It may have left a
+    /// moment ago, while nobody looked.
+    fn start_anew(&mut self, id: NodeId) {
+        self.lives[id.0] += 1;
+        self.cluster.start(id);
     }
 
     /// A node writes its own member, as a heartbeat does.
@@ -271,7 +278,7 @@ impl World {
             while self.runs(seed) {
                 self.cluster.run_for(Duration::from_millis(500));
             }
-            self.cluster.start(seed);
+            self.start_anew(seed);
         }
         let begin = self.cluster.now();
         while let Err(wrong) = self.check() {

@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) max_points: u64,
     /// Bytes in memory.
     pub(crate) max_bytes: u64,
+    /// The setting that `max_bytes` comes from.
+    pub(crate) max_bytes_setting: &'static str,
 }
 
 /// Bytes of one value per step, whatever the limits are: beyond it nothing is made, as even the address of it might not fit.
@@ -126,8 +128,8 @@ impl Charge {
         }
         if u.limits.max_bytes > 0 && bytes > u.limits.max_bytes {
             return Err(QueryError::execution(format!(
-                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes, max_estimated_memory_consumption_per_query)",
-                u.limits.max_bytes
+                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes) (err-mimir-max-estimated-memory-consumption-per-query). To adjust it, configure {}",
+                u.limits.max_bytes, u.limits.max_bytes_setting
             )));
         }
         Ok(())

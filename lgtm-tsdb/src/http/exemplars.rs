@@ -1,0 +1,62 @@
+//! Exemplars.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use lgtm_core::model::TimeRange;
+
+use super::api::Api;
+use super::error::ApiError;
+use super::json::{push_float, push_labels, push_time};
+use super::query::{call, success};
+
+/// `/query_exemplars`
+pub(super) async fn exemplars(
+    State(api): State<Arc<Api>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let c = call(&api, query.as_deref(), &headers, &body)?;
+    let start_ms = c.params.time("start")?.unwrap_or(i64::MIN);
+    let end_ms = c.params.time("end")?.unwrap_or(i64::MAX - 1);
+    if end_ms < start_ms {
+        return Err(ApiError::bad_data(
+            "end timestamp must not be before start timestamp",
+        ));
+    }
+    let range = TimeRange::inclusive(start_ms, end_ms);
+    let expr = api.frontend.engine().parse(c.params.required("query")?)?;
+    let selectors = expr.selectors().into_iter().map(|s| s.matchers.clone());
+    let selectors: Vec<_> = selectors.collect();
+    let found = api.ingester.exemplars(&c.tenant, &selectors, range);
+    let mut out = String::from("[");
+    for (i, (labels, exemplars)) in found.iter().enumerate() {
+        out.push_str(if i > 0 {
+            ",{\"seriesLabels\":"
+        } else {
+            "{\"seriesLabels\":"
+        });
+        push_labels(&mut out, labels);
+        out.push_str(",\"exemplars\":[");
+        for (j, e) in exemplars.iter().enumerate() {
+            out.push_str(if j > 0 {
+                ",{\"labels\":"
+            } else {
+                "{\"labels\":"
+            });
+            push_labels(&mut out, &e.labels);
+            out.push_str(",\"value\":\"");
+            push_float(&mut out, e.value);
+            out.push_str("\",\"timestamp\":");
+            push_time(&mut out, e.t_ms);
+            out.push('}');
+        }
+        out.push_str("]}");
+    }
+    out.push(']');
+    Ok(success(&out))
+}

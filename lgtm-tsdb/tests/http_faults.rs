@@ -1,0 +1,169 @@
+//! What a call is answered when something goes wrong inside: a fault of the program, a source that is down or damaged.
+
+#![cfg(feature = "http")]
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use axum::body::{Body, to_bytes};
+use axum::http::Request;
+use lgtm_core::clock::{Clock, ManualClock};
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::Executor;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
+use lgtm_core::{Error, Result};
+use lgtm_tsdb::components::clients::IngesterClient;
+use lgtm_tsdb::components::{
+    Distributor, Ingester, QueryFrontend, QueryFrontendSettings, os_random,
+};
+use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::limits::Limits;
+use lgtm_tsdb::promql::{Engine, EngineSettings};
+use lgtm_tsdb::select::{ReadyBatches, Select, SelectRequest, SeriesBatches};
+use tower::ServiceExt;
+
+/// Does what the metric asked for is called.
+#[derive(Debug)]
+struct Faulty;
+
+impl Faulty {
+    fn act(request: &SelectRequest) -> Result<()> {
+        let metric = request.matchers.iter().find(|m| m.name() == "__name__");
+        match metric.map(|m| m.value()) {
+            Some("panics") => panic!("a fault"),
+            Some("down") => Err(Error::Unavailable("the store is down".into())),
+            Some("damaged") => Err(Error::Internal("a damaged block".into())),
+            Some("too_many") => Err(Error::LimitExceeded("too many series".into())),
+            Some("gone") => Err(Error::Cancelled("the query".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Select for Faulty {
+    async fn select(&self, _: &TenantId, r: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
+        Self::act(r)?;
+        Ok(Box::<ReadyBatches>::default())
+    }
+
+    async fn series(&self, _: &TenantId, r: &SelectRequest) -> Result<Vec<Labels>> {
+        Self::act(r).map(|()| Vec::new())
+    }
+
+    async fn label_names(&self, _: &TenantId, r: &SelectRequest) -> Result<BTreeSet<String>> {
+        Self::act(r).map(|()| BTreeSet::new())
+    }
+
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        _: &str,
+        r: &SelectRequest,
+    ) -> Result<BTreeSet<String>> {
+        Self::act(r).map(|()| BTreeSet::new())
+    }
+}
+
+/// An API whose holder of metrics is faulty, and its frontend.
+fn api(settings: QueryFrontendSettings) -> (axum::Router, Arc<QueryFrontend>) {
+    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(1_000_000_000));
+    let limits = Arc::new(Overrides::fixed(Limits::default()));
+    let store = from_url("memory:", &BackendSettings::default()).unwrap();
+    let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
+    // Never opened: the calls here do not ask it.
+    let disk = Arc::new(LocalDisk::new("none"));
+    let parts = (Arc::clone(&limits), Arc::clone(&clock));
+    let ingester = Ingester::builder(bucket, disk, parts.0, parts.1, os_random());
+    let ingester = Arc::new(ingester.build().unwrap());
+    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
+    let distributor = Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock));
+    let source: Arc<dyn Select> = Arc::new(Faulty);
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let engine = Engine::new(Arc::clone(&source), executor, EngineSettings::default()).unwrap();
+    let parts = (Arc::clone(&limits), Arc::clone(&clock));
+    let frontend = QueryFrontend::new(engine, settings, parts.0, parts.1).unwrap();
+    let frontend = Arc::new(frontend);
+    let api = Api::new(
+        ApiSettings::default(),
+        Arc::new(distributor),
+        ingester,
+        source,
+        Arc::clone(&frontend),
+        limits,
+        clock,
+    );
+    (Arc::new(api).router(), frontend)
+}
+
+async fn get(router: &axum::Router, path: &str) -> (u16, serde_json::Value) {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    let answer = router.clone().oneshot(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+    let body = serde_json::from_slice(&body);
+    (status, body.unwrap_or_default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_500_for_its_call_alone_and_is_counted() {
+    for enabled in [true, false] {
+        let (router, frontend) = api(QueryFrontendSettings {
+            enabled,
+            ..QueryFrontendSettings::default()
+        });
+        let panicked = || frontend.engine().counts().panicked.load(Ordering::Relaxed);
+        for (n, call) in [
+            "query?query=panics",
+            "query_range?query=sum(panics)&start=1&end=2&step=1",
+            "series?match[]=panics",
+            "labels?match[]=panics",
+            "label/job/values?match[]=panics",
+        ]
+        .iter()
+        .enumerate()
+        {
+            // Others go on meanwhile.
+            let broken = format!("/api/v1/{call}");
+            let well = "/prometheus/api/v1/query?query=1";
+            let ((status, body), (other, _)) =
+                tokio::join!(get(&router, &broken), get(&router, well));
+            assert_eq!((status, other), (500, 200), "{call}: {body}");
+            assert_eq!(body["errorType"], "internal", "{call}");
+            assert_eq!(panicked(), n as u64 + 1, "{call}");
+        }
+        let well = "/api/v1/query?query=well";
+        assert_eq!(get(&router, well).await.0, 200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_of_error_has_its_status_and_its_name() {
+    let (router, _) = api(QueryFrontendSettings::default());
+    for (metric, status, kind) in [
+        ("down", 503, "unavailable"),
+        ("damaged", 500, "internal"),
+        ("too_many", 422, "execution"),
+        ("gone", 499, "canceled"),
+    ] {
+        for call in [
+            format!("query?query={metric}"),
+            format!("query_range?query={metric}&start=1&end=2&step=1"),
+            format!("series?match[]={metric}"),
+            format!("labels?match[]={metric}"),
+            format!("label/job/values?match[]={metric}"),
+        ] {
+            let (got, body) = get(&router, &format!("/api/v1/{call}")).await;
+            assert_eq!(got, status, "{call}: {body}");
+            assert_eq!(
+                (&body["status"], &body["errorType"]),
+                (&"error".into(), &kind.into())
+            );
+        }
+    }
+}
