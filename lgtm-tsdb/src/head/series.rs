@@ -557,7 +557,7 @@ impl MemSeries {
     /// Buckets of the newest native histogram, populated or within a span; `None` when the open chunk holds none.
     pub(super) fn histogram_buckets(&self) -> Option<u64> {
         Some(match &self.open {
-            Open::None | Open::Float(..) => return None,
+            Open::None | Open::Float(..) | Open::StartedFloat(_) => return None,
             Open::Histogram(o) => {
                 let h = o.0.last()?;
                 (h.positive_deltas.len() + h.negative_deltas.len()) as u64
