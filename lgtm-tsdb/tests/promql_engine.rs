@@ -307,7 +307,7 @@ async fn a_grid_that_memory_has_no_room_for_is_refused_before_it_is_made() {
         let answer = engine.instant(&TenantId::anonymous(), &request).await;
         let error = answer.expect_err(query).to_string();
         assert!(
-            error.contains("max_estimated_memory_consumption_per_query"),
+            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
             "{query}: {error}"
         );
     }
@@ -321,7 +321,7 @@ async fn a_grid_that_memory_has_no_room_for_is_refused_before_it_is_made() {
     let answer = engine.range(&TenantId::anonymous(), &request).await;
     let error = answer.unwrap_err().to_string();
     assert!(
-        error.contains("max_estimated_memory_consumption_per_query"),
+        error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
         "{error}"
     );
 }
@@ -358,7 +358,7 @@ async fn the_samples_of_a_long_series_count_as_memory() {
         let answer = engine.instant(&TenantId::anonymous(), &request).await;
         let error = answer.expect_err(query).to_string();
         assert!(
-            error.contains("max_estimated_memory_consumption_per_query"),
+            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
             "{query}: {error}"
         );
     }
@@ -409,7 +409,7 @@ async fn rows_of_the_answer_count_as_memory() {
         let answer = engine.range(&TenantId::anonymous(), &request).await;
         let error = answer.expect_err(query).to_string();
         assert!(
-            error.contains("max_estimated_memory_consumption_per_query"),
+            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
             "{query}: {error}"
         );
     }

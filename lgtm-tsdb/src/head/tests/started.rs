@@ -219,3 +219,39 @@ async fn a_series_without_starts_is_stored_as_if_nobody_kept_them() {
     }
     assert_eq!(stored[0], stored[1]);
 }
+
+/// A bit flipped anywhere in the log: one request of two samples is lost at the most, and no other start is read than was written.
+#[tokio::test]
+async fn damage_never_makes_another_start() {
+    let s = Store::new(keeping());
+    for i in 1..40i64 {
+        s.push_one("f", i * 1000, 0, i as u64, i * 1000 - 7).await;
+        s.push_one("h", i * 1000, 1, i as u64, i / 10 * 10_000 + 1)
+            .await;
+    }
+    let want = s.started().await;
+    let Store { dir, heads, .. } = s;
+    drop(heads);
+    let bytes = std::fs::read(dir.path().join("wal/00000001")).unwrap();
+    for at in (8..bytes.len()).step_by(53) {
+        let mut damaged = Store::new(keeping());
+        let wal = damaged.dir.path().join("wal");
+        let mut copy = bytes.clone();
+        copy[at] ^= 0x10;
+        damaged.heads = open_heads(
+            tempfile::tempdir().unwrap().path(),
+            &keeping(),
+            &HeadSettings::default(),
+        )
+        .0;
+        std::fs::write(wal.join("00000001"), copy).unwrap();
+        damaged.reopen();
+        let have = damaged.started().await;
+        assert!(
+            have.len() + 1 >= want.len(),
+            "byte {at}: {} samples",
+            have.len()
+        );
+        assert!(have.iter().all(|(k, v)| want[k] == *v), "byte {at}");
+    }
+}

@@ -42,20 +42,13 @@ pub(super) async fn label_replace(
             "invalid regular expression in label_replace(): {pattern}"
         ))
     })?;
-    let target = name_of(&args[1], "destination", "label_replace")?;
-    let v = vector_of(ctx, &args[0], grid).await?;
-    let series = v
-        .series
-        .into_iter()
-        .map(|s| {
-            let found = replacement.of(s.labels.get(source).unwrap_or(""));
-            match found {
-                Some(value) => rewritten(s, target, &value),
-                None => s,
-            }
-        })
-        .collect();
-    Vector::new(ctx, merge_equal(series)?)
+    let target = name_of(&args[1], "destination", "label_replace")?.to_owned();
+    let source = source.to_owned();
+    let rewrite = move |s: Series| match replacement.of(s.labels.get(&source).unwrap_or("")) {
+        Some(value) => rewritten(s, &target, &value),
+        None => s,
+    };
+    rewrite_all(ctx, vector_of(ctx, &args[0], grid).await?, rewrite).await
 }
 
 pub(super) async fn label_join(
@@ -63,23 +56,38 @@ pub(super) async fn label_join(
     args: &[Arc<Node>],
     grid: StepGrid,
 ) -> Result<Vector> {
-    let separator = args[2].text();
-    let sources: Vec<&str> = args[3..]
+    let separator = args[2].text().to_owned();
+    let sources: Vec<String> = args[3..]
         .iter()
-        .map(|a| name_of(a, "source", "label_join"))
+        .map(|a| name_of(a, "source", "label_join").map(str::to_owned))
         .collect::<Result<_>>()?;
-    let target = name_of(&args[1], "destination", "label_join")?;
-    let v = vector_of(ctx, &args[0], grid).await?;
-    let series = v
-        .series
-        .into_iter()
-        .map(|s| {
-            let parts = sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
-            let value = parts.collect::<Vec<_>>().join(separator);
-            rewritten(s, target, &value)
-        })
-        .collect();
-    Vector::new(ctx, merge_equal(series)?)
+    let target = name_of(&args[1], "destination", "label_join")?.to_owned();
+    let rewrite = move |s: Series| {
+        let parts = sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
+        let value = parts.collect::<Vec<_>>().join(&separator);
+        rewritten(s, &target, &value)
+    };
+    rewrite_all(ctx, vector_of(ctx, &args[0], grid).await?, rewrite).await
+}
+
+/// Changes each series, and joins those that become equal.
+async fn rewrite_all(
+    ctx: &Arc<Context>,
+    v: Vector,
+    rewrite: impl Fn(Series) -> Series + Send + 'static,
+) -> Result<Vector> {
+    ctx.compute(v.cost(), move |ctx| {
+        let mut out = Vec::with_capacity(v.series.len());
+        for (place, s) in v.series.into_iter().enumerate() {
+            if place % 64 == 0 {
+                ctx.cancel.check("query")?;
+            }
+            out.push(rewrite(s));
+        }
+        drop(v.charge);
+        Vector::new(ctx, merge_equal(out)?)
+    })
+    .await
 }
 
 /// Sorts by the values at the first step, or by labels. In a range query the answer is sorted by labels anyway.
