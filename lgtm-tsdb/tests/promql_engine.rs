@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{Executor, ExecutorSettings};
-use lgtm_core::model::{Labels, Sample, TenantId, TextSet};
+use lgtm_core::model::{LabelBuilder, Labels, Sample, TenantId, TextSet};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
@@ -159,6 +159,42 @@ async fn a_query_over_a_limit_is_told_which() {
     let error = ask(&small, "-requests_total").await.unwrap_err();
     assert!(error.to_string().contains("memory"), "{error}");
     assert!(ask(&small, "sum(requests_total)").await.is_ok());
+}
+
+#[tokio::test]
+async fn series_that_differ_in_their_name_alone_fall_together_where_it_is_dropped() {
+    let mut data = series(40);
+    let renamed = series(40).into_iter().map(|s| {
+        let mut labels = LabelBuilder::from_labels(&s.labels);
+        labels.set("__name__", "failures_total");
+        SeriesChunks {
+            labels: labels.build().unwrap(),
+            ..s
+        }
+    });
+    data.extend(renamed);
+    data.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let engine = engine(Arc::new(Memory::new(data, 16)), EngineSettings::default());
+    let both = r#"{__name__=~"requests_total|failures_total"}"#;
+    for query in [
+        format!("sum by (job) (rate({both}[5m]))"),
+        format!("rate({both}[5m])"),
+        format!("topk(1, increase({both}[5m]) > 1e9)"),
+        format!("sum(max_over_time({both}[5m]))"),
+    ] {
+        let error = ask(&engine, &query).await.unwrap_err().to_string();
+        let wanted = "vector cannot contain metrics with the same labelset";
+        assert!(error.contains(wanted), "{query}: {error}");
+    }
+    for query in [
+        format!("sum by (job) (last_over_time({both}[5m]))"),
+        format!("sum(rate({both}[5m])) or sum({both})")
+            .replace("|failures_total", "|nothing_total"),
+        "sum(rate(requests_total[5m])) + sum(rate(failures_total[5m]))".to_owned(),
+        r#"sum(rate({__name__=~"re.+"}[5m]))"#.to_owned(),
+    ] {
+        assert!(ask(&engine, &query).await.is_ok(), "{query}");
+    }
 }
 
 /// Panics, or never answers.

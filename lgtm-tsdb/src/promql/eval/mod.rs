@@ -15,6 +15,7 @@ mod collect;
 mod context;
 mod count_values;
 mod decode;
+mod distinct;
 mod elements;
 mod evaluator;
 mod info;

@@ -9,6 +9,7 @@ use lgtm_core::vector::StepGrid;
 use super::cells::{Cells, histogram_points};
 use super::context::{Charge, Context};
 use super::decode::{Wanted, decode, keep_totals};
+use super::distinct::Distinct;
 use super::maps::Map;
 use super::range_call::{RangeCall, note_range};
 use super::selector::{Wish, instants, smoothed};
@@ -81,6 +82,12 @@ impl Pipeline {
             let (selector, windows) = self.windows(lookback_ms);
             (selector.clone(), selector.time_range(&windows, lookback_ms))
         };
+        let distinct = match &self.source {
+            Source::Range { call, .. } if !call.function.keeps_name() => {
+                Distinct::of(ctx, &selector).map(Arc::new)
+            }
+            _ => None,
+        };
         let mut batches = ctx.select(&selector, range, self.hints.clone()).await?;
         let width = ctx.switches.parallelism.max(1);
         let mut round = fetch(&mut batches, width).await?;
@@ -89,8 +96,11 @@ impl Pipeline {
             let cost = round[0].iter().map(|s| cost_of(s, &self.grid)).sum();
             let chain = Arc::clone(&self);
             let first = round.remove(0);
+            let known = distinct.clone();
             fold = ctx
-                .compute(cost, move |ctx| chain.batch(ctx, first, 0, range, fold))
+                .compute(cost, move |ctx| {
+                    chain.batch(ctx, first, (0, range), fold, known.as_deref())
+                })
                 .await?;
             round = fetch(&mut batches, width).await?;
         }
@@ -100,7 +110,7 @@ impl Pipeline {
             let mut jobs = Vec::with_capacity(width);
             for batch in round {
                 let lane = lanes.remove(0);
-                let (chain, ctx) = (Arc::clone(&self), Arc::clone(ctx));
+                let (chain, ctx, known) = (Arc::clone(&self), Arc::clone(ctx), distinct.clone());
                 let from = place;
                 place += batch.len() as u64;
                 jobs.push(async move {
@@ -108,7 +118,9 @@ impl Pipeline {
                     let executor = ctx.executor.clone();
                     executor
                         .run(
-                            move |_| chain.batch(&ctx, batch, from, range, lane),
+                            move |_| {
+                                chain.batch(&ctx, batch, (from, range), lane, known.as_deref())
+                            },
                             &cancel,
                         )
                         .await
@@ -143,10 +155,11 @@ impl Pipeline {
         &self,
         ctx: &Context,
         batch: Vec<SeriesChunks>,
-        place: u64,
-        range: TimeRange,
+        (place, range): (u64, TimeRange),
         mut fold: F,
+        distinct: Option<&Distinct>,
     ) -> Result<F> {
+        let (mut hashes, mut buffer) = (Vec::new(), Vec::new());
         let mut worker = Worker {
             chain: self,
             ctx,
@@ -161,11 +174,20 @@ impl Pipeline {
             if i % 16 == 0 {
                 ctx.cancel.check("query")?;
             }
-            worker.series(series)?;
+            worker.source(series)?;
+            if distinct.is_some() && !worker.cells.is_empty() {
+                hashes.push(Distinct::hash(&series.labels, &mut buffer));
+            }
+            for map in &self.maps {
+                map.apply(&mut worker.cells, &mut worker.notes);
+            }
             if !worker.cells.is_empty() {
                 let cells = &mut worker.cells;
                 fold.add(place + i as u64, &series.labels, cells, &mut worker.notes)?;
             }
+        }
+        if let Some(distinct) = distinct {
+            distinct.add(&hashes)?;
         }
         ctx.usage.note_read(worker.read);
         ctx.merge_notes(worker.notes);
@@ -214,8 +236,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Computes `cells` of a series.
-    fn series(&mut self, series: &SeriesChunks) -> Result<()> {
+    /// Computes what the source gives of a series into `cells`.
+    fn source(&mut self, series: &SeriesChunks) -> Result<()> {
         let switches = &self.ctx.switches;
         let (selector, windows) = self.chain.windows(switches.lookback_ms);
         let wanted = Wanted {
@@ -265,9 +287,6 @@ impl Worker<'_> {
                     notes,
                 )?;
             }
-        }
-        for map in &self.chain.maps {
-            map.apply(&mut self.cells, &mut self.notes);
         }
         Ok(())
     }
