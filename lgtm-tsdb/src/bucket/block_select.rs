@@ -6,70 +6,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{TaskGroup, TaskHandle};
-use lgtm_core::model::{MatchOp, Matcher, TimeRange};
-use lgtm_core::postings::{List, Postings, intersect, subtract, union};
+use lgtm_core::model::{Labels, TimeRange};
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
+use super::block_postings::Matched;
 use crate::block::BlockReader;
 use crate::chunk::{Encoding, encode_started_run};
-use crate::index::{ChunkRefMeta, IndexReader};
+use crate::index::ChunkRefMeta;
 use crate::select::{
     ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, started_samples,
 };
-
-/// References of the series that pass all matchers, ascending, which is label order.
-pub(super) async fn select_refs(index: &IndexReader, matchers: &[Matcher]) -> Result<Vec<u32>> {
-    let mut keep: Vec<Vec<u32>> = Vec::new();
-    let mut drop: Vec<Vec<u32>> = Vec::new();
-    for m in matchers {
-        if m.matches_empty() {
-            // Series without the label pass: take away those whose value does not.
-            drop.extend(
-                index
-                    .postings_for_values(m.name(), &mut |v| !m.matches(v))
-                    .await?,
-            );
-            continue;
-        }
-        let list = matching(index, m).await?;
-        if list.is_empty() {
-            return Ok(list);
-        }
-        keep.push(list);
-    }
-    let kept = match keep.len() {
-        0 => index.postings_all().await?,
-        1 => keep.remove(0),
-        _ => intersect(keep.into_iter().map(List::from_ascending).collect()).collect_ids(),
-    };
-    if drop.is_empty() {
-        return Ok(kept);
-    }
-    let dropped = union(drop.into_iter().map(List::from_ascending).collect());
-    Ok(subtract(List::from_ascending(kept), dropped).collect_ids())
-}
-
-async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
-    let lists = match m.literal_values() {
-        Some(values) if matches!(m.op(), MatchOp::Equal | MatchOp::Regex) => {
-            let mut lists = Vec::with_capacity(values.len());
-            for value in &values {
-                lists.push(index.postings(m.name(), value).await?);
-            }
-            lists
-        }
-        _ => {
-            index
-                .postings_for_values(m.name(), &mut |v| m.matches(v))
-                .await?
-        }
-    };
-    Ok(match lists.len() {
-        1 => lists.into_iter().next().unwrap_or_default(),
-        _ => union(lists.into_iter().map(List::from_ascending).collect()).collect_ids(),
-    })
-}
 
 /// Batches that are read ahead while the one before is worked on.
 const AHEAD: usize = 2;
@@ -90,21 +37,21 @@ pub(super) struct BlockBatches {
 #[derive(Debug)]
 struct BlockSeries {
     reader: Arc<BlockReader>,
-    refs: Vec<u32>,
+    matched: Matched,
     request: SelectRequest,
 }
 
 impl BlockBatches {
     pub(super) fn new(
         reader: Arc<BlockReader>,
-        refs: Vec<u32>,
+        matched: Matched,
         request: SelectRequest,
         batch_series: usize,
     ) -> Self {
         Self {
             block: Arc::new(BlockSeries {
                 reader,
-                refs,
+                matched,
                 request,
             }),
             next: 0,
@@ -114,17 +61,40 @@ impl BlockBatches {
         }
     }
 
+    /// Counts the series that are wanted for sure; the others are counted as they are found.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the budget is spent.
+    pub(super) fn spend(&self) -> Result<()> {
+        match self.block.is_sifted() {
+            true => Ok(()),
+            false => {
+                let count = self.block.matched.refs.len() as u64;
+                self.block.request.budget.spend(count, 0, 0)
+            }
+        }
+    }
+
     fn take_range(&mut self) -> Option<Range<usize>> {
-        let range = self.next..(self.next + self.batch_series).min(self.block.refs.len());
+        let range = self.next..(self.next + self.batch_series).min(self.block.matched.refs.len());
         self.next = range.end;
         (!range.is_empty()).then_some(range)
     }
 }
 
 impl BlockSeries {
+    /// Whether which series are wanted is known only when their labels are read.
+    fn is_sifted(&self) -> bool {
+        self.request.shard.is_some() || !self.matched.pending.is_empty()
+    }
+
+    fn takes(&self, labels: &Labels) -> bool {
+        self.matched.takes(labels) && self.request.takes(labels)
+    }
+
     async fn read_batch(&self, range: Range<usize>) -> Result<Vec<SeriesChunks>> {
         let index = self.reader.index();
-        let entries = index.series_entries(&self.refs[range]).await?;
+        let entries = index.series_entries(&self.matched.refs[range]).await?;
         let mut labels = index.labels_of(&entries).await?;
         let mut out = Vec::with_capacity(entries.len());
         let mut wanted: Vec<&ChunkRefMeta> = Vec::with_capacity(entries.len());
@@ -139,7 +109,7 @@ impl BlockSeries {
                 continue;
             }
             let labels = labels.of(&entry)?;
-            if !self.request.takes(&labels) {
+            if !self.takes(&labels) {
                 wanted.truncate(before);
                 continue;
             }
@@ -149,7 +119,7 @@ impl BlockSeries {
                 chunks: ChunkList::new(),
             });
         }
-        if self.request.shard.is_some() {
+        if self.is_sifted() {
             self.request.budget.spend(out.len() as u64, 0, 0)?;
         }
         let references: Vec<u64> = wanted.iter().map(|c| c.reference).collect();
@@ -220,7 +190,7 @@ impl BlockSeries {
 #[async_trait]
 impl SeriesBatches for BlockBatches {
     async fn next_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
-        if self.ahead.is_empty() && self.block.refs.len() - self.next <= self.batch_series {
+        if self.ahead.is_empty() && self.block.matched.refs.len() - self.next <= self.batch_series {
             // The last one, and often the only one: nobody would gain by another thread.
             return match self.take_range() {
                 Some(range) => self.block.read_batch(range).await.map(Some),

@@ -22,7 +22,8 @@ use object_store::path::Path;
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use super::block_select::{BlockBatches, select_refs};
+use super::block_postings::select;
+use super::block_select::BlockBatches;
 use crate::block::{BlockId, BlockMeta, BlockReader, BlockReaderSettings};
 use crate::index::PageCache;
 use crate::select::{MergedSeries, Select, SelectRequest, SeriesBatches};
@@ -303,16 +304,20 @@ impl BucketBlocks {
         request: &SelectRequest,
     ) -> Result<Vec<Labels>> {
         let reader = self.reader(tenant, entry).await?;
-        let refs = select_refs(reader.index(), &request.matchers).await?;
+        let index = reader.index();
+        let matched = select(index, &request.matchers).await?;
+        let range = request.range;
         let mut out = Vec::new();
-        for batch in refs.chunks(self.settings.batch_series.max(1)) {
-            for series in reader.index().series(batch).await? {
-                let has_data = series
-                    .chunks
-                    .iter()
-                    .any(|c| c.min_ms < request.range.max_ms && c.max_ms >= request.range.min_ms);
-                if has_data && request.takes(&series.labels) {
-                    out.push(series.labels);
+        for batch in matched.refs.chunks(self.settings.batch_series.max(1)) {
+            let entries = index.series_entries(batch).await?;
+            let mut labels = index.labels_of(&entries).await?;
+            for entry in entries.iter() {
+                let mut chunks = entry.chunks.iter();
+                if chunks.any(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms) {
+                    let labels = labels.of(&entry)?;
+                    if matched.takes(&labels) && request.takes(&labels) {
+                        out.push(labels);
+                    }
                 }
             }
         }
@@ -370,17 +375,11 @@ impl Select for BucketBlocks {
         for entry in blocks {
             let asked = async {
                 let reader = self.reader(tenant, &entry).await?;
-                let refs = select_refs(reader.index(), &request.matchers).await?;
-                // Which of them are in a shard is known when their labels are read.
-                if request.shard.is_none() {
-                    request.budget.spend(refs.len() as u64, 0, 0)?;
-                }
-                Ok(BlockBatches::new(
-                    reader,
-                    refs,
-                    request.clone(),
-                    batch_series.max(1),
-                ))
+                let matched = select(reader.index(), &request.matchers).await?;
+                let batches =
+                    BlockBatches::new(reader, matched, request.clone(), batch_series.max(1));
+                batches.spend()?;
+                Ok(batches)
             };
             if let Some(inner) = self.ask(tenant, &entry, asked).await? {
                 answers.push(Box::new(Watched {

@@ -1,5 +1,6 @@
 //! Lazily reading the many blocks of a bucket.
 
+mod block_postings;
 mod block_select;
 mod blocks;
 

@@ -193,6 +193,13 @@ impl OffsetTable {
         self.names.iter().map(|n| &*n.name)
     }
 
+    /// At least the number of values of `name`, and less than 32 more.
+    pub(super) fn value_estimate(&self, name: &str) -> u64 {
+        let every = if self.every_value { 1 } else { SAMPLE_EVERY };
+        self.name(name)
+            .map_or(0, |n| (n.samples.len() * every) as u64)
+    }
+
     /// The list of all series.
     pub(super) fn all(&self) -> Option<List> {
         self.all

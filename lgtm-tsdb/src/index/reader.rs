@@ -178,6 +178,21 @@ impl IndexReader {
         }
     }
 
+    /// How many series have `value` for `name`, by the size of their list; `None` in version 1, which does not tell it. Saves reading
+    /// a long list where a short one narrows enough.
+    pub async fn postings_len(&self, name: &str, value: &str) -> Result<Option<u64>> {
+        Ok(match self.table.find(&*self.file, name, value).await? {
+            None => Some(0),
+            // Length, count and checksum beside four bytes a series.
+            Some(list) => list.end.map(|end| end.saturating_sub(list.start + 12) / 4),
+        })
+    }
+
+    /// How many values `name` has, rounded up to some tens. Costs no read.
+    pub fn label_value_estimate(&self, name: &str) -> u64 {
+        self.table.value_estimate(name)
+    }
+
     /// References of all series, ascending.
     pub async fn postings_all(&self) -> Result<Vec<u32>> {
         match self.table.all() {

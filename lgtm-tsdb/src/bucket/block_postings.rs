@@ -1,0 +1,141 @@
+//! Which series of a block pass the matchers.
+//!
+//! A selector often names one thing that few series have, such as a pod, and others that nearly all have, such as the metric. The lists
+//! of the latter are then longer than all that the query reads besides. So equalities are taken by the length of their lists, and
+//! what would cost more to look up than to check against the labels of the series that are left is checked so.
+
+use lgtm_core::Result;
+use lgtm_core::model::{Labels, MatchOp, Matcher};
+use lgtm_core::postings::{List, Postings, intersect, subtract, union};
+
+use crate::index::IndexReader;
+
+/// Entries of a list that are read and decoded in the time in which one series is read and checked: microseconds and nanoseconds.
+const LIST_ENTRIES_A_SERIES: u64 = 500;
+/// Values of a label that are matched in that time.
+const VALUES_A_SERIES: u64 = 20;
+
+/// Series that may pass.
+#[derive(Debug)]
+pub(super) struct Matched {
+    /// References, ascending, which is label order.
+    pub(super) refs: Vec<u32>,
+    /// What they are still to be checked against.
+    pub(super) pending: Vec<Matcher>,
+}
+
+impl Matched {
+    /// Whether the labels pass what is pending.
+    pub(super) fn takes(&self, labels: &Labels) -> bool {
+        let passes = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or_default());
+        self.pending.iter().all(passes)
+    }
+}
+
+/// Narrows by postings as far as that pays.
+pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<Matched> {
+    let mut equalities: Vec<(u64, &Matcher)> = Vec::new();
+    let mut others: Vec<&Matcher> = Vec::new();
+    for m in matchers {
+        if m.op() != MatchOp::Equal || m.value().is_empty() {
+            others.push(m);
+            continue;
+        }
+        match index.postings_len(m.name(), m.value()).await? {
+            Some(0) => return Ok(none()),
+            len => equalities.push((len.unwrap_or(0), m)),
+        }
+    }
+    equalities.sort_by_key(|(len, _)| *len);
+    let mut narrowed = Narrowed::default();
+    for (len, m) in equalities {
+        if narrowed.is_far_below(len / LIST_ENTRIES_A_SERIES) {
+            narrowed.pending.push(m.clone());
+        } else {
+            narrowed.keep(index.postings(m.name(), m.value()).await?);
+        }
+    }
+    let mut drop: Vec<Vec<u32>> = Vec::new();
+    for m in others {
+        let values = index.label_value_estimate(m.name());
+        if narrowed.is_far_below(values / VALUES_A_SERIES) {
+            narrowed.pending.push(m.clone());
+        } else if m.matches_empty() {
+            // Series without the label pass: take away those whose value does not.
+            let mut fails = |v: &str| !m.matches(v);
+            drop.extend(index.postings_for_values(m.name(), &mut fails).await?);
+        } else {
+            narrowed.keep(matching(index, m).await?);
+        }
+        if narrowed.kept.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(none());
+        }
+    }
+    let kept = match narrowed.kept {
+        Some(kept) => kept,
+        None => index.postings_all().await?,
+    };
+    let refs = match drop.is_empty() {
+        true => kept,
+        false => {
+            let dropped = union(drop.into_iter().map(List::from_ascending).collect());
+            subtract(List::from_ascending(kept), dropped).collect_ids()
+        }
+    };
+    Ok(Matched {
+        refs,
+        pending: narrowed.pending,
+    })
+}
+
+fn none() -> Matched {
+    Matched {
+        refs: Vec::new(),
+        pending: Vec::new(),
+    }
+}
+
+#[derive(Default)]
+struct Narrowed {
+    /// `None`: all series.
+    kept: Option<Vec<u32>>,
+    pending: Vec<Matcher>,
+}
+
+impl Narrowed {
+    fn is_far_below(&self, series: u64) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| (kept.len() as u64) < series)
+    }
+
+    fn keep(&mut self, list: Vec<u32>) {
+        self.kept = Some(match self.kept.take() {
+            None => list,
+            Some(kept) => {
+                let both = [kept, list].map(List::from_ascending);
+                intersect(both.into_iter().collect()).collect_ids()
+            }
+        });
+    }
+}
+
+async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
+    let lists = match m.literal_values() {
+        Some(values) if matches!(m.op(), MatchOp::Equal | MatchOp::Regex) => {
+            let mut lists = Vec::with_capacity(values.len());
+            for value in &values {
+                lists.push(index.postings(m.name(), value).await?);
+            }
+            lists
+        }
+        _ => {
+            index
+                .postings_for_values(m.name(), &mut |v| m.matches(v))
+                .await?
+        }
+    };
+    Ok(match lists.len() {
+        1 => lists.into_iter().next().unwrap_or_default(),
+        _ => union(lists.into_iter().map(List::from_ascending).collect()).collect_ids(),
+    })
+}
