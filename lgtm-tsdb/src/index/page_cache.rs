@@ -138,8 +138,16 @@ impl ReadAt for PagedFile {
             return self.file.read_many(wishes, plan).await;
         }
         let bytes = self.load(&pages, plan).await?;
-        let wishes = wishes.iter();
-        Ok(wishes.map(|wish| self.cut(wish, &pages, &bytes)).collect())
+        let is_sparse = 4 * union_len(wishes) < count * self.pages.page_bytes;
+        let cut = |wish| {
+            let part = self.cut(wish, &pages, &bytes);
+            match is_sparse {
+                // Few bytes of many pages must not keep all of those in memory.
+                true => Bytes::copy_from_slice(&part),
+                false => part,
+            }
+        };
+        Ok(wishes.iter().map(cut).collect())
     }
 
     fn size(&self) -> u64 {
