@@ -225,7 +225,11 @@ impl Select for HeadSelect {
             if !head.holds(request.range) {
                 return Ok(TextSet::new());
             }
-            return Ok(head.index.read().values(name).map(|(v, _)| v).collect());
+            let index = head.index.read();
+            // The index keeps them in no order; a set is quickest made of what is in order.
+            let mut values: Vec<&str> = index.values(name).map(|(v, _)| v).collect();
+            values.sort_unstable();
+            return Ok(values.into_iter().collect());
         }
         let series = self.matching(tenant, request);
         Ok(series.iter().filter_map(|l| l.get(name)).collect())
