@@ -1,7 +1,7 @@
 //! What does a query cost by the number of series it reads, from blocks on disk to the answer, and what does a second core bring?
 //!
 //! A program of its own: `cargo bench -p lgtm-tsdb --bench query_scale -- [SERIES]...` (default: 10000 100000; 1000000 wants some
-//! minutes and 2 GB of disk). An hour of samples every 30 seconds, queried on blocks. Prints the table of docs/bench.md's kind:
+//! minutes and 2 GB of disk). An hour of samples every 30 seconds, queried on blocks. Prints the table of docs/query_cost.md:
 //! CPU and wall milliseconds a query, CPU nanoseconds a series, and the most memory the query added.
 
 #![allow(
