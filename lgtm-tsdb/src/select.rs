@@ -131,7 +131,7 @@ pub struct SelectHints {
     pub grouping: Vec<String>,
     /// Whether `grouping` is left out rather than kept.
     pub without: bool,
-    /// Where the selector stands in the query, bytes.
+    /// Where the selector, or the range function around it, stands in the query, bytes.
     pub pos: usize,
 }
 

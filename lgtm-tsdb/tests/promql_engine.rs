@@ -197,6 +197,52 @@ async fn series_that_differ_in_their_name_alone_fall_together_where_it_is_droppe
     }
 }
 
+/// Remembers what it was asked for, and has nothing.
+#[derive(Debug, Default)]
+struct Asked(std::sync::Mutex<Vec<SelectRequest>>);
+
+#[async_trait]
+impl Select for Asked {
+    async fn select(&self, _: &TenantId, r: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
+        self.0.lock().unwrap().push(r.clone());
+        Ok(Box::<lgtm_tsdb::select::ReadyBatches>::default())
+    }
+
+    async fn series(&self, _: &TenantId, _: &SelectRequest) -> Result<Vec<Labels>> {
+        Ok(Vec::new())
+    }
+
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
+    }
+
+    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
+        Ok(TextSet::new())
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_told_what_series_are_wanted_for() {
+    let asked = Arc::new(Asked::default());
+    let engine = engine(Arc::clone(&asked) as _, EngineSettings::default());
+    let query = r#"sum by (job, pod) (rate(requests_total{pod="1"}[10m]))"#;
+    ask(&engine, query).await.unwrap();
+    let asked = asked.0.lock().unwrap();
+    let [request] = asked.as_slice() else {
+        panic!("{asked:?}")
+    };
+    let matchers: Vec<_> = request.matchers.iter().map(ToString::to_string).collect();
+    assert_eq!(matchers, [r#"pod="1""#, r#"__name__="requests_total""#]);
+    // From the first step's window to the last step, and no farther.
+    assert_eq!(request.range.min_ms, 300_000 - 600_000 + 1);
+    assert_eq!(request.range.max_ms, 3_600_001);
+    let hints = &request.hints;
+    assert_eq!((hints.step_ms, hints.range_ms), (30_000, 600_000));
+    assert_eq!((hints.function.as_str(), hints.without), ("rate", false));
+    assert_eq!(hints.grouping, ["job", "pod"]);
+    assert_eq!(hints.pos, query.find("rate").unwrap());
+}
+
 /// Panics, or never answers.
 #[derive(Debug)]
 struct Bad {
