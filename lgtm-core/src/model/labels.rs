@@ -95,7 +95,7 @@ impl Labels {
         self.0.is_empty()
     }
 
-    /// Bytes of all names and values with their length prefixes: what the set costs in memory.
+    /// Bytes of all names and values with their length prefixes: what the set costs in memory, its share of an arena's piece too.
     pub fn size_bytes(&self) -> usize {
         self.0.len()
     }

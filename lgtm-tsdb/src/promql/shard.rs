@@ -12,6 +12,9 @@
 //! order than without shards, so the last bits of a float may differ; an average whose sum overflows is infinite.
 //!
 //! Source: the query sharding that Grafana Mimir documents; label and shard names are its.
+//!
+//! One error is lost: of series that differ in their name alone, each may lie in another shard, and then a range function over them is not
+//! refused. Mimir cuts queries in the same way.
 
 use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
 
