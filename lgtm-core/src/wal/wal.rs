@@ -11,7 +11,7 @@ use super::checkpoint::Checkpoint;
 use super::frame::put_record;
 use super::replay::WalReplay;
 use super::reservation::too_large;
-use super::settings::WalSettings;
+use super::settings::{SyncPolicy, WalSettings};
 use super::shared::{Shared, Trouble};
 use super::writer::{Writer, create_segment};
 use crate::clock::Clock;
@@ -95,6 +95,12 @@ impl Wal {
         settings.validate()?;
         let io = |e: std::io::Error| Error::Unavailable(format!("write-ahead log in {dir}: {e}"));
         disk.create_dir_all(dir).map_err(io)?;
+        if settings.sync != SyncPolicy::Os
+            && let Some((above, _)) = dir.rsplit_once('/').or(Some((".", dir)))
+        {
+            // The folder's own name must survive a power loss too.
+            disk.sync_dir(above).map_err(io)?;
+        }
         let lock = FolderLock::take(&*disk, dir, clock.now_ms())?;
         let mut replay = WalReplay::find(Arc::clone(&disk), dir).map_err(io)?;
         let next = replay.next_segment();
