@@ -225,9 +225,13 @@ impl Pass<'_> {
                 let bound = match reason {
                     RejectReason::MaxSeriesPerMetric => limits.max_global_series_per_metric,
                     RejectReason::MaxSeries => self.head.parts.capacity.max,
+                    RejectReason::MaxSeriesShare => maker.share(),
                     _ => limits.max_global_series_per_user,
                 };
-                self.report.is_over_capacity |= reason == RejectReason::MaxSeries;
+                self.report.is_over_capacity |= matches!(
+                    reason,
+                    RejectReason::MaxSeries | RejectReason::MaxSeriesShare
+                );
                 self.report.rejected.add(reason.id(), samples, || {
                     format!(
                         "{} (limit: {bound}) (err-mimir-{}), series: {labels}",
