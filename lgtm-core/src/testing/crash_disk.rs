@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use self::file::FileBytes;
 use self::names::{Names, Node, folder_of, plain};
 use super::Dice;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, DiskLock};
 
 /// Changes that a message about a failed test shows.
 const REMEMBERED: usize = 32;
@@ -97,6 +97,8 @@ struct State {
     /// Bytes that fit.
     capacity: Option<u64>,
     faults: VecDeque<(DiskOperation, io::ErrorKind)>,
+    /// Locked folders and who holds them: no bytes of the disk, as they end with the process.
+    locks: BTreeMap<String, String>,
     history: VecDeque<String>,
 }
 
@@ -118,6 +120,7 @@ impl CrashDisk {
             stopped: false,
             capacity: None,
             faults: VecDeque::new(),
+            locks: BTreeMap::new(),
             history: VecDeque::new(),
         };
         Self {
@@ -393,6 +396,18 @@ impl Disk for CrashDisk {
         }))
     }
 
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        let is_taken = {
+            let state = self.state.lock();
+            state.check_running()?;
+            state.names.get(&plain(path)).is_some()
+        };
+        match is_taken {
+            true => Err(io::ErrorKind::AlreadyExists.into()),
+            false => self.open_append(path),
+        }
+    }
+
     fn open_read(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
         let state = self.state.lock();
         state.check_running()?;
@@ -438,6 +453,39 @@ impl Disk for CrashDisk {
         state.begin_whole(DiskOperation::SyncDir, &dir)?;
         state.names.sync(&dir);
         Ok(())
+    }
+
+    fn lock(&self, dir: &str, holder: &str) -> io::Result<Box<dyn DiskLock>> {
+        self.create_dir_all(dir)?;
+        let mut state = self.state.lock();
+        state.check_running()?;
+        let dir = plain(dir);
+        if let Some(other) = state.locks.get(&dir) {
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                format!("folder {dir} is held by {other}"),
+            ));
+        }
+        state.locks.insert(dir.clone(), holder.to_owned());
+        Ok(Box::new(CrashLock {
+            disk: self.clone(),
+            dir,
+        }))
+    }
+}
+
+/// A locked folder of a [`CrashDisk`].
+#[derive(Debug)]
+struct CrashLock {
+    disk: CrashDisk,
+    dir: String,
+}
+
+impl DiskLock for CrashLock {}
+
+impl Drop for CrashLock {
+    fn drop(&mut self) {
+        self.disk.state.lock().locks.remove(&self.dir);
     }
 }
 
