@@ -25,7 +25,9 @@ use crate::limits::Limits;
 use crate::select::{QueryBudget, Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod durable;
 mod started;
+mod tenants;
 
 const HOUR: i64 = 3_600_000;
 const START: i64 = 1_700_000_000_000 / (2 * HOUR) * 2 * HOUR;
@@ -118,6 +120,18 @@ impl Store {
             })
             .await;
         blocks.map(|b| b.len())
+    }
+
+    /// Flushes one tenant whole, and takes no checkpoint.
+    async fn flush_one(&self, tenant: &str) {
+        let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
+        let tenant = TenantId::new(tenant).unwrap();
+        let on_block = |t: &TenantId, m: &crate::block::BlockMeta| self.blocks.add(t, m.clone());
+        let flushed = self
+            .heads
+            .flush(&tenant, FlushScope::All, &self.bucket, &id, &on_block)
+            .await;
+        assert!(!flushed.unwrap().is_empty());
     }
 
     /// Name, time since the start, bits of the value.
