@@ -71,7 +71,10 @@ impl File {
 
 #[derive(Debug)]
 struct Writer {
+    /// The file being written; 0 before there is one.
     file: u32,
+    /// Number of the next file.
+    next: u32,
     /// What was appended but not written yet; starts at `flushed` in the current file.
     tail: Vec<u8>,
     flushed: u32,
@@ -121,7 +124,8 @@ impl ChunkFiles {
             files.insert(number, File::new(handle.into(), len));
         }
         let writer = Writer {
-            file: files.keys().next_back().copied().unwrap_or(0),
+            file: 0,
+            next: files.keys().next_back().map_or(1, |n| n + 1),
             tail: Vec::new(),
             flushed: u32::MAX,
             failed: false,
@@ -171,18 +175,18 @@ impl ChunkFiles {
         if end <= u64::from(self.file_size) {
             return true;
         }
-        match self.create(w.file + 1) {
+        match self.create(w.next) {
             Ok((number, handle)) => {
                 let len = HEADER.len() as u32;
                 self.files
                     .write()
                     .insert(number, File::new(handle.into(), len));
                 self.has_new_names.store(true, Ordering::Release);
-                (w.file, w.flushed) = (number, len);
+                (w.file, w.next, w.flushed) = (number, number + 1, len);
                 true
             }
             Err(e) => {
-                tracing::warn!(file = w.file + 1, error = %e, "chunk file cannot be created; chunks stay in memory");
+                tracing::warn!(file = w.next, error = %e, "chunk file cannot be created; chunks stay in memory");
                 false
             }
         }

@@ -371,12 +371,7 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
     }
     let Store { dir, heads, .. } = s;
     drop(heads);
-    let segment = std::fs::read_dir(dir.path().join("wal"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let segment = dir.path().join("wal/00000001");
     let bytes = std::fs::read(&segment).unwrap();
     for at in (8..bytes.len()).step_by(37) {
         let other = tempfile::tempdir().unwrap();

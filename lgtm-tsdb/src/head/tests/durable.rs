@@ -232,8 +232,8 @@ async fn a_checkpoint_counts_only_after_the_chunk_files_are_synced() {
         at("append ./chunks_head/00000001"),
         at("sync ./chunks_head/00000001"),
         at("sync_dir ./chunks_head"),
-        at("rename ./wal/checkpoint.00000002.tmp"),
-        at("remove ./wal/00000001"),
+        at("rename ./wal/checkpoint.00000003.tmp"),
+        at("remove ./wal/00000002"),
     ];
     assert!(order.is_sorted(), "{order:?}");
     // A file whose sync failed is trusted no more, whatever later syncs say.
