@@ -174,12 +174,8 @@ impl BucketBlocks {
         // Those whose folders are gone are looked at too: their blocks have to be forgotten.
         let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
         for folder in listing.folders {
-            // `__mimir_cluster` and `__markers__` are no tenants.
-            if !folder.starts_with("__")
-                && let Ok(tenant) = TenantId::new(&folder)
-            {
-                tenants.insert(tenant);
-            }
+            // Folders of markers are no tenants.
+            tenants.extend(TenantId::new(&folder));
         }
         let syncs = tenants.into_iter().map(|t| async move {
             let synced = self.sync_tenant(&t).await;
