@@ -3,13 +3,13 @@
 //! Paths, shapes, codes: `docs/format/http.md`, after Prometheus' API documentation and Mimir's remote-write answers.
 
 mod api;
+mod body;
 mod cardinality;
 mod compress;
 mod encoding;
 mod error;
 mod exemplars;
 mod fault;
-mod inflight;
 mod json;
 mod labels;
 mod metadata;
@@ -25,4 +25,3 @@ mod tenant;
 mod user;
 
 pub use api::{Api, ApiSettings};
-pub use inflight::Inflight;
