@@ -55,7 +55,7 @@ const DOCS: &[(&str, &str)] = &[
     ),
     (
         "server.connections.max",
-        "Connections at a time; beyond, the one whose client has kept us waiting longest is closed, and when all are at work a new one is answered 503. 0: half of the files that the process may open, at most 10000.",
+        "Connections at a time; beyond, the one whose client has kept us waiting longest is closed (those first that have had no answer yet), and when all are at work a new one is answered 503. 0: half of the files that the process may open, at most 10000.",
     ),
     (
         "server.connections.head_timeout",
