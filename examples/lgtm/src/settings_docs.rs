@@ -42,6 +42,10 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of all such bodies at a time; beyond, requests are answered 503. 0: no bound.",
     ),
     (
+        "server.max_inflight_answer_bytes",
+        "Bytes of answers above 256 KiB that are held whole and not yet read by their clients; beyond, the next such answer is a 503. 0: no bound.",
+    ),
+    (
         "server.max_remote_read_bytes",
         "Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed.",
     ),
