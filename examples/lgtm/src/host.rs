@@ -17,7 +17,7 @@ use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
 use lgtm_tsdb::components::{
-    BlocksCleaner, Distributor, Ingester, LateSelect, Querier, QueryFrontend, os_random,
+    BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend, os_random,
 };
 use lgtm_tsdb::http::Api;
 use lgtm_tsdb::promql::Engine;
@@ -79,6 +79,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&clock),
         config.blocks_cleaner.clone(),
     )?);
+    let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
     let ingester = Ingester::builder(
         bucket,
         disk,
@@ -87,6 +88,7 @@ async fn serve(config: Config) -> Result<()> {
         os_random(),
     )
     .settings(config.ingester.clone())
+    .executor(executor.clone())
     .blocks(Arc::clone(&blocks))
     .build()?;
     let ingester = Arc::new(ingester);
@@ -96,9 +98,9 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&limits),
         Arc::clone(&clock),
     ));
-    let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
-    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
-    let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
+    let recent = Arc::clone(&ingester) as Arc<dyn Select>;
+    let stored = Arc::clone(&blocks) as Arc<dyn Select>;
+    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent], vec![stored]));
     let engine = Engine::new(
         Arc::clone(&source),
         executor.clone(),

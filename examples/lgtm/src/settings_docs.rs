@@ -289,6 +289,10 @@ const DOCS: &[(&str, &str)] = &[
         "Chunk bytes that one query may read.",
     ),
     (
+        "limits.max_label_query_bytes",
+        "Bytes of the names and values of labels that one query, or one call for series, labels or values, may select. 0: unlimited.",
+    ),
+    (
         "limits.max_query_expression_size_bytes",
         "Bytes of a query's text.",
     ),

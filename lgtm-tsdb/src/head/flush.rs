@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
 
+use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
@@ -89,16 +91,56 @@ impl Heads {
                 on_block(tenant, &meta);
                 metas.push(meta);
             }
-            let mut freed = Vec::new();
-            for shard in head.shards() {
-                for series in shard.lock().iter_mut().flatten() {
-                    series.drop_flushed(|c| c.flushing && range.contains(c.min_ms), &mut freed);
-                }
-            }
-            self.parts.files.release(&freed);
+            self.give_to_blocks(&head, range);
         }
-        self.parts.files.remove_unused();
         Ok(metas)
+    }
+
+    /// Lets go of the chunks of a range that a flush has written. The block is on the list of those who read blocks: queries that begin
+    /// from now on find the samples there. For those that began before they stay.
+    fn give_to_blocks(&self, head: &Head, range: TimeRange) {
+        let is_written =
+            |c: &HeadChunk| c.state == ChunkState::FLUSHING && range.contains(c.min_ms);
+        let (generation, oldest) = self.parts.generations.advance();
+        if oldest == generation {
+            self.drop_chunks(head, is_written);
+            return;
+        }
+        head.moved_chunks.store(true, Ordering::Release);
+        for shard in head.shards().iter() {
+            for series in shard.lock().iter_mut().flatten() {
+                series.mark_moved(generation, is_written);
+            }
+        }
+    }
+
+    /// Drops the chunks that stayed for readers which are gone.
+    pub(crate) fn drop_moved(&self) {
+        let oldest = self.parts.generations.oldest();
+        for head in self.all() {
+            if head.moved_chunks.swap(false, Ordering::AcqRel)
+                && self.drop_chunks(&head, |c| c.state.is_past(oldest))
+            {
+                head.moved_chunks.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Drops chunks; gives whether others that have moved are left.
+    fn drop_chunks(&self, head: &Head, is_gone: impl Fn(&HeadChunk) -> bool) -> bool {
+        let (mut freed, mut are_left) = (Vec::new(), false);
+        for shard in head.shards().iter() {
+            for series in shard.lock().iter_mut().flatten() {
+                let gone = |c: &HeadChunk| {
+                    let is_gone = is_gone(c);
+                    are_left |= !is_gone && c.state.is_moved();
+                    is_gone
+                };
+                series.drop_moved(gone, &mut freed);
+            }
+        }
+        self.parts.files.release(&freed);
+        are_left
     }
 
     async fn write_block(
@@ -128,7 +170,9 @@ impl Heads {
             let (shard, slot) = locate(member.id);
             let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
                 Some(Some(series)) => {
-                    let mine = |c: &&HeadChunk| c.flushing && range.contains(c.min_ms);
+                    let mine = |c: &&HeadChunk| {
+                        c.state == ChunkState::FLUSHING && range.contains(c.min_ms)
+                    };
                     let late = series
                         .late_finished()
                         .iter()
@@ -142,7 +186,7 @@ impl Heads {
                 }
                 _ => continue,
             };
-            let chunks = self.chunks_to_write(marked, range)?;
+            let chunks = self.chunks_to_write(head, member.id, marked, range)?;
             let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
                 continue;
             };
@@ -170,29 +214,50 @@ impl Heads {
         writer.finish(input).await
     }
 
-    /// The chunks of one series as the block takes them: in order, without overlap.
+    /// The chunks of one series as the block takes them: in order, without overlap, and without those that are damaged.
     fn chunks_to_write(
         &self,
+        head: &Head,
+        id: SeriesId,
         (in_order, late): (Vec<HeadChunk>, Vec<HeadChunk>),
         range: TimeRange,
     ) -> Result<Vec<EncodedChunk>> {
         let mut loaded = Vec::with_capacity(in_order.len() + late.len());
-        for c in in_order.iter().chain(&late) {
-            loaded.push(SeriesChunk {
+        let mut counts = Vec::with_capacity(loaded.capacity());
+        let load = |c: &HeadChunk| {
+            Some(SeriesChunk {
                 min_ms: c.min_ms,
                 max_ms: c.max_ms,
                 encoding: c.encoding,
-                data: self.chunk_bytes(c)?,
-            });
+                data: self.read_chunk(head, id, c)?,
+            })
+        };
+        for c in in_order.iter().chain(&late) {
+            if let Some(chunk) = load(c) {
+                loaded.push(chunk);
+                counts.push(c.sample_count);
+            }
         }
         let overlap = !late.is_empty() || loaded.windows(2).any(|w| w[1].min_ms <= w[0].max_ms);
         if overlap {
             let all = TimeRange::inclusive(i64::MIN, i64::MAX - 1);
-            let merged = started_samples(&loaded, all)
-                .map_err(|e| Error::corrupt(format!("head chunk in {range:?}"), e))?;
-            return Ok(encode_started_run(merged));
+            let place = |e| Error::corrupt(format!("head chunk in {range:?}"), e);
+            let merged = started_samples(&loaded, all).or_else(|_| {
+                // One of them passes its checksum and does not decode: it costs itself.
+                let sound = in_order.iter().chain(&late).filter_map(|c| {
+                    let chunk = [load(c)?];
+                    match started_samples(&chunk, all) {
+                        Ok(_) => Some(chunk),
+                        Err(e) => {
+                            self.set_chunk_aside(head, id, c, &place(e));
+                            None
+                        }
+                    }
+                });
+                started_samples(&sound.flatten().collect::<Vec<_>>(), all)
+            });
+            return Ok(encode_started_run(merged.map_err(place)?));
         }
-        let counts = in_order.iter().map(|c| c.sample_count);
         let encoded = loaded
             .into_iter()
             .zip(counts)
@@ -258,7 +323,7 @@ impl Head {
     /// Finishes what lies before `before_ms` and marks it. Gives the starts of the ranges it lies in, ascending.
     fn mark_for_flush(&self, before_ms: i64, range_ms: i64) -> Vec<i64> {
         let mut starts = std::collections::BTreeSet::new();
-        for shard in self.shards() {
+        for shard in self.shards().iter() {
             for series in shard.lock().iter_mut().flatten() {
                 series.mark_for_flush(before_ms, &mut |min_ms| {
                     starts.insert(cut::range_end(min_ms, range_ms).saturating_sub(range_ms));
@@ -278,7 +343,7 @@ impl Head {
             for (slot, series) in shard.lock().iter().enumerate() {
                 let Some(series) = series else { continue };
                 let mut marked = series.finished().iter().chain(series.late_finished());
-                if !marked.any(|c| c.flushing && range.contains(c.min_ms)) {
+                if !marked.any(|c| c.state == ChunkState::FLUSHING && range.contains(c.min_ms)) {
                     continue;
                 }
                 let start = pairs.len() as u32;

@@ -149,7 +149,7 @@ pub(crate) struct Heads {
     /// How far the replay has come; `None` before its first frame.
     pub(super) replay_progress: Mutex<Option<ReplayProgress>>,
     /// Only one checkpoint at a time; holds the log's size at the last one.
-    pub(super) checkpoint: tokio::sync::Mutex<u64>,
+    pub(super) checkpoint: Arc<tokio::sync::Mutex<u64>>,
 }
 
 impl Heads {
@@ -187,6 +187,7 @@ impl Heads {
                     max: settings.max_series,
                     tenant_share: settings.max_series_per_tenant_share,
                 }),
+                generations: Arc::default(),
             },
             settings,
             limits,
@@ -197,9 +198,26 @@ impl Heads {
             has_unlogged: AtomicBool::new(false),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
-            checkpoint: tokio::sync::Mutex::new(0),
+            checkpoint: Arc::default(),
         };
         Ok((heads, replay))
+    }
+
+    /// Whether queries can be answered: not before all of the log is back, as a part of it would look like all there is.
+    ///
+    /// # Errors
+    /// `Unavailable`, with how far the replay is.
+    pub(super) fn check_readable(&self) -> Result<()> {
+        if self.writable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::Unavailable(match self.replay_progress() {
+            Some(at) => format!(
+                "the ingester is replaying its write-ahead log: {} of {} bytes",
+                at.done_bytes, at.total_bytes
+            ),
+            None => "the ingester is opening its write-ahead log".into(),
+        }))
     }
 
     /// The head of a tenant, if it has one.

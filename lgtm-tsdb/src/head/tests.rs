@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lgtm_core::clock::ManualClock;
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
@@ -22,9 +23,10 @@ use crate::bucket::{BucketBlocks, BucketSettings};
 use crate::chunk::SampleValue;
 use crate::components::Querier;
 use crate::limits::Limits;
-use crate::select::{QueryBudget, Select, SelectRequest, samples};
+use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod durable;
 mod started;
 mod tenants;
 
@@ -121,20 +123,31 @@ impl Store {
         blocks.map(|b| b.len())
     }
 
+    /// Flushes one tenant whole, and takes no checkpoint.
+    async fn flush_one(&self, tenant: &str) {
+        let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
+        let tenant = TenantId::new(tenant).unwrap();
+        let on_block = |t: &TenantId, m: &crate::block::BlockMeta| self.blocks.add(t, m.clone());
+        let flushed = self
+            .heads
+            .flush(&tenant, FlushScope::All, &self.bucket, &id, &on_block)
+            .await;
+        assert!(!flushed.unwrap().is_empty());
+    }
+
+    /// Asks heads and blocks as one.
+    fn querier(&self) -> Querier {
+        let executor = Executor::inline(tokio::runtime::Handle::current());
+        let recent = Arc::new(HeadSelect::new(Arc::clone(&self.heads), executor));
+        Querier::new(vec![recent], vec![self.blocks.clone()])
+    }
+
     /// Name, time since the start, bits of the value.
     async fn all(&self, tenant: &str) -> Vec<(String, i64, u64)> {
-        let sources: Vec<Arc<dyn Select>> = vec![
-            Arc::new(HeadSelect(self.heads.clone())),
-            self.blocks.clone(),
-        ];
         let matchers = vec![Matcher::equal("job", "x")];
-        let budget = Arc::new(QueryBudget::default());
-        let request = SelectRequest::new(matchers, TimeRange::ALL, budget).unwrap();
+        let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new(tenant).unwrap();
-        let mut batches = Querier::new(sources)
-            .select(&tenant, &request)
-            .await
-            .unwrap();
+        let mut batches = self.querier().select(&tenant, &request).await.unwrap();
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {
             for s in batch {
@@ -358,12 +371,7 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
     }
     let Store { dir, heads, .. } = s;
     drop(heads);
-    let segment = std::fs::read_dir(dir.path().join("wal"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let segment = dir.path().join("wal/00000001");
     let bytes = std::fs::read(&segment).unwrap();
     for at in (8..bytes.len()).step_by(37) {
         let other = tempfile::tempdir().unwrap();
