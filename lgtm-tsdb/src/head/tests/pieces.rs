@@ -29,7 +29,10 @@ async fn append(s: &Store, tenant: &str, batch: &WriteBatch) -> AppendReport {
     s.heads.append(&tenant, batch).await.unwrap()
 }
 
-fn batch(series: &[(&str, &str, &[(i64, f64)])]) -> WriteBatch {
+/// Name, what makes its labels long, samples.
+type Row<'a> = (&'a str, &'a str, &'a [(i64, f64)]);
+
+fn batch(series: &[Row<'_>]) -> WriteBatch {
     let mut batch = WriteBatch::default();
     for (name, filler, samples) in series {
         let pairs = [("__name__", *name), ("job", "x"), ("z", *filler)];
@@ -50,7 +53,7 @@ async fn a_request_many_times_the_logs_buffer_is_taken_whole_and_survives() {
     let mut s = narrow();
     let names: Vec<String> = (0..1500).map(|n| format!("series_{n:04}")).collect();
     let filler = "v".repeat(500);
-    let series: Vec<(&str, &str, &[(i64, f64)])> = names
+    let series: Vec<Row<'_>> = names
         .iter()
         .map(|n| (n.as_str(), filler.as_str(), &[(0, 1.0), (1, 2.0)][..]))
         .collect();
