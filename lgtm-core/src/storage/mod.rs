@@ -40,6 +40,7 @@ pub use backend::{
 };
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use component::Component;
+pub use fault::store_error;
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
 pub use marker::{Owner, claim};
