@@ -9,7 +9,7 @@ use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
+use lgtm_core::model::{Matcher, Metadata, TenantId, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::wal::{ReplayProgress, WalReplay, WalStats};
@@ -22,8 +22,8 @@ use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
-    TenantSeries,
+    AppendReport, ExemplarBounds, FlushScope, HeadReplayReport, HeadSelect, HeadSettings,
+    HeadStats, Heads, SeriesExemplars, TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::Select;
@@ -322,15 +322,23 @@ impl Ingester {
             .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
     }
 
-    /// Exemplars of the series that match any of the selectors, by series.
+    /// Exemplars of the series that match any of the selectors, by series. A walk that may take some ten milliseconds: for the compute
+    /// pool. Ends early when `cancel` is cancelled.
+    ///
+    /// # Errors
+    /// `LimitExceeded` past the bounds, `Cancelled`.
     pub fn exemplars(
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
-        self.heads()
-            .map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
+        bounds: ExemplarBounds,
+        cancel: &CancelToken,
+    ) -> Result<SeriesExemplars> {
+        match self.heads() {
+            Ok(heads) => heads.exemplars(tenant, selectors, range, bounds, cancel),
+            Err(_) => Ok(Vec::new()),
+        }
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.

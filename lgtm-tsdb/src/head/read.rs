@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{LabelArena, Labels, Matcher, TenantId, TextSet, TimeRange};
 
 use super::head::Head;
 use super::heads::Heads;
@@ -53,29 +53,6 @@ impl Head {
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
     fn holds(&self, range: TimeRange) -> bool {
         self.max_ms().is_some_and(|newest| newest >= range.min_ms)
-    }
-
-    /// Exemplars of the series that match any of `selectors`, grouped by series, in label order.
-    pub(crate) fn exemplars(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
-        let mut wanted: Vec<(Labels, SeriesId)> = Vec::new();
-        for matchers in selectors {
-            wanted.extend(self.matching(matchers, TimeRange::ALL, None));
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        let ring = self.exemplars.lock();
-        let mut by_id: hashbrown::HashMap<SeriesId, Vec<Exemplar>> = hashbrown::HashMap::new();
-        for (id, e) in ring.iter().filter(|(_, e)| range.contains(e.t_ms)) {
-            by_id.entry(id).or_default().push(e.clone());
-        }
-        wanted
-            .into_iter()
-            .filter_map(|(labels, id)| by_id.remove(&id).map(|e| (labels, e)))
-            .collect()
     }
 }
 
@@ -260,17 +237,6 @@ pub struct HeadStats {
 }
 
 impl Heads {
-    /// Exemplars of a tenant's series that match any of `selectors`, by series.
-    pub(crate) fn exemplars(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
-        self.get(tenant)
-            .map_or_else(Vec::new, |h| h.exemplars(selectors, range))
-    }
-
     /// Counts over a tenant's head; the lists have at most `limit` entries.
     pub(crate) fn stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         let Some(head) = self.get(tenant) else {
