@@ -345,6 +345,10 @@ const DOCS: &[(&str, &str)] = &[
         "Series of all tenants together, about 1 KiB of memory each.",
     ),
     (
+        "ingester.head.max_series_per_tenant_share",
+        "The part of max_series that one tenant may hold of what the others leave: above 0, at most 1.",
+    ),
+    (
         "ingester.head.flush_concurrency",
         "Tenants whose blocks are written at the same time.",
     ),

@@ -10,10 +10,14 @@ use std::io;
 pub trait Disk: Debug + Send + Sync + 'static {
     /// Makes a folder and those above it.
     fn create_dir_all(&self, dir: &str) -> io::Result<()>;
-    /// Names of the files in a folder, in no order.
+    /// Names of the files in a folder, in no order. A link counts as what it leads to; one that leads nowhere is named too, so that
+    /// whoever opens it learns what is missing.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
     /// Opens a file for appending and reading, making it if need be.
     fn open_append(&self, path: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Makes a file that is not there yet, for appending and reading. `AlreadyExists` when anything bears the name, be it a folder
+    /// or a link that leads nowhere: what others left is never written over.
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Opens an existing file for reading.
     fn open_read(&self, path: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Renames a file, replacing what bears the new name.
@@ -22,7 +26,15 @@ pub trait Disk: Debug + Send + Sync + 'static {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder survive a power loss.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
+    /// Takes a folder, which is made if need be, for one owner, until the lock is dropped or the process ends, however it ends.
+    /// `holder` is what the next one who tries is told.
+    ///
+    /// `WouldBlock`, naming folder and holder, when somebody has it, in this process or in another.
+    fn lock(&self, dir: &str, holder: &str) -> io::Result<Box<dyn DiskLock>>;
 }
+
+/// A folder's lock; dropping it gives the folder up.
+pub trait DiskLock: Debug + Send + Sync + 'static {}
 
 /// An open file.
 pub trait DiskFile: Debug + Send + Sync + 'static {

@@ -1,11 +1,14 @@
 //! The machine's own disk.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, DiskLock};
+
+/// The file in a folder whose lock is the folder's. It stays when the lock is given up: removing it would let two in.
+const LOCK_FILE: &str = "lock";
 
 /// A folder of the machine's file system.
 #[derive(Debug, Clone)]
@@ -35,8 +38,8 @@ impl Disk for LocalDisk {
         for entry in fs::read_dir(self.root.join(dir))? {
             let entry = entry?;
             // A name that is no UTF-8 is none of ours.
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
+            if let Ok(name) = entry.file_name().into_string()
+                && is_file(&entry)?
             {
                 names.push(name);
             }
@@ -47,6 +50,15 @@ impl Disk for LocalDisk {
     fn open_append(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
         let file = OpenOptions::new()
             .create(true)
+            .append(true)
+            .read(true)
+            .open(self.root.join(path))?;
+        Ok(Box::new(LocalFile(file)))
+    }
+
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .create_new(true)
             .append(true)
             .read(true)
             .open(self.root.join(path))?;
@@ -68,7 +80,67 @@ impl Disk for LocalDisk {
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         File::open(self.root.join(dir))?.sync_all()
     }
+
+    fn lock(&self, dir: &str, holder: &str) -> io::Result<Box<dyn DiskLock>> {
+        let folder = match dir {
+            "." => self.root.clone(),
+            dir => self.root.join(dir),
+        };
+        fs::create_dir_all(&folder)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .read(true)
+            .open(folder.join(LOCK_FILE))?;
+        // The kernel's lock belongs to the open file: it ends with the process and holds between two opens of one process too.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::WouldBlock) => {
+                let mut other = String::new();
+                let read = (&file).take(1 << 10).read_to_string(&mut other);
+                let other = match read.map(|_| other.trim()) {
+                    Ok(other) if !other.is_empty() => other,
+                    _ => "somebody who did not say who",
+                };
+                return Err(io::Error::new(
+                    io::ErrorKind::WouldBlock,
+                    format!("folder {} is held by {other}", folder.display()),
+                ));
+            }
+        }
+        // Who holds it is told for people; the lock holds without it (on a full disk).
+        let told = file
+            .set_len(0)
+            .and_then(|()| (&file).write_all(format!("{holder}\n").as_bytes()));
+        if let Err(e) = told {
+            tracing::warn!(folder = %folder.display(), error = %e, "the holder of a folder cannot be written into its lock file");
+        }
+        Ok(Box::new(LocalLock { _file: file }))
+    }
 }
+
+/// Whether an entry is a file or leads to one, or leads nowhere.
+fn is_file(entry: &fs::DirEntry) -> io::Result<bool> {
+    let kind = entry.file_type()?;
+    if !kind.is_symlink() {
+        return Ok(kind.is_file());
+    }
+    match fs::metadata(entry.path()) {
+        Ok(target) => Ok(target.is_file()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// The lock of a folder, which ends when its file is closed.
+#[derive(Debug)]
+struct LocalLock {
+    _file: File,
+}
+
+impl DiskLock for LocalLock {}
 
 #[derive(Debug)]
 struct LocalFile(File);
@@ -92,5 +164,56 @@ impl DiskFile for LocalFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_owner_and_a_file_left_by_a_dead_one_is_no_obstacle() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("sub")).unwrap();
+        fs::write(dir.path().join("sub/lock"), "process 1, long dead\n").unwrap();
+        let disk = LocalDisk::new(dir.path());
+        let held = disk.lock("sub", "process 7").unwrap();
+        let refused = disk.lock("sub", "process 8").unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        let text = refused.to_string();
+        assert!(text.contains("process 7") && text.contains("sub"), "{text}");
+        // Another folder is another lock.
+        disk.lock(".", "process 8").unwrap();
+        drop(held);
+        disk.lock("sub", "process 8").unwrap();
+        assert_eq!(
+            fs::read_to_string(dir.path().join("sub/lock")).unwrap(),
+            "process 8\n"
+        );
+    }
+
+    #[test]
+    fn links_are_listed_as_files_and_nothing_is_made_over_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("moved"), "moved").unwrap();
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(elsewhere.path().join(to), dir.path().join(name)).unwrap();
+        };
+        link("moved", "to_file");
+        link("gone", "to_nothing");
+        link(".", "to_folder");
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        fs::write(dir.path().join("file"), "").unwrap();
+        let disk = LocalDisk::new(dir.path());
+        let mut names = disk.list(".").unwrap();
+        names.sort();
+        assert_eq!(names, ["file", "to_file", "to_nothing"]);
+        for taken in ["to_file", "to_nothing", "to_folder", "folder", "file"] {
+            let refused = disk.create_new(taken).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists, "{taken}");
+        }
+        disk.create_new("new").unwrap().append(b"x").unwrap();
+        assert_eq!(fs::read(elsewhere.path().join("moved")).unwrap(), b"moved");
     }
 }

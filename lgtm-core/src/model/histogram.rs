@@ -8,6 +8,12 @@ use super::sample::is_stale_nan;
 /// The schema number of histograms with custom bucket bounds.
 pub(super) const CUSTOM_BUCKETS_SCHEMA: i32 = -53;
 
+/// Buckets of one sign, and custom bounds, that a native histogram may have: some hundred times what real ones have. Writers refuse
+/// more ([`Histogram::validate`]) and readers do not allocate for more, so that what was taken can be read.
+pub const MAX_HISTOGRAM_BUCKETS: usize = 1 << 18;
+/// Spans of one sign that a native histogram may have, as [`MAX_HISTOGRAM_BUCKETS`].
+pub const MAX_HISTOGRAM_SPANS: usize = 1 << 16;
+
 /// A run of consecutive buckets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct BucketSpan {

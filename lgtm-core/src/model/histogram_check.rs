@@ -1,9 +1,11 @@
 //! What makes a native histogram well formed.
 //!
 //! The rules are those of the Prometheus TSDB (`model/histogram`, `Validate`); the ids are Mimir's. A histogram that passes can be
-//! packed, iterated and summed without an index leaving its range.
+//! packed, read back, iterated and summed without an index leaving its range.
 
-use super::histogram::{BucketSpan, FloatHistogram, Histogram};
+use super::histogram::{
+    BucketSpan, FloatHistogram, Histogram, MAX_HISTOGRAM_BUCKETS, MAX_HISTOGRAM_SPANS,
+};
 
 /// Coarsest and finest exponential schema.
 const EXPONENTIAL_SCHEMAS: std::ops::RangeInclusive<i32> = -4..=8;
@@ -32,7 +34,49 @@ struct Shape<'a> {
 }
 
 impl Shape<'_> {
+    /// What can be said without looking at any bucket.
+    fn check_size(&self) -> Result<(), HistogramFault> {
+        for (what, bounded, max, id) in [
+            (
+                "positive spans",
+                self.positive.0.len(),
+                MAX_HISTOGRAM_SPANS,
+                "native-histogram-too-many-spans",
+            ),
+            (
+                "negative spans",
+                self.negative.0.len(),
+                MAX_HISTOGRAM_SPANS,
+                "native-histogram-too-many-spans",
+            ),
+            (
+                "positive buckets",
+                self.positive.1,
+                MAX_HISTOGRAM_BUCKETS,
+                "native-histogram-too-many-buckets",
+            ),
+            (
+                "negative buckets",
+                self.negative.1,
+                MAX_HISTOGRAM_BUCKETS,
+                "native-histogram-too-many-buckets",
+            ),
+            (
+                "custom bounds",
+                self.custom_values.len(),
+                MAX_HISTOGRAM_BUCKETS,
+                "native-histogram-too-many-buckets",
+            ),
+        ] {
+            if bounded > max {
+                return fault(id, format!("it has {bounded} {what}, the bound is {max}"));
+            }
+        }
+        Ok(())
+    }
+
     fn check(&self) -> Result<(), HistogramFault> {
+        self.check_size()?;
         if self.schema == super::histogram::CUSTOM_BUCKETS_SCHEMA {
             self.check_custom()?;
         } else if !EXPONENTIAL_SCHEMAS.contains(&self.schema) {
@@ -148,11 +192,7 @@ fn check_counts(side: &str, counts: &[f64]) -> Result<(), HistogramFault> {
 }
 
 impl Histogram {
-    /// Checks schema, spans, bucket counts and that they add up.
-    ///
-    /// # Errors
-    /// The first rule that is broken. Costs one pass over the buckets.
-    pub fn validate(&self) -> Result<(), HistogramFault> {
+    fn checked_shape(&self) -> Shape<'_> {
         Shape {
             schema: self.schema,
             zero_threshold: self.zero_threshold,
@@ -161,7 +201,22 @@ impl Histogram {
             negative: (&self.negative_spans, self.negative_deltas.len()),
             custom_values: &self.custom_values,
         }
-        .check()?;
+    }
+
+    /// Checks that it is not larger than readers allow. Costs nothing.
+    ///
+    /// # Errors
+    /// `native-histogram-too-many-spans` or `native-histogram-too-many-buckets`.
+    pub fn check_size(&self) -> Result<(), HistogramFault> {
+        self.checked_shape().check_size()
+    }
+
+    /// Checks size, schema, spans, bucket counts and that they add up.
+    ///
+    /// # Errors
+    /// The first rule that is broken. Costs one pass over the buckets.
+    pub fn validate(&self) -> Result<(), HistogramFault> {
+        self.checked_shape().check()?;
         if self.is_stale() {
             return Ok(());
         }
@@ -185,11 +240,7 @@ impl Histogram {
 }
 
 impl FloatHistogram {
-    /// Checks schema, spans and bucket counts. Whether they add up is not checked: rounding would make false alarms.
-    ///
-    /// # Errors
-    /// The first rule that is broken. Costs one pass over the buckets.
-    pub fn validate(&self) -> Result<(), HistogramFault> {
+    fn checked_shape(&self) -> Shape<'_> {
         Shape {
             schema: self.schema,
             zero_threshold: self.zero_threshold,
@@ -198,7 +249,22 @@ impl FloatHistogram {
             negative: (&self.negative_spans, self.negative_counts.len()),
             custom_values: &self.custom_values,
         }
-        .check()?;
+    }
+
+    /// As [`Histogram::check_size`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_size(&self) -> Result<(), HistogramFault> {
+        self.checked_shape().check_size()
+    }
+
+    /// Checks size, schema, spans and bucket counts. Whether they add up is not checked: rounding would make false alarms.
+    ///
+    /// # Errors
+    /// The first rule that is broken. Costs one pass over the buckets.
+    pub fn validate(&self) -> Result<(), HistogramFault> {
+        self.checked_shape().check()?;
         check_counts("positive", &self.positive_counts)?;
         check_counts("negative", &self.negative_counts)?;
         check_counts("zero", &[self.zero_count])?;
@@ -306,5 +372,47 @@ mod tests {
         let mut negative = good().to_float();
         negative.negative_counts[0] = -1.0;
         assert!(negative.validate().is_err());
+    }
+
+    #[test]
+    fn what_readers_would_not_allocate_for_is_refused_and_the_largest_is_not() {
+        let of = |spans: usize, buckets: usize| {
+            let mut h = Histogram {
+                positive_spans: vec![span(0, 0); spans],
+                positive_deltas: vec![0; buckets],
+                ..Histogram::default()
+            };
+            h.positive_spans[0].length = buckets as u32;
+            h
+        };
+        let (spans, buckets) = (MAX_HISTOGRAM_SPANS, MAX_HISTOGRAM_BUCKETS);
+        assert_eq!(of(spans, buckets).validate(), Ok(()));
+        for (h, id) in [
+            (of(spans + 1, buckets), "native-histogram-too-many-spans"),
+            (of(spans, buckets + 1), "native-histogram-too-many-buckets"),
+        ] {
+            let fault = h.validate().unwrap_err();
+            assert_eq!(fault.id, id);
+            assert_eq!(h.to_float().validate().map_err(|f| f.id), Err(id));
+            assert_eq!(h.check_size().as_ref(), Err(&fault));
+            let mirrored = Histogram {
+                negative_spans: h.positive_spans,
+                negative_deltas: h.positive_deltas,
+                ..Histogram::default()
+            };
+            assert_eq!(mirrored.validate().map_err(|f| f.id), Err(id));
+        }
+        let bounds = Histogram {
+            schema: -53,
+            custom_values: (0..=buckets).map(|b| b as f64).collect(),
+            ..Histogram::default()
+        };
+        let fault = bounds.validate().unwrap_err();
+        assert_eq!(fault.id, "native-histogram-too-many-buckets");
+        assert!(
+            fault.message.contains("262145 custom bounds"),
+            "{}",
+            fault.message
+        );
     }
 }

@@ -12,7 +12,10 @@ mod text_set;
 mod time;
 
 pub use exemplar::Exemplar;
-pub use histogram::{BucketSpan, CounterResetHint, FloatHistogram, Histogram};
+pub use histogram::{
+    BucketSpan, CounterResetHint, FloatHistogram, Histogram, MAX_HISTOGRAM_BUCKETS,
+    MAX_HISTOGRAM_SPANS,
+};
 pub use histogram_check::HistogramFault;
 pub use labels::{LabelArena, LabelBuilder, Labels, METRIC_NAME};
 pub use matcher::{MatchOp, Matcher};

@@ -7,10 +7,14 @@ use crate::error::{Error, Result};
 
 /// The most bytes that a tenant id may have.
 const MAX_LEN: usize = 150;
+/// What folders begin with that are beside the tenants' in a bucket.
+const MARKERS: &str = "__";
 
-/// A valid tenant id: 1 to 150 bytes of `a-z A-Z 0-9 ! - _ . * ' ( )`, neither `.` nor `..` nor `__mimir_cluster`.
+/// A valid tenant id: 1 to 150 bytes of `a-z A-Z 0-9 ! - _ . * ' ( )`, neither `.` nor `..`, and not beginning with `__`.
 ///
-/// The rules are Mimir's, so that an id is always usable as one segment of an object path. Cloning is cheap.
+/// The rules are Mimir's, so that an id is always usable as one segment of an object path, but for the last one. Folders of a bucket
+/// that begin with `__` hold markers (`__mimir_cluster`, `__markers__`); whoever lists the tenants of a bucket takes each folder
+/// whose name passes here for a tenant and no other, so that what may be pushed is found again. Cloning is cheap.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 
@@ -35,8 +39,13 @@ impl TenantId {
                 "tenant ID '{id}' contains unsupported character '{c}'"
             )));
         }
-        if matches!(id, "." | ".." | "__mimir_cluster") {
+        if matches!(id, "." | "..") {
             return Err(Error::InvalidInput(format!("tenant ID '{id}' is reserved")));
+        }
+        if id.starts_with(MARKERS) {
+            return Err(Error::InvalidInput(format!(
+                "tenant ID '{id}' begins with '{MARKERS}', which is reserved for markers in buckets"
+            )));
         }
         Ok(Self(id.into()))
     }
@@ -69,8 +78,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_follow_the_rules_of_mimir() {
-        for good in ["a", "team-1", "A!b_c.d*e'(f)", &"x".repeat(150), "..."] {
+    fn ids_can_be_folders_beside_markers() {
+        for good in [
+            "a",
+            "team-1",
+            "A!b_c.d*e'(f)",
+            &"x".repeat(150),
+            "...",
+            "_a__",
+        ] {
             assert_eq!(TenantId::new(good).unwrap().as_str(), good);
         }
         for bad in [
@@ -82,6 +98,9 @@ mod tests {
             "ä",
             "a|b",
             "__mimir_cluster",
+            "__markers__",
+            "__",
+            "__a",
             &"x".repeat(151),
         ] {
             assert!(TenantId::new(bad).is_err(), "{bad:?}");

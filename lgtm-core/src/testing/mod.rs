@@ -3,11 +3,19 @@
 #[cfg(feature = "storage")]
 mod bucket_suite;
 mod cache_suite;
+mod crash_disk;
+mod dice;
 #[cfg(feature = "storage")]
 mod faulty_store;
+#[cfg(feature = "storage")]
+mod give_way;
+#[cfg(feature = "storage")]
+pub mod store_suite;
 
 #[cfg(feature = "storage")]
 pub use bucket_suite::bucket_suite;
 pub use cache_suite::cache_suite;
+pub use crash_disk::{Crash, CrashDisk, DiskOperation};
+pub use dice::Dice;
 #[cfg(feature = "storage")]
 pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};

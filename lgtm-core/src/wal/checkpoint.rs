@@ -4,20 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use super::frame::{Encoder, FILE_HEADER, put_record};
+use super::names::{FileName, checkpoint_path, unfinished_path};
 use super::settings::{SyncPolicy, WalSettings};
-use super::wal::Shared;
+use super::shared::Shared;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 
 /// Records are collected into frames of about this size.
 const FRAME_BYTES: usize = 256 << 10;
 
-/// Path of a finished checkpoint.
-pub(super) fn checkpoint_path(dir: &str, segment: u64) -> String {
-    format!("{dir}/checkpoint.{segment:08}")
-}
-
 /// A checkpoint being written. Dropping it unfinished leaves the log as it was.
+///
+/// Compresses and writes on the caller's thread, milliseconds at a time: not a thread of an async runtime.
 #[derive(Debug)]
 pub struct Checkpoint {
     disk: Arc<dyn Disk>,
@@ -25,7 +23,8 @@ pub struct Checkpoint {
     dir: String,
     /// Segments before this one are replaced.
     segment: u64,
-    file: Box<dyn DiskFile>,
+    /// Made with the first frame.
+    file: Option<Box<dyn DiskFile>>,
     len: u64,
     durable: bool,
     encoder: Encoder,
@@ -35,37 +34,30 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    pub(super) fn create(
+    pub(super) fn new(
         disk: Arc<dyn Disk>,
         dir: &str,
         segment: u64,
         settings: &WalSettings,
         shared: Arc<Shared>,
-    ) -> Result<Self> {
-        let path = temporary(dir, segment);
-        let file = disk.open_append(&path).and_then(|f| {
-            f.truncate(0)?;
-            f.append(FILE_HEADER)?;
-            Ok(f)
-        });
-        let file = file.map_err(|e| Error::Unavailable(format!("checkpoint {path}: {e}")))?;
+    ) -> Self {
         let encoder = Encoder::new(
             settings.compression_level.max(3),
             settings.compress_above.as_u64(),
         );
-        Ok(Self {
+        Self {
             disk,
             shared,
             dir: dir.to_owned(),
             segment,
-            file,
-            len: FILE_HEADER.len() as u64,
+            file: None,
+            len: 0,
             durable: settings.sync != SyncPolicy::Os,
             encoder,
             body: Vec::new(),
             frame: Vec::new(),
             finished: false,
-        })
+        }
     }
 
     /// Adds a record.
@@ -87,70 +79,106 @@ impl Checkpoint {
         }
         self.encoder.encode(&self.body, &mut self.frame);
         self.body.clear();
-        self.len += self.frame.len() as u64;
-        self.file
-            .append(&self.frame)
-            .map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))
+        let frame = std::mem::take(&mut self.frame);
+        let written = self.file().and_then(|f| f.append(&frame));
+        self.len += frame.len() as u64;
+        self.frame = frame;
+        written.map_err(|e| self.unavailable(&e))
     }
 
-    /// Makes the checkpoint valid and removes the segments and the checkpoint that it replaces.
+    fn unavailable(&self, e: &io::Error) -> Error {
+        Error::Unavailable(format!(
+            "checkpoint {}: {e}",
+            checkpoint_path(&self.dir, self.segment)
+        ))
+    }
+
+    /// The file, which is made anew by the first who wants it.
+    fn file(&mut self) -> io::Result<&dyn DiskFile> {
+        if self.file.is_none() {
+            let path = unfinished_path(&self.dir, self.segment);
+            match self.disk.remove(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            let file = self.disk.create_new(&path)?;
+            file.append(FILE_HEADER)?;
+            self.len = FILE_HEADER.len() as u64;
+            self.file = Some(file);
+        }
+        self.file
+            .as_deref()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Makes the checkpoint valid and removes the segments and the checkpoint that it replaces. What cannot be removed goes with the
+    /// next one.
     ///
     /// # Errors
-    /// `Unavailable` when the disk refuses; unless only removing failed, the log is then as it was.
+    /// `Unavailable` when the disk refuses: then the old log is there as it was, and what it refers to is still needed.
     pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        let removed = self
-            .publish()
-            .map_err(|e| Error::Unavailable(format!("checkpoint {:08}: {e}", self.segment)))?;
+        self.publish().map_err(|e| self.unavailable(&e))?;
+        let removed = self.remove_replaced();
         let mut state = self.shared.state.lock();
         state.stats.bytes_written += self.len;
         state.stats.size_bytes = (state.stats.size_bytes + self.len).saturating_sub(removed);
         Ok(())
     }
 
-    /// Gives the bytes of what was removed.
-    fn publish(&mut self) -> io::Result<u64> {
+    fn publish(&mut self) -> io::Result<()> {
+        let durable = self.durable;
+        let file = self.file()?;
         // The name must never stand for a file whose bytes a power loss could take.
-        if self.durable {
-            self.file.sync()?;
+        if durable {
+            file.sync()?;
         }
         self.disk.rename(
-            &temporary(&self.dir, self.segment),
+            &unfinished_path(&self.dir, self.segment),
             &checkpoint_path(&self.dir, self.segment),
         )?;
         self.finished = true;
-        if self.durable {
+        if durable {
             self.disk.sync_dir(&self.dir)?;
         }
+        Ok(())
+    }
+
+    /// Gives the bytes of what was removed.
+    fn remove_replaced(&self) -> u64 {
+        let names = self.disk.list(&self.dir).unwrap_or_else(|e| {
+            tracing::warn!(dir = self.dir, error = %e, "the log's folder cannot be listed; old segments go with the next checkpoint");
+            Vec::new()
+        });
         let mut removed = 0;
-        for name in self.disk.list(&self.dir)? {
-            let number = name
-                .strip_prefix("checkpoint.")
-                .unwrap_or(&name)
-                .parse::<u64>();
-            if number.is_ok_and(|n| n < self.segment) {
-                let path = format!("{}/{name}", self.dir);
-                removed += self
-                    .disk
-                    .open_read(&path)
-                    .and_then(|f| f.size())
-                    .unwrap_or(0);
-                self.disk.remove(&path)?;
+        for name in names {
+            let (number, is_of_log) = match FileName::parse(&name) {
+                FileName::Segment(n) | FileName::Checkpoint(n) => (n, true),
+                FileName::Unfinished(n) => (n, false),
+                FileName::Other | FileName::Foreign => continue,
+            };
+            if number >= self.segment {
+                continue;
+            }
+            let path = format!("{}/{name}", self.dir);
+            let size = self.disk.open_read(&path).and_then(|f| f.size());
+            match self.disk.remove(&path) {
+                Ok(()) if is_of_log => removed += size.unwrap_or(0),
+                Ok(()) => {}
+                Err(e) => {
+                    tracing::warn!(file = path, error = %e, "replaced part of the log cannot be removed; it goes with the next checkpoint");
+                }
             }
         }
-        Ok(removed)
+        removed
     }
 }
 
 impl Drop for Checkpoint {
     fn drop(&mut self) {
-        if !self.finished {
-            // If it cannot be removed now, the next start ignores it and the next checkpoint overwrites it.
-            let _ = self.disk.remove(&temporary(&self.dir, self.segment));
+        if !self.finished && self.file.is_some() {
+            // If it cannot be removed now, the next start ignores it and the next checkpoint removes it.
+            let _ = self.disk.remove(&unfinished_path(&self.dir, self.segment));
         }
     }
-}
-
-fn temporary(dir: &str, segment: u64) -> String {
-    format!("{}.tmp", checkpoint_path(dir, segment))
 }

@@ -5,8 +5,12 @@
 
 mod checkpoint;
 mod frame;
+mod names;
 mod replay;
+mod reservation;
 mod settings;
+mod shared;
+mod tail;
 mod wal;
 mod writer;
 
@@ -15,5 +19,6 @@ mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
+pub use reservation::Reservation;
 pub use settings::{SyncPolicy, WalSettings};
-pub use wal::{Lsn, Wal, WalStats};
+pub use wal::{Lsn, Refusal, Wal, WalStats};

@@ -1,15 +1,16 @@
 //! Reading the log back, and mending it.
 //!
 //! Frames are read one at a time; memory holds the largest one. What does not decode is copied to `NAME.corrupt-OFFSET` beside
-//! its file, and reading goes on with the next intact frame. The end of the last segment may be half a frame, as the process died
-//! while writing it: that is cut off.
+//! its file, and reading goes on with the next intact frame. Segments that are missing are reported as damage is.
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::checkpoint::checkpoint_path;
 use super::frame::{FILE_HEADER, HEADER_LEN, Header, MAGIC, decode_body};
-use super::writer::segment_path;
+use super::names::{FileName, checkpoint_path, segment_path};
+use super::shared::Shared;
+use super::tail::cut_torn_tail;
 use crate::codec::Reader;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
@@ -30,14 +31,14 @@ pub struct RecordRef<'a> {
     pub offset: u64,
 }
 
-/// Bytes that could not be read and were set aside.
+/// Bytes that could not be read and were set aside, or segments that are missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
     /// The file they stand in.
     pub file: String,
     /// Where they begin.
     pub offset: u64,
-    /// How many they are.
+    /// How many they are; 0 when the file is missing.
     pub bytes: u64,
     /// What is wrong.
     pub reason: String,
@@ -54,7 +55,7 @@ pub struct ReplayReport {
     pub files: u64,
     /// Bytes cut off the end of the last segment, which had been half written.
     pub torn_tail: u64,
-    /// What was damaged elsewhere.
+    /// What was damaged elsewhere, and what is missing.
     pub set_aside: Vec<SetAside>,
 }
 
@@ -67,7 +68,7 @@ pub struct ReplayProgress {
     pub total_bytes: u64,
 }
 
-/// The log as it was found, to be read once.
+/// The log as it was found, to be read once. Until it was read to its end the log takes no checkpoint.
 #[derive(Debug)]
 pub struct WalReplay {
     disk: Arc<dyn Disk>,
@@ -75,33 +76,96 @@ pub struct WalReplay {
     checkpoint: Option<u64>,
     segments: Vec<u64>,
     total_bytes: u64,
+    /// What was seen already when the log was opened.
+    found: ReplayReport,
+    log: Option<Arc<Shared>>,
 }
 
 impl WalReplay {
+    /// Looks for the log in `dir`, and cuts off what a process that died left half written.
     pub(super) fn find(disk: Arc<dyn Disk>, dir: &str) -> io::Result<Self> {
-        let names = disk.list(dir)?;
-        let numbers = |prefix: &str| {
-            names
-                .iter()
-                .filter_map(|n| n.strip_prefix(prefix)?.parse::<u64>().ok())
-                .collect::<Vec<_>>()
-        };
-        let checkpoint = numbers("checkpoint.").into_iter().max();
-        let mut segments: Vec<u64> = numbers("");
+        let (mut checkpoint, mut segments) = (None, Vec::new());
+        for name in disk.list(dir)? {
+            match FileName::parse(&name) {
+                FileName::Segment(n) => segments.push(n),
+                FileName::Checkpoint(n) => checkpoint = checkpoint.max(Some(n)),
+                FileName::Unfinished(_) | FileName::Other => {}
+                FileName::Foreign => {
+                    tracing::warn!(dir, name, "file that is none of the log's is left alone");
+                }
+            }
+        }
         segments.retain(|s| checkpoint.is_none_or(|c| *s >= c));
         segments.sort_unstable();
-        let mut total_bytes = 0;
-        let files = checkpoint.iter().map(|c| checkpoint_path(dir, *c));
-        for path in files.chain(segments.iter().map(|s| segment_path(dir, *s))) {
-            total_bytes += disk.open_read(&path)?.size()?;
-        }
-        Ok(Self {
+        let mut replay = Self {
             disk,
             dir: dir.to_owned(),
             checkpoint,
             segments,
-            total_bytes,
-        })
+            total_bytes: 0,
+            found: ReplayReport::default(),
+            log: None,
+        };
+        replay.report_missing();
+        if let Some(last) = replay.segments.last() {
+            let cut = cut_torn_tail(&*replay.disk, &segment_path(dir, *last));
+            replay.found.torn_tail = match cut {
+                // A link that leads nowhere: the replay tells of it.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                cut => cut?,
+            };
+        }
+        for (path, _) in replay.files() {
+            replay.total_bytes += match replay.disk.open_read(&path) {
+                Ok(file) => file.size()?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+                Err(e) => return Err(e),
+            };
+        }
+        Ok(replay)
+    }
+
+    /// Paths and numbers of all files in the order of the log.
+    fn files(&self) -> Vec<(String, u64)> {
+        let checkpoint = self.checkpoint.iter();
+        let checkpoint = checkpoint.map(|c| (checkpoint_path(&self.dir, *c), *c));
+        let segments = self.segments.iter();
+        let segments = segments.map(|s| (segment_path(&self.dir, *s), *s));
+        checkpoint.chain(segments).collect()
+    }
+
+    /// Segments follow each other without a gap, from the checkpoint's number or from 1 on.
+    fn report_missing(&mut self) {
+        let mut expected = self.checkpoint.unwrap_or(1);
+        let known = self.segments.iter().copied();
+        // The checkpoint's own segment was there before it.
+        let end = self.segments.is_empty().then_some(expected + 1);
+        let end = end.filter(|_| self.checkpoint.is_some());
+        for segment in known.chain(end) {
+            if segment > expected {
+                let reason = format!(
+                    "{} segments of the log are missing, {expected:08} to {:08}",
+                    segment - expected,
+                    segment - 1
+                );
+                set_aside(
+                    &mut self.found,
+                    &segment_path(&self.dir, expected),
+                    0,
+                    0,
+                    reason,
+                );
+            }
+            expected = segment + 1;
+        }
+    }
+
+    /// Has the log take checkpoints once this was read to its end.
+    pub(super) fn tell_when_done(&mut self, log: &Arc<Shared>) {
+        if self.checkpoint.is_none() && self.segments.is_empty() {
+            log.is_replayed.store(true, Ordering::Release);
+        }
+        self.log = Some(Arc::clone(log));
     }
 
     pub(super) fn next_segment(&self) -> u64 {
@@ -130,26 +194,23 @@ impl WalReplay {
     /// # Errors
     /// As [`WalReplay::for_each`].
     pub fn for_each_with_progress(
-        self,
+        mut self,
         mut sink: impl FnMut(RecordRef<'_>) -> Result<()>,
         mut progress: impl FnMut(ReplayProgress),
     ) -> Result<ReplayReport> {
-        let mut report = ReplayReport::default();
-        let mut files: Vec<(String, u64, bool)> = Vec::new();
-        files.extend(
-            self.checkpoint
-                .iter()
-                .map(|c| (checkpoint_path(&self.dir, *c), *c, false)),
-        );
-        let last = self.segments.last().copied();
-        files.extend(
-            self.segments
-                .iter()
-                .map(|s| (segment_path(&self.dir, *s), *s, Some(*s) == last)),
-        );
-        for (path, number, is_last) in files {
+        let mut report = std::mem::take(&mut self.found);
+        for (path, number) in self.files() {
             let io = |e: io::Error| Error::Unavailable(format!("write-ahead log {path}: {e}"));
-            let file = self.disk.open_append(&path).map_err(io)?;
+            let file = match self.disk.open_read(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    let reason =
+                        format!("cannot be opened, perhaps a link that leads nowhere: {e}");
+                    set_aside(&mut report, &path, 0, 0, reason);
+                    continue;
+                }
+                Err(e) => return Err(io(e)),
+            };
             let size = file.size().map_err(io)?;
             let mut scan = Scan {
                 disk: &*self.disk,
@@ -166,7 +227,7 @@ impl WalReplay {
                         records(&body, number, at, &mut scan, &mut sink)?;
                         at = next;
                     }
-                    Err(reason) => at = scan.damage(at, is_last, reason).map_err(io)?,
+                    Err(reason) => at = scan.damage(at, reason).map_err(io)?,
                 }
                 let done_bytes = scan.report.bytes + at;
                 progress(ReplayProgress {
@@ -176,6 +237,9 @@ impl WalReplay {
             }
             report.bytes += size;
             report.files += 1;
+        }
+        if let Some(log) = &self.log {
+            log.is_replayed.store(true, Ordering::Release);
         }
         Ok(report)
     }
@@ -265,39 +329,15 @@ impl Scan<'_> {
     }
 
     /// Deals with damage at an offset; gives where to go on.
-    fn damage(&mut self, at: u64, is_last: bool, reason: String) -> io::Result<u64> {
-        let next = self.next_frame(at + 1)?;
-        let torn = is_last && next == self.size && reason.ends_with("cut off");
-        if torn {
-            self.file.truncate(at)?;
-            self.report.torn_tail = self.size - at;
-            tracing::warn!(
-                file = self.path,
-                offset = at,
-                bytes = self.size - at,
-                "half-written end of the write-ahead log cut off"
-            );
-            return Ok(self.size);
-        }
+    fn damage(&mut self, at: u64, reason: String) -> io::Result<u64> {
+        let next = next_frame(self.file, self.size, at + 1)?;
         self.keep_copy(at, next)?;
         self.set_aside(at, next - at, reason);
         Ok(next)
     }
 
     fn set_aside(&mut self, offset: u64, bytes: u64, reason: String) {
-        tracing::error!(
-            file = self.path,
-            offset,
-            bytes,
-            reason,
-            "damaged part of the write-ahead log set aside"
-        );
-        self.report.set_aside.push(SetAside {
-            file: self.path.to_owned(),
-            offset,
-            bytes,
-            reason,
-        });
+        set_aside(self.report, self.path, offset, bytes, reason);
     }
 
     /// Copies damaged bytes beside their file, piece by piece.
@@ -316,34 +356,50 @@ impl Scan<'_> {
         }
         Ok(())
     }
+}
 
-    /// Where the next frame with an intact header begins, or the end of the file.
-    fn next_frame(&self, from: u64) -> io::Result<u64> {
-        let mut window = Vec::new();
-        let mut at = from;
-        while at < self.size {
-            window.resize((self.size - at).min(SCAN_BYTES as u64) as usize, 0);
-            self.file.read_exact_at(&mut window, at)?;
-            for (i, _) in window
-                .windows(MAGIC.len())
-                .enumerate()
-                .filter(|(_, w)| *w == MAGIC)
-            {
-                let mut header = [0; HEADER_LEN];
-                let found = at + i as u64;
-                if self.size - found >= HEADER_LEN as u64 {
-                    self.file.read_exact_at(&mut header, found)?;
-                    if Header::decode(&header).is_ok() {
-                        return Ok(found);
-                    }
+fn set_aside(report: &mut ReplayReport, file: &str, offset: u64, bytes: u64, reason: String) {
+    tracing::error!(
+        file,
+        offset,
+        bytes,
+        reason,
+        "damaged part of the write-ahead log set aside"
+    );
+    report.set_aside.push(SetAside {
+        file: file.to_owned(),
+        offset,
+        bytes,
+        reason,
+    });
+}
+
+/// Where the next frame with an intact header begins in a file, or its end.
+pub(super) fn next_frame(file: &dyn DiskFile, size: u64, from: u64) -> io::Result<u64> {
+    let mut window = Vec::new();
+    let mut at = from;
+    while at < size {
+        window.resize((size - at).min(SCAN_BYTES as u64) as usize, 0);
+        file.read_exact_at(&mut window, at)?;
+        for (i, _) in window
+            .windows(MAGIC.len())
+            .enumerate()
+            .filter(|(_, w)| *w == MAGIC)
+        {
+            let mut header = [0; HEADER_LEN];
+            let found = at + i as u64;
+            if size - found >= HEADER_LEN as u64 {
+                file.read_exact_at(&mut header, found)?;
+                if Header::decode(&header).is_ok() {
+                    return Ok(found);
                 }
             }
-            // The magic may lie across two windows.
-            at += (window.len() - (MAGIC.len() - 1).min(window.len() - 1)) as u64;
-            if window.len() < SCAN_BYTES {
-                break;
-            }
         }
-        Ok(self.size)
+        // The magic may lie across two windows.
+        at += (window.len() - (MAGIC.len() - 1).min(window.len() - 1)) as u64;
+        if window.len() < SCAN_BYTES {
+            break;
+        }
     }
+    Ok(size)
 }

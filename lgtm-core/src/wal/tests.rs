@@ -9,9 +9,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::disk::{Disk, DiskFile, LocalDisk};
+use crate::disk::{Disk, DiskFile, DiskLock, LocalDisk};
 use crate::error::ErrorKind;
 use crate::units::ByteSize;
+
+mod files;
+mod room;
 
 fn open(disk: Arc<dyn Disk>, settings: WalSettings) -> (Wal, WalReplay) {
     Wal::open(disk, "wal", settings, Arc::new(SystemClock::new())).unwrap()
@@ -225,8 +228,19 @@ impl Disk for FullDisk {
             fail_sync: self.fail_sync,
         }))
     }
+    fn create_new(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
+        let (inner, room) = (self.inner.create_new(path)?, self.room.clone());
+        Ok(Box::new(FullFile {
+            inner,
+            room,
+            fail_sync: self.fail_sync,
+        }))
+    }
     fn open_read(&self, path: &str) -> io::Result<Box<dyn DiskFile>> {
         self.inner.open_read(path)
+    }
+    fn lock(&self, dir: &str, holder: &str) -> io::Result<Box<dyn DiskLock>> {
+        self.inner.lock(dir, holder)
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.inner.rename(from, to)

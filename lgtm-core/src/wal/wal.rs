@@ -1,50 +1,26 @@
 //! The log itself: the group being collected, and who waits for what.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use parking_lot::Mutex;
 
 use super::checkpoint::Checkpoint;
 use super::frame::put_record;
 use super::replay::WalReplay;
-use super::settings::WalSettings;
-use super::writer::Writer;
+use super::reservation::too_large;
+use super::settings::{SyncPolicy, WalSettings};
+use super::shared::{Shared, Trouble};
+use super::writer::{Writer, create_segment};
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, FolderLock};
 use crate::error::{Error, Result};
 
 /// A position in the log: everything appended up to some moment. Positions of one process grow; they mean nothing to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Lsn(pub(super) u64);
-
-/// Why the log does not take writes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Trouble {
-    #[default]
-    None,
-    /// A write failed and is tried again; what was accepted is kept.
-    Failing(String),
-    /// A sync failed: what the disk holds is not known any more, until the log is opened anew.
-    Poisoned(String),
-    Closed,
-}
-
-impl Trouble {
-    fn check(&self) -> Result<()> {
-        match self {
-            Self::None => Ok(()),
-            Self::Failing(e) => Err(Error::Unavailable(format!(
-                "write-ahead log cannot be written, trying again: {e}"
-            ))),
-            Self::Poisoned(e) => Err(Error::Unavailable(format!(
-                "write-ahead log is poisoned by a failed sync: {e}"
-            ))),
-            Self::Closed => Err(Error::Unavailable("write-ahead log is closed".into())),
-        }
-    }
-}
 
 /// What the log has done so far.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -69,49 +45,47 @@ pub struct WalStats {
     pub poisoned: bool,
 }
 
-/// What appenders and the writer share.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) group: Vec<u8>,
-    pub(super) appended: u64,
-    pub(super) trouble: Trouble,
-    /// Segments to begin: raised by checkpoints, lowered by the writer.
-    pub(super) cuts_wanted: u64,
-    pub(super) closing: bool,
-    pub(super) stats: WalStats,
-}
-
-/// How far the writer is; what committers wait for.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Progress {
-    pub(super) written: u64,
-    pub(super) cuts: u64,
-    pub(super) segment: u64,
-    pub(super) trouble: Trouble,
-}
-
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) state: Mutex<State>,
-    pub(super) work: Condvar,
-    pub(super) progress: watch::Sender<Progress>,
+/// Why the log takes nothing, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is wrong, in words.
+    pub reason: String,
+    /// How long ago that began.
+    pub lasted: Duration,
 }
 
 /// The write-ahead log. Dropping it writes what was appended and joins its thread.
+///
+/// # Checkpoints
+/// A checkpoint replaces what stands before a cut. It is a barrier, and its writer keeps these rules:
+/// 1. Whatever a record says is in the writer's memory before the record is appended. So memory, walked after the cut, holds all that the old
+///    segments hold and somebody still needs.
+/// 2. What the checkpoint's records refer to outside the log (files of chunks, say) stands there as durably as the log's sync policy asks
+///    before [`Checkpoint::finish`]; that is, it is flushed after the walk, not before.
+/// 3. Such things are removed only when neither memory nor the last finished checkpoint refers to them: after `finish`, and only what nobody
+///    referred to when the walk began.
+/// 4. A checkpoint that was dropped or whose `finish` failed has changed nothing: the old segments and all they refer to are needed as before.
+///
+/// The log itself sees to it that no checkpoint begins before the old segments were read to their end, as it would drop them unread.
 #[derive(Debug)]
 pub struct Wal {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     dir: String,
-    settings: WalSettings,
-    thread: Option<std::thread::JoinHandle<()>>,
+    pub(super) settings: WalSettings,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<FolderLock>>,
 }
 
 impl Wal {
-    /// Opens the log in `dir`. New records go into a new segment; the old ones are read through the [`WalReplay`].
+    /// Bytes that a record takes beside its payload, at most.
+    pub const RECORD_OVERHEAD: u64 = 11;
+
+    /// Opens the log in `dir`, which nobody else can open until this one is closed. New records go into a new segment; the old ones are
+    /// read through the [`WalReplay`].
     ///
     /// # Errors
-    /// `InvalidInput` for bad settings, `Unavailable` when the disk refuses.
+    /// `InvalidInput` for bad settings, `Conflict`, naming the holder, when the folder is open already, `Unavailable` when the disk refuses.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &str,
@@ -121,26 +95,26 @@ impl Wal {
         settings.validate()?;
         let io = |e: std::io::Error| Error::Unavailable(format!("write-ahead log in {dir}: {e}"));
         disk.create_dir_all(dir).map_err(io)?;
-        let replay = WalReplay::find(Arc::clone(&disk), dir).map_err(io)?;
-        let segment = replay.next_segment();
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State::default()),
-            work: Condvar::new(),
-            progress: watch::Sender::new(Progress {
-                segment,
-                ..Progress::default()
-            }),
-        });
-        shared.state.lock().stats.size_bytes = replay.total_bytes();
-        let writer = Writer::open(
+        if settings.sync != SyncPolicy::Os
+            && let Some((above, _)) = dir.rsplit_once('/').or(Some((".", dir)))
+        {
+            // The folder's own name must survive a power loss too.
+            disk.sync_dir(above).map_err(io)?;
+        }
+        let lock = FolderLock::take(&*disk, dir, clock.now_ms())?;
+        let mut replay = WalReplay::find(Arc::clone(&disk), dir).map_err(io)?;
+        let next = replay.next_segment();
+        let (segment, file) = create_segment(&*disk, dir, next, settings.sync).map_err(io)?;
+        let shared = Arc::new(Shared::new(clock, segment, replay.total_bytes()));
+        replay.tell_when_done(&shared);
+        let writer = Writer::new(
             Arc::clone(&shared),
             Arc::clone(&disk),
             dir,
             settings.clone(),
-            clock,
             segment,
-        )
-        .map_err(io)?;
+            file,
+        );
         let thread = std::thread::Builder::new()
             .name("wal-writer".into())
             .spawn(move || writer.run())
@@ -151,7 +125,8 @@ impl Wal {
                 disk,
                 dir: dir.to_owned(),
                 settings,
-                thread: Some(thread),
+                thread: Mutex::new(Some(thread)),
+                lock: Mutex::new(Some(lock)),
             },
             replay,
         ))
@@ -161,14 +136,21 @@ impl Wal {
     /// memory only until [`Wal::commit`]; but once this returned `Ok` they will be written if ever the disk allows, and before
     /// anything appended later.
     ///
+    /// Who has taken something that must be logged asks for room first: [`Wal::reserve`].
+    ///
     /// # Errors
-    /// `Unavailable` while the disk refuses, when the log is poisoned, or when too many bytes wait. Then none is taken.
+    /// `Unavailable` while the disk refuses, when the log is poisoned, or when too many bytes wait; `LimitExceeded` when the records are
+    /// larger than the buffer, so that there will never be room. Then none is taken.
     pub fn append_all<P: AsRef<[u8]>>(&self, records: &[(u8, P)]) -> Result<Lsn> {
         let bytes: u64 = records.iter().map(|r| r.1.as_ref().len() as u64).sum();
+        let max = self.settings.max_buffered.as_u64();
+        if bytes > max {
+            return Err(too_large(bytes, max));
+        }
         let mut state = self.shared.state.lock();
         state.trouble.check()?;
-        let waiting = state.group.len() as u64;
-        if waiting + bytes > self.settings.max_buffered.as_u64() {
+        let waiting = state.group.len() as u64 + state.reserved;
+        if waiting + bytes > max {
             return Err(Error::Unavailable(format!(
                 "{waiting} bytes wait to be written to the log, max_buffered is {}",
                 self.settings.max_buffered
@@ -203,12 +185,9 @@ impl Wal {
     pub fn check_writable(&self) -> Result<()> {
         let state = self.shared.state.lock();
         state.trouble.check()?;
-        // Half: requests that were let in must find room for their records.
-        let (waiting, max) = (
-            state.group.len() as u64,
-            self.settings.max_buffered.as_u64(),
-        );
-        if waiting > max / 2 {
+        let waiting = state.group.len() as u64 + state.reserved;
+        let max = self.settings.max_buffered.as_u64();
+        if waiting >= max {
             return Err(Error::Unavailable(format!(
                 "{waiting} bytes wait to be written to the log, max_buffered is {max}"
             )));
@@ -263,19 +242,42 @@ impl Wal {
         Ok(reached.segment)
     }
 
-    /// Cuts the log and begins a checkpoint of what stands before the cut. Only one at a time makes sense.
+    /// Cuts the log and begins a checkpoint of what stands before the cut. Only one at a time makes sense. May be dropped at any time.
     ///
     /// # Errors
-    /// `Unavailable` when the disk refuses.
+    /// `Conflict` while the log was not read to its end since it was opened, as what stands in it would be lost; `Unavailable` when the
+    /// disk refuses.
     pub async fn begin_checkpoint(&self) -> Result<Checkpoint> {
+        if !self.shared.is_replayed.load(Ordering::Acquire) {
+            return Err(Error::Conflict(format!(
+                "the write-ahead log in {} was not read to its end: a checkpoint would drop what it holds",
+                self.dir
+            )));
+        }
         let segment = self.cut().await?;
-        Checkpoint::create(
+        Ok(Checkpoint::new(
             Arc::clone(&self.disk),
             &self.dir,
             segment,
             &self.settings,
             Arc::clone(&self.shared),
-        )
+        ))
+    }
+
+    /// Why the log takes nothing now, and for how long; `None` while it does.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let state = self.shared.state.lock();
+        let since = state.refusing_since?;
+        let reason = match state.trouble.check() {
+            Err(e) => e.to_string(),
+            Ok(()) => format!(
+                "{} bytes wait to be written to the log, max_buffered is {}",
+                state.group.len(),
+                self.settings.max_buffered
+            ),
+        };
+        let lasted = self.shared.clock.monotonic().saturating_sub(since);
+        Some(Refusal { reason, lasted })
     }
 
     /// Bytes of all segments and the checkpoint.
@@ -293,15 +295,17 @@ impl Wal {
         }
     }
 
-    /// Writes what was appended and ends the thread. Nothing can be appended afterwards.
-    pub fn close(&mut self) {
+    /// Writes what was appended, ends the thread and gives the folder up. Nothing can be appended afterwards. Blocks as long as the last
+    /// write takes.
+    pub fn close(&self) {
         self.shared.state.lock().closing = true;
         self.shared.work.notify_one();
-        if let Some(thread) = self.thread.take()
+        if let Some(thread) = self.thread.lock().take()
             && thread.join().is_err()
         {
             tracing::error!("the log's writer panicked");
         }
+        self.lock.lock().take();
     }
 }
 

@@ -5,15 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::frame::{Encoder, FILE_HEADER};
+use super::names::segment_path;
 use super::settings::{SyncPolicy, WalSettings};
-use super::wal::{Shared, State, Trouble};
-use crate::clock::Clock;
+use super::shared::{Shared, State, Trouble};
 use crate::disk::{Disk, DiskFile};
 
-/// Path of a segment.
-pub(super) fn segment_path(dir: &str, number: u64) -> String {
-    format!("{dir}/{number:08}")
-}
+/// Names in a row that may be taken by others before a new segment is given up.
+const MAX_TAKEN_NAMES: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -21,7 +19,6 @@ pub(super) struct Writer {
     disk: Arc<dyn Disk>,
     dir: String,
     settings: WalSettings,
-    clock: Arc<dyn Clock>,
     encoder: Encoder,
     segment: u64,
     file: Box<dyn DiskFile>,
@@ -36,23 +33,22 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn open(
+    /// The writer of the log in `dir`, whose segment was just made.
+    pub(super) fn new(
         shared: Arc<Shared>,
         disk: Arc<dyn Disk>,
         dir: &str,
         settings: WalSettings,
-        clock: Arc<dyn Clock>,
         segment: u64,
-    ) -> io::Result<Self> {
-        let file = create_segment(&*disk, dir, segment, settings.sync)?;
+        file: Box<dyn DiskFile>,
+    ) -> Self {
         let encoder = Encoder::new(settings.compression_level, settings.compress_above.as_u64());
-        let last_sync = clock.monotonic();
-        Ok(Self {
+        let last_sync = shared.clock.monotonic();
+        Self {
             shared,
             disk,
             dir: dir.to_owned(),
             settings,
-            clock,
             encoder,
             segment,
             file,
@@ -63,7 +59,7 @@ impl Writer {
             spare_group: Vec::new(),
             frame: Vec::new(),
             cuts: 0,
-        })
+        }
     }
 
     /// Until the log is closed or poisoned.
@@ -89,13 +85,11 @@ impl Writer {
         if self.unsynced && !matches!(self.settings.sync, SyncPolicy::Os) {
             self.sync();
         }
-        let mut state = self.shared.state.lock();
-        if state.trouble == Trouble::None {
-            state.trouble = Trouble::Closed;
-        }
-        let trouble = state.trouble.clone();
-        drop(state);
-        self.shared.progress.send_modify(|p| p.trouble = trouble);
+        let trouble = match self.shared.state.lock().trouble.clone() {
+            Trouble::None => Trouble::Closed,
+            trouble => trouble,
+        };
+        self.shared.set_trouble(trouble);
     }
 
     fn wait(&self, state: &mut parking_lot::MutexGuard<'_, State>) {
@@ -118,10 +112,7 @@ impl Writer {
                 return false;
             }
             tracing::info!("the write-ahead log can be written again");
-            self.shared.state.lock().trouble = Trouble::None;
-            self.shared
-                .progress
-                .send_modify(|p| p.trouble = Trouble::None);
+            self.shared.set_trouble(Trouble::None);
         }
         let (mut group, upto, cuts_wanted) = {
             let mut state = self.shared.state.lock();
@@ -129,6 +120,7 @@ impl Writer {
             (group, state.appended, state.cuts_wanted)
         };
         if !group.is_empty() {
+            self.shared.room.notify_waiters();
             let mut frame = std::mem::take(&mut self.frame);
             self.encoder.encode(&group, &mut frame);
             // A buffer that one huge group has blown up is not kept.
@@ -160,7 +152,7 @@ impl Writer {
         }
         match self.settings.sync {
             SyncPolicy::Interval(every)
-                if self.unsynced && self.clock.monotonic() - self.last_sync >= every =>
+                if self.unsynced && self.shared.clock.monotonic() - self.last_sync >= every =>
             {
                 self.sync()
             }
@@ -202,15 +194,13 @@ impl Writer {
     }
 
     fn sync(&mut self) -> bool {
-        let begin = self.clock.monotonic();
+        let begin = self.shared.clock.monotonic();
         if let Err(e) = self.file.sync() {
             tracing::error!(segment = self.segment, error = %e, "sync of the write-ahead log failed; it takes nothing until it is opened anew");
-            let trouble = Trouble::Poisoned(e.to_string());
-            self.shared.state.lock().trouble = trouble.clone();
-            self.shared.progress.send_modify(|p| p.trouble = trouble);
+            self.shared.set_trouble(Trouble::Poisoned(e.to_string()));
             return false;
         }
-        self.last_sync = self.clock.monotonic();
+        self.last_sync = self.shared.clock.monotonic();
         self.unsynced = false;
         let mut state = self.shared.state.lock();
         state.stats.syncs += 1;
@@ -221,14 +211,10 @@ impl Writer {
     /// Keeps what could not be written and lets everybody know.
     fn fail(&mut self, e: io::Error, frame: Vec<u8>, upto: u64) {
         self.stuck = Some((frame, upto));
-        let mut state = self.shared.state.lock();
-        if state.trouble == Trouble::None {
+        if self.shared.state.lock().trouble == Trouble::None {
             tracing::error!(segment = self.segment, error = %e, "write-ahead log cannot be written; new writes are refused until it can");
         }
-        state.trouble = Trouble::Failing(e.to_string());
-        let trouble = state.trouble.clone();
-        drop(state);
-        self.shared.progress.send_modify(|p| p.trouble = trouble);
+        self.shared.set_trouble(Trouble::Failing(e.to_string()));
     }
 
     /// Closes the segment and begins the next.
@@ -237,9 +223,9 @@ impl Writer {
             self.file.sync()?;
             self.unsynced = false;
         }
-        let file = create_segment(&*self.disk, &self.dir, self.segment + 1, self.settings.sync)?;
-        self.file = file;
-        self.segment += 1;
+        let next = self.segment + 1;
+        (self.segment, self.file) =
+            create_segment(&*self.disk, &self.dir, next, self.settings.sync)?;
         self.file_len = FILE_HEADER.len() as u64;
         let mut state = self.shared.state.lock();
         state.stats.segment = self.segment;
@@ -248,19 +234,40 @@ impl Writer {
     }
 }
 
-fn create_segment(
+/// Makes the next segment, of number `from` or, where somebody else's file or folder bears that name, the first one behind it.
+pub(super) fn create_segment(
     disk: &dyn Disk,
     dir: &str,
-    number: u64,
+    from: u64,
     sync: SyncPolicy,
-) -> io::Result<Box<dyn DiskFile>> {
-    let file = disk.open_append(&segment_path(dir, number))?;
-    // A try before may have left half a header.
-    file.truncate(0)?;
-    file.append(FILE_HEADER)?;
-    if sync != SyncPolicy::Os {
-        file.sync()?;
-        disk.sync_dir(dir)?;
+) -> io::Result<(u64, Box<dyn DiskFile>)> {
+    let mut number = from;
+    let file = loop {
+        match disk.create_new(&segment_path(dir, number)) {
+            Ok(file) => break file,
+            Err(e)
+                if e.kind() == io::ErrorKind::AlreadyExists && number - from < MAX_TAKEN_NAMES =>
+            {
+                tracing::warn!(
+                    segment = number,
+                    "the name of the next segment of the log is taken; it gets the one behind it"
+                );
+                number += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    };
+    let begun = file.append(FILE_HEADER).and_then(|()| {
+        if sync != SyncPolicy::Os {
+            file.sync()?;
+            disk.sync_dir(dir)?;
+        }
+        Ok(())
+    });
+    if let Err(e) = begun {
+        // If it cannot be removed, half a header is an empty segment to any reader, and the next try takes another name.
+        let _ = disk.remove(&segment_path(dir, number));
+        return Err(e);
     }
-    Ok(file)
+    Ok((number, file))
 }

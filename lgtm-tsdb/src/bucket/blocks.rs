@@ -151,12 +151,8 @@ impl BucketBlocks {
     pub async fn sync(&self) -> Result<()> {
         let mut tenants = Vec::new();
         for folder in self.bucket.list_with_delimiter("").await?.folders {
-            // `__mimir_cluster` and `__markers__` are no tenants.
-            if !folder.starts_with("__")
-                && let Ok(tenant) = TenantId::new(&folder)
-            {
-                tenants.push(tenant);
-            }
+            // Folders of markers are no tenants.
+            tenants.extend(TenantId::new(&folder));
         }
         let known: BTreeSet<TenantId> = tenants.iter().cloned().collect();
         let syncs = tenants

@@ -9,7 +9,7 @@ use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram};
 use super::bits::{BitWriter, XorState};
 use super::encoding::{CounterResetHeader, Encoding};
 use super::iter::{ChunkIter, SampleValue};
-use super::layout::{Layout, indices, spans_of, widen};
+use super::layout::{Layout, indices, is_readable, spans_of, widen};
 use super::run::EncodedChunk;
 use super::sample_time::SampleTime;
 use super::start_time::StartTimes;
@@ -334,10 +334,14 @@ impl<K: Kind> Appender<K> {
                         theirs.to_vec()
                     }
                 };
-                Fit::Recode(
-                    side(&positive, &layout.positive_spans, sh.positive_spans),
-                    side(&negative, &layout.negative_spans, sh.negative_spans),
-                )
+                let positive = side(&positive, &layout.positive_spans, sh.positive_spans);
+                let negative = side(&negative, &layout.negative_spans, sh.negative_spans);
+                match is_readable(&positive) && is_readable(&negative) {
+                    true => Fit::Recode(positive, negative),
+                    // Each alone can be read, both in one chunk could not.
+                    false if gauge => Fit::New(CounterResetHeader::Gauge),
+                    false => Fit::New(K::AFTER_CUT),
+                }
             }
         }
     }
@@ -486,9 +490,18 @@ fn compare<C: Copy + PartialOrd + Default>(
     }
 }
 
+/// Spans of the buckets that are in either; costs one walk over both.
 fn union(a: &[BucketSpan], b: &[BucketSpan]) -> Vec<BucketSpan> {
-    let all: std::collections::BTreeSet<i64> = indices(a).chain(indices(b)).collect();
-    spans_of(all.into_iter())
+    let (mut a, mut b) = (indices(a).peekable(), indices(b).peekable());
+    spans_of(std::iter::from_fn(move || {
+        let next = match (a.peek(), b.peek()) {
+            (Some(i), Some(j)) => *i.min(j),
+            (i, j) => *i.or(j)?,
+        };
+        a.next_if_eq(&next);
+        b.next_if_eq(&next);
+        Some(next)
+    }))
 }
 
 /// Integer counts; buckets as differences to the neighbour.
@@ -623,5 +636,63 @@ impl Kind for Integer {
             SampleValue::Histogram(h) => Some(*h),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lgtm_core::model::MAX_HISTOGRAM_BUCKETS;
+
+    /// `buckets` buckets from `first` on, each holding one observation.
+    fn gauge(first: i32, buckets: usize) -> Histogram {
+        let mut deltas = vec![0; buckets];
+        deltas[0] = 1;
+        Histogram {
+            hint: CounterResetHint::Gauge,
+            count: buckets as u64,
+            positive_spans: vec![BucketSpan {
+                offset: first,
+                length: buckets as u32,
+            }],
+            positive_deltas: deltas,
+            ..Histogram::default()
+        }
+    }
+
+    #[test]
+    fn histograms_that_one_chunk_could_not_be_read_with_go_into_two() {
+        let half = MAX_HISTOGRAM_BUCKETS / 2;
+        let mut chunk = HistogramAppender::new();
+        chunk.append(1, &gauge(0, half));
+        let fits = chunk.clone().append(2, &gauge(half as i32, half));
+        assert_eq!(fits, HistogramAppend::Recoded);
+        let larger = gauge(half as i32, half + 1);
+        let taken = chunk.append(2, &larger);
+        assert_eq!(taken, HistogramAppend::NewChunk(CounterResetHeader::Gauge));
+        let mut next = HistogramAppender::with_header(CounterResetHeader::Gauge);
+        next.append(2, &larger);
+        for (chunk, buckets) in [(chunk, half), (next, half + 1)] {
+            let chunk = chunk.snapshot();
+            let mut samples = ChunkIter::new(chunk.encoding, &chunk.data).unwrap();
+            let (_, value) = samples.next().unwrap().unwrap();
+            let read = Integer::from_value(value).unwrap();
+            assert_eq!(read.positive_deltas.len(), buckets);
+        }
+    }
+
+    #[test]
+    fn a_union_has_the_buckets_of_both_in_order() {
+        let spans = |of: &[(i32, u32)]| -> Vec<BucketSpan> {
+            let span = |&(offset, length): &(i32, u32)| BucketSpan { offset, length };
+            of.iter().map(span).collect()
+        };
+        let (a, b) = (spans(&[(-3, 2), (4, 1)]), spans(&[(-2, 1), (0, 0), (3, 3)]));
+        assert_eq!(
+            indices(&union(&a, &b)).collect::<Vec<_>>(),
+            [-3, -2, 2, 3, 4]
+        );
+        assert_eq!(union(&a, &[]), a);
+        assert_eq!(union(&[], &a), a);
     }
 }

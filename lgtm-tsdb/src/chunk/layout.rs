@@ -1,13 +1,10 @@
 //! Where the buckets of a histogram chunk are: written once, at its front.
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::BucketSpan;
+use lgtm_core::model::{BucketSpan, MAX_HISTOGRAM_BUCKETS, MAX_HISTOGRAM_SPANS};
 
 use super::bits::{BitReader, BitWriter};
 
-/// Bounds of what a chunk may claim before anything is allocated for it; far above what real histograms have.
-const MAX_SPANS: u64 = 1 << 16;
-const MAX_BUCKETS: u64 = 1 << 18;
 /// Largest `bound * 1000` that is written as an integer.
 const MAX_SCALED_BOUND: f64 = 33_554_430.0;
 
@@ -98,8 +95,8 @@ fn write_bound(w: &mut BitWriter, bound: f64) {
 
 fn read_spans(r: &mut BitReader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
     let n = r.vbu()?;
-    // A span takes two bits at least.
-    if n > MAX_SPANS || n > r.remaining() as u64 / 2 {
+    // What a chunk claims is held against the bounds that writers keep before anything is allocated. A span takes two bits at least.
+    if n > MAX_HISTOGRAM_SPANS as u64 || n > r.remaining() as u64 / 2 {
         return Err(r.error(format!("{n} spans in {} bits", r.remaining())));
     }
     let mut spans = Vec::with_capacity(n as usize);
@@ -108,7 +105,7 @@ fn read_spans(r: &mut BitReader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
         let (length, offset) = (r.vbu()?, r.vbi()?);
         buckets = buckets.saturating_add(length);
         // Every sample writes a bit at least for each bucket.
-        if buckets > MAX_BUCKETS || buckets > r.remaining() as u64 + 64 {
+        if buckets > MAX_HISTOGRAM_BUCKETS as u64 || buckets > r.remaining() as u64 + 64 {
             return Err(r.error(format!("{buckets} buckets in {} bits", r.remaining())));
         }
         let offset = i32::try_from(offset)
@@ -119,6 +116,11 @@ fn read_spans(r: &mut BitReader<'_>) -> Result<Vec<BucketSpan>, DecodeError> {
         });
     }
     Ok(spans)
+}
+
+/// Whether a reader would take these spans.
+pub(super) fn is_readable(spans: &[BucketSpan]) -> bool {
+    spans.len() <= MAX_HISTOGRAM_SPANS && bucket_count(spans) <= MAX_HISTOGRAM_BUCKETS
 }
 
 /// Number of buckets in spans.

@@ -85,12 +85,13 @@ impl BlocksCleaner {
         let store = self.bucket.object_store();
         let mut failed = None;
         for folder in self.bucket.list_with_delimiter("").await?.folders {
+            // Folders of markers are no tenants.
             let Ok(tenant) = TenantId::new(&folder) else {
                 continue;
             };
             let delay = self.limits.for_tenant(&tenant);
             let delay = delay.compactor_partial_block_deletion_delay;
-            if folder.starts_with("__") || delay.is_zero() {
+            if delay.is_zero() {
                 continue;
             }
             let Ok(prefix) = Path::parse(tenant.as_str()) else {

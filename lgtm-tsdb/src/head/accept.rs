@@ -21,6 +21,8 @@ pub(super) enum RejectReason {
     MaxSeriesPerMetric,
     /// The process has as many series as its memory allows.
     MaxSeries,
+    /// The tenant holds its share of the series that the process may have.
+    MaxSeriesShare,
 }
 
 impl RejectReason {
@@ -36,6 +38,7 @@ impl RejectReason {
             Self::MaxSeriesPerUser => "max-series-per-user",
             Self::MaxSeriesPerMetric => "max-series-per-metric",
             Self::MaxSeries => "ingester-max-series",
+            Self::MaxSeriesShare => "ingester-max-series-per-tenant-share",
         }
     }
 
@@ -50,7 +53,12 @@ impl RejectReason {
             Self::TooFarInPast => "timestamp is too far in the past",
             Self::MaxSeriesPerUser => "per-user series limit exceeded",
             Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
-            Self::MaxSeries => "the process holds as many series as it may",
+            Self::MaxSeries => {
+                "the process holds as many series as it may (ingester.head.max_series)"
+            }
+            Self::MaxSeriesShare => {
+                "the tenant holds its share of the series of the process (ingester.head.max_series_per_tenant_share of what other tenants leave of ingester.head.max_series)"
+            }
         }
     }
 }

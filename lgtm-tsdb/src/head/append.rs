@@ -225,9 +225,13 @@ impl Pass<'_> {
                 let bound = match reason {
                     RejectReason::MaxSeriesPerMetric => limits.max_global_series_per_metric,
                     RejectReason::MaxSeries => self.head.parts.capacity.max,
+                    RejectReason::MaxSeriesShare => maker.share(),
                     _ => limits.max_global_series_per_user,
                 };
-                self.report.is_over_capacity |= reason == RejectReason::MaxSeries;
+                self.report.is_over_capacity |= matches!(
+                    reason,
+                    RejectReason::MaxSeries | RejectReason::MaxSeriesShare
+                );
                 self.report.rejected.add(reason.id(), samples, || {
                     format!(
                         "{} (limit: {bound}) (err-mimir-{}), series: {labels}",
@@ -409,24 +413,14 @@ fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<HistogramF
             "native histograms are not enabled for this tenant (native_histograms_ingestion_enabled)".into(),
         );
     }
-    let (buckets, valid) = match value {
-        HistogramValue::Int(h) => (
-            h.positive_deltas.len() + h.negative_deltas.len(),
-            h.validate(),
-        ),
-        HistogramValue::Float(h) => (
-            h.positive_counts.len() + h.negative_counts.len(),
-            h.validate(),
-        ),
-    };
-    let max = limits.max_native_histogram_buckets;
+    let (buckets, max) = (value.bucket_count(), limits.max_native_histogram_buckets);
     if max > 0 && buckets > max {
         return fault(
             "max-native-histogram-buckets",
             format!("it has {buckets} buckets, the limit is {max} (max_native_histogram_buckets)"),
         );
     }
-    valid.err()
+    value.validate().err()
 }
 
 /// Where a zero belongs that says since when the sender counts: behind all that the series has, before the sample.

@@ -40,11 +40,31 @@ pub(super) struct SeriesCapacity {
     pub(super) used: AtomicU64,
     /// 0: no bound.
     pub(super) max: u64,
+    /// The part that one tenant may hold of what the others leave of `max`.
+    pub(super) tenant_share: f64,
 }
 
 impl SeriesCapacity {
-    fn is_full(&self) -> bool {
-        self.max > 0 && self.used.load(Ordering::Relaxed) >= self.max
+    /// Whether a tenant that holds `own` series may have one more.
+    fn check(&self, own: u64) -> Result<(), RejectReason> {
+        let used = self.used.load(Ordering::Relaxed);
+        if self.max == 0 {
+            return Ok(());
+        }
+        if used >= self.max {
+            return Err(RejectReason::MaxSeries);
+        }
+        match own < self.share_of(own) {
+            true => Ok(()),
+            false => Err(RejectReason::MaxSeriesShare),
+        }
+    }
+
+    /// The series that a tenant which holds `own` may hold in all: at least one, since who has none is to be let in.
+    pub(super) fn share_of(&self, own: u64) -> u64 {
+        let others = self.used.load(Ordering::Relaxed).saturating_sub(own);
+        let left = self.max.saturating_sub(others);
+        ((left as f64 * self.tenant_share) as u64).max(1)
     }
 }
 
@@ -282,6 +302,12 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
+    /// The series that the head's tenant may hold of the process' capacity.
+    pub(super) fn share(&self) -> u64 {
+        let own = self.index.series_count() as u64;
+        self.head.parts.capacity.share_of(own)
+    }
+
     /// The series of a label set in canonical spelling, made if need be.
     ///
     /// # Errors
@@ -306,8 +332,8 @@ impl Maker<'_> {
             if let Err(reason) = check_series_limits(&self.index, labels, limits) {
                 return Ok(Err(reason));
             }
-            if capacity.is_full() {
-                return Ok(Err(RejectReason::MaxSeries));
+            if let Err(reason) = capacity.check(self.index.series_count() as u64) {
+                return Ok(Err(reason));
             }
         }
         let (id, symbols) = self.index.add(labels.iter())?;

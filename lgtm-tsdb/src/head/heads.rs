@@ -49,6 +49,10 @@ pub struct HeadSettings {
     pub head_idle_timeout: Duration,
     /// Series of all tenants together: the bound of this process' memory (about 1 KiB each). 0: no bound.
     pub max_series: u64,
+    /// The part of `max_series` that one tenant may hold of what the others leave: above 0, at most 1. Three quarters (default): one
+    /// tenant can use most of a process, and however many fill their shares, the next one still finds room, as each leaves a quarter of
+    /// what it found. Series that are known are always taken. 1: whoever comes first may take all, as is right for a single tenant.
+    pub max_series_per_tenant_share: f64,
     /// Blocks written at the same time.
     pub flush_concurrency: usize,
 }
@@ -64,6 +68,7 @@ impl Default for HeadSettings {
             active_series_idle_timeout: Duration::from_secs(20 * 60),
             head_idle_timeout: Duration::from_secs(13 * 3600),
             max_series: 8_000_000,
+            max_series_per_tenant_share: 0.75,
             flush_concurrency: 2,
         }
     }
@@ -86,6 +91,12 @@ impl HeadSettings {
         if !(1 << 20..=u64::from(u32::MAX)).contains(&size) {
             faults.push(format!(
                 "chunk_file_size {size} is not between 1MiB and 4GiB"
+            ));
+        }
+        let share = self.max_series_per_tenant_share;
+        if !(share > 0.0 && share <= 1.0) {
+            faults.push(format!(
+                "max_series_per_tenant_share {share} is not above 0 and at most 1"
             ));
         }
         if self.flush_concurrency == 0 {
@@ -174,6 +185,7 @@ impl Heads {
                 capacity: Arc::new(SeriesCapacity {
                     used: AtomicU64::new(0),
                     max: settings.max_series,
+                    tenant_share: settings.max_series_per_tenant_share,
                 }),
             },
             settings,

@@ -31,6 +31,9 @@ pub struct HeadReplayReport {
     pub samples: u64,
     /// Samples whose series the log no longer defines, because the damage took both copies of its anchor.
     pub unknown_series_samples: u64,
+    /// Histograms left out because they are larger than what may be in a chunk: logged by a version that took them, they could never be
+    /// read.
+    pub oversized_histograms: u64,
     /// Records that their checksum passes but that do not decode.
     pub undecodable_records: u64,
 }
@@ -277,6 +280,11 @@ impl Tenant {
             |id| self.meaning(id),
             |id, at, value| {
                 if at.t_ms < min_valid_ms {
+                    return;
+                }
+                if let Err(fault) = value.check_size() {
+                    report.oversized_histograms += 1;
+                    tracing::warn!(tenant = %head.tenant, series = id, t_ms = at.t_ms, fault = %fault.message, "a native histogram of the log is left out");
                     return;
                 }
                 let (shard, slot) = locate(id);

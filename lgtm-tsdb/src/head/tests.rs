@@ -26,6 +26,7 @@ use crate::select::{QueryBudget, Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 mod started;
+mod tenants;
 
 const HOUR: i64 = 3_600_000;
 const START: i64 = 1_700_000_000_000 / (2 * HOUR) * 2 * HOUR;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use lgtm_core::model::{Exemplar, FloatHistogram, Histogram, Metadata, Sample};
+use lgtm_core::model::{Exemplar, FloatHistogram, Histogram, HistogramFault, Metadata, Sample};
 
 use super::raw_labels::RawLabels;
 
@@ -16,6 +16,38 @@ pub enum HistogramValue {
     Int(Box<Histogram>),
     /// Float counts.
     Float(Box<FloatHistogram>),
+}
+
+impl HistogramValue {
+    /// Buckets of both signs.
+    pub fn bucket_count(&self) -> usize {
+        match self {
+            Self::Int(h) => h.positive_deltas.len() + h.negative_deltas.len(),
+            Self::Float(h) => h.positive_counts.len() + h.negative_counts.len(),
+        }
+    }
+
+    /// As [`Histogram::check_size`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_size(&self) -> Result<(), HistogramFault> {
+        match self {
+            Self::Int(h) => h.check_size(),
+            Self::Float(h) => h.check_size(),
+        }
+    }
+
+    /// As [`Histogram::validate`] and [`FloatHistogram::validate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn validate(&self) -> Result<(), HistogramFault> {
+        match self {
+            Self::Int(h) => h.validate(),
+            Self::Float(h) => h.validate(),
+        }
+    }
 }
 
 impl From<Histogram> for HistogramValue {
