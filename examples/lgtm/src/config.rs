@@ -59,6 +59,7 @@ pub(crate) struct ServerSettings {
     pub(crate) max_inflight_push_requests: u64,
     pub(crate) max_inflight_push_requests_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
+    pub(crate) max_exemplars_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
 }
@@ -139,6 +140,7 @@ impl Default for ServerSettings {
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
             max_remote_read_bytes: ByteSize::mib(256),
+            max_exemplars_bytes: ByteSize::mib(64),
             shutdown_delay: Duration::ZERO,
         }
     }
@@ -195,6 +197,7 @@ impl Config {
             max_inflight_push_requests: self.server.max_inflight_push_requests,
             max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
+            max_exemplars_bytes: self.server.max_exemplars_bytes,
         }
     }
 
