@@ -9,7 +9,7 @@ use lgtm_core::storage::store_error;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::block::id::BlockId;
+use crate::block_id::BlockId;
 
 /// A block folder without `meta.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]

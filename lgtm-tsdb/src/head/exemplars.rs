@@ -115,6 +115,8 @@ impl Head {
         bounds: ExemplarBounds,
         cancel: &CancelToken,
     ) -> Result<SeriesExemplars> {
+        // Ids are what they are as long as this is held.
+        let _snapshot = self.parts.generations.enter();
         let mut by_id: HashMap<SeriesId, Vec<Exemplar>> = HashMap::new();
         for (id, e) in self.exemplars.lock().iter() {
             if range.contains(e.t_ms) {

@@ -3,21 +3,22 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::HeaderMap;
 use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
+use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
 use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::inflight::Inflight;
 use super::tenant::tenant;
 use super::{
-    cardinality, compress, exemplars, fault, labels, metadata, movable, otlp, parse, push, query,
-    read, rules, status, user,
+    body, cardinality, compress, exemplars, fault, labels, metadata, movable, otlp, parse, push,
+    query, read, rules, status, user,
 };
 use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
@@ -37,6 +38,12 @@ pub struct ApiSettings {
     pub max_inflight_push_requests: u64,
     /// Bytes of all pushes at a time, compressed and decompressed. Some hundred times what is under way when all is well; 0: no bound.
     pub max_inflight_push_requests_bytes: ByteSize,
+    /// Bytes of the body of a query, a remote read or another request that stores nothing. Default 2MiB: twice the longest query that is
+    /// parsed, since a form spells some bytes in three.
+    pub max_query_body_size: ByteSize,
+    /// Bytes of all such bodies at a time; beyond, requests are answered 503. Default 128MiB: 64 of the largest, thousands of those that
+    /// are sent. 0: no bound.
+    pub max_inflight_query_bodies_bytes: ByteSize,
     /// Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed. Room for ten million samples.
     pub max_remote_read_bytes: ByteSize,
     /// Bytes of labels and values of the exemplars that one call is answered, which is held whole. Room for some 300,000 of them.
@@ -50,6 +57,8 @@ impl Default for ApiSettings {
             max_recv_msg_size: ByteSize::mib(100),
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
+            max_query_body_size: ByteSize::mib(2),
+            max_inflight_query_bodies_bytes: ByteSize::mib(128),
             max_remote_read_bytes: ByteSize::mib(256),
             max_exemplars_bytes: ByteSize::mib(64),
         }
@@ -67,6 +76,7 @@ pub struct Api {
     pub(super) limits: Arc<Overrides<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) inflight: Arc<Inflight>,
+    pub(super) query_bodies: Arc<Inflight>,
     batches: Mutex<Vec<WriteBatch>>,
 }
 
@@ -86,13 +96,10 @@ impl Api {
         limits: Arc<Overrides<Limits>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let inflight = Arc::new(Inflight::new(
-            settings.max_inflight_push_requests,
-            settings.max_inflight_push_requests_bytes.as_u64(),
-        ));
         Self {
+            inflight: body::pushes(&settings),
+            query_bodies: body::queries(&settings),
             settings,
-            inflight,
             distributor,
             ingester,
             source,
@@ -103,7 +110,7 @@ impl Api {
         }
     }
 
-    /// What is under way, for metrics.
+    /// Pushes under way, for metrics.
     pub fn inflight(&self) -> Arc<Inflight> {
         Arc::clone(&self.inflight)
     }
@@ -148,7 +155,10 @@ impl Api {
         let compressed = axum::middleware::from_fn_with_state(Arc::clone(self), compress::compress);
         let caught = axum::middleware::from_fn_with_state(Arc::clone(self), fault::caught);
         let movable = axum::middleware::from_fn_with_state(Arc::clone(self), movable::movable);
-        let reads = reads().layer(caught).layer(movable).layer(compressed);
+        let bounded = axum::middleware::from_fn_with_state(Arc::clone(self), body::bounded);
+        // Ours takes the place of axum's bound.
+        let reads = reads().layer(DefaultBodyLimit::disable()).layer(bounded);
+        let reads = reads.layer(caught).layer(movable).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

@@ -4,13 +4,13 @@
 
 mod answer_text;
 mod api;
+mod body;
 mod cardinality;
 mod compress;
 mod encoding;
 mod error;
 mod exemplars;
 mod fault;
-mod inflight;
 mod json;
 mod labels;
 mod metadata;
@@ -27,4 +27,3 @@ mod tenant;
 mod user;
 
 pub use api::{Api, ApiSettings};
-pub use inflight::Inflight;

@@ -7,10 +7,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
 use lgtm_core::codec::{put_bytes, put_uvarint};
+use lgtm_core::http::Ticket;
 
 use super::api::Api;
+use super::body::read_body;
 use super::error::ApiError;
-use super::inflight::{Ticket, read_body};
 use super::json::quoted;
 use super::tenant::tenant;
 use crate::components::PushOutcome;

@@ -8,8 +8,8 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
 
 use super::api::Api;
+use super::body::read_body;
 use super::error::ApiError;
-use super::inflight::read_body;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{decode_v1, decode_v2, decompress, decompressed_len};

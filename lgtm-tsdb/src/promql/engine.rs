@@ -361,6 +361,7 @@ impl Engine {
             },
             usage: Arc::new(Usage::new(limits, Arc::clone(&self.memory))),
             notes: Mutex::new(Annotations::default()),
+            missing: Mutex::default(),
         })
     }
 
@@ -387,16 +388,18 @@ impl Engine {
         };
         let (samples_read, peak_samples, peak_bytes) = ctx.usage.totals();
         let notes = std::mem::take(&mut *ctx.notes.lock());
+        let mut warnings = std::mem::take(&mut *ctx.missing.lock());
+        warnings.extend(notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS));
         let mut answer = Answer {
             memory: AnswerMemory::default(),
             value,
-            warnings: notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS),
+            warnings,
             infos: notes.texts(Level::Info, query.text, MAX_ANNOTATIONS),
             stats: QueryStats {
                 samples_read,
                 peak_samples,
                 peak_bytes,
-                fetched: query.options.budget.used(),
+                fetched: query.options.budget.fetched(),
                 elapsed: begin.elapsed(),
             },
         };
