@@ -26,7 +26,7 @@ use lgtm_tsdb::components::{
 use lgtm_tsdb::http::{Api, ApiSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{Engine, EngineSettings};
-use lgtm_tsdb::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
 use memory::Memory;
 use tower::ServiceExt;
 
@@ -45,17 +45,22 @@ impl Select for Large {
         self.0.select(t, r).await
     }
 
-    async fn series(&self, t: &TenantId, r: &SelectRequest) -> Result<Vec<Labels>> {
+    async fn series(&self, t: &TenantId, r: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
         move_to_pool().await;
         self.0.series(t, r).await
     }
 
-    async fn label_names(&self, t: &TenantId, r: &SelectRequest) -> Result<TextSet> {
+    async fn label_names(&self, t: &TenantId, r: &SelectRequest) -> Result<Listed<TextSet>> {
         move_to_pool().await;
         self.0.label_names(t, r).await
     }
 
-    async fn label_values(&self, t: &TenantId, name: &str, r: &SelectRequest) -> Result<TextSet> {
+    async fn label_values(
+        &self,
+        t: &TenantId,
+        name: &str,
+        r: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
         move_to_pool().await;
         self.0.label_values(t, name, r).await
     }
