@@ -179,7 +179,8 @@ impl HeadSelect {
         }
         let request = request.clone();
         let job = move |cancel: &CancelToken| ask(&head, &request, snapshot, cancel);
-        self.executor.run(job, &cancel).await
+        let executor = self.executor.in_line(tenant.as_str());
+        executor.run(job, &cancel).await
     }
 }
 
@@ -213,7 +214,7 @@ impl Select for HeadSelect {
         Ok(Box::new(HeadBatches {
             series: Some(series),
             bounds: request.bounds,
-            executor: self.executor.clone(),
+            executor: self.executor.in_line(tenant.as_str()),
             _stops: cancel.cancel_on_drop(),
             cancel,
         }))
