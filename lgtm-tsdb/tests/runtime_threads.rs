@@ -170,143 +170,112 @@ fn read(queries: usize, streamed: bool) -> Request<Body> {
         .unwrap()
 }
 
-/// Requests meant to do harm, by name.
-fn hostile() -> Vec<(&'static str, Request<Body>)> {
-    let nested = |head: &str, inner: &str, tail: &str, levels: usize| {
-        format!("{}{inner}{}", head.repeat(levels), tail.repeat(levels))
-    };
-    let list = |n: usize, of: &dyn Fn(usize) -> String| -> String {
-        (0..n).map(of).collect::<Vec<_>>().join(",")
-    };
-    let hour = format!("&start={}&end={NOW_S}&step=1", NOW_S - 10_999);
-    let (one, all) = ("m{i=\"000001\"}", "m");
+type Hostile = Vec<(&'static str, Request<Body>)>;
+
+fn nested(head: &str, inner: &str, tail: &str, levels: usize) -> String {
+    format!("{}{inner}{}", head.repeat(levels), tail.repeat(levels))
+}
+
+fn list(n: usize, of: impl Fn(usize) -> String) -> String {
+    (0..n).map(of).collect::<Vec<_>>().join(",")
+}
+
+/// Three hours in steps of a second.
+fn hours() -> String {
+    format!("&start={}&end={NOW_S}&step=1", NOW_S - 10_999)
+}
+
+/// Queries whose text is long, or costs more than it seems.
+fn texts() -> Hostile {
+    let unequal = list(50_000, |i| format!("i!=\"{i}\""));
+    let patterns = list(900, |i| format!("i=~\".*{i}.*\""));
+    let alternatives = list(60_000, |i| format!("{i}.*")).replace(',', "|");
+    let labels = list(50_000, |i| format!("l{i}"));
+    let many = list(100_000, |_| "\"b\"".into());
+    let join = format!("label_join(m,\"a\",\",\",{many})");
+    let repeated = "m{i=~\"(((a{1,100}){1,100}){1,100})\"}";
+    let parens = nested("(", &"1".repeat(1000), ")", 499);
     vec![
-        (
-            "matchers",
-            form(
-                "query",
-                &format!("m{{{}}}", list(50_000, &|i| format!("i!=\"{i}\""))),
-                "",
-            ),
-        ),
-        (
-            "patterns",
-            form(
-                "query",
-                &format!("m{{{}}}", list(900, &|i| format!("i=~\".*{i}.*\""))),
-                "",
-            ),
-        ),
-        (
-            "repetitions",
-            form("query", "m{i=~\"(((a{1,100}){1,100}){1,100})\"}", ""),
-        ),
+        ("matchers", form("query", &format!("m{{{unequal}}}"), "")),
+        ("patterns", form("query", &format!("m{{{patterns}}}"), "")),
+        ("repetitions", form("query", repeated, "")),
         (
             "alternatives",
-            form(
-                "query",
-                &format!(
-                    "m{{i=~\"{}\"}}",
-                    list(60_000, &|i| format!("{i}.*")).replace(',', "|")
-                ),
-                "",
-            ),
+            form("query", &format!("m{{i=~\"{alternatives}\"}}"), ""),
         ),
-        ("or", form("query", &[all; 90].join(" or "), "")),
-        ("sums", form("query", &["1"; 480].join("+"), &hour)),
+        ("sums", form("query", &["1"; 480].join("+"), &hours())),
         (
             "grouping",
-            form(
-                "query",
-                &format!("sum by ({}) (m)", list(50_000, &|i| format!("l{i}"))),
-                "",
-            ),
+            form("query", &format!("sum by ({labels}) (m)"), ""),
         ),
+        ("parens", form("format_query", &parens, "")),
+        (
+            "deep",
+            form("format_query", &nested("abs(", &join, ")", 480), ""),
+        ),
+        ("tree", form("parse_query", &join, "")),
+    ]
+}
+
+/// Queries with large answers, or much on the way to small ones.
+fn data() -> Hostile {
+    let (one, all, hours) = ("m{i=\"000001\"}", "m", hours());
+    let join = ",\"i\",\",\",\"i\",\"i\")";
+    let replace = ",\"i\",\"$1$1\",\"i\",\"(.*)\")";
+    let pieces = "&start=-900000000&end=900000000&step=170000";
+    let quantiles = "sum(quantile_over_time(0.5,m[1h]))";
+    let values = "count_values(\"x\",m+time())";
+    vec![
+        ("or", form("query", &[all; 90].join(" or "), "")),
         ("all", form("query", all, "")),
-        ("sorted", form("query", "sort_by_label(m,\"i\")", "")),
         ("ranked", form("query", "topk(1e6,m)", "")),
         ("joined", form("query", "m * on(i) group_left() m", "")),
         ("ranges", form("query", "m[1h]", "")),
         (
             "labels",
-            form(
-                "query",
-                &nested("label_join(", one, ",\"i\",\",\",\"i\",\"i\")", 40),
-                "",
-            ),
+            form("query", &nested("label_join(", one, join, 40), ""),
         ),
         (
             "templates",
-            form(
-                "query",
-                &nested("label_replace(", one, ",\"i\",\"$1$1\",\"i\",\"(.*)\")", 40),
-                "",
-            ),
+            form("query", &nested("label_replace(", one, replace, 40), ""),
         ),
-        (
-            "values",
-            form("query_range", "count_values(\"x\",m+time())", &hour),
-        ),
+        ("values", form("query_range", values, &hours)),
         (
             "steps",
             form("query", "count_over_time(vector(1)[2h:1ms])", ""),
         ),
-        ("matrix", form("query_range", all, &hour)),
-        (
-            "quantiles",
-            form("query_range", "sum(quantile_over_time(0.5,m[1h]))", &hour),
-        ),
-        (
-            "pieces",
-            form(
-                "query_range",
-                one,
-                "&start=-900000000&end=900000000&step=170000",
-            ),
-        ),
-        (
-            "parens",
-            form(
-                "format_query",
-                &nested("(", &"1".repeat(1000), ")", 499),
-                "",
-            ),
-        ),
-        (
-            "texts",
-            form(
-                "format_query",
-                &nested(
-                    "abs(",
-                    &format!(
-                        "label_join(m,\"a\",\",\",{})",
-                        list(100_000, &|_| "\"b\"".into())
-                    ),
-                    ")",
-                    480,
-                ),
-                "",
-            ),
-        ),
-        (
-            "tree",
-            form(
-                "parse_query",
-                &format!(
-                    "label_join(m,\"a\",\",\",{})",
-                    list(100_000, &|_| "\"b\"".into())
-                ),
-                "",
-            ),
-        ),
+        ("matrix", form("query_range", all, &hours)),
+        ("quantiles", form("query_range", quantiles, &hours)),
+        ("pieces", form("query_range", one, pieces)),
+    ]
+}
+
+/// Other calls.
+fn calls() -> Hostile {
+    let all = ["match[]=m"; 99].join("&");
+    let form_of = |path: &str, body: &str| {
+        Request::post(format!("/api/v1/{path}"))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(TENANT, "a")
+            .body(Body::from(body.to_owned()))
+            .unwrap()
+    };
+    vec![
         (
             "exemplars",
-            form("query_exemplars", &[all; 99].join("+"), ""),
+            form("query_exemplars", &["m"; 99].join("+"), ""),
         ),
+        ("series", form_of("series", &all)),
+        ("label names", form_of("labels", &all)),
         ("read", read(100, false)),
         ("streamed read", read(100, true)),
         ("reads", read(10_000, false)),
     ]
+}
+
+/// Requests meant to do harm, by name.
+fn hostile() -> Hostile {
+    [texts(), data(), calls()].into_iter().flatten().collect()
 }
 
 /// The longest that a trivial task waited for a thread while `what` was under way, at most a second, and whether it ended by itself.
@@ -396,11 +365,10 @@ fn a_small_query_of_another_tenant_is_answered_soon() {
         .unwrap();
     runtime.block_on(async {
         let (router, executor) = door();
-        let hour = format!("&start={}&end={NOW_S}&step=1", NOW_S - 10_999);
         let heavy: Vec<_> = (10..30)
             .map(|q| {
                 let query = format!("sum(quantile_over_time(0.{q},m[1h]))");
-                let request = form("query_range", &query, &hour);
+                let request = form("query_range", &query, &hours());
                 tokio::runtime::Handle::current().spawn(router.clone().oneshot(request))
             })
             .collect();

@@ -25,7 +25,7 @@ fn name_of<'a>(arg: &'a Node, what: &str, function: &str) -> Result<&'a str> {
 
 /// Bytes of a series' labels with a new value, while they are made: the value, and the labels with it.
 fn labels_bytes(s: &Series, value: usize) -> u64 {
-    (s.labels.size_bytes() + 2 * value + 64) as u64
+    (2 * s.labels.size_bytes() + 2 * value + 64) as u64
 }
 
 fn rewritten(mut s: Series, name: &str, value: &str) -> Series {
