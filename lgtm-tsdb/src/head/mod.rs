@@ -33,6 +33,7 @@ pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
     LabelValuesCardinality,
 };
+pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
