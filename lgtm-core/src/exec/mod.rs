@@ -7,6 +7,7 @@
 mod cancel;
 mod deep;
 mod executor;
+mod in_place;
 mod panic;
 mod pool;
 mod task_group;
@@ -14,5 +15,6 @@ mod task_group;
 pub use cancel::{CancelOnDrop, CancelToken};
 pub use deep::{deep, with_room};
 pub use executor::{Executor, ExecutorSettings, ExecutorStats};
+pub use in_place::in_place;
 pub(crate) use panic::panic_message;
 pub use task_group::{TaskGroup, TaskHandle};

@@ -113,8 +113,7 @@ impl Head {
         scratch: &mut AppendScratch,
     ) -> Result<AppendReport> {
         scratch.clear();
-        // Ids stay what they are while the gate is held: no series is forgotten, none gets a dead one's id.
-        let _gate = self.gate.read();
+        let _gate = self.enter();
         self.find_all(
             batch.series().map(|s| s.labels.as_bytes()),
             &mut scratch.ids,

@@ -31,6 +31,7 @@ pub use cardinality::{
     LabelValuesCardinality,
 };
 pub use flush::FlushScope;
+pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;

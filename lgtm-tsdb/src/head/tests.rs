@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod moving;
 mod started;
 mod tenants;
 
@@ -113,12 +114,13 @@ impl Store {
 
     async fn try_flush(&self, scope: FlushScope) -> lgtm_core::Result<usize> {
         let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
-        let blocks = self
-            .heads
-            .flush_all(scope, &self.bucket, &id, &|t, m| {
-                self.blocks.add(t, m.clone())
-            })
-            .await;
+        let to = FlushTo {
+            bucket: &self.bucket,
+            executor: &Executor::inline(tokio::runtime::Handle::current()),
+            new_id: &id,
+            on_block: &|t, m| self.blocks.add(t, m.clone()),
+        };
+        let blocks = self.heads.flush_all(scope, &to).await;
         blocks.map(|b| b.len())
     }
 
