@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod durable;
 mod moving;
 mod started;
 mod tenants;
@@ -122,6 +123,20 @@ impl Store {
         };
         let blocks = self.heads.flush_all(scope, &to).await;
         blocks.map(|b| b.len())
+    }
+
+    /// Flushes one tenant whole, and takes no checkpoint.
+    async fn flush_one(&self, tenant: &str) {
+        let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
+        let tenant = TenantId::new(tenant).unwrap();
+        let to = FlushTo {
+            bucket: &self.bucket,
+            executor: &Executor::inline(tokio::runtime::Handle::current()),
+            new_id: &id,
+            on_block: &|t, m| self.blocks.add(t, m.clone()),
+        };
+        let flushed = self.heads.flush(&tenant, FlushScope::All, &to).await;
+        assert!(!flushed.unwrap().is_empty());
     }
 
     /// Asks heads and blocks as one.
@@ -360,12 +375,7 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
     }
     let Store { dir, heads, .. } = s;
     drop(heads);
-    let segment = std::fs::read_dir(dir.path().join("wal"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let segment = dir.path().join("wal/00000001");
     let bytes = std::fs::read(&segment).unwrap();
     for at in (8..bytes.len()).step_by(37) {
         let other = tempfile::tempdir().unwrap();

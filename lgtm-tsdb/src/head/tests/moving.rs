@@ -24,6 +24,7 @@ fn everything() -> SelectRequest {
 #[tokio::test]
 async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
     let s = Store::new(Limits::default());
+    s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
     let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
     let samples: &[(i64, f64)] = &[(0, 1.0), (HOUR, 2.0), (3 * HOUR, 3.0)];
@@ -51,6 +52,7 @@ async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
 #[tokio::test]
 async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     let mut s = Store::new(Limits::default());
+    s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
     s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
     let querier = s.querier();
