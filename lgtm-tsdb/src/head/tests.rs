@@ -28,6 +28,7 @@ use crate::wire::WriteBatch;
 
 mod durable;
 mod moving;
+mod pieces;
 mod started;
 mod tenants;
 
