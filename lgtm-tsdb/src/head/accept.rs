@@ -87,6 +87,8 @@ pub(super) struct AppendRules {
     pub(super) ooo_min_ms: Option<i64>,
     /// Chunks never cross multiples of this.
     pub(super) block_range_ms: i64,
+    /// Seconds on the host's clock when the batch began.
+    pub(super) now_s: u32,
 }
 
 impl AppendRules {
@@ -98,6 +100,15 @@ impl AppendRules {
             min_accepted_ms: i64::MIN,
             ooo_min_ms: Some(i64::MIN),
             block_range_ms,
+            now_s: 0,
+        }
+    }
+
+    /// The same rules for a later piece of the batch: what its own samples have moved on does not count, what a flush has meanwhile does.
+    pub(super) fn with_min_valid(self, min_valid_ms: i64) -> Self {
+        Self {
+            min_valid_ms: self.min_valid_ms.max(min_valid_ms),
+            ..self
         }
     }
 

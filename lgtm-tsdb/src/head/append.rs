@@ -108,7 +108,7 @@ struct Pass<'a> {
 }
 
 impl Head {
-    /// Takes what the rules allow of a piece of a request. Nothing is in the log yet: `scratch` holds what is to be logged. Gives the place
+    /// Takes what the rules, which are those of the whole request, allow of a piece of it. Nothing is in the log yet: `scratch` holds what is to be logged. Gives the place
     /// behind the last series that was taken: where many series are new, that is before the piece's end.
     ///
     /// # Errors
@@ -117,8 +117,8 @@ impl Head {
         &self,
         batch: &WriteBatch,
         piece: &Piece,
+        rules: AppendRules,
         limits: &Limits,
-        now_ms: i64,
         scratch: &mut AppendScratch,
         report: &mut AppendReport,
     ) -> Result<usize> {
@@ -132,9 +132,9 @@ impl Head {
             head: self,
             batch,
             piece,
-            rules: self.rules(limits, now_ms),
+            rules: rules.with_min_valid(self.min_valid_ms()),
             epoch: self.epoch.load(Ordering::Acquire),
-            now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
+            now_s: rules.now_s,
             newest_ms: i64::MIN,
             zero_at_start: limits.created_timestamp_zero_ingestion_enabled,
             keeps_starts: limits.st_storage_enabled,

@@ -172,6 +172,7 @@ impl Head {
             },
             ooo_min_ms: (window > 0).then(|| newest.map_or(i64::MIN, |m| m.saturating_sub(window))),
             block_range_ms: self.parts.block_range_ms,
+            now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
         }
     }
 

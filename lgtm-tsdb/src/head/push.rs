@@ -11,6 +11,7 @@ use lgtm_core::model::TenantId;
 use lgtm_core::wal::{Lsn, Refusal, Reservation, Wal};
 use lgtm_core::{Error, Result};
 
+use super::accept::AppendRules;
 use super::append::{AppendReport, AppendScratch};
 use super::head::Head;
 use super::heads::Heads;
@@ -28,6 +29,15 @@ const MAX_COPIES_BYTES: usize = 1 << 20;
 
 /// Writes that were refused for so long are told of: shorter is a disk that took a breath, and the sender's retry mends it.
 const TOLD_AFTER: Duration = Duration::from_secs(2);
+
+/// A request that is being taken, and by what.
+struct Request<'a> {
+    head: &'a Head,
+    batch: &'a WriteBatch,
+    limits: &'a Limits,
+    /// Of the request as a whole: samples of one piece must not make those of the next one late.
+    rules: AppendRules,
+}
 
 /// Anchors that stand in the log once.
 #[derive(Debug)]
@@ -68,6 +78,12 @@ impl Heads {
         let (mut copies, mut lsn) = (Vec::new(), None);
         self.check_open()?;
         let head = self.get_or_create(tenant);
+        let request = Request {
+            head: &head,
+            batch,
+            limits: &limits,
+            rules: head.rules(&limits, self.clock.now_ms()),
+        };
         let mut is_first = true;
         while let Some(piece) = pieces.next(&mut report) {
             if !is_first {
@@ -76,7 +92,7 @@ impl Heads {
             is_first = false;
             let mut room = self.wal.reserve(piece.log_bytes).await?;
             self.check_open()?;
-            let done = self.append_piece(&head, batch, &piece, &limits, &mut room, &mut report)?;
+            let done = self.append_piece(&request, &piece, &mut room, &mut report)?;
             drop(room);
             if done.end < piece.places.end {
                 pieces.resume_at(&piece, done.end);
@@ -110,16 +126,19 @@ impl Heads {
     /// Memory, then the log's buffer.
     fn append_piece(
         &self,
-        head: &Head,
-        batch: &WriteBatch,
+        request: &Request<'_>,
         piece: &Piece,
-        limits: &Limits,
         room: &mut Reservation<'_>,
         report: &mut AppendReport,
     ) -> Result<PieceDone> {
+        let &Request {
+            head,
+            batch,
+            limits,
+            rules,
+        } = request;
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
-        let now_ms = self.clock.now_ms();
-        let end = head.append(batch, piece, limits, now_ms, &mut scratch, report);
+        let end = head.append(batch, piece, rules, limits, &mut scratch, report);
         // What a piece adds goes into one frame: damage takes all of it or nothing.
         let mut records = self.records(head, batch, &mut scratch);
         if end.as_ref().is_ok_and(|end| *end == piece.places.end) {

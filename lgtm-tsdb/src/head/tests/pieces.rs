@@ -244,3 +244,16 @@ proptest! {
         }
     }
 }
+
+#[tokio::test]
+async fn the_rules_are_those_of_the_request_in_all_its_pieces() {
+    let s = Store::new(Limits::default());
+    let names: Vec<String> = (0..2000).map(|n| format!("m{n}")).collect();
+    // The newest sample of each series would make the first ones of the next series too old.
+    let samples: &[(i64, f64)] = &[(0, 1.0), (5 * HOUR, 2.0)];
+    let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
+    let report = s.push("t", &series).await;
+    assert_eq!((report.samples, report.rejected.total()), (4000, 0));
+    let late = s.push("t", &[("late", &[(0, 1.0)])]).await;
+    assert_eq!(late.rejected.total(), 1, "the next request has its own");
+}
