@@ -58,6 +58,7 @@ pub(crate) struct ServerSettings {
     pub(crate) grpc_listen_port: u16,
     pub(crate) max_inflight_push_requests: u64,
     pub(crate) max_inflight_push_requests_bytes: ByteSize,
+    pub(crate) max_decoded_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
@@ -138,6 +139,7 @@ impl Default for ServerSettings {
             grpc_listen_port: 9095,
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
+            max_decoded_bytes: ByteSize::mib(256),
             max_remote_read_bytes: ByteSize::mib(256),
             shutdown_delay: Duration::ZERO,
         }
@@ -194,6 +196,7 @@ impl Config {
             max_recv_msg_size: self.max_recv_msg_size,
             max_inflight_push_requests: self.server.max_inflight_push_requests,
             max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+            max_decoded_bytes: self.server.max_decoded_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
         }
     }

@@ -6,9 +6,10 @@ use hashbrown::HashMap;
 use lgtm_core::model::{Exemplar, Labels};
 
 use super::postings::SeriesId;
+use crate::wire::MAX_EXEMPLAR_CHARS;
 
-/// Characters that names and values of an exemplar's labels may have together (OpenMetrics).
-const MAX_LABEL_CHARS: usize = 128;
+/// The id of the rule that an exemplar with long labels breaks.
+pub(crate) const EXEMPLAR_LABELS_TOO_LONG: &str = "exemplar-labels-too-long";
 
 /// The newest exemplars of a head.
 #[derive(Debug)]
@@ -47,8 +48,8 @@ impl ExemplarRing {
                 .map(|(n, v)| n.chars().count() + v.chars().count())
                 .sum::<usize>()
         };
-        if chars(&exemplar.labels) > MAX_LABEL_CHARS {
-            return Err("exemplar-labels-too-long");
+        if chars(&exemplar.labels) > MAX_EXEMPLAR_CHARS {
+            return Err(EXEMPLAR_LABELS_TOO_LONG);
         }
         let key = (
             exemplar.t_ms,

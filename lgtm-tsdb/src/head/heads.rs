@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::append::{AppendReport, AppendScratch};
 use super::chunk_files::ChunkFiles;
 use super::head::{Head, HeadParts, SeriesCapacity};
+use super::metadata::MetadataRoom;
 use super::record::{encode_exemplar, encode_metadata, kind};
 use super::series::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
@@ -327,8 +328,8 @@ impl Heads {
     ) {
         let mut record = Vec::new();
         for entry in batch.metadata() {
-            let max = limits.max_global_metadata_per_user;
-            if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
+            let room = MetadataRoom::of(limits);
+            if head.metadata.lock().put(&entry.name, &entry.metadata, room) {
                 if record.is_empty() {
                     put_bytes(&mut record, head.tenant.as_str().as_bytes());
                 }

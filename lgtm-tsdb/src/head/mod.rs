@@ -28,6 +28,7 @@ pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
     LabelValuesCardinality,
 };
+pub(crate) use exemplars::EXEMPLAR_LABELS_TOO_LONG;
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};

@@ -16,6 +16,7 @@ use super::accept::AppendRules;
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
 use super::head::{Bounds, Head};
 use super::heads::Heads;
+use super::metadata::MetadataRoom;
 use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
 use super::series::{append_histogram, locate};
@@ -139,7 +140,8 @@ impl Replay<'_> {
                 }
             }),
             kind::METADATA => record::decode_metadata(&mut r, |name, m| {
-                tenant.head.metadata.lock().put(name, &m, 0);
+                let room = MetadataRoom::unbounded();
+                tenant.head.metadata.lock().put(name, &m, room);
             }),
             kind::SERIES_STATE => decode_series_states(&mut r, |state| tenant.restore(state)),
             kind::HEAD_STATE => {

@@ -5,6 +5,7 @@
 mod api;
 mod cardinality;
 mod compress;
+mod decode;
 mod encoding;
 mod error;
 mod exemplars;
