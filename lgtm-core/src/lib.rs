@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock nearest units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend | testing
+//! error clock nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -11,6 +11,7 @@
 //! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
+//! * `http` (feature): the server, bodies with bounds, the guard against pages of other sites.
 //! * `service`: lifecycles, started in dependency order and stopped in reverse.
 //!
 //! ```
@@ -29,10 +30,13 @@ pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod frontend;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod limits;
 pub mod model;
 pub mod nearest;
 pub mod postings;
+pub mod secret;
 pub mod service;
 #[cfg(feature = "storage")]
 pub mod storage;

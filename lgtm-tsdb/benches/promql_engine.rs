@@ -13,7 +13,7 @@ use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{Engine, EngineSettings, QueryOptions, RangeQuery};
 use lgtm_tsdb::select::{
-    ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
 const SERIES: u64 = 10_000;
@@ -64,16 +64,21 @@ impl Select for Synthetic {
         Ok(Box::new(ReadyBatches::new(self.0.clone())))
     }
 
-    async fn series(&self, _: &TenantId, _: &SelectRequest) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
+    async fn series(&self, _: &TenantId, _: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
+        Ok(Listed::default())
     }
 
-    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
-        Ok(TextSet::new())
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<Listed<TextSet>> {
+        Ok(Listed::default())
     }
 
-    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
-        Ok(TextSet::new())
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        _: &str,
+        _: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        Ok(Listed::default())
     }
 }
 

@@ -19,7 +19,7 @@ use lgtm_tsdb::components::{QueryFrontend, QueryFrontendSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{Engine, EngineSettings, InstantQuery, QueryOptions, RangeQuery};
 use lgtm_tsdb::select::{
-    ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
 const SERIES: u64 = 100;
@@ -76,16 +76,21 @@ impl Select for Week {
         Ok(Box::new(ReadyBatches::new(vec![chosen.collect()])))
     }
 
-    async fn series(&self, _: &TenantId, _: &SelectRequest) -> Result<Vec<Labels>> {
-        Ok(Vec::new())
+    async fn series(&self, _: &TenantId, _: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
+        Ok(Listed::default())
     }
 
-    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<TextSet> {
-        Ok(TextSet::new())
+    async fn label_names(&self, _: &TenantId, _: &SelectRequest) -> Result<Listed<TextSet>> {
+        Ok(Listed::default())
     }
 
-    async fn label_values(&self, _: &TenantId, _: &str, _: &SelectRequest) -> Result<TextSet> {
-        Ok(TextSet::new())
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        _: &str,
+        _: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        Ok(Listed::default())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The metrics store.
 
 pub mod block;
+mod block_id;
 pub mod bucket;
 pub mod chunk;
 pub mod components;

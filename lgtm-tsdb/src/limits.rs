@@ -82,6 +82,9 @@ pub struct Limits {
     pub max_fetched_chunks_per_query: u64,
     /// Chunk bytes that one query may read. 0: unlimited.
     pub max_fetched_chunk_bytes_per_query: u64,
+    /// Bytes of the names and values of labels that one query, or one call for series, labels or values, may select. Room for a million
+    /// series of some 250 bytes; beyond it a dashboard is of no use. 0: unlimited.
+    pub max_label_query_bytes: u64,
     /// Bytes that the values of one query may take; of a query that the frontend cuts, those of each part. 0 (default): what
     /// `querier.max_memory` says.
     pub max_estimated_memory_consumption_per_query: u64,
@@ -157,6 +160,7 @@ impl Default for Limits {
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,
+            max_label_query_bytes: 256 << 20,
             max_estimated_memory_consumption_per_query: 0,
             max_query_expression_size_bytes: 0,
             max_total_query_length: Duration::ZERO,

@@ -23,7 +23,7 @@ use lgtm_tsdb::components::{
 use lgtm_tsdb::http::{Api, ApiSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{Engine, EngineSettings};
-use lgtm_tsdb::select::{ReadyBatches, Select, SelectRequest, SeriesBatches};
+use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches};
 use tower::ServiceExt;
 
 /// Does what the metric asked for is called.
@@ -51,16 +51,21 @@ impl Select for Faulty {
         Ok(Box::<ReadyBatches>::default())
     }
 
-    async fn series(&self, _: &TenantId, r: &SelectRequest) -> Result<Vec<Labels>> {
-        Self::act(r).map(|()| Vec::new())
+    async fn series(&self, _: &TenantId, r: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
+        Self::act(r).map(|()| Listed::default())
     }
 
-    async fn label_names(&self, _: &TenantId, r: &SelectRequest) -> Result<TextSet> {
-        Self::act(r).map(|()| TextSet::new())
+    async fn label_names(&self, _: &TenantId, r: &SelectRequest) -> Result<Listed<TextSet>> {
+        Self::act(r).map(|()| Listed::default())
     }
 
-    async fn label_values(&self, _: &TenantId, _: &str, r: &SelectRequest) -> Result<TextSet> {
-        Self::act(r).map(|()| TextSet::new())
+    async fn label_values(
+        &self,
+        _: &TenantId,
+        _: &str,
+        r: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        Self::act(r).map(|()| Listed::default())
     }
 }
 

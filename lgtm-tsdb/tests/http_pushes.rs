@@ -12,6 +12,7 @@ use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::codec::{put_bytes, put_uvarint};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings};
+use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
@@ -20,9 +21,10 @@ use lgtm_tsdb::components::clients::IngesterClient;
 use lgtm_tsdb::components::{
     Distributor, Ingester, QueryFrontend, QueryFrontendSettings, os_random,
 };
-use lgtm_tsdb::http::{Api, ApiSettings, Inflight};
+use lgtm_tsdb::http::{Api, ApiSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{Engine, EngineSettings};
+use lgtm_tsdb::select::Select;
 use tower::ServiceExt;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -52,7 +54,7 @@ impl Door {
         ingester.replay().unwrap();
         let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
         let distributor = Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock));
-        let source = ingester.select().unwrap();
+        let source = Arc::clone(&ingester) as Arc<dyn Select>;
         let pool = ExecutorSettings {
             threads: 1,
             ..ExecutorSettings::default()

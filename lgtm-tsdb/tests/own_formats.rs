@@ -78,7 +78,7 @@ type Row = (String, i64, i64, u64);
 /// All samples of a tenant.
 async fn all(db: &Tsdb, tenant: &TenantId) -> Vec<Row> {
     let job = vec![Matcher::equal("job", "golden")];
-    let request = SelectRequest::new(job, TimeRange::ALL, Arc::default()).unwrap();
+    let request = SelectRequest::new(job, TimeRange::ALL).unwrap();
     let mut batches = db.source().select(tenant, &request).await.unwrap();
     let mut out = Vec::new();
     while let Some(batch) = batches.next_batch().await.unwrap() {

@@ -8,23 +8,22 @@ use lgtm_core::clock::ManualClock;
 use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TextSet, TimeRange};
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::select::{QUERY_SHARD_LABEL, QueryBudget, SelectRequest};
+use lgtm_tsdb::select::{Listed, QUERY_SHARD_LABEL, SelectRequest};
 
 const T_MS: i64 = 1_700_000_000_000;
 
-fn request(shard: &str, budget: &Arc<QueryBudget>) -> Result<SelectRequest> {
+fn request(shard: &str) -> Result<SelectRequest> {
     let matchers = vec![
         Matcher::equal(QUERY_SHARD_LABEL, shard),
         Matcher::equal("job", "x"),
     ];
-    SelectRequest::new(matchers, TimeRange::ALL, Arc::clone(budget))
+    SelectRequest::new(matchers, TimeRange::ALL)
 }
 
 /// The series that a select brings, each with chunks, and those that the label calls tell of.
 async fn shard(db: &Tsdb, shard: &str) -> Vec<Labels> {
     let (source, tenant) = (db.source(), TenantId::anonymous());
-    let budget = Arc::new(QueryBudget::default());
-    let asked = request(shard, &budget).unwrap();
+    let asked = request(shard).unwrap();
     assert_eq!(asked.matchers.len(), 1, "the shard is no matcher");
     let mut batches = source.select(&tenant, &asked).await.unwrap();
     let mut out = Vec::new();
@@ -32,15 +31,15 @@ async fn shard(db: &Tsdb, shard: &str) -> Vec<Labels> {
         assert!(batch.iter().all(|s| !s.chunks.is_empty()));
         out.extend(batch.into_iter().map(|s| s.labels));
     }
-    let used = budget.used();
+    let used = batches.end().stats;
     assert_eq!(
         (used.series, used.chunks),
         (out.len() as u64, out.len() as u64)
     );
-    assert_eq!(source.series(&tenant, &asked).await.unwrap(), out);
+    assert_eq!(source.series(&tenant, &asked).await.unwrap().items, out);
     let values: TextSet = out.iter().filter_map(|l| l.get("n")).collect();
     let told = source.label_values(&tenant, "n", &asked).await.unwrap();
-    assert_eq!(told, values);
+    assert_eq!(told, Listed::whole(values));
     out
 }
 
@@ -88,7 +87,6 @@ async fn shards_are_disjoint_and_together_everything_in_head_and_blocks() {
 
 #[test]
 fn what_is_no_shard_is_refused_by_name() {
-    let budget = Arc::new(QueryBudget::default());
     for text in [
         "",
         "1",
@@ -99,13 +97,13 @@ fn what_is_no_shard_is_refused_by_name() {
         "1_of_4294967296",
         "a_of_b",
     ] {
-        let error = request(text, &budget).unwrap_err();
+        let error = request(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
     }
     let not = Matcher::new(MatchOp::NotEqual, QUERY_SHARD_LABEL, "1_of_4").unwrap();
     let twice = vec![Matcher::equal(QUERY_SHARD_LABEL, "1_of_4"); 2];
     for matchers in [vec![not], twice] {
-        assert!(SelectRequest::new(matchers, TimeRange::ALL, Arc::clone(&budget)).is_err());
+        assert!(SelectRequest::new(matchers, TimeRange::ALL).is_err());
     }
 }

@@ -13,7 +13,7 @@ use lgtm_tsdb::promql::{
     Engine, EngineSettings, InstantQuery, QueryOptions, QueryValue, RangeQuery,
 };
 use lgtm_tsdb::select::{
-    ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
 /// A list of series, sorted by labels.
@@ -41,15 +41,15 @@ impl Select for Memory {
         Ok(Box::new(ReadyBatches::new(vec![self.matching(request)])))
     }
 
-    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
-        let all = self.matching(request).into_iter();
-        Ok(all.map(|s| s.labels).collect())
+    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
+        let all = self.matching(request).into_iter().map(|s| s.labels);
+        Ok(Listed::first(all.collect(), request.limit))
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<TextSet>> {
         let all = self.matching(request);
-        let names = all.iter().flat_map(|s| s.labels.iter());
-        Ok(names.map(|(name, _)| name).collect())
+        let names = all.iter().flat_map(|s| s.labels.iter().map(|(n, _)| n));
+        Ok(Listed::first(names.collect(), request.limit))
     }
 
     async fn label_values(
@@ -57,11 +57,10 @@ impl Select for Memory {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<TextSet> {
-        let all = self.matching(request).into_iter();
-        Ok(all
-            .filter_map(|s| s.labels.get(name).map(str::to_owned))
-            .collect())
+    ) -> Result<Listed<TextSet>> {
+        let all = self.matching(request);
+        let values = all.iter().filter_map(|s| s.labels.get(name));
+        Ok(Listed::first(values.collect(), request.limit))
     }
 }
 

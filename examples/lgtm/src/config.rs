@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lgtm_core::exec::ExecutorSettings;
+use lgtm_core::http::{AccessSettings, ConnectionSettings};
 use lgtm_core::limits::{Overrides, OverridesFile};
 use lgtm_core::nearest::did_you_mean;
 use lgtm_core::storage::{BackendSettings, StorageSettings};
@@ -59,9 +60,13 @@ pub(crate) struct ServerSettings {
     pub(crate) max_inflight_push_requests: u64,
     pub(crate) max_inflight_push_requests_bytes: ByteSize,
     pub(crate) max_decoded_bytes: ByteSize,
+    pub(crate) max_query_body_size: ByteSize,
+    pub(crate) max_inflight_query_bodies_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
+    pub(crate) connections: ConnectionSettings,
+    pub(crate) access: AccessSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,16 +137,21 @@ impl Default for Config {
 
 impl Default for ServerSettings {
     fn default() -> Self {
+        let api = ApiSettings::default();
         Self {
             http_listen_address: "127.0.0.1".into(),
             http_listen_port: 9009,
             grpc_listen_address: "127.0.0.1".into(),
             grpc_listen_port: 9095,
-            max_inflight_push_requests: 2000,
-            max_inflight_push_requests_bytes: ByteSize::mib(1024),
-            max_decoded_bytes: ByteSize::mib(256),
-            max_remote_read_bytes: ByteSize::mib(256),
+            max_inflight_push_requests: api.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: api.max_inflight_push_requests_bytes,
+            max_query_body_size: api.max_query_body_size,
+            max_inflight_query_bodies_bytes: api.max_inflight_query_bodies_bytes,
+            max_decoded_bytes: api.max_decoded_bytes,
+            max_remote_read_bytes: api.max_remote_read_bytes,
             shutdown_delay: Duration::ZERO,
+            connections: ConnectionSettings::default(),
+            access: AccessSettings::default(),
         }
     }
 }
@@ -197,6 +207,8 @@ impl Config {
             max_inflight_push_requests: self.server.max_inflight_push_requests,
             max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
             max_decoded_bytes: self.server.max_decoded_bytes,
+            max_query_body_size: self.server.max_query_body_size,
+            max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
         }
     }
@@ -263,6 +275,9 @@ impl Config {
         self.ingester.head.validate()?;
         self.overrides()?;
         self.storage.requests.validate()?;
+        let server = self.server.connections.validate();
+        let server = server.and_then(|()| self.server.access.validate());
+        server.map_err(|e| Error::InvalidInput(format!("server.{e}")))?;
         if !matches!(self.target.as_str(), "all" | "metrics") {
             return Err(Error::InvalidInput(format!(
                 "target {:?} is not one of all, metrics",

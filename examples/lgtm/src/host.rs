@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
+use lgtm_core::http::{Connections, HttpServer, SiteGuard};
+use lgtm_core::secret::mask_url;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, claim, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
@@ -14,7 +17,7 @@ use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::IngesterClient;
 use lgtm_tsdb::components::{
-    BlocksCleaner, Distributor, Ingester, LateSelect, Querier, QueryFrontend, os_random,
+    BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend, os_random,
 };
 use lgtm_tsdb::http::Api;
 use lgtm_tsdb::promql::Engine;
@@ -26,7 +29,6 @@ use crate::memory::MemoryTrimmer;
 use crate::metrics::Metrics;
 use crate::ops::{self, Operations};
 use crate::self_monitor::SelfMonitor;
-use crate::server::HttpServer;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -77,6 +79,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&clock),
         config.blocks_cleaner.clone(),
     )?);
+    let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
     let ingester = Ingester::builder(
         bucket,
         disk,
@@ -85,6 +88,7 @@ async fn serve(config: Config) -> Result<()> {
         os_random(),
     )
     .settings(config.ingester.clone())
+    .executor(executor.clone())
     .blocks(Arc::clone(&blocks))
     .build()?;
     let ingester = Arc::new(ingester);
@@ -94,9 +98,9 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&limits),
         Arc::clone(&clock),
     ));
-    let recent = Arc::new(LateSelect::new(Arc::clone(&ingester)));
-    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent, Arc::clone(&blocks) as _]));
-    let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
+    let recent = Arc::clone(&ingester) as Arc<dyn Select>;
+    let stored = Arc::clone(&blocks) as Arc<dyn Select>;
+    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent], vec![stored]));
     let engine = Engine::new(
         Arc::clone(&source),
         executor.clone(),
@@ -142,10 +146,13 @@ async fn serve(config: Config) -> Result<()> {
         config: crate::settings_docs::documented(&config),
         stop: Arc::clone(&stop),
     };
+    let door = Door::new(&config, &registry)?;
     let router = api.router().merge(ops::router(operations));
-    let server = HttpServer::bind("server", &config.server.address(), router).await?;
+    let server = door
+        .open("server", &config.server.address(), router)
+        .await?;
     let address = server.address();
-    if let Some(otlp) = otlp_server(&config, api.otlp_router()).await? {
+    if let Some(otlp) = otlp_server(&config, &door, api.otlp_router()).await? {
         services = services.add(otlp);
     }
     if config.self_monitoring {
@@ -168,7 +175,7 @@ async fn serve(config: Config) -> Result<()> {
 
 /// Three lines that can be pasted.
 fn say_what_next(config: &Config, address: SocketAddr) {
-    tracing::info!(%address, target = config.target, data = config.data.dir, storage = config.storage_url(), "lgtm is starting");
+    tracing::info!(%address, target = config.target, data = config.data.dir, storage = %mask_url(&config.storage_url()), "lgtm is starting");
     tracing::info!(
         "send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]"
     );
@@ -180,14 +187,37 @@ fn say_what_next(config: &Config, address: SocketAddr) {
     );
 }
 
+/// What all servers of the process share.
+struct Door {
+    connections: Arc<Connections>,
+    guard: Arc<SiteGuard>,
+}
+
+impl Door {
+    fn new(config: &Config, registry: &Registry) -> Result<Self> {
+        Ok(Self {
+            connections: Connections::new(config.server.connections.clone(), registry)?,
+            guard: SiteGuard::new(config.server.access.clone(), registry)?,
+        })
+    }
+
+    async fn open(&self, name: &'static str, wanted: &str, router: Router) -> Result<HttpServer> {
+        let connections = Arc::clone(&self.connections);
+        let server = HttpServer::bind(name, wanted, router, connections).await?;
+        Ok(server
+            .after(&["metrics-ingester", "metrics-store-gateway"])
+            .layer(|routes, address| self.guard.before(routes, address)))
+    }
+}
+
 /// The receiver of OTLP on its own port, where OpenTelemetry clients look for it.
-async fn otlp_server(config: &Config, router: axum::Router) -> Result<Option<HttpServer>> {
+async fn otlp_server(config: &Config, door: &Door, router: Router) -> Result<Option<HttpServer>> {
     let port = config.otlp.http_listen_port;
     if port == 0 {
         return Ok(None);
     }
     let address = format!("{}:{port}", config.server.http_listen_address);
-    match HttpServer::bind("otlp-http", &address, router).await {
+    match door.open("otlp-http", &address, router).await {
         Ok(server) => Ok(Some(server)),
         Err(e) if port == OtlpPorts::default().http_listen_port => {
             tracing::warn!(error = %e, "no OTLP receiver on its own port; /otlp/v1/metrics takes OTLP all the same");

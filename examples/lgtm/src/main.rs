@@ -6,7 +6,6 @@ mod memory;
 mod metrics;
 mod ops;
 mod self_monitor;
-mod server;
 mod settings_docs;
 
 use std::io::Write;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::frontend::ResultsCacheStats;
+use lgtm_core::http::Inflight;
 use lgtm_core::telemetry::{Collection, Registry};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
-use lgtm_tsdb::http::Inflight;
 
 /// Where the values come from.
 #[derive(Debug, Clone)]

@@ -1,5 +1,8 @@
 //! The settings in words: what `-config.print` and `-help` show.
 
+use lgtm_core::secret::mask_setting;
+use serde_norway::Value;
+
 use crate::config::Config;
 
 /// What a setting is for, by its path in the YAML.
@@ -35,12 +38,68 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of all pushes at a time: compressed, decompressed and decoded; beyond, pushes are answered 503. 0: no bound.",
     ),
     (
+        "server.max_query_body_size",
+        "Bytes of the body of a query or another request that stores nothing; a larger one is answered 413.",
+    ),
+    (
+        "server.max_inflight_query_bodies_bytes",
+        "Bytes of all such bodies at a time; beyond, requests are answered 503. 0: no bound.",
+    ),
+    (
         "server.max_remote_read_bytes",
         "Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed.",
     ),
     (
         "server.shutdown_delay",
         "How long to go on serving, not ready, after a signal to stop: for load balancers.",
+    ),
+    (
+        "server.connections",
+        "Bounds of the connections of all HTTP ports together.",
+    ),
+    (
+        "server.connections.max",
+        "Connections at a time; beyond, the one whose client has kept us waiting longest is closed, and when all are at work a new one is answered 503. 0: half of the files that the process may open, at most 10000.",
+    ),
+    (
+        "server.connections.head_timeout",
+        "From the first byte of a request's head to its last.",
+    ),
+    (
+        "server.connections.idle_timeout",
+        "How long a connection may stay without a request.",
+    ),
+    (
+        "server.connections.body_stall_timeout",
+        "How long nothing of a body that is waited for may come.",
+    ),
+    (
+        "server.connections.body_timeout",
+        "How long a whole body may be waited for.",
+    ),
+    (
+        "server.connections.send_stall_timeout",
+        "How long a client may take nothing of its answer.",
+    ),
+    (
+        "server.connections.min_send_rate",
+        "Bytes a second that a client must take of an answer in the mean, beyond send_stall_timeout. 0: no such bound.",
+    ),
+    (
+        "server.connections.max_head_bytes",
+        "Bytes of a request's head.",
+    ),
+    (
+        "server.access",
+        "Which names and pages of browsers may reach the server, which has no login.",
+    ),
+    (
+        "server.access.allowed_hosts",
+        "Names by which clients may call a server bound to loopback, beside localhost, names without a dot and IP addresses. Elsewhere every name is taken while the list is empty.",
+    ),
+    (
+        "server.access.allowed_origins",
+        "Origins such as https://ui.example:8443 whose pages may send what changes something.",
     ),
     (
         "otlp",
@@ -232,6 +291,10 @@ const DOCS: &[(&str, &str)] = &[
     (
         "limits.max_fetched_chunk_bytes_per_query",
         "Chunk bytes that one query may read.",
+    ),
+    (
+        "limits.max_label_query_bytes",
+        "Bytes of the names and values of labels that one query, or one call for series, labels or values, may select. 0: unlimited.",
     ),
     (
         "limits.max_query_expression_size_bytes",
@@ -507,9 +570,29 @@ const DOCS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The settings as YAML, each with what it is for.
+/// Puts stars in place of secrets, however deep they stand.
+fn mask(name: &str, value: &mut Value) {
+    match value {
+        Value::String(text) => {
+            let masked = mask_setting(name, text).into_owned();
+            *text = masked;
+        }
+        Value::Sequence(all) => all.iter_mut().for_each(|v| mask(name, v)),
+        Value::Mapping(map) => {
+            for (key, v) in map.iter_mut() {
+                mask(key.as_str().unwrap_or_default(), v);
+            }
+        }
+        Value::Tagged(tagged) => mask(name, &mut tagged.value),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The settings as YAML, each with what it is for. Secrets are masked.
 pub(crate) fn documented(config: &Config) -> String {
-    let yaml = serde_norway::to_string(config).expect("settings are plain data");
+    let mut value = serde_norway::to_value(config).expect("settings are plain data");
+    mask("", &mut value);
+    let yaml = serde_norway::to_string(&value).expect("settings are plain data");
     let mut out = String::from(
         "# Settings of lgtm. Every value may also be given as a flag: -server.http-listen-port=9009\n",
     );
@@ -583,6 +666,22 @@ mod tests {
         let printed = documented_text();
         let again: Config = serde_norway::from_str(&printed).unwrap();
         assert_eq!(again, Config::default());
+    }
+
+    #[test]
+    fn secrets_are_masked_wherever_they_stand() {
+        let text = concat!(
+            "storage: {url: 's3://AKID:HUSH@bkt?session_token=HUSH&region=eu', ",
+            "backend: {credentials: {from: static, id: AK, secret: HUSH}}}\n",
+            "overrides: {a: {x: 'https://u:HUSH@h', list: ['https://h?sig=HUSH'], deep: {password: HUSH}}}\n",
+        );
+        let config: Config = serde_norway::from_str(text).unwrap();
+        let shown = documented(&config);
+        assert!(!shown.contains("HUSH"), "{shown}");
+        assert!(
+            shown.contains("bkt?session_token=********&region=eu"),
+            "{shown}"
+        );
     }
 
     fn documented_text() -> String {

@@ -250,7 +250,7 @@ fn crates_of(krate: &str) -> std::collections::BTreeSet<String> {
 #[test]
 fn a_metrics_embed_is_small() {
     let crates = crates_of("lgtm-tsdb");
-    for heavy in ["reqwest", "hyper", "axum", "tonic", "parquet"] {
+    for heavy in ["reqwest", "hyper", "hyper-util", "axum", "tonic", "parquet"] {
         assert!(
             !crates.contains(heavy),
             "{heavy} is in the tree of a metrics embed"

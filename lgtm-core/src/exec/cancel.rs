@@ -100,7 +100,7 @@ impl CancelToken {
     }
 
     /// A guard that cancels this token when it is dropped.
-    pub fn cancel_on_drop(&self) -> impl Drop + Send + Sync + 'static + use<> {
+    pub fn cancel_on_drop(&self) -> CancelOnDrop {
         CancelOnDrop(self.clone())
     }
 
@@ -110,8 +110,9 @@ impl CancelToken {
     }
 }
 
+/// Cancels its token when it is dropped.
 #[derive(Debug)]
-struct CancelOnDrop(CancelToken);
+pub struct CancelOnDrop(CancelToken);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -11,7 +11,7 @@ mod panic;
 mod pool;
 mod task_group;
 
-pub use cancel::CancelToken;
+pub use cancel::{CancelOnDrop, CancelToken};
 pub use deep::{deep, with_room};
 pub use executor::{Executor, ExecutorSettings, ExecutorStats};
 pub(crate) use panic::panic_message;

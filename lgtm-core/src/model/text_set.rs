@@ -25,6 +25,11 @@ impl TextSet {
         self.ends.is_empty()
     }
 
+    /// Bytes of all texts.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The texts in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
         let mut start = 0;
@@ -33,6 +38,12 @@ impl TextSet {
             start = end;
             text
         })
+    }
+
+    /// Keeps the first `len` texts.
+    pub fn truncate(&mut self, len: usize) {
+        self.ends.truncate(len);
+        self.text.truncate(self.ends.last().copied().unwrap_or(0));
     }
 
     fn last(&self) -> Option<&str> {
@@ -125,7 +136,10 @@ mod tests {
             prop_assert_eq!(x.len(), set(&a).len());
             let both: Vec<_> = set(&a).union(&set(&b)).cloned().collect();
             prop_assert_eq!(texts(&x.clone().union(y)), both);
-            prop_assert_eq!(x.clone().union(x.clone()), x);
+            prop_assert_eq!(x.clone().union(x.clone()), x.clone());
+            let mut cut = x.clone();
+            cut.truncate(3);
+            prop_assert_eq!(texts(&cut), texts(&x).into_iter().take(3).collect::<Vec<_>>());
         }
     }
 }

@@ -35,9 +35,8 @@ mod settings;
 mod slots;
 mod writer;
 
-pub use backend::{
-    Backend, BackendKind, BackendSettings, Credentials, LocalDurability, Secret, from_url,
-};
+pub use crate::secret::Secret;
+pub use backend::{Backend, BackendKind, BackendSettings, Credentials, LocalDurability, from_url};
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use component::Component;
 pub use jitter::Jitter;

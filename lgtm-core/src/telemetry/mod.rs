@@ -26,5 +26,7 @@ pub use family::{Family, OTHER};
 pub use gauge::Gauge;
 pub use histogram::Histogram;
 pub use process::ProcessCollector;
+#[cfg(feature = "http")]
+pub(crate) use process::max_open_files;
 pub use registry::{Registry, TelemetrySettings};
 pub use snapshot::{FamilySnapshot, MetricKind, Sample};

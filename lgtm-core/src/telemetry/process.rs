@@ -130,7 +130,8 @@ fn resident_bytes() -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-fn max_open_files() -> Option<f64> {
+/// The soft bound on open files (`RLIMIT_NOFILE`).
+pub(crate) fn max_open_files() -> Option<f64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
         .lines()

@@ -19,6 +19,7 @@ use object_store::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::give_way::give_way;
 use crate::storage::Jitter;
 
 /// What goes wrong with one request.
@@ -35,6 +36,8 @@ pub enum StoreFault {
     Denied,
     /// No answer, ever; nothing is done.
     Hang,
+    /// One bit of what a read brings is wrong, once; the object is as it was. Nothing happens to other requests.
+    FlippedBit,
 }
 
 /// How often what goes wrong. The default is nothing.
@@ -50,6 +53,8 @@ pub struct FaultPlan {
     pub broken_body: f64,
     /// Every request is denied, as long as this stands.
     pub denied: bool,
+    /// How often a request lets other tasks go first, at most, before it is done and as often after: interleaves tasks without time.
+    pub pauses: u32,
     /// How long a request takes, in tokio's time.
     pub latency: Option<Range<Duration>>,
     /// Listings show the store as it was so long ago.
@@ -75,6 +80,8 @@ struct Shared {
 struct State {
     plan: FaultPlan,
     script: VecDeque<Option<StoreFault>>,
+    /// Numbers of requests, and what goes wrong with them.
+    numbered: Vec<(Range<u64>, StoreFault)>,
     requests: BTreeMap<&'static str, u64>,
     faults: u64,
     /// What each recently changed object was before the change, oldest change first.
@@ -105,6 +112,20 @@ impl FaultyStore {
         self.shared.state.lock().script.extend(faults);
     }
 
+    /// What happens to the requests with these numbers, as [`FaultyStore::all_requests`] counts: the next one has that number and one more.
+    /// Goes before script and plan.
+    pub fn fail_numbers(&self, numbers: Range<u64>, fault: StoreFault) {
+        self.shared.state.lock().numbered.push((numbers, fault));
+    }
+
+    /// Nothing goes wrong from now on.
+    pub fn heal(&self) {
+        let mut state = self.shared.state.lock();
+        state.numbered.clear();
+        state.script.clear();
+        state.plan = FaultPlan::default();
+    }
+
     /// Requests seen so far by this name (`put`, `get`, `head`, `get_ranges`, `delete`, `list`, `copy`, `multipart_create`,
     /// `multipart_part`, `multipart_complete`, `multipart_abort`).
     pub fn requests(&self, operation: &str) -> u64 {
@@ -132,14 +153,19 @@ impl Shared {
     fn decide(&self, operation: &'static str) -> (Option<StoreFault>, Option<Duration>) {
         let mut state = self.state.lock();
         *state.requests.entry(operation).or_default() += 1;
+        let number = state.requests.values().sum();
         let latency = state.plan.latency.clone().map(|range| {
             let width = range.end.saturating_sub(range.start);
             range.start + width.mul_f64(self.dice.next_unit())
         });
-        let fault = state
-            .script
-            .pop_front()
-            .unwrap_or_else(|| self.roll(&state.plan));
+        let mut numbered = state.numbered.iter();
+        let fault = match numbered.find(|(numbers, _)| numbers.contains(&number)) {
+            Some((_, fault)) => Some(*fault),
+            None => state
+                .script
+                .pop_front()
+                .unwrap_or_else(|| self.roll(&state.plan)),
+        };
         state.faults += u64::from(fault.is_some());
         (fault, latency)
     }
@@ -171,6 +197,16 @@ impl Shared {
         breaks
     }
 
+    /// Lets others go first, now and then.
+    async fn pause(&self) {
+        let most = u64::from(self.state.lock().plan.pauses);
+        if most > 0 {
+            for _ in 0..self.dice.next_u64() % (most + 1) {
+                give_way().await;
+            }
+        }
+    }
+
     /// Runs `work` with whatever goes wrong.
     async fn disturb<T>(
         &self,
@@ -178,14 +214,31 @@ impl Shared {
         path: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let (result, _) = self.disturb_read(operation, path, work).await?;
+        Ok(result)
+    }
+
+    /// Runs `work` with whatever goes wrong, and says whether a bit of the result is to be flipped.
+    async fn disturb_read<T>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, bool)> {
         let (fault, latency) = self.decide(operation);
         if let Some(latency) = latency {
             tokio::time::sleep(latency).await;
         }
+        self.pause().await;
         match fault {
-            None => work.await,
+            None | Some(StoreFault::FlippedBit) => {
+                let result = work.await?;
+                self.pause().await;
+                Ok((result, fault.is_some()))
+            }
             Some(StoreFault::LostAck) => {
                 work.await?;
+                self.pause().await;
                 Err(reset())
             }
             Some(StoreFault::Reset) => Err(reset()),
@@ -196,6 +249,19 @@ impl Shared {
             }),
             Some(StoreFault::Hang) => std::future::pending().await,
         }
+    }
+}
+
+impl Shared {
+    /// The same bytes but for one bit.
+    fn flip(&self, bytes: &Bytes) -> Bytes {
+        let mut bytes = bytes.to_vec();
+        let dice = self.dice.next_u64() as usize;
+        if !bytes.is_empty() {
+            let at = dice % bytes.len();
+            bytes[at] ^= 1 << ((dice >> 32) & 7);
+        }
+        bytes.into()
     }
 }
 
@@ -326,8 +392,10 @@ impl ObjectStore for FaultyStore {
         let head = options.head;
         let work = self.inner.get_opts(location, options);
         let name = if head { "head" } else { "get" };
-        let result = self.shared.disturb(name, location.as_ref(), work).await?;
-        if head || !self.shared.breaks_body() {
+        let disturbed = self.shared.disturb_read(name, location.as_ref(), work);
+        let (result, flips) = disturbed.await?;
+        let breaks = !head && self.shared.breaks_body();
+        if head || !(breaks || flips) {
             return Ok(result);
         }
         let (meta, range, attributes) = (
@@ -335,10 +403,16 @@ impl ObjectStore for FaultyStore {
             result.range.clone(),
             result.attributes.clone(),
         );
-        let bytes = result.bytes().await?;
-        let half = vec![Ok(bytes.slice(..bytes.len() / 2)), Err(reset())];
+        let mut bytes = result.bytes().await?;
+        if flips {
+            bytes = self.shared.flip(&bytes);
+        }
+        let pieces = match breaks {
+            true => vec![Ok(bytes.slice(..bytes.len() / 2)), Err(reset())],
+            false => vec![Ok(bytes)],
+        };
         Ok(GetResult {
-            payload: GetResultPayload::Stream(stream::iter(half).boxed()),
+            payload: GetResultPayload::Stream(stream::iter(pieces).boxed()),
             meta,
             range,
             attributes,
@@ -348,9 +422,14 @@ impl ObjectStore for FaultyStore {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let work = self.inner.get_ranges(location, ranges);
-        self.shared
-            .disturb("get_ranges", location.as_ref(), work)
-            .await
+        let disturbed = self
+            .shared
+            .disturb_read("get_ranges", location.as_ref(), work);
+        let (mut pieces, flips) = disturbed.await?;
+        if flips && let Some(first) = pieces.first_mut() {
+            *first = self.shared.flip(first);
+        }
+        Ok(pieces)
     }
 
     fn delete_stream(
@@ -536,5 +615,40 @@ mod tests {
         assert!(store.put(&Path::from("a"), "x".into()).await.is_err());
         assert!(store.inner.head(&Path::from("a")).await.is_ok());
         assert_eq!((store.requests("put"), store.faults()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_flipped_bit_spoils_one_read_and_not_the_object() {
+        let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        let path = Path::from("a");
+        store.put(&path, "0123456789".into()).await.unwrap();
+        let next = store.all_requests() + 1;
+        store.fail_numbers(next..next + 2, StoreFault::FlippedBit);
+        let whole = store.get(&path).await.unwrap().bytes().await.unwrap();
+        let piece = store.get_ranges(&path, &[2..5, 0..1]).await.unwrap();
+        for (read, wanted) in [(&whole[..], &b"0123456789"[..]), (&piece[0][..], b"234")] {
+            let bits = read.iter().zip(wanted).map(|(a, b)| (a ^ b).count_ones());
+            assert_eq!((read.len(), bits.sum::<u32>()), (wanted.len(), 1));
+        }
+        let again = store.get(&path).await.unwrap().bytes().await.unwrap();
+        assert_eq!(again, "0123456789");
+    }
+
+    #[tokio::test]
+    async fn faults_by_number_end_and_a_healed_store_has_none() {
+        let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        let put = async || store.put(&Path::from("a"), "x".into()).await.is_ok();
+        store.fail_numbers(2..4, StoreFault::Denied);
+        assert_eq!(
+            [put().await, put().await, put().await, put().await],
+            [true, false, false, true]
+        );
+        store.set_plan(FaultPlan {
+            reset: 1.0,
+            ..Default::default()
+        });
+        assert!(!put().await);
+        store.heal();
+        assert!(put().await);
     }
 }

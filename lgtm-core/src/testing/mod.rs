@@ -7,6 +7,10 @@ mod crash_disk;
 mod dice;
 #[cfg(feature = "storage")]
 mod faulty_store;
+#[cfg(feature = "storage")]
+mod give_way;
+#[cfg(feature = "storage")]
+pub mod store_suite;
 
 #[cfg(feature = "storage")]
 pub use bucket_suite::bucket_suite;

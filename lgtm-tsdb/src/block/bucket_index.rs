@@ -9,9 +9,9 @@ use lgtm_core::{DecodeError, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::block::id::BlockId;
 use crate::block::json::{self, is_default, null_as_default};
 use crate::block::meta::BlockMeta;
+use crate::block_id::BlockId;
 
 const WHAT: &str = "bucket index";
 /// The name in the gzip header.

@@ -6,8 +6,8 @@ use lgtm_core::{DecodeError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::block::id::BlockId;
 use crate::block::json::{self, is_default};
+use crate::block_id::BlockId;
 
 /// The block is to be deleted some hours after `deletion_time_s`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

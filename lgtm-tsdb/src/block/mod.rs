@@ -10,7 +10,6 @@
 
 mod bucket_index;
 mod chunk_reader;
-mod id;
 mod json;
 mod markers;
 mod meta;
@@ -21,9 +20,9 @@ mod tombstones;
 mod upload;
 mod writer;
 
+pub use crate::block_id::BlockId;
 pub use bucket_index::{BucketIndex, BucketIndexBlock, BucketIndexDeletionMark};
 pub use chunk_reader::{ChunkReader, ChunkReaderSettings, RawChunk};
-pub use id::BlockId;
 pub use markers::{DeletionMark, NoCompactMark, TenantDeletionMark};
 pub use meta::{
     BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, Downsample, IndexSizeStats,

@@ -8,7 +8,7 @@ use lgtm_core::Result;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::block::id::BlockId;
+use crate::block_id::BlockId;
 use crate::index::store_error;
 
 /// A block folder without `meta.json`.

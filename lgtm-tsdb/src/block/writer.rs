@@ -8,12 +8,12 @@ use lgtm_core::{Error, Result};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
-use crate::block::id::BlockId;
 use crate::block::meta::{
     BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, IndexSizeStats, ThanosMeta,
 };
 use crate::block::segment::{EncodedChunk, SegmentEncoder};
 use crate::block::upload::{BlockUpload, UploadSettings};
+use crate::block_id::BlockId;
 use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats, SymbolTable};
 
 /// Bounds of a [`BlockWriter`].

@@ -16,7 +16,7 @@ const LIST_ENTRIES_A_SERIES: u64 = 500;
 const VALUES_A_SERIES: u64 = 20;
 
 /// Series that may pass.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Matched {
     /// References, ascending, which is label order.
     pub(super) refs: Vec<u32>,

@@ -15,7 +15,8 @@ use crate::block::BlockReader;
 use crate::chunk::{Encoding, encode_started_run};
 use crate::index::ChunkRefMeta;
 use crate::select::{
-    ChunkList, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, started_samples,
+    ChunkList, FetchStats, SelectEnd, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+    started_samples,
 };
 
 /// Batches that are read ahead while the one before is worked on.
@@ -27,11 +28,17 @@ const AHEAD: usize = 2;
 pub(super) struct BlockBatches {
     block: Arc<BlockSeries>,
     next: usize,
+    /// References whose series were handed out, or that hold nothing of what is asked for.
+    handed_out: usize,
+    stats: FetchStats,
     batch_series: usize,
     /// In order; those left over end when this is dropped.
-    ahead: VecDeque<TaskHandle<Result<Vec<SeriesChunks>>>>,
+    ahead: VecDeque<ReadAhead>,
     tasks: Option<TaskGroup>,
 }
+
+/// A batch that is being read, and how many references it is of.
+type ReadAhead = (usize, TaskHandle<Result<Vec<SeriesChunks>>>);
 
 /// Series of one block that are asked for.
 #[derive(Debug)]
@@ -55,24 +62,55 @@ impl BlockBatches {
                 request,
             }),
             next: 0,
+            handed_out: 0,
+            stats: FetchStats::default(),
             batch_series,
             ahead: VecDeque::new(),
             tasks: None,
         }
     }
 
-    /// Counts the series that are wanted for sure; the others are counted as they are found.
+    /// Whether the series that are wanted for sure are within the bounds; the others are counted as they are found.
     ///
     /// # Errors
-    /// `LimitExceeded` when the budget is spent.
-    pub(super) fn spend(&self) -> Result<()> {
-        match self.block.is_sifted() {
-            true => Ok(()),
-            false => {
-                let count = self.block.matched.refs.len() as u64;
-                self.block.request.budget.spend(count, 0, 0)
-            }
+    /// `LimitExceeded`.
+    pub(super) fn check_bounds(&self) -> Result<()> {
+        if self.block.is_sifted() {
+            return Ok(());
         }
+        let series = self.block.matched.refs.len() as u64;
+        self.block.request.bounds.check(&FetchStats {
+            series,
+            ..FetchStats::default()
+        })
+    }
+
+    /// What was brought so far.
+    pub(super) fn stats(&self) -> FetchStats {
+        self.stats
+    }
+
+    /// Goes on with another reader of the same block, from the batch that was not handed out.
+    pub(super) fn reopened(&mut self, reader: Arc<BlockReader>) {
+        self.ahead.clear();
+        self.next = self.handed_out;
+        self.block = Arc::new(BlockSeries {
+            reader,
+            matched: self.block.matched.clone(),
+            request: self.block.request.clone(),
+        });
+    }
+
+    /// Counts a batch that is about to be handed out, and the references behind it.
+    fn hand_out(
+        &mut self,
+        references: usize,
+        batch: Vec<SeriesChunks>,
+    ) -> Result<Option<Vec<SeriesChunks>>> {
+        self.handed_out += references;
+        self.stats = self.stats.plus(FetchStats::of(&batch));
+        self.block.request.bounds.check(&self.stats)?;
+        Ok(Some(batch))
     }
 
     fn take_range(&mut self) -> Option<Range<usize>> {
@@ -119,14 +157,8 @@ impl BlockSeries {
                 chunks: ChunkList::new(),
             });
         }
-        if self.is_sifted() {
-            self.request.budget.spend(out.len() as u64, 0, 0)?;
-        }
         let references: Vec<u64> = wanted.iter().map(|c| c.reference).collect();
         let raw = self.reader.chunks().read(&references).await?;
-        let bytes: usize = raw.iter().map(|c| c.data.len()).sum();
-        let count = wanted.len() as u64;
-        self.request.budget.spend(0, count, bytes as u64)?;
         let mut chunks = wanted.into_iter().zip(raw);
         for (series, (reference, count)) in out.iter_mut().zip(kept) {
             series.chunks.reserve_exact(count);
@@ -193,23 +225,39 @@ impl SeriesBatches for BlockBatches {
         if self.ahead.is_empty() && self.block.matched.refs.len() - self.next <= self.batch_series {
             // The last one, and often the only one: nobody would gain by another thread.
             return match self.take_range() {
-                Some(range) => self.block.read_batch(range).await.map(Some),
+                Some(range) => {
+                    let references = range.len();
+                    let batch = self.block.read_batch(range).await?;
+                    self.hand_out(references, batch)
+                }
                 None => Ok(None),
             };
         }
         while self.ahead.len() <= AHEAD
             && let Some(range) = self.take_range()
         {
+            let references = range.len();
             let block = Arc::clone(&self.block);
             let tasks = self
                 .tasks
                 .get_or_insert_with(|| TaskGroup::new(Handle::current()));
             let read = async move { block.read_batch(range).await };
-            self.ahead.push_back(tasks.spawn("block-series", read));
+            self.ahead
+                .push_back((references, tasks.spawn("block-series", read)));
         }
         match self.ahead.pop_front() {
-            Some(read) => read.await?.map(Some),
+            Some((references, read)) => {
+                let batch = read.await??;
+                self.hand_out(references, batch)
+            }
             None => Ok(None),
+        }
+    }
+
+    fn end(&mut self) -> SelectEnd {
+        SelectEnd {
+            stats: self.stats,
+            ..SelectEnd::default()
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Which blocks there are, and their readers.
+//! Which blocks there are.
 //!
 //! The list comes from one listing per tenant, done at start and from time to time, and from the ingester of the same process,
-//! which adds what it has just uploaded. No query lists anything. A block is opened by the first query that needs it; one
-//! that turns out damaged is set aside, named in logs and counts, and the others serve.
+//! which adds what it has just uploaded. No query lists anything. A block is opened by the first query that needs it. One that turns
+//! out damaged is read once more; if it stays so it is set aside, named in logs, counts and in the warnings of every answer that needed
+//! it, tried again from time to time and after every sync, and the others serve.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,22 +12,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
-use lgtm_core::clock::SystemClock;
+use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::units::ByteSize;
-use lgtm_core::{Error, ErrorKind, Result};
-use object_store::path::Path;
+use lgtm_core::{ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use super::block_postings::select;
-use super::block_select::BlockBatches;
-use crate::block::{BlockId, BlockMeta, BlockReader, BlockReaderSettings};
+use super::block_entry::BlockEntry;
+use super::open_blocks::OpenBlocks;
+use crate::block::{BlockId, BlockMeta};
 use crate::index::PageCache;
-use crate::select::{MergedSeries, Select, SelectRequest, SeriesBatches};
 
 /// How blocks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -60,17 +59,8 @@ impl Default for BucketSettings {
 
 /// Mimir's size for its cache of chunks.
 const PAGE_BYTES: u64 = 16_000;
-/// Blocks that one query reads in batches of full size.
-const FULL_BATCH_BLOCKS: usize = 8;
-
-/// A block of the list.
-#[derive(Debug)]
-struct Entry {
-    meta: BlockMeta,
-    reader: tokio::sync::Mutex<Option<Arc<BlockReader>>>,
-    /// Why the block is set aside.
-    fault: Mutex<Option<String>>,
-}
+/// How long after a failed sync the next one is tried, until the list is known for the first time: answers lack all blocks meanwhile.
+const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
 
 /// Counts over the blocks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,20 +71,35 @@ pub struct BucketStats {
     pub set_aside: Vec<(TenantId, BlockId, String)>,
     /// Readers opened so far.
     pub opened: u64,
+    /// Whether the list was ever complete.
+    pub is_listed: bool,
 }
 
 /// The blocks of all tenants in a bucket.
 #[derive(Debug)]
 pub struct BucketBlocks {
-    bucket: Bucket,
-    settings: BucketSettings,
-    pages: Option<PageCache>,
-    tenants: RwLock<HashMap<TenantId, BTreeMap<BlockId, Arc<Entry>>>>,
-    /// Blocks whose `meta.json` does not decode.
+    pub(super) settings: BucketSettings,
+    pub(super) blocks: Arc<OpenBlocks>,
+    tenants: RwLock<HashMap<TenantId, BTreeMap<BlockId, Arc<BlockEntry>>>>,
+    /// Blocks whose `meta.json` cannot be read.
     unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
-    /// Open blocks, the longest unused first.
-    open: Mutex<Vec<Arc<Entry>>>,
-    opened: std::sync::atomic::AtomicU64,
+    /// Why tenants' lists may lack blocks: the error of the listing that failed last.
+    unlisted: Mutex<Unlisted>,
+}
+
+/// Of whom the list of blocks is not known.
+#[derive(Debug)]
+struct Unlisted {
+    /// Of all tenants, before the first listing: what went wrong so far.
+    everybody: Option<String>,
+    tenants: BTreeMap<TenantId, String>,
+}
+
+/// The blocks that an answer needs, and what it has to say of those that it cannot have.
+#[derive(Debug, Default)]
+pub(super) struct Overlapping {
+    pub(super) blocks: Vec<Arc<BlockEntry>>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl BucketBlocks {
@@ -103,39 +108,49 @@ impl BucketBlocks {
     /// # Errors
     /// `InvalidInput` for settings out of bounds.
     pub fn new(bucket: Bucket, settings: BucketSettings) -> Result<Self> {
+        Self::with_clock(bucket, settings, Arc::new(SystemClock::new()))
+    }
+
+    /// [`BucketBlocks::new`] by another clock.
+    ///
+    /// # Errors
+    /// As [`BucketBlocks::new`].
+    pub fn with_clock(
+        bucket: Bucket,
+        settings: BucketSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let pages = match settings.page_cache_size.as_u64() {
             0 => None,
             _ => {
                 let size = MemoryCacheSettings {
                     max_bytes: settings.page_cache_size,
                 };
-                let cache = MemoryCache::new("block-pages", &size, Arc::new(SystemClock::new()))?;
+                let cache = MemoryCache::new("block-pages", &size, Arc::clone(&clock))?;
                 Some(PageCache::new(Arc::new(cache), PAGE_BYTES))
             }
         };
+        let blocks = OpenBlocks::new(bucket, pages, clock, settings.max_open_blocks);
         Ok(Self {
-            bucket,
             settings,
-            pages,
+            blocks: Arc::new(blocks),
             tenants: RwLock::default(),
             unreadable: Mutex::default(),
-            open: Mutex::default(),
-            opened: std::sync::atomic::AtomicU64::new(0),
+            unlisted: Mutex::new(Unlisted {
+                everybody: Some("the object store was not listed yet".to_owned()),
+                tenants: BTreeMap::new(),
+            }),
         })
     }
 
     /// Counts of the cache of pages, if there is one.
     pub fn page_cache_stats(&self) -> Option<CacheStats> {
-        self.pages.as_ref().map(PageCache::stats)
+        self.blocks.pages().map(PageCache::stats)
     }
 
     /// Adds a block that has just been uploaded.
     pub fn add(&self, tenant: &TenantId, meta: BlockMeta) {
-        let entry = Arc::new(Entry {
-            meta,
-            reader: tokio::sync::Mutex::default(),
-            fault: Mutex::default(),
-        });
+        let entry = Arc::new(BlockEntry::new(tenant.clone(), meta));
         self.tenants
             .write()
             .entry(tenant.clone())
@@ -143,85 +158,119 @@ impl BucketBlocks {
             .insert(entry.meta.ulid, entry);
     }
 
-    /// Learns which blocks there are: new ones are added, those gone from the bucket are forgotten.
+    /// Learns which blocks there are: new ones are added, those gone from the bucket are forgotten, those set aside get another chance.
     ///
     /// # Errors
-    /// `Unavailable` when the bucket cannot be listed; what is known stays. A `meta.json` that does not decode sets its block
-    /// aside, no more.
+    /// The first error of the store; what is known stays, and answers that may lack blocks say so. A `meta.json` that does not decode
+    /// sets its block aside, no more.
     pub async fn sync(&self) -> Result<()> {
-        let mut tenants = Vec::new();
-        for folder in self.bucket.list_with_delimiter("").await?.folders {
+        let listing = self.blocks.bucket.list_with_delimiter("").await;
+        let listing = listing.inspect_err(|e| {
+            let mut unlisted = self.unlisted.lock();
+            if let Some(why) = &mut unlisted.everybody {
+                *why = e.to_string();
+            }
+        })?;
+        // Those whose folders are gone are looked at too: their blocks have to be forgotten.
+        let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
+        for folder in listing.folders {
             // Folders of markers are no tenants.
             tenants.extend(TenantId::new(&folder));
         }
-        let known: BTreeSet<TenantId> = tenants.iter().cloned().collect();
-        let syncs = tenants
-            .into_iter()
-            .map(|t| async move { self.sync_tenant(&t).await });
+        let syncs = tenants.into_iter().map(|t| async move {
+            let synced = self.sync_tenant(&t).await;
+            (t, synced)
+        });
         let mut syncs =
             futures::stream::iter(syncs).buffer_unordered(self.settings.sync_concurrency.max(1));
         let mut failed = None;
-        while let Some(done) = syncs.next().await {
-            if let Err(e) = done {
+        let mut unlisted = BTreeMap::new();
+        while let Some((tenant, synced)) = syncs.next().await {
+            if let Err(e) = synced {
+                unlisted.insert(tenant, e.to_string());
                 failed.get_or_insert(e);
             }
         }
-        self.tenants
-            .write()
-            .retain(|t, blocks| known.contains(t) || !blocks.is_empty());
+        drop(syncs);
+        *self.unlisted.lock() = Unlisted {
+            everybody: None,
+            tenants: unlisted,
+        };
+        self.tenants.write().retain(|_, blocks| !blocks.is_empty());
         failed.map_or(Ok(()), Err)
     }
 
     async fn sync_tenant(&self, tenant: &TenantId) -> Result<()> {
-        let before: BTreeSet<BlockId> = self
-            .tenants
-            .read()
-            .get(tenant)
-            .map_or_else(BTreeSet::new, |b| b.keys().copied().collect());
-        let listing = self.bucket.list_with_delimiter(tenant.as_str()).await?;
+        let before = self.known(tenant);
+        let bucket = &self.blocks.bucket;
+        let listing = bucket.list_with_delimiter(tenant.as_str()).await?;
         let names = listing.folders.iter().filter_map(|f| f.rsplit('/').next());
         let listed: BTreeSet<BlockId> = names.filter_map(|f| f.parse().ok()).collect();
-        for id in listed.difference(&before) {
-            let path = format!("{tenant}/{id}/meta.json");
-            let bytes = match self.bucket.get(&path).await {
-                Ok(bytes) => bytes,
+        let mut unreadable = BTreeMap::new();
+        for id in listed.iter().filter(|id| !before.contains_key(id)) {
+            let meta = match bucket.get(&format!("{tenant}/{id}/meta.json")).await {
+                Ok(bytes) => BlockMeta::decode(&bytes).map_err(|e| e.to_string()),
                 // An upload under way, or one that was never finished.
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
+                Err(e) => Err(e.to_string()),
             };
-            match BlockMeta::decode(&bytes) {
+            match meta {
                 Ok(meta) => self.add(tenant, meta),
                 Err(e) => {
-                    let new = self
-                        .unreadable
-                        .lock()
-                        .insert((tenant.clone(), *id), e.to_string())
-                        .is_none();
-                    if new {
-                        tracing::error!(%tenant, block = %id, error = %e, "block set aside: its meta.json does not decode");
-                    }
+                    unreadable.insert(*id, e);
                 }
             }
         }
+        self.note_unreadable(tenant, unreadable);
         // A block that was added meanwhile is not in the listing yet: only those known before may be gone.
+        let mut gone = Vec::new();
+        for (id, entry) in &before {
+            // A listing may be older than the block: its own object decides.
+            let is_gone = !listed.contains(id)
+                && !bucket
+                    .exists(&format!("{}/meta.json", entry.folder()))
+                    .await?;
+            if is_gone {
+                gone.push(*id);
+            } else {
+                entry.forgive();
+            }
+        }
         if let Some(blocks) = self.tenants.write().get_mut(tenant) {
-            blocks.retain(|id, _| listed.contains(id) || !before.contains(id));
+            gone.iter().for_each(|id| drop(blocks.remove(id)));
         }
         Ok(())
+    }
+
+    fn known(&self, tenant: &TenantId) -> BTreeMap<BlockId, Arc<BlockEntry>> {
+        let tenants = self.tenants.read();
+        tenants.get(tenant).cloned().unwrap_or_default()
+    }
+
+    fn note_unreadable(&self, tenant: &TenantId, found: BTreeMap<BlockId, String>) {
+        let mut all = self.unreadable.lock();
+        for (id, e) in &found {
+            if all.get(&(tenant.clone(), *id)) != Some(e) {
+                tracing::error!(%tenant, block = %id, error = e, "block set aside: its meta.json cannot be read");
+            }
+        }
+        all.retain(|(t, _), _| t != tenant);
+        all.extend(found.into_iter().map(|(id, e)| ((tenant.clone(), id), e)));
     }
 
     /// Counts over the blocks.
     pub fn stats(&self) -> BucketStats {
         let tenants = self.tenants.read();
         let mut stats = BucketStats {
-            opened: self.opened.load(std::sync::atomic::Ordering::Relaxed),
+            opened: self.blocks.opened(),
+            is_listed: self.unlisted.lock().everybody.is_none(),
             ..BucketStats::default()
         };
         for (tenant, blocks) in tenants.iter() {
             stats.blocks += blocks.len() as u64;
             let faults = blocks
                 .iter()
-                .filter_map(|(id, e)| Some((tenant.clone(), *id, e.fault.lock().clone()?)));
+                .filter_map(|(id, e)| Some((tenant.clone(), *id, e.known_fault()?)));
             stats.set_aside.extend(faults);
         }
         let unreadable = self.unreadable.lock();
@@ -233,215 +282,39 @@ impl BucketBlocks {
         stats
     }
 
-    /// The blocks of a tenant that overlap a request and are not set aside.
-    fn overlapping(&self, tenant: &TenantId, request: &SelectRequest) -> Vec<Arc<Entry>> {
-        let range = request.range;
-        let tenants = self.tenants.read();
-        let blocks = tenants.get(tenant).into_iter().flat_map(BTreeMap::values);
-        let hit = |e: &&Arc<Entry>| {
-            e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms && e.fault.lock().is_none()
-        };
-        blocks.filter(hit).cloned().collect()
-    }
-
-    async fn reader(&self, tenant: &TenantId, entry: &Arc<Entry>) -> Result<Arc<BlockReader>> {
-        let mut slot = entry.reader.lock().await;
-        if let Some(reader) = &*slot {
-            return Ok(Arc::clone(reader));
-        }
-        let prefix = object_path(&format!("{tenant}/{}", entry.meta.ulid))?;
-        let (store, settings) = (self.bucket.object_store(), BlockReaderSettings::default());
-        let opened = match &self.pages {
-            Some(pages) => BlockReader::open_cached(store, &prefix, settings, pages).await?,
-            None => BlockReader::open_object(store, &prefix, settings).await?,
-        };
-        let reader = Arc::new(opened);
-        *slot = Some(Arc::clone(&reader));
-        drop(slot);
-        self.opened
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.close_oldest(entry);
-        Ok(reader)
-    }
-
-    fn close_oldest(&self, fresh: &Arc<Entry>) {
-        let mut open = self.open.lock();
-        open.push(Arc::clone(fresh));
-        if open.len() > self.settings.max_open_blocks {
-            let oldest = open.remove(0);
-            // One that is being opened right now is not old.
-            if let Ok(mut slot) = oldest.reader.try_lock() {
-                *slot = None;
-            }
-        }
-    }
-
-    /// What a request finds in one block; `None`, after setting the block aside, when it is damaged.
-    async fn ask<T>(
-        &self,
-        tenant: &TenantId,
-        entry: &Arc<Entry>,
-        asked: impl Future<Output = Result<T>>,
-    ) -> Result<Option<T>> {
-        match asked.await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(e) if e.kind() == ErrorKind::Corrupt => {
-                set_aside(tenant, entry, &e);
-                Ok(None)
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    async fn labels_of(
-        &self,
-        tenant: &TenantId,
-        entry: &Arc<Entry>,
-        request: &SelectRequest,
-    ) -> Result<Vec<Labels>> {
-        let reader = self.reader(tenant, entry).await?;
-        let index = reader.index();
-        let matched = select(index, &request.matchers).await?;
-        let range = request.range;
-        let mut out = Vec::new();
-        for batch in matched.refs.chunks(self.settings.batch_series.max(1)) {
-            let entries = index.series_entries(batch).await?;
-            let mut labels = index.labels_of(&entries).await?;
-            for entry in entries.iter() {
-                let mut chunks = entry.chunks.iter();
-                if chunks.any(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms) {
-                    let labels = labels.of(&entry)?;
-                    if matched.takes(&labels) && request.takes(&labels) {
-                        out.push(labels);
-                    }
+    /// The blocks of a tenant that overlap a range, and what an answer from them lacks.
+    pub(super) fn overlapping(&self, tenant: &TenantId, range: TimeRange) -> Overlapping {
+        let mut found = Overlapping::default();
+        let now_ms = self.blocks.now_ms();
+        if let Some(blocks) = self.tenants.read().get(tenant) {
+            let hit =
+                |e: &&Arc<BlockEntry>| e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms;
+            for entry in blocks.values().filter(hit) {
+                match entry.fault(now_ms) {
+                    Some(fault) => found.warnings.push(entry.warning(&fault)),
+                    None => found.blocks.push(Arc::clone(entry)),
                 }
             }
         }
-        Ok(out)
-    }
-}
-
-/// A path as it is, never encoded anew: tenant ids may hold `*`, `!` and `'`.
-///
-/// # Errors
-/// `InvalidInput` when a segment is empty, `.` or `..`.
-pub(crate) fn object_path(text: &str) -> Result<Path> {
-    Path::parse(text).map_err(|e| Error::InvalidInput(format!("object path {text:?}: {e}")))
-}
-
-fn set_aside(tenant: &TenantId, entry: &Arc<Entry>, e: &Error) {
-    tracing::error!(%tenant, block = %entry.meta.ulid, error = %e, "block set aside: it is damaged; the others serve");
-    *entry.fault.lock() = Some(e.to_string());
-}
-
-/// Batches of one block; damage found on the way sets the block aside and ends the query, which does without it next time.
-#[derive(Debug)]
-struct Watched {
-    inner: BlockBatches,
-    tenant: TenantId,
-    entry: Arc<Entry>,
-}
-
-#[async_trait]
-impl SeriesBatches for Watched {
-    async fn next_batch(&mut self) -> Result<Option<Vec<crate::select::SeriesChunks>>> {
-        let batch = self.inner.next_batch().await;
-        if let Err(e) = &batch
-            && e.kind() == ErrorKind::Corrupt
+        let unlisted = self.unlisted.lock();
+        if let Some(why) = unlisted.everybody.as_ref().or(unlisted.tenants.get(tenant)) {
+            found.warnings.push(format!(
+                "the blocks of tenant {tenant} in the object store are not all known, samples may be missing: {why}"
+            ));
+        }
+        drop(unlisted);
+        for ((_, id), e) in self
+            .unreadable
+            .lock()
+            .iter()
+            .filter(|((t, _), _)| t == tenant)
         {
-            // The series handed out so far are whole; what follows is left out, as if the block had not been there.
-            set_aside(&self.tenant, &self.entry, e);
-            return Ok(None);
+            // Which times it holds stands in what cannot be read.
+            found.warnings.push(format!(
+                "block {id} of tenant {tenant} cannot be read, samples may be missing: its meta.json: {e}"
+            ));
         }
-        batch
-    }
-}
-
-#[async_trait]
-impl Select for BucketBlocks {
-    async fn select(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Box<dyn SeriesBatches>> {
-        let mut answers: Vec<Box<dyn SeriesBatches>> = Vec::new();
-        let blocks = self.overlapping(tenant, request);
-        let batch_series =
-            self.settings.batch_series * FULL_BATCH_BLOCKS / blocks.len().max(FULL_BATCH_BLOCKS);
-        for entry in blocks {
-            let asked = async {
-                let reader = self.reader(tenant, &entry).await?;
-                let matched = select(reader.index(), &request.matchers).await?;
-                let batches =
-                    BlockBatches::new(reader, matched, request.clone(), batch_series.max(1));
-                batches.spend()?;
-                Ok(batches)
-            };
-            if let Some(inner) = self.ask(tenant, &entry, asked).await? {
-                answers.push(Box::new(Watched {
-                    inner,
-                    tenant: tenant.clone(),
-                    entry,
-                }));
-            }
-        }
-        Ok(Box::new(MergedSeries::new(
-            answers,
-            self.settings.batch_series,
-        )))
-    }
-
-    async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
-        let mut all = Vec::new();
-        for entry in self.overlapping(tenant, request) {
-            let asked = self.labels_of(tenant, &entry, request);
-            all.extend(self.ask(tenant, &entry, asked).await?.unwrap_or_default());
-        }
-        all.sort_unstable();
-        all.dedup();
-        Ok(all)
-    }
-
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
-        if !request.takes_all() {
-            let series = self.series(tenant, request).await?;
-            return Ok(series
-                .iter()
-                .flat_map(|l| l.iter().map(|(n, _)| n))
-                .collect());
-        }
-        let mut all = TextSet::new();
-        for entry in self.overlapping(tenant, request) {
-            let asked = self.reader(tenant, &entry);
-            if let Some(reader) = self.ask(tenant, &entry, asked).await? {
-                all = all.union(reader.index().label_names().collect());
-            }
-        }
-        Ok(all)
-    }
-
-    async fn label_values(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        request: &SelectRequest,
-    ) -> Result<TextSet> {
-        if !request.takes_all() {
-            let series = self.series(tenant, request).await?;
-            return Ok(series.iter().filter_map(|l| l.get(name)).collect());
-        }
-        let mut all = TextSet::new();
-        for entry in self.overlapping(tenant, request) {
-            let asked = async {
-                self.reader(tenant, &entry)
-                    .await?
-                    .index()
-                    .label_values(name)
-                    .await
-            };
-            all = all.union(self.ask(tenant, &entry, asked).await?.unwrap_or_default());
-        }
-        Ok(all)
+        found
     }
 }
 
@@ -452,13 +325,22 @@ impl Service for BucketBlocks {
     }
 
     async fn start(&self) -> Result<()> {
-        self.sync().await
+        // Without its store the process still takes writes and answers from the heads, with a warning.
+        if let Err(e) = self.sync().await {
+            tracing::warn!(error = %e, "the blocks in the object store cannot be listed; answers say that they may be missing until they can");
+        }
+        Ok(())
     }
 
     async fn run(&self, stop: CancelToken) -> Result<()> {
         while !stop.is_cancelled() {
+            let pause = if self.stats().is_listed {
+                self.settings.sync_interval
+            } else {
+                FIRST_SYNC_RETRY.min(self.settings.sync_interval)
+            };
             tokio::select! {
-                () = tokio::time::sleep(self.settings.sync_interval) => {
+                () = tokio::time::sleep(pause) => {
                     if let Err(e) = self.sync().await {
                         tracing::warn!(error = %e, "list of blocks cannot be brought up to date; the old one serves");
                     }

@@ -1,8 +1,12 @@
 //! Lazily reading the many blocks of a bucket.
 
+mod answers;
+mod block_entry;
 mod block_postings;
 mod block_select;
 mod blocks;
+mod open_blocks;
 
-pub(crate) use blocks::object_path;
+pub(crate) use answers::merge_labels;
 pub use blocks::{BucketBlocks, BucketSettings, BucketStats};
+pub(crate) use open_blocks::object_path;

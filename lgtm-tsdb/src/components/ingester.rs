@@ -7,15 +7,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
-use lgtm_core::exec::CancelToken;
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TimeRange};
+use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::wal::{ReplayProgress, WalReplay, WalStats};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 
 use super::clients::IngesterClient;
 use super::ingestion_rate::IngestionRates;
@@ -26,7 +27,7 @@ use crate::head::{
     TenantSeries,
 };
 use crate::limits::Limits;
-use crate::select::Select;
+use crate::select::{Listed, Select, SelectRequest, SeriesBatches};
 use crate::wire::WriteBatch;
 
 /// How an ingester works.
@@ -63,6 +64,7 @@ pub struct IngesterBuilder {
     clock: Arc<dyn Clock>,
     random: RandomSource,
     blocks: Option<Arc<BucketBlocks>>,
+    executor: Option<Executor>,
     settings: IngesterSettings,
 }
 
@@ -86,6 +88,13 @@ impl IngesterBuilder {
     #[must_use]
     pub fn blocks(mut self, blocks: Arc<BucketBlocks>) -> Self {
         self.blocks = Some(blocks);
+        self
+    }
+
+    /// Where searches through many series are computed. Without it that is done where they are asked for.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = Some(executor);
         self
     }
 
@@ -154,6 +163,7 @@ impl Ingester {
             clock,
             random,
             blocks: None,
+            executor: None,
             settings,
         }
     }
@@ -166,7 +176,7 @@ impl Ingester {
             .ok_or_else(|| Error::Unavailable("the ingester is not started".into()))
     }
 
-    /// Opens log and chunk files. Reads are answered from now on; writes once [`Ingester::replay`] is done.
+    /// Opens log and chunk files. Reads and writes are answered once [`Ingester::replay`] is done.
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses.
@@ -204,12 +214,11 @@ impl Ingester {
         Ok(report)
     }
 
-    /// What recent data can be asked through; before the start it has nothing.
-    ///
-    /// # Errors
-    /// `Unavailable` before [`Ingester::open`].
-    pub fn select(&self) -> Result<Arc<dyn Select>> {
-        Ok(Arc::new(HeadSelect(self.heads()?)))
+    /// What the heads can be asked through.
+    fn recent(&self) -> Result<HeadSelect> {
+        let executor = self.parts.executor.clone();
+        let executor = executor.unwrap_or_else(|| Executor::inline(Handle::current()));
+        Ok(HeadSelect::new(self.heads()?, executor))
     }
 
     fn new_id(&self) -> BlockId {
@@ -259,6 +268,7 @@ impl Ingester {
         let totals = totals.map(|t| (t.tenant, t.appended));
         self.rates.lock().count(self.parts.clock.now_ms(), totals);
         let flushed = self.flush(FlushScope::Complete).await;
+        heads.drop_moved();
         heads.collect_idle();
         if heads.checkpoint_is_due() {
             heads.checkpoint().await?;
@@ -322,15 +332,18 @@ impl Ingester {
             .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
     }
 
-    /// Exemplars of the series that match any of the selectors, by series.
+    /// Exemplars of the series that match any of the selectors, by series. Costs a search through the head: for the compute pool.
+    ///
+    /// # Errors
+    /// `Unavailable` before the start, `Cancelled`.
     pub fn exemplars(
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
-        self.heads()
-            .map_or_else(|_| Vec::new(), |h| h.exemplars(tenant, selectors, range))
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+        self.heads()?.exemplars(tenant, selectors, range, cancel)
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.
@@ -353,6 +366,43 @@ impl Ingester {
 impl IngesterClient for Ingester {
     async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
         self.heads()?.append(tenant, batch).await
+    }
+}
+
+/// Before the start, and until the log is read back, every call is `Unavailable`.
+#[async_trait]
+impl Select for Ingester {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
+        self.recent()?.select(tenant, request).await
+    }
+
+    async fn series(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<Labels>>> {
+        self.recent()?.series(tenant, request).await
+    }
+
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        self.recent()?.label_names(tenant, request).await
+    }
+
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        self.recent()?.label_values(tenant, name, request).await
     }
 }
 

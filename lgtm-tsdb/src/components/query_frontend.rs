@@ -21,7 +21,7 @@ use crate::promql::{
     Point, PromqlSplitter, QueryError, QueryKind, QueryOptions, QueryStats, QueryValue, RangeQuery,
     ValueType, check_range_type,
 };
-use crate::select::QueryBudget;
+use crate::select::{FetchBounds, QueryBudget};
 
 /// Where all queries of a process enter.
 ///
@@ -371,11 +371,7 @@ impl Downstream<PromqlSplitter> for EngineDownstream {
         query: &FrontendQuery,
     ) -> lgtm_core::Result<Arc<FrontendAnswer>> {
         let l = self.limits.for_tenant(tenant);
-        let budget = QueryBudget::new(
-            l.max_fetched_series_per_query,
-            l.max_fetched_chunks_per_query,
-            l.max_fetched_chunk_bytes_per_query,
-        );
+        let budget = QueryBudget::new(FetchBounds::of(&l));
         let memory = l.max_estimated_memory_consumption_per_query;
         Ok(Arc::new(
             Self::ask(&self.engine, tenant, query, budget, memory).await?,

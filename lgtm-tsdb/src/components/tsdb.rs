@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
 use lgtm_core::storage::{Backend, Component, Layout};
 use lgtm_core::{Error, Result};
+use tokio::runtime::Handle;
 
 use super::clients::IngesterClient;
 use super::ingester::{Ingester, IngesterSettings, RandomSource};
@@ -18,7 +20,7 @@ use crate::bucket::{BucketBlocks, BucketSettings};
 use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
 use crate::limits::Limits;
-use crate::select::{QueryBudget, Select, SelectRequest, samples};
+use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 /// A metrics store: a folder for what is recent, an object store for blocks.
@@ -97,10 +99,12 @@ impl TsdbBuilder {
         let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.bucket_settings)?);
         blocks.sync().await?;
         let disk = Arc::new(LocalDisk::new(&self.folder));
+        let executor = Executor::new(&ExecutorSettings::default(), Handle::current())?;
         let builder = Ingester::builder(bucket, disk, self.limits, self.clock, self.random);
         let ingester = Arc::new(
             builder
                 .settings(self.settings)
+                .executor(executor)
                 .blocks(Arc::clone(&blocks))
                 .build()?,
         );
@@ -108,10 +112,10 @@ impl TsdbBuilder {
         let replaying = Arc::clone(&ingester);
         let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
         replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
-        let sources: Vec<Arc<dyn Select>> = vec![ingester.select()?, blocks];
+        let recent = Arc::clone(&ingester) as Arc<dyn Select>;
         Ok(Tsdb {
             ingester,
-            querier: Arc::new(Querier::new(sources)),
+            querier: Arc::new(Querier::new(vec![recent], vec![blocks])),
         })
     }
 }
@@ -176,7 +180,7 @@ impl Tsdb {
         matchers: Vec<Matcher>,
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<(i64, SampleValue)>)>> {
-        let request = SelectRequest::new(matchers, range, Arc::new(QueryBudget::default()))?;
+        let request = SelectRequest::new(matchers, range)?;
         let mut batches = self.querier.select(tenant, &request).await?;
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await? {

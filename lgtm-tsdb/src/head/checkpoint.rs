@@ -12,6 +12,7 @@ use lgtm_core::wal::SyncPolicy;
 use lgtm_core::{DecodeError, Result};
 
 use super::chunk_files::ChunkPlace;
+use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
@@ -170,8 +171,10 @@ fn encode_series(id: SeriesId, labels: &[u8], series: &MemSeries, out: &mut Vec<
 }
 
 fn put_chunks(out: &mut Vec<u8>, chunks: &[HeadChunk]) {
-    put_uvarint(out, chunks.len() as u64);
-    for c in chunks {
+    // A block on the list has those that have moved; they are here for readers only.
+    let held = chunks.iter().filter(|c| !c.state.is_moved());
+    put_uvarint(out, held.clone().count() as u64);
+    for c in held {
         put_svarint(out, c.min_ms);
         put_svarint(out, c.max_ms);
         put_uvarint(out, u64::from(c.sample_count));
@@ -219,7 +222,7 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
             encoding,
             sample_count,
             bytes,
-            flushing: false,
+            state: ChunkState::HELD,
         });
     }
     Ok(out)

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
 
+use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
@@ -89,16 +91,57 @@ impl Heads {
                 on_block(tenant, &meta);
                 metas.push(meta);
             }
-            let mut freed = Vec::new();
-            for shard in head.shards() {
-                for series in shard.lock().iter_mut().flatten() {
-                    series.drop_flushed(|c| c.flushing && range.contains(c.min_ms), &mut freed);
-                }
-            }
-            self.parts.files.release(&freed);
+            self.give_to_blocks(&head, range);
         }
         self.parts.files.remove_unused();
         Ok(metas)
+    }
+
+    /// Lets go of the chunks of a range that a flush has written. The block is on the list of those who read blocks: queries that begin
+    /// from now on find the samples there. For those that began before they stay.
+    fn give_to_blocks(&self, head: &Head, range: TimeRange) {
+        let is_written =
+            |c: &HeadChunk| c.state == ChunkState::FLUSHING && range.contains(c.min_ms);
+        let (generation, oldest) = self.parts.generations.advance();
+        if oldest == generation {
+            self.drop_chunks(head, is_written);
+            return;
+        }
+        head.moved_chunks.store(true, Ordering::Release);
+        for shard in head.shards().iter() {
+            for series in shard.lock().iter_mut().flatten() {
+                series.mark_moved(generation, is_written);
+            }
+        }
+    }
+
+    /// Drops the chunks that stayed for readers which are gone.
+    pub(crate) fn drop_moved(&self) {
+        let oldest = self.parts.generations.oldest();
+        for head in self.all() {
+            if head.moved_chunks.swap(false, Ordering::AcqRel)
+                && self.drop_chunks(&head, |c| c.state.is_past(oldest))
+            {
+                head.moved_chunks.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Drops chunks; gives whether others that have moved are left.
+    fn drop_chunks(&self, head: &Head, is_gone: impl Fn(&HeadChunk) -> bool) -> bool {
+        let (mut freed, mut are_left) = (Vec::new(), false);
+        for shard in head.shards().iter() {
+            for series in shard.lock().iter_mut().flatten() {
+                let gone = |c: &HeadChunk| {
+                    let is_gone = is_gone(c);
+                    are_left |= !is_gone && c.state.is_moved();
+                    is_gone
+                };
+                series.drop_moved(gone, &mut freed);
+            }
+        }
+        self.parts.files.release(&freed);
+        are_left
     }
 
     async fn write_block(
@@ -128,7 +171,9 @@ impl Heads {
             let (shard, slot) = locate(member.id);
             let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
                 Some(Some(series)) => {
-                    let mine = |c: &&HeadChunk| c.flushing && range.contains(c.min_ms);
+                    let mine = |c: &&HeadChunk| {
+                        c.state == ChunkState::FLUSHING && range.contains(c.min_ms)
+                    };
                     let late = series
                         .late_finished()
                         .iter()
@@ -258,7 +303,7 @@ impl Head {
     /// Finishes what lies before `before_ms` and marks it. Gives the starts of the ranges it lies in, ascending.
     fn mark_for_flush(&self, before_ms: i64, range_ms: i64) -> Vec<i64> {
         let mut starts = std::collections::BTreeSet::new();
-        for shard in self.shards() {
+        for shard in self.shards().iter() {
             for series in shard.lock().iter_mut().flatten() {
                 series.mark_for_flush(before_ms, &mut |min_ms| {
                     starts.insert(cut::range_end(min_ms, range_ms).saturating_sub(range_ms));
@@ -278,7 +323,7 @@ impl Head {
             for (slot, series) in shard.lock().iter().enumerate() {
                 let Some(series) = series else { continue };
                 let mut marked = series.finished().iter().chain(series.late_finished());
-                if !marked.any(|c| c.flushing && range.contains(c.min_ms)) {
+                if !marked.any(|c| c.state == ChunkState::FLUSHING && range.contains(c.min_ms)) {
                     continue;
                 }
                 let start = pairs.len() as u32;

@@ -9,7 +9,7 @@
 //! write their records in another order than they took the shards' locks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
@@ -18,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use super::accept::{AppendRules, RejectReason};
 use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
+use super::generation::Generations;
 use super::metadata::MetadataStore;
 use super::postings::{HeadIndex, SeriesId};
 use super::record::anchor_tag;
@@ -32,6 +33,7 @@ pub(super) struct HeadParts {
     pub(super) files: Arc<ChunkFiles>,
     pub(super) block_range_ms: i64,
     pub(super) capacity: Arc<SeriesCapacity>,
+    pub(super) generations: Arc<Generations>,
 }
 
 /// How many series all heads of the process hold, and may hold.
@@ -86,13 +88,16 @@ pub(super) struct Head {
     pub(super) gate: RwLock<()>,
     refs: RwLock<RefCache>,
     pub(super) index: RwLock<HeadIndex>,
-    shards: RwLock<Vec<Arc<Shard>>>,
+    /// The list is copied when a shard is added, once in 512 series; readers share it.
+    shards: RwLock<Arc<Vec<Arc<Shard>>>>,
     /// Time of the newest sample; `i64::MIN` while there is none.
     max_ms: AtomicI64,
     /// Samples before this are in blocks: in-order ones are no longer taken.
     min_valid_ms: AtomicI64,
     /// The log epoch: anchors of earlier epochs may be gone from the log.
     pub(super) epoch: AtomicU32,
+    /// Whether chunks stay here for readers although blocks have them.
+    pub(super) moved_chunks: AtomicBool,
     /// One flush at a time.
     pub(super) flushing: tokio::sync::Mutex<()>,
     pub(super) exemplars: Mutex<ExemplarRing>,
@@ -110,6 +115,7 @@ impl Head {
         Self {
             tenant,
             parts,
+            moved_chunks: AtomicBool::new(false),
             gate: RwLock::default(),
             refs: RwLock::new(RefCache::new(seed)),
             index: RwLock::default(),
@@ -192,8 +198,8 @@ impl Head {
     }
 
     /// The shards as they stand; series of later ids are not in them.
-    pub(super) fn shards(&self) -> Vec<Arc<Shard>> {
-        self.shards.read().clone()
+    pub(super) fn shards(&self) -> Arc<Vec<Arc<Shard>>> {
+        Arc::clone(&self.shards.read())
     }
 
     /// Forgets series that hold nothing and were not written to since `before_s`, and counts those written to since `active_since_s`.
@@ -249,7 +255,7 @@ impl Head {
                 return tracing::error!(tenant = %self.tenant, error = %e, "symbols cannot be interned anew");
             }
         };
-        for shard in self.shards() {
+        for shard in self.shards().iter() {
             for series in shard.lock().iter_mut().flatten() {
                 series.labels.iter_mut().for_each(|s| *s = moved[&*s]);
             }
@@ -275,7 +281,7 @@ impl Head {
             .sum()
     }
 
-    /// Time of the oldest and the newest sample held.
+    /// Time of the oldest and the newest sample that no block has.
     pub(super) fn held_range(&self) -> Option<(i64, i64)> {
         let shards = self.shards();
         let ranges = shards.iter().filter_map(|s| {
@@ -341,7 +347,7 @@ impl Maker<'_> {
         let shard = {
             let mut shards = self.head.shards.write();
             if shards.len() <= shard {
-                shards.resize_with(shard + 1, Arc::default);
+                Arc::make_mut(&mut shards).resize_with(shard + 1, Arc::default);
             }
             Arc::clone(&shards[shard])
         };

@@ -188,6 +188,7 @@ impl Heads {
                     max: settings.max_series,
                     tenant_share: settings.max_series_per_tenant_share,
                 }),
+                generations: Arc::default(),
             },
             settings,
             limits,
@@ -201,6 +202,23 @@ impl Heads {
             checkpoint: tokio::sync::Mutex::new(0),
         };
         Ok((heads, replay))
+    }
+
+    /// Whether queries can be answered: not before all of the log is back, as a part of it would look like all there is.
+    ///
+    /// # Errors
+    /// `Unavailable`, with how far the replay is.
+    pub(super) fn check_readable(&self) -> Result<()> {
+        if self.writable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::Unavailable(match self.replay_progress() {
+            Some(at) => format!(
+                "the ingester is replaying its write-ahead log: {} of {} bytes",
+                at.done_bytes, at.total_bytes
+            ),
+            None => "the ingester is opening its write-ahead log".into(),
+        }))
     }
 
     /// The head of a tenant, if it has one.

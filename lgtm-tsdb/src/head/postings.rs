@@ -21,6 +21,10 @@ pub(super) struct HeadIndex {
     all: Vec<SeriesId>,
     free: Vec<SeriesId>,
     next: SeriesId,
+    /// Times that series were removed: ids found before may mean others since.
+    removals: u64,
+    /// Times that symbols got new numbers.
+    numbering: u64,
 }
 
 impl HeadIndex {
@@ -74,6 +78,7 @@ impl HeadIndex {
         dead: &[SeriesId],
         labels_of: &HashMap<SeriesId, Box<[SymbolId]>>,
     ) {
+        self.removals += 1;
         let gone = |id: &SeriesId| dead.binary_search(id).is_ok();
         let mut touched: Vec<(SymbolId, SymbolId)> = labels_of
             .values()
@@ -119,17 +124,33 @@ impl HeadIndex {
             .map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
     }
 
-    /// Ids of the series that pass all `matchers`, ascending.
+    /// Times that series were removed so far.
+    pub(super) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    /// Times that symbols got new numbers so far.
+    pub(super) fn numbering(&self) -> u64 {
+        self.numbering
+    }
+
+    /// All ids, ascending.
+    pub(super) fn all(&self) -> &[SeriesId] {
+        &self.all
+    }
+
+    /// Ids of the series that pass all `matchers`, ascending. Holds the index for as long as it takes: for tests and small heads;
+    /// queries go by `matching`.
     pub(super) fn select(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
-        let mut keep: Option<Vec<SeriesId>> = None;
+        let (mut keep, others) = self.narrow(matchers);
         let mut drop: Vec<Vec<SeriesId>> = Vec::new();
-        for m in matchers {
+        for m in others {
             if m.matches_empty() {
                 // Series without the label pass: take away those whose value does not.
                 drop.push(self.union(m.name(), &|v| !m.matches(v)));
                 continue;
             }
-            let list = self.matching(m);
+            let list = self.union(m.name(), &|v| m.matches(v));
             keep = Some(match keep {
                 None => list,
                 Some(kept) => intersect(&kept, &list),
@@ -142,17 +163,49 @@ impl HeadIndex {
         out
     }
 
-    fn matching(&self, m: &Matcher) -> Vec<SeriesId> {
-        if (m.op() == MatchOp::Equal || m.op() == MatchOp::Regex)
-            && let Some(values) = m.literal_values()
-        {
-            let name = self.symbols.find(m.name());
-            let lists = values
-                .iter()
-                .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
-            return merge(lists.map(Vec::as_slice).collect());
+    /// The series that pass all matchers whose values are given, if there is one; and the other matchers, which have to be tried on
+    /// every value of their label.
+    pub(super) fn narrow<'m>(
+        &self,
+        matchers: &'m [Matcher],
+    ) -> (Option<Vec<SeriesId>>, Vec<&'m Matcher>) {
+        let (mut lists, mut others) = (Vec::new(), Vec::new());
+        for m in matchers {
+            match self.lists_of(m) {
+                Some(list) => lists.push(list),
+                None => others.push(m),
+            }
         }
-        self.union(m.name(), &|v| m.matches(v))
+        // The shortest first: then no more than that is copied.
+        lists.sort_by_key(|l| l.iter().map(|l| l.len()).sum::<usize>());
+        let mut keep: Option<Vec<SeriesId>> = None;
+        for list in lists {
+            keep = Some(match (keep, list.as_slice()) {
+                (None, _) => merge(list),
+                (Some(kept), [one]) => intersect(&kept, one),
+                (Some(kept), _) => intersect(&kept, &merge(list)),
+            });
+        }
+        (keep, others)
+    }
+
+    /// The postings of a matcher whose values are given; `None` when all values must be tried.
+    fn lists_of(&self, m: &Matcher) -> Option<Vec<&[SeriesId]>> {
+        if m.matches_empty() || !matches!(m.op(), MatchOp::Equal | MatchOp::Regex) {
+            return None;
+        }
+        let values = m.literal_values()?;
+        let name = self.symbols.find(m.name());
+        let lists = values
+            .iter()
+            .filter_map(|v| self.postings.get(&(name?, self.symbols.find(v)?)));
+        Some(lists.map(Vec::as_slice).collect())
+    }
+
+    /// How many series a matcher lets pass, where its one value is given.
+    pub(super) fn count_of(&self, m: &Matcher) -> Option<usize> {
+        let is_given = m.op() == MatchOp::Equal && !m.value().is_empty();
+        is_given.then(|| self.series_with(m.name(), m.value()))
     }
 
     fn union(&self, name: &str, want: &dyn Fn(&str) -> bool) -> Vec<SeriesId> {
@@ -166,6 +219,24 @@ impl HeadIndex {
                 .map(Vec::as_slice)
                 .collect(),
         )
+    }
+
+    /// Values of a name, in no order.
+    pub(super) fn value_symbols(&self, name: &str) -> &[SymbolId] {
+        let values = self.symbols.find(name).and_then(|n| self.values.get(&n));
+        values.map_or(&[], Vec::as_slice)
+    }
+
+    /// Number of values of a name.
+    pub(super) fn value_count(&self, name: &str) -> usize {
+        self.value_symbols(name).len()
+    }
+
+    /// Ids of the series with a label, ascending.
+    pub(super) fn postings_of_pair(&self, name: &str, value: SymbolId) -> &[SeriesId] {
+        let name = self.symbols.find(name);
+        let list = name.and_then(|n| self.postings.get(&(n, value)));
+        list.map_or(&[], Vec::as_slice)
     }
 
     /// Label names in use, in no order.
@@ -232,6 +303,7 @@ impl HeadIndex {
             .map(|(n, list)| (moved[&n], list.iter().map(|v| moved[v]).collect()))
             .collect();
         self.symbols = fresh;
+        self.numbering += 1;
         Ok(moved)
     }
 
@@ -275,7 +347,7 @@ fn merge(mut lists: Vec<&[SeriesId]>) -> Vec<SeriesId> {
     out
 }
 
-fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
+pub(super) fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
     let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     let mut out = Vec::with_capacity(small.len());
     let mut rest = large;
@@ -296,7 +368,7 @@ fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
     out
 }
 
-fn subtract(from: &mut Vec<SeriesId>, drop: &[SeriesId]) {
+pub(super) fn subtract(from: &mut Vec<SeriesId>, drop: &[SeriesId]) {
     let mut d = drop.iter().copied().peekable();
     from.retain(|id| {
         while d.peek().is_some_and(|x| x < id) {

@@ -3,67 +3,48 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lgtm_core::Result;
-use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TextSet, TimeRange};
+use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
+use lgtm_core::model::{Exemplar, Labels, Matcher, TenantId, TextSet, TimeRange};
+use lgtm_core::{Error, Result};
 
+use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
-use super::series::{HeadChunk, locate};
+use super::series::locate;
+use super::shard::Shard;
 use crate::select::{
-    ChunkList, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks, SeriesShard,
+    ChunkList, FetchBounds, FetchStats, Listed, ReadyBatches, Select, SelectEnd, SelectRequest,
+    SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
 /// Series per batch: a few hundred kilobytes of chunks.
 const BATCH: usize = 512;
+/// So few series are read where they are asked for: handing them over would take longer.
+const FEW_SERIES: usize = 64;
 
 impl Head {
-    /// The series that match and hold samples in `range`, in label order.
-    fn matching(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        part: Option<SeriesShard>,
-    ) -> Vec<(Labels, SeriesId)> {
-        let index = self.index.read();
-        let mut out = Vec::new();
-        let mut arena = LabelArena::default();
-        let shards = self.shards();
-        for id in index.select(matchers) {
-            let (shard, slot) = locate(id);
-            let Some(shard) = shards.get(shard) else {
-                continue;
-            };
-            if let Some(Some(series)) = shard.lock().get(slot)
-                && series
-                    .held_range()
-                    .is_some_and(|(min, max)| min < range.max_ms && max >= range.min_ms)
-            {
-                let labels = index.labels(&series.labels, &mut arena);
-                if part.is_none_or(|p| p.contains(&labels)) {
-                    out.push((labels, id));
-                }
-            }
-        }
-        drop(index);
-        out.sort_unstable();
-        out
-    }
-
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
     fn holds(&self, range: TimeRange) -> bool {
         self.max_ms().is_some_and(|newest| newest >= range.min_ms)
     }
 
     /// Exemplars of the series that match any of `selectors`, grouped by series, in label order.
+    ///
+    /// # Errors
+    /// `Cancelled`.
     pub(crate) fn exemplars(
         &self,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         let mut wanted: Vec<(Labels, SeriesId)> = Vec::new();
+        // Exemplars stay in the head when the samples around them have moved into blocks.
+        let snapshot = self.parts.generations.enter();
         for matchers in selectors {
-            wanted.extend(self.matching(matchers, TimeRange::ALL, None));
+            let request = SelectRequest::new(matchers.clone(), TimeRange::ALL)?;
+            wanted.extend(self.matching(&request, &snapshot, cancel)?);
         }
         wanted.sort_unstable();
         wanted.dedup();
@@ -72,50 +53,61 @@ impl Head {
         for (id, e) in ring.iter().filter(|(_, e)| range.contains(e.t_ms)) {
             by_id.entry(id).or_default().push(e.clone());
         }
-        wanted
+        Ok(wanted
             .into_iter()
             .filter_map(|(labels, id)| by_id.remove(&id).map(|e| (labels, e)))
-            .collect()
+            .collect())
     }
 }
 
-/// The head's answer to a select: series were chosen when it was asked, chunks are read batch by batch.
+/// The head's answer to a select: series were chosen when it was asked, chunks are read batch by batch, as they were then.
 #[derive(Debug)]
-struct HeadBatches {
+struct HeadSeries {
     heads: Arc<Heads>,
-    head: Arc<Head>,
-    request: SelectRequest,
+    /// Keeps what a flush moves meanwhile, and the ids what they are.
+    snapshot: Snapshot,
+    shards: Arc<Vec<Arc<Shard>>>,
+    range: TimeRange,
     series: std::vec::IntoIter<(Labels, SeriesId)>,
+    end: SelectEnd,
 }
 
-impl HeadBatches {
-    /// What a series holds in the range. The bytes are read outside the shard's lock.
-    fn chunks(&self, id: SeriesId) -> Result<ChunkList> {
-        let range = self.request.range;
+impl HeadSeries {
+    /// What a series holds in the range. The bytes are read outside the shard's lock. A chunk that cannot be read is left out, with
+    /// a warning.
+    fn chunks(&mut self, labels: &Labels, id: SeriesId) -> ChunkList {
+        let range = self.range;
         let inside = |min: i64, max: i64| min < range.max_ms && max >= range.min_ms;
         let (shard, slot) = locate(id);
-        let shards = self.head.shards();
-        let (kept, open) = match shards[shard].lock().get(slot) {
+        let (kept, open) = match self.shards[shard].lock().get(slot) {
             Some(Some(series)) => {
-                let mut kept: Vec<HeadChunk> = series.finished().to_vec();
-                kept.extend(series.late_chunks());
-                kept.retain(|c| inside(c.min_ms, c.max_ms));
+                let mut kept = series.late_chunks();
+                kept.extend_from_slice(series.finished());
+                kept.retain(|c| inside(c.min_ms, c.max_ms) && self.snapshot.sees(c.state));
                 (
                     kept,
                     series.open_chunk().filter(|c| inside(c.min_ms, c.max_ms)),
                 )
             }
-            _ => return Ok(ChunkList::new()),
+            _ => return ChunkList::new(),
         };
         let mut out = ChunkList::with_capacity(kept.len() + 1);
         for c in kept {
-            let data = self.heads.chunk_bytes(&c)?;
-            out.push(SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data,
-            });
+            match self.heads.chunk_bytes(&c) {
+                Ok(data) => out.push(SeriesChunk {
+                    min_ms: c.min_ms,
+                    max_ms: c.max_ms,
+                    encoding: c.encoding,
+                    data,
+                }),
+                Err(e) => self.end.merge(SelectEnd {
+                    warnings: vec![format!(
+                        "samples of {labels} from {} to {} are missing: {e}",
+                        c.min_ms, c.max_ms
+                    )],
+                    ..SelectEnd::default()
+                }),
+            }
         }
         if let Some(c) = open {
             out.push(SeriesChunk {
@@ -125,48 +117,99 @@ impl HeadBatches {
                 data: c.data.into(),
             });
         }
-        Ok(out)
+        out
     }
 
-    fn read_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
-        let mut out = Vec::new();
-        for (labels, id) in self.series.by_ref().take(BATCH).collect::<Vec<_>>() {
-            let chunks = self.chunks(id)?;
-            if chunks.is_empty() {
-                continue;
-            }
-            let bytes: usize = chunks.iter().map(|c| c.data.len()).sum();
-            self.request
-                .budget
-                .spend(0, chunks.len() as u64, bytes as u64)?;
-            out.push(SeriesChunks { labels, chunks });
+    fn read_batch(&mut self) -> Option<Vec<SeriesChunks>> {
+        if self.series.len() == 0 {
+            return None;
         }
-        Ok((!out.is_empty() || self.series.len() > 0).then_some(out))
+        let mut out = Vec::with_capacity(self.series.len().min(BATCH));
+        for (labels, id) in self.series.by_ref().take(BATCH).collect::<Vec<_>>() {
+            let chunks = self.chunks(&labels, id);
+            if !chunks.is_empty() {
+                out.push(SeriesChunks { labels, chunks });
+            }
+        }
+        self.end.stats = self.end.stats.plus(FetchStats::of(&out));
+        Some(out)
     }
+}
+
+/// Hands out [`HeadSeries`], reading on the compute pool what is more than a few series.
+#[derive(Debug)]
+struct HeadBatches {
+    /// `None` after a failure.
+    series: Option<HeadSeries>,
+    bounds: FetchBounds,
+    executor: Executor,
+    cancel: CancelToken,
+    _stops: CancelOnDrop,
 }
 
 #[async_trait]
 impl SeriesBatches for HeadBatches {
     async fn next_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
-        // A batch is half a millisecond of copying; a pause between batches lets others run.
-        tokio::task::yield_now().await;
-        self.read_batch()
+        let Some(mut series) = self.series.take() else {
+            return Ok(None);
+        };
+        let (series, batch) = if series.series.len() <= FEW_SERIES {
+            let batch = series.read_batch();
+            (series, batch)
+        } else {
+            let job = move |_: &CancelToken| {
+                let batch = series.read_batch();
+                Ok::<_, Error>((series, batch))
+            };
+            self.executor.run(job, &self.cancel).await?
+        };
+        self.bounds.check(&series.end.stats)?;
+        self.series = Some(series);
+        Ok(batch)
+    }
+
+    fn end(&mut self) -> SelectEnd {
+        let end = self.series.as_mut().map(|s| std::mem::take(&mut s.end));
+        end.unwrap_or_default()
     }
 }
 
 /// The heads as a holder of metrics.
 #[derive(Debug, Clone)]
-pub(crate) struct HeadSelect(pub(crate) Arc<Heads>);
+pub(crate) struct HeadSelect {
+    heads: Arc<Heads>,
+    executor: Executor,
+}
 
 impl HeadSelect {
-    fn matching(&self, tenant: &TenantId, request: &SelectRequest) -> Vec<Labels> {
-        let head = self.0.get(tenant);
-        head.map_or_else(Vec::new, |h| {
-            h.matching(&request.matchers, request.range, request.shard)
-                .into_iter()
-                .map(|(l, _)| l)
-                .collect()
-        })
+    /// Asks `heads`, and does on `executor` what takes long.
+    pub(crate) fn new(heads: Arc<Heads>, executor: Executor) -> Self {
+        Self { heads, executor }
+    }
+
+    /// Runs `ask` on a tenant's head as it is now: here if it looks at few series, else on the compute pool. Dropping the future
+    /// stops it.
+    async fn ask<T: Default + Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        ask: impl FnOnce(&Arc<Head>, &SelectRequest, Snapshot, &CancelToken) -> Result<T>
+        + Send
+        + 'static,
+    ) -> Result<T> {
+        self.heads.check_readable()?;
+        // Before anything else: what a flush moves from here on stays.
+        let snapshot = self.heads.parts.generations.enter();
+        let Some(head) = self.heads.get(tenant) else {
+            return Ok(T::default());
+        };
+        let cancel = CancelToken::new();
+        if head.is_quick(request) {
+            return ask(&head, request, snapshot, &cancel);
+        }
+        let request = request.clone();
+        let job = move |cancel: &CancelToken| ask(&head, &request, snapshot, cancel);
+        self.executor.run(job, &cancel).await
     }
 }
 
@@ -177,39 +220,59 @@ impl Select for HeadSelect {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
-        let Some(head) = self.0.get(tenant) else {
-            return Ok(Box::<crate::select::ReadyBatches>::default());
+        let heads = Arc::clone(&self.heads);
+        let series = self.ask(tenant, request, move |head, request, snapshot, cancel| {
+            let series = head.matching(request, &snapshot, cancel)?;
+            request.bounds.check(&FetchStats {
+                series: series.len() as u64,
+                ..FetchStats::default()
+            })?;
+            Ok(Some(HeadSeries {
+                heads,
+                snapshot,
+                shards: head.shards(),
+                range: request.range,
+                series: series.into_iter(),
+                end: SelectEnd::default(),
+            }))
+        });
+        let Some(series) = series.await? else {
+            return Ok(Box::<ReadyBatches>::default());
         };
-        let series = head.matching(&request.matchers, request.range, request.shard);
-        request.budget.spend(series.len() as u64, 0, 0)?;
-        let heads = Arc::clone(&self.0);
+        let cancel = CancelToken::new();
         Ok(Box::new(HeadBatches {
-            heads,
-            head,
-            request: request.clone(),
-            series: series.into_iter(),
+            series: Some(series),
+            bounds: request.bounds,
+            executor: self.executor.clone(),
+            _stops: cancel.cancel_on_drop(),
+            cancel,
         }))
     }
 
-    async fn series(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
-        Ok(self.matching(tenant, request))
+    async fn series(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<Labels>>> {
+        let series = self.ask(tenant, request, |head, request, snapshot, cancel| {
+            let series = head.matching(request, &snapshot, cancel)?;
+            Ok(series.into_iter().map(|(labels, _)| labels).collect())
+        });
+        Ok(Listed::first(series.await?, request.limit))
     }
 
-    async fn label_names(&self, tenant: &TenantId, request: &SelectRequest) -> Result<TextSet> {
-        let Some(head) = self.0.get(tenant) else {
-            return Ok(TextSet::new());
-        };
-        if request.takes_all() {
-            if !head.holds(request.range) {
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        let names = self.ask(tenant, request, |head, request, snapshot, cancel| {
+            if request.takes_all() && !head.holds(request.range) {
                 return Ok(TextSet::new());
             }
-            return Ok(head.index.read().names().collect());
-        }
-        let series = self.matching(tenant, request);
-        Ok(series
-            .iter()
-            .flat_map(|l| l.iter().map(|(n, _)| n))
-            .collect())
+            head.names_of(request, &snapshot, cancel)
+        });
+        Ok(Listed::first(names.await?, request.limit))
     }
 
     async fn label_values(
@@ -217,22 +280,15 @@ impl Select for HeadSelect {
         tenant: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<TextSet> {
-        let Some(head) = self.0.get(tenant) else {
-            return Ok(TextSet::new());
-        };
-        if request.takes_all() {
-            if !head.holds(request.range) {
+    ) -> Result<Listed<TextSet>> {
+        let name = name.to_owned();
+        let values = self.ask(tenant, request, move |head, request, snapshot, cancel| {
+            if request.takes_all() && !head.holds(request.range) {
                 return Ok(TextSet::new());
             }
-            let index = head.index.read();
-            // The index keeps them in no order; a set is quickest made of what is in order.
-            let mut values: Vec<&str> = index.values(name).map(|(v, _)| v).collect();
-            values.sort_unstable();
-            return Ok(values.into_iter().collect());
-        }
-        let series = self.matching(tenant, request);
-        Ok(series.iter().filter_map(|l| l.get(name)).collect())
+            head.values_of(&name, request, &snapshot, cancel)
+        });
+        Ok(Listed::first(values.await?, request.limit))
     }
 }
 
@@ -261,14 +317,18 @@ pub struct HeadStats {
 
 impl Heads {
     /// Exemplars of a tenant's series that match any of `selectors`, by series.
+    ///
+    /// # Errors
+    /// `Cancelled`.
     pub(crate) fn exemplars(
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
-    ) -> Vec<(Labels, Vec<Exemplar>)> {
+        cancel: &CancelToken,
+    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
         self.get(tenant)
-            .map_or_else(Vec::new, |h| h.exemplars(selectors, range))
+            .map_or_else(|| Ok(Vec::new()), |h| h.exemplars(selectors, range, cancel))
     }
 
     /// Counts over a tenant's head; the lists have at most `limit` entries.

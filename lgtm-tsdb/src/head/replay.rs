@@ -48,7 +48,7 @@ struct Tenant {
     head: Arc<Head>,
     /// What ids in the log mean now.
     meanings: Vec<Option<Anchor>>,
-    shards: Vec<Arc<Shard>>,
+    shards: Arc<Vec<Arc<Shard>>>,
     /// Records whose anchors are missing: damage took the first copy, the second is near.
     deferred: Vec<(u8, Vec<u8>)>,
     deferred_bytes: usize,
@@ -109,7 +109,7 @@ impl Replay<'_> {
                 Tenant {
                     head,
                     meanings: Vec::new(),
-                    shards: Vec::new(),
+                    shards: Arc::default(),
                     deferred: Vec::new(),
                     deferred_bytes: 0,
                 },

@@ -6,6 +6,7 @@ use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
 use super::chunk_files::{ChunkFiles, ChunkPlace};
+use super::generation::{ChunkState, Snapshot};
 use super::head::HeadParts;
 use super::postings::SeriesId;
 use super::record::Anchor;
@@ -37,8 +38,8 @@ pub(super) struct HeadChunk {
     pub(super) encoding: Encoding,
     pub(super) sample_count: u16,
     pub(super) bytes: ChunkBytes,
-    /// A flush under way writes it into a block.
-    pub(super) flushing: bool,
+    /// On its way into a block.
+    pub(super) state: ChunkState,
 }
 
 const _: () = assert!(
@@ -429,8 +430,12 @@ impl MemSeries {
             .flat_map(|c| c.iter_mut())
             .chain(late)
         {
-            chunk.flushing = chunk.max_ms < before_ms;
-            if chunk.flushing {
+            if chunk.state.is_moved() {
+                continue;
+            }
+            chunk.state = ChunkState::HELD;
+            if chunk.max_ms < before_ms {
+                chunk.state = ChunkState::FLUSHING;
                 found(chunk.min_ms);
             }
         }
@@ -569,8 +574,17 @@ impl MemSeries {
         })
     }
 
-    /// Times of the oldest and the newest sample held.
+    /// Times of the oldest and the newest sample that no block has.
     pub(super) fn held_range(&self) -> Option<(i64, i64)> {
+        self.range_of(|state| !state.is_moved())
+    }
+
+    /// Times of the oldest and the newest sample that a reader sees.
+    pub(super) fn range_seen_by(&self, snapshot: &Snapshot) -> Option<(i64, i64)> {
+        self.range_of(|state| snapshot.sees(state))
+    }
+
+    fn range_of(&self, takes: impl Fn(ChunkState) -> bool) -> Option<(i64, i64)> {
         let open = match &self.open {
             Open::None => None,
             Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
@@ -578,34 +592,39 @@ impl MemSeries {
             Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
             Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
         };
-        let late = self.ooo.iter().flat_map(|o| {
-            o.chunks
-                .iter()
-                .map(|c| (c.min_ms, c.max_ms))
-                .chain(o.buffer.iter().map(|s| (s.0, s.0)))
-        });
-        let all = self
-            .finished()
-            .iter()
+        let waiting = self.ooo.iter().flat_map(|o| &o.buffer);
+        let waiting = waiting.map(|s| (s.0, s.0));
+        let chunks = self.finished().iter().chain(self.late_finished());
+        let chunks = chunks.filter(|c| takes(c.state));
+        let all = chunks
             .map(|c| (c.min_ms, c.max_ms))
             .chain(open)
-            .chain(late);
+            .chain(waiting);
         all.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
-    /// Drops the finished chunks and late samples that lie wholly before `before_ms`, for `keep` says false: those are in a
-    /// block now. Gives the places in the chunk files that are free again.
-    pub(super) fn drop_flushed(
+    /// Marks the chunks for which `moved` says so: a block has them since `generation`.
+    pub(super) fn mark_moved(&mut self, generation: u32, moved: impl Fn(&HeadChunk) -> bool) {
+        let late = self.ooo.iter_mut().flat_map(|o| &mut o.chunks);
+        let chunks = self.chunks.iter_mut().flat_map(|c| c.iter_mut());
+        for chunk in chunks.chain(late).filter(|c| moved(c)) {
+            chunk.state = ChunkState::moved(generation);
+        }
+    }
+
+    /// Drops the chunks for which `gone` says so: blocks have them, and no reader needs them here. Gives the places in the chunk files
+    /// that are free again.
+    pub(super) fn drop_moved(
         &mut self,
-        mut flushed: impl FnMut(&HeadChunk) -> bool,
+        mut gone: impl FnMut(&HeadChunk) -> bool,
         freed: &mut Vec<ChunkPlace>,
     ) {
         let mut keep = |c: &HeadChunk| {
-            let gone = flushed(c);
-            if let (true, ChunkBytes::File(place)) = (gone, &c.bytes) {
+            let is_gone = gone(c);
+            if let (true, ChunkBytes::File(place)) = (is_gone, &c.bytes) {
                 freed.push(*place);
             }
-            !gone
+            !is_gone
         };
         if let Some(chunks) = &mut self.chunks {
             chunks.retain(&mut keep);
@@ -640,7 +659,7 @@ impl HeadChunk {
             encoding: c.encoding,
             sample_count: c.sample_count,
             bytes: ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
-            flushing: false,
+            state: ChunkState::HELD,
         }
     }
 
@@ -656,7 +675,7 @@ impl HeadChunk {
             encoding: c.encoding,
             sample_count: c.sample_count,
             bytes,
-            flushing: false,
+            state: ChunkState::HELD,
         }
     }
 }

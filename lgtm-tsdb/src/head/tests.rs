@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lgtm_core::clock::ManualClock;
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
@@ -22,7 +23,7 @@ use crate::bucket::{BucketBlocks, BucketSettings};
 use crate::chunk::SampleValue;
 use crate::components::Querier;
 use crate::limits::Limits;
-use crate::select::{QueryBudget, Select, SelectRequest, samples};
+use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 mod started;
@@ -121,20 +122,19 @@ impl Store {
         blocks.map(|b| b.len())
     }
 
+    /// Asks heads and blocks as one.
+    fn querier(&self) -> Querier {
+        let executor = Executor::inline(tokio::runtime::Handle::current());
+        let recent = Arc::new(HeadSelect::new(Arc::clone(&self.heads), executor));
+        Querier::new(vec![recent], vec![self.blocks.clone()])
+    }
+
     /// Name, time since the start, bits of the value.
     async fn all(&self, tenant: &str) -> Vec<(String, i64, u64)> {
-        let sources: Vec<Arc<dyn Select>> = vec![
-            Arc::new(HeadSelect(self.heads.clone())),
-            self.blocks.clone(),
-        ];
         let matchers = vec![Matcher::equal("job", "x")];
-        let budget = Arc::new(QueryBudget::default());
-        let request = SelectRequest::new(matchers, TimeRange::ALL, budget).unwrap();
+        let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new(tenant).unwrap();
-        let mut batches = Querier::new(sources)
-            .select(&tenant, &request)
-            .await
-            .unwrap();
+        let mut batches = self.querier().select(&tenant, &request).await.unwrap();
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {
             for s in batch {

@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::Clock;
+use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
 use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::inflight::Inflight;
 use super::{
-    cardinality, compress, exemplars, fault, labels, metadata, otlp, parse, push, query, read,
-    rules, status, user,
+    body, cardinality, compress, exemplars, fault, labels, metadata, otlp, parse, push, query,
+    read, rules, status, user,
 };
 use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
@@ -39,6 +40,12 @@ pub struct ApiSettings {
     /// Bytes of all pushes at a time: compressed, decompressed, and what they become when they are decoded. Some hundred times what is
     /// under way when all is well; 0: no bound.
     pub max_inflight_push_requests_bytes: ByteSize,
+    /// Bytes of the body of a query, a remote read or another request that stores nothing. Default 2MiB: twice the longest query that is
+    /// parsed, since a form spells some bytes in three.
+    pub max_query_body_size: ByteSize,
+    /// Bytes of all such bodies at a time; beyond, requests are answered 503. Default 128MiB: 64 of the largest, thousands of those that
+    /// are sent. 0: no bound.
+    pub max_inflight_query_bodies_bytes: ByteSize,
     /// Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed. Room for ten million samples.
     pub max_remote_read_bytes: ByteSize,
 }
@@ -51,6 +58,8 @@ impl Default for ApiSettings {
             max_decoded_bytes: ByteSize::mib(256),
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
+            max_query_body_size: ByteSize::mib(2),
+            max_inflight_query_bodies_bytes: ByteSize::mib(128),
             max_remote_read_bytes: ByteSize::mib(256),
         }
     }
@@ -67,6 +76,7 @@ pub struct Api {
     pub(super) limits: Arc<Overrides<Limits>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) inflight: Arc<Inflight>,
+    pub(super) query_bodies: Arc<Inflight>,
     batches: Mutex<Vec<WriteBatch>>,
 }
 
@@ -87,13 +97,10 @@ impl Api {
         limits: Arc<Overrides<Limits>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let inflight = Arc::new(Inflight::new(
-            settings.max_inflight_push_requests,
-            settings.max_inflight_push_requests_bytes.as_u64(),
-        ));
         Self {
+            inflight: body::pushes(&settings),
+            query_bodies: body::queries(&settings),
             settings,
-            inflight,
             distributor,
             ingester,
             source,
@@ -104,7 +111,7 @@ impl Api {
         }
     }
 
-    /// What is under way, for metrics.
+    /// Pushes under way, for metrics.
     pub fn inflight(&self) -> Arc<Inflight> {
         Arc::clone(&self.inflight)
     }
@@ -139,7 +146,10 @@ impl Api {
     pub fn router(self: &Arc<Self>) -> Router {
         let compressed = axum::middleware::from_fn_with_state(Arc::clone(self), compress::compress);
         let caught = axum::middleware::from_fn_with_state(Arc::clone(self), fault::caught);
-        let reads = reads().layer(caught).layer(compressed);
+        let bounded = axum::middleware::from_fn_with_state(Arc::clone(self), body::bounded);
+        // Ours takes the place of axum's bound.
+        let reads = reads().layer(DefaultBodyLimit::disable()).layer(bounded);
+        let reads = reads.layer(caught).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

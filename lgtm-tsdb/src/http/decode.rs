@@ -1,12 +1,13 @@
 //! Decoding a push: where it stands when that takes a moment, on the compute pool when it may take longer.
 
 use lgtm_core::exec::CancelToken;
+use lgtm_core::http::Ticket;
 use lgtm_core::model::TenantId;
 use lgtm_core::{Error, ErrorKind, Result};
 
 use super::api::Api;
 use super::error::ApiError;
-use super::inflight::Ticket;
+
 use crate::components::PushOutcome;
 use crate::wire::{Allowance, WriteBatch};
 

@@ -6,6 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::TimeRange;
 
 use super::api::Api;
@@ -32,7 +33,10 @@ pub(super) async fn exemplars(
     let expr = api.frontend.engine().parse(c.params.required("query")?)?;
     let selectors = expr.selectors().into_iter().map(|s| s.matchers.clone());
     let selectors: Vec<_> = selectors.collect();
-    let found = api.ingester.exemplars(&c.tenant, &selectors, range);
+    let cancel = CancelToken::new();
+    let found = api
+        .ingester
+        .exemplars(&c.tenant, &selectors, range, &cancel)?;
     let mut out = String::from("[");
     for (i, (labels, exemplars)) in found.iter().enumerate() {
         out.push_str(if i > 0 {

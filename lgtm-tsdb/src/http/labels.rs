@@ -6,16 +6,19 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::Error;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Labels, TextSet, TimeRange};
 
 use super::api::Api;
 use super::error::ApiError;
 use super::json::{push_labels, strings};
-use super::query::{Call, budget, call, success_with};
-use crate::select::SelectRequest;
+use super::query::{Call, bounds, call, listed};
+use crate::bucket::merge_labels;
+use crate::select::{FetchBounds, Listed, SelectRequest, TruncatedList};
 
 /// The selects of a call: one per `match[]`, or one that takes everything. None when the tenant may not look at any of the times.
-fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
+fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiError> {
     let range = TimeRange::inclusive(
         c.params.time("start")?.unwrap_or(i64::MIN),
         c.params.time("end")?.unwrap_or(i64::MAX - 1),
@@ -27,22 +30,63 @@ fn selects(api: &Api, c: &Call) -> Result<Vec<SelectRequest>, ApiError> {
     let Some(range) = api.frontend.labels_range(&c.tenant, range) else {
         return Ok(Vec::new());
     };
-    let budget = budget(api, &c.tenant);
-    selectors
-        .into_iter()
-        .map(|matchers| Ok(SelectRequest::new(matchers, range, Arc::clone(&budget))?))
-        .collect()
+    let bounds = bounds(api, &c.tenant);
+    let request = |matchers| {
+        let request = SelectRequest::new(matchers, range)?;
+        Ok(request.bounds(bounds).limit(limit))
+    };
+    selectors.into_iter().map(request).collect()
 }
 
-/// The first `limit` of a sorted list (0: all of it), and whether that cut it short.
-fn cut<T>(
-    all: impl Iterator<Item = T>,
-    len: usize,
+/// Joins the lists of several selectors and writes them as JSON on the compute pool.
+struct Lists<T> {
+    all: Listed<T>,
+    bytes: u64,
+    bounds: FetchBounds,
     limit: usize,
-) -> (impl Iterator<Item = T>, bool) {
-    let most = if limit == 0 { usize::MAX } else { limit };
-    (all.take(most), len > most)
 }
+
+impl<T: Default + TruncatedList + Send + 'static> Lists<T> {
+    fn new(api: &Api, c: &Call, limit: usize) -> Self {
+        Self {
+            all: Listed::default(),
+            bytes: 0,
+            bounds: bounds(api, &c.tenant),
+            limit,
+        }
+    }
+
+    /// Adds the list of one selector; those of all of them together are bounded.
+    fn add(
+        &mut self,
+        list: Listed<T>,
+        bytes: u64,
+        join: impl FnOnce(&mut T, T),
+    ) -> Result<(), ApiError> {
+        self.bytes += bytes;
+        self.bounds.check_list(self.bytes)?;
+        self.all.merge(list, join);
+        Ok(())
+    }
+
+    async fn answer(
+        self,
+        api: &Api,
+        write: impl FnOnce(T) -> String + Send + 'static,
+    ) -> Result<Response, ApiError> {
+        let list = self.all.cut(self.limit);
+        let executor = api.frontend.engine().executor();
+        let job = move |_: &CancelToken| Ok::<_, Error>(list.map(write));
+        let list = match self.bytes < SMALL_BYTES {
+            true => job(&CancelToken::new())?,
+            false => executor.run(job, &CancelToken::new()).await?,
+        };
+        Ok(listed(&list))
+    }
+}
+
+/// What is written in a tenth of a millisecond.
+const SMALL_BYTES: u64 = 64 << 10;
 
 /// `/series`
 pub(super) async fn series(
@@ -56,25 +100,26 @@ pub(super) async fn series(
         return Err(ApiError::bad_data("no match[] parameter provided"));
     }
     let limit = c.params.limit()?;
-    let mut all: Vec<Labels> = Vec::new();
-    let requests = selects(&api, &c)?;
-    for request in &requests {
-        all.extend(api.source.series(&c.tenant, request).await?);
+    let mut lists: Lists<Vec<Labels>> = Lists::new(&api, &c, limit);
+    for request in selects(&api, &c, limit)? {
+        let list = api.source.series(&c.tenant, &request).await?;
+        let bytes = list.items.iter().map(|l| l.size_bytes() as u64).sum();
+        lists.add(list, bytes, |all, part| {
+            *all = merge_labels(std::mem::take(all), part);
+        })?;
     }
-    if requests.len() > 1 {
-        all.sort_unstable();
-        all.dedup();
-    }
-    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
-    let mut out = String::from("[");
-    for (i, labels) in listed.enumerate() {
-        if i > 0 {
-            out.push(',');
+    let write = |all: Vec<Labels>| {
+        let mut out = String::from("[");
+        for (i, labels) in all.iter().enumerate() {
+            if i > 0 {
+                out.push(',');
+            }
+            push_labels(&mut out, labels);
         }
-        push_labels(&mut out, labels);
-    }
-    out.push(']');
-    Ok(success_with(&out, is_cut))
+        out.push(']');
+        out
+    };
+    lists.answer(&api, write).await
 }
 
 /// `/labels`
@@ -86,12 +131,15 @@ pub(super) async fn label_names(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let limit = c.params.limit()?;
-    let mut all = TextSet::new();
-    for request in selects(&api, &c)? {
-        all = all.union(api.source.label_names(&c.tenant, &request).await?);
+    let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
+    for request in selects(&api, &c, limit)? {
+        let list = api.source.label_names(&c.tenant, &request).await?;
+        let bytes = list.items.text_bytes() as u64;
+        lists.add(list, bytes, |all, part| {
+            *all = std::mem::take(all).union(part)
+        })?;
     }
-    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
-    Ok(success_with(&strings(listed), is_cut))
+    lists.answer(&api, |all| strings(all.iter())).await
 }
 
 /// `/label/{name}/values`
@@ -107,12 +155,15 @@ pub(super) async fn label_values(
     if name.is_empty() {
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
-    let mut all = TextSet::new();
-    for request in selects(&api, &c)? {
-        all = all.union(api.source.label_values(&c.tenant, &name, &request).await?);
+    let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
+    for request in selects(&api, &c, limit)? {
+        let list = api.source.label_values(&c.tenant, &name, &request).await?;
+        let bytes = list.items.text_bytes() as u64;
+        lists.add(list, bytes, |all, part| {
+            *all = std::mem::take(all).union(part)
+        })?;
     }
-    let (listed, is_cut) = cut(all.iter(), all.len(), limit);
-    Ok(success_with(&strings(listed), is_cut))
+    lists.answer(&api, |all| strings(all.iter())).await
 }
 
 /// A name in the spelling `U__my_2e_metric`, in which `_2e_` stands for the character of that number and `__` for one `_`.
@@ -154,17 +205,5 @@ mod tests {
         assert_eq!(unescaped_name("U__my_2e_metric__x"), "my.metric_x");
         assert_eq!(unescaped_name("job"), "job");
         assert_eq!(unescaped_name("U__a_zz"), "U__a_zz");
-    }
-
-    #[test]
-    fn a_list_that_is_cut_says_so() {
-        let list = |limit| {
-            let (listed, is_cut) = cut([1, 2, 3].into_iter(), 3, limit);
-            (listed.count(), is_cut)
-        };
-        assert_eq!(
-            (list(0), list(2), list(3)),
-            ((3, false), (2, true), (3, false))
-        );
     }
 }

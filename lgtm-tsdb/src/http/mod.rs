@@ -3,6 +3,7 @@
 //! Paths, shapes, codes: `docs/format/http.md`, after Prometheus' API documentation and Mimir's remote-write answers.
 
 mod api;
+mod body;
 mod cardinality;
 mod compress;
 mod decode;
@@ -10,7 +11,6 @@ mod encoding;
 mod error;
 mod exemplars;
 mod fault;
-mod inflight;
 mod json;
 mod labels;
 mod metadata;
@@ -26,4 +26,3 @@ mod tenant;
 mod user;
 
 pub use api::{Api, ApiSettings};
-pub use inflight::Inflight;

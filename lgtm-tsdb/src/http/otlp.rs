@@ -9,9 +9,9 @@ use lgtm_core::Result;
 use lgtm_core::codec::{put_bytes, put_uvarint};
 
 use super::api::Api;
+use super::body::read_body;
 use super::decode::Effort;
 use super::error::ApiError;
-use super::inflight::read_body;
 use super::json::quoted;
 use super::tenant::tenant;
 use crate::components::PushOutcome;

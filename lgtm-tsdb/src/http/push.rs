@@ -7,9 +7,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::api::Api;
+use super::body::read_body;
 use super::decode::Effort;
 use super::error::ApiError;
-use super::inflight::read_body;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{Allowance, WriteBatch, decode_v1, decode_v2, decompress, decompressed_len};

@@ -15,7 +15,7 @@ use super::json::{push_stats, query_data, strings};
 use super::params::Params;
 use super::tenant::tenant;
 use crate::promql::{Answer, InstantQuery, QueryOptions, RangeQuery};
-use crate::select::QueryBudget;
+use crate::select::{FetchBounds, Listed, QueryBudget};
 
 /// Steps that one range query may have, in all of Prometheus' family.
 const MAX_STEPS: i64 = 11_000;
@@ -50,28 +50,31 @@ const TRUNCATED: &str = "results truncated due to limit";
 
 /// A successful answer around `data`.
 pub(super) fn success(data: &str) -> Response {
-    success_with(data, false)
+    success_with(data, false, &[])
 }
 
-/// A successful answer around `data`, which a limit may have cut short.
-pub(super) fn success_with(data: &str, is_cut: bool) -> Response {
-    let warnings = if is_cut {
-        format!(",\"warnings\":[\"{TRUNCATED}\"]")
-    } else {
-        String::new()
-    };
-    let body = format!("{{\"status\":\"success\",\"data\":{data}{warnings}}}");
+/// A successful answer around a list, with what it lacks.
+pub(super) fn listed(list: &Listed<String>) -> Response {
+    success_with(&list.items, list.is_cut, &list.warnings)
+}
+
+fn success_with(data: &str, is_cut: bool, warnings: &[String]) -> Response {
+    let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
+    let cut = is_cut.then_some(TRUNCATED);
+    let warnings: Vec<&str> = cut
+        .into_iter()
+        .chain(warnings.iter().map(String::as_str))
+        .collect();
+    if !warnings.is_empty() {
+        body.push_str(&format!(",\"warnings\":{}", strings(warnings.into_iter())));
+    }
+    body.push('}');
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-pub(super) fn budget(api: &Api, tenant: &TenantId) -> Arc<QueryBudget> {
-    let l = api.limits.for_tenant(tenant);
-    let series = l.max_fetched_series_per_query;
-    Arc::new(QueryBudget::new(
-        series,
-        l.max_fetched_chunks_per_query,
-        l.max_fetched_chunk_bytes_per_query,
-    ))
+/// What one query of a tenant may fetch.
+pub(super) fn bounds(api: &Api, tenant: &TenantId) -> FetchBounds {
+    FetchBounds::of(&api.limits.for_tenant(tenant))
 }
 
 fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
@@ -87,7 +90,7 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
         timeout: timeout
             .and_then(|ms| u64::try_from(ms).ok())
             .map(Duration::from_millis),
-        budget: budget(api, &c.tenant),
+        budget: Arc::new(QueryBudget::new(bounds(api, &c.tenant))),
         max_memory_bytes: api
             .limits
             .for_tenant(&c.tenant)

@@ -12,7 +12,7 @@ use lgtm_core::{Error, Result};
 
 use super::api::Api;
 use super::error::ApiError;
-use super::query::budget;
+use super::query::bounds;
 use super::tenant::tenant;
 use crate::chunk::{SampleValue, encode_run};
 use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, samples};
@@ -70,8 +70,10 @@ fn select_request(
 ) -> Result<Option<SelectRequest>> {
     let range = TimeRange::inclusive(query.start_ms, query.end_ms);
     let range = api.frontend.read_range(tenant, range)?;
-    let request = |range| SelectRequest::new(query.matchers.clone(), range, budget(api, tenant));
-    range.map(request).transpose()
+    let bounds = bounds(api, tenant);
+    let request = |range| SelectRequest::new(query.matchers.clone(), range);
+    let request = range.map(request).transpose()?;
+    Ok(request.map(|r| r.bounds(bounds)))
 }
 
 fn decoded(

@@ -21,6 +21,7 @@ const MAX_DENSE_PAGES: u64 = 8;
 pub struct PageCache {
     cache: Arc<dyn Cache>,
     page_bytes: u64,
+    edition: u32,
 }
 
 impl PageCache {
@@ -29,6 +30,16 @@ impl PageCache {
         Self {
             cache,
             page_bytes: page_bytes.max(1),
+            edition: 0,
+        }
+    }
+
+    /// The same cache, in which no page of another edition is found: after a page turned out damaged, the next edition reads anew.
+    #[must_use]
+    pub fn edition(&self, edition: u32) -> Self {
+        Self {
+            edition,
+            ..self.clone()
         }
     }
 
@@ -71,8 +82,12 @@ impl PagedFile {
 
     /// The bytes of `pages`, which ascend, out of the cache or the file.
     async fn load(&self, pages: &[u64], plan: &ReadPlan) -> Result<Vec<Bytes>> {
-        let place = self.file.place();
-        let keys: Vec<String> = pages.iter().map(|page| format!("{place}:{page}")).collect();
+        let (place, edition) = (self.file.place(), self.pages.edition);
+        let key = |page: &u64| match edition {
+            0 => format!("{place}:{page}"),
+            _ => format!("{place}@{edition}:{page}"),
+        };
+        let keys: Vec<String> = pages.iter().map(key).collect();
         let names: Vec<&str> = keys.iter().map(String::as_str).collect();
         let mut found = self.pages.cache.get_many(&names).await;
         found.resize(names.len(), None);

@@ -6,7 +6,7 @@ use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::eval;
-use crate::select::QueryUse;
+use crate::select::FetchStats;
 
 /// A value at a time.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +85,7 @@ pub struct QueryStats {
     /// Most bytes of values held in memory at a time.
     pub peak_bytes: u64,
     /// What was fetched from the store.
-    pub fetched: QueryUse,
+    pub fetched: FetchStats,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -94,16 +94,11 @@ impl QueryStats {
     /// What two parts of a query cost together. They may run at the same time, so their peaks are added too.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        let (a, b) = (self.fetched, other.fetched);
         Self {
             samples_read: self.samples_read + other.samples_read,
             peak_samples: self.peak_samples + other.peak_samples,
             peak_bytes: self.peak_bytes + other.peak_bytes,
-            fetched: QueryUse {
-                series: a.series + b.series,
-                chunks: a.chunks + b.chunks,
-                chunk_bytes: a.chunk_bytes + b.chunk_bytes,
-            },
+            fetched: self.fetched.plus(other.fetched),
             elapsed: self.elapsed + other.elapsed,
         }
     }

@@ -13,7 +13,8 @@ use super::shard::LEG_LABEL;
 use super::splitter::FrontendAnswer;
 use crate::chunk::{SampleValue, encode_run};
 use crate::select::{
-    QUERY_SHARD_LABEL, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
+    Listed, QUERY_SHARD_LABEL, Select, SelectEnd, SelectRequest, SeriesBatches, SeriesChunk,
+    SeriesChunks,
 };
 
 /// Series handed out at a time.
@@ -120,6 +121,11 @@ impl SeriesBatches for Batches {
         self.next = end;
         Ok((!batch.is_empty()).then_some(batch))
     }
+
+    fn end(&mut self) -> SelectEnd {
+        // What the legs lacked stands in their answers.
+        SelectEnd::default()
+    }
 }
 
 #[async_trait]
@@ -133,17 +139,16 @@ impl Select for EmbeddedLegs {
         Ok(Box::new(Batches { series, next: 0 }))
     }
 
-    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
+    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
         let leg = self.leg(request)?;
-        Ok(leg.iter().map(|s| s.labels.clone()).collect())
+        let labels = leg.iter().map(|s| s.labels.clone()).collect();
+        Ok(Listed::first(labels, request.limit))
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<TextSet>> {
         let leg = self.leg(request)?;
-        let names = leg
-            .iter()
-            .flat_map(|s| s.labels.iter().map(|(name, _)| name.to_owned()));
-        Ok(names.collect())
+        let names = leg.iter().flat_map(|s| s.labels.iter().map(|(n, _)| n));
+        Ok(Listed::first(names.collect(), request.limit))
     }
 
     async fn label_values(
@@ -151,12 +156,10 @@ impl Select for EmbeddedLegs {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<TextSet> {
+    ) -> Result<Listed<TextSet>> {
         let leg = self.leg(request)?;
-        let values = leg
-            .iter()
-            .filter_map(|s| s.labels.get(name).map(str::to_owned));
-        Ok(values.collect())
+        let values = leg.iter().filter_map(|s| s.labels.get(name));
+        Ok(Listed::first(values.collect(), request.limit))
     }
 }
 
@@ -197,7 +200,7 @@ mod tests {
         let tenant = TenantId::new("t").unwrap();
         let select = |leg: &str| {
             let matchers = vec![Matcher::equal(LEG_LABEL, leg)];
-            SelectRequest::new(matchers, TimeRange::inclusive(0, 100), Arc::default()).unwrap()
+            SelectRequest::new(matchers, TimeRange::inclusive(0, 100)).unwrap()
         };
         let mut batches = legs.select(&tenant, &select("0")).await.unwrap();
         let series = batches.next_batch().await.unwrap().unwrap();
@@ -226,7 +229,7 @@ mod tests {
         assert_eq!(read(&series[0]), wanted);
         assert_eq!(read(&series[1]), [(20, false), (30, true)]);
         let alone = legs.series(&tenant, &select("1")).await.unwrap();
-        assert_eq!(alone[0].to_string(), r#"{a="alone"}"#);
+        assert_eq!(alone.items[0].to_string(), r#"{a="alone"}"#);
         assert!(legs.select(&tenant, &select("2")).await.is_err());
     }
 }

@@ -306,6 +306,7 @@ impl Engine {
             },
             usage: Arc::new(Usage::new(limits)),
             notes: Mutex::new(Annotations::default()),
+            missing: Mutex::default(),
         })
     }
 
@@ -332,15 +333,17 @@ impl Engine {
         };
         let (samples_read, peak_samples, peak_bytes) = ctx.usage.totals();
         let notes = std::mem::take(&mut *ctx.notes.lock());
+        let mut warnings = std::mem::take(&mut *ctx.missing.lock());
+        warnings.extend(notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS));
         Ok(Answer {
             value,
-            warnings: notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS),
+            warnings,
             infos: notes.texts(Level::Info, query.text, MAX_ANNOTATIONS),
             stats: QueryStats {
                 samples_read,
                 peak_samples,
                 peak_bytes,
-                fetched: query.options.budget.used(),
+                fetched: query.options.budget.fetched(),
                 elapsed: begin.elapsed(),
             },
         })

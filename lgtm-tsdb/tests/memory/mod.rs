@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, TenantId, TextSet};
-use lgtm_tsdb::select::{ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
+use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// Chunks in a list.
 #[derive(Debug)]
@@ -44,15 +44,15 @@ impl Select for Memory {
         Ok(Box::new(ReadyBatches::new(batches)))
     }
 
-    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Vec<Labels>> {
-        Ok(self.matching(request).map(|s| s.labels.clone()).collect())
+    async fn series(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<Vec<Labels>>> {
+        let all = self.matching(request).map(|s| s.labels.clone());
+        Ok(Listed::whole(all.collect()))
     }
 
-    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<TextSet> {
+    async fn label_names(&self, _: &TenantId, request: &SelectRequest) -> Result<Listed<TextSet>> {
         let all = self.matching(request);
-        Ok(all
-            .flat_map(|s| s.labels.iter().map(|l| l.0.to_owned()).collect::<Vec<_>>())
-            .collect())
+        let names = all.flat_map(|s| s.labels.iter().map(|l| l.0));
+        Ok(Listed::whole(names.collect()))
     }
 
     async fn label_values(
@@ -60,10 +60,9 @@ impl Select for Memory {
         _: &TenantId,
         name: &str,
         request: &SelectRequest,
-    ) -> Result<TextSet> {
+    ) -> Result<Listed<TextSet>> {
         let all = self.matching(request);
-        Ok(all
-            .filter_map(|s| s.labels.get(name).map(str::to_owned))
-            .collect())
+        let values = all.filter_map(|s| s.labels.get(name));
+        Ok(Listed::whole(values.collect()))
     }
 }

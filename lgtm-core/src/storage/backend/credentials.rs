@@ -1,9 +1,8 @@
 //! How a network back end is reached: keys, and whether plain HTTP is allowed.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
-use serde::{Deserialize, Serialize, Serializer};
-
+use crate::secret::Secret;
 use crate::storage::backend::backend::LocalDurability;
 
 /// What a back end needs beside its URL.
@@ -38,35 +37,6 @@ pub enum Credentials {
     },
     /// No signature, for public buckets.
     Anonymous,
-}
-
-/// A text that is never shown: `Debug` and serialization give stars.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps `text` from being shown.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("********")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("********")
-    }
 }
 
 #[cfg(test)]

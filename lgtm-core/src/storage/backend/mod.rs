@@ -8,7 +8,7 @@ mod network;
 mod url;
 
 pub use backend::{Backend, BackendKind, LocalDurability};
-pub use credentials::{BackendSettings, Credentials, Secret};
+pub use credentials::{BackendSettings, Credentials};
 pub use url::from_url;
 
 #[cfg(feature = "s3")]

@@ -4,6 +4,7 @@ use object_store::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nearest::did_you_mean;
+use crate::secret::mask_url;
 use crate::storage::backend::backend::Backend;
 use crate::storage::backend::cloud;
 use crate::storage::backend::credentials::BackendSettings;
@@ -46,7 +47,7 @@ pub fn from_url(url: &str, settings: &BackendSettings) -> Result<Backend> {
 }
 
 pub(super) fn invalid(url: &str, why: &str) -> Error {
-    Error::InvalidInput(format!("storage URL {url:?} {why}"))
+    Error::InvalidInput(format!("storage URL {:?} {why}", mask_url(url)))
 }
 
 /// The parts of a URL that names a bucket.
@@ -150,7 +151,7 @@ impl CloudUrl {
     #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
     pub(super) fn place(&self, scheme: &str) -> String {
         let endpoint = self.endpoint.as_deref().unwrap_or("").trim_end_matches('/');
-        format!("{scheme}://{}@{endpoint}", self.bucket)
+        format!("{scheme}://{}@{}", self.bucket, mask_url(endpoint))
     }
 }
 
@@ -191,6 +192,9 @@ mod tests {
             assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
             assert!(error.to_string().contains(word), "{url}: {error}");
         }
+        let leaky = "s3://user:hush@b?secret_access_key=hush";
+        let error = from_url(leaky, &settings).unwrap_err().to_string();
+        assert!(!error.contains("hush"), "{error}");
     }
 
     #[test]

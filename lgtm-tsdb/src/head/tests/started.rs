@@ -67,15 +67,10 @@ impl Store {
 
     /// All chunks of all series, the head's before those of blocks.
     async fn chunks(&self) -> Vec<(String, Vec<crate::select::SeriesChunk>)> {
-        let sources: Vec<Arc<dyn Select>> = vec![
-            Arc::new(HeadSelect(self.heads.clone())),
-            self.blocks.clone(),
-        ];
         let matchers = vec![Matcher::equal("job", "x")];
-        let budget = Arc::new(QueryBudget::default());
-        let request = SelectRequest::new(matchers, TimeRange::ALL, budget).unwrap();
+        let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new("t").unwrap();
-        let querier = Querier::new(sources);
+        let querier = self.querier();
         let mut batches = querier.select(&tenant, &request).await.unwrap();
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {

@@ -66,9 +66,9 @@ pub(super) async fn absent(
                     step_ms: grid.step_ms(),
                     range_ms: *range_ms,
                     function: name.to_owned(),
-                    pos: inner.pos,
                     ..SelectHints::default()
                 },
+                pos: inner.pos,
             };
             (
                 Arc::new(chain).run(ctx, fold).await?,

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
-use crate::select::{QueryBudget, Select};
+use crate::select::{QueryBudget, Select, merge_warnings};
 
 /// What of the language is on, and what it is run with.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +171,8 @@ pub(crate) struct Context {
     pub(crate) switches: Switches,
     pub(crate) usage: Arc<Usage>,
     pub(crate) notes: Mutex<Annotations>,
+    /// What the holders of data could not bring: the answer is not whole.
+    pub(crate) missing: Mutex<Vec<String>>,
 }
 
 impl Context {
@@ -191,6 +193,13 @@ impl Context {
 
     pub(crate) fn note(&self, note: Note, pos: usize) {
         self.notes.lock().add(note, pos);
+    }
+
+    /// Notes what holders of data could not bring.
+    pub(crate) fn note_missing(&self, warnings: Vec<String>) {
+        if !warnings.is_empty() {
+            merge_warnings(&mut self.missing.lock(), warnings);
+        }
     }
 
     pub(crate) fn merge_notes(&self, notes: Annotations) {

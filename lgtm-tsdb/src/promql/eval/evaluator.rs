@@ -195,6 +195,7 @@ pub(super) async fn feed<F: Fold>(
             maps,
             grid,
             hints,
+            pos: inner.pos,
         };
         return Arc::new(chain).run(ctx, fold).await;
     }
@@ -310,11 +311,10 @@ async fn source(
     node: &Node,
     grid: StepGrid,
 ) -> Result<Option<(Source, SelectHints)>> {
-    let hints = |function: &str, range_ms: i64, pos: usize| SelectHints {
+    let hints = |function: &str, range_ms: i64| SelectHints {
         step_ms: grid.step_ms(),
         range_ms,
         function: function.to_owned(),
-        pos,
         ..SelectHints::default()
     };
     Ok(Some(match &node.kind {
@@ -323,7 +323,7 @@ async fn source(
                 selector: selector.clone(),
                 wish: Wish::Value,
             };
-            (source, hints("", 0, node.pos))
+            (source, hints("", 0))
         }
         Kind::Call { name, args, .. } => {
             if let ("timestamp" | "start_timestamp", Kind::Vector(selector)) = (
@@ -335,10 +335,7 @@ async fn source(
                     _ => Wish::StartTime,
                 };
                 let selector = selector.clone();
-                return Ok(Some((
-                    Source::Instant { selector, wish },
-                    hints(name, 0, node.pos),
-                )));
+                return Ok(Some((Source::Instant { selector, wish }, hints(name, 0))));
             }
             let Some((function, source, range_ms)) = range_call(name, args) else {
                 return Ok(None);
@@ -351,7 +348,7 @@ async fn source(
                 range_ms,
                 call: call_of(ctx, function, args, grid).await?,
             };
-            (source, hints(name, range_ms, node.pos))
+            (source, hints(name, range_ms))
         }
         _ => return Ok(None),
     }))

@@ -143,9 +143,9 @@ async fn fetch(
             hints: SelectHints {
                 step_ms: grid.step_ms(),
                 function: "info".to_owned(),
-                pos: arg.pos,
                 ..SelectHints::default()
             },
+            pos: arg.pos,
         })
     };
     let (values, times) = futures::future::try_join(

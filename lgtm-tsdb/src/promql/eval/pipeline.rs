@@ -12,14 +12,14 @@ use super::decode::{Wanted, decode, keep_totals};
 use super::distinct::Distinct;
 use super::maps::Map;
 use super::range_call::{RangeCall, note_range};
-use super::selector::{Wish, instants, smoothed};
+use super::selector::{QuerySeries, Wish, instants, smoothed};
 use crate::chunk;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid};
 use crate::promql::plan::Selector;
 use crate::promql::query_error::Result;
-use crate::select::{SelectHints, SeriesBatches, SeriesChunk, SeriesChunks};
+use crate::select::{SelectHints, SeriesChunk, SeriesChunks};
 
 /// Where a chain begins.
 #[derive(Debug)]
@@ -42,6 +42,8 @@ pub(super) struct Pipeline {
     pub(super) maps: Vec<Map>,
     pub(super) grid: StepGrid,
     pub(super) hints: SelectHints,
+    /// Where the selector, or the range function around it, stands in the query, bytes.
+    pub(super) pos: usize,
 }
 
 /// Takes in series and keeps what it needs of them.
@@ -207,10 +209,7 @@ fn cost_of(series: &SeriesChunks, grid: &StepGrid) -> usize {
 }
 
 /// Up to `width` batches.
-async fn fetch(
-    batches: &mut Box<dyn SeriesBatches>,
-    width: usize,
-) -> Result<Vec<Vec<SeriesChunks>>> {
+async fn fetch(batches: &mut QuerySeries, width: usize) -> Result<Vec<Vec<SeriesChunks>>> {
     let mut out = Vec::with_capacity(width);
     while out.len() < width {
         match batches.next_batch().await? {
@@ -267,7 +266,7 @@ impl Worker<'_> {
                     let mut notes = RangeNotes::default();
                     let (samples, out) = (&self.samples, &mut self.cells);
                     smoothed(samples, &windows, switches.lookback_ms, out, &mut notes);
-                    note_range(notes, &series.labels, self.chain.hints.pos, &mut self.notes);
+                    note_range(notes, &series.labels, self.chain.pos, &mut self.notes);
                     self.read += self.samples.len() as u64;
                 } else {
                     self.read += instants(&self.samples, &windows, *wish, &mut self.cells);

@@ -26,7 +26,7 @@ pub(crate) async fn raw_range(
         return Err(QueryError::Invalid("not a range vector".into()));
     };
     let mut out = match source {
-        RangeSource::Selector(s) => of_selector(ctx, s, *range_ms, node.pos, grid).await?,
+        RangeSource::Selector(s) => of_selector(ctx, s, *range_ms, grid).await?,
         RangeSource::Subquery(s) => {
             let windows = s.windows(grid, *range_ms);
             let Some(steps) = subquery::steps(&windows, s.step_ms) else {
@@ -47,14 +47,12 @@ async fn of_selector(
     ctx: &Arc<Context>,
     selector: &Selector,
     range_ms: i64,
-    pos: usize,
     grid: StepGrid,
 ) -> Result<Vec<Series>> {
     let windows = selector.windows(grid, range_ms);
     let range = selector.time_range(&windows, ctx.switches.lookback_ms);
     let hints = SelectHints {
         range_ms,
-        pos,
         ..SelectHints::default()
     };
     let mut batches = ctx.select(selector, range, hints).await?;

@@ -11,7 +11,7 @@ use crate::promql::ast::Edges;
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid, between, between_histograms};
 use crate::promql::plan::Selector;
 use crate::promql::query_error::{QueryError, Result};
-use crate::select::{SelectHints, SelectRequest, SeriesBatches};
+use crate::select::{FetchStats, SelectHints, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// What an instant selector gives of the sample it finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,20 +50,56 @@ impl Selector {
 impl Context {
     /// Asks the store.
     pub(super) async fn select(
-        &self,
+        self: &Arc<Self>,
         selector: &Selector,
         range: TimeRange,
         hints: SelectHints,
-    ) -> Result<Box<dyn SeriesBatches>> {
-        let matchers = selector.matchers.clone();
-        let request = SelectRequest::new(matchers, range, Arc::clone(&self.budget))?.hints(hints);
-        Ok(self.source.select(&self.tenant, &request).await?)
+    ) -> Result<QuerySeries> {
+        let request = SelectRequest::new(selector.matchers.clone(), range)?;
+        let request = request.hints(hints).bounds(self.budget.bounds());
+        let batches = self.source.select(&self.tenant, &request).await?;
+        Ok(QuerySeries {
+            batches,
+            ctx: Arc::clone(self),
+            is_over: false,
+        })
     }
 
     /// Where a broken chunk was found.
     pub(super) fn corrupt(&self, labels: &Labels, e: lgtm_core::DecodeError) -> QueryError {
         let place = format!("tenant {}, series {labels}", self.tenant);
         QueryError::Source(lgtm_core::Error::corrupt(place, e))
+    }
+}
+
+/// The series of a selector: counted against the query's budget, and what is missing from them noted.
+#[derive(Debug)]
+pub(super) struct QuerySeries {
+    batches: Box<dyn SeriesBatches>,
+    ctx: Arc<Context>,
+    is_over: bool,
+}
+
+impl QuerySeries {
+    /// The next batch; `None` at the end.
+    ///
+    /// # Errors
+    /// Those of the holders, and `LimitExceeded` when the budget is spent.
+    pub(super) async fn next_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        match self.batches.next_batch().await? {
+            Some(batch) => {
+                self.ctx.budget.spend(FetchStats::of(&batch))?;
+                Ok(Some(batch))
+            }
+            None => {
+                self.is_over = true;
+                self.ctx.note_missing(self.batches.end().warnings);
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -1,0 +1,120 @@
+//! One connection from its first byte to its last.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::answer_body::AnswerBody;
+use super::connections::{Connections, OpenConnection};
+use super::request_body::RequestBody;
+use super::stream::WatchedStream;
+use super::watch::{Asked, Owed, Watch};
+use crate::exec::panic_message;
+
+/// Serves the requests of a connection until either side has enough of it.
+pub(super) async fn serve(stream: TcpStream, place: OpenConnection, router: Router) {
+    let watch = Arc::clone(place.watch());
+    let connections = place.connections();
+    let settings = connections.settings();
+    let routes = TowerToHyperService::new(router);
+    let service = service_fn(|request: Request<Incoming>| {
+        watch.request_began();
+        let answer = routes.call(request.map(|body| watched(body, &watch)));
+        let watch = Arc::clone(&watch);
+        async move {
+            // What panics has no state that anyone looks at again: handlers share parts whose locks are not poisoned by unwinding.
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let answer = match answer {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(never)) => match never {},
+                Err(payload) => panicked(connections, &*payload),
+            };
+            Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, watch)))
+        }
+    });
+    let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&watch)));
+    let connection = http1::Builder::new()
+        .max_buf_size(settings.max_head_bytes.as_usize())
+        // The watch has the times, and knows more than when a head began.
+        .header_read_timeout(None)
+        .serve_connection(stream, service);
+    let mut connection = pin!(connection);
+    let mut sleep = pin!(sleep_until(Instant::now() + settings.idle_timeout));
+    let mut is_stopping = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, server = watch.server, "a connection broke off");
+                }
+                return Poll::Ready(());
+            }
+            match watch.poll_asked(cx.waker()) {
+                Asked::Nothing => {}
+                Asked::Leave => return Poll::Ready(()),
+                Asked::Stop if watch.is_between_requests() => return Poll::Ready(()),
+                Asked::Stop if is_stopping => {}
+                Asked::Stop => {
+                    is_stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                    continue;
+                }
+            }
+            let Some((due_us, _)) = watch.due(settings) else {
+                return Poll::Pending;
+            };
+            ready!(poll_until(sleep.as_mut(), cx, watch.instant(due_us)));
+            let Some(owed) = watch.overdue(settings) else {
+                continue;
+            };
+            // Who reads the body is told first, and may answer; it is polled with the connection.
+            let is_told = owed == Owed::Body && watch.fail_body();
+            if owed != Owed::Body || is_told {
+                connections.counts.closed_late(owed);
+            }
+            if !is_told {
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+}
+
+/// A request's body, which most requests do not have.
+fn watched(body: Incoming, watch: &Arc<Watch>) -> Body {
+    match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::new(RequestBody::new(body, Arc::clone(watch))),
+    }
+}
+
+fn panicked(connections: &Connections, payload: &(dyn std::any::Any + Send)) -> Response {
+    connections.counts.panics.inc();
+    tracing::error!(panic = panic_message(payload), "a request panicked");
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    (status, "the request met a fault of this program\n").into_response()
+}
+
+/// Ready when `due` has passed, maybe earlier. A sleep that ends before is left alone: most times move on before they come.
+fn poll_until(mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+    if due < sleep.deadline() || sleep.is_elapsed() {
+        sleep.as_mut().reset(due);
+    }
+    sleep.poll(cx)
+}

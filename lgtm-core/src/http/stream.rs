@@ -1,0 +1,111 @@
+//! A stream that notes in its connection's [`Watch`] when bytes come and when the client takes none.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::watch::Watch;
+
+/// What is read and thrown away at a time.
+const DRAIN_BYTES: usize = 64 << 10;
+
+/// The stream of one connection.
+#[derive(Debug)]
+pub(super) struct WatchedStream<S> {
+    stream: S,
+    watch: Arc<Watch>,
+    /// Where what nobody wants is read to; made when it is needed.
+    drained: Vec<u8>,
+    is_shut: bool,
+}
+
+impl<S> WatchedStream<S> {
+    pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
+        Self {
+            stream,
+            watch,
+            drained: Vec::new(),
+            is_shut: false,
+        }
+    }
+
+    fn note_sent(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &sent {
+            Poll::Pending => self.watch.send_blocked(),
+            Poll::Ready(Ok(n)) => self.watch.sent(*n as u64),
+            Poll::Ready(Err(_)) => {}
+        }
+        sent
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.watch.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note_sent(sent)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.note_sent(sent)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.watch.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ends our half. A client that is still sending a body gets the time to read the answer first (see `LINGER` of the watch, which
+    /// bounds this).
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let me = &mut *self;
+        if !me.is_shut {
+            ready!(Pin::new(&mut me.stream).poll_shutdown(cx))?;
+            me.is_shut = true;
+        }
+        if !me.watch.is_body_left() {
+            return Poll::Ready(Ok(()));
+        }
+        me.drained.resize(DRAIN_BYTES, 0);
+        loop {
+            me.watch.linger_awaited();
+            let mut buf = ReadBuf::new(&mut me.drained);
+            ready!(Pin::new(&mut me.stream).poll_read(cx, &mut buf))?;
+            me.watch.linger_came();
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Bodies of requests, read as far as there is room, and what is said of those that are not.
+
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use lgtm_core::Error;
+use lgtm_core::http::{self, BodyError, Inflight, InflightBound, Ticket};
+
+use super::api::{Api, ApiSettings};
+use super::error::ApiError;
+
+/// What pushes hold.
+pub(super) fn pushes(settings: &ApiSettings) -> Arc<Inflight> {
+    let requests = InflightBound {
+        max: settings.max_inflight_push_requests,
+        hint: "(server.max_inflight_push_requests) (err-mimir-distributor-max-inflight-push-requests)",
+    };
+    let bytes = InflightBound {
+        max: settings.max_inflight_push_requests_bytes.as_u64(),
+        hint: "(server.max_inflight_push_requests_bytes) (err-mimir-distributor-max-inflight-push-requests-bytes)",
+    };
+    Arc::new(Inflight::new(requests, bytes))
+}
+
+/// What bodies of all other requests hold. Queries have their own turns, so that only bytes are bounded here.
+pub(super) fn queries(settings: &ApiSettings) -> Arc<Inflight> {
+    let requests = InflightBound { max: 0, hint: "" };
+    let bytes = InflightBound {
+        max: settings.max_inflight_query_bodies_bytes.as_u64(),
+        hint: "(server.max_inflight_query_bodies_bytes)",
+    };
+    Arc::new(Inflight::new(requests, bytes))
+}
+
+/// Reads the body of a push.
+pub(super) async fn read_body(
+    inflight: &Arc<Inflight>,
+    request: Request,
+    max_bytes: usize,
+) -> Result<(Ticket, HeaderMap, Bytes), ApiError> {
+    let read = http::read_body(inflight, request, max_bytes as u64).await;
+    read.map_err(|e| match e {
+        BodyError::TooLarge { bytes, max } => ApiError::of_push(Error::LimitExceeded(format!(
+            "received a request of at least {bytes} bytes, the limit is {max} (max_recv_msg_size) (err-mimir-distributor-max-write-message-size)"
+        ))),
+        BodyError::NoRoom(e) => e.into(),
+        // A sender drops what is refused with 4xx; what came too slowly today may come in time tomorrow.
+        BodyError::TooSlow(why) => Error::Unavailable(why).into(),
+        broken => ApiError::bad_data(broken.to_string()),
+    })
+}
+
+/// Reads the body of any other request before its handler runs, with bounds of our own.
+pub(super) async fn bounded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let max = api.settings.max_query_body_size.as_u64();
+    let read = http::collect_body(&api.query_bodies, &parts.headers, body, max).await;
+    match read {
+        Ok((_ticket, bytes)) => {
+            let request = Request::from_parts(parts, Body::from(bytes));
+            next.run(request).await
+        }
+        Err(e) => refused(e).into_response(),
+    }
+}
+
+fn refused(e: BodyError) -> ApiError {
+    let mut out = ApiError::bad_data(e.to_string());
+    match e {
+        BodyError::TooLarge { .. } => {
+            out.status = StatusCode::PAYLOAD_TOO_LARGE;
+            out.message += " (server.max_query_body_size)";
+        }
+        BodyError::NoRoom(e) => return e.into(),
+        BodyError::TooSlow(_) => {
+            out.status = StatusCode::REQUEST_TIMEOUT;
+            out.error_type = "timeout";
+        }
+        _ => {}
+    }
+    out
+}
