@@ -270,6 +270,12 @@ impl Metrics {
             &[],
             self.ingester.chunk_file_bytes() as f64,
         );
+        e.counter(
+            "lgtm_head_damaged_chunks_total",
+            "Finished chunks that could not be read from disk and were set aside.",
+            &[],
+            self.ingester.damaged_chunks() as f64,
+        );
     }
 
     fn log(&self, e: &mut Collection) {
@@ -339,9 +345,15 @@ impl Metrics {
             );
             e.gauge(
                 "lgtm_wal_replay_damaged",
-                "Damaged parts of the log set aside at start.",
+                "Damaged parts of the log set aside at start, and runs of segments that are missing.",
                 &[],
                 report.log.set_aside.len() as f64,
+            );
+            e.gauge(
+                "lgtm_wal_replay_lost_chunks",
+                "Chunks that a checkpoint names and the chunk files did not have at start.",
+                &[],
+                report.lost_chunks as f64,
             );
             e.gauge(
                 "lgtm_wal_replay_torn_tail_bytes",

@@ -316,6 +316,11 @@ impl Ingester {
         self.heads().map_or(0, |h| h.chunk_file_bytes())
     }
 
+    /// Finished chunks that could not be read since the start: each costs its own samples.
+    pub fn damaged_chunks(&self) -> u64 {
+        self.heads().map_or(0, |h| h.damaged_chunks())
+    }
+
     /// How far the replay of the log has come; `None` before its first frame.
     pub fn replay_progress(&self) -> Option<ReplayProgress> {
         self.heads().ok()?.replay_progress()
@@ -429,6 +434,7 @@ impl Service for Ingester {
                 records = report.log.records,
                 torn_tail = report.log.torn_tail,
                 damaged = report.log.set_aside.len(),
+                lost_chunks = report.lost_chunks,
                 "write-ahead log replayed"
             );
             self.running.lock().report = Some(report);

@@ -3,13 +3,17 @@
 //! A checkpoint cuts the log, begins a new epoch and then walks the shards. Series that hold samples are written whole: labels,
 //! base, open chunk, finished chunks by place or by bytes. Series that hold nothing are left out; the new epoch makes their
 //! next sample write its anchor again. See `docs/format/head_records.md`, section "order".
+//!
+//! It is a barrier (the contract stands at [`lgtm_core::wal::Wal`]): chunks cut during the walk stand in the buffer of the chunk files until
+//! these are flushed, which is done behind the walk and before the checkpoint counts; and chunk files go only once it counts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::TenantId;
-use lgtm_core::wal::SyncPolicy;
-use lgtm_core::{DecodeError, Result};
+use lgtm_core::wal::{Checkpoint, SyncPolicy};
+use lgtm_core::{DecodeError, Error, Result};
 
 use super::chunk_files::ChunkPlace;
 use super::generation::ChunkState;
@@ -24,6 +28,8 @@ use crate::wire::RawLabelsBuilder;
 
 /// A record is closed when it has grown to this: the bound of what replay holds at once.
 const RECORD_BYTES: usize = 256 << 10;
+/// The same of exemplars and metadata, which one lock guards that writers wait for: a fraction of a millisecond.
+const EXTRAS_BYTES: usize = 64 << 10;
 
 /// A series as a checkpoint holds it.
 #[derive(Debug)]
@@ -40,19 +46,29 @@ pub(super) struct SeriesState<'a> {
 }
 
 impl Heads {
-    /// Writes a checkpoint and drops the log before it. Gives the bytes that the log takes now.
+    /// Writes a checkpoint and drops the log before it. Gives the bytes that the log takes now. Dropped at an await, the checkpoint is
+    /// written to its end all the same.
     ///
     /// # Errors
-    /// `Unavailable` when the disk refuses; the log is then as it was.
-    pub(crate) async fn checkpoint(&self) -> Result<u64> {
-        let mut last_size = self.checkpoint.lock().await;
-        // The log's records behind the cut may refer to nothing that only memory knows: what could not be logged goes first.
-        self.log_unlogged()?;
-        let mut out = self.wal.begin_checkpoint().await?;
-        // Chunks that the checkpoint refers to by place are made as durable as the log itself.
-        self.parts
-            .files
-            .flush(!matches!(self.settings.wal.sync, SyncPolicy::Os))?;
+    /// `Unavailable` when the disk refuses; `Conflict` before the replay is done. The log is then as it was.
+    pub(crate) async fn checkpoint(self: &Arc<Self>) -> Result<u64> {
+        let mut last_size = Arc::clone(&self.checkpoint).lock_owned().await;
+        let out = self.wal.begin_checkpoint().await?;
+        let heads = Arc::clone(self);
+        // It compresses and writes: no work for the runtime's own threads.
+        let written = tokio::task::spawn_blocking(move || {
+            heads.write_checkpoint(out)?;
+            *last_size = heads.wal.size_bytes();
+            Ok(*last_size)
+        });
+        written
+            .await
+            .map_err(|e| Error::Internal(format!("checkpoint of the heads: {e}")))?
+    }
+
+    fn write_checkpoint(&self, mut out: Checkpoint) -> Result<()> {
+        // What nobody refers to before the walk, the walk does not refer to. What is given up later waits for the next checkpoint.
+        let unused = self.parts.files.unused();
         for head in self.all() {
             let epoch = {
                 let _gate = head.gate.write();
@@ -66,13 +82,16 @@ impl Heads {
             checkpoint_series(&head, epoch, &mut |record| {
                 out.append(kind::SERIES_STATE, record)
             })?;
-            checkpoint_extras(&head, &mut |kind, record| out.append(kind, record))?;
-            tokio::task::yield_now().await;
+            checkpoint_exemplars(&head, &mut |record| out.append(kind::EXEMPLARS, record))?;
+            checkpoint_metadata(&head, &mut |record| out.append(kind::METADATA, record))?;
+        }
+        self.parts.files.flush()?;
+        if self.settings.wal.sync != SyncPolicy::Os {
+            self.parts.files.sync(&unused)?;
         }
         out.finish()?;
-        self.parts.files.remove_unused();
-        *last_size = self.wal.size_bytes();
-        Ok(*last_size)
+        self.parts.files.remove(&unused);
+        Ok(())
     }
 
     /// Whether the log has grown so much that a checkpoint is due.
@@ -87,62 +106,98 @@ fn checkpoint_series(
     epoch: u32,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut record = Vec::new();
+    let mut record = tenant_record(head);
+    let empty = record.len();
     let mut labels = Vec::new();
     for (n, shard) in head.shards().iter().enumerate() {
-        // Index before shard, as everywhere.
-        let index = head.index.read();
-        let mut slots = shard.lock();
-        for (slot, series) in slots.iter_mut().enumerate() {
-            let Some(series) = series.as_mut().filter(|s| !s.is_empty()) else {
-                continue;
-            };
-            labels.clear();
-            RawLabelsBuilder::encode(index.pairs(&series.labels), &mut labels);
-            if record.is_empty() {
-                put_bytes(&mut record, head.tenant.as_str().as_bytes());
+        let mut next = 0;
+        loop {
+            // Index before shard, as everywhere.
+            let index = head.index.read();
+            let mut slots = shard.lock();
+            while next < slots.len() && record.len() < RECORD_BYTES {
+                if let Some(series) = slots[next].as_mut().filter(|s| !s.is_empty()) {
+                    labels.clear();
+                    RawLabelsBuilder::encode(index.pairs(&series.labels), &mut labels);
+                    let id = (n * SHARD_LEN + next) as SeriesId;
+                    encode_series(id, &labels, series, &mut record);
+                    series.anchor_epoch = epoch;
+                }
+                next += 1;
             }
-            encode_series(
-                (n * SHARD_LEN + slot) as SeriesId,
-                &labels,
-                series,
-                &mut record,
-            );
-            series.anchor_epoch = epoch;
-        }
-        drop(slots);
-        drop(index);
-        if record.len() >= RECORD_BYTES {
-            sink(&record)?;
-            record.clear();
+            let is_done = next >= slots.len();
+            drop(slots);
+            drop(index);
+            // Written without the locks: a disk may take its time. What changes meanwhile is in the log behind the cut.
+            if record.len() >= RECORD_BYTES {
+                sink(&record)?;
+                record.truncate(empty);
+            }
+            if is_done {
+                break;
+            }
         }
     }
-    if !record.is_empty() {
+    if record.len() > empty {
         sink(&record)?;
     }
     Ok(())
 }
 
-fn checkpoint_extras(head: &Head, sink: &mut dyn FnMut(u8, &[u8]) -> Result<()>) -> Result<()> {
+fn tenant_record(head: &Head) -> Vec<u8> {
     let mut record = Vec::new();
     put_bytes(&mut record, head.tenant.as_str().as_bytes());
+    record
+}
+
+fn checkpoint_exemplars(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut record = tenant_record(head);
     let empty = record.len();
-    for (id, e) in head.exemplars.lock().iter() {
-        encode_exemplar(id, e, &mut record);
+    let mut next = 0;
+    loop {
+        let ring = head.exemplars.lock();
+        for (place, id, e) in ring.from(next) {
+            encode_exemplar(id, e, &mut record);
+            next = place + 1;
+            if record.len() >= EXTRAS_BYTES {
+                break;
+            }
+        }
+        drop(ring);
+        if record.len() == empty {
+            return Ok(());
+        }
+        sink(&record)?;
+        record.truncate(empty);
     }
-    if record.len() > empty {
-        sink(kind::EXEMPLARS, &record)?;
+}
+
+fn checkpoint_metadata(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let mut record = tenant_record(head);
+    let empty = record.len();
+    let mut last: Option<String> = None;
+    loop {
+        let mut reached = None;
+        let store = head.metadata.lock();
+        for (name, entries) in store.behind(last.as_deref()) {
+            entries
+                .iter()
+                .for_each(|m| encode_metadata(name, m, &mut record));
+            if record.len() >= EXTRAS_BYTES {
+                reached = Some(name.to_owned());
+                break;
+            }
+        }
+        drop(store);
+        if record.len() > empty {
+            sink(&record)?;
+        }
+        if reached.is_none() {
+            return Ok(());
+        }
+        last = reached;
+        record.truncate(empty);
     }
-    record.truncate(empty);
-    for (name, entries) in head.metadata.lock().iter() {
-        entries
-            .iter()
-            .for_each(|m| encode_metadata(name, m, &mut record));
-    }
-    if record.len() > empty {
-        sink(kind::METADATA, &record)?;
-    }
-    Ok(())
 }
 
 fn encode_series(id: SeriesId, labels: &[u8], series: &MemSeries, out: &mut Vec<u8>) {
@@ -231,7 +286,7 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
 /// Reads the state of series up to the end of a record, behind its tenant.
 pub(super) fn decode_series_states<'a>(
     r: &mut Reader<'a>,
-    mut sink: impl FnMut(SeriesState<'a>) -> Result<(), DecodeError>,
+    mut sink: impl FnMut(SeriesState<'a>),
 ) -> Result<(), DecodeError> {
     while !r.is_empty() {
         let id = u32_of(r)?;
@@ -260,7 +315,7 @@ pub(super) fn decode_series_states<'a>(
             open,
             finished,
             late,
-        })?;
+        });
     }
     Ok(())
 }

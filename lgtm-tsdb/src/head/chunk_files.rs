@@ -2,10 +2,13 @@
 //!
 //! Chunks are appended to files of bounded size and read back with one positioned read each (`docs/format/chunk_file.md`). The
 //! files are a memory saver, not the record of truth: every sample in them is in the write-ahead log too until a block has it,
-//! unless a checkpoint of the log refers to the chunk by its place. A file is removed when no live chunk stands in it.
+//! unless a checkpoint of the log refers to the chunk by its place. So a file is removed when neither memory nor the last finished
+//! checkpoint refers to it: [`ChunkFiles::unused`] is asked when a checkpoint begins, [`ChunkFiles::remove`] once it is finished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use lgtm_core::codec::crc32c;
@@ -19,6 +22,11 @@ const HEADER: &[u8; 8] = b"LGCHUNK\x01";
 const ENTRY_HEADER: usize = 9;
 /// Bytes that wait in memory until they are written in one call.
 const WRITE_BUFFER: usize = 256 << 10;
+
+/// Files of higher numbers are none of ours: there is always a next number.
+const MAX_NUMBER: u32 = u32::MAX / 2;
+/// Damaged entries of one file that are copied aside. A file with more is kept whole.
+const MAX_COPIES: u32 = 16;
 
 /// Where a chunk stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,14 +44,41 @@ struct File {
     handle: Arc<dyn DiskFile>,
     len: u32,
     live: u64,
+    /// Written since it was last synced.
+    is_dirty: bool,
+    /// A sync failed: nobody knows what of it is on disk, and no later sync would tell.
+    is_doubtful: bool,
+    /// Damaged entries copied aside.
+    copies: u32,
+    /// Holds what was lost and not copied: it gets another name instead of being removed.
+    is_kept: bool,
+}
+
+impl File {
+    fn new(handle: Arc<dyn DiskFile>, len: u32) -> Self {
+        Self {
+            handle,
+            len,
+            live: 0,
+            // Whoever wrote a file that is found may have died before it was synced.
+            is_dirty: true,
+            is_doubtful: false,
+            copies: 0,
+            is_kept: false,
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Writer {
+    /// The file being written; 0 before there is one.
     file: u32,
+    /// Number of the next file.
+    next: u32,
     /// What was appended but not written yet; starts at `flushed` in the current file.
     tail: Vec<u8>,
     flushed: u32,
+    /// The last write failed, so that bytes may stand behind `flushed`.
     failed: bool,
 }
 
@@ -55,35 +90,42 @@ pub(super) struct ChunkFiles {
     file_size: u32,
     files: RwLock<BTreeMap<u32, File>>,
     writer: Mutex<Writer>,
+    /// Files were made whose names no sync of the folder has seen.
+    has_new_names: AtomicBool,
+    damaged: Mutex<HashSet<ChunkPlace>>,
+    damaged_count: AtomicU64,
 }
 
 impl ChunkFiles {
-    /// Opens the folder `dir`. Files found there stay until [`ChunkFiles::remove_unused`] finds them unused.
+    /// Opens the folder `dir`. Files found there stay until a checkpoint finds them unused.
     ///
     /// # Errors
     /// `Unavailable` when the folder cannot be made or listed.
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &str, file_size: u32) -> Result<Self> {
-        let io = |e: std::io::Error| Error::Unavailable(format!("chunk files in {dir}: {e}"));
+        let io = |e: io::Error| Error::Unavailable(format!("chunk files in {dir}: {e}"));
         disk.create_dir_all(dir).map_err(io)?;
         let mut files = BTreeMap::new();
         for name in disk.list(dir).map_err(io)? {
-            let Ok(number) = name.parse::<u32>() else {
+            // Only names as we write them are ours.
+            let number = name.parse::<u32>().ok();
+            let Some(number) = number.filter(|n| *n <= MAX_NUMBER && format!("{n:08}") == name)
+            else {
                 continue;
             };
-            let handle = disk.open_read(&path(dir, number)).map_err(io)?;
+            let handle = match disk.open_read(&path(dir, number)) {
+                Ok(handle) => handle,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    tracing::error!(file = path(dir, number), error = %e, "chunk file cannot be opened, perhaps a link that leads nowhere");
+                    continue;
+                }
+                Err(e) => return Err(io(e)),
+            };
             let len = u32::try_from(handle.size().map_err(io)?).unwrap_or(u32::MAX);
-            files.insert(
-                number,
-                File {
-                    handle: handle.into(),
-                    len,
-                    live: 0,
-                },
-            );
+            files.insert(number, File::new(handle.into(), len));
         }
-        let next = files.keys().next_back().map_or(1, |n| n + 1);
         let writer = Writer {
-            file: next - 1,
+            file: 0,
+            next: files.keys().next_back().map_or(1, |n| n + 1),
             tail: Vec::new(),
             flushed: u32::MAX,
             failed: false,
@@ -94,6 +136,9 @@ impl ChunkFiles {
             file_size,
             files: RwLock::new(files),
             writer: Mutex::new(writer),
+            has_new_names: AtomicBool::new(true),
+            damaged: Mutex::default(),
+            damaged_count: AtomicU64::new(0),
         })
     }
 
@@ -130,30 +175,40 @@ impl ChunkFiles {
         if end <= u64::from(self.file_size) {
             return true;
         }
-        let number = w.file + 1;
-        let opened = self
-            .disk
-            .open_append(&path(&self.dir, number))
-            .and_then(|f| f.append(HEADER).map(|()| f));
-        match opened {
-            Ok(handle) => {
+        match self.create(w.next) {
+            Ok((number, handle)) => {
                 let len = HEADER.len() as u32;
-                self.files.write().insert(
-                    number,
-                    File {
-                        handle: handle.into(),
-                        len,
-                        live: 0,
-                    },
-                );
-                (w.file, w.flushed) = (number, len);
+                self.files
+                    .write()
+                    .insert(number, File::new(handle.into(), len));
+                self.has_new_names.store(true, Ordering::Release);
+                (w.file, w.next, w.flushed) = (number, number + 1, len);
                 true
             }
             Err(e) => {
-                tracing::warn!(file = number, error = %e, "chunk file cannot be created; chunks stay in memory");
+                tracing::warn!(file = w.next, error = %e, "chunk file cannot be created; chunks stay in memory");
                 false
             }
         }
+    }
+
+    /// Makes a file, of number `from` or, where something bears that name, the first one behind it.
+    fn create(&self, from: u32) -> io::Result<(u32, Box<dyn DiskFile>)> {
+        let mut number = from;
+        let file = loop {
+            match self.disk.create_new(&path(&self.dir, number)) {
+                Ok(file) => break file,
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && number - from < 1000 => {
+                    number += 1;
+                }
+                Err(e) => return Err(e),
+            }
+        };
+        if let Err(e) = file.append(HEADER) {
+            let _ = self.disk.remove(&path(&self.dir, number));
+            return Err(e);
+        }
+        Ok((number, file))
     }
 
     fn write_tail(&self, w: &mut Writer) -> bool {
@@ -168,21 +223,25 @@ impl ChunkFiles {
         else {
             return false;
         };
-        match handle.append(&w.tail) {
+        // What a failed write left half behind would move every later entry.
+        let written = match w.failed {
+            true => handle.truncate(u64::from(w.flushed)),
+            false => Ok(()),
+        };
+        match written.and_then(|()| handle.append(&w.tail)) {
             Ok(()) => {
                 w.flushed += w.tail.len() as u32;
                 w.tail.clear();
                 w.failed = false;
                 if let Some(f) = self.files.write().get_mut(&w.file) {
                     f.len = w.flushed;
+                    f.is_dirty = true;
                 }
                 true
             }
             Err(e) => {
-                // Whatever half of it reached the file is cut off, so that offsets keep their meaning.
-                let cut = handle.truncate(u64::from(w.flushed));
                 if !w.failed {
-                    tracing::warn!(file = w.file, error = %e, cut = cut.is_ok(), "chunk file cannot be written; chunks stay in memory");
+                    tracing::warn!(file = w.file, error = %e, "chunk file cannot be written; chunks stay in memory");
                 }
                 w.failed = true;
                 false
@@ -199,12 +258,14 @@ impl ChunkFiles {
         let mut entry = vec![0; size];
         let buffered = {
             let w = self.writer.lock();
-            let waiting = w.file == place.file && place.offset >= w.flushed;
-            if waiting {
-                let at = (place.offset - w.flushed) as usize;
-                entry.copy_from_slice(&w.tail[at..at + size]);
+            let waiting = (w.file == place.file)
+                .then(|| place.offset.checked_sub(w.flushed))
+                .flatten()
+                .and_then(|at| w.tail.get(at as usize..at as usize + size));
+            if let Some(waiting) = waiting {
+                entry.copy_from_slice(waiting);
             }
-            waiting
+            waiting.is_some()
         };
         if !buffered {
             let handle = self
@@ -214,19 +275,18 @@ impl ChunkFiles {
                 .map(|f| Arc::clone(&f.handle));
             let handle =
                 handle.ok_or_else(|| Error::NotFound(format!("chunk file {}", place.file)))?;
+            let broken = |reason: &str| self.broken(place, reason);
             handle
                 .read_exact_at(&mut entry, u64::from(place.offset))
-                .map_err(|e| {
-                    Error::Unavailable(format!(
+                .map_err(|e| match e.kind() {
+                    io::ErrorKind::UnexpectedEof => broken("the file ends before the entry does"),
+                    _ => Error::Unavailable(format!(
                         "chunk file {} at byte {}: {e}",
                         place.file, place.offset
-                    ))
+                    )),
                 })?;
         }
-        let broken = |reason: &str| {
-            let source = DecodeError::new("chunk file entry", u64::from(place.offset), reason);
-            Error::corrupt(path(&self.dir, place.file), source)
-        };
+        let broken = |reason: &str| self.broken(place, reason);
         let field = |at: usize| {
             u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
         };
@@ -237,6 +297,71 @@ impl ChunkFiles {
             return Err(broken("checksum does not match"));
         }
         Ok(Bytes::from(entry).slice(ENTRY_HEADER..))
+    }
+
+    fn broken(&self, place: ChunkPlace, reason: &str) -> Error {
+        let source = DecodeError::new("chunk file entry", u64::from(place.offset), reason);
+        Error::corrupt(path(&self.dir, place.file), source)
+    }
+
+    /// Notes that a chunk cannot be read, and keeps its bytes, damaged as they are, beside its file. False when that was known.
+    pub(super) fn set_aside(&self, place: ChunkPlace) -> bool {
+        if !self.damaged.lock().insert(place) {
+            return false;
+        }
+        self.damaged_count.fetch_add(1, Ordering::Relaxed);
+        let mut files = self.files.write();
+        let Some(f) = files.get_mut(&place.file) else {
+            return true;
+        };
+        f.copies += 1;
+        if f.copies > MAX_COPIES {
+            f.is_kept = true;
+            return true;
+        }
+        let handle = Arc::clone(&f.handle);
+        drop(files);
+        if let Err(e) = self.copy_aside(place, &*handle) {
+            tracing::warn!(file = place.file, offset = place.offset, error = %e, "damaged chunk cannot be copied aside; its file is kept");
+            if let Some(f) = self.files.write().get_mut(&place.file) {
+                f.is_kept = true;
+            }
+        }
+        true
+    }
+
+    fn copy_aside(&self, place: ChunkPlace, from: &dyn DiskFile) -> io::Result<()> {
+        let mut entry = vec![0; ENTRY_HEADER + place.len as usize];
+        from.read_exact_at(&mut entry, u64::from(place.offset))?;
+        let name = path(&self.dir, place.file);
+        match self
+            .disk
+            .create_new(&format!("{name}.corrupt-{}", place.offset))
+        {
+            Ok(copy) => copy.append(&entry),
+            // An earlier process has done it.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Whether a chunk is known to be damaged.
+    pub(super) fn is_damaged(&self, place: ChunkPlace) -> bool {
+        self.damaged_count.load(Ordering::Relaxed) > 0 && self.damaged.lock().contains(&place)
+    }
+
+    /// Chunks found damaged since the files were opened.
+    pub(super) fn damaged_count(&self) -> u64 {
+        self.damaged_count.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the files that are there now, under another name when they are not needed any more: parts of the log that told what stands
+    /// in them are damaged.
+    pub(super) fn keep_found(&self) {
+        self.files
+            .write()
+            .values_mut()
+            .for_each(|f| f.is_kept = true);
     }
 
     /// Counts a chunk that a checkpoint refers to as live; false when the files do not hold it.
@@ -262,36 +387,97 @@ impl ChunkFiles {
         }
     }
 
-    /// Removes the files in which no live chunk stands, but for the one being written.
-    pub(super) fn remove_unused(&self) {
+    /// The files in which no live chunk stands and none will: a checkpoint that begins now will not refer to them.
+    pub(super) fn unused(&self) -> Vec<u32> {
         let w = self.writer.lock();
-        let mut files = self.files.write();
-        files.retain(|&number, f| {
-            if f.live > 0 || number == w.file {
-                return true;
-            }
-            if let Err(e) = self.disk.remove(&path(&self.dir, number)) {
-                tracing::warn!(file = number, error = %e, "unused chunk file cannot be removed");
-            }
-            false
-        });
+        let files = self.files.read();
+        let unused = files
+            .iter()
+            .filter(|(number, f)| f.live == 0 && **number != w.file);
+        unused.map(|(number, _)| *number).collect()
     }
 
-    /// Writes what is buffered and, if asked, makes it survive a power loss: before a checkpoint refers to it.
+    /// Removes files to which nothing refers any more: those that were [`ChunkFiles::unused`] when the last finished checkpoint began.
+    pub(super) fn remove(&self, unused: &[u32]) {
+        let w = self.writer.lock();
+        let mut files = self.files.write();
+        for number in unused {
+            let Some(f) = files
+                .get(number)
+                .filter(|f| f.live == 0 && *number != w.file)
+            else {
+                continue;
+            };
+            let name = path(&self.dir, *number);
+            let gone = match f.is_kept {
+                true => self.disk.rename(&name, &format!("{name}.kept")),
+                false => self.disk.remove(&name),
+            };
+            match gone {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(file = number, error = %e, "unused chunk file cannot be removed; it goes with the next checkpoint");
+                }
+                _ => drop(files.remove(number)),
+            }
+        }
+        // Their places may come again under another number only, so that what was damaged there needs no memory.
+        self.damaged.lock().retain(|p| files.contains_key(&p.file));
+    }
+
+    /// Writes what is buffered.
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses.
-    pub(super) fn flush(&self, durably: bool) -> Result<()> {
-        let mut w = self.writer.lock();
-        if !self.write_tail(&mut w) {
-            return Err(Error::Unavailable("chunk file cannot be written".into()));
+    pub(super) fn flush(&self) -> Result<()> {
+        match self.write_tail(&mut self.writer.lock()) {
+            true => Ok(()),
+            false => Err(Error::Unavailable("chunk file cannot be written".into())),
         }
-        if durably && let Some(f) = self.files.read().get(&w.file) {
-            f.handle
-                .sync()
-                .map_err(|e| Error::Unavailable(format!("chunk file {}: {e}", w.file)))?;
+    }
+
+    /// Makes all that was flushed survive a power loss, but for what stands in `unused` files.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk refuses, and while a file is in use whose sync failed once.
+    pub(super) fn sync(&self, unused: &[u32]) -> Result<()> {
+        let dirty: Vec<(u32, Arc<dyn DiskFile>)> = {
+            let mut files = self.files.write();
+            let dirty = files
+                .iter_mut()
+                .filter(|(number, f)| f.is_dirty && !unused.contains(number));
+            dirty
+                .map(|(number, f)| {
+                    f.is_dirty = false;
+                    (*number, Arc::clone(&f.handle))
+                })
+                .collect()
+        };
+        // Appends go on meanwhile; what they write is dirty again.
+        for (number, handle) in dirty {
+            if let Err(e) = handle.sync() {
+                tracing::error!(file = number, error = %e, "sync of a chunk file failed; no checkpoint is taken while it is needed");
+                if let Some(f) = self.files.write().get_mut(&number) {
+                    f.is_doubtful = true;
+                }
+            }
         }
-        Ok(())
+        if self.has_new_names.swap(false, Ordering::AcqRel)
+            && let Err(e) = self.disk.sync_dir(&self.dir)
+        {
+            self.has_new_names.store(true, Ordering::Release);
+            return Err(Error::Unavailable(format!(
+                "chunk files in {}: {e}",
+                self.dir
+            )));
+        }
+        let files = self.files.read();
+        let mut doubtful = files.iter().filter(|(_, f)| f.is_doubtful);
+        match doubtful.find(|(number, _)| !unused.contains(number)) {
+            None => Ok(()),
+            Some((number, _)) => Err(Error::Unavailable(format!(
+                "chunk file {number} could not be synced: no checkpoint until its chunks are in blocks or the process starts anew"
+            ))),
+        }
     }
 
     /// Bytes in all files.

@@ -16,6 +16,8 @@ pub(crate) const EXEMPLAR_LABELS_TOO_LONG: &str = "exemplar-labels-too-long";
 pub(super) struct ExemplarRing {
     capacity: usize,
     ring: VecDeque<(SeriesId, Exemplar)>,
+    /// Number of the oldest in `ring`: they are counted as they come.
+    first: u64,
     newest: HashMap<SeriesId, (i64, u64, u64)>,
 }
 
@@ -26,6 +28,7 @@ impl ExemplarRing {
         Self {
             capacity,
             ring: VecDeque::new(),
+            first: 0,
             newest: HashMap::new(),
         }
     }
@@ -68,9 +71,11 @@ impl ExemplarRing {
         self.newest.insert(id, key);
         if self.ring.len() >= self.capacity
             && let Some((old, gone)) = self.ring.pop_front()
-            && self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms)
         {
-            self.newest.remove(&old);
+            self.first += 1;
+            if self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms) {
+                self.newest.remove(&old);
+            }
         }
         self.ring.push_back((id, exemplar.clone()));
         Ok(true)
@@ -78,10 +83,19 @@ impl ExemplarRing {
 
     /// Forgets the exemplars of series that are gone: their ids will mean others.
     pub(super) fn forget(&mut self, dead: &[SeriesId]) {
+        // Those left count as new, so that who walks the ring piece by piece begins again and misses none.
+        self.first += self.ring.len() as u64;
         self.ring.retain(|(id, _)| dead.binary_search(id).is_err());
         for id in dead {
             self.newest.remove(id);
         }
+    }
+
+    /// The exemplars from a number on, oldest first, with their numbers.
+    pub(super) fn from(&self, number: u64) -> impl Iterator<Item = (u64, SeriesId, &Exemplar)> {
+        let skip = usize::try_from(number.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let numbered = (self.first..).zip(&self.ring).skip(skip);
+        numbered.map(|(n, (id, e))| (n, *id, e))
     }
 
     /// The exemplars held, oldest first.
@@ -117,8 +131,18 @@ mod tests {
             ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
             [(1, 10), (2, 5)]
         );
+        let numbers = |ring: &ExemplarRing, from| ring.from(from).map(|e| e.0).collect::<Vec<_>>();
+        assert_eq!(
+            (numbers(&ring, 0), numbers(&ring, 2)),
+            (vec![1, 2], vec![2])
+        );
         ring.forget(&[1]);
         assert_eq!(ring.len(), 1);
+        assert_eq!(
+            numbers(&ring, 3),
+            [3],
+            "whoever had read them all reads what is left again"
+        );
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub(crate) struct Heads {
     /// How far the replay has come; `None` before its first frame.
     pub(super) replay_progress: Mutex<Option<ReplayProgress>>,
     /// Only one checkpoint at a time; holds the log's size at the last one.
-    pub(super) checkpoint: tokio::sync::Mutex<u64>,
+    pub(super) checkpoint: Arc<tokio::sync::Mutex<u64>>,
 }
 
 impl Heads {
@@ -199,7 +199,7 @@ impl Heads {
             has_unlogged: AtomicBool::new(false),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
-            checkpoint: tokio::sync::Mutex::new(0),
+            checkpoint: Arc::default(),
         };
         Ok((heads, replay))
     }

@@ -1,6 +1,7 @@
 //! Metadata of one head's metrics: a few entries a name, as senders may disagree.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use lgtm_core::model::Metadata;
 
@@ -81,6 +82,13 @@ impl MetadataStore {
     /// All entries in order of name.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &[Metadata])> {
         self.by_name.iter().map(|(n, m)| (n.as_str(), m.as_slice()))
+    }
+
+    /// The entries behind a name, in order of name; all of them without one.
+    pub(super) fn behind(&self, name: Option<&str>) -> impl Iterator<Item = (&str, &[Metadata])> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let entries = self.by_name.range::<str, _>((from, Bound::Unbounded));
+        entries.map(|(n, m)| (n.as_str(), m.as_slice()))
     }
 
     /// The entries of one name.

@@ -8,6 +8,7 @@ mod cardinality;
 mod checkpoint;
 mod chunk_files;
 mod columns;
+mod damage;
 mod exemplars;
 mod flush;
 mod generation;

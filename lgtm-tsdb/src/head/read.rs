@@ -64,6 +64,7 @@ impl Head {
 #[derive(Debug)]
 struct HeadSeries {
     heads: Arc<Heads>,
+    head: Arc<Head>,
     /// Keeps what a flush moves meanwhile, and the ids what they are.
     snapshot: Snapshot,
     shards: Arc<Vec<Arc<Shard>>>,
@@ -93,16 +94,16 @@ impl HeadSeries {
         };
         let mut out = ChunkList::with_capacity(kept.len() + 1);
         for c in kept {
-            match self.heads.chunk_bytes(&c) {
-                Ok(data) => out.push(SeriesChunk {
+            match self.heads.read_chunk(&self.head, id, &c) {
+                Some(data) => out.push(SeriesChunk {
                     min_ms: c.min_ms,
                     max_ms: c.max_ms,
                     encoding: c.encoding,
                     data,
                 }),
-                Err(e) => self.end.merge(SelectEnd {
+                None => self.end.merge(SelectEnd {
                     warnings: vec![format!(
-                        "samples of {labels} from {} to {} are missing: {e}",
+                        "samples of {labels} from {} to {} are missing: a damaged chunk of the head was set aside",
                         c.min_ms, c.max_ms
                     )],
                     ..SelectEnd::default()
@@ -229,6 +230,7 @@ impl Select for HeadSelect {
             })?;
             Ok(Some(HeadSeries {
                 heads,
+                head: Arc::clone(head),
                 snapshot,
                 shards: head.shards(),
                 range: request.range,

@@ -35,9 +35,22 @@ pub struct HeadReplayReport {
     /// Histograms left out because they are larger than what may be in a chunk: logged by a version that took them, they could never be
     /// read.
     pub oversized_histograms: u64,
-    /// Records that their checksum passes but that do not decode.
+    /// Records, and series of checkpoints, that their checksum passes but that do not decode.
     pub undecodable_records: u64,
+    /// Chunks that a checkpoint names and that are not in the chunk files, or that do not decode. All else of their series is there.
+    pub lost_chunks: u64,
 }
+
+impl HeadReplayReport {
+    /// Whether everything that the log ever took was put back.
+    pub fn is_whole(&self) -> bool {
+        self.log.set_aside.is_empty()
+            && self.unknown_series_samples + self.undecodable_records + self.lost_chunks == 0
+    }
+}
+
+/// Lost chunks that the log names one by one; a missing file costs hundreds of thousands.
+const MAX_NAMED: u64 = 100;
 
 /// Bytes of records that may wait for their anchors, per tenant.
 const DEFERRED_BYTES: usize = 16 << 20;
@@ -91,7 +104,17 @@ impl Heads {
             .values_mut()
             .for_each(|t| t.give_up_deferred(&mut report));
         report.log = log;
-        self.parts.files.remove_unused();
+        if report.lost_chunks > MAX_NAMED {
+            tracing::error!(
+                chunks = report.lost_chunks,
+                "chunks that a checkpoint of the log names are lost"
+            );
+        }
+        // What of the log cannot be read may have named chunks: their files are not thrown away.
+        match report.is_whole() {
+            true => self.parts.files.remove(&self.parts.files.unused()),
+            false => self.parts.files.keep_found(),
+        }
         self.writable
             .store(true, std::sync::atomic::Ordering::Release);
         Ok(report)
@@ -143,7 +166,9 @@ impl Replay<'_> {
                 let room = MetadataRoom::unbounded();
                 tenant.head.metadata.lock().put(name, &m, room);
             }),
-            kind::SERIES_STATE => decode_series_states(&mut r, |state| tenant.restore(state)),
+            kind::SERIES_STATE => {
+                decode_series_states(&mut r, |state| tenant.restore(state, report))
+            }
             kind::HEAD_STATE => {
                 let (min_valid_ms, max_ms) = decode_head_state(&mut r)?;
                 tenant.head.raise_min_valid_ms(min_valid_ms);
@@ -235,7 +260,6 @@ impl Tenant {
     ) -> Result<bool, DecodeError> {
         let Self { head, shards, .. } = self;
         let rules = AppendRules::replay(head.parts.block_range_ms);
-        let min_valid_ms = head.min_valid_ms();
         let mut newest_ms = i64::MIN;
         let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
         let taken = record::decode_samples(
@@ -243,9 +267,6 @@ impl Tenant {
             r,
             |id| self.meaning(id),
             |id, at, value| {
-                if at.t_ms < min_valid_ms {
-                    return;
-                }
                 let (shard, slot) = locate(id);
                 if locked.as_ref().is_none_or(|(n, _)| *n != shard) {
                     drop(locked.take());
@@ -275,15 +296,11 @@ impl Tenant {
     ) -> Result<bool, DecodeError> {
         let head = &self.head;
         let rules = AppendRules::replay(head.parts.block_range_ms);
-        let min_valid_ms = head.min_valid_ms();
         record::decode_histograms(
             kind,
             r,
             |id| self.meaning(id),
             |id, at, value| {
-                if at.t_ms < min_valid_ms {
-                    return;
-                }
                 if let Err(fault) = value.check_size() {
                     report.oversized_histograms += 1;
                     tracing::warn!(tenant = %head.tenant, series = id, t_ms = at.t_ms, fault = %fault.message, "a native histogram of the log is left out");
@@ -299,12 +316,29 @@ impl Tenant {
         )
     }
 
-    fn restore(&mut self, state: SeriesState<'_>) -> Result<(), DecodeError> {
-        let id = self.define(state.id, state.labels, state.base)?;
+    /// Takes back a series of a checkpoint. What of it is lost costs nothing else.
+    fn restore(&mut self, state: SeriesState<'_>, report: &mut HeadReplayReport) {
+        let labels = state.labels;
+        let id = match self.define(state.id, labels, state.base) {
+            Ok(id) => id,
+            Err(e) => {
+                report.undecodable_records += 1;
+                tracing::error!(tenant = %self.head.tenant, id = state.id, error = %e, "series of a checkpoint does not decode");
+                return;
+            }
+        };
         let (shard, slot) = locate(id);
-        match self.shards[shard].lock().get_mut(slot) {
+        let lost = match self.shards[shard].lock().get_mut(slot) {
             Some(Some(series)) => series.restore(state, &self.head.parts),
-            _ => Ok(()),
+            _ => return,
+        };
+        for reason in lost {
+            report.lost_chunks += 1;
+            if report.lost_chunks <= MAX_NAMED {
+                let pairs = RawLabels::new(labels).iter().filter_map(Result::ok);
+                let series = Labels::from_pairs(pairs).unwrap_or_default();
+                tracing::error!(tenant = %self.head.tenant, %series, reason, "chunk of a checkpoint is lost");
+            }
         }
     }
 }

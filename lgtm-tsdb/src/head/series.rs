@@ -461,26 +461,61 @@ impl MemSeries {
         self.ooo.as_deref().map_or(&[], |o| o.chunks.as_slice())
     }
 
-    /// Takes back what a checkpoint kept.
-    pub(super) fn restore(
+    /// Takes back what a checkpoint kept. Gives, in words, the chunks that are lost: all else is taken.
+    pub(super) fn restore(&mut self, state: SeriesState<'_>, parts: &HeadParts) -> Vec<String> {
+        let mut lost = Vec::new();
+        (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
+        if let Some((encoding, data)) = state.open
+            && let Err(e) = self.restore_open(encoding, data, parts)
+        {
+            lost.push(format!("the open chunk does not decode: {e}"));
+            (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
+        }
+        let mut keep = |mut chunks: Vec<HeadChunk>| {
+            chunks.retain(|c| match &c.bytes {
+                ChunkBytes::File(place) if !parts.files.adopt(*place) => {
+                    let ChunkPlace { file, offset, len } = *place;
+                    lost.push(format!(
+                        "chunk file {file:08} has no {len} bytes at byte {offset}, samples from {} to {} ms",
+                        c.min_ms, c.max_ms
+                    ));
+                    false
+                }
+                _ => true,
+            });
+            chunks
+        };
+        let (mut finished, late) = (keep(state.finished), keep(state.late));
+        if !finished.is_empty() {
+            let chunks = self.chunks.get_or_insert_default();
+            finished.append(chunks);
+            **chunks = finished;
+        }
+        if !late.is_empty() {
+            self.ooo.get_or_insert_default().chunks.extend(late);
+        }
+        lost
+    }
+
+    fn restore_open(
         &mut self,
-        state: SeriesState<'_>,
+        encoding: Encoding,
+        data: &[u8],
         parts: &HeadParts,
     ) -> Result<(), DecodeError> {
-        (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
         let range_ms = parts.block_range_ms;
-        match state.open {
-            Some((Encoding::Xor, data)) => {
+        match encoding {
+            Encoding::Xor => {
                 let chunk = XorAppender::resume(data)?;
                 let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
                 self.open = Open::Float(chunk, cut);
             }
-            Some((Encoding::Xor2, data)) => {
+            Encoding::Xor2 => {
                 let chunk = Xor2Appender::resume(data)?;
                 let cut = FloatCut::new(chunk.first_t_ms(), range_ms);
                 self.open = Open::StartedFloat(Box::new((chunk, cut)));
             }
-            Some((encoding, data)) => {
+            encoding => {
                 // Histograms are rare: their open chunk is rebuilt sample by sample.
                 let rules = AppendRules::replay(range_ms);
                 (self.last, self.last_t_ms) = (Last::None, i64::MIN);
@@ -501,34 +536,6 @@ impl MemSeries {
                     debug_assert!(taken.is_ok(), "replay's rules take everything");
                 }
             }
-            None => {}
-        }
-        let mut lost = 0;
-        let mut keep = |chunks: Vec<HeadChunk>| {
-            let mut out = Vec::with_capacity(chunks.len());
-            for c in chunks {
-                match &c.bytes {
-                    ChunkBytes::File(place) if !parts.files.adopt(*place) => lost += 1,
-                    _ => out.push(c),
-                }
-            }
-            out
-        };
-        let (mut finished, late) = (keep(state.finished), keep(state.late));
-        if !finished.is_empty() {
-            let chunks = self.chunks.get_or_insert_default();
-            finished.append(chunks);
-            **chunks = finished;
-        }
-        if !late.is_empty() {
-            self.ooo.get_or_insert_default().chunks.extend(late);
-        }
-        if lost > 0 {
-            return Err(DecodeError::new(
-                "series state",
-                0,
-                format!("{lost} chunks are missing from the chunk files"),
-            ));
         }
         Ok(())
     }

@@ -26,6 +26,7 @@ use crate::limits::Limits;
 use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
+mod durable;
 mod started;
 mod tenants;
 
@@ -120,6 +121,18 @@ impl Store {
             })
             .await;
         blocks.map(|b| b.len())
+    }
+
+    /// Flushes one tenant whole, and takes no checkpoint.
+    async fn flush_one(&self, tenant: &str) {
+        let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
+        let tenant = TenantId::new(tenant).unwrap();
+        let on_block = |t: &TenantId, m: &crate::block::BlockMeta| self.blocks.add(t, m.clone());
+        let flushed = self
+            .heads
+            .flush(&tenant, FlushScope::All, &self.bucket, &id, &on_block)
+            .await;
+        assert!(!flushed.unwrap().is_empty());
     }
 
     /// Asks heads and blocks as one.
@@ -358,12 +371,7 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
     }
     let Store { dir, heads, .. } = s;
     drop(heads);
-    let segment = std::fs::read_dir(dir.path().join("wal"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let segment = dir.path().join("wal/00000001");
     let bytes = std::fs::read(&segment).unwrap();
     for at in (8..bytes.len()).step_by(37) {
         let other = tempfile::tempdir().unwrap();
