@@ -7,6 +7,7 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::wal::SyncPolicy;
 use parking_lot::Mutex;
 
+use super::super::metadata::MetadataRoom;
 use super::*;
 
 /// What a test does before an operation on a file, and whether the operation fails.
@@ -403,7 +404,10 @@ async fn checkpoints_of_many_exemplars_and_metadata_have_bounded_records() {
             help: "h".repeat(50),
             ..lgtm_core::model::Metadata::default()
         };
-        head.metadata.lock().put(&format!("metric_{n:05}"), &m, 0);
+        let room = MetadataRoom::unbounded();
+        head.metadata
+            .lock()
+            .put(&format!("metric_{n:05}"), &m, room);
     }
     drop(head);
     s.heads.checkpoint().await.unwrap();
