@@ -62,6 +62,7 @@ pub(crate) struct ServerSettings {
     pub(crate) max_decoded_bytes: ByteSize,
     pub(crate) max_query_body_size: ByteSize,
     pub(crate) max_inflight_query_bodies_bytes: ByteSize,
+    pub(crate) max_inflight_answer_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
@@ -148,6 +149,7 @@ impl Default for ServerSettings {
             max_query_body_size: api.max_query_body_size,
             max_inflight_query_bodies_bytes: api.max_inflight_query_bodies_bytes,
             max_decoded_bytes: api.max_decoded_bytes,
+            max_inflight_answer_bytes: api.max_inflight_answer_bytes,
             max_remote_read_bytes: api.max_remote_read_bytes,
             shutdown_delay: Duration::ZERO,
             connections: ConnectionSettings::default(),
@@ -209,6 +211,7 @@ impl Config {
             max_decoded_bytes: self.server.max_decoded_bytes,
             max_query_body_size: self.server.max_query_body_size,
             max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
+            max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
         }
     }

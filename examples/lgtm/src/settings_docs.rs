@@ -46,6 +46,10 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of all such bodies at a time; beyond, requests are answered 503. 0: no bound.",
     ),
     (
+        "server.max_inflight_answer_bytes",
+        "Bytes of answers above 256 KiB that are held whole and not yet read by their clients; beyond, the next such answer is a 503. 0: no bound.",
+    ),
+    (
         "server.max_remote_read_bytes",
         "Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed.",
     ),
@@ -59,7 +63,7 @@ const DOCS: &[(&str, &str)] = &[
     ),
     (
         "server.connections.max",
-        "Connections at a time; beyond, the one whose client has kept us waiting longest is closed, and when all are at work a new one is answered 503. 0: half of the files that the process may open, at most 10000.",
+        "Connections at a time; beyond, the one whose client has kept us waiting longest is closed (those first that have had no answer yet), and when all are at work a new one is answered 503. 0: half of the files that the process may open, at most 10000.",
     ),
     (
         "server.connections.head_timeout",

@@ -72,3 +72,39 @@ fn secrets_of_a_url_are_on_no_page() {
     assert!(!config.contains("HUSH"), "{config}");
     assert!(config.contains("secret=********"), "{config}");
 }
+
+#[test]
+fn answers_that_nobody_reads_have_a_bound_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "-otlp.http-listen-port=0",
+        "-server.max-inflight-answer-bytes=20MiB",
+    ];
+    let host = Host::start(dir.path(), &flags);
+    // 70 series of 11,000 steps, some 15 MB of text; who does not read holds it.
+    let parts: Vec<String> = (0..70).map(|n| format!("vector({n}e9)")).collect();
+    let labels = |n: usize, v: &str| format!("label_replace({v},\"n\",\"{n}\",\"\",\"\")");
+    let all: Vec<String> = parts
+        .iter()
+        .enumerate()
+        .map(|(n, v)| labels(n, v))
+        .collect();
+    let query = all.join(" or ").replace(' ', "%20").replace('"', "%22");
+    let path = format!("/prometheus/api/v1/query_range?query={query}&start=0&end=10999&step=1");
+    let deaf: Vec<_> = (0..2)
+        .map(|_| host.ask_without_waiting(&path, &[]))
+        .collect();
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = host.get(&path);
+        if answer.status == 503 {
+            refused = Some(answer.text());
+            break;
+        }
+        assert_eq!(answer.status, 200);
+    }
+    let text = refused.expect("one of the answers finds no room");
+    assert!(text.contains("server.max_inflight_answer_bytes"), "{text}");
+    assert_eq!(host.get("/prometheus/api/v1/query?query=1").status, 200);
+    drop(deaf);
+}

@@ -122,8 +122,9 @@ impl Connections {
 
     /// Takes a connection in; `None` when there is no room and nobody to make it.
     ///
-    /// At the bound the one whose client has kept us waiting longest is asked to leave. A client that does its part at once is therefore
-    /// always served, however many others dawdle. Costs a walk over all connections then.
+    /// At the bound the one whose client has kept us waiting longest is asked to leave, those first that have not had one answer yet. A
+    /// client that does its part at once is therefore always served, however many others dawdle, and one that has been served keeps its
+    /// connection. Costs a walk over all connections then.
     pub(super) fn enter(self: &Arc<Self>, server: &'static str) -> Option<OpenConnection> {
         let watch = Arc::new(Watch::new(server, self.epoch));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
@@ -142,15 +143,15 @@ impl Connections {
         })
     }
 
-    /// Asks the connection that has waited longest for its client to leave.
+    /// Asks a connection to leave that waits for its client; `false` when there is none.
     pub(super) fn make_room(&self) -> bool {
         self.close_one(&self.open.lock())
     }
 
     fn close_one(&self, open: &HashMap<u64, Arc<Watch>>) -> bool {
         let waiting = open.values().filter(|w| w.asked() != Asked::Leave);
-        let waiting = waiting.filter_map(|w| Some((w.waiting_since_us()?, w)));
-        let Some((_, longest)) = waiting.min_by_key(|(since, _)| *since) else {
+        let waiting = waiting.filter_map(|w| Some(((w.is_served(), w.waiting_since_us()?), w)));
+        let Some((_, longest)) = waiting.min_by_key(|(rank, _)| *rank) else {
             return false;
         };
         longest.ask(Asked::Leave);

@@ -47,7 +47,7 @@ impl Inflight {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Bytes of requests under way: what has come of them, and what they became.
+    /// Bytes under way: what has come of requests, and what they became.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -73,7 +73,7 @@ impl Ticket {
         let InflightBound { max, hint } = self.of.max_bytes;
         if max > 0 && now > max {
             return Err(Error::Unavailable(format!(
-                "the request has been rejected because {now} bytes of requests would be in flight, the limit is {max} {hint}"
+                "the request has been rejected because {now} bytes would be in flight, the limit is {max} {hint}"
             )));
         }
         Ok(())

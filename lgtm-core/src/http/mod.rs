@@ -14,6 +14,7 @@ mod answer_body;
 mod body_reader;
 mod connection;
 mod connections;
+mod held_body;
 mod inflight;
 mod request_body;
 mod server;
@@ -27,6 +28,7 @@ mod tests;
 
 pub use body_reader::{BodyError, collect_body, read_body};
 pub use connections::Connections;
+pub use held_body::hold;
 pub use inflight::{Inflight, InflightBound, Ticket};
 pub use server::HttpServer;
 pub use settings::ConnectionSettings;

@@ -197,6 +197,20 @@ async fn a_client_that_does_its_part_is_served_while_dawdlers_fill_the_house() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_has_been_served_keeps_its_connection_while_newcomers_dawdle() {
+    let running = start(patient(20)).await;
+    let mut known = running.connect(READY).await;
+    assert!(answer(&mut known).await.ends_with("ready"));
+    let mut dawdlers = Vec::new();
+    for _ in 0..60 {
+        dawdlers.push(running.connect(HALF_A_HEAD).await);
+    }
+    running.until(|r| r.closed("crowded_out") >= 41.0).await;
+    known.write_all(READY.as_bytes()).await.unwrap();
+    assert!(answer(&mut known).await.ends_with("ready"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn with_all_at_work_a_new_connection_is_told_to_come_again() {
     let running = start(patient(3)).await;
     let never = "GET /never HTTP/1.1\r\nHost: x\r\n\r\n";

@@ -120,6 +120,8 @@ pub(super) struct Watch {
     /// Whether a body came to less than it was to be, so that more may be on its way.
     is_body_left: AtomicBool,
     has_body_failed: AtomicBool,
+    /// Whether a request was answered.
+    is_served: AtomicBool,
     /// Whether the answer is with the stream but not yet sent.
     is_answer_made: AtomicBool,
     asked: AtomicU8,
@@ -138,6 +140,7 @@ impl Watch {
             linger: Stall::default(),
             is_body_left: AtomicBool::new(false),
             has_body_failed: AtomicBool::new(false),
+            is_served: AtomicBool::new(false),
             is_answer_made: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
@@ -181,6 +184,7 @@ impl Watch {
     pub(super) fn flushed(&self) {
         if self.is_answer_made.load(Relaxed) {
             self.is_answer_made.store(false, Relaxed);
+            self.is_served.store(true, Relaxed);
             self.request_over();
         }
     }
@@ -285,6 +289,11 @@ impl Watch {
         let since = stalls.into_iter().map(|s| s.since_us.load(Relaxed));
         let since = since.chain([self.head.load(Relaxed) >> 1]);
         since.filter(|us| *us > 0).min()
+    }
+
+    /// Whether a request was answered on this connection.
+    pub(super) fn is_served(&self) -> bool {
+        self.is_served.load(Relaxed)
     }
 
     /// Whether no request is under way.

@@ -46,6 +46,9 @@ pub struct ApiSettings {
     /// Bytes of all such bodies at a time; beyond, requests are answered 503. Default 128MiB: 64 of the largest, thousands of those that
     /// are sent. 0: no bound.
     pub max_inflight_query_bodies_bytes: ByteSize,
+    /// Bytes of answers above 256 KiB that are held whole and not yet read by their clients; beyond, the next such answer is a 503.
+    /// Default 1GiB: hundreds of the largest that dashboards ask for. 0: no bound.
+    pub max_inflight_answer_bytes: ByteSize,
     /// Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed. Room for ten million samples.
     pub max_remote_read_bytes: ByteSize,
 }
@@ -60,6 +63,7 @@ impl Default for ApiSettings {
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
             max_query_body_size: ByteSize::mib(2),
             max_inflight_query_bodies_bytes: ByteSize::mib(128),
+            max_inflight_answer_bytes: ByteSize::mib(1024),
             max_remote_read_bytes: ByteSize::mib(256),
         }
     }
@@ -77,6 +81,7 @@ pub struct Api {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) inflight: Arc<Inflight>,
     pub(super) query_bodies: Arc<Inflight>,
+    pub(super) answers: Arc<Inflight>,
     batches: Mutex<Vec<WriteBatch>>,
 }
 
@@ -100,6 +105,7 @@ impl Api {
         Self {
             inflight: body::pushes(&settings),
             query_bodies: body::queries(&settings),
+            answers: body::answers(&settings),
             settings,
             distributor,
             ingester,
@@ -149,7 +155,8 @@ impl Api {
         let bounded = axum::middleware::from_fn_with_state(Arc::clone(self), body::bounded);
         // Ours takes the place of axum's bound.
         let reads = reads().layer(DefaultBodyLimit::disable()).layer(bounded);
-        let reads = reads.layer(caught).layer(compressed);
+        let held = axum::middleware::from_fn_with_state(Arc::clone(self), body::held);
+        let reads = reads.layer(held).layer(caught).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

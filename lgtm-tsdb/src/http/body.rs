@@ -13,6 +13,9 @@ use lgtm_core::http::{self, BodyError, Inflight, InflightBound, Ticket};
 use super::api::{Api, ApiSettings};
 use super::error::ApiError;
 
+/// Answers of at most so many bytes are always given.
+const SMALL_ANSWER: u64 = 256 << 10;
+
 /// What pushes hold.
 pub(super) fn pushes(settings: &ApiSettings) -> Arc<Inflight> {
     let requests = InflightBound {
@@ -32,6 +35,16 @@ pub(super) fn queries(settings: &ApiSettings) -> Arc<Inflight> {
     let bytes = InflightBound {
         max: settings.max_inflight_query_bodies_bytes.as_u64(),
         hint: "(server.max_inflight_query_bodies_bytes)",
+    };
+    Arc::new(Inflight::new(requests, bytes))
+}
+
+/// What answers hold that are not sent yet.
+pub(super) fn answers(settings: &ApiSettings) -> Arc<Inflight> {
+    let requests = InflightBound { max: 0, hint: "" };
+    let bytes = InflightBound {
+        max: settings.max_inflight_answer_bytes.as_u64(),
+        hint: "by answers that their clients have not read yet (server.max_inflight_answer_bytes)",
     };
     Arc::new(Inflight::new(requests, bytes))
 }
@@ -68,6 +81,20 @@ pub(super) async fn bounded(State(api): State<Arc<Api>>, request: Request, next:
             next.run(request).await
         }
         Err(e) => refused(e).into_response(),
+    }
+}
+
+/// Counts an answer that is held whole, until its client has read it. Small ones are as many as there are connections.
+pub(super) async fn held(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let answer = next.run(request).await;
+    let size = answer.body().size_hint().exact();
+    let Some(bytes) = size.filter(|bytes| *bytes > SMALL_ANSWER) else {
+        return answer;
+    };
+    let mut ticket = api.answers.ticket();
+    match ticket.add(bytes) {
+        Ok(()) => answer.map(|body| http::hold(body, ticket)),
+        Err(e) => ApiError::from(e).into_response(),
     }
 }
 
