@@ -98,6 +98,9 @@ impl Metrics {
         ] {
             e.counter(name, help, &[], n(counter));
         }
+        let held = self.frontend.engine().memory().held_bytes();
+        let help = "Memory that queries and their answers hold.";
+        e.gauge("lgtm_query_memory_bytes", help, &[], held as f64);
     }
 
     fn query_frontend(&self, e: &mut Collection) {

@@ -9,7 +9,7 @@ use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
 use lgtm_core::wal::{ReplayProgress, WalReplay, WalStats};
@@ -23,8 +23,8 @@ use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
-    TenantSeries,
+    AppendReport, ExemplarBounds, FlushScope, HeadReplayReport, HeadSelect, HeadSettings,
+    HeadStats, Heads, SeriesExemplars, TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::{Listed, Select, SelectRequest, SeriesBatches};
@@ -337,18 +337,21 @@ impl Ingester {
             .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
     }
 
-    /// Exemplars of the series that match any of the selectors, by series. Costs a search through the head: for the compute pool.
+    /// Exemplars of the series that match any of the selectors, by series. A walk that may take some ten milliseconds: for the compute
+    /// pool. Ends early when `cancel` is cancelled.
     ///
     /// # Errors
-    /// `Unavailable` before the start, `Cancelled`.
+    /// `LimitExceeded` past the bounds, `Unavailable` before the start, `Cancelled`.
     pub fn exemplars(
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
+        bounds: ExemplarBounds,
         cancel: &CancelToken,
-    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        self.heads()?.exemplars(tenant, selectors, range, cancel)
+    ) -> Result<SeriesExemplars> {
+        self.heads()?
+            .exemplars(tenant, selectors, range, bounds, cancel)
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.

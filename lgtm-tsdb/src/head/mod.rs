@@ -32,6 +32,7 @@ pub use cardinality::{
     LabelValuesCardinality,
 };
 pub(crate) use exemplars::EXEMPLAR_LABELS_TOO_LONG;
+pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};

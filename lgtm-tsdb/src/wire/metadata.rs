@@ -18,7 +18,7 @@ pub(super) struct MetadataView<'a> {
 
 impl WriteBatch {
     /// Takes metadata whose texts have at most `max_length` bytes each (0: any), and only as much as that of the help.
-    pub(super) fn push_metadata(
+    pub(super) fn take_metadata(
         &mut self,
         view: MetadataView<'_>,
         max_length: usize,
@@ -85,7 +85,7 @@ mod tests {
             help: "ab\u{e9}d",
             unit: "s",
         };
-        let mut push = |view, max| batch.push_metadata(view, max, &mut allowance).unwrap();
+        let mut push = |view, max| batch.take_metadata(view, max, &mut allowance).unwrap();
         push(view, 0);
         push(view, 5);
         push(view, 4);

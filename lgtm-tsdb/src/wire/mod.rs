@@ -26,7 +26,8 @@ pub use label_bounds::{LabelBounds, LabelFault};
 pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
-    ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
+    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
+    put_chunk_frame,
 };
 pub use remote_write::decode_v1;
 pub use remote_write2::decode_v2;

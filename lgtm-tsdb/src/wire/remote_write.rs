@@ -61,7 +61,7 @@ fn decode(
             }
             METADATA => {
                 let view = metadata(r.bytes()?)?;
-                batch.push_metadata(view, rules.max_metadata_length, allowance)?;
+                batch.take_metadata(view, rules.max_metadata_length, allowance)?;
             }
             tag => skip(&mut r, tag)?,
         }

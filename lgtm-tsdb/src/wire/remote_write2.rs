@@ -169,7 +169,7 @@ impl<'b> Decoder<'b, '_, '_> {
         if let (Some(name), Some(raw)) = (name, metadata)
             && let Some(view) = resolve_metadata(name, &raw, &self.symbols)
         {
-            batch.push_metadata(view, self.rules.max_metadata_length, self.allowance)?;
+            batch.take_metadata(view, self.rules.max_metadata_length, self.allowance)?;
         }
         let entry = SeriesEntry {
             labels: LabelPlace::Arena(start as u32..batch.arena.len() as u32),

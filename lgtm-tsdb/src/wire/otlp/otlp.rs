@@ -295,7 +295,7 @@ impl Decoder<'_, '_> {
             unit: &unit_name(metric.unit),
         };
         let max = self.rules.max_metadata_length;
-        Ok(self.batch.push_metadata(view, max, self.allowance)?)
+        Ok(self.batch.take_metadata(view, max, self.allowance)?)
     }
 
     /// Leaves a point out.
