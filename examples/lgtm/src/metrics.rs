@@ -319,6 +319,13 @@ impl Metrics {
             &[],
             f64::from(u8::from(wal.failing)),
         );
+        let refusal = self.ingester.write_refusal();
+        e.gauge(
+            "lgtm_ingester_writes_refused_seconds",
+            "Since how long no write is taken, for trouble with the log or lack of room in its buffer; 0 while writes are taken.",
+            &[],
+            refusal.map_or(0.0, |r| r.lasted.as_secs_f64()),
+        );
         e.gauge(
             "lgtm_wal_poisoned",
             "1 after a failed sync.",

@@ -16,7 +16,9 @@ mod head;
 mod heads;
 mod matching;
 mod metadata;
+mod pieces;
 mod postings;
+mod push;
 mod read;
 mod record;
 mod ref_cache;
@@ -34,6 +36,7 @@ pub use cardinality::{
 pub(crate) use exemplars::EXEMPLAR_LABELS_TOO_LONG;
 pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
+pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
