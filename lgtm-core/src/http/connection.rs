@@ -39,6 +39,7 @@ pub(super) async fn serve(stream: TcpStream, place: OpenConnection, router: Rout
         let watch = Arc::clone(&watch);
         async move {
             // What panics has no state that anyone looks at again: handlers share parts whose locks are not poisoned by unwinding.
+            poll_fn(|cx| watch.poll_answer_sent(cx)).await;
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
             let answer = match answer {
                 Ok(Ok(answer)) => answer,

@@ -4,6 +4,7 @@
 //! notes come from the connection's own task; others only read them, to choose whom to close.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -124,8 +125,11 @@ pub(super) struct Watch {
     is_served: AtomicBool,
     /// Whether the answer is with the stream but not yet sent.
     is_answer_made: AtomicBool,
+    /// Whether the next request came before that was.
+    is_next_begun: AtomicBool,
     asked: AtomicU8,
     waker: AtomicWaker,
+    sent_waker: AtomicWaker,
 }
 
 impl Watch {
@@ -142,8 +146,10 @@ impl Watch {
             has_body_failed: AtomicBool::new(false),
             is_served: AtomicBool::new(false),
             is_answer_made: AtomicBool::new(false),
+            is_next_begun: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            sent_waker: AtomicWaker::new(),
         };
         watch.request_over();
         watch
@@ -165,14 +171,26 @@ impl Watch {
         }
     }
 
-    /// A head is whole.
+    /// A head is whole. The answer before may still be on its way, when the client did not wait for it.
     pub(super) fn request_began(&self) {
         self.head.store(0, Relaxed);
         self.body.forget();
-        self.send.forget();
         self.is_body_left.store(false, Relaxed);
         self.has_body_failed.store(false, Relaxed);
-        self.is_answer_made.store(false, Relaxed);
+        match self.is_answer_made.load(Relaxed) {
+            true => self.is_next_begun.store(true, Relaxed),
+            false => self.send.forget(),
+        }
+    }
+
+    /// Ready when the answer before is sent. The server would otherwise queue answer upon answer for a client that asks and does not
+    /// read.
+    pub(super) fn poll_answer_sent(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_next_begun.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        self.sent_waker.register(cx.waker());
+        Poll::Pending
     }
 
     /// The last of an answer is with the stream.
@@ -185,7 +203,12 @@ impl Watch {
         if self.is_answer_made.load(Relaxed) {
             self.is_answer_made.store(false, Relaxed);
             self.is_served.store(true, Relaxed);
-            self.request_over();
+            if self.is_next_begun.swap(false, Relaxed) {
+                self.send.forget();
+                self.sent_waker.wake();
+            } else {
+                self.request_over();
+            }
         }
     }
 
