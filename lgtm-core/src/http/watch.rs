@@ -107,13 +107,18 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
+const IN_REQUEST: u64 = 0;
+const NO_HEAD: u64 = 1;
+const PART_OF_HEAD: u64 = 2;
+
 /// The notes of one connection.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// The server that accepted it.
     pub(super) server: &'static str,
     epoch: Instant,
-    /// Since when a head is waited for, doubled, plus one when it has begun; 0 during a request.
+    /// Whether a head is waited for, in the two lowest bits ([`IN_REQUEST`], [`NO_HEAD`], [`PART_OF_HEAD`]), and since when above; 0 there
+    /// until somebody asks, since most heads come at once and reading the clock for each would cost.
     head: AtomicU64,
     body: Stall,
     send: Stall,
@@ -138,7 +143,7 @@ impl Watch {
         let watch = Self {
             server,
             epoch,
-            head: AtomicU64::new(0),
+            head: AtomicU64::new(NO_HEAD),
             body: Stall::default(),
             send: Stall::default(),
             linger: Stall::default(),
@@ -151,7 +156,7 @@ impl Watch {
             waker: AtomicWaker::new(),
             sent_waker: AtomicWaker::new(),
         };
-        watch.request_over();
+        watch.note_time();
         watch
     }
 
@@ -165,15 +170,22 @@ impl Watch {
 
     /// Bytes came.
     pub(super) fn received(&self) {
+        if self.head.load(Relaxed) & 3 == NO_HEAD {
+            self.head.store(PART_OF_HEAD, Relaxed);
+        }
+    }
+
+    /// A head that is waited for since the last time anybody asked is waited for since now.
+    fn note_time(&self) {
         let head = self.head.load(Relaxed);
-        if head != 0 && head & 1 == 0 {
-            self.head.store(self.now_us() << 1 | 1, Relaxed);
+        if head != IN_REQUEST && head >> 2 == 0 {
+            self.head.store(self.now_us() << 2 | head, Relaxed);
         }
     }
 
     /// A head is whole. The answer before may still be on its way, when the client did not wait for it.
     pub(super) fn request_began(&self) {
-        self.head.store(0, Relaxed);
+        self.head.store(IN_REQUEST, Relaxed);
         self.body.forget();
         self.is_body_left.store(false, Relaxed);
         self.has_body_failed.store(false, Relaxed);
@@ -207,13 +219,9 @@ impl Watch {
                 self.send.forget();
                 self.sent_waker.wake();
             } else {
-                self.request_over();
+                self.head.store(NO_HEAD, Relaxed);
             }
         }
-    }
-
-    fn request_over(&self) {
-        self.head.store(self.now_us() << 1, Relaxed);
     }
 
     /// A handler waits for a body.
@@ -257,7 +265,7 @@ impl Watch {
 
     /// The rest of a body that nobody wants is waited for.
     pub(super) fn linger_awaited(&self) {
-        self.head.store(0, Relaxed);
+        self.head.store(IN_REQUEST, Relaxed);
         self.linger.begin(self.now_us());
     }
 
@@ -265,19 +273,19 @@ impl Watch {
         self.linger.end(0, || self.now_us());
     }
 
-    /// What the client owes and when it is overdue; `None` while it owes nothing.
+    /// What the client owes and when it is overdue; `None` while it owes nothing. To be asked whenever the connection has done what it
+    /// could, for a head that is waited for is timed here.
     pub(super) fn due(&self, s: &ConnectionSettings) -> Option<(u64, Owed)> {
+        self.note_time();
         let head = self.head.load(Relaxed);
-        let head = match (head, head & 1) {
-            (0, _) => None,
-            (_, 0) => Some((
-                (head >> 1).saturating_add(micros(s.idle_timeout)),
-                Owed::Request,
-            )),
-            _ => Some((
-                (head >> 1).saturating_add(micros(s.head_timeout)),
-                Owed::RestOfHead,
-            )),
+        let since = head >> 2;
+        let head = match head & 3 {
+            NO_HEAD => Some((since.saturating_add(micros(s.idle_timeout)), Owed::Request)),
+            PART_OF_HEAD => {
+                let due = since.saturating_add(micros(s.head_timeout));
+                Some((due, Owed::RestOfHead))
+            }
+            _ => None,
         };
         let whole = |_| micros(s.body_timeout);
         let body = self.body.due_us(s.body_stall_timeout, whole);
@@ -310,7 +318,7 @@ impl Watch {
     pub(super) fn waiting_since_us(&self) -> Option<u64> {
         let stalls = [&self.body, &self.send, &self.linger];
         let since = stalls.into_iter().map(|s| s.since_us.load(Relaxed));
-        let since = since.chain([self.head.load(Relaxed) >> 1]);
+        let since = since.chain([self.head.load(Relaxed) >> 2]);
         since.filter(|us| *us > 0).min()
     }
 
@@ -321,7 +329,7 @@ impl Watch {
 
     /// Whether no request is under way.
     pub(super) fn is_between_requests(&self) -> bool {
-        self.head.load(Relaxed) != 0 || self.linger.since_us.load(Relaxed) != 0
+        self.head.load(Relaxed) != IN_REQUEST || self.linger.since_us.load(Relaxed) != 0
     }
 
     /// Asks the connection to end.
@@ -377,6 +385,7 @@ mod tests {
         after(99).await;
         assert_eq!(w.overdue(&s), None);
         w.received();
+        assert_eq!(w.overdue(&s), None);
         after(9).await;
         w.received();
         assert_eq!(w.overdue(&s), None);
@@ -386,6 +395,7 @@ mod tests {
         assert_eq!((w.due(&s), w.waiting_since_us()), (None, None));
         w.answer_made();
         w.flushed();
+        assert_eq!(w.overdue(&s), None);
         after(101).await;
         assert_eq!(w.overdue(&s), Some(Owed::Request));
     }
