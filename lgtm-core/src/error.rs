@@ -104,6 +104,9 @@ pub enum Error {
     /// The component cannot serve now.
     #[error("{0}")]
     Unavailable(String),
+    /// What this component may use is used up now, by whomever; doing the same at once again would only use more.
+    #[error("{0}")]
+    Exhausted(String),
     /// No answer within the deadline.
     #[error("{what} timed out after {after:?}")]
     Timeout {
@@ -137,7 +140,7 @@ impl Error {
             Self::LimitExceeded(_) => ErrorKind::LimitExceeded,
             Self::RateLimited { .. } => ErrorKind::RateLimited,
             Self::Conflict(_) => ErrorKind::Conflict,
-            Self::Unavailable(_) => ErrorKind::Unavailable,
+            Self::Unavailable(_) | Self::Exhausted(_) => ErrorKind::Unavailable,
             Self::Timeout { .. } => ErrorKind::Timeout,
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Cancelled(_) => ErrorKind::Cancelled,

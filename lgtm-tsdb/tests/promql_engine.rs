@@ -162,6 +162,67 @@ async fn a_query_over_a_limit_is_told_which() {
 }
 
 #[tokio::test]
+async fn labels_that_a_query_makes_count_before_they_are_made() {
+    let settings = EngineSettings {
+        max_memory: ByteSize::mib(4),
+        ..EngineSettings::default()
+    };
+    let engine = engine(Arc::new(Memory::new(series(300), 64)), settings);
+    let nested = |head: &str, inner: &str, tail: &str, levels: usize| {
+        format!("{}{inner}{}", head.repeat(levels), tail.repeat(levels))
+    };
+    let one = "requests_total{pod=\"00001\"}";
+    let joined = ",\"pod\",\",\",\"pod\",\"pod\")";
+    let replaced = ",\"pod\",\"$1$1\",\"pod\",\"(.*)\")";
+    let long = vec!["\"pod\""; 5000].join(",");
+    for query in [
+        nested("label_join(", one, joined, 40),
+        nested("label_replace(", one, replaced, 40),
+        format!("label_join(requests_total,\"x\",\",\",{long})"),
+        format!(
+            "{one} * on() group_left(x) label_join(vector(1),\"x\",\"{}\",\"a\",\"b\",\"c\",\"d\",\"e\")",
+            "y".repeat(600_000)
+        ),
+    ] {
+        let error = ask(&engine, &query).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+        assert!(error.to_string().contains("querier.max_memory"), "{error}");
+        assert_eq!(engine.memory().held_bytes(), 0, "{error}");
+    }
+    assert!(
+        ask(&engine, &nested("label_join(", one, joined, 5))
+            .await
+            .is_ok()
+    );
+}
+
+#[tokio::test]
+async fn all_queries_together_hold_no_more_than_they_may() {
+    let settings = EngineSettings {
+        max_memory_total: ByteSize::mib(2),
+        ..EngineSettings::default()
+    };
+    let engine = engine(Arc::new(Memory::new(series(300), 64)), settings);
+    // An answer counts until it is printed and dropped.
+    let kept = ask(&engine, "requests_total").await.unwrap();
+    let held = engine.memory().held_bytes();
+    assert_eq!(held, kept.memory.bytes());
+    assert!(held > 300 * 80 * 16, "{held}");
+    let error = ask(&engine, "requests_total + requests_total").await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(
+        error.to_string().contains("querier.max_memory_total"),
+        "{error}"
+    );
+    assert_eq!(engine.memory().held_bytes(), held);
+    assert!(ask(&engine, "sum(requests_total)").await.is_ok());
+    drop(kept);
+    assert_eq!(engine.memory().held_bytes(), 0);
+    assert!(ask(&engine, "requests_total").await.is_ok());
+}
+
+#[tokio::test]
 async fn series_that_differ_in_their_name_alone_fall_together_where_it_is_dropped() {
     let mut data = series(40);
     let renamed = series(40).into_iter().map(|s| {

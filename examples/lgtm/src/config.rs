@@ -63,6 +63,7 @@ pub(crate) struct ServerSettings {
     pub(crate) max_inflight_query_bodies_bytes: ByteSize,
     pub(crate) max_inflight_answer_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
+    pub(crate) max_exemplars_bytes: ByteSize,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
     pub(crate) connections: ConnectionSettings,
@@ -149,6 +150,7 @@ impl Default for ServerSettings {
             max_inflight_query_bodies_bytes: api.max_inflight_query_bodies_bytes,
             max_inflight_answer_bytes: api.max_inflight_answer_bytes,
             max_remote_read_bytes: api.max_remote_read_bytes,
+            max_exemplars_bytes: api.max_exemplars_bytes,
             shutdown_delay: Duration::ZERO,
             connections: ConnectionSettings::default(),
             access: AccessSettings::default(),
@@ -210,6 +212,7 @@ impl Config {
             max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
             max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
+            max_exemplars_bytes: self.server.max_exemplars_bytes,
         }
     }
 

@@ -98,6 +98,9 @@ impl Metrics {
         ] {
             e.counter(name, help, &[], n(counter));
         }
+        let held = self.frontend.engine().memory().held_bytes();
+        let help = "Memory that queries and their answers hold.";
+        e.gauge("lgtm_query_memory_bytes", help, &[], held as f64);
     }
 
     fn query_frontend(&self, e: &mut Collection) {
@@ -315,6 +318,13 @@ impl Metrics {
             "1 while the log cannot be written.",
             &[],
             f64::from(u8::from(wal.failing)),
+        );
+        let refusal = self.ingester.write_refusal();
+        e.gauge(
+            "lgtm_ingester_writes_refused_seconds",
+            "Since how long no write is taken, for trouble with the log or lack of room in its buffer; 0 while writes are taken.",
+            &[],
+            refusal.map_or(0.0, |r| r.lasted.as_secs_f64()),
         );
         e.gauge(
             "lgtm_wal_poisoned",

@@ -50,6 +50,10 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed.",
     ),
     (
+        "server.max_exemplars_bytes",
+        "Bytes of labels and values of the exemplars that one call is answered, which is held whole.",
+    ),
+    (
         "server.shutdown_delay",
         "How long to go on serving, not ready, after a signal to stop: for load balancers.",
     ),
@@ -458,6 +462,10 @@ const DOCS: &[(&str, &str)] = &[
         "Memory that the values of one query may take; 0 is no limit.",
     ),
     (
+        "querier.max_memory_total",
+        "Memory that all queries of the process may take together, answers until they are printed included; beyond, queries are answered 503. 0 is no limit.",
+    ),
+    (
         "querier.default_subquery_step",
         "Distance of the steps of a subquery that gives none.",
     ),
@@ -501,6 +509,11 @@ const DOCS: &[(&str, &str)] = &[
     (
         "querier.parser.max_regex_bytes",
         "Bytes of one regular expression of a query.",
+    ),
+    ("querier.parser.max_matchers", "Matchers of one selector."),
+    (
+        "querier.parser.max_selectors",
+        "Selectors of one request for series, labels or exemplars, and queries of one remote read.",
     ),
     (
         "query_frontend.enabled",
@@ -547,6 +560,10 @@ const DOCS: &[(&str, &str)] = &[
         "Parts of queries that run at a time, over all tenants.",
     ),
     (
+        "query_frontend.max_concurrent_percent_per_tenant",
+        "Of the turns that other tenants leave, what one tenant may hold, in percent; always at least one turn. 100: all of them.",
+    ),
+    (
         "query_frontend.max_outstanding_requests_per_tenant",
         "Parts of a tenant's queries that may wait for a turn; more are answered 429.",
     ),
@@ -557,8 +574,12 @@ const DOCS: &[(&str, &str)] = &[
     ("compute", "Threads on which queries are computed."),
     ("compute.threads", "Threads; one per CPU."),
     (
+        "compute.spare_threads",
+        "Further threads, each for a job of a tenant that has none running, when all others are busy.",
+    ),
+    (
         "compute.max_queued_jobs",
-        "Jobs that may wait for a thread.",
+        "Jobs that may wait for a thread; of one tenant, half as many.",
     ),
     (
         "compute.max_blocking_jobs",

@@ -3,12 +3,16 @@
 //! CPU work past half a millisecond goes here, so that the host's async threads stay free. A job never waits: the async side fetches
 //! a batch, then runs a fold over it on the pool. Who drops the future of a job cancels the job: one still in the queue never
 //! starts, one that runs sees its token.
+//!
+//! Work that others must not wait for stands in a line of its own ([`Executor::in_line`]), as that of a tenant: lines take turns, and
+//! one that has no job running need not wait until those of others end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::available_parallelism;
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -17,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::error::{Error, Result};
 use crate::exec::cancel::CancelToken;
 use crate::exec::panic::panic_message;
-use crate::exec::pool::{Job, Pool};
+use crate::exec::pool::{Job, LineName, Pool};
 use crate::exec::task_group::TaskGroup;
 
 /// How wide an [`Executor`] is.
@@ -26,8 +30,12 @@ use crate::exec::task_group::TaskGroup;
 pub struct ExecutorSettings {
     /// Compute threads. Default: one per CPU that the process may use; more would only take turns.
     pub threads: usize,
-    /// Jobs that wait for a thread before callers of [`Executor::run`] wait themselves. Default: 1024, enough to keep every thread
-    /// busy, few enough that their inputs fit in memory.
+    /// Further threads, each for a job of a line that has none running, when all others are busy: the system then shares the CPUs among
+    /// them. 0: a line waits until the jobs of others end. Default: 4, so that it takes long jobs of more than four tenants at once to
+    /// delay another one; a thread that waits costs a few KiB.
+    pub spare_threads: usize,
+    /// Jobs that wait for a thread before callers of [`Executor::run`] wait themselves; of one line, half as many. Default: 1024,
+    /// enough to keep every thread busy, few enough that their inputs fit in memory.
     pub max_queued_jobs: usize,
     /// Blocking calls (file system) at the same time. Default: 64, since a disk gains nothing from a deeper queue.
     pub max_blocking_jobs: usize,
@@ -37,6 +45,7 @@ impl Default for ExecutorSettings {
     fn default() -> Self {
         Self {
             threads: available_parallelism().map_or(1, usize::from),
+            spare_threads: 4,
             max_queued_jobs: 1024,
             max_blocking_jobs: 64,
         }
@@ -44,19 +53,23 @@ impl Default for ExecutorSettings {
 }
 
 impl ExecutorSettings {
-    /// Checks that every bound is at least 1.
+    /// Checks that every bound is at least 1 and none is beyond what can be counted.
     ///
     /// # Errors
     /// `InvalidInput`, naming every setting that is wrong.
     pub fn validate(&self) -> Result<()> {
         let faults: Vec<_> = [
-            ("threads", self.threads),
-            ("max_queued_jobs", self.max_queued_jobs),
-            ("max_blocking_jobs", self.max_blocking_jobs),
+            ("threads", self.threads, 1),
+            ("spare_threads", self.spare_threads, 0),
+            ("max_queued_jobs", self.max_queued_jobs, 1),
+            ("max_blocking_jobs", self.max_blocking_jobs, 1),
         ]
         .into_iter()
-        .filter(|&(_, value)| value == 0 || value > Semaphore::MAX_PERMITS)
-        .map(|(name, value)| format!("{name} is {value}, must be 1 to {}", Semaphore::MAX_PERMITS))
+        .filter(|&(_, value, least)| !(least..=Semaphore::MAX_PERMITS / 2).contains(&value))
+        .map(|(name, value, least)| {
+            let most = Semaphore::MAX_PERMITS / 2;
+            format!("{name} is {value}, must be {least} to {most}")
+        })
         .collect();
         if faults.is_empty() {
             return Ok(());
@@ -85,14 +98,43 @@ pub struct ExecutorStats {
 
 /// Runs CPU jobs on its own threads, and tasks on the host's runtime. Clones share both.
 #[derive(Debug, Clone)]
-pub struct Executor(Arc<Inner>);
+pub struct Executor {
+    shared: Arc<Shared>,
+    line: Arc<Line>,
+}
+
+/// Where jobs stand that wait behind each other.
+#[derive(Debug)]
+struct Line {
+    name: LineName,
+    places: Arc<Semaphore>,
+}
+
+impl Line {
+    fn new(name: &str, max_queued_jobs: usize) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            places: Arc::new(Semaphore::new(max_queued_jobs.div_ceil(2))),
+        })
+    }
+}
+
+/// The lines that somebody holds, by name.
+#[derive(Debug, Default)]
+struct OpenLines {
+    by_name: HashMap<LineName, Weak<Line>>,
+    /// Those that nobody holds any more are thrown out when there are so many.
+    prune_at: usize,
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Shared {
     /// None: jobs run where they are awaited.
     pool: Option<Pool>,
     runtime: Handle,
     queue: Arc<Semaphore>,
+    max_queued_jobs: usize,
+    lines: Mutex<OpenLines>,
     blocking: Arc<Semaphore>,
     counts: Arc<Counts>,
 }
@@ -113,7 +155,7 @@ impl Executor {
     /// `InvalidInput` for settings out of bounds, `Internal` when the system refuses a thread.
     pub fn new(settings: &ExecutorSettings, runtime: Handle) -> Result<Self> {
         settings.validate()?;
-        let pool = Pool::start(settings.threads)?;
+        let pool = Pool::start(settings.threads, settings.spare_threads)?;
         Ok(Self::with_pool(Some(pool), settings, runtime))
     }
 
@@ -123,13 +165,41 @@ impl Executor {
     }
 
     fn with_pool(pool: Option<Pool>, settings: &ExecutorSettings, runtime: Handle) -> Self {
-        Self(Arc::new(Inner {
-            pool,
-            runtime,
-            queue: Arc::new(Semaphore::new(settings.max_queued_jobs)),
-            blocking: Arc::new(Semaphore::new(settings.max_blocking_jobs)),
-            counts: Arc::default(),
-        }))
+        Self {
+            shared: Arc::new(Shared {
+                pool,
+                runtime,
+                queue: Arc::new(Semaphore::new(settings.max_queued_jobs)),
+                max_queued_jobs: settings.max_queued_jobs,
+                lines: Mutex::default(),
+                blocking: Arc::new(Semaphore::new(settings.max_blocking_jobs)),
+                counts: Arc::default(),
+            }),
+            line: Line::new("", settings.max_queued_jobs),
+        }
+    }
+
+    /// The same executor, whose jobs stand in the line of a name, as of a tenant. Lines take turns; a line takes at most half of the
+    /// queue; and one none of whose jobs runs starts one on a spare thread while those of others compute.
+    ///
+    /// Cost: a look into a table under a lock; for each query, not for each job.
+    #[must_use]
+    pub fn in_line(&self, name: &str) -> Self {
+        let shared = Arc::clone(&self.shared);
+        let mut lines = shared.lines.lock();
+        if let Some(line) = lines.by_name.get(name).and_then(Weak::upgrade) {
+            drop(lines);
+            return Self { shared, line };
+        }
+        if lines.by_name.len() >= lines.prune_at {
+            lines.by_name.retain(|_, line| line.strong_count() > 0);
+            lines.prune_at = 2 * lines.by_name.len() + 16;
+        }
+        let line = Line::new(name, shared.max_queued_jobs);
+        let entry = (Arc::clone(&line.name), Arc::downgrade(&line));
+        lines.by_name.insert(entry.0, entry.1);
+        drop(lines);
+        Self { shared, line }
     }
 
     /// Runs a CPU job on the pool and yields its result.
@@ -151,24 +221,24 @@ impl Executor {
     {
         let token = cancel.child();
         let _stop_when_dropped = token.cancel_on_drop();
-        let Some(pool) = &self.0.pool else {
-            return run_job(job, &token, &self.0.counts);
+        let Some(pool) = &self.shared.pool else {
+            return run_job(job, &token, &self.shared.counts);
         };
         let place = tokio::select! {
             biased;
             () = token.cancelled() => return Err(self.cancelled_in_line()),
-            place = self.0.queue.clone().acquire_owned() => place.map_err(|_| closed())?,
+            place = self.place() => place?,
         };
         let (done, mut result) = oneshot::channel();
-        let counts = self.0.counts.clone();
+        let counts = self.shared.counts.clone();
         let job_token = token.clone();
         let job: Job = Box::new(move || {
             // Nobody may be waiting for the result.
             let _ = done.send(run_job(job, &job_token, &counts));
         });
-        let ticket = Ticket::new(job, self.0.counts.clone());
+        let ticket = Ticket::new(job, self.shared.counts.clone());
         let queued = Queued::new(place, &ticket);
-        pool.push(Box::new(move || queued.start()));
+        pool.push(&self.line.name, Box::new(move || queued.start()));
         tokio::select! {
             biased;
             result = &mut result => return result.unwrap_or_else(|_| Err(closed().into())),
@@ -181,8 +251,19 @@ impl Executor {
         result.await.unwrap_or_else(|_| Err(closed().into()))
     }
 
+    /// A place in the line, then in the queue of all: who holds the latter waits for nothing but the pool.
+    async fn place(&self) -> Result<Place> {
+        let in_line = self.line.places.clone().acquire_owned().await;
+        let in_line = in_line.map_err(|_| closed())?;
+        let in_queue = self.shared.queue.clone().acquire_owned().await;
+        Ok(Place {
+            _in_queue: in_queue.map_err(|_| closed())?,
+            _in_line: in_line,
+        })
+    }
+
     fn cancelled_in_line<E: From<Error>>(&self) -> E {
-        self.0.counts.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.shared.counts.cancelled.fetch_add(1, Ordering::Relaxed);
         Error::Cancelled("compute job".into()).into()
     }
 
@@ -200,10 +281,10 @@ impl Executor {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let place = self.0.blocking.clone().acquire_owned().await;
+        let place = self.shared.blocking.clone().acquire_owned().await;
         let place = place.map_err(|_| closed())?;
-        let counts = self.0.counts.clone();
-        let task = self.0.runtime.spawn_blocking(move || {
+        let counts = self.shared.counts.clone();
+        let task = self.shared.runtime.spawn_blocking(move || {
             let _place = place;
             run_job(|_| call(), &CancelToken::new(), &counts)
         });
@@ -212,17 +293,22 @@ impl Executor {
 
     /// An empty group of tasks on the host's runtime.
     pub fn task_group(&self) -> TaskGroup {
-        TaskGroup::new(self.0.runtime.clone())
+        TaskGroup::new(self.shared.runtime.clone())
+    }
+
+    /// Whether there are threads to compute on.
+    pub(super) fn has_pool(&self) -> bool {
+        self.shared.pool.is_some()
     }
 
     /// The host's runtime.
     pub fn runtime(&self) -> &Handle {
-        &self.0.runtime
+        &self.shared.runtime
     }
 
     /// Counts so far.
     pub fn stats(&self) -> ExecutorStats {
-        let counts = &self.0.counts;
+        let counts = &self.shared.counts;
         ExecutorStats {
             queued: counts.queued.load(Ordering::Relaxed),
             running: counts.running.load(Ordering::Relaxed),
@@ -234,9 +320,9 @@ impl Executor {
 
     /// Refuses new work, drops jobs not started, and waits for those that run. Blocking calls under way go on, awaited by their callers.
     pub async fn shutdown(&self) {
-        self.0.queue.close();
-        self.0.blocking.close();
-        if let Some(pool) = &self.0.pool {
+        self.shared.queue.close();
+        self.shared.blocking.close();
+        if let Some(pool) = &self.shared.pool {
             pool.close();
             pool.ended().await;
         }
@@ -245,6 +331,12 @@ impl Executor {
 
 fn closed() -> Error {
     Error::Unavailable("compute pool is shut down".into())
+}
+
+/// What a job holds while it waits.
+struct Place {
+    _in_queue: OwnedSemaphorePermit,
+    _in_line: OwnedSemaphorePermit,
 }
 
 /// A job that has not started, held by the caller and by the queue: whoever takes it out has it.
@@ -284,11 +376,11 @@ impl Drop for Ticket {
 struct Queued {
     slot: Slot,
     counts: Arc<Counts>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Queued {
-    fn new(place: OwnedSemaphorePermit, ticket: &Ticket) -> Self {
+    fn new(place: Place, ticket: &Ticket) -> Self {
         ticket.counts.queued.fetch_add(1, Ordering::Relaxed);
         Self {
             slot: ticket.slot.clone(),

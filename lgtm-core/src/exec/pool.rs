@@ -1,12 +1,14 @@
-//! The threads of the compute pool and the queue before them.
+//! The threads of the compute pool and the lines before them.
 //!
-//! The queue is first come, first served. Its length is bounded by the semaphore of the executor, not here: a job that stands in the
-//! queue holds one of its permits.
+//! Jobs stand in lines, first come, first served in each; lines take turns. As many jobs run as there are CPUs to compute on, and
+//! beyond that one of each line that has none running, on spare threads: a job may take seconds, and who stands in another line does
+//! not wait for it. How many jobs stand in line is bounded by the executor, not here.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
@@ -15,7 +17,10 @@ use crate::error::{Error, Result};
 /// A job that catches its own panics.
 pub(super) type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that take jobs off one queue.
+/// Whose jobs stand behind each other.
+pub(super) type LineName = Arc<str>;
+
+/// Threads that take jobs off the lines.
 pub(super) struct Pool {
     shared: Arc<Shared>,
     /// Threads that have not ended.
@@ -23,21 +28,90 @@ pub(super) struct Pool {
 }
 
 struct Shared {
-    queue: Mutex<Queue>,
+    lines: Mutex<Lines>,
     filled: Condvar,
 }
 
+/// The jobs of one line; forgotten when it has none.
 #[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Job>,
+struct Line {
+    waiting: VecDeque<Job>,
+    running: usize,
+}
+
+#[derive(Default)]
+struct Lines {
+    /// Jobs that run at a time, but for the first of each line.
+    width: usize,
+    running: usize,
+    by_name: HashMap<LineName, Line>,
+    /// Lines with jobs that wait, in the order of their turns.
+    turns: VecDeque<LineName>,
     closed: bool,
 }
 
+impl Lines {
+    fn push(&mut self, name: &LineName, job: Job) {
+        let line = self.by_name.entry(Arc::clone(name)).or_default();
+        if line.waiting.is_empty() {
+            self.turns.push_back(Arc::clone(name));
+        }
+        line.waiting.push_back(job);
+    }
+
+    /// The place in `turns` of the line that may start a job now.
+    fn startable(&self) -> Option<usize> {
+        if self.running < self.width {
+            return (!self.turns.is_empty()).then_some(0);
+        }
+        let idle = |name: &LineName| self.by_name.get(name).is_some_and(|l| l.running == 0);
+        self.turns.iter().position(idle)
+    }
+
+    /// Takes the next job, which counts as running until [`Lines::ended`].
+    fn start(&mut self) -> Option<(LineName, Job)> {
+        let name = self.turns.remove(self.startable()?)?;
+        let line = self.by_name.get_mut(&name)?;
+        let job = line.waiting.pop_front()?;
+        line.running += 1;
+        self.running += 1;
+        if !line.waiting.is_empty() {
+            self.turns.push_back(Arc::clone(&name));
+        }
+        Some((name, job))
+    }
+
+    fn ended(&mut self, name: &LineName) {
+        self.running -= 1;
+        let Some(line) = self.by_name.get_mut(name) else {
+            return;
+        };
+        line.running -= 1;
+        if line.running == 0 && line.waiting.is_empty() {
+            self.by_name.remove(name);
+        }
+    }
+
+    /// Takes out all jobs that wait.
+    fn close(&mut self) -> Vec<Job> {
+        self.closed = true;
+        self.turns.clear();
+        let lines = self.by_name.values_mut();
+        let jobs = lines.flat_map(|l| l.waiting.drain(..)).collect();
+        self.by_name.retain(|_, l| l.running > 0);
+        jobs
+    }
+}
+
 impl Pool {
-    /// Starts `threads` threads.
-    pub(super) fn start(threads: usize) -> Result<Self> {
+    /// Starts threads that run `width` jobs at a time, and `spare` more.
+    pub(super) fn start(width: usize, spare: usize) -> Result<Self> {
+        let threads = width + spare;
         let shared = Arc::new(Shared {
-            queue: Mutex::default(),
+            lines: Mutex::new(Lines {
+                width,
+                ..Lines::default()
+            }),
             filled: Condvar::new(),
         });
         let (ended, alive) = watch::channel(threads);
@@ -62,27 +136,26 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Puts a job at the end of the queue; drops it if the pool is closed.
-    pub(super) fn push(&self, job: Job) {
-        let mut queue = self.shared.queue.lock();
-        if queue.closed {
+    /// Puts a job at the end of a line; drops it if the pool is closed.
+    pub(super) fn push(&self, line: &LineName, job: Job) {
+        let mut lines = self.shared.lines.lock();
+        if lines.closed {
             // Dropped without the lock: what the job holds may come back here.
-            drop(queue);
+            drop(lines);
             drop(job);
             return;
         }
-        queue.jobs.push_back(job);
-        drop(queue);
-        self.shared.filled.notify_one();
+        lines.push(line, job);
+        let startable = lines.startable().is_some();
+        drop(lines);
+        if startable {
+            self.shared.filled.notify_one();
+        }
     }
 
     /// Takes no more jobs and drops those not started.
     pub(super) fn close(&self) {
-        let dropped = {
-            let mut queue = self.shared.queue.lock();
-            queue.closed = true;
-            std::mem::take(&mut queue.jobs)
-        };
+        let dropped = self.shared.lines.lock().close();
         drop(dropped);
         self.shared.filled.notify_all();
     }
@@ -104,25 +177,27 @@ impl Drop for Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("queued", &self.shared.queue.lock().jobs.len())
+            .field("running", &self.shared.lines.lock().running)
             .finish_non_exhaustive()
     }
 }
 
 fn work(shared: &Shared) {
+    let mut lines = shared.lines.lock();
     loop {
-        let job = {
-            let mut queue = shared.queue.lock();
-            loop {
-                if let Some(job) = queue.jobs.pop_front() {
-                    break job;
-                }
-                if queue.closed {
-                    return;
-                }
-                shared.filled.wait(&mut queue);
+        if let Some((name, job)) = lines.start() {
+            // This thread was woken for one job; another one may be startable too.
+            if lines.startable().is_some() {
+                shared.filled.notify_one();
             }
-        };
-        job();
+            drop(lines);
+            job();
+            lines = shared.lines.lock();
+            lines.ended(&name);
+        } else if lines.closed {
+            return;
+        } else {
+            shared.filled.wait(&mut lines);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::model::TenantId;
 
 /// Items that wait, first in, first out per tenant, tenants round robin: one who queues a thousand delays another by one.
 ///
-/// Bounded per tenant; a tenant costs memory only while it has items. Every operation takes constant time.
+/// Bounded per tenant; a tenant costs memory only while it has items. Operations take constant time unless they say otherwise.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     max_per_tenant: usize,
@@ -58,22 +58,22 @@ impl<T> FairQueue<T> {
 
     /// The next item: that of the tenant whose turn it is.
     pub fn pop(&mut self) -> Option<(TenantId, T)> {
-        while let Some(tenant) = self.turns.pop_front() {
-            let Some(items) = self.waiting.get_mut(&tenant) else {
-                continue;
-            };
-            let item = items.pop_front();
-            if items.is_empty() {
-                self.waiting.remove(&tenant);
-            } else {
-                self.turns.push_back(tenant.clone());
-            }
-            if let Some(item) = item {
-                self.len -= 1;
-                return Some((tenant, item));
-            }
+        self.pop_of(|_| true)
+    }
+
+    /// The next item of a tenant of whom `may` is true; who is passed over keeps the turn. Takes time by how many are passed over.
+    pub fn pop_of(&mut self, may: impl FnMut(&TenantId) -> bool) -> Option<(TenantId, T)> {
+        let place = self.turns.iter().position(may)?;
+        let tenant = self.turns.remove(place)?;
+        let items = self.waiting.get_mut(&tenant)?;
+        let item = items.pop_front()?;
+        self.len -= 1;
+        if items.is_empty() {
+            self.waiting.remove(&tenant);
+        } else {
+            self.turns.push_back(tenant.clone());
         }
-        None
+        Some((tenant, item))
     }
 
     /// Items that wait.
@@ -111,6 +111,20 @@ mod tests {
         );
         let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).map(|(_, n)| n).collect();
         assert_eq!(order, [0, 10, 1, 2]);
+        assert!(queue.is_empty() && queue.waiting.is_empty() && queue.turns.is_empty());
+    }
+
+    #[test]
+    fn who_is_passed_over_keeps_the_turn() {
+        let mut queue = FairQueue::new(3);
+        let (a, b) = (tenant("a"), tenant("b"));
+        for (who, n) in [(&a, 1), (&a, 2), (&b, 3), (&b, 4)] {
+            queue.push(who, n).unwrap();
+        }
+        assert_eq!(queue.pop_of(|t| *t == b), Some((b.clone(), 3)));
+        assert_eq!(queue.pop_of(|_| false), None);
+        let order: Vec<i32> = std::iter::from_fn(|| queue.pop()).map(|(_, n)| n).collect();
+        assert_eq!(order, [1, 4, 2]);
         assert!(queue.is_empty() && queue.waiting.is_empty() && queue.turns.is_empty());
     }
 

@@ -10,9 +10,10 @@ use tokio::sync::Semaphore;
 use crate::cache::{Cache, SingleFlight};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::exec::move_to_pool;
 use crate::frontend::errors_cache::{ErrorsCache, ErrorsCacheStats};
 use crate::frontend::extent::{Cover, Extent, cover, merge_extents, trim_extents};
-use crate::frontend::fair_gate::FairGate;
+use crate::frontend::fair_gate::{FairGate, FairGateBounds};
 use crate::frontend::results_cache::{ResultsCache, ResultsCacheStats};
 use crate::frontend::retry::retry;
 use crate::frontend::settings::{FrontendLimits, FrontendSettings, ms};
@@ -96,10 +97,11 @@ impl<S: Splitter> FrontendBuilder<S> {
     pub fn build(self) -> Result<Frontend<S>> {
         self.settings.validate()?;
         Ok(Frontend {
-            gate: FairGate::new(
-                self.settings.max_concurrent,
-                self.settings.max_outstanding_requests_per_tenant,
-            ),
+            gate: FairGate::new(FairGateBounds {
+                max_concurrent: self.settings.max_concurrent,
+                percent_per_tenant: self.settings.max_concurrent_percent_per_tenant,
+                max_waiting_per_tenant: self.settings.max_outstanding_requests_per_tenant,
+            }),
             splitter: self.splitter,
             downstream: self.downstream,
             clock: self.clock,
@@ -112,12 +114,19 @@ impl<S: Splitter> FrontendBuilder<S> {
     }
 }
 
+/// More pieces than this take longer to join than a thread of the runtime should be held.
+const MANY_PIECES: usize = 32;
+
 /// A query under way.
 struct Query<'a, S: Splitter> {
     tenant: &'a TenantId,
     limits: &'a FrontendLimits,
     /// Settled.
     request: &'a S::Request,
+    /// Its key, printed once for all pieces.
+    key: &'a str,
+    /// Whether answers are final once their steps are old enough.
+    is_cacheable: bool,
     now_ms: i64,
     /// Bounds what runs at a time, however deep it was cut.
     slots: Semaphore,
@@ -232,7 +241,9 @@ impl<S: Splitter> Frontend<S> {
         let key = self.splitter.key(&request);
         let flight = format!("{tenant}:{start_ms}:{end_ms}:{step_ms}:{key}");
         self.flights
-            .run(&flight, || self.run_range(tenant, &request, steps, limits))
+            .run(&flight, || {
+                self.run_range(tenant, (&request, &key), steps, limits)
+            })
             .await
     }
 
@@ -243,22 +254,26 @@ impl<S: Splitter> Frontend<S> {
         request: &S::Request,
         limits: &FrontendLimits,
     ) -> Result<S::Answer> {
-        let query = self.query(tenant, request, limits, 1);
+        let query = self.query(tenant, (request, ""), limits, 1);
         self.ask(&query, request).await
     }
 
     fn query<'a>(
         &self,
         tenant: &'a TenantId,
-        request: &'a S::Request,
+        (request, key): (&'a S::Request, &'a str),
         limits: &'a FrontendLimits,
         pieces: usize,
     ) -> Query<'a, S> {
+        let now_ms = self.clock.now_ms();
+        let fresh_ms = now_ms.saturating_sub(ms(limits.max_cache_freshness));
         Query {
             tenant,
             limits,
             request,
-            now_ms: self.clock.now_ms(),
+            key,
+            is_cacheable: self.splitter.is_cacheable(request, fresh_ms),
+            now_ms,
             slots: Semaphore::new(limits.max_query_parallelism.max(1)),
             shards: limits.shards_per_piece(pieces),
         }
@@ -267,7 +282,7 @@ impl<S: Splitter> Frontend<S> {
     async fn run_range(
         &self,
         tenant: &TenantId,
-        request: &S::Request,
+        (request, key): (&S::Request, &str),
         steps: StepRange,
         limits: &FrontendLimits,
     ) -> Result<S::Answer> {
@@ -282,7 +297,10 @@ impl<S: Splitter> Frontend<S> {
         self.stats
             .pieces
             .fetch_add(pieces.len() as u64, Ordering::Relaxed);
-        let query = self.query(tenant, request, limits, pieces.len());
+        if pieces.len() > MANY_PIECES {
+            move_to_pool().await;
+        }
+        let query = self.query(tenant, (request, key), limits, pieces.len());
         let pieces = pieces
             .into_iter()
             .map(|piece| self.run_piece(&query, piece, interval_ms).boxed());
@@ -343,7 +361,7 @@ impl<S: Splitter> Frontend<S> {
             &stats.too_new
         } else if !self.settings.cache_unaligned_requests && !piece.is_aligned() {
             &stats.unaligned
-        } else if !self.splitter.is_cacheable(query.request, fresh_ms) {
+        } else if !query.is_cacheable {
             &stats.has_modifiers
         } else {
             return Some(results);
@@ -365,7 +383,7 @@ impl<S: Splitter> Frontend<S> {
         let mut key = format!(
             "{}:{}:{step}:{}",
             query.tenant,
-            self.splitter.key(query.request),
+            query.key,
             piece.start_ms.div_euclid(interval_ms)
         );
         let phase = piece.start_ms.rem_euclid(step);

@@ -24,7 +24,7 @@ mod steps;
 
 pub use errors_cache::{ErrorsCache, ErrorsCacheStats};
 pub use extent::{Cover, Extent, cover, merge_extents, trim_extents};
-pub use fair_gate::{FairGate, FairPermit};
+pub use fair_gate::{FairGate, FairGateBounds, FairPermit};
 pub use fair_queue::FairQueue;
 pub use frontend::{Frontend, FrontendBuilder, FrontendStats};
 pub use results_cache::{ResultsCache, ResultsCacheStats};

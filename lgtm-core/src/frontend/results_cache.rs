@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::cache::{Cache, CacheExt};
 use crate::codec::{self, Reader};
 use crate::error::DecodeError;
+use crate::exec::move_to_pool;
 use crate::frontend::extent::Extent;
 
 /// Raised when the encoding changes; older entries are then never found.
@@ -69,6 +70,9 @@ impl ResultsCache {
         let Some(bytes) = self.cache.get(&cache_key(key)).await else {
             return Vec::new();
         };
+        if bytes.len() > LARGE_BYTES {
+            move_to_pool().await;
+        }
         match decode_entry(key, &bytes, decode) {
             Ok(extents) => {
                 self.stats.hits.fetch_add(1, Ordering::Relaxed);
@@ -96,6 +100,9 @@ impl ResultsCache {
             .await;
     }
 }
+
+/// A larger entry takes longer to decode than a thread of the runtime should be held.
+const LARGE_BYTES: usize = 16 << 10;
 
 fn cache_key(key: &str) -> String {
     hashed_key("results", VERSION, key)

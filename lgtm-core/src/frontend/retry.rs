@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The wait after the first failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
@@ -13,8 +13,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs `ask` until it succeeds, fails for good, or has run `max_attempts` times.
 ///
-/// Again after `Unavailable` only: a holder that starts, stops or cannot be reached, where another one may serve. What is wrong with
-/// the request stays wrong; a query that took too long would take as long again; of a full queue the caller is told; and a fault of
+/// Again after `Unavailable` only: a holder that starts, stops or cannot be reached, where another one may serve; not when it is
+/// [`Error::Exhausted`], which repeating makes worse. What is wrong with the request stays wrong; a query that took too long would take as long again; of a full queue the caller is told; and a fault of
 /// this program would be met again. Cancel-safe as `ask` is.
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub(super) async fn retry<T, F: Future<Output = Result<T>>>(
     let mut attempt = 1;
     loop {
         match ask().await {
-            Err(e) if e.kind() == ErrorKind::Unavailable && attempt < max_attempts => {
+            Err(e) if may_pass(&e) && attempt < max_attempts => {
                 attempt += 1;
                 on_retry();
                 tokio::time::sleep(pause).await;
@@ -39,10 +39,13 @@ pub(super) async fn retry<T, F: Future<Output = Result<T>>>(
     }
 }
 
+fn may_pass(error: &Error) -> bool {
+    error.kind() == ErrorKind::Unavailable && !matches!(error, Error::Exhausted(_))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Error;
 
     async fn attempts(max: u32, errors: Vec<Error>) -> (u32, Result<()>) {
         let mut left = errors.into_iter();
@@ -70,6 +73,7 @@ mod tests {
             Error::LimitExceeded("x".into()),
             Error::Cancelled("x".into()),
             Error::Internal("x".into()),
+            Error::Exhausted("x".into()),
             Error::RateLimited {
                 message: "x".into(),
                 retry_after: None,

@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 pub struct FrontendSettings {
     /// Requests to the querier at a time, over all tenants. Mimir's `querier.max-concurrent`.
     pub max_concurrent: usize,
+    /// Of the turns that other tenants leave, what one tenant may hold, in percent, 1 to 100; always at least one turn. 50: a tenant
+    /// whose queries take minutes leaves half of the turns to others, and two such leave a quarter. 100 lets one have all.
+    pub max_concurrent_percent_per_tenant: u8,
     /// Requests of one tenant that may wait for a turn; more are refused with `RateLimited`. Mimir's default.
     pub max_outstanding_requests_per_tenant: usize,
     /// Times that a request is sent before its failure is the query's. Mimir's default.
@@ -30,6 +33,7 @@ impl Default for FrontendSettings {
     fn default() -> Self {
         Self {
             max_concurrent: 20,
+            max_concurrent_percent_per_tenant: 50,
             max_outstanding_requests_per_tenant: 100,
             max_attempts: 5,
             align_queries_with_step: false,
@@ -59,7 +63,12 @@ impl FrontendSettings {
                 )));
             }
         }
-        Ok(())
+        match self.max_concurrent_percent_per_tenant {
+            1..=100 => Ok(()),
+            percent => Err(Error::InvalidInput(format!(
+                "frontend: max_concurrent_percent_per_tenant is {percent}, must be 1 to 100"
+            ))),
+        }
     }
 }
 

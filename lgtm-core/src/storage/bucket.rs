@@ -286,7 +286,7 @@ impl Bucket {
     }
 
     fn error(&self, operation: &str, path: &str, error: &object_store::Error) -> Error {
-        fault::to_error(operation, &self.place_of(path), error)
+        fault::store_error(operation, &self.place_of(path), error)
     }
 }
 

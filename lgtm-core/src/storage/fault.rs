@@ -175,8 +175,13 @@ fn kind_of_text(text: &str) -> ErrorKind {
     }
 }
 
-/// The error for our callers. `place` is the object with its bucket's prefix, `operation` what was tried.
-pub(super) fn to_error(operation: &str, place: &str, error: &object_store::Error) -> Error {
+/// The error for our callers, by the one table that judges errors of object stores. `place` is the object with its bucket's prefix,
+/// `operation` what was tried (`"get"`).
+///
+/// Kinds: `NotFound`; `Conflict` (exists already, precondition); `InvalidInput` (a path or a range that cannot be); `RateLimited` (429,
+/// `SlowDown`, too many wait already); `Timeout` (our deadline); `Unavailable` (5xx, a broken connection, an open circuit: it may
+/// pass); `Internal` for all that will be refused again, such as our keys.
+pub fn store_error(operation: &str, place: &str, error: &object_store::Error) -> Error {
     let message = || format!("{operation} {place}: {error}");
     match kind_of(error) {
         ErrorKind::NotFound => Error::NotFound(format!("object {place}")),
@@ -253,7 +258,7 @@ mod tests {
     #[test]
     fn a_time_out_names_the_object_and_the_deadline() {
         let after = Duration::from_secs(30);
-        let error = to_error("get", "logs/t/x", &Fault::TimedOut { after }.into());
+        let error = store_error("get", "logs/t/x", &Fault::TimedOut { after }.into());
         assert_eq!(error.to_string(), "get logs/t/x timed out after 30s");
         assert_eq!(error.kind(), ErrorKind::Timeout);
     }

@@ -39,6 +39,7 @@ pub use crate::secret::Secret;
 pub use backend::{Backend, BackendKind, BackendSettings, Credentials, LocalDurability, from_url};
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use component::Component;
+pub use fault::store_error;
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
 pub use marker::{Owner, claim};

@@ -89,7 +89,7 @@ impl ObjectWriter {
         match self.upload.take() {
             Some(mut upload) => {
                 let aborted = upload.abort().await;
-                aborted.map_err(|e| fault::to_error("abort upload of", &self.place, &e))
+                aborted.map_err(|e| fault::store_error("abort upload of", &self.place, &e))
             }
             None => Ok(()),
         }
@@ -145,7 +145,7 @@ impl ObjectWriter {
         {
             tracing::warn!(object = self.place, %error, "parts of a failed upload are left behind");
         }
-        fault::to_error("upload", &self.place, &error)
+        fault::store_error("upload", &self.place, &error)
     }
 
     fn check_usable(&self) -> Result<()> {

@@ -268,6 +268,10 @@ impl Wal {
     pub fn refusal(&self) -> Option<Refusal> {
         let state = self.shared.state.lock();
         let since = state.refusing_since?;
+        // Whoever found no room may have gone, and the room come since.
+        if state.trouble == Trouble::None && state.group.is_empty() && state.reserved == 0 {
+            return None;
+        }
         let reason = match state.trouble.check() {
             Err(e) => e.to_string(),
             Ok(()) => format!(

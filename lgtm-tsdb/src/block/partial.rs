@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
 use lgtm_core::Result;
+use lgtm_core::storage::store_error;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::block_id::BlockId;
-use crate::index::store_error;
 
 /// A block folder without `meta.json`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub async fn delete_partial_blocks(
     min_age_ms: i64,
 ) -> Result<Vec<PartialBlock>> {
     let listed = store.list(Some(prefix)).try_collect::<Vec<_>>().await;
-    let listed = listed.map_err(|e| store_error(prefix.as_ref(), &e))?;
+    let listed = listed.map_err(|e| store_error("list", prefix.as_ref(), &e))?;
     let mut deleted = Vec::new();
     for block in find_partial_blocks(prefix, &listed) {
         if now_ms.saturating_sub(block.last_modified_ms) < min_age_ms {
@@ -76,14 +76,14 @@ pub async fn delete_partial_blocks(
         match store.head(&meta).await {
             Ok(_) => continue,
             Err(object_store::Error::NotFound { .. }) => {}
-            Err(e) => return Err(store_error(meta.as_ref(), &e)),
+            Err(e) => return Err(store_error("look for", meta.as_ref(), &e)),
         }
         let is_mark = |path: &&Path| path.filename().is_some_and(|n| n.ends_with("-mark.json"));
         let (marks, rest): (Vec<_>, Vec<_>) = block.objects.iter().partition(is_mark);
         for path in rest.into_iter().chain(marks) {
             match store.delete(path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
-                Err(e) => return Err(store_error(path.as_ref(), &e)),
+                Err(e) => return Err(store_error("delete", path.as_ref(), &e)),
             }
         }
         deleted.push(block);

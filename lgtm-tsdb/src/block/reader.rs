@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
+use lgtm_core::storage::store_error;
 use lgtm_core::{DecodeError, Error, Result};
 use object_store::{ObjectStore, ObjectStoreExt};
 
@@ -12,7 +13,6 @@ use crate::block::meta::BlockMeta;
 use crate::block::tombstones::Tombstones;
 use crate::index::{
     IndexReader, IndexReaderSettings, LocalFile, ObjectFile, PageCache, ReadAt, file_error,
-    store_error,
 };
 
 /// Local reads need not be joined across more than a few pages.
@@ -206,7 +206,7 @@ fn open_local(dir: &Path) -> Result<Parts> {
 }
 
 async fn get(store: &dyn ObjectStore, path: &object_store::path::Path) -> Result<Vec<u8>> {
-    let fail = |e| store_error(path.as_ref(), &e);
+    let fail = |e| store_error("get", path.as_ref(), &e);
     let bytes = store.get(path).await.map_err(fail)?.bytes();
     Ok(bytes.await.map_err(fail)?.into())
 }
@@ -265,7 +265,7 @@ async fn list_files(
         .list(Some(prefix))
         .try_collect()
         .await
-        .map_err(|e| store_error(prefix.as_ref(), &e))?;
+        .map_err(|e| store_error("list", prefix.as_ref(), &e))?;
     let relative = |object: &object_store::ObjectMeta| {
         let parts = object.location.prefix_match(prefix)?;
         let parts: Vec<_> = parts.map(|p| p.as_ref().to_owned()).collect();

@@ -5,13 +5,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use lgtm_core::storage::store_error;
 use lgtm_core::{Error, Result};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, WriteMultipart};
 
 use crate::block::meta::BlockFile;
 use crate::block::segment::SegmentPiece;
-use crate::index::store_error;
 
 /// An object being written.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl ObjectUpload {
 
     /// Adds bytes; waits while `concurrency` parts are under way.
     async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
-        let fail = |e| store_error(self.path.as_ref(), &e);
+        let fail = |e| store_error("write", self.path.as_ref(), &e);
         self.size += bytes.len() as u64;
         let multipart = match &mut self.multipart {
             Some(multipart) => multipart,
@@ -76,7 +76,7 @@ impl ObjectUpload {
         };
         match done {
             Ok(_) => Ok(self.size),
-            Err(e) => Err(store_error(self.path.as_ref(), &e)),
+            Err(e) => Err(store_error("write", self.path.as_ref(), &e)),
         }
     }
 

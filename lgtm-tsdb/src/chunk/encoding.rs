@@ -22,6 +22,11 @@ pub enum Encoding {
 }
 
 impl Encoding {
+    /// Whether its values are histograms.
+    pub fn is_histogram(self) -> bool {
+        !matches!(self, Self::Xor | Self::Xor2)
+    }
+
     /// Whether chunks of it keep start timestamps.
     pub fn keeps_starts(self) -> bool {
         matches!(

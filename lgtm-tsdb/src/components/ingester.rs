@@ -9,10 +9,10 @@ use lgtm_core::clock::Clock;
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Exemplar, Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
 use lgtm_core::service::Service;
 use lgtm_core::storage::Bucket;
-use lgtm_core::wal::{ReplayProgress, WalReplay, WalStats};
+use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats};
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -23,8 +23,8 @@ use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, FlushScope, HeadReplayReport, HeadSelect, HeadSettings, HeadStats, Heads,
-    TenantSeries,
+    AppendReport, ExemplarBounds, FlushScope, HeadReplayReport, HeadSelect, HeadSettings,
+    HeadStats, Heads, SeriesExemplars, TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::{Listed, Select, SelectRequest, SeriesBatches};
@@ -321,6 +321,11 @@ impl Ingester {
         self.heads().map_or(0, |h| h.damaged_chunks())
     }
 
+    /// Why no writes are taken, once that has lasted longer than a moment (two seconds).
+    pub fn write_refusal(&self) -> Option<Refusal> {
+        self.heads().ok()?.write_refusal()
+    }
+
     /// How far the replay of the log has come; `None` before its first frame.
     pub fn replay_progress(&self) -> Option<ReplayProgress> {
         self.heads().ok()?.replay_progress()
@@ -337,18 +342,21 @@ impl Ingester {
             .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
     }
 
-    /// Exemplars of the series that match any of the selectors, by series. Costs a search through the head: for the compute pool.
+    /// Exemplars of the series that match any of the selectors, by series. A walk that may take some ten milliseconds: for the compute
+    /// pool. Ends early when `cancel` is cancelled.
     ///
     /// # Errors
-    /// `Unavailable` before the start, `Cancelled`.
+    /// `LimitExceeded` past the bounds, `Unavailable` before the start, `Cancelled`.
     pub fn exemplars(
         &self,
         tenant: &TenantId,
         selectors: &[Vec<Matcher>],
         range: TimeRange,
+        bounds: ExemplarBounds,
         cancel: &CancelToken,
-    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        self.heads()?.exemplars(tenant, selectors, range, cancel)
+    ) -> Result<SeriesExemplars> {
+        self.heads()?
+            .exemplars(tenant, selectors, range, bounds, cancel)
     }
 
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.
@@ -360,9 +368,11 @@ impl Ingester {
             true => self.flush(FlushScope::All).await.map(drop),
             false => Ok(()),
         };
-        // The last holder of the heads writes and closes the log.
         let running = std::mem::take(&mut *self.running.lock());
-        drop(running);
+        if let Some(heads) = running.heads {
+            let closed = tokio::task::spawn_blocking(move || heads.close()).await;
+            closed.map_err(|e| Error::Internal(format!("closing the heads: {e}")))?;
+        }
         flushed
     }
 }
@@ -459,7 +469,13 @@ impl Service for Ingester {
 
     async fn check_ready(&self) -> Result<()> {
         if self.running.lock().report.is_some() {
-            return Ok(());
+            return match self.write_refusal() {
+                None => Ok(()),
+                Some(Refusal { reason, lasted }) => Err(Error::Unavailable(format!(
+                    "writes are refused since {} s: {reason}",
+                    lasted.as_secs()
+                ))),
+            };
         }
         Err(Error::Unavailable(match self.replay_progress() {
             Some(at) => format!(

@@ -17,9 +17,9 @@ use super::query_frontend_settings::QueryFrontendSettings;
 use super::query_rules::{check_length, check_text, earliest_ms, labels_range};
 use crate::limits::Limits;
 use crate::promql::{
-    Answer, EmbeddedLegs, Engine, Expr, FrontendAnswer, FrontendQuery, InstantQuery, ParsedQuery,
-    Point, PromqlSplitter, QueryError, QueryKind, QueryOptions, QueryStats, QueryValue, RangeQuery,
-    ValueType, check_range_type,
+    Answer, AnswerMemory, EmbeddedLegs, Engine, Expr, FrontendAnswer, FrontendQuery, InstantQuery,
+    ParsedQuery, Point, PromqlSplitter, QueryError, QueryKind, QueryOptions, QueryStats,
+    QueryValue, RangeQuery, ValueType, check_range_type, move_if_heavy,
 };
 use crate::select::{FetchBounds, QueryBudget};
 
@@ -27,9 +27,13 @@ use crate::select::{FetchBounds, QueryBudget};
 ///
 /// Answers are those of the engine: same shape, same order, same warnings. Floats of aggregations that are cut by series may differ
 /// in their last bits. A budget counts for each part of a query for itself, as in Mimir; memory of a query is that of its parts and
-/// its answer, each bounded by the engine's settings. Dropping the future of a query stops its parts.
+/// its answer, each bounded by the engine's settings. Small queries are answered where they are awaited, others go to the engine's
+/// compute pool. Dropping the future of a query stops its parts.
 #[derive(Debug)]
-pub struct QueryFrontend {
+pub struct QueryFrontend(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     engine: Engine,
     /// None when it is switched off.
     frontend: Option<Frontend<PromqlSplitter>>,
@@ -72,29 +76,33 @@ impl QueryFrontend {
             true => Some(frontend(&engine, &settings, &limits, &clock)?),
             false => None,
         };
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             engine,
             frontend,
             settings,
             limits,
             clock,
             counts: QueryFrontendCounts::default(),
-        })
+        })))
     }
 
     /// What it asks.
     pub fn engine(&self) -> &Engine {
-        &self.engine
+        &self.0.engine
     }
 
     /// How it works.
     pub fn settings(&self) -> &QueryFrontendSettings {
-        &self.settings
+        &self.0.settings
     }
 
     /// The times of `range` whose series and labels a tenant may look at; `None` when there are none.
     pub fn labels_range(&self, tenant: &TenantId, range: TimeRange) -> Option<TimeRange> {
-        labels_range(&self.limits.for_tenant(tenant), self.clock.now_ms(), range)
+        labels_range(
+            &self.0.limits.for_tenant(tenant),
+            self.0.clock.now_ms(),
+            range,
+        )
     }
 
     /// The times of `range` that a remote read of a tenant may ask for; `None` when all of it lies too far back.
@@ -106,20 +114,22 @@ impl QueryFrontend {
         tenant: &TenantId,
         range: TimeRange,
     ) -> Result<Option<TimeRange>, QueryError> {
-        let limits = self.limits.for_tenant(tenant);
+        let limits = self.0.limits.for_tenant(tenant);
         check_length(&limits, range.min_ms, range.max_ms.saturating_sub(1))?;
-        let min_ms = range.min_ms.max(earliest_ms(&limits, self.clock.now_ms()));
+        let min_ms = range
+            .min_ms
+            .max(earliest_ms(&limits, self.0.clock.now_ms()));
         Ok((min_ms < range.max_ms).then_some(TimeRange { min_ms, ..range }))
     }
 
     /// What cuts and remembers, unless it is switched off: for its statistics.
     pub fn frontend(&self) -> Option<&Frontend<PromqlSplitter>> {
-        self.frontend.as_ref()
+        self.0.frontend.as_ref()
     }
 
     /// What came in.
     pub fn counts(&self) -> &QueryFrontendCounts {
-        &self.counts
+        &self.0.counts
     }
 
     /// Answers at one time.
@@ -127,14 +137,19 @@ impl QueryFrontend {
     /// # Errors
     /// Those of the engine; `Execution` too for a limit of the tenant, and `RateLimited` when too many of its requests wait.
     pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer, QueryError> {
-        self.counts.instant.fetch_add(1, Ordering::Relaxed);
-        let asked = Asked {
-            text: &q.query,
-            kind: QueryKind::Instant,
-            steps: StepRange::instant(q.t_ms),
-            options: &q.options,
+        self.0.counts.instant.fetch_add(1, Ordering::Relaxed);
+        let (shared, tenant, q) = (Arc::clone(&self.0), tenant.clone(), q.clone());
+        let executor = self.engine().executor().in_line(tenant.as_str());
+        let work = async move {
+            let asked = Asked {
+                text: &q.query,
+                kind: QueryKind::Instant,
+                steps: StepRange::instant(q.t_ms),
+                options: &q.options,
+            };
+            shared.answer(&tenant, asked).await
         };
-        self.answer(tenant, asked).await
+        executor.run_movable(work).await
     }
 
     /// Answers at many times.
@@ -142,24 +157,32 @@ impl QueryFrontend {
     /// # Errors
     /// As [`QueryFrontend::instant`].
     pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer, QueryError> {
-        self.counts.range.fetch_add(1, Ordering::Relaxed);
-        let asked = Asked {
-            text: &q.query,
-            kind: QueryKind::Range,
-            steps: StepRange {
-                start_ms: q.start_ms,
-                end_ms: q.end_ms,
-                step_ms: q.step_ms,
-            },
-            options: &q.options,
+        self.0.counts.range.fetch_add(1, Ordering::Relaxed);
+        let (shared, tenant, q) = (Arc::clone(&self.0), tenant.clone(), q.clone());
+        let executor = self.engine().executor().in_line(tenant.as_str());
+        let work = async move {
+            let asked = Asked {
+                text: &q.query,
+                kind: QueryKind::Range,
+                steps: StepRange {
+                    start_ms: q.start_ms,
+                    end_ms: q.end_ms,
+                    step_ms: q.step_ms,
+                },
+                options: &q.options,
+            };
+            shared.answer(&tenant, asked).await
         };
-        self.answer(tenant, asked).await
+        executor.run_movable(work).await
     }
+}
 
+impl Shared {
     async fn answer(&self, tenant: &TenantId, mut asked: Asked<'_>) -> Result<Answer, QueryError> {
         let limits = self.limits.for_tenant(tenant);
         check_text(&limits, asked.text)?;
         check_length(&limits, asked.steps.start_ms, asked.steps.end_ms)?;
+        move_if_heavy(asked.text).await;
         let expr = self.engine.parse(asked.text)?;
         if asked.kind == QueryKind::Range {
             check_range_type(&expr)?;
@@ -215,7 +238,8 @@ impl QueryFrontend {
             Ok(Ok(answer)) => answer.map_err(QueryError::of)?,
         };
         let answer = Arc::unwrap_or_clone(answer);
-        Ok(Answer {
+        let mut answer = Answer {
+            memory: answer.memory,
             stats: QueryStats {
                 elapsed: begin.elapsed(),
                 ..answer.stats
@@ -235,7 +259,9 @@ impl QueryFrontend {
                     QueryValue::Scalar(point.cloned().ok_or_else(missing)?)
                 }
             },
-        })
+        };
+        self.engine.count_answer(&mut answer)?;
+        Ok(answer)
     }
 }
 
@@ -293,6 +319,7 @@ fn nothing(expr: &Expr, kind: QueryKind) -> Answer {
         warnings: Vec::new(),
         infos: Vec::new(),
         stats: QueryStats::default(),
+        memory: AnswerMemory::default(),
     }
 }
 
@@ -359,6 +386,7 @@ impl EngineDownstream {
             warnings: answer.warnings,
             infos: answer.infos,
             stats: answer.stats,
+            memory: answer.memory,
         })
     }
 }

@@ -46,6 +46,9 @@ pub struct QueryFrontendSettings {
     pub parallelize_shardable_queries: bool,
     /// Parts of queries that run at a time, over all tenants. Mimir's `querier.max-concurrent`.
     pub max_concurrent: usize,
+    /// Of the turns that other tenants leave, what one tenant may hold, in percent, 1 to 100; always at least one turn. 50: a tenant
+    /// whose queries take minutes leaves half of the turns to others, and two such leave a quarter. 100 lets one have all.
+    pub max_concurrent_percent_per_tenant: u8,
     /// Parts of a tenant's queries that may wait for a turn; more are answered 429. Mimir's default.
     pub max_outstanding_requests_per_tenant: usize,
     /// Times that a part is sent before its failure is the query's; only what is unavailable is asked again. Mimir's default.
@@ -67,6 +70,7 @@ impl Default for QueryFrontendSettings {
             cache_unaligned_requests: true,
             parallelize_shardable_queries: false,
             max_concurrent: core.max_concurrent,
+            max_concurrent_percent_per_tenant: core.max_concurrent_percent_per_tenant,
             max_outstanding_requests_per_tenant: core.max_outstanding_requests_per_tenant,
             max_retries: core.max_attempts,
         }
@@ -92,12 +96,18 @@ impl QueryFrontendSettings {
                 "query_frontend: {name} is 0, must be at least 1"
             )));
         }
-        Ok(())
+        match self.max_concurrent_percent_per_tenant {
+            1..=100 => Ok(()),
+            percent => Err(Error::InvalidInput(format!(
+                "query_frontend: max_concurrent_percent_per_tenant is {percent}, must be 1 to 100"
+            ))),
+        }
     }
 
     pub(super) fn core(&self) -> FrontendSettings {
         FrontendSettings {
             max_concurrent: self.max_concurrent,
+            max_concurrent_percent_per_tenant: self.max_concurrent_percent_per_tenant,
             max_outstanding_requests_per_tenant: self.max_outstanding_requests_per_tenant,
             max_attempts: self.max_retries,
             align_queries_with_step: self.align_queries_with_step,

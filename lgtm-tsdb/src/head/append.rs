@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::chunk_files::ChunkFiles;
 use super::head::{Bounds, Head, Maker};
+use super::pieces::Piece;
 use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{MemSeries, append_histogram, locate};
@@ -19,6 +20,9 @@ use crate::limits::Limits;
 use crate::wire::{
     HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
 };
+
+/// Series that a piece may bring which are not known: making one takes ten times as long as finding it.
+const MAX_UNKNOWN_SERIES: usize = 512;
 
 /// What was not taken of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -70,7 +74,7 @@ pub struct AppendReport {
 #[derive(Debug, Default)]
 pub(super) struct AppendScratch {
     ids: Vec<Option<SeriesId>>,
-    /// Canonical labels of series that came in another spelling, by their place in the request.
+    /// Canonical labels of series that came in another spelling, by their number in the piece.
     respelled: HashMap<usize, Vec<u8>>,
     pub(super) columns: SampleColumns,
     pub(super) histograms: Histograms,
@@ -85,10 +89,11 @@ pub(super) struct AppendScratch {
     pub(super) exemplars: Vec<(u32, SeriesId)>,
 }
 
-/// What one batch is taken by.
+/// What one piece is taken by. Series have numbers in it, from 0 on.
 struct Pass<'a> {
     head: &'a Head,
     batch: &'a WriteBatch,
+    piece: &'a Piece,
     rules: AppendRules,
     epoch: u32,
     now_s: u32,
@@ -97,68 +102,77 @@ struct Pass<'a> {
     zero_at_start: bool,
     /// Whether samples keep since when they count.
     keeps_starts: bool,
-    report: AppendReport,
+    /// Samples and histograms taken.
+    taken: u64,
+    report: &'a mut AppendReport,
 }
 
 impl Head {
-    /// Takes what the rules allow of a request. Nothing is in the log yet: `scratch` holds what is to be logged.
+    /// Takes what the rules allow of a piece of a request. Nothing is in the log yet: `scratch` holds what is to be logged. Gives the place
+    /// behind the last series that was taken: where many series are new, that is before the piece's end.
     ///
     /// # Errors
     /// Only when the head itself cannot go on (`LimitExceeded` when symbols or ids run out); rejected samples are in the report.
     pub(super) fn append(
         &self,
         batch: &WriteBatch,
+        piece: &Piece,
         limits: &Limits,
         now_ms: i64,
         scratch: &mut AppendScratch,
-    ) -> Result<AppendReport> {
+        report: &mut AppendReport,
+    ) -> Result<usize> {
         scratch.clear();
         // Ids stay what they are while the gate is held: no series is forgotten, none gets a dead one's id.
         let _gate = self.gate.read();
         self.find_all(
-            batch.series().map(|s| s.labels.as_bytes()),
+            (piece.places.clone()).map(|p| batch.series_at(p).labels.as_bytes()),
             &mut scratch.ids,
         );
         let mut pass = Pass {
             head: self,
             batch,
+            piece,
             rules: self.rules(limits, now_ms),
             epoch: self.epoch.load(Ordering::Acquire),
             now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
             newest_ms: i64::MIN,
             zero_at_start: limits.created_timestamp_zero_ingestion_enabled,
             keeps_starts: limits.st_storage_enabled,
-            report: AppendReport::default(),
+            taken: 0,
+            report,
         };
-        let mut maker = None;
-        for place in 0..scratch.ids.len() {
-            if scratch.ids[place].is_none() {
+        let (mut maker, mut unknown) = (None, 0);
+        for n in 0..scratch.ids.len() {
+            if scratch.ids[n].is_none() {
+                if unknown == MAX_UNKNOWN_SERIES {
+                    scratch.ids.truncate(n);
+                    break;
+                }
+                unknown += 1;
                 let maker = maker.get_or_insert_with(|| self.maker());
-                scratch.ids[place] = pass.resolve(place, maker, limits, &mut scratch.respelled)?;
+                scratch.ids[n] = pass.resolve(n, maker, limits, &mut scratch.respelled)?;
             }
         }
         drop(maker);
         scratch.epoch = pass.epoch;
         let shards = self.shards();
-        let mut place = 0;
-        while place < scratch.ids.len() {
-            match scratch.ids[place] {
-                Some(id) => {
-                    place = pass.run_of_shard(place, &shards[locate(id).0], limits, scratch)
-                }
-                None => place += 1,
+        let mut n = 0;
+        while n < scratch.ids.len() {
+            match scratch.ids[n] {
+                Some(id) => n = pass.run_of_shard(n, &shards[locate(id).0], limits, scratch),
+                None => n += 1,
             }
         }
-        pass.take_exemplars(scratch);
+        if batch.exemplar_count() > 0 {
+            pass.take_exemplars(scratch);
+        }
         if pass.newest_ms > i64::MIN {
             self.raise_max_ms(pass.newest_ms);
         }
-        self.appended.fetch_add(
-            pass.report.samples + pass.report.histograms,
-            Ordering::Relaxed,
-        );
+        self.appended.fetch_add(pass.taken, Ordering::Relaxed);
         self.touched_s.store(pass.now_s, Ordering::Relaxed);
-        Ok(pass.report)
+        Ok(piece.places.start + scratch.ids.len())
     }
 
     /// Notes that the anchors of these series are in the log of `epoch`.
@@ -173,16 +187,22 @@ impl Head {
     }
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    #[inline]
+    fn series(&self, n: usize) -> SeriesView<'a> {
+        self.piece
+            .series_at(self.batch, self.piece.places.start + n)
+    }
+
     /// The slow path: a series that is not known by these very bytes.
     fn resolve(
         &mut self,
-        place: usize,
+        n: usize,
         maker: &mut Maker<'_>,
         limits: &Limits,
         respelled: &mut HashMap<usize, Vec<u8>>,
     ) -> Result<Option<SeriesId>> {
-        let series = self.batch.series_at(place);
+        let series = self.series(n);
         let samples = (series.samples.len() + series.histograms.len()) as u64;
         let labels = match parse_labels(series.labels) {
             Ok(labels) => labels,
@@ -216,7 +236,7 @@ impl Pass<'_> {
             let mut bytes = Vec::new();
             RawLabelsBuilder::encode(labels.iter(), &mut bytes);
             let made = maker.get_or_create(&bytes, &labels, base, bounds)?;
-            respelled.insert(place, bytes);
+            respelled.insert(n, bytes);
             made
         };
         match made {
@@ -244,28 +264,28 @@ impl Pass<'_> {
         }
     }
 
-    /// Takes the series from `place` on for as long as they stand in this shard, under one lock. Gives the next place.
+    /// Takes the series from number `n` on for as long as they stand in this shard, under one lock. Gives the next number.
     fn run_of_shard(
         &mut self,
-        mut place: usize,
+        mut n: usize,
         shard: &Shard,
         limits: &Limits,
         scratch: &mut AppendScratch,
     ) -> usize {
         let mut slots = shard.lock();
-        let first = scratch.ids[place].map(|id| locate(id).0);
-        while let Some(Some(id)) = scratch.ids.get(place).copied() {
+        let first = scratch.ids[n].map(|id| locate(id).0);
+        while let Some(Some(id)) = scratch.ids.get(n).copied() {
             let (this, slot) = locate(id);
             if Some(this) != first {
                 break;
             }
             if let Some(Some(series)) = slots.get_mut(slot) {
-                let view = self.batch.series_at(place);
+                let view = self.series(n);
                 series.touched_s = self.now_s;
                 if series.anchor_epoch != self.epoch {
                     let labels = scratch
                         .respelled
-                        .get(&place)
+                        .get(&n)
                         .map_or(view.labels.as_bytes(), Vec::as_slice);
                     scratch.anchors.push(id, labels, series.base);
                     scratch.anchored.push(id);
@@ -275,9 +295,9 @@ impl Pass<'_> {
                     self.take_histograms(id, series, &view, limits, &mut scratch.histograms);
                 }
             }
-            place += 1;
+            n += 1;
         }
-        place
+        n
     }
 
     #[inline]
@@ -305,12 +325,12 @@ impl Pass<'_> {
                 start_ms: kept.get(i).copied().unwrap_or(0),
             };
             match series.append_float(at, sample.value, &self.rules, files) {
-                Ok(taken) => {
-                    if taken != Taken::Known {
-                        columns.push(series.anchor(id), at, sample.value);
-                        self.newest_ms = self.newest_ms.max(sample.t_ms);
-                    }
+                // One that is known is logged again: whoever brought it first may not have logged it yet.
+                Ok(_) => {
+                    columns.push(series.anchor(id), at, sample.value);
+                    self.newest_ms = self.newest_ms.max(sample.t_ms);
                     self.report.samples += 1;
+                    self.taken += 1;
                 }
                 Err(reason) => self.reject(reason, sample.t_ms, view),
             }
@@ -358,12 +378,11 @@ impl Pass<'_> {
             };
             let taken = append_histogram(series, at, value, &self.rules, &files);
             match taken {
-                Ok(taken) => {
-                    if taken != Taken::Known {
-                        log.push(series.anchor(id), at, value);
-                        self.newest_ms = self.newest_ms.max(*t_ms);
-                    }
+                Ok(_) => {
+                    log.push(series.anchor(id), at, value);
+                    self.newest_ms = self.newest_ms.max(*t_ms);
                     self.report.histograms += 1;
+                    self.taken += 1;
                 }
                 Err(reason) => self.reject(reason, *t_ms, view),
             }
@@ -384,17 +403,20 @@ impl Pass<'_> {
 
     fn take_exemplars(&mut self, scratch: &mut AppendScratch) {
         let mut ring = None;
-        for (place, view) in self.batch.series().enumerate() {
-            let Some(id) = scratch.ids[place] else {
+        for n in 0..scratch.ids.len() {
+            let Some(id) = scratch.ids[n] else {
                 continue;
             };
+            let view = self.series(n);
             for exemplar in view.exemplars {
                 let ring = ring.get_or_insert_with(|| self.head.exemplars.lock());
                 match ring.push(id, exemplar) {
                     Ok(stored) => {
                         self.report.exemplars += 1;
                         if stored {
-                            scratch.exemplars.push((place as u32, id));
+                            scratch
+                                .exemplars
+                                .push(((self.piece.places.start + n) as u32, id));
                         }
                     }
                     // As in Mimir, a bad exemplar is dropped and counted but does not fail the request.

@@ -3,9 +3,14 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
-use lgtm_core::model::{Exemplar, Labels};
+use lgtm_core::exec::CancelToken;
+use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::{Error, Result};
 
+use super::head::Head;
+use super::heads::Heads;
 use super::postings::SeriesId;
+use super::series::locate;
 
 /// Characters that names and values of an exemplar's labels may have together (OpenMetrics).
 const MAX_LABEL_CHARS: usize = 128;
@@ -100,6 +105,112 @@ impl ExemplarRing {
     /// The exemplars held, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (SeriesId, &Exemplar)> {
         self.ring.iter().map(|(id, e)| (*id, e))
+    }
+}
+
+/// How many exemplars an answer may have.
+#[derive(Debug, Clone, Copy)]
+pub struct ExemplarBounds {
+    /// Series; 0 is no bound.
+    pub max_series: u64,
+    /// Bytes of labels and values, as they are held.
+    pub max_bytes: u64,
+}
+
+/// The exemplars of series, in label order.
+pub type SeriesExemplars = Vec<(Labels, Vec<Exemplar>)>;
+
+impl Head {
+    /// Exemplars of the series that match any of `selectors`. Looks at the exemplars that are held, not at all series.
+    fn exemplars(
+        &self,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        bounds: ExemplarBounds,
+        cancel: &CancelToken,
+    ) -> Result<SeriesExemplars> {
+        // Ids are what they are as long as this is held.
+        let _snapshot = self.parts.generations.enter();
+        let mut by_id: HashMap<SeriesId, Vec<Exemplar>> = HashMap::new();
+        for (id, e) in self.exemplars.lock().iter() {
+            if range.contains(e.t_ms) {
+                by_id.entry(id).or_default().push(e.clone());
+            }
+        }
+        let mut by_id: Vec<_> = by_id.into_iter().collect();
+        let (mut found, mut bytes) = (Vec::new(), 0u64);
+        while !by_id.is_empty() {
+            cancel.check("a search of exemplars")?;
+            // The index is held for a few at a time, as others wait to add to it.
+            let rest = by_id.len().saturating_sub(256);
+            for (labels, exemplars) in self.labelled(by_id.split_off(rest)) {
+                let matches = |selector: &Vec<Matcher>| {
+                    let value = |m: &Matcher| labels.get(m.name()).unwrap_or("");
+                    selector.iter().all(|m| m.matches(value(m)))
+                };
+                if !selectors.iter().any(matches) {
+                    continue;
+                }
+                let each = exemplars.iter().map(|e| e.labels.size_bytes() + 64);
+                bytes += (labels.size_bytes() + each.sum::<usize>()) as u64;
+                found.push((labels, exemplars));
+                bounds.check(found.len() as u64, bytes)?;
+            }
+        }
+        found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    /// The same by labels, without series that are gone.
+    fn labelled(&self, some: Vec<(SeriesId, Vec<Exemplar>)>) -> SeriesExemplars {
+        let (index, shards) = (self.index.read(), self.shards());
+        let mut arena = LabelArena::default();
+        let mut labels = |id: SeriesId| {
+            let (shard, slot) = locate(id);
+            match shards.get(shard)?.lock().get(slot) {
+                Some(Some(series)) => Some(index.labels(&series.labels, &mut arena)),
+                _ => None,
+            }
+        };
+        let labelled = some.into_iter().map(|(id, e)| Some((labels(id)?, e)));
+        labelled.flatten().collect()
+    }
+}
+
+impl ExemplarBounds {
+    fn check(&self, series: u64, bytes: u64) -> Result<()> {
+        let over = |what: &str, setting: &str, max: u64| {
+            Err(Error::LimitExceeded(format!(
+                "exemplars of more than {max} {what} match, the bound is {setting}; ask for less time or fewer series"
+            )))
+        };
+        if self.max_series > 0 && series > self.max_series {
+            return over("series", "max_fetched_series_per_query", self.max_series);
+        }
+        if bytes > self.max_bytes {
+            return over("bytes", "max_exemplars_bytes", self.max_bytes);
+        }
+        Ok(())
+    }
+}
+
+impl Heads {
+    /// Exemplars of a tenant's series that match any of `selectors`.
+    ///
+    /// # Errors
+    /// `LimitExceeded` past the bounds, `Cancelled`.
+    pub(crate) fn exemplars(
+        &self,
+        tenant: &TenantId,
+        selectors: &[Vec<Matcher>],
+        range: TimeRange,
+        bounds: ExemplarBounds,
+        cancel: &CancelToken,
+    ) -> Result<SeriesExemplars> {
+        match self.get(tenant) {
+            Some(head) => head.exemplars(selectors, range, bounds, cancel),
+            None => Ok(Vec::new()),
+        }
     }
 }
 

@@ -7,23 +7,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
-use lgtm_core::codec::put_bytes;
-use lgtm_core::disk::Disk;
+use lgtm_core::disk::{Disk, FolderLock};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::units::ByteSize;
-use lgtm_core::wal::{Lsn, ReplayProgress, Wal, WalSettings};
+use lgtm_core::wal::{ReplayProgress, Wal, WalSettings};
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use super::append::{AppendReport, AppendScratch};
+use super::append::AppendScratch;
 use super::chunk_files::ChunkFiles;
 use super::head::{Head, HeadParts, SeriesCapacity};
-use super::record::{encode_exemplar, encode_metadata, kind};
 use super::series::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
-use crate::wire::WriteBatch;
 
 /// How heads keep their data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -113,9 +110,6 @@ impl HeadSettings {
     }
 }
 
-/// What one request adds to the log: kinds and payloads.
-type Records = Vec<(u8, Vec<u8>)>;
-
 /// How many series a tenant has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSeries {
@@ -140,10 +134,9 @@ pub(crate) struct Heads {
     pub(super) clock: Arc<dyn Clock>,
     /// Seed of the label hashes.
     seed: u64,
-    scratch: Mutex<Vec<AppendScratch>>,
-    /// Records whose samples are in memory but which the log would not take; the next request logs them before its own.
-    unlogged: Mutex<Vec<Records>>,
-    has_unlogged: AtomicBool,
+    pub(super) scratch: Mutex<Vec<AppendScratch>>,
+    /// The data folder is ours while this is there.
+    lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's samples come first.
     pub(super) writable: AtomicBool,
     /// How far the replay has come; `None` before its first frame.
@@ -153,7 +146,10 @@ pub(crate) struct Heads {
 }
 
 impl Heads {
-    /// Opens log and chunk files in `dir`. Heads are empty until the log is replayed.
+    /// Opens log and chunk files in `dir`, which nobody else can open until this is closed. Heads are empty until the log is replayed.
+    ///
+    /// # Errors
+    /// `InvalidInput` for bad settings, `Conflict`, naming the holder, when the folder is open already, `Unavailable` when the disk refuses.
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &str,
@@ -163,6 +159,7 @@ impl Heads {
         seed: u64,
     ) -> Result<(Self, lgtm_core::wal::WalReplay)> {
         settings.validate()?;
+        let lock = FolderLock::take(&*disk, dir, clock.now_ms())?;
         let file_size = u32::try_from(settings.chunk_file_size.as_u64()).unwrap_or(u32::MAX);
         let files = Arc::new(ChunkFiles::open(
             Arc::clone(&disk),
@@ -194,8 +191,7 @@ impl Heads {
             clock,
             seed,
             scratch: Mutex::default(),
-            unlogged: Mutex::default(),
-            has_unlogged: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
             checkpoint: Arc::default(),
@@ -248,138 +244,12 @@ impl Heads {
         self.heads.read().values().cloned().collect()
     }
 
-    /// Takes what the rules allow of a request. When this returns, all that was taken is in the log as its sync policy says.
-    ///
-    /// # Errors
-    /// `Unavailable` before replay is done and while the log cannot be written. Samples that rules refuse, and series for which the
-    /// process has no room, are in the report, not errors.
-    pub(crate) async fn append(
-        &self,
-        tenant: &TenantId,
-        batch: &WriteBatch,
-    ) -> Result<AppendReport> {
-        if !self.writable.load(Ordering::Acquire) {
-            return Err(Error::Unavailable(
-                "the head is replaying its write-ahead log".into(),
-            ));
-        }
-        let (report, lsn, copy) = self.append_in_memory(tenant, batch)?;
-        self.wal.commit(lsn).await?;
-        if let Some(anchors) = copy {
-            // The second copy goes into a later frame; it need not be waited for.
-            self.log(&mut vec![(kind::ANCHORS, anchors)]);
-        }
-        Ok(report)
-    }
-
-    /// The synchronous part: memory, then the log's buffer. Gives the anchors that are to be logged once more.
-    fn append_in_memory(
-        &self,
-        tenant: &TenantId,
-        batch: &WriteBatch,
-    ) -> Result<(AppendReport, Lsn, Option<Vec<u8>>)> {
-        self.log_unlogged()?;
-        self.wal.check_writable()?;
-        let head = self.get_or_create(tenant);
-        let limits = self.limits.for_tenant(tenant);
-        let mut scratch = self.scratch.lock().pop().unwrap_or_default();
-        let appended = head.append(batch, &limits, self.clock.now_ms(), &mut scratch);
-        // What a request adds goes into one frame: damage takes all of it or nothing.
-        let mut records = self.records(&head, batch, &mut scratch);
-        self.metadata_record(&head, batch, &limits, &mut records);
-        let copy = records
-            .iter()
-            .find(|r| r.0 == kind::ANCHORS)
-            .map(|r| r.1.clone());
-        self.log(&mut records);
-        if copy.is_some() {
-            head.anchored(&scratch.anchored, scratch.epoch);
-        }
-        let report = appended?;
-        scratch.record = records.pop().map(|r| r.1).unwrap_or_default();
-        if self.scratch.lock().len() < 16 {
-            self.scratch.lock().push(scratch);
-        }
-        Ok((report, self.wal.end(), copy))
-    }
-
-    /// The records of what a head took. The samples record, the largest of most requests, uses the buffer in `scratch`.
-    fn records(&self, head: &Head, batch: &WriteBatch, scratch: &mut AppendScratch) -> Records {
-        let name = head.tenant.as_str();
-        let mut records = Vec::new();
-        if !scratch.anchors.is_empty() {
-            let mut record = Vec::new();
-            scratch.anchors.encode(name, &mut record);
-            records.push((kind::ANCHORS, record));
-        }
-        if !scratch.histograms.is_empty() {
-            let mut record = Vec::new();
-            let kind = scratch.histograms.encode(name, &mut record);
-            records.push((kind, record));
-        }
-        if !scratch.exemplars.is_empty() {
-            let mut record = Vec::new();
-            put_bytes(&mut record, name.as_bytes());
-            for (place, id) in &scratch.exemplars {
-                for e in batch.series_at(*place as usize).exemplars {
-                    encode_exemplar(*id, e, &mut record);
-                }
-            }
-            records.push((kind::EXEMPLARS, record));
-        }
-        if !scratch.columns.is_empty() {
-            let mut record = std::mem::take(&mut scratch.record);
-            record.clear();
-            let kind = scratch.columns.encode(name, &mut record);
-            records.push((kind, record));
-        }
-        records
-    }
-
-    fn metadata_record(
-        &self,
-        head: &Head,
-        batch: &WriteBatch,
-        limits: &Limits,
-        records: &mut Records,
-    ) {
-        let mut record = Vec::new();
-        for entry in batch.metadata() {
-            let max = limits.max_global_metadata_per_user;
-            if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
-                if record.is_empty() {
-                    put_bytes(&mut record, head.tenant.as_str().as_bytes());
-                }
-                encode_metadata(&entry.name, &entry.metadata, &mut record);
-            }
-        }
-        if !record.is_empty() {
-            records.push((kind::METADATA, record));
-        }
-    }
-
-    /// Gives records to the log, or keeps them for later when the log will not have them.
-    fn log(&self, records: &mut Records) {
-        if records.is_empty() {
-            return;
-        }
-        if self.has_unlogged.load(Ordering::Acquire) || self.wal.append_all(records).is_err() {
-            self.unlogged.lock().push(std::mem::take(records));
-            self.has_unlogged.store(true, Ordering::Release);
-        }
-    }
-
-    pub(super) fn log_unlogged(&self) -> Result<()> {
-        if !self.has_unlogged.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let mut waiting = self.unlogged.lock();
-        while let Some(records) = waiting.first() {
-            self.wal.append_all(records)?;
-            waiting.remove(0);
-        }
-        self.has_unlogged.store(false, Ordering::Release);
-        Ok(())
+    /// Writes what was appended to the log and gives the folder up: nothing can be pushed afterwards, reads go on. Blocks as long as the last
+    /// write takes.
+    pub(crate) fn close(&self) {
+        self.writable.store(false, Ordering::Release);
+        self.wal.close();
+        self.lock.lock().take();
     }
 
     /// The bytes of a chunk, wherever they are.

@@ -16,7 +16,9 @@ mod head;
 mod heads;
 mod matching;
 mod metadata;
+mod pieces;
 mod postings;
+mod push;
 mod read;
 mod record;
 mod ref_cache;
@@ -31,6 +33,7 @@ pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
     LabelValuesCardinality,
 };
+pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
-use lgtm_core::model::{Exemplar, Labels, Matcher, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
 use lgtm_core::{Error, Result};
 
 use super::generation::Snapshot;
@@ -27,36 +27,6 @@ impl Head {
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
     fn holds(&self, range: TimeRange) -> bool {
         self.max_ms().is_some_and(|newest| newest >= range.min_ms)
-    }
-
-    /// Exemplars of the series that match any of `selectors`, grouped by series, in label order.
-    ///
-    /// # Errors
-    /// `Cancelled`.
-    pub(crate) fn exemplars(
-        &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        cancel: &CancelToken,
-    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        let mut wanted: Vec<(Labels, SeriesId)> = Vec::new();
-        // Exemplars stay in the head when the samples around them have moved into blocks.
-        let snapshot = self.parts.generations.enter();
-        for matchers in selectors {
-            let request = SelectRequest::new(matchers.clone(), TimeRange::ALL)?;
-            wanted.extend(self.matching(&request, &snapshot, cancel)?);
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        let ring = self.exemplars.lock();
-        let mut by_id: hashbrown::HashMap<SeriesId, Vec<Exemplar>> = hashbrown::HashMap::new();
-        for (id, e) in ring.iter().filter(|(_, e)| range.contains(e.t_ms)) {
-            by_id.entry(id).or_default().push(e.clone());
-        }
-        Ok(wanted
-            .into_iter()
-            .filter_map(|(labels, id)| by_id.remove(&id).map(|e| (labels, e)))
-            .collect())
     }
 }
 
@@ -210,7 +180,8 @@ impl HeadSelect {
         }
         let request = request.clone();
         let job = move |cancel: &CancelToken| ask(&head, &request, snapshot, cancel);
-        self.executor.run(job, &cancel).await
+        let executor = self.executor.in_line(tenant.as_str());
+        executor.run(job, &cancel).await
     }
 }
 
@@ -245,7 +216,7 @@ impl Select for HeadSelect {
         Ok(Box::new(HeadBatches {
             series: Some(series),
             bounds: request.bounds,
-            executor: self.executor.clone(),
+            executor: self.executor.in_line(tenant.as_str()),
             _stops: cancel.cancel_on_drop(),
             cancel,
         }))
@@ -318,21 +289,6 @@ pub struct HeadStats {
 }
 
 impl Heads {
-    /// Exemplars of a tenant's series that match any of `selectors`, by series.
-    ///
-    /// # Errors
-    /// `Cancelled`.
-    pub(crate) fn exemplars(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        cancel: &CancelToken,
-    ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        self.get(tenant)
-            .map_or_else(|| Ok(Vec::new()), |h| h.exemplars(selectors, range, cancel))
-    }
-
     /// Counts over a tenant's head; the lists have at most `limit` entries.
     pub(crate) fn stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
         let Some(head) = self.get(tenant) else {

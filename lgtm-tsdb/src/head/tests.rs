@@ -27,6 +27,7 @@ use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 mod durable;
+mod pieces;
 mod started;
 mod tenants;
 

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
+use axum::http::HeaderMap;
 use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::Clock;
+use lgtm_core::exec::Executor;
 use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
 use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::tenant::tenant;
 use super::{
-    body, cardinality, compress, exemplars, fault, labels, metadata, otlp, parse, push, query,
-    read, rules, status, user,
+    body, cardinality, compress, exemplars, fault, labels, metadata, movable, otlp, parse, push,
+    query, read, rules, status, user,
 };
 use crate::components::{Distributor, Ingester, QueryFrontend};
 use crate::limits::Limits;
@@ -46,6 +49,8 @@ pub struct ApiSettings {
     pub max_inflight_answer_bytes: ByteSize,
     /// Bytes of a remote read's answer in samples, which is held whole; answers in chunks are streamed. Room for ten million samples.
     pub max_remote_read_bytes: ByteSize,
+    /// Bytes of labels and values of the exemplars that one call is answered, which is held whole. Room for some 300,000 of them.
+    pub max_exemplars_bytes: ByteSize,
 }
 
 impl Default for ApiSettings {
@@ -59,6 +64,7 @@ impl Default for ApiSettings {
             max_inflight_query_bodies_bytes: ByteSize::mib(128),
             max_inflight_answer_bytes: ByteSize::mib(1024),
             max_remote_read_bytes: ByteSize::mib(256),
+            max_exemplars_bytes: ByteSize::mib(64),
         }
     }
 }
@@ -135,6 +141,16 @@ impl Api {
             .with_state(Arc::clone(self))
     }
 
+    /// Where the work of a request is computed: in the line of its tenant.
+    pub(super) fn executor(&self, headers: &HeaderMap) -> Executor {
+        let executor = self.frontend.engine().executor();
+        match tenant(headers, self.settings.multitenancy_enabled) {
+            Ok(tenant) => executor.in_line(tenant.as_str()),
+            // The handler refuses it.
+            Err(_) => executor.clone(),
+        }
+    }
+
     /// How queries and selectors are parsed.
     pub(super) fn parser(&self) -> &ParserOptions {
         &self.frontend.engine().settings().parser
@@ -144,11 +160,13 @@ impl Api {
     pub fn router(self: &Arc<Self>) -> Router {
         let compressed = axum::middleware::from_fn_with_state(Arc::clone(self), compress::compress);
         let caught = axum::middleware::from_fn_with_state(Arc::clone(self), fault::caught);
+        let movable = axum::middleware::from_fn_with_state(Arc::clone(self), movable::movable);
         let bounded = axum::middleware::from_fn_with_state(Arc::clone(self), body::bounded);
         // Ours takes the place of axum's bound.
         let reads = reads().layer(DefaultBodyLimit::disable()).layer(bounded);
         let held = axum::middleware::from_fn_with_state(Arc::clone(self), body::held);
-        let reads = reads.layer(held).layer(caught).layer(compressed);
+        let reads = reads.layer(held).layer(caught);
+        let reads = reads.layer(movable).layer(compressed);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

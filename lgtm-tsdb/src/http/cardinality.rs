@@ -8,8 +8,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use lgtm_core::Error;
-use lgtm_core::exec::CancelToken;
+use lgtm_core::exec::move_to_pool;
 use lgtm_core::model::{Labels, Matcher};
 
 use super::api::Api;
@@ -145,16 +144,10 @@ impl Asked {
     }
 }
 
-/// Counting walks a whole head: on the compute pool.
-async fn computed<T: Send + 'static>(
-    api: &Api,
-    job: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let executor = api.frontend.engine().executor();
-    let cancel = CancelToken::new();
-    Ok(executor
-        .run::<T, Error>(move |_| Ok(job()), &cancel)
-        .await?)
+/// Counting walks a whole head: in the compute pool.
+async fn computed<T>(job: impl FnOnce() -> T) -> T {
+    move_to_pool().await;
+    job()
 }
 
 fn json(body: impl Into<Body>) -> Response {
@@ -174,7 +167,7 @@ pub(super) async fn label_names(
     let count = move || {
         ingester.label_names_cardinality(&asked.call.tenant, &asked.matchers, method, limit)
     };
-    Ok(json(names_json(&computed(&api, count).await?)))
+    Ok(json(names_json(&computed(count).await)))
 }
 
 fn names_json(c: &LabelNamesCardinality) -> String {
@@ -210,7 +203,7 @@ pub(super) async fn label_values(
         let tenant = &asked.call.tenant;
         ingester.label_values_cardinality(tenant, &names, &asked.matchers, method, limit)
     };
-    Ok(json(values_json(&computed(&api, count).await?)))
+    Ok(json(values_json(&computed(count).await)))
 }
 
 fn values_json(c: &LabelValuesCardinality) -> String {
@@ -258,7 +251,7 @@ pub(super) async fn active_series(
         let bytes = series.label_bytes();
         (series, bytes)
     };
-    let (series, bytes) = computed(&api, select).await?;
+    let (series, bytes) = computed(select).await;
     if max > 0 && bytes > max {
         return Err(Refusal(ApiError {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -313,7 +306,7 @@ pub(super) async fn active_native_histogram_metrics(
     asked.needs_selector()?;
     let ingester = Arc::clone(&api.ingester);
     let count = move || ingester.active_histograms(&asked.call.tenant, &asked.matchers);
-    let all = computed(&api, count).await?;
+    let all = computed(count).await;
     let mut out = String::from("{\"data\":[");
     for (i, h) in all.iter().enumerate() {
         out.push_str(if i > 0 {

@@ -35,6 +35,7 @@ pub(super) async fn compress(
 ) -> Response {
     let accepted = request.headers().get_all(header::ACCEPT_ENCODING).iter();
     let encoding = Encoding::accepted(accepted.filter_map(|v| v.to_str().ok()));
+    let executor = encoding.map(|_| api.executor(request.headers()));
     let mut response = next.run(request).await;
     let is_text = response
         .headers()
@@ -53,8 +54,10 @@ pub(super) async fn compress(
     if encoding == Encoding::Snappy && size.is_none() {
         return response;
     }
+    let Some(executor) = executor else {
+        return response;
+    };
     let (mut parts, body) = response.into_parts();
-    let executor = api.frontend.engine().executor().clone();
     let body = match Compressor::new(encoding) {
         Ok(compressor) => compressed(body.into_data_stream(), compressor, executor),
         Err(error) => {

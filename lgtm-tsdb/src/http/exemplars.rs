@@ -12,7 +12,9 @@ use lgtm_core::model::TimeRange;
 use super::api::Api;
 use super::error::ApiError;
 use super::json::{push_float, push_labels, push_time};
-use super::query::{call, success};
+use super::query::{Call, call, success};
+use crate::head::{ExemplarBounds, SeriesExemplars};
+use crate::promql::QueryError;
 
 /// `/query_exemplars`
 pub(super) async fn exemplars(
@@ -21,7 +23,23 @@ pub(super) async fn exemplars(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let c = call(&api, query.as_deref(), &headers, &body)?;
+    let executor = api.executor(&headers);
+    let timeout = api.frontend.engine().settings().timeout;
+    let cancel = CancelToken::new();
+    let search = executor.run(
+        move |cancel| {
+            let c = call(&api, query.as_deref(), &headers, &body)?;
+            Ok::<_, ApiError>(success(&listed(&found(&api, &c, cancel)?)))
+        },
+        &cancel,
+    );
+    match tokio::time::timeout(timeout, search).await {
+        Ok(answer) => answer,
+        Err(_) => Err(QueryError::TimedOut.into()),
+    }
+}
+
+fn found(api: &Api, c: &Call, cancel: &CancelToken) -> Result<SeriesExemplars, ApiError> {
     let start_ms = c.params.time("start")?.unwrap_or(i64::MIN);
     let end_ms = c.params.time("end")?.unwrap_or(i64::MAX - 1);
     if end_ms < start_ms {
@@ -31,12 +49,22 @@ pub(super) async fn exemplars(
     }
     let range = TimeRange::inclusive(start_ms, end_ms);
     let expr = api.frontend.engine().parse(c.params.required("query")?)?;
-    let selectors = expr.selectors().into_iter().map(|s| s.matchers.clone());
-    let selectors: Vec<_> = selectors.collect();
-    let cancel = CancelToken::new();
+    let selectors = expr.selectors();
+    api.parser().check_selectors(selectors.len())?;
+    let selectors: Vec<_> = selectors.into_iter().map(|s| s.matchers.clone()).collect();
+    let limits = api.limits.for_tenant(&c.tenant);
+    let bounds = ExemplarBounds {
+        max_series: limits.max_fetched_series_per_query,
+        max_bytes: api.settings.max_exemplars_bytes.as_u64(),
+    };
     let found = api
         .ingester
-        .exemplars(&c.tenant, &selectors, range, &cancel)?;
+        .exemplars(&c.tenant, &selectors, range, bounds, cancel);
+    Ok(found?)
+}
+
+/// As JSON.
+fn listed(found: &SeriesExemplars) -> String {
     let mut out = String::from("[");
     for (i, (labels, exemplars)) in found.iter().enumerate() {
         out.push_str(if i > 0 {
@@ -62,5 +90,5 @@ pub(super) async fn exemplars(
         out.push_str("]}");
     }
     out.push(']');
-    Ok(success(&out))
+    out
 }

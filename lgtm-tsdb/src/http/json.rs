@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lgtm_core::model::{FloatHistogram, Labels};
 
-use crate::promql::{Point, QueryStats, QueryValue, Series};
+use crate::promql::{Point, QueryStats};
 
 /// A JSON string.
 pub(super) fn quoted(text: &str) -> String {
@@ -93,7 +93,7 @@ pub(super) fn push_float(out: &mut String, v: f64) {
     }
 }
 
-fn push_float_point(out: &mut String, p: &Point<f64>) {
+pub(super) fn push_float_point(out: &mut String, p: &Point<f64>) {
     out.push('[');
     push_time(out, p.t_ms);
     out.push_str(",\"");
@@ -101,7 +101,7 @@ fn push_float_point(out: &mut String, p: &Point<f64>) {
     out.push_str("\"]");
 }
 
-fn push_histogram_point(out: &mut String, p: &Point<FloatHistogram>) {
+pub(super) fn push_histogram_point(out: &mut String, p: &Point<FloatHistogram>) {
     out.push('[');
     push_time(out, p.t_ms);
     out.push_str(",{\"count\":\"");
@@ -186,77 +186,6 @@ fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
             sink(0, lower, bound(i), count);
         }
     }
-}
-
-fn push_vector_element(out: &mut String, s: &Series) {
-    out.push_str("{\"metric\":");
-    push_labels(out, &s.labels);
-    if let Some(p) = s.floats.first() {
-        out.push_str(",\"value\":");
-        push_float_point(out, p);
-    } else if let Some(p) = s.histograms.first() {
-        out.push_str(",\"histogram\":");
-        push_histogram_point(out, p);
-    }
-    out.push('}');
-}
-
-fn push_matrix_element(out: &mut String, s: &Series) {
-    fn points<T>(out: &mut String, key: &str, list: &[Point<T>], push: fn(&mut String, &Point<T>)) {
-        for (i, p) in list.iter().enumerate() {
-            out.push_str(if i == 0 { key } else { "," });
-            push(out, p);
-        }
-        if !list.is_empty() {
-            out.push(']');
-        }
-    }
-    out.push_str("{\"metric\":");
-    push_labels(out, &s.labels);
-    points(out, ",\"values\":[", &s.floats, push_float_point);
-    points(
-        out,
-        ",\"histograms\":[",
-        &s.histograms,
-        push_histogram_point,
-    );
-    out.push('}');
-}
-
-/// The `data` of a query's answer, and whether `limit` cut it short; 0 means all.
-pub(super) fn query_data(value: &QueryValue, limit: usize) -> (String, bool) {
-    let mut out = String::new();
-    let most = if limit == 0 { usize::MAX } else { limit };
-    let list = |out: &mut String, kind: &str, series: &[Series], push: fn(&mut String, &Series)| {
-        let _ = write!(out, "{{\"resultType\":\"{kind}\",\"result\":[");
-        for (i, s) in series.iter().take(most).enumerate() {
-            if i > 0 {
-                out.push(',');
-            }
-            push(out, s);
-        }
-        out.push_str("]}");
-        series.len() > most
-    };
-    let cut = match value {
-        QueryValue::Vector(series) => list(&mut out, "vector", series, push_vector_element),
-        QueryValue::Matrix(series) => list(&mut out, "matrix", series, push_matrix_element),
-        QueryValue::Scalar(p) => {
-            out.push_str("{\"resultType\":\"scalar\",\"result\":");
-            push_float_point(&mut out, p);
-            out.push('}');
-            false
-        }
-        QueryValue::Text(p) => {
-            out.push_str("{\"resultType\":\"string\",\"result\":[");
-            push_time(&mut out, p.t_ms);
-            out.push(',');
-            push_quoted(&mut out, &p.value);
-            out.push_str("]}");
-            false
-        }
-    };
-    (out, cut)
 }
 
 /// The `stats` of a query's answer; `all` adds what Prometheus does not tell.

@@ -6,8 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::Error;
-use lgtm_core::exec::CancelToken;
+use lgtm_core::exec::move_to_pool;
 use lgtm_core::model::{Labels, TextSet, TimeRange};
 
 use super::api::Api;
@@ -15,10 +14,14 @@ use super::error::ApiError;
 use super::json::{push_labels, strings};
 use super::query::{Call, bounds, call, listed};
 use crate::bucket::merge_labels;
+use crate::promql::move_if_heavy;
 use crate::select::{FetchBounds, Listed, SelectRequest, TruncatedList};
 
 /// The selects of a call: one per `match[]`, or one that takes everything. None when the tenant may not look at any of the times.
-fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiError> {
+async fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiError> {
+    for text in c.params.all("match[]") {
+        move_if_heavy(text).await;
+    }
     let range = TimeRange::inclusive(
         c.params.time("start")?.unwrap_or(i64::MIN),
         c.params.time("end")?.unwrap_or(i64::MAX - 1),
@@ -38,7 +41,7 @@ fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiE
     selectors.into_iter().map(request).collect()
 }
 
-/// Joins the lists of several selectors and writes them as JSON on the compute pool.
+/// Joins the lists of several selectors and writes them as JSON, in the compute pool when they are large.
 struct Lists<T> {
     all: Listed<T>,
     bytes: u64,
@@ -46,7 +49,7 @@ struct Lists<T> {
     limit: usize,
 }
 
-impl<T: Default + TruncatedList + Send + 'static> Lists<T> {
+impl<T: Default + TruncatedList> Lists<T> {
     fn new(api: &Api, c: &Call, limit: usize) -> Self {
         Self {
             all: Listed::default(),
@@ -57,7 +60,7 @@ impl<T: Default + TruncatedList + Send + 'static> Lists<T> {
     }
 
     /// Adds the list of one selector; those of all of them together are bounded.
-    fn add(
+    async fn add(
         &mut self,
         list: Listed<T>,
         bytes: u64,
@@ -65,23 +68,15 @@ impl<T: Default + TruncatedList + Send + 'static> Lists<T> {
     ) -> Result<(), ApiError> {
         self.bytes += bytes;
         self.bounds.check_list(self.bytes)?;
+        if self.bytes >= SMALL_BYTES {
+            move_to_pool().await;
+        }
         self.all.merge(list, join);
         Ok(())
     }
 
-    async fn answer(
-        self,
-        api: &Api,
-        write: impl FnOnce(T) -> String + Send + 'static,
-    ) -> Result<Response, ApiError> {
-        let list = self.all.cut(self.limit);
-        let executor = api.frontend.engine().executor();
-        let job = move |_: &CancelToken| Ok::<_, Error>(list.map(write));
-        let list = match self.bytes < SMALL_BYTES {
-            true => job(&CancelToken::new())?,
-            false => executor.run(job, &CancelToken::new()).await?,
-        };
-        Ok(listed(&list))
+    fn answer(self, write: impl FnOnce(T) -> String) -> Response {
+        listed(&self.all.cut(self.limit).map(write))
     }
 }
 
@@ -101,12 +96,13 @@ pub(super) async fn series(
     }
     let limit = c.params.limit()?;
     let mut lists: Lists<Vec<Labels>> = Lists::new(&api, &c, limit);
-    for request in selects(&api, &c, limit)? {
+    for request in selects(&api, &c, limit).await? {
         let list = api.source.series(&c.tenant, &request).await?;
         let bytes = list.items.iter().map(|l| l.size_bytes() as u64).sum();
-        lists.add(list, bytes, |all, part| {
+        let join = |all: &mut Vec<Labels>, part| {
             *all = merge_labels(std::mem::take(all), part);
-        })?;
+        };
+        lists.add(list, bytes, join).await?;
     }
     let write = |all: Vec<Labels>| {
         let mut out = String::from("[");
@@ -119,7 +115,7 @@ pub(super) async fn series(
         out.push(']');
         out
     };
-    lists.answer(&api, write).await
+    Ok(lists.answer(write))
 }
 
 /// `/labels`
@@ -132,14 +128,13 @@ pub(super) async fn label_names(
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let limit = c.params.limit()?;
     let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
-    for request in selects(&api, &c, limit)? {
+    for request in selects(&api, &c, limit).await? {
         let list = api.source.label_names(&c.tenant, &request).await?;
         let bytes = list.items.text_bytes() as u64;
-        lists.add(list, bytes, |all, part| {
-            *all = std::mem::take(all).union(part)
-        })?;
+        let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
+        lists.add(list, bytes, join).await?;
     }
-    lists.answer(&api, |all| strings(all.iter())).await
+    Ok(lists.answer(|all| strings(all.iter())))
 }
 
 /// `/label/{name}/values`
@@ -156,14 +151,13 @@ pub(super) async fn label_values(
         return Err(ApiError::bad_data("invalid label name: \"\""));
     }
     let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
-    for request in selects(&api, &c, limit)? {
+    for request in selects(&api, &c, limit).await? {
         let list = api.source.label_values(&c.tenant, &name, &request).await?;
         let bytes = list.items.text_bytes() as u64;
-        lists.add(list, bytes, |all, part| {
-            *all = std::mem::take(all).union(part)
-        })?;
+        let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
+        lists.add(list, bytes, join).await?;
     }
-    lists.answer(&api, |all| strings(all.iter())).await
+    Ok(lists.answer(|all| strings(all.iter())))
 }
 
 /// A name in the spelling `U__my_2e_metric`, in which `_2e_` stands for the character of that number and `__` for one `_`.

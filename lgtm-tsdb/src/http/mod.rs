@@ -2,6 +2,7 @@
 //!
 //! Paths, shapes, codes: `docs/format/http.md`, after Prometheus' API documentation and Mimir's remote-write answers.
 
+mod answer_text;
 mod api;
 mod body;
 mod cardinality;
@@ -13,6 +14,7 @@ mod fault;
 mod json;
 mod labels;
 mod metadata;
+mod movable;
 mod otlp;
 mod params;
 mod parse;

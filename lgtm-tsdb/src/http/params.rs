@@ -85,8 +85,9 @@ impl Params {
         }
     }
 
-    /// The selectors of `match[]`.
+    /// The selectors of `match[]`, as many as a request may have.
     pub(super) fn selectors(&self, options: &ParserOptions) -> Result<Vec<Vec<Matcher>>, ApiError> {
+        options.check_selectors(self.all("match[]").count())?;
         let all = self.all("match[]");
         all.map(|text| {
             let invalid =

@@ -6,12 +6,16 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::exec::move_to_pool;
 
 use super::api::Api;
 use super::error::ApiError;
 use super::json::push_quoted;
 use super::query::{call, success};
 use crate::promql::{Expr, parse_with};
+
+/// A query of the greatest length grows beyond this only by the indents of the greatest depth.
+const MAX_PRETTY_BYTES: usize = 8 << 20;
 
 /// `/format_query`
 pub(super) async fn format_query(
@@ -20,9 +24,15 @@ pub(super) async fn format_query(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
+    move_to_pool().await;
     let expr = parsed(&api, query.as_deref(), &headers, &body)?;
+    let text = expr.pretty_within(MAX_PRETTY_BYTES).ok_or_else(|| {
+        ApiError::bad_data(format!(
+            "the query takes more than {MAX_PRETTY_BYTES} bytes when it is formatted"
+        ))
+    })?;
     let mut out = String::new();
-    push_quoted(&mut out, &expr.pretty());
+    push_quoted(&mut out, &text);
     Ok(success(&out))
 }
 
@@ -33,6 +43,7 @@ pub(super) async fn parse_query(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
+    move_to_pool().await;
     let expr = parsed(&api, query.as_deref(), &headers, &body)?;
     Ok(success(&expr.to_json().to_string()))
 }

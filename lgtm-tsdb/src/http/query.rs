@@ -7,11 +7,13 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use lgtm_core::exec::Executor;
 use lgtm_core::model::TenantId;
 
+use super::answer_text::AnswerText;
 use super::api::Api;
 use super::error::ApiError;
-use super::json::{push_stats, query_data, strings};
+use super::json::strings;
 use super::params::Params;
 use super::tenant::tenant;
 use crate::promql::{Answer, InstantQuery, QueryOptions, RangeQuery};
@@ -46,7 +48,7 @@ pub(super) fn call(
 }
 
 /// What is said of a list that a `limit` cut short.
-const TRUNCATED: &str = "results truncated due to limit";
+pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
 /// A successful answer around `data`.
 pub(super) fn success(data: &str) -> Response {
@@ -114,7 +116,7 @@ pub(super) async fn instant(
         query: c.params.query()?,
     };
     let answer = api.frontend.instant(&c.tenant, &request).await?;
-    Ok(answered(&answer, limit, c.params.get("stats")))
+    Ok(answered(answer, limit, &c, api.executor(&headers)))
 }
 
 /// `/query_range`
@@ -162,28 +164,12 @@ pub(super) async fn range(
         query: p.query()?,
     };
     let answer = api.frontend.range(&c.tenant, &request).await?;
-    Ok(answered(&answer, limit, p.get("stats")))
+    Ok(answered(answer, limit, &c, api.executor(&headers)))
 }
 
 /// The answer to a query, with what was noticed and, if asked for, what it cost.
-fn answered(answer: &Answer, limit: usize, stats: Option<&str>) -> Response {
-    let (mut data, cut) = query_data(&answer.value, limit);
-    if let Some(stats) = stats {
-        data.pop();
-        data.push_str(",\"stats\":");
-        push_stats(&mut data, &answer.stats, stats == "all");
-        data.push('}');
-    }
-    let mut warnings = answer.warnings.clone();
-    if cut {
-        warnings.push(TRUNCATED.into());
-    }
-    let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
-    for (key, list) in [("warnings", &warnings), ("infos", &answer.infos)] {
-        if !list.is_empty() {
-            body.push_str(&format!(",\"{key}\":{}", strings(list)));
-        }
-    }
-    body.push('}');
+fn answered(answer: Answer, limit: usize, c: &Call, executor: Executor) -> Response {
+    let text = AnswerText::new(answer, limit, c.params.get("stats"));
+    let body = text.into_body(executor);
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
+use lgtm_core::exec::{current_cancel, move_to_pool};
 use lgtm_core::model::{Labels, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 
@@ -17,7 +18,7 @@ use super::tenant::tenant;
 use crate::chunk::{SampleValue, encode_run};
 use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, samples};
 use crate::wire::{
-    ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, decompress,
+    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, decompress,
     put_chunk_frame,
 };
 
@@ -36,17 +37,32 @@ pub(super) async fn read(State(api): State<Arc<Api>>, headers: HeaderMap, body: 
 
 async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response, ApiError> {
     let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
+    // Encoding samples is work even where they are few, and nobody waits for a remote read.
+    move_to_pool().await;
     let mut plain = Vec::new();
     decompress(body, MAX_REQUEST_BYTES, &mut plain)?;
-    let request = decode_read_request(&plain).map_err(|e| ApiError::bad_data(e.to_string()))?;
+    let bounds = ReadBounds {
+        max_queries: api.parser().max_selectors,
+        max_matchers: api.parser().max_matchers,
+    };
+    let request = decode_read_request(&plain, bounds);
+    let request = request.map_err(|e| ApiError::bad_data(e.to_string()))?;
     if request.streamed {
         let content_type = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse";
         let mut frames = ChunkFrames::new(api, &tenant, &request)?;
         // What goes wrong before the first byte is sent has a status of its own; later the connection breaks off.
         let first = frames.next_piece().await?;
-        let rest = stream::try_unfold(frames, |mut frames| async move {
-            let piece = frames.next_piece().await?;
-            Ok::<_, Error>(piece.map(|bytes| (bytes, frames)))
+        let executor = api.executor(headers);
+        let rest = stream::try_unfold(frames, move |mut frames| {
+            let executor = executor.clone();
+            async move {
+                let next = async move {
+                    move_to_pool().await;
+                    let piece = frames.next_piece().await?;
+                    Ok::<_, Error>(piece.map(|bytes| (bytes, frames)))
+                };
+                executor.run_movable(next).await
+            }
         });
         let body = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));
         return Ok(([(header::CONTENT_TYPE, content_type)], body).into_response());
@@ -93,6 +109,7 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
             "the answer of a remote read exceeds {max} bytes (max_remote_read_bytes); ask for less, or for chunks, which are streamed"
         ))),
     };
+    let cancel = current_cancel();
     let mut response = Vec::new();
     for query in &request.queries {
         let mut result = SamplesResult::default();
@@ -102,6 +119,7 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
         };
         let mut batches = api.source.select(tenant, &request).await?;
         while let Some(batch) = batches.next_batch().await? {
+            cancel.check("a remote read")?;
             for series in batch {
                 let all = decoded(&series.labels, &series.chunks, request.range)?;
                 if all.is_empty() {

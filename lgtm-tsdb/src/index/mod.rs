@@ -27,7 +27,7 @@ pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
 pub use header::IndexHeader;
 pub use page_cache::PageCache;
 pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
-pub(crate) use read_at::{corrupt_at, file_error, store_error};
+pub(crate) use read_at::{corrupt_at, file_error};
 pub use reader::{IndexReader, IndexReaderSettings};
 pub use series::{ChunkRefMeta, SeriesEntries, SeriesEntry, SeriesMeta};
 pub use series_reader::LabelsOf;

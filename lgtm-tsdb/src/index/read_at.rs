@@ -12,7 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use lgtm_core::{DecodeError, Error, Result};
+use lgtm_core::storage::store_error;
+use lgtm_core::{DecodeError, Error, ErrorKind, Result};
 use object_store::{ObjectStore, ObjectStoreExt};
 
 /// A file that never changes and is read by ranges.
@@ -21,7 +22,7 @@ pub trait ReadAt: Debug + Send + Sync + 'static {
     /// Exactly the bytes of `range`.
     ///
     /// # Errors
-    /// `Corrupt` when the range leaves the file, `NotFound`, `Unavailable` or `Timeout` as the back end has it. Safe to cancel.
+    /// `Corrupt` when the range leaves the file; else what [`store_error`] makes of the back end's error. Safe to cancel.
     async fn read(&self, range: Range<u64>) -> Result<Bytes>;
 
     /// The bytes of many small ranges, which must ascend by their beginnings, by few reads. Those of a read that is little used do
@@ -83,18 +84,6 @@ fn check_range(file: &dyn ReadAt, range: &Range<u64>) -> Result<()> {
 pub(crate) fn corrupt_at(file: &dyn ReadAt, base: u64, mut error: DecodeError) -> Error {
     error.offset += base;
     Error::corrupt(file.place(), error)
-}
-
-/// An error of the object store about the object at `place`.
-pub(crate) fn store_error(place: &str, error: &object_store::Error) -> Error {
-    match error {
-        object_store::Error::NotFound { .. } => Error::NotFound(place.to_owned()),
-        object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. } => {
-            Error::Conflict(format!("{place}: {error}"))
-        }
-        object_store::Error::InvalidPath { .. } => Error::InvalidInput(format!("{place}: {error}")),
-        _ => Error::Unavailable(format!("{place}: {error}")),
-    }
 }
 
 /// A file that is in memory.
@@ -200,6 +189,18 @@ impl ObjectFile {
     pub fn new(store: Arc<dyn ObjectStore>, path: object_store::path::Path, size: u64) -> Self {
         Self { store, path, size }
     }
+
+    /// A range that the listing promises and the object does not have means that the object was cut short.
+    fn read_error(&self, offset: u64, error: &object_store::Error) -> Error {
+        let told = store_error("read", self.path.as_ref(), error);
+        match told.kind() {
+            ErrorKind::InvalidInput => {
+                let cause = DecodeError::new("object", offset, error.to_string());
+                Error::corrupt(self.path.as_ref(), cause)
+            }
+            _ => told,
+        }
+    }
 }
 
 #[async_trait]
@@ -213,7 +214,7 @@ impl ReadAt for ObjectFile {
             .store
             .get_range(&self.path, range.clone())
             .await
-            .map_err(|e| store_error(self.place(), &e))?;
+            .map_err(|e| self.read_error(range.start, &e))?;
         if bytes.len() as u64 != range.end - range.start {
             let reason = format!("{} bytes came for {range:?}", bytes.len());
             return Err(Error::corrupt(
@@ -332,6 +333,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_error_of_the_store_keeps_its_kind() {
+        use lgtm_core::testing::{FaultyStore, StoreFault};
+        let store = FaultyStore::new(Arc::new(object_store::memory::InMemory::new()), 1);
+        let object = object_store::path::Path::from("a/f");
+        store.put(&object, "0123456789".into()).await.unwrap();
+        let file = ObjectFile::new(Arc::new(store.clone()), object, 10);
+        for (fault, kind) in [
+            (StoreFault::Reset, ErrorKind::Unavailable),
+            (StoreFault::Throttled, ErrorKind::RateLimited),
+            (StoreFault::Denied, ErrorKind::Internal),
+        ] {
+            store.script([Some(fault)]);
+            let told = file.read(0..5).await.unwrap_err();
+            assert_eq!(told.kind(), kind, "{fault:?}: {told}");
+            assert!(told.to_string().contains("a/f"), "{told}");
+        }
+        let gone = ObjectFile::new(Arc::new(store), "a/g".into(), 10);
+        let told = gone.read(0..5).await.unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
     async fn all_kinds_of_files_read_alike() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
@@ -359,7 +382,8 @@ mod tests {
             assert!(file.read_many(&[0..2, 8..11], &plan).await.is_err());
         }
         let shrunk = ObjectFile::new(store, object, 20);
-        assert!(shrunk.read(5..15).await.is_err());
+        let cut = shrunk.read(5..15).await;
+        assert!(matches!(cut, Err(Error::Corrupt { .. })), "{cut:?}");
         let gone = LocalFile::open(&dir.path().join("g"));
         assert!(matches!(gone, Err(Error::NotFound(_))));
     }

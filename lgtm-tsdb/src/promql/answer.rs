@@ -6,6 +6,7 @@ use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::eval;
+use super::memory::AnswerMemory;
 use crate::select::FetchStats;
 
 /// A value at a time.
@@ -32,6 +33,14 @@ impl Series {
     /// Whether there is no point.
     pub fn is_empty(&self) -> bool {
         self.floats.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Bytes of memory, about.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let histograms = self.histograms.iter();
+        let buckets = histograms.map(|h| 16 * eval::histogram_points(&h.value));
+        let own = size_of::<Self>() + size_of::<Point<f64>>() * self.floats.len();
+        own as u64 + self.labels.size_bytes() as u64 + buckets.sum::<u64>()
     }
 
     /// Number of points.
@@ -75,6 +84,20 @@ pub enum QueryValue {
     Text(Point<String>),
 }
 
+impl QueryValue {
+    /// Bytes of memory, about, with room for the longest labels as text.
+    pub(super) fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Vector(all) | Self::Matrix(all) => {
+                let longest = all.iter().map(|s| s.labels.size_bytes() as u64).max();
+                longest.unwrap_or(0) + all.iter().map(Series::size_bytes).sum::<u64>()
+            }
+            Self::Scalar(_) => 0,
+            Self::Text(point) => point.value.len() as u64,
+        }
+    }
+}
+
 /// What a query cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryStats {
@@ -115,4 +138,6 @@ pub struct Answer {
     pub infos: Vec<String>,
     /// What it cost.
     pub stats: QueryStats,
+    /// Counts what it takes for the process, as long as it is there.
+    pub memory: AnswerMemory,
 }

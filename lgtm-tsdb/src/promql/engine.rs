@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use lgtm_core::Error;
-use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::exec::{Executor, current_cancel, move_to_pool};
 use lgtm_core::model::TenantId;
 use lgtm_core::vector::StepGrid;
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use super::annotations::{Annotations, Level};
 use super::answer::{Answer, Point, QueryStats, QueryValue, Series};
 use super::ast::{Expr, ValueType};
 use super::eval::{self, Context, Limits, Switches, Usage, Value};
+use super::memory::{AnswerMemory, QueryMemory};
 use super::parser::parse_with;
 use super::plan::Planner;
 use super::query_error::{QueryError, Result};
@@ -96,7 +97,10 @@ pub struct EngineCounts {
     pub samples: AtomicU64,
 }
 
-/// Runs queries over a holder of metrics. Clones share counts.
+/// Runs queries over a holder of metrics. Clones share counts and the bound on memory.
+///
+/// A small query is answered where it is awaited; what takes longer than a fraction of a millisecond goes to the compute pool, in the
+/// line of its tenant, so that neither threads of the runtime nor other tenants are held up.
 ///
 /// Dropping the future of a query stops it: batches that wait never start, one that runs ends after a few series.
 #[derive(Debug, Clone)]
@@ -104,7 +108,22 @@ pub struct Engine {
     source: Arc<dyn Select>,
     executor: Executor,
     settings: EngineSettings,
+    memory: Arc<QueryMemory>,
     counts: Arc<EngineCounts>,
+}
+
+/// Moves a query to the pool whose text alone may take longer to read, print and plan than a thread of the runtime should be held:
+/// a long one, or one with counted repetitions, Unicode classes or flags in regular expressions.
+pub(crate) async fn move_if_heavy(text: &str) {
+    const LONG_BYTES: usize = 1024;
+    let is_counted = |at: usize| text.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit);
+    let has_classes = || ["\\p", "\\P", "(?"].iter().any(|c| text.contains(c));
+    if text.len() > LONG_BYTES
+        || text.match_indices('{').any(|(at, _)| is_counted(at))
+        || has_classes()
+    {
+        move_to_pool().await;
+    }
 }
 
 /// A query that parsed.
@@ -144,6 +163,7 @@ impl Engine {
         Ok(Self {
             source,
             executor,
+            memory: QueryMemory::new(settings.max_memory_total.as_u64()),
             settings,
             counts: Arc::default(),
         })
@@ -178,6 +198,25 @@ impl Engine {
         &self.executor
     }
 
+    /// What all queries hold.
+    pub fn memory(&self) -> &QueryMemory {
+        &self.memory
+    }
+
+    /// Counts what of an answer is not counted yet.
+    ///
+    /// # Errors
+    /// `Unavailable` when all queries together hold what they may.
+    pub(crate) fn count_answer(&self, answer: &mut Answer) -> Result<()> {
+        let bytes = answer.value.size_bytes();
+        if let Some(more) = bytes.checked_sub(answer.memory.bytes()) {
+            answer
+                .memory
+                .join(&AnswerMemory::of(self.memory.hold(more)?));
+        }
+        Ok(())
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> &EngineCounts {
         &self.counts
@@ -189,6 +228,14 @@ impl Engine {
     /// `Invalid` when the query does not parse, `Execution` when it fails on the data or needs more than it may, `TimedOut`, and
     /// those of the source.
     pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
+        let (engine, tenant, q) = (self.clone(), tenant.clone(), q.clone());
+        let executor = self.executor.in_line(tenant.as_str());
+        let work = async move { engine.instant_here(&tenant, &q).await };
+        executor.run_movable(work).await
+    }
+
+    async fn instant_here(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
+        move_if_heavy(&q.query).await;
         let expr = self.parsed_or_counted(&q.query)?;
         let query = Prepared {
             text: &q.query,
@@ -205,6 +252,14 @@ impl Engine {
     /// # Errors
     /// As [`Engine::instant`]; `Invalid` too for an expression that has no value at an instant.
     pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer> {
+        let (engine, tenant, q) = (self.clone(), tenant.clone(), q.clone());
+        let executor = self.executor.in_line(tenant.as_str());
+        let work = async move { engine.range_here(&tenant, &q).await };
+        executor.run_movable(work).await
+    }
+
+    async fn range_here(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer> {
+        move_if_heavy(&q.query).await;
         let expr = self.parsed_or_counted(&q.query)?;
         let query = Prepared {
             text: &q.query,
@@ -295,8 +350,8 @@ impl Engine {
             source: Arc::clone(&self.source),
             tenant: tenant.clone(),
             budget: Arc::clone(&query.options.budget),
-            executor: self.executor.clone(),
-            cancel: CancelToken::new(),
+            executor: self.executor.in_line(tenant.as_str()),
+            cancel: current_cancel(),
             switches: Switches {
                 lookback_ms: query.options.lookback_ms.unwrap_or(lookback),
                 delayed_names: s.delayed_name_removal,
@@ -304,7 +359,7 @@ impl Engine {
                 is_range: query.is_range,
                 parallelism: s.parallelism,
             },
-            usage: Arc::new(Usage::new(limits)),
+            usage: Arc::new(Usage::new(limits, Arc::clone(&self.memory))),
             notes: Mutex::new(Annotations::default()),
             missing: Mutex::default(),
         })
@@ -335,7 +390,8 @@ impl Engine {
         let notes = std::mem::take(&mut *ctx.notes.lock());
         let mut warnings = std::mem::take(&mut *ctx.missing.lock());
         warnings.extend(notes.texts(Level::Warning, query.text, MAX_ANNOTATIONS));
-        Ok(Answer {
+        let mut answer = Answer {
+            memory: AnswerMemory::default(),
             value,
             warnings,
             infos: notes.texts(Level::Info, query.text, MAX_ANNOTATIONS),
@@ -346,7 +402,9 @@ impl Engine {
                 fetched: query.options.budget.fetched(),
                 elapsed: begin.elapsed(),
             },
-        })
+        };
+        self.count_answer(&mut answer)?;
+        Ok(answer)
     }
 
     async fn value(
@@ -356,7 +414,7 @@ impl Engine {
         query: &Prepared<'_>,
     ) -> Result<QueryValue> {
         let grid = query.grid;
-        let _room = ctx.room_for(plan, grid)?;
+        let _room = ctx.room_for(plan, grid).await?;
         Ok(match eval::evaluate(ctx, plan, grid).await? {
             Value::Text(value) => QueryValue::Text(Point {
                 t_ms: grid.start_ms(),
@@ -376,13 +434,17 @@ impl Engine {
             }),
             Value::Vector(v) => {
                 let is_range = query.is_range;
+                let mut points = v.charge.empty();
                 let series = ctx
                     .compute(v.cost(), move |_| {
-                        let mut series: Vec<Series> = eval::drop_marked_names(v.series)?
-                            .into_iter()
-                            .map(|s| Series::of(s, &grid))
-                            .filter(|s| !s.is_empty())
-                            .collect();
+                        let mut series = Vec::with_capacity(v.series.len());
+                        for s in eval::drop_marked_names(v.series)? {
+                            let s = Series::of(s, &grid);
+                            points.grow(0, s.size_bytes())?;
+                            if !s.is_empty() {
+                                series.push(s);
+                            }
+                        }
                         if is_range {
                             series.sort_by(|a, b| a.labels.cmp(&b.labels));
                         }

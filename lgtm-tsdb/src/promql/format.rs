@@ -22,10 +22,18 @@ impl Expr {
     ///
     /// Cost: linear in the length of the text times the depth of the indent.
     pub fn pretty(&self) -> String {
-        let mut out = String::new();
-        // A string takes everything.
-        let _ = push_pretty(&mut out, self, 0);
-        out
+        self.pretty_within(usize::MAX).unwrap_or_default()
+    }
+
+    /// As [`Expr::pretty`]; `None` when it takes more than `max_bytes`: five hundred levels deep each line has an indent of a
+    /// kilobyte.
+    pub fn pretty_within(&self, max_bytes: usize) -> Option<String> {
+        let mut page = Page {
+            text: String::new(),
+            max_bytes,
+        };
+        push_pretty(&mut page, self, 0).ok()?;
+        Some(page.text)
     }
 }
 
@@ -277,11 +285,27 @@ fn fits(expr: &Expr) -> bool {
     write!(Line(MAX_LINE_BYTES), "{expr}").is_ok()
 }
 
-fn push_indent(out: &mut String, level: usize) {
-    out.extend(std::iter::repeat_n("  ", level));
+/// Takes so many bytes and then no more.
+struct Page {
+    text: String,
+    max_bytes: usize,
 }
 
-fn push_pretty(out: &mut String, expr: &Expr, level: usize) -> fmt::Result {
+impl Write for Page {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.len() > self.max_bytes - self.text.len() {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+}
+
+fn push_indent(out: &mut Page, level: usize) -> fmt::Result {
+    (0..level).try_for_each(|_| out.write_str("  "))
+}
+
+fn push_pretty(out: &mut Page, expr: &Expr, level: usize) -> fmt::Result {
     match expr {
         Expr::StepInvariant(e) => push_pretty(out, e, level),
         Expr::Subquery(e) if !fits(expr) => {
@@ -291,37 +315,39 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize) -> fmt::Result {
         // One that fits is not indented; so Prometheus does.
         Expr::Subquery(_) => write!(out, "{expr}"),
         Expr::Unary(e) => {
-            push_indent(out, level);
-            out.push_str(e.op.name());
-            let mut child = String::new();
+            push_indent(out, level)?;
+            out.write_str(e.op.name())?;
+            let mut child = Page {
+                text: String::new(),
+                max_bytes: out.max_bytes,
+            };
             push_pretty(&mut child, &e.expr, level)?;
-            out.push_str(child.trim());
-            Ok(())
+            out.write_str(child.text.trim())
         }
         Expr::Call(e) if !fits(expr) => {
-            push_indent(out, level);
-            out.push_str(e.function.name);
+            push_indent(out, level)?;
+            out.write_str(e.function.name)?;
             push_arguments(out, e.args.iter(), level)
         }
         Expr::Aggregate(e) if !fits(expr) => {
-            push_indent(out, level);
+            push_indent(out, level)?;
             write_aggregate_head(out, e)?;
             push_arguments(out, e.param.as_deref().into_iter().chain([&*e.expr]), level)
         }
         Expr::Paren(e) if !fits(expr) => {
-            push_indent(out, level);
+            push_indent(out, level)?;
             push_arguments(out, [&*e.expr].into_iter(), level)
         }
         Expr::Binary(e) if !fits(expr) => {
             push_pretty(out, &e.lhs, level + 1)?;
-            out.push('\n');
-            push_indent(out, level);
+            out.write_char('\n')?;
+            push_indent(out, level)?;
             write_operator(out, e)?;
-            out.push('\n');
+            out.write_char('\n')?;
             push_pretty(out, &e.rhs, level + 1)
         }
         _ => {
-            push_indent(out, level);
+            push_indent(out, level)?;
             write!(out, "{expr}")
         }
     }
@@ -329,19 +355,18 @@ fn push_pretty(out: &mut String, expr: &Expr, level: usize) -> fmt::Result {
 
 /// Each on its line, in parentheses.
 fn push_arguments<'a>(
-    out: &mut String,
+    out: &mut Page,
     args: impl Iterator<Item = &'a Expr>,
     level: usize,
 ) -> fmt::Result {
-    out.push('(');
+    out.write_char('(')?;
     for (n, arg) in args.enumerate() {
-        out.push_str(if n > 0 { ",\n" } else { "\n" });
+        out.write_str(if n > 0 { ",\n" } else { "\n" })?;
         push_pretty(out, arg, level + 1)?;
     }
-    out.push('\n');
-    push_indent(out, level);
-    out.push(')');
-    Ok(())
+    out.write_char('\n')?;
+    push_indent(out, level)?;
+    out.write_char(')')
 }
 
 #[cfg(test)]
@@ -391,6 +416,28 @@ mod tests {
             assert_eq!(printed(query).0, wanted, "{query}");
             assert_eq!(printed(wanted).0, wanted, "{query}");
         }
+    }
+
+    #[test]
+    fn a_page_ends_where_it_is_full() {
+        let deep = format!(
+            "{}{}{}",
+            "(".repeat(499),
+            "1+".repeat(400) + "1",
+            ")".repeat(499)
+        );
+        let expr = parse_with(
+            &deep,
+            &ParserOptions {
+                max_depth: 5000,
+                ..ParserOptions::everything()
+            },
+        )
+        .unwrap();
+        let whole = expr.pretty();
+        assert!(whole.len() > 200_000, "{}", whole.len());
+        assert_eq!(expr.pretty_within(whole.len()), Some(whole.clone()));
+        assert_eq!(expr.pretty_within(whole.len() - 1), None);
     }
 
     #[test]

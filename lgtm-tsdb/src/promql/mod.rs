@@ -20,6 +20,7 @@ pub mod histogram;
 mod json;
 mod lexer;
 mod long_range;
+mod memory;
 mod number;
 mod options;
 mod parser;
@@ -40,10 +41,11 @@ pub use ast::{
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
 pub use embedded::EmbeddedLegs;
-pub(crate) use engine::check_range_type;
 pub use engine::{Engine, EngineCounts, InstantQuery, ParsedQuery, QueryOptions, RangeQuery};
+pub(crate) use engine::{check_range_type, move_if_heavy};
 pub use error::{ParseError, line_and_column};
 pub use long_range::split_long_ranges;
+pub use memory::{AnswerMemory, QueryMemory};
 pub use options::ParserOptions;
 pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
 pub use query_error::QueryError;

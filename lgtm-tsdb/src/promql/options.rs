@@ -1,5 +1,6 @@
 //! What of the language is on, and how much of it one query may hold.
 
+use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Switches and bounds of the parser.
@@ -24,6 +25,12 @@ pub struct ParserOptions {
     pub max_depth: usize,
     /// Bytes of one regular expression in a matcher. 512 KiB holds a dashboard's variable of 10,000 hosts.
     pub max_regex_bytes: usize,
+    /// Matchers of one selector, in queries, `match[]` and remote reads. Each is asked of postings or of every series that the others
+    /// leave; 1000 is far above what a dashboard writes.
+    pub max_matchers: usize,
+    /// Selectors of one request that asks for series, labels, exemplars or a remote read. Each is a search of its own; 100 is far above
+    /// what Grafana and Prometheus send.
+    pub max_selectors: usize,
 }
 
 impl Default for ParserOptions {
@@ -36,6 +43,8 @@ impl Default for ParserOptions {
             max_query_bytes: 1 << 20,
             max_depth: 500,
             max_regex_bytes: 512 << 10,
+            max_matchers: 1000,
+            max_selectors: 100,
         }
     }
 }
@@ -50,5 +59,30 @@ impl ParserOptions {
             fill_modifiers: true,
             ..Self::default()
         }
+    }
+
+    /// Checks the number of matchers of one selector.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the bound.
+    pub fn check_matchers(&self, count: usize) -> Result<()> {
+        bounded("a selector", "matchers", count, self.max_matchers)
+    }
+
+    /// Checks the number of selectors of one request.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the bound.
+    pub fn check_selectors(&self, count: usize) -> Result<()> {
+        bounded("a request", "selectors", count, self.max_selectors)
+    }
+}
+
+fn bounded(of: &str, what: &str, count: usize, max: usize) -> Result<()> {
+    match count <= max {
+        true => Ok(()),
+        false => Err(Error::InvalidInput(format!(
+            "{of} has {count} {what} or more, the bound (querier.parser.max_{what}) is {max}"
+        ))),
     }
 }

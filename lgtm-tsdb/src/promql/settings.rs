@@ -22,6 +22,10 @@ pub struct EngineSettings {
     pub max_samples: u64,
     /// Memory that the values of one query may take, whoever asks; 0 is no limit. The default lets the default of `max_samples` through.
     pub max_memory: ByteSize,
+    /// Memory that all queries of the process may take together, answers until they are printed included; one that needs more is
+    /// answered 503. 0 is no limit. 4 GiB: two queries at their own bound, or thousands of usual ones; however many tenants ask, the
+    /// process does not grow beyond it.
+    pub max_memory_total: ByteSize,
     /// Distance of the steps of a subquery that gives none. Prometheus' default evaluation interval.
     #[serde(with = "lgtm_core::units::duration")]
     pub default_subquery_step: Duration,
@@ -44,6 +48,7 @@ impl Default for EngineSettings {
             timeout: Duration::from_secs(120),
             max_samples: 50_000_000,
             max_memory: ByteSize::gib(2),
+            max_memory_total: ByteSize::gib(4),
             default_subquery_step: Duration::from_secs(60),
             parallelism: 2,
             delayed_name_removal: false,

@@ -12,6 +12,7 @@ use lgtm_core::{DecodeError, Error, Result};
 use super::answer::{Point, QueryStats, Series};
 use super::ast::Expr;
 use super::long_range::split_long_ranges;
+use super::memory::AnswerMemory;
 use super::settle::{QueryTimes, is_final_before, settle};
 use super::shard::{ShardedQuery, shard_query};
 use crate::chunk::{self, Encoding, SampleValue};
@@ -55,6 +56,8 @@ pub struct FrontendAnswer {
     pub string: Option<String>,
     /// What was computed for it: nothing for what came from the cache.
     pub stats: QueryStats,
+    /// Counts what it takes for the process; nothing for what came from the cache.
+    pub memory: AnswerMemory,
 }
 
 /// What a float takes in the cache: a value of many digits, whose time costs next to nothing.
@@ -144,6 +147,7 @@ impl Splitter for PromqlSplitter {
             series: series.filter(|s| !s.is_empty()).collect(),
             warnings: answer.warnings.clone(),
             infos: answer.infos.clone(),
+            memory: answer.memory.clone(),
             ..FrontendAnswer::default()
         })
     }
@@ -173,6 +177,7 @@ impl Splitter for PromqlSplitter {
                 series.histograms.append(&mut next.histograms);
             }
             whole.stats = whole.stats.plus(part.stats);
+            whole.memory.join(&part.memory);
             push_new(&mut whole.warnings, part.warnings);
             push_new(&mut whole.infos, part.infos);
         }

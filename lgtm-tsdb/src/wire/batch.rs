@@ -289,6 +289,11 @@ impl WriteBatch {
         }
     }
 
+    /// Adds metadata by hand.
+    pub fn push_metadata(&mut self, entry: MetadataEntry) {
+        self.metadata.push(entry);
+    }
+
     pub(super) fn no_histograms(&self) -> Range<u32> {
         let n = self.histograms.len() as u32;
         n..n

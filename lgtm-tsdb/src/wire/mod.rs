@@ -17,7 +17,8 @@ pub use compression::ContentEncoding;
 pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
-    ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
+    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
+    put_chunk_frame,
 };
 pub use remote_write::decode_v1;
 pub use remote_write2::decode_v2;

@@ -29,16 +29,40 @@ pub struct ReadQuery {
     pub matchers: Vec<Matcher>,
 }
 
+/// What a request may hold. Each query is a search of its own, and a pattern is compiled as soon as it is read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadBounds {
+    /// Queries.
+    pub max_queries: usize,
+    /// Matchers of each.
+    pub max_matchers: usize,
+}
+
+fn bounded(r: &Reader<'_>, what: &str, count: usize, max: usize) -> Result<(), DecodeError> {
+    match count < max {
+        true => Ok(()),
+        false => Err(r.error(format!("more than {max} {what}"))),
+    }
+}
+
 /// Decodes a decompressed request.
 ///
 /// # Errors
-/// When the protobuf or a regular expression in it is broken.
-pub fn decode_read_request(body: &[u8]) -> Result<ReadRequest, DecodeError> {
+/// When the protobuf or a regular expression in it is broken, and when it holds more than `bounds`, which are kept while it is read.
+pub fn decode_read_request(body: &[u8], bounds: ReadBounds) -> Result<ReadRequest, DecodeError> {
     let mut r = Reader::new("read request", body);
     let (mut queries, mut accepted) = (Vec::new(), Vec::new());
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == bytes_tag(1) => queries.push(query(r.bytes()?)?),
+            tag if tag == bytes_tag(1) => {
+                bounded(
+                    &r,
+                    "queries (max_selectors)",
+                    queries.len(),
+                    bounds.max_queries,
+                )?;
+                queries.push(query(r.bytes()?, bounds.max_matchers)?);
+            }
             tag if tag == varint_tag(2) => accepted.push(r.uvarint()?),
             tag if tag == bytes_tag(2) => {
                 let mut packed = Reader::new("accepted response types", r.bytes()?);
@@ -54,7 +78,7 @@ pub fn decode_read_request(body: &[u8]) -> Result<ReadRequest, DecodeError> {
     Ok(ReadRequest { queries, streamed })
 }
 
-fn query(bytes: &[u8]) -> Result<ReadQuery, DecodeError> {
+fn query(bytes: &[u8], max_matchers: usize) -> Result<ReadQuery, DecodeError> {
     let mut r = Reader::new("read query", bytes);
     let mut out = ReadQuery {
         start_ms: 0,
@@ -65,7 +89,15 @@ fn query(bytes: &[u8]) -> Result<ReadQuery, DecodeError> {
         match r.uvarint()? {
             tag if tag == varint_tag(1) => out.start_ms = r.uvarint()? as i64,
             tag if tag == varint_tag(2) => out.end_ms = r.uvarint()? as i64,
-            tag if tag == bytes_tag(3) => out.matchers.push(matcher(r.bytes()?)?),
+            tag if tag == bytes_tag(3) => {
+                bounded(
+                    &r,
+                    "matchers (max_matchers)",
+                    out.matchers.len(),
+                    max_matchers,
+                )?;
+                out.matchers.push(matcher(r.bytes()?)?);
+            }
             tag => skip(&mut r, tag)?,
         }
     }
@@ -275,6 +307,11 @@ mod tests {
     use lgtm_core::model::BucketSpan;
     use proptest::prelude::*;
 
+    const BOUNDS: ReadBounds = ReadBounds {
+        max_queries: 3,
+        max_matchers: 3,
+    };
+
     #[test]
     fn requests_are_read() {
         let mut matcher = Vec::new();
@@ -288,13 +325,20 @@ mod tests {
         let mut body = Vec::new();
         field(&mut body, 1, &query);
         field(&mut body, 2, &[7, 1, 0]);
-        let r = decode_read_request(&body).unwrap();
+        let r = decode_read_request(&body, BOUNDS).unwrap();
         assert!(r.streamed, "the first known type");
         assert_eq!((r.queries[0].start_ms, r.queries[0].end_ms), (10, -5));
         assert_eq!(
             r.queries[0].matchers,
             [Matcher::regex("job", "a|b").unwrap()]
         );
+        for (matchers, queries, fits) in [(3, 3, true), (4, 1, false), (1, 4, false)] {
+            let (mut query, mut body) = (Vec::new(), Vec::new());
+            (0..matchers).for_each(|_| field(&mut query, 3, &matcher));
+            (0..queries).for_each(|_| field(&mut body, 1, &query));
+            let read = decode_read_request(&body, BOUNDS);
+            assert_eq!(read.is_ok(), fits, "{matchers} {queries}: {read:?}");
+        }
     }
 
     #[test]
@@ -345,7 +389,7 @@ mod tests {
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(body: Vec<u8>) {
-            let _ = decode_read_request(&body);
+            let _ = decode_read_request(&body, BOUNDS);
         }
     }
 }

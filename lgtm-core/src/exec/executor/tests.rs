@@ -184,6 +184,104 @@ async fn inline_jobs_run_in_place_with_the_same_outcomes() {
 }
 
 #[tokio::test]
+async fn a_line_does_not_wait_for_the_long_job_of_another() {
+    let exec = executor(1, 8);
+    let cancel = CancelToken::new();
+    let (long, other) = (exec.in_line("long"), exec.in_line("other"));
+    let (open, job) = gate();
+    let mut busy = Box::pin(long.run(job, &cancel));
+    assert!(poke(&mut busy).await.is_pending());
+    until(|| exec.stats().running == 1).await;
+    let mut behind = Box::pin(long.run(|_| Ok::<_, Error>(()), &cancel));
+    assert!(poke(&mut behind).await.is_pending());
+    other.run(|_| Ok::<_, Error>(()), &cancel).await.unwrap();
+    assert!(poke(&mut behind).await.is_pending(), "the same line waits");
+    drop(open);
+    busy.await.unwrap();
+    behind.await.unwrap();
+}
+
+#[tokio::test]
+async fn lines_take_turns() {
+    let settings = ExecutorSettings {
+        threads: 1,
+        spare_threads: 0,
+        ..Default::default()
+    };
+    let exec = Executor::new(&settings, Handle::current()).unwrap();
+    let cancel = CancelToken::new();
+    let (open, job) = gate();
+    let mut busy = Box::pin(exec.run(job, &cancel));
+    assert!(poke(&mut busy).await.is_pending());
+    until(|| exec.stats().running == 1).await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut waiting = Vec::new();
+    for (line, n) in [("a", 1), ("a", 2), ("a", 3), ("b", 4), ("b", 5)] {
+        let (line, order) = (exec.in_line(line), order.clone());
+        let cancel = cancel.clone();
+        let mut job = Box::pin(async move {
+            let job = move |_: &CancelToken| {
+                order.lock().push(n);
+                Ok::<_, Error>(())
+            };
+            line.run(job, &cancel).await
+        });
+        assert!(poke(&mut job).await.is_pending());
+        waiting.push(job);
+    }
+    drop(open);
+    busy.await.unwrap();
+    for job in waiting {
+        job.await.unwrap();
+    }
+    assert_eq!(*order.lock(), [1, 4, 2, 5, 3]);
+}
+
+#[tokio::test]
+async fn a_line_takes_half_of_the_queue() {
+    let settings = ExecutorSettings {
+        threads: 1,
+        spare_threads: 0,
+        max_queued_jobs: 4,
+        ..Default::default()
+    };
+    let exec = Executor::new(&settings, Handle::current()).unwrap();
+    let cancel = CancelToken::new();
+    let (open, job) = gate();
+    let mut busy = Box::pin(exec.run(job, &cancel));
+    assert!(poke(&mut busy).await.is_pending());
+    until(|| exec.stats().running == 1).await;
+    let mut waiting = Vec::new();
+    for line in ["a", "a", "a", "a", "b"] {
+        let (line, cancel) = (exec.in_line(line), cancel.clone());
+        let job = async move { line.run(|_| Ok::<_, Error>(()), &cancel).await };
+        let mut job = Box::pin(job);
+        assert!(poke(&mut job).await.is_pending());
+        waiting.push(job);
+    }
+    assert_eq!(exec.stats().queued, 3, "two of a, one of b");
+    drop(open);
+    busy.await.unwrap();
+    for job in waiting {
+        job.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lines_that_nobody_holds_are_forgotten() {
+    let exec = executor(1, 8);
+    for n in 0..1000 {
+        let line = exec.in_line(&n.to_string());
+        line.run(|_| Ok::<_, Error>(()), &CancelToken::new())
+            .await
+            .unwrap();
+    }
+    assert!(exec.shared.lines.lock().by_name.len() <= 16);
+    let held = exec.in_line("held");
+    assert!(Arc::ptr_eq(&held.line, &exec.in_line("held").line));
+}
+
+#[tokio::test]
 async fn blocking_calls_come_back_and_their_panics_too() {
     let exec = executor(1, 1);
     assert_eq!(exec.run_blocking(|| Ok::<_, Error>(1)).await.unwrap(), 1);
@@ -195,6 +293,7 @@ async fn blocking_calls_come_back_and_their_panics_too() {
 async fn settings_of_zero_are_named() {
     let settings = ExecutorSettings {
         threads: 0,
+        spare_threads: 0,
         max_queued_jobs: 0,
         max_blocking_jobs: 1,
     };

@@ -331,6 +331,7 @@ async fn shards_are_asked_singly_and_joined() {
 async fn no_more_run_at_a_time_than_allowed_and_failures_pass() {
     let h = house(FrontendSettings {
         max_concurrent: 3,
+        max_concurrent_percent_per_tenant: 100,
         ..FrontendSettings::default()
     });
     h.data.down.store(true, Ordering::SeqCst);
@@ -398,6 +399,14 @@ async fn an_error_that_stays_is_known_for_its_tenant_and_its_time() {
 
 #[test]
 fn settings_that_run_nothing_are_refused() {
+    for percent in [0, 101] {
+        let settings = FrontendSettings {
+            max_concurrent_percent_per_tenant: percent,
+            ..FrontendSettings::default()
+        };
+        let said = settings.validate().unwrap_err().to_string();
+        assert!(said.contains("max_concurrent_percent_per_tenant"), "{said}");
+    }
     let settings = FrontendSettings {
         max_concurrent: 0,
         ..FrontendSettings::default()

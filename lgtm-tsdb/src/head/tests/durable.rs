@@ -14,7 +14,7 @@ type Hook = Box<dyn FnMut(&str, &str) -> io::Result<()> + Send>;
 
 /// The folder's disk, with a hook before each operation that writes.
 #[derive(Clone)]
-struct HookDisk(Arc<LocalDisk>, Arc<Mutex<Option<Hook>>>);
+pub(super) struct HookDisk(Arc<LocalDisk>, Arc<Mutex<Option<Hook>>>);
 
 impl std::fmt::Debug for HookDisk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -27,7 +27,7 @@ impl HookDisk {
         Self(Arc::new(LocalDisk::new(dir)), Arc::default())
     }
 
-    fn set(&self, hook: impl FnMut(&str, &str) -> io::Result<()> + Send + 'static) {
+    pub(super) fn set(&self, hook: impl FnMut(&str, &str) -> io::Result<()> + Send + 'static) {
         *self.1.lock() = Some(Box::new(hook));
     }
 
@@ -121,6 +121,15 @@ fn hooked(limits: Limits, sync: SyncPolicy) -> (Store, HookDisk) {
         },
         ..HeadSettings::default()
     };
+    hooked_store(limits, settings)
+}
+
+/// A store and its disk.
+pub(super) fn hooked_with(settings: HeadSettings) -> (Store, HookDisk) {
+    hooked_store(Limits::default(), settings)
+}
+
+fn hooked_store(limits: Limits, settings: HeadSettings) -> (Store, HookDisk) {
     let store = Arc::new(object_store::memory::InMemory::new());
     let mut s = Store::over(store, limits, settings);
     let disk = HookDisk::new(s.dir.path());

@@ -37,10 +37,14 @@ pub(super) async fn run(
         _ => {
             let fold = Aggregator::new(ctx, a, grid.len());
             let fold = feed(ctx, &a.expr, grid, fold).await?;
-            let mut notes = Annotations::default();
-            let (series, charge) = fold.finish(&mut notes);
-            ctx.merge_notes(notes);
-            Ok(Vector { series, charge })
+            let cost = fold.accumulators.len() * (grid.len() + 16);
+            ctx.compute(cost, move |ctx| {
+                let mut notes = Annotations::default();
+                let (series, charge) = fold.finish(&mut notes);
+                ctx.merge_notes(notes);
+                Ok(Vector { series, charge })
+            })
+            .await
         }
     }
 }
@@ -103,6 +107,11 @@ impl Groups {
 
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Bytes of a group's labels.
+    pub(super) fn labels_bytes(&self, group: usize) -> usize {
+        self.table.labels(group).size_bytes()
     }
 
     /// Labels of each group, and whether its name is to go.
@@ -204,7 +213,8 @@ impl Aggregator {
             histograms: Vec::new(),
             metric: String::new(),
         });
-        self.charge.grow(n as u64, n as u64 * 24 + 128)
+        let labels = self.groups.labels_bytes(self.accumulators.len() - 1) as u64;
+        self.charge.grow(n as u64, n as u64 * 24 + labels + 128)
     }
 
     /// Whether histograms are left out, and under which name.

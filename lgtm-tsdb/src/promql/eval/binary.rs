@@ -5,6 +5,7 @@ use lgtm_core::model::{LabelBuilder, Labels};
 use lgtm_core::vector::{MatchGroup, StepGrid, match_groups};
 
 use super::cells::{Cells, Element, Series};
+use super::context::Charge;
 use super::elements::{Outcome, arithmetic, changes_meaning, combine};
 use super::labels::{is_metadata, merge_equal};
 use super::matching::grouping;
@@ -19,6 +20,14 @@ pub(super) struct Operator {
     pub(super) return_bool: bool,
     pub(super) pos: usize,
     pub(super) delayed_names: bool,
+}
+
+/// What computing takes and leaves.
+pub(super) struct Work<'a> {
+    pub(super) notes: &'a mut Annotations,
+    /// The memory of what is made.
+    pub(super) made: &'a mut Charge,
+    pub(super) cancel: &'a CancelToken,
 }
 
 /// Both sides, the one with many series first.
@@ -37,15 +46,21 @@ struct Sides<'a> {
 /// Applies an operator to two vectors.
 ///
 /// # Errors
-/// `Execution` when a series has more partners at a step than the matching allows, whether or not the operator lets any pass.
+/// `Execution` when a series has more partners at a step than the matching allows, whether or not the operator lets any pass; and when
+/// what is made takes more memory than the query may.
 pub(super) fn operate(
     operator: &Operator,
     lhs: Vec<Series>,
     rhs: Vec<Series>,
     matching: &VectorMatching,
     grid: StepGrid,
-    (notes, cancel): (&mut Annotations, &CancelToken),
+    work: Work<'_>,
 ) -> Result<Vec<Series>> {
+    let Work {
+        notes,
+        made,
+        cancel,
+    } = work;
     let swapped = matching.card == Cardinality::OneToMany;
     let (many, one) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
     let groups = match_groups(
@@ -70,7 +85,7 @@ pub(super) fn operate(
     };
     let mut out = Vec::new();
     for g in &groups {
-        sides.group(g, &mut out, notes)?;
+        sides.group(g, &mut out, (notes, made))?;
     }
     merge_equal(out)
 }
@@ -110,7 +125,12 @@ impl Sides<'_> {
         ))
     }
 
-    fn group(&self, g: &MatchGroup, out: &mut Vec<Series>, notes: &mut Annotations) -> Result<()> {
+    fn group(
+        &self,
+        g: &MatchGroup,
+        out: &mut Vec<Series>,
+        (notes, made): (&mut Annotations, &mut Charge),
+    ) -> Result<()> {
         let (fill_one, fill_many) = self.fills();
         if (g.right.is_empty() && fill_one.is_none()) || (g.left.is_empty() && fill_many.is_none())
         {
@@ -151,15 +171,21 @@ impl Sides<'_> {
                 } else {
                     partner
                 };
-                let at = variants.iter().position(|v| v.0 == key).unwrap_or_else(|| {
-                    let tried = if g.left.len() > 1 {
-                        vec![false; steps]
-                    } else {
-                        Vec::new()
-                    };
-                    variants.push((key, Cells::gaps(steps), tried));
-                    variants.len() - 1
-                });
+                let at = match variants.iter().rposition(|v| v.0 == key) {
+                    Some(at) => at,
+                    None => {
+                        let row = steps * (size_of::<f64>() + size_of::<bool>());
+                        let labels = many.labels.size_bytes() + g.labels.size_bytes();
+                        made.grow(0, (row + labels + 128) as u64)?;
+                        let tried = if g.left.len() > 1 {
+                            vec![false; steps]
+                        } else {
+                            Vec::new()
+                        };
+                        variants.push((key, Cells::gaps(steps), tried));
+                        variants.len() - 1
+                    }
+                };
                 let variant = &mut variants[at];
                 if let Some(tried) = variant.2.get_mut(step) {
                     *tried = true;
@@ -184,6 +210,7 @@ impl Sides<'_> {
                 .filter(|s| !s.cells.is_empty()),
         );
         if let Some(fill) = fill_many {
+            made.grow(0, (g.right.len() * (steps * size_of::<f64>() + 128)) as u64)?;
             self.fill_many(g, fill, &matched, out, notes);
         }
         Ok(())

@@ -148,7 +148,7 @@ impl Cells {
 }
 
 /// The size of a histogram in units of a float with its time, as Prometheus counts.
-pub(super) fn histogram_points(h: &FloatHistogram) -> u64 {
+pub(crate) fn histogram_points(h: &FloatHistogram) -> u64 {
     let values = h.positive_counts.len() + h.negative_counts.len() + h.custom_values.len();
     let spans = h.positive_spans.len() + h.negative_spans.len();
     ((values * 8 + spans * 8 + 176) / 16) as u64

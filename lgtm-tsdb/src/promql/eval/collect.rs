@@ -37,6 +37,11 @@ impl Collect {
         }
     }
 
+    /// Number of series.
+    pub(super) fn len(&self) -> usize {
+        self.series.len()
+    }
+
     /// The series and the memory they take.
     pub(super) fn finish(mut self) -> Result<(Vec<Series>, Charge)> {
         if !self.series.is_sorted_by_key(|s| s.0) {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::exec::{CancelToken, Executor, move_to_pool};
 use lgtm_core::model::TenantId;
 use lgtm_core::vector::StepGrid;
 use parking_lot::Mutex;
 
 use crate::promql::annotations::{Annotations, Note};
+use crate::promql::memory::QueryMemory;
 use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
 use crate::select::{QueryBudget, Select, merge_warnings};
@@ -39,6 +40,10 @@ pub(crate) struct Limits {
     pub(crate) max_bytes_setting: &'static str,
 }
 
+/// The cost of what takes more than about a tenth of a millisecond, in cells, samples and units of eight bytes of labels: it goes to
+/// the compute pool.
+pub(super) const LARGE: usize = 10_000;
+
 /// Bytes of one value per step, whatever the limits are: beyond it nothing is made, as even the address of it might not fit.
 const MAX_ROW_BYTES: usize = 1 << 38;
 
@@ -51,18 +56,64 @@ pub(crate) struct Usage {
     peak_points: AtomicU64,
     peak_bytes: AtomicU64,
     read: AtomicU64,
+    /// What of `bytes` is counted for the process, a little more than there is so that not each grain is counted there.
+    reserved: AtomicU64,
+    process: Arc<QueryMemory>,
 }
 
+/// What is counted for the process at a time.
+const PIECE_BYTES: u64 = 64 << 10;
+
 impl Usage {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, process: Arc<QueryMemory>) -> Self {
         Self {
             limits,
+            process,
+            reserved: AtomicU64::new(0),
             points: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             peak_points: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
             read: AtomicU64::new(0),
         }
+    }
+
+    /// Sees to it that `bytes` are counted for the process.
+    fn reserve(&self, bytes: u64) -> Result<()> {
+        let mut have = self.reserved.load(Ordering::Relaxed);
+        while bytes > have {
+            let want = bytes.next_multiple_of(PIECE_BYTES);
+            match self.exchange(have, want) {
+                Ok(()) => {
+                    return self.process.grow(want - have).map_err(|refused| {
+                        self.reserved.fetch_sub(want - have, Ordering::Relaxed);
+                        QueryError::from(refused)
+                    });
+                }
+                Err(now) => have = now,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back to the process what is far more than `bytes`.
+    fn give_back(&self, bytes: u64) {
+        let want = bytes.next_multiple_of(PIECE_BYTES);
+        let mut have = self.reserved.load(Ordering::Relaxed);
+        while have > want + 16 * PIECE_BYTES {
+            match self.exchange(have, want) {
+                Ok(()) => return self.process.shrink(have - want),
+                Err(now) => have = now,
+            }
+        }
+    }
+
+    fn exchange(&self, have: u64, want: u64) -> Result<(), u64> {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let swapped = self
+            .reserved
+            .compare_exchange_weak(have, want, success, failure);
+        swapped.map(|_| ())
     }
 
     /// Counts samples that windows or instants looked at.
@@ -78,6 +129,12 @@ impl Usage {
             load(&self.peak_points),
             load(&self.peak_bytes),
         )
+    }
+}
+
+impl Drop for Usage {
+    fn drop(&mut self) {
+        self.process.shrink(*self.reserved.get_mut());
     }
 }
 
@@ -106,7 +163,7 @@ impl Charge {
     /// Takes more.
     ///
     /// # Errors
-    /// `Execution`, naming the limit.
+    /// `Execution`, naming the limit of the query; `Unavailable` when all queries together hold what they may.
     pub(crate) fn grow(&mut self, points: u64, bytes: u64) -> Result<()> {
         // What is given back later must be what was taken; nobody has half of all the memory that can be numbered.
         let bytes = bytes.min(u64::MAX / 1024);
@@ -132,7 +189,7 @@ impl Charge {
                 u.limits.max_bytes, u.limits.max_bytes_setting
             )));
         }
-        Ok(())
+        u.reserve(bytes)
     }
 
     /// Sees to it that at least so many bytes are held.
@@ -155,8 +212,13 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.usage.points.fetch_sub(self.points, Ordering::Relaxed);
-        self.usage.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.points > 0 {
+            self.usage.points.fetch_sub(self.points, Ordering::Relaxed);
+        }
+        if self.bytes > 0 {
+            let before = self.usage.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.usage.give_back(before.saturating_sub(self.bytes));
+        }
     }
 }
 
@@ -178,10 +240,14 @@ pub(crate) struct Context {
 impl Context {
     /// Takes the memory that evaluating a node takes whatever the data: what there is per step before there is a value. A grid of
     /// more steps than fit is refused here, before anything is made for it.
-    pub(crate) fn room_for(&self, node: &Node, grid: StepGrid) -> Result<Charge> {
+    pub(crate) async fn room_for(&self, node: &Node, grid: StepGrid) -> Result<Charge> {
         let mut charge = Charge::none(&self.usage);
         let row = (grid.len() as u64).saturating_mul(size_of::<f64>() as u64);
-        charge.grow(0, row.saturating_mul(node.rows()))?;
+        let rows = row.saturating_mul(node.rows());
+        charge.grow(0, rows)?;
+        if rows >= (LARGE * size_of::<f64>()) as u64 {
+            move_to_pool().await;
+        }
         match usize::try_from(row) {
             Ok(bytes) if bytes <= MAX_ROW_BYTES => Ok(charge),
             _ => Err(QueryError::execution(format!(
@@ -214,9 +280,7 @@ impl Context {
         cost: usize,
         work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        /// Cells and samples that can be computed in about a tenth of a millisecond.
-        const SMALL: usize = 10_000;
-        if cost <= SMALL {
+        if cost < LARGE {
             return work(self);
         }
         let ctx = Arc::clone(self);

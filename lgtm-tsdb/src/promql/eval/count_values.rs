@@ -31,7 +31,9 @@ impl Counts {
     fn slot(&mut self, group: usize, value: String) -> Result<&mut Vec<f64>> {
         let key = (group, value);
         if !self.counts.contains_key(&key) {
-            let bytes = self.steps * 8 + key.1.len() + 64;
+            // The value twice: here, and in the labels of the series that it becomes.
+            let labels = self.groups.labels_bytes(group);
+            let bytes = self.steps * 8 + 2 * key.1.len() + labels + 64;
             self.charge.grow(self.steps as u64, bytes as u64)?;
         }
         let steps = self.steps;
@@ -106,27 +108,32 @@ pub(super) async fn count_values(
         charge: Charge::none(&ctx.usage),
     };
     let all = feed(ctx, &a.expr, grid, fold).await?;
-    let groups: Vec<Labels> = all.groups.finish().map(|g| g.0).collect();
-    let mut series: Vec<Series> = all
-        .counts
-        .into_iter()
-        .map(|((group, value), counts)| Series {
-            labels: match keeps_value {
-                true => with(&groups[group], &name, &value),
-                false => groups[group].clone(),
-            },
-            cells: Cells::of_floats(
-                counts
-                    .into_iter()
-                    .map(|n| if n == 0.0 { GAP } else { n })
-                    .collect(),
-            ),
-        })
-        .collect();
-    series.sort_by(|a, b| a.labels.cmp(&b.labels));
-    let series = match keeps_value {
-        true => series,
-        false => merge_equal(series)?,
-    };
-    Vector::new(ctx, series)
+    let cost = all.counts.len() * (grid.len() + 64);
+    ctx.compute(cost, move |ctx| {
+        let groups: Vec<Labels> = all.groups.finish().map(|g| g.0).collect();
+        let mut series: Vec<Series> = all
+            .counts
+            .into_iter()
+            .map(|((group, value), counts)| Series {
+                labels: match keeps_value {
+                    true => with(&groups[group], &name, &value),
+                    false => groups[group].clone(),
+                },
+                cells: Cells::of_floats(
+                    counts
+                        .into_iter()
+                        .map(|n| if n == 0.0 { GAP } else { n })
+                        .collect(),
+                ),
+            })
+            .collect();
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let series = match keeps_value {
+            true => series,
+            false => merge_equal(series)?,
+        };
+        drop(all.charge);
+        Vector::new(ctx, series)
+    })
+    .await
 }

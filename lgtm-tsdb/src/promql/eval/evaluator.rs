@@ -63,9 +63,10 @@ impl Vector {
         Ok(Self { series, charge })
     }
 
-    /// About how long it takes to look at all of it, in cells.
+    /// About how long it takes to look at all of it, in cells and units of eight bytes of labels.
     pub(crate) fn cost(&self) -> usize {
-        self.series.iter().map(|s| s.cells.steps() + 16).sum()
+        let of = |s: &Series| s.cells.steps() + s.labels.size_bytes() / 8 + 16;
+        self.series.iter().map(of).sum()
     }
 }
 
@@ -172,8 +173,12 @@ pub(super) fn vector_of<'a>(
     grid: StepGrid,
 ) -> BoxFuture<'a, Result<Vector>> {
     deep(async move {
-        let (series, charge) = feed(ctx, node, grid, Collect::new(ctx)).await?.finish()?;
-        Ok(Vector { series, charge })
+        let all = feed(ctx, node, grid, Collect::new(ctx)).await?;
+        ctx.compute(64 * all.len(), move |_| {
+            let (series, charge) = all.finish()?;
+            Ok(Vector { series, charge })
+        })
+        .await
     })
 }
 
@@ -442,6 +447,8 @@ async fn operation(
     let (op, return_bool) = (o.op, o.return_bool);
     ctx.compute(lhs.cost() + rhs.cost(), move |ctx| {
         let mut notes = Annotations::default();
+        let mut made = lhs.charge.empty();
+        made.grow(0, matching::groups_bytes(&lhs.series, &rhs.series))?;
         let held = (lhs.charge, rhs.charge);
         let series = match op.is_set() {
             true => matching::set_operation(op, lhs.series, rhs.series, &m, grid, &ctx.cancel)?,
@@ -452,11 +459,15 @@ async fn operation(
                     pos,
                     delayed_names: ctx.switches.delayed_names,
                 };
-                let notes = (&mut notes, &ctx.cancel);
-                binary::operate(&operator, lhs.series, rhs.series, &m, grid, notes)?
+                let work = binary::Work {
+                    notes: &mut notes,
+                    made: &mut made,
+                    cancel: &ctx.cancel,
+                };
+                binary::operate(&operator, lhs.series, rhs.series, &m, grid, work)?
             }
         };
-        drop(held);
+        drop((held, made));
         ctx.merge_notes(notes);
         Vector::new(ctx, series)
     })

@@ -84,10 +84,12 @@ pub(super) async fn info(ctx: &Arc<Context>, args: &[Arc<Node>], grid: StepGrid)
     let held = base.charge;
     ctx.compute(cost, move |ctx| {
         let mut groups = by_identity(&infos, grid.len())?;
+        let mut made = held.empty();
         for s in enrich {
-            combine(&s, &infos, &mut groups, &wanted, &mut out)?;
+            ctx.cancel.check("query")?;
+            combine(&s, &infos, &mut groups, &wanted, (&mut out, &mut made))?;
         }
-        drop((held, info_charge));
+        drop((held, info_charge, made));
         Vector::new(ctx, merge_equal(out)?)
     })
     .await
@@ -254,7 +256,7 @@ fn combine(
     infos: &[Info],
     all: &mut Identities,
     wanted: &Wanted,
-    out: &mut Vec<Series>,
+    (out, made): (&mut Vec<Series>, &mut Charge),
 ) -> Result<()> {
     let group = all.table.find(&s.labels);
     let mut variants: Vec<(Vec<usize>, Series)> = Vec::new();
@@ -275,7 +277,11 @@ fn combine(
             None => {
                 let mut cells = Cells::gaps(s.cells.steps());
                 cells.drop_name = s.cells.drop_name;
-                let labels = enriched(&s.labels, found.iter().map(|i| &infos[*i]), wanted)?;
+                let members = || found.iter().map(|i| &infos[*i]);
+                let taken = members().map(|i| i.series.labels.size_bytes());
+                let labels = s.labels.size_bytes() + taken.sum::<usize>();
+                made.grow(0, cells.bytes() + labels as u64 + 128)?;
+                let labels = enriched(&s.labels, members(), wanted)?;
                 variants.push((found, Series { labels, cells }));
                 variants.len() - 1
             }

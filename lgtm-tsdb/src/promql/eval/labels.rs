@@ -1,6 +1,6 @@
 //! Label sets of results.
 
-use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME};
+use lgtm_core::model::{Labels, METRIC_NAME};
 use lgtm_core::vector::{Grouping, merge_equal_labels};
 
 use super::cells::Series;
@@ -31,11 +31,12 @@ pub(super) fn grouping(names: &[String], without: bool) -> Grouping {
     }
 }
 
-/// A copy with one label set; an empty value removes it.
+/// A copy with one label set; an empty value removes it. Copies each text once: a query may make long ones.
 pub(super) fn with(labels: &Labels, name: &str, value: &str) -> Labels {
-    let mut builder = LabelBuilder::from_labels(labels);
-    builder.set(name, value);
-    builder.build().unwrap_or_default()
+    let mut all: Vec<(&str, &str)> = labels.iter().filter(|(n, _)| *n != name).collect();
+    let place = all.partition_point(|(n, _)| *n < name);
+    all.insert(place, (name, value));
+    Labels::from_sorted(all).unwrap_or_default()
 }
 
 /// The name of the metric, or nothing.

@@ -17,6 +17,12 @@ pub(super) fn grouping(m: &VectorMatching) -> Grouping {
     }
 }
 
+/// Bytes that it takes to find partners: a key of each series, which may be all of its labels, and its place.
+pub(super) fn groups_bytes(lhs: &[Series], rhs: &[Series]) -> u64 {
+    let of = |s: &Series| s.labels.size_bytes() as u64 + 64;
+    lhs.iter().chain(rhs).map(of).sum()
+}
+
 pub(super) fn set_operation(
     op: BinaryOp,
     mut lhs: Vec<Series>,

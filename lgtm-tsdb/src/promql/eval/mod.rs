@@ -35,7 +35,7 @@ mod statistics;
 mod subquery;
 mod vector;
 
-pub(crate) use cells::Series;
+pub(crate) use cells::{Series, histogram_points};
 pub(crate) use context::{Context, Limits, Switches, Usage};
 pub(crate) use evaluator::{Value, evaluate};
 pub(crate) use labels::drop_marked_names;

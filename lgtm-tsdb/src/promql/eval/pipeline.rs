@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures::future::{join, try_join_all};
+use lgtm_core::exec::{CancelToken, move_to_pool};
 use lgtm_core::model::{Labels, TimeRange};
 use lgtm_core::vector::StepGrid;
 
 use super::cells::{Cells, histogram_points};
-use super::context::{Charge, Context};
+use super::context::{Charge, Context, LARGE};
 use super::decode::{Wanted, decode, keep_totals};
 use super::distinct::Distinct;
 use super::maps::Map;
@@ -34,6 +35,9 @@ pub(super) enum Source {
         call: RangeCall,
     },
 }
+
+/// Place of the first series that a lane computes: behind those of a small first batch.
+const FIRST_PLACE: u64 = 1 << 32;
 
 /// Source and steps of a chain.
 #[derive(Debug)]
@@ -96,6 +100,9 @@ impl Pipeline {
         if round.len() == 1 && round[0].len() <= 64 {
             // Small answers need neither lanes nor the pool.
             let cost = round[0].iter().map(|s| cost_of(s, &self.grid)).sum();
+            if cost >= LARGE {
+                move_to_pool().await;
+            }
             let chain = Arc::clone(&self);
             let first = round.remove(0);
             let known = distinct.clone();
@@ -106,39 +113,89 @@ impl Pipeline {
                 .await?;
             round = fetch(&mut batches, width).await?;
         }
+        if !round.is_empty() {
+            // What comes of it is as large, whoever joins, sorts or prints it.
+            move_to_pool().await;
+        }
         let mut lanes: Vec<F> = (0..width).map(|_| fold.fork()).collect();
-        let mut place = 1u64 << 32;
+        let mut place = FIRST_PLACE;
         while !round.is_empty() {
             let mut jobs = Vec::with_capacity(width);
             for batch in round {
                 let lane = lanes.remove(0);
-                let (chain, ctx, known) = (Arc::clone(&self), Arc::clone(ctx), distinct.clone());
                 let from = place;
                 place += batch.len() as u64;
-                jobs.push(async move {
-                    let cancel = ctx.cancel.clone();
-                    let executor = ctx.executor.clone();
-                    executor
-                        .run(
-                            move |_| {
-                                chain.batch(&ctx, batch, (from, range), lane, known.as_deref())
-                            },
-                            &cancel,
-                        )
-                        .await
-                });
+                jobs.push(self.in_jobs(ctx, batch, (from, range), lane, distinct.as_ref()));
             }
             let (done, fetched) = join(try_join_all(jobs), fetch(&mut batches, width)).await;
             // Only the last round may leave lanes idle, so that their order stays what it was.
             lanes.extend(done?);
             round = fetched?;
         }
-        let mut notes = Annotations::default();
-        for lane in lanes {
-            fold.join(lane, &mut notes)?;
+        if place == FIRST_PLACE {
+            return Ok(fold);
         }
-        ctx.merge_notes(notes);
-        Ok(fold)
+        let join = move |ctx: &Context| {
+            let mut notes = Annotations::default();
+            for lane in lanes {
+                fold.join(lane, &mut notes)?;
+            }
+            ctx.merge_notes(notes);
+            Ok(fold)
+        };
+        ctx.compute(LARGE, join).await
+    }
+
+    /// One batch through the chain, in jobs of bounded length: others take their turns in between.
+    async fn in_jobs<F: Fold>(
+        self: &Arc<Self>,
+        ctx: &Arc<Context>,
+        mut batch: Vec<SeriesChunks>,
+        (mut place, range): (u64, TimeRange),
+        mut lane: F,
+        distinct: Option<&Arc<Distinct>>,
+    ) -> Result<F> {
+        while !batch.is_empty() {
+            let rest = batch.split_off(self.series_of_a_job(&batch));
+            let part = std::mem::replace(&mut batch, rest);
+            let count = part.len() as u64;
+            let (chain, known) = (Arc::clone(self), distinct.cloned());
+            let in_job = Arc::clone(ctx);
+            let job = move |_: &CancelToken| {
+                chain.batch(&in_job, part, (place, range), lane, known.as_deref())
+            };
+            lane = ctx.executor.run(job, &ctx.cancel).await?;
+            place += count;
+        }
+        Ok(lane)
+    }
+
+    /// How many of these series one job computes, at least one.
+    fn series_of_a_job(&self, batch: &[SeriesChunks]) -> usize {
+        /// Samples and steps looked at in some ten milliseconds.
+        const JOB: u64 = 2_000_000;
+        let steps = self.grid.len() as u64;
+        let (mut cost, mut overlap, mut is_linear) = (0u64, 1, true);
+        if let Source::Range { call, range_ms, .. } = &self.source {
+            // In how many windows a sample lies.
+            let windows = range_ms / self.grid.step_ms().max(1);
+            overlap = windows.unsigned_abs().saturating_add(1).min(steps);
+            is_linear = call.function.is_linear();
+        }
+        for (n, series) in batch.iter().enumerate() {
+            // A histogram is tens of values, added one by one whatever the function.
+            let looks = match series.chunks.iter().any(|c| c.encoding.is_histogram()) {
+                true => overlap.saturating_mul(16),
+                false if is_linear => 1,
+                false => overlap,
+            };
+            let of_samples = sample_count(series).saturating_mul(looks);
+            cost = cost.saturating_add(of_samples.saturating_add(steps));
+            if cost > JOB {
+                return n.max(1);
+            }
+        }
+        batch.len()
     }
 
     fn windows(&self, lookback_ms: i64) -> (&Selector, WindowGrid) {
@@ -280,7 +337,7 @@ impl Worker<'_> {
                     samples,
                     &windows,
                     edges,
-                    switches,
+                    self.ctx,
                     &series.labels,
                     out,
                     notes,

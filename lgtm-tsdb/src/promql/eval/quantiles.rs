@@ -13,6 +13,7 @@ use super::cells::{Cells, Series};
 use super::context::{Charge, Context};
 use super::evaluator::{Vector, scalar, vector_of};
 use super::labels::{merge_equal, metric, with, without_metadata};
+use super::matching::groups_bytes;
 use crate::promql::annotations::{Annotations, Forced, Note};
 use crate::promql::functions::{ClassicBucket, bucket_fraction, bucket_quantile};
 use crate::promql::histogram::{self, NanEffect};
@@ -277,6 +278,8 @@ pub(super) async fn quantile(
     ctx.compute(v.cost(), move |ctx| {
         let delayed_names = ctx.switches.delayed_names;
         let mut notes = Annotations::default();
+        let mut groups = v.charge.empty();
+        groups.grow(0, groups_bytes(&v.series, &[]))?;
         let all = histograms(&v.series, pos, &mut notes);
         let what = Quantile {
             q: &q,
@@ -308,9 +311,10 @@ pub(super) async fn several(
     ctx.compute(v.cost() * qs.len(), move |ctx| {
         let delayed_names = ctx.switches.delayed_names;
         let mut notes = Annotations::default();
+        let mut charge = v.charge.empty();
+        charge.grow(0, groups_bytes(&v.series, &[]))?;
         let all = histograms(&v.series, pos, &mut notes);
         let mut out = Vec::new();
-        let mut charge = Charge::none(&ctx.usage);
         for q in &qs {
             let what = Quantile {
                 q,
@@ -334,7 +338,7 @@ pub(super) async fn several(
 fn labelled(s: Series, label: &str, q: &[f64], charge: &mut Charge) -> Result<Vec<Series>> {
     if q.iter().all(|x| x.to_bits() == q[0].to_bits()) {
         let labels = with(&s.labels, label, &format_open_metrics(q[0]));
-        charge.grow(0, s.cells.bytes())?;
+        charge.grow(0, s.cells.bytes() + s.labels.size_bytes() as u64 + 64)?;
         return Ok(vec![Series {
             labels,
             cells: s.cells,
@@ -349,7 +353,7 @@ fn labelled(s: Series, label: &str, q: &[f64], charge: &mut Charge) -> Result<Ve
             None => {
                 let mut cells = Cells::gaps(s.cells.steps());
                 cells.drop_name = s.cells.drop_name;
-                charge.grow(0, cells.bytes())?;
+                charge.grow(0, cells.bytes() + s.labels.size_bytes() as u64 + 64)?;
                 let labels = with(&s.labels, label, &format_open_metrics(*q));
                 places.insert(q.to_bits(), out.len());
                 out.push(Series { labels, cells });
@@ -372,6 +376,8 @@ pub(super) async fn fraction(
     let pos = args[2].pos;
     ctx.compute(v.cost(), move |ctx| {
         let mut notes = Annotations::default();
+        let mut groups = v.charge.empty();
+        groups.grow(0, groups_bytes(&v.series, &[]))?;
         let all = histograms(&v.series, pos, &mut notes);
         let what = Fraction {
             lower: &lower,

@@ -4,11 +4,11 @@ use lgtm_core::model::Labels;
 use lgtm_core::vector::is_gap;
 
 use super::cells::Cells;
-use super::context::Switches;
+use super::context::Context;
 use super::labels::metric;
 use crate::promql::annotations::{Annotations, Note, Operation};
 use crate::promql::ast::Edges;
-use crate::promql::functions::{RangeFunction, RangeNotes, Samples, WindowGrid, evaluate};
+use crate::promql::functions::{Look, RangeFunction, RangeNotes, Samples, WindowGrid, evaluate};
 use crate::promql::query_error::{QueryError, Result};
 
 /// A range function and its scalar arguments.
@@ -32,23 +32,28 @@ impl RangeCall {
         samples: &Samples,
         windows: &WindowGrid,
         edges: Edges,
-        switches: &Switches,
+        ctx: &Context,
         labels: &Labels,
         out: &mut Cells,
         notes: &mut Annotations,
     ) -> Result<u64> {
         let mut seen = RangeNotes::default();
-        let edges = (edges, switches.lookback_ms);
+        let look = Look {
+            edges,
+            lookback_ms: ctx.switches.lookback_ms,
+            cancel: &ctx.cancel,
+        };
         let read = evaluate(
             self.function,
             samples,
             windows,
-            edges,
+            look,
             &self.params,
             out,
             &mut seen,
         )
         .map_err(QueryError::Execution)?;
+        ctx.cancel.check("query")?;
         out.drop_name |= !self.function.keeps_name();
         note_range(seen, labels, self.pos, notes);
         if self.function == RangeFunction::Quantile {

@@ -109,6 +109,9 @@ impl Fold for Ranked {
             if best.len() < self.k[step] {
                 self.charge.grow(1, 64)?;
             }
+            if shown.is_none() {
+                self.charge.grow(0, labels.size_bytes() as u64 + 64)?;
+            }
             let labels =
                 shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
                     true => without_metadata(labels),
@@ -230,18 +233,31 @@ pub(super) async fn run(
         pos,
     };
     let all = feed(ctx, &a.expr, grid, fold).await?;
+    let cost = 10
+        * all
+            .best
+            .iter()
+            .flatten()
+            .map(|b| b.len() + 1)
+            .sum::<usize>();
+    ctx.compute(cost, move |ctx| rows(ctx, all, grid)).await
+}
+
+/// The chosen ones as series.
+fn rows(ctx: &Context, all: Ranked, grid: StepGrid) -> Result<Vector> {
     let mut places: HashMap<Labels, usize> = HashMap::new();
     let mut series: Vec<Series> = Vec::new();
     // Each series that is chosen once gets a row of all steps.
     let mut rows = all.charge.empty();
     let row_bytes = (grid.len() * size_of::<f64>()) as u64;
     for group in all.best {
+        ctx.cancel.check("query")?;
         for (step, best) in group.into_iter().enumerate() {
             for (_, c) in best.into_sorted() {
                 let place = match places.get(&c.labels) {
                     Some(place) => *place,
                     None => {
-                        rows.grow(0, row_bytes)?;
+                        rows.grow(0, row_bytes + 128)?;
                         places.insert(c.labels.clone(), series.len());
                         series.push(Series {
                             labels: c.labels.clone(),

@@ -32,10 +32,19 @@ pub(crate) async fn raw_range(
             let Some(steps) = subquery::steps(&windows, s.step_ms) else {
                 return Ok(Vec::new());
             };
-            let _room = ctx.room_for(&s.inner, steps)?;
+            let _room = ctx.room_for(&s.inner, steps).await?;
             let v = vector_of(ctx, &s.inner, steps).await?;
-            let series = labels::drop_marked_names(v.series)?;
-            series.into_iter().map(|s| Series::of(s, &steps)).collect()
+            ctx.compute(v.cost(), move |_| {
+                let mut points = v.charge.empty();
+                let mut out = Vec::with_capacity(v.series.len());
+                for s in labels::drop_marked_names(v.series)? {
+                    let s = Series::of(s, &steps);
+                    points.grow(0, s.size_bytes())?;
+                    out.push(s);
+                }
+                Ok(out)
+            })
+            .await?
         }
     };
     out.retain(|s| !s.is_empty());
@@ -61,6 +70,7 @@ async fn of_selector(
     let mut out = Vec::new();
     let mut charge = Charge::none(&ctx.usage);
     while let Some(batch) = batches.next_batch().await? {
+        ctx.cancel.check("query")?;
         let cost = batch
             .iter()
             .flat_map(|s| &s.chunks)

@@ -37,20 +37,23 @@ impl Replacement {
         Ok(Self { pattern, template })
     }
 
-    /// The new value; `None` when the pattern does not match.
-    pub(super) fn of(&self, value: &str) -> Option<String> {
+    /// The new value; `None` when the pattern does not match. `room` is asked before a value of so many bytes is made.
+    pub(super) fn of<E>(
+        &self,
+        value: &str,
+        room: impl FnOnce(usize) -> Result<(), E>,
+    ) -> Result<Option<String>, E> {
         let mut groups = self.pattern.create_captures();
         self.pattern.captures(value, &mut groups);
-        groups.is_match().then(|| {
-            let mut out = String::new();
-            for part in &self.template {
-                out.push_str(match part {
-                    Part::Text(text) => text,
-                    Part::Group(n) => groups.get_group(*n).map_or("", |s| &value[s.range()]),
-                });
-            }
-            out
-        })
+        if !groups.is_match() {
+            return Ok(None);
+        }
+        let parts = self.template.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Group(n) => groups.get_group(*n).map_or("", |s| &value[s.range()]),
+        });
+        room(parts.clone().map(str::len).sum())?;
+        Ok(Some(parts.collect()))
     }
 }
 
@@ -105,7 +108,8 @@ mod tests {
     #[test]
     fn templates_are_expanded_as_go_does() {
         let of = |pattern: &str, template: &str, value: &str| {
-            Replacement::new(pattern, template).unwrap().of(value)
+            let replacement = Replacement::new(pattern, template).unwrap();
+            replacement.of(value, |_| Ok::<_, ()>(())).unwrap()
         };
         let some = |s: &str| Some(s.to_owned());
         // The name goes as far as it can: there is no group `2_`.
@@ -115,6 +119,8 @@ mod tests {
         assert_eq!(of("a", "$9b", "a"), some(""));
         assert_eq!(of("a", "b", "ab"), None);
         assert_eq!(of("a.b", "$", "a\nb"), some("$"));
+        let doubled = Replacement::new("(.*)", "$1$1").unwrap();
+        assert_eq!(doubled.of("abc", Err), Err(6), "asked before it is made");
         assert!(Replacement::new("(", "").is_err());
         assert!(Replacement::new("((a{1000}){1000}){1000}", "").is_err());
     }

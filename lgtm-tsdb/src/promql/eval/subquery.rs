@@ -73,7 +73,7 @@ pub(super) async fn over_time(
     let Some(steps) = steps(&windows, subquery.step_ms) else {
         return Ok(Vector::empty(ctx));
     };
-    let room = ctx.room_for(&subquery.inner, steps)?;
+    let room = ctx.room_for(&subquery.inner, steps).await?;
     let inner = vector_of(ctx, &subquery.inner, steps).await?;
     let cost = inner.cost() + inner.series.len() * grid.len();
     ctx.compute(cost, move |ctx| {
@@ -88,15 +88,7 @@ pub(super) async fn over_time(
             result.drop_name = cells.drop_name;
             let (out_cells, notes) = (&mut result, &mut notes);
             let plain = Edges::Plain;
-            read += call.apply(
-                &buffer,
-                &windows,
-                plain,
-                &ctx.switches,
-                &labels,
-                out_cells,
-                notes,
-            )?;
+            read += call.apply(&buffer, &windows, plain, ctx, &labels, out_cells, notes)?;
             if !result.is_empty() {
                 out.add(place as u64, &labels, &mut result, notes)?;
             }

@@ -7,7 +7,7 @@ use lgtm_core::model::METRIC_NAME;
 use lgtm_core::vector::StepGrid;
 
 use super::cells::Series;
-use super::context::Context;
+use super::context::{Charge, Context};
 use super::evaluator::{Vector, vector_of};
 use super::labels::{merge_equal, with};
 use super::natural;
@@ -21,6 +21,11 @@ fn name_of<'a>(arg: &'a Node, what: &str, function: &str) -> Result<&'a str> {
             "invalid {what} label name in {function}(): {quoted}"
         ))
     })
+}
+
+/// Bytes of a series' labels with a new value, while they are made: the value, and the labels with it.
+fn labels_bytes(s: &Series, value: usize) -> u64 {
+    (2 * s.labels.size_bytes() + 2 * value + 64) as u64
 }
 
 fn rewritten(mut s: Series, name: &str, value: &str) -> Series {
@@ -44,9 +49,13 @@ pub(super) async fn label_replace(
     })?;
     let target = name_of(&args[1], "destination", "label_replace")?.to_owned();
     let source = source.to_owned();
-    let rewrite = move |s: Series| match replacement.of(s.labels.get(&source).unwrap_or("")) {
-        Some(value) => rewritten(s, &target, &value),
-        None => s,
+    let rewrite = move |s: Series, made: &mut Charge| {
+        let room = |bytes| made.grow(0, labels_bytes(&s, bytes));
+        let value = replacement.of(s.labels.get(&source).unwrap_or(""), room)?;
+        Ok(match value {
+            Some(value) => rewritten(s, &target, &value),
+            None => s,
+        })
     };
     rewrite_all(ctx, vector_of(ctx, &args[0], grid).await?, rewrite).await
 }
@@ -62,10 +71,19 @@ pub(super) async fn label_join(
         .map(|a| name_of(a, "source", "label_join").map(str::to_owned))
         .collect::<Result<_>>()?;
     let target = name_of(&args[1], "destination", "label_join")?.to_owned();
-    let rewrite = move |s: Series| {
-        let parts = sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
-        let value = parts.collect::<Vec<_>>().join(&separator);
-        rewritten(s, &target, &value)
+    let rewrite = move |s: Series, made: &mut Charge| {
+        let parts = || sources.iter().map(|n| s.labels.get(n).unwrap_or(""));
+        let separators = separator.len() * sources.len();
+        let bytes = separators + parts().map(str::len).sum::<usize>();
+        made.grow(0, labels_bytes(&s, bytes))?;
+        let mut value = String::with_capacity(bytes);
+        for (n, part) in parts().enumerate() {
+            if n > 0 {
+                value.push_str(&separator);
+            }
+            value.push_str(part);
+        }
+        Ok(rewritten(s, &target, &value))
     };
     rewrite_all(ctx, vector_of(ctx, &args[0], grid).await?, rewrite).await
 }
@@ -74,17 +92,18 @@ pub(super) async fn label_join(
 async fn rewrite_all(
     ctx: &Arc<Context>,
     v: Vector,
-    rewrite: impl Fn(Series) -> Series + Send + 'static,
+    rewrite: impl Fn(Series, &mut Charge) -> Result<Series> + Send + 'static,
 ) -> Result<Vector> {
     ctx.compute(v.cost(), move |ctx| {
+        let mut made = v.charge.empty();
         let mut out = Vec::with_capacity(v.series.len());
         for (place, s) in v.series.into_iter().enumerate() {
             if place % 64 == 0 {
                 ctx.cancel.check("query")?;
             }
-            out.push(rewrite(s));
+            out.push(rewrite(s, &mut made)?);
         }
-        drop(v.charge);
+        drop((v.charge, made));
         Vector::new(ctx, merge_equal(out)?)
     })
     .await
@@ -98,33 +117,34 @@ pub(super) async fn sort(
     grid: StepGrid,
 ) -> Result<Vector> {
     let v = vector_of(ctx, &args[0], grid).await?;
-    let mut series = v.series;
-    match name {
-        "sort_by_label" | "sort_by_label_desc" => {
-            let names: Vec<&str> = args[1..].iter().map(|a| a.text()).collect();
+    let names: Vec<String> = args[1..].iter().map(|a| a.text().to_owned()).collect();
+    let (by_label, down) = (name.starts_with("sort_by_label"), name.ends_with("desc"));
+    // Each series is compared some twenty times.
+    ctx.compute(20 * v.cost(), move |_| {
+        let Vector { mut series, charge } = v;
+        if by_label {
             series.sort_by(|a, b| by_labels(a, b, &names));
-            if name.ends_with("desc") {
+            if down {
                 series.reverse();
             }
-        }
-        _ => {
+        } else {
             for s in &mut series {
                 s.cells.histograms.clear();
             }
             series.retain(|s| !s.cells.is_empty());
-            let down = name == "sort_desc";
             series.sort_by(|a, b| by_value(a.cells.floats[0], b.cells.floats[0], down));
         }
-    }
-    Vector::new(ctx, series)
+        Ok(Vector { series, charge })
+    })
+    .await
 }
 
-fn by_labels(a: &Series, b: &Series, names: &[&str]) -> Ordering {
+fn by_labels(a: &Series, b: &Series, names: &[String]) -> Ordering {
     names
         .iter()
         .map(|n| {
-            let value = |s: &Series| s.labels.get(n).unwrap_or("").to_owned();
-            natural::compare(&value(a), &value(b))
+            let (a, b) = (a.labels.get(n), b.labels.get(n));
+            natural::compare(a.unwrap_or(""), b.unwrap_or(""))
         })
         .find(|o| o.is_ne())
         .unwrap_or_else(|| a.labels.cmp(&b.labels))

@@ -16,6 +16,6 @@ pub(crate) use date::{Date, date_function};
 pub(crate) use extended::{between, between_histograms, cut_to_range};
 pub(crate) use kahan::kahan_add;
 pub(crate) use map::{FloatMap, float_map, maximum, minimum};
-pub(crate) use over_time::{Cell, RangeFunction, evaluate};
+pub(crate) use over_time::{Cell, Look, RangeFunction, evaluate};
 pub(crate) use statistics::quantile;
 pub(crate) use window::{HintsSeen, RangeNotes, Samples, WindowGrid};

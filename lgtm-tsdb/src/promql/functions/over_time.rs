@@ -1,5 +1,6 @@
 //! Functions over ranges: which there are, and how each is computed at all steps of one series.
 
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::FloatHistogram;
 use lgtm_core::vector::is_gap;
 
@@ -82,6 +83,23 @@ impl RangeFunction {
         matches!(self, Self::First | Self::Last)
     }
 
+    /// Whether windows that overlap are mostly computed without looking at each sample again for each of them.
+    pub(crate) fn is_linear(self) -> bool {
+        use RangeFunction as F;
+        let by_ends = matches!(
+            self,
+            F::Count
+                | F::First
+                | F::Idelta
+                | F::Irate
+                | F::Last
+                | F::Present
+                | F::TsOfFirst
+                | F::TsOfLast
+        );
+        by_ends || self.slope().is_some() || matches!(self, F::Sum | F::Max | F::Min)
+    }
+
     /// Whether start timestamps change the result.
     pub(crate) fn wants_starts(self) -> bool {
         matches!(
@@ -128,8 +146,17 @@ fn put(out: &mut impl Cell, step: usize, found: Found) {
 /// From how many samples in a window on a sliding fold pays, when windows overlap by as much.
 const SLIDING_FROM: i64 = 8;
 
-/// Computes a function at all steps of a series. `params` are its scalar arguments, each with a value per step. `lookback_ms` is how
-/// far an anchored or smoothed edge looks for a sample.
+/// How a function looks at its windows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look<'a> {
+    pub(crate) edges: Edges,
+    /// How far an anchored or smoothed edge looks for a sample.
+    pub(crate) lookback_ms: i64,
+    /// Ends the walk early; what was found is then not all.
+    pub(crate) cancel: &'a CancelToken,
+}
+
+/// Computes a function at all steps of a series. `params` are its scalar arguments, each with a value per step.
 ///
 /// Returns how many samples the windows hold in all.
 ///
@@ -139,11 +166,16 @@ pub(crate) fn evaluate(
     function: RangeFunction,
     samples: &Samples,
     windows: &WindowGrid,
-    (edges, lookback_ms): (Edges, i64),
+    look: Look<'_>,
     params: &[Vec<f64>],
     out: &mut impl Cell,
     notes: &mut RangeNotes,
 ) -> Result<u64, String> {
+    let Look {
+        edges,
+        lookback_ms,
+        cancel,
+    } = look;
     let widened = match edges {
         Edges::Plain => (0, 0),
         Edges::Anchored => (lookback_ms, 0),
@@ -156,37 +188,54 @@ pub(crate) fn evaluate(
         if edges == Edges::Plain && samples.h_times.is_empty() && samples.starts.is_empty() {
             return Ok(slope.of_floats(samples, windows, |step, v| out.float(step, v)));
         }
-        return Ok(for_each_window(samples, windows, widened, |step, w| {
-            let found = match edges {
-                Edges::Plain => slope.of_window(w, notes),
-                Edges::Anchored => extended::slope(slope, false, w, notes),
-                Edges::Smoothed => extended::slope(slope, true, w, notes),
-            };
-            put(out, step, found);
-        }));
+        return Ok(for_each_window(
+            samples,
+            windows,
+            widened,
+            cancel,
+            |step, w| {
+                let found = match edges {
+                    Edges::Plain => slope.of_window(w, notes),
+                    Edges::Anchored => extended::slope(slope, false, w, notes),
+                    Edges::Smoothed => extended::slope(slope, true, w, notes),
+                };
+                put(out, step, found);
+            },
+        ));
     }
     if samples.h_times.is_empty() && overlap_far(windows) {
         match function {
             RangeFunction::Sum => {
-                return Ok(slide::<SumFold>(samples, windows, out, |f| {
-                    match f.0.is_infinite() {
-                        true => f.0,
-                        false => f.0 + f.1,
-                    }
+                return Ok(slide::<SumFold>(samples, windows, cancel, out, |f| match f
+                    .0
+                    .is_infinite()
+                {
+                    true => f.0,
+                    false => f.0 + f.1,
                 }));
             }
-            RangeFunction::Max => return Ok(slide::<MaxFold>(samples, windows, out, |f| f.0)),
-            RangeFunction::Min => return Ok(slide::<MinFold>(samples, windows, out, |f| f.0)),
+            RangeFunction::Max => {
+                return Ok(slide::<MaxFold>(samples, windows, cancel, out, |f| f.0));
+            }
+            RangeFunction::Min => {
+                return Ok(slide::<MinFold>(samples, windows, cancel, out, |f| f.0));
+            }
             _ => {}
         }
     }
     let mut scratch = Vec::new();
     let is_anchored = edges == Edges::Anchored;
-    Ok(for_each_window(samples, windows, widened, |step, w| {
-        let param = |n: usize| params.get(n).map_or(f64::NAN, |p| p[step.min(p.len() - 1)]);
-        let found = at_window(function, w, is_anchored, &param, &mut scratch, notes);
-        put(out, step, found);
-    }))
+    Ok(for_each_window(
+        samples,
+        windows,
+        widened,
+        cancel,
+        |step, w| {
+            let param = |n: usize| params.get(n).map_or(f64::NAN, |p| p[step.min(p.len() - 1)]);
+            let found = at_window(function, w, is_anchored, &param, &mut scratch, notes);
+            put(out, step, found);
+        },
+    ))
 }
 
 fn overlap_far(windows: &WindowGrid) -> bool {
@@ -198,11 +247,12 @@ fn overlap_far(windows: &WindowGrid) -> bool {
 fn slide<F: Fold>(
     samples: &Samples,
     windows: &WindowGrid,
+    cancel: &CancelToken,
     out: &mut impl Cell,
     result: impl Fn(F) -> f64,
 ) -> u64 {
     let mut fold = Sliding::<F>::new();
-    for_each_window(samples, windows, (0, 0), |step, w| {
+    for_each_window(samples, windows, (0, 0), cancel, |step, w| {
         let high = w.first_float + w.floats.len();
         out.float(
             step,

@@ -411,6 +411,7 @@ fn instant_histogram(per_second: bool, w: &Window<'_>, notes: &mut RangeNotes) -
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::exec::CancelToken;
     use lgtm_core::vector::StepGrid;
     use proptest::prelude::*;
 
@@ -443,7 +444,7 @@ mod tests {
             let slope = Slope { is_counter, per_second };
             let mut alone = Vec::new();
             let mut notes = RangeNotes::default();
-            let seen = for_each_window(&samples, &windows, (0, 0), |step, w| {
+            let seen = for_each_window(&samples, &windows, (0, 0), &CancelToken::new(), |step, w| {
                 if let Found::Float(v) = slope.of_window(w, &mut notes) {
                     alone.push((step, v.to_bits()));
                 }

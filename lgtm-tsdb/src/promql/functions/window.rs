@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{CounterResetHint, FloatHistogram};
 use lgtm_core::vector::StepGrid;
 
@@ -114,12 +115,13 @@ impl Cursor {
     }
 }
 
-/// Shows `see` the window of each step. `before_ms` and `after_ms` widen what it holds beyond its bounds. Returns how many samples
-/// all windows hold.
+/// Shows `see` the window of each step, until nobody waits for it. `before_ms` and `after_ms` widen what it holds beyond its bounds.
+/// Returns how many samples all windows hold.
 pub(super) fn for_each_window<'a>(
     samples: &'a Samples,
     windows: &WindowGrid,
     (before_ms, after_ms): (i64, i64),
+    cancel: &CancelToken,
     mut see: impl FnMut(usize, &Window<'a>),
 ) -> u64 {
     let (mut floats, mut histograms) = (Cursor::default(), Cursor::default());
@@ -129,6 +131,10 @@ pub(super) fn for_each_window<'a>(
         false => &starts[c.low..c.high],
     };
     for step in 0..windows.grid.len() {
+        // A window may hold a day of samples.
+        if step % 64 == 0 && cancel.is_cancelled() {
+            break;
+        }
         let end_ms = windows.end_ms(step);
         let start_ms = end_ms.saturating_sub(windows.range_ms);
         let (from, to) = (

@@ -45,6 +45,8 @@ impl Parser<'_> {
             if let Some(close) = self.accept(TokenKind::RightBrace) {
                 return Ok(close.span.end);
             }
+            let checked = self.options.check_matchers(out.len() + 1);
+            checked.map_err(|e| fault(self.current.span, e.to_string()))?;
             out.push(self.matcher()?);
             if self.current.kind == TokenKind::RightBrace {
                 continue;
