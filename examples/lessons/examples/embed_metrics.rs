@@ -47,9 +47,10 @@ async fn main() -> Result<()> {
     let found = db
         .select(&tenant, vec![Matcher::equal("job", "api")], TimeRange::ALL)
         .await?;
-    assert_eq!(found.len(), 1);
+    assert!(found.warnings.is_empty(), "nothing is missing");
+    assert_eq!(found.items.len(), 1);
     assert_eq!(
-        found[0].1.iter().map(|s| s.0).collect::<Vec<_>>(),
+        found.items[0].1.iter().map(|s| s.0).collect::<Vec<_>>(),
         [t_ms, t_ms + 15_000]
     );
     db.close().await

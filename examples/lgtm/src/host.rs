@@ -11,7 +11,7 @@ use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
 use lgtm_core::secret::mask_url;
 use lgtm_core::service::Services;
-use lgtm_core::storage::{Component, Layout, claim, from_url};
+use lgtm_core::storage::{Component, Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
@@ -67,7 +67,6 @@ async fn serve(config: Config) -> Result<()> {
         .registry(&registry)
         .build()?;
     let bucket = layout.bucket(Component::MetricBlocks);
-    claim(&bucket, "prometheus-tsdb-blocks").await?;
     let blocks = Arc::new(BucketBlocks::new(
         bucket.clone(),
         config.store_gateway.clone(),

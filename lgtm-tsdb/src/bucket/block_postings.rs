@@ -5,6 +5,7 @@
 //! what would cost more to look up than to check against the labels of the series that are left is checked so.
 
 use lgtm_core::Result;
+use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, MatchOp, Matcher};
 use lgtm_core::postings::{List, Postings, intersect, subtract, union};
 
@@ -78,8 +79,11 @@ pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<
     let refs = match drop.is_empty() {
         true => kept,
         false => {
-            let dropped = union(drop.into_iter().map(List::from_ascending).collect());
-            subtract(List::from_ascending(kept), dropped).collect_ids()
+            let dropped = united(drop);
+            computed(kept.len() + dropped.len(), || {
+                let dropped = List::from_ascending(dropped);
+                subtract(List::from_ascending(kept), dropped).collect_ids()
+            })
         }
     };
     Ok(Matched {
@@ -111,10 +115,10 @@ impl Narrowed {
     fn keep(&mut self, list: Vec<u32>) {
         self.kept = Some(match self.kept.take() {
             None => list,
-            Some(kept) => {
+            Some(kept) => computed(kept.len() + list.len(), || {
                 let both = [kept, list].map(List::from_ascending);
                 intersect(both.into_iter().collect()).collect_ids()
-            }
+            }),
         });
     }
 }
@@ -134,8 +138,27 @@ async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
                 .await?
         }
     };
-    Ok(match lists.len() {
-        1 => lists.into_iter().next().unwrap_or_default(),
-        _ => union(lists.into_iter().map(List::from_ascending).collect()).collect_ids(),
+    Ok(united(lists))
+}
+
+/// Ids that are worked on in less than a millisecond.
+const FEW_IDS: usize = 16 << 10;
+
+/// Computes on lists of `ids` entries; many of them without holding up others on the thread.
+fn computed<T>(ids: usize, compute: impl FnOnce() -> T) -> T {
+    if ids <= FEW_IDS {
+        compute()
+    } else {
+        in_place(compute)
+    }
+}
+
+fn united(mut lists: Vec<Vec<u32>>) -> Vec<u32> {
+    if lists.len() == 1 {
+        return lists.pop().unwrap_or_default();
+    }
+    let ids = lists.iter().map(Vec::len).sum::<usize>() + lists.len();
+    computed(ids, || {
+        union(lists.into_iter().map(List::from_ascending).collect()).collect_ids()
     })
 }

@@ -1,7 +1,7 @@
 //! Keeps recent samples, in memory and in the log, and moves them into blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,9 +11,9 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
 use lgtm_core::service::Service;
-use lgtm_core::storage::Bucket;
+use lgtm_core::storage::{Bucket, claim};
 use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats};
-use lgtm_core::{Error, Result};
+use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
@@ -23,7 +23,7 @@ use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, ExemplarBounds, FlushScope, HeadReplayReport, HeadSelect, HeadSettings,
+    AppendReport, ExemplarBounds, FlushScope, FlushTo, HeadReplayReport, HeadSelect, HeadSettings,
     HeadStats, Heads, SeriesExemplars, TenantSeries,
 };
 use crate::limits::Limits;
@@ -111,6 +111,7 @@ impl IngesterBuilder {
         }
         Ok(Ingester {
             parts: self,
+            is_claimed: AtomicBool::new(false),
             running: Mutex::default(),
             flushed: FlushCounts::default(),
             rates: Mutex::default(),
@@ -137,10 +138,15 @@ struct Running {
     report: Option<HeadReplayReport>,
 }
 
+/// What the owner marker of the bucket says of its format.
+const BLOCKS_FORMAT: &str = "prometheus-tsdb-blocks";
+
 /// Keeps recent samples.
 #[derive(Debug)]
 pub struct Ingester {
     parts: IngesterBuilder,
+    /// Whether the bucket is known to be ours.
+    is_claimed: AtomicBool,
     running: Mutex<Running>,
     flushed: FlushCounts,
     rates: Mutex<IngestionRates>,
@@ -216,9 +222,39 @@ impl Ingester {
 
     /// What the heads can be asked through.
     fn recent(&self) -> Result<HeadSelect> {
+        Ok(HeadSelect::new(self.heads()?, self.executor()))
+    }
+
+    fn executor(&self) -> Executor {
         let executor = self.parts.executor.clone();
-        let executor = executor.unwrap_or_else(|| Executor::inline(Handle::current()));
-        Ok(HeadSelect::new(self.heads()?, executor))
+        executor.unwrap_or_else(|| Executor::inline(Handle::current()))
+    }
+
+    /// Marks the bucket as ours before anything is written to it, or checks that it is; once that is known nothing is asked again.
+    ///
+    /// # Errors
+    /// `Conflict` when it is another's; those of the store.
+    pub async fn claim(&self) -> Result<()> {
+        if !self.is_claimed.load(Ordering::Acquire) {
+            claim(&self.parts.bucket, BLOCKS_FORMAT).await?;
+            self.is_claimed.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// [`Ingester::claim`] at the start, where only another's bucket is a reason not to begin: a store that is away now is asked again
+    /// before the first flush.
+    ///
+    /// # Errors
+    /// `Conflict`.
+    pub(super) async fn claim_if_there(&self) -> Result<()> {
+        match self.claim().await {
+            Err(e) if e.kind() != ErrorKind::Conflict => {
+                tracing::warn!(error = %e, "the object store does not answer; writes are taken, and flushed when it does");
+                Ok(())
+            }
+            claimed => claimed,
+        }
     }
 
     fn new_id(&self) -> BlockId {
@@ -243,9 +279,16 @@ impl Ingester {
                 blocks.add(tenant, meta.clone());
             }
         };
-        let flushed = heads
-            .flush_all(scope, &self.parts.bucket, &|| self.new_id(), &on_block)
-            .await;
+        self.claim().await.inspect_err(|_| {
+            self.flushed.failures.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let to = FlushTo {
+            bucket: &self.parts.bucket,
+            executor: &self.executor(),
+            new_id: &|| self.new_id(),
+            on_block: &on_block,
+        };
+        let flushed = heads.flush_all(scope, &to).await;
         match &flushed {
             Ok(_) => {
                 let now = u64::try_from(self.parts.clock.now_ms()).unwrap_or(0);
@@ -268,8 +311,13 @@ impl Ingester {
         let totals = totals.map(|t| (t.tenant, t.appended));
         self.rates.lock().count(self.parts.clock.now_ms(), totals);
         let flushed = self.flush(FlushScope::Complete).await;
-        heads.drop_moved();
-        heads.collect_idle();
+        let idle = Arc::clone(&heads);
+        let forget = move |_: &CancelToken| {
+            idle.drop_moved();
+            idle.collect_idle();
+            Ok::<_, Error>(())
+        };
+        self.executor().run(forget, &CancelToken::new()).await?;
         if heads.checkpoint_is_due() {
             heads.checkpoint().await?;
         }
@@ -428,6 +476,7 @@ impl Service for Ingester {
     }
 
     async fn start(&self) -> Result<()> {
+        self.claim_if_there().await?;
         self.open()
     }
 
@@ -465,6 +514,11 @@ impl Service for Ingester {
 
     async fn stop(&self) -> Result<()> {
         self.close().await
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let report = self.running.lock().report.clone();
+        report.map_or_else(Vec::new, |r| r.remarks())
     }
 
     async fn check_ready(&self) -> Result<()> {

@@ -18,4 +18,4 @@ pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings, Ran
 pub use querier::Querier;
 pub use query_frontend::{QueryFrontend, QueryFrontendCounts};
 pub use query_frontend_settings::QueryFrontendSettings;
-pub use tsdb::{Tsdb, TsdbBuilder, os_random};
+pub use tsdb::{SeriesSamples, Tsdb, TsdbBuilder, os_random};

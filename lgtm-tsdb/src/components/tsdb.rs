@@ -20,7 +20,7 @@ use crate::bucket::{BucketBlocks, BucketSettings};
 use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
 use crate::limits::Limits;
-use crate::select::{Select, SelectRequest, samples};
+use crate::select::{Listed, Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 /// A metrics store: a folder for what is recent, an object store for blocks.
@@ -35,7 +35,7 @@ use crate::wire::WriteBatch;
 /// let tenant = TenantId::anonymous();
 /// let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
 /// db.append(&tenant, &[(labels, vec![Sample { t_ms: 1_700_000_000_000, value: 1.0 }])]).await?;
-/// for (labels, samples) in db.select(&tenant, vec![Matcher::equal("job", "api")], TimeRange::ALL).await? {
+/// for (labels, samples) in db.select(&tenant, vec![Matcher::equal("job", "api")], TimeRange::ALL).await?.items {
 ///     println!("{labels} {samples:?}");
 /// }
 /// db.flush().await?;
@@ -45,8 +45,12 @@ use crate::wire::WriteBatch;
 #[derive(Debug)]
 pub struct Tsdb {
     ingester: Arc<Ingester>,
+    blocks: Arc<BucketBlocks>,
     querier: Arc<Querier>,
 }
+
+/// A series with its samples: time in milliseconds, and value.
+pub type SeriesSamples = (Labels, Vec<(i64, SampleValue)>);
 
 /// Collects the parts of a [`Tsdb`].
 pub struct TsdbBuilder {
@@ -90,14 +94,14 @@ impl TsdbBuilder {
         self
     }
 
-    /// Opens the folder, reads the log back and learns which blocks there are.
+    /// Opens the folder, claims the bucket, reads the log back and learns which blocks there are. When the store is away the rest
+    /// works: answers say that they lack its blocks, and [`Tsdb::maintain`] asks again.
     ///
     /// # Errors
-    /// `InvalidInput` for bad settings; `Unavailable` when folder or store refuse.
+    /// `InvalidInput` for bad settings; `Conflict` when folder or bucket are another's; `Unavailable` when the folder refuses.
     pub async fn open(self) -> Result<Tsdb> {
         let bucket = Layout::single_bucket(self.store).bucket(Component::MetricBlocks);
         let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.bucket_settings)?);
-        blocks.sync().await?;
         let disk = Arc::new(LocalDisk::new(&self.folder));
         let executor = Executor::new(&ExecutorSettings::default(), Handle::current())?;
         let builder = Ingester::builder(bucket, disk, self.limits, self.clock, self.random);
@@ -108,6 +112,10 @@ impl TsdbBuilder {
                 .blocks(Arc::clone(&blocks))
                 .build()?,
         );
+        ingester.claim_if_there().await?;
+        if let Err(e) = blocks.sync().await {
+            tracing::warn!(error = %e, "the blocks in the object store cannot be listed; answers say that they may be missing until they can");
+        }
         ingester.open()?;
         let replaying = Arc::clone(&ingester);
         let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
@@ -115,7 +123,8 @@ impl TsdbBuilder {
         let recent = Arc::clone(&ingester) as Arc<dyn Select>;
         Ok(Tsdb {
             ingester,
-            querier: Arc::new(Querier::new(vec![recent], vec![blocks])),
+            querier: Arc::new(Querier::new(vec![recent], vec![Arc::clone(&blocks) as _])),
+            blocks,
         })
     }
 }
@@ -169,17 +178,17 @@ impl Tsdb {
         self.ingester.push(tenant, batch).await
     }
 
-    /// The series that match, in label order, with their samples in `range`, native histograms too. The answer is held in memory;
-    /// for large ones use [`Tsdb::source`].
+    /// The series that match, in label order, with their samples in `range`, native histograms too. What could not be read is told in
+    /// the answer's `warnings`. The answer is held in memory; for large ones use [`Tsdb::source`].
     ///
     /// # Errors
-    /// `Unavailable` and `Corrupt` from disk and store.
+    /// `Unavailable` when disk or store do not answer, `Corrupt` for samples that do not decode.
     pub async fn select(
         &self,
         tenant: &TenantId,
         matchers: Vec<Matcher>,
         range: TimeRange,
-    ) -> Result<Vec<(Labels, Vec<(i64, SampleValue)>)>> {
+    ) -> Result<Listed<Vec<SeriesSamples>>> {
         let request = SelectRequest::new(matchers, range)?;
         let mut batches = self.querier.select(tenant, &request).await?;
         let mut out = Vec::new();
@@ -192,7 +201,9 @@ impl Tsdb {
                 }
             }
         }
-        Ok(out)
+        let mut answer = Listed::whole(out);
+        answer.warn(batches.end().warnings);
+        Ok(answer)
     }
 
     /// What queries run over: recent data and blocks as one.
@@ -213,7 +224,11 @@ impl Tsdb {
     /// # Errors
     /// Those of disk and store; call it again later.
     pub async fn maintain(&self) -> Result<()> {
-        self.ingester.maintain().await
+        let listed = match self.blocks.stats().is_listed {
+            true => Ok(()),
+            false => self.blocks.sync().await,
+        };
+        self.ingester.maintain().await.and(listed)
     }
 
     /// Closes the log. Without a flush before, the next open reads it back.
@@ -221,7 +236,9 @@ impl Tsdb {
     /// # Errors
     /// Those of a flush, if the settings ask for one.
     pub async fn close(self) -> Result<()> {
-        let Self { ingester, querier } = self;
+        let Self {
+            ingester, querier, ..
+        } = self;
         drop(querier);
         ingester.close().await
     }

@@ -123,8 +123,7 @@ impl Head {
         report: &mut AppendReport,
     ) -> Result<usize> {
         scratch.clear();
-        // Ids stay what they are while the gate is held: no series is forgotten, none gets a dead one's id.
-        let _gate = self.gate.read();
+        let _gate = self.enter();
         self.find_all(
             (piece.places.clone()).map(|p| batch.series_at(p).labels.as_bytes()),
             &mut scratch.ids,

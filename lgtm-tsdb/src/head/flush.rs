@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
@@ -52,46 +53,65 @@ struct Roster {
     symbols: Vec<String>,
 }
 
+/// Where a flush puts blocks, and what it works with.
+pub(crate) struct FlushTo<'a> {
+    /// Where blocks go.
+    pub(crate) bucket: &'a Bucket,
+    /// Computes what takes long: other work on the host's threads goes on meanwhile.
+    pub(crate) executor: &'a Executor,
+    /// Makes the id of a block.
+    pub(crate) new_id: &'a (dyn Fn() -> BlockId + Sync),
+    /// Puts a block that is in the bucket on the list of those who read blocks.
+    pub(crate) on_block: &'a (dyn Fn(&TenantId, &BlockMeta) + Sync),
+}
+
+impl FlushTo<'_> {
+    /// Runs `job` on a head.
+    async fn compute<T: Send + 'static>(
+        &self,
+        heads: &Arc<Heads>,
+        head: &Arc<Head>,
+        job: impl FnOnce(&Heads, &Head) -> T + Send + 'static,
+    ) -> Result<T> {
+        let (heads, head) = (Arc::clone(heads), Arc::clone(head));
+        let cancel = CancelToken::new();
+        let run = self.executor.run(move |_| Ok(job(&heads, &head)), &cancel);
+        run.await
+    }
+}
+
 impl Heads {
     /// Writes blocks of one tenant. Gives the metas of the blocks now in the bucket.
     ///
     /// # Errors
     /// Those of the bucket; blocks finished before the error stay.
-    pub(crate) async fn flush(
-        &self,
+    pub(super) async fn flush(
+        self: &Arc<Self>,
         tenant: &TenantId,
         scope: FlushScope,
-        bucket: &Bucket,
-        new_id: &(dyn Fn() -> BlockId + Sync),
-        on_block: &(dyn Fn(&TenantId, &BlockMeta) + Sync),
+        to: &FlushTo<'_>,
     ) -> Result<Vec<BlockMeta>> {
         let Some(head) = self.get(tenant) else {
             return Ok(Vec::new());
         };
         let _one = head.flushing.lock().await;
         let range_ms = self.parts.block_range_ms;
-        let before_ms = match scope {
-            FlushScope::All => i64::MAX,
-            FlushScope::Complete => match head.held_range() {
-                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => {
-                    cut::range_end(min, range_ms)
-                }
-                _ => return Ok(Vec::new()),
-            },
-        };
-        if scope == FlushScope::Complete {
-            head.raise_min_valid_ms(before_ms);
-        }
-        let starts = head.mark_for_flush(before_ms, range_ms);
+        let begin = to.compute(self, &head, move |_, head| {
+            head.begin_flush(scope, range_ms)
+        });
+        let starts = begin.await?;
         let mut metas = Vec::new();
         for start in starts {
             let range = TimeRange::new(start, start.saturating_add(range_ms));
-            if let Some(meta) = self.write_block(&head, range, bucket, new_id()).await? {
+            if let Some(meta) = self.write_block(&head, range, to).await? {
                 // Readers learn of the block before memory forgets its samples.
-                on_block(tenant, &meta);
+                (to.on_block)(tenant, &meta);
                 metas.push(meta);
             }
-            self.give_to_blocks(&head, range);
+            let give = to.compute(self, &head, move |heads, head| {
+                heads.give_to_blocks(head, range)
+            });
+            give.await?;
         }
         Ok(metas)
     }
@@ -144,74 +164,50 @@ impl Heads {
     }
 
     async fn write_block(
-        &self,
-        head: &Head,
+        self: &Arc<Self>,
+        head: &Arc<Head>,
         range: TimeRange,
-        bucket: &Bucket,
-        id: BlockId,
+        to: &FlushTo<'_>,
     ) -> Result<Option<BlockMeta>> {
-        let roster = head.roster(range);
+        let roster = to.compute(self, head, move |_, head| head.roster(range));
+        let roster = roster.await?;
         if roster.members.is_empty() {
             return Ok(None);
         }
-        let symbols = SymbolTable::from_sorted(&roster.symbols)?;
-        let prefix = object_path(head.tenant.as_str())?;
-        let mut writer = BlockWriter::new(
-            bucket.object_store(),
-            &prefix,
-            id,
-            symbols,
+        let writer = BlockWriter::new(
+            to.bucket.object_store(),
+            &object_path(head.tenant.as_str())?,
+            (to.new_id)(),
+            SymbolTable::from_sorted(&roster.symbols)?,
             BlockWriterSettings::default(),
         );
-        let (mut min_ms, mut max_ms) = (i64::MAX, i64::MIN);
-        let mut labels = Vec::new();
-        let shards = head.shards();
-        for member in &roster.members {
-            let (shard, slot) = locate(member.id);
-            let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
-                Some(Some(series)) => {
-                    let mine = |c: &&HeadChunk| {
-                        c.state == ChunkState::FLUSHING && range.contains(c.min_ms)
-                    };
-                    let late = series
-                        .late_finished()
-                        .iter()
-                        .filter(mine)
-                        .cloned()
-                        .collect();
-                    (
-                        series.finished().iter().filter(mine).cloned().collect(),
-                        late,
-                    )
-                }
-                _ => continue,
-            };
-            let chunks = self.chunks_to_write(head, member.id, marked, range)?;
-            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
-                continue;
-            };
-            min_ms = min_ms.min(first.min_ms);
-            max_ms = max_ms.max(last.max_ms);
-            let ordinals =
-                &roster.ordinals[member.start as usize..(member.start + member.len) as usize];
-            labels.clear();
-            labels.extend(ordinals.chunks_exact(2).map(|p| (p[0], p[1])));
-            let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
-            writer.add_series(&labels, &data)?;
-            if writer.wants_flush() {
-                writer.flush_pending().await?;
+        let mut block = RangeBlock {
+            writer,
+            roster,
+            next: 0,
+            range,
+            min_ms: i64::MAX,
+            max_ms: i64::MIN,
+        };
+        while block.next < block.roster.members.len() {
+            let fill = to.compute(self, head, move |heads, head| {
+                block.fill(heads, head).map(|()| block)
+            });
+            block = fill.await??;
+            if block.writer.wants_flush() {
+                block.writer.flush_pending().await?;
             }
         }
         let input = MetaInput {
-            min_ms,
-            max_ms: max_ms.saturating_add(1),
+            min_ms: block.min_ms,
+            max_ms: block.max_ms.saturating_add(1),
             level: 1,
             sources: Vec::new(),
             parents: Vec::new(),
             hints: Vec::new(),
             thanos: Some(ThanosMeta::new("receive", BTreeMap::new())),
         };
-        writer.finish(input).await
+        block.writer.finish(input).await
     }
 
     /// The chunks of one series as the block takes them: in order, without overlap, and without those that are damaged.
@@ -278,14 +274,12 @@ impl Heads {
     pub(crate) async fn flush_all(
         self: &Arc<Self>,
         scope: FlushScope,
-        bucket: &Bucket,
-        new_id: &(dyn Fn() -> BlockId + Sync),
-        on_block: &(dyn Fn(&TenantId, &BlockMeta) + Sync),
+        to: &FlushTo<'_>,
     ) -> Result<Vec<(TenantId, BlockMeta)>> {
         use futures::StreamExt;
         let tenants: Vec<TenantId> = self.heads.read().keys().cloned().collect();
         let runs = tenants.into_iter().map(|t| async move {
-            let flushed = self.flush(&t, scope, bucket, new_id, on_block).await;
+            let flushed = self.flush(&t, scope, to).await;
             (t, flushed)
         });
         let mut runs =
@@ -308,6 +302,57 @@ impl Heads {
     }
 }
 
+/// Series that are put into a block in one job: a millisecond or two.
+const FILL_SERIES: usize = 512;
+
+/// A block of one range being written.
+struct RangeBlock {
+    writer: BlockWriter,
+    roster: Roster,
+    /// The member that comes next.
+    next: usize,
+    range: TimeRange,
+    min_ms: i64,
+    max_ms: i64,
+}
+
+impl RangeBlock {
+    /// Adds members until enough waits to be sent.
+    fn fill(&mut self, heads: &Heads, head: &Head) -> Result<()> {
+        let range = self.range;
+        let shards = head.shards();
+        let mut labels = Vec::new();
+        let end = self.roster.members.len().min(self.next + FILL_SERIES);
+        while self.next < end && !self.writer.wants_flush() {
+            let member = self.roster.members[self.next];
+            self.next += 1;
+            let (shard, slot) = locate(member.id);
+            let mine = |c: &&HeadChunk| c.state == ChunkState::FLUSHING && range.contains(c.min_ms);
+            let marked: (Vec<HeadChunk>, Vec<HeadChunk>) = match shards[shard].lock().get(slot) {
+                Some(Some(series)) => {
+                    let late = series.late_finished().iter().filter(mine);
+                    let in_order = series.finished().iter().filter(mine);
+                    (in_order.cloned().collect(), late.cloned().collect())
+                }
+                _ => continue,
+            };
+            let chunks = heads.chunks_to_write(head, member.id, marked, range)?;
+            let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
+                continue;
+            };
+            self.min_ms = self.min_ms.min(first.min_ms);
+            self.max_ms = self.max_ms.max(last.max_ms);
+            let ordinals = member.start as usize..(member.start + member.len) as usize;
+            labels.clear();
+            let pairs = self.roster.ordinals[ordinals].chunks_exact(2);
+            labels.extend(pairs.map(|p| (p[0], p[1])));
+            let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
+            self.writer.add_series(&labels, &data)?;
+        }
+        Ok(())
+    }
+}
+
 fn chunk_data(c: &EncodedChunk) -> ChunkData<'_> {
     ChunkData {
         min_ms: c.min_ms,
@@ -320,6 +365,23 @@ fn chunk_data(c: &EncodedChunk) -> ChunkData<'_> {
 }
 
 impl Head {
+    /// Marks what a flush is to write. Gives the starts of the ranges it lies in, ascending.
+    fn begin_flush(&self, scope: FlushScope, range_ms: i64) -> Vec<i64> {
+        let before_ms = match scope {
+            FlushScope::All => i64::MAX,
+            FlushScope::Complete => match self.held_range() {
+                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => {
+                    cut::range_end(min, range_ms)
+                }
+                _ => return Vec::new(),
+            },
+        };
+        if scope == FlushScope::Complete {
+            self.raise_min_valid_ms(before_ms);
+        }
+        self.mark_for_flush(before_ms, range_ms)
+    }
+
     /// Finishes what lies before `before_ms` and marks it. Gives the starts of the ranges it lies in, ascending.
     fn mark_for_flush(&self, before_ms: i64, range_ms: i64) -> Vec<i64> {
         let mut starts = std::collections::BTreeSet::new();

@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Result;
+use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::accept::{AppendRules, RejectReason};
 use super::chunk_files::ChunkFiles;
@@ -26,6 +27,9 @@ use super::ref_cache::RefCache;
 use super::series::{MemSeries, locate};
 use super::shard::{SHARD_LEN, Shard};
 use crate::limits::Limits;
+
+/// Idle series that are forgotten while pushes wait: some ten milliseconds.
+const FORGOTTEN_AT_ONCE: usize = 16 << 10;
 
 /// What never changes while a head lives.
 #[derive(Debug, Clone)]
@@ -191,10 +195,17 @@ impl Head {
 
     /// Begins making series. While the maker lives nobody else makes any, so that the series of one request get ids in a row.
     pub(super) fn maker(&self) -> Maker<'_> {
+        let index = self.index.try_write();
         Maker {
             head: self,
-            index: self.index.write(),
+            index: index.unwrap_or_else(|| in_place(|| self.index.write())),
         }
+    }
+
+    /// Keeps ids what they are while the guard lives: no series is forgotten, none gets a dead one's id.
+    pub(super) fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        let gate = self.gate.try_read();
+        gate.unwrap_or_else(|| in_place(|| self.gate.read()))
     }
 
     /// The shards as they stand; series of later ids are not in them.
@@ -205,30 +216,44 @@ impl Head {
     /// Forgets series that hold nothing and were not written to since `before_s`, and counts those written to since `active_since_s`.
     /// Gives how many were forgotten.
     pub(super) fn collect_idle(&self, before_s: u32, active_since_s: u32) -> usize {
+        let is_idle = |s: &MemSeries| s.is_empty() && s.touched_s < before_s;
+        let (mut idle, mut active) = (Vec::new(), 0);
+        for (n, shard) in self.shards().iter().enumerate() {
+            for (slot, series) in shard.lock().iter().enumerate() {
+                let Some(s) = series else { continue };
+                active += u64::from(s.touched_s >= active_since_s);
+                if is_idle(s) {
+                    idle.push((n * SHARD_LEN + slot) as SeriesId);
+                }
+            }
+        }
+        self.active.store(active, Ordering::Relaxed);
+        // Pushes wait while series are forgotten: never for many at a time.
+        let parts = idle.chunks(FORGOTTEN_AT_ONCE);
+        parts.map(|ids| self.forget(ids, &is_idle)).sum()
+    }
+
+    /// Forgets those of `ids`, which ascend, that are still idle. Gives how many.
+    fn forget(&self, ids: &[SeriesId], is_idle: &dyn Fn(&MemSeries) -> bool) -> usize {
         let _gate = self.gate.write();
         let mut index = self.index.write();
         let mut labels_of = hashbrown::HashMap::new();
         let mut dead = Vec::new();
-        let mut active = 0;
-        for (n, shard) in self.shards().iter().enumerate() {
-            let mut slots = shard.lock();
-            for (slot, series) in slots.iter_mut().enumerate() {
-                let Some(s) = series else { continue };
-                active += u64::from(s.touched_s >= active_since_s);
-                if s.is_empty()
-                    && s.touched_s < before_s
-                    && let Some(series) = series.take()
-                {
-                    let id = (n * SHARD_LEN + slot) as SeriesId;
-                    labels_of.insert(id, series.labels);
-                    dead.push(id);
-                }
+        let shards = self.shards();
+        for &id in ids {
+            let (shard, slot) = locate(id);
+            let mut slots = shards[shard].lock();
+            let Some(place) = slots.get_mut(slot) else {
+                continue;
+            };
+            if let Some(series) = place.take_if(|s| is_idle(s)) {
+                labels_of.insert(id, series.labels);
+                dead.push(id);
             }
             if slots.iter().all(Option::is_none) {
                 *slots = Vec::new();
             }
         }
-        self.active.store(active, Ordering::Relaxed);
         if dead.is_empty() {
             return 0;
         }

@@ -35,6 +35,7 @@ pub use cardinality::{
 };
 pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
+pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;

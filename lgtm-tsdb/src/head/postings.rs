@@ -3,7 +3,7 @@
 //! One sorted list of series ids for every (name, value) pair in use, and the values of every name. Ids are handed out in
 //! ascending order, so that adding is nearly always a push; a reused id is inserted where it belongs.
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lgtm_core::model::{LabelArena, Labels, MatchOp, Matcher};
 use lgtm_core::{Error, Result};
 
@@ -86,21 +86,29 @@ impl HeadIndex {
             .collect();
         touched.sort_unstable();
         touched.dedup();
-        for pair in touched {
-            let Some(list) = self.postings.get_mut(&pair) else {
-                continue;
-            };
-            list.retain(|id| !gone(id));
-            if list.is_empty() {
-                self.postings.remove(&pair);
-                if let Some(values) = self.values.get_mut(&pair.0) {
-                    values.retain(|v| *v != pair.1);
-                    if values.is_empty() {
-                        self.values.remove(&pair.0);
-                    }
+        // Those of one name follow each other: its values are gone through once.
+        for of_name in touched.chunk_by(|a, b| a.0 == b.0) {
+            let mut without: HashSet<SymbolId> = HashSet::new();
+            for pair in of_name {
+                let Some(list) = self.postings.get_mut(pair) else {
+                    continue;
+                };
+                list.retain(|id| !gone(id));
+                if list.is_empty() {
+                    self.postings.remove(pair);
+                    without.insert(pair.1);
+                } else if list.len() * 4 < list.capacity() {
+                    list.shrink_to_fit();
                 }
-            } else if list.len() * 4 < list.capacity() {
-                list.shrink_to_fit();
+            }
+            let name = of_name[0].0;
+            if !without.is_empty()
+                && let Some(values) = self.values.get_mut(&name)
+            {
+                values.retain(|v| !without.contains(v));
+                if values.is_empty() {
+                    self.values.remove(&name);
+                }
             }
         }
         self.all.retain(|id| !gone(id));

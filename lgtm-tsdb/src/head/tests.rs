@@ -27,6 +27,7 @@ use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
 mod durable;
+mod moving;
 mod pieces;
 mod started;
 mod tenants;
@@ -115,12 +116,13 @@ impl Store {
 
     async fn try_flush(&self, scope: FlushScope) -> lgtm_core::Result<usize> {
         let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
-        let blocks = self
-            .heads
-            .flush_all(scope, &self.bucket, &id, &|t, m| {
-                self.blocks.add(t, m.clone())
-            })
-            .await;
+        let to = FlushTo {
+            bucket: &self.bucket,
+            executor: &Executor::inline(tokio::runtime::Handle::current()),
+            new_id: &id,
+            on_block: &|t, m| self.blocks.add(t, m.clone()),
+        };
+        let blocks = self.heads.flush_all(scope, &to).await;
         blocks.map(|b| b.len())
     }
 
@@ -128,11 +130,13 @@ impl Store {
     async fn flush_one(&self, tenant: &str) {
         let id = || BlockId::new(self.ids.fetch_add(1, Ordering::SeqCst) + 1, [0; 10]);
         let tenant = TenantId::new(tenant).unwrap();
-        let on_block = |t: &TenantId, m: &crate::block::BlockMeta| self.blocks.add(t, m.clone());
-        let flushed = self
-            .heads
-            .flush(&tenant, FlushScope::All, &self.bucket, &id, &on_block)
-            .await;
+        let to = FlushTo {
+            bucket: &self.bucket,
+            executor: &Executor::inline(tokio::runtime::Handle::current()),
+            new_id: &id,
+            on_block: &|t, m| self.blocks.add(t, m.clone()),
+        };
+        let flushed = self.heads.flush(&tenant, FlushScope::All, &to).await;
         assert!(!flushed.unwrap().is_empty());
     }
 

@@ -16,6 +16,10 @@ const WHAT: &str = "postings offset table";
 const SAMPLE_EVERY: usize = 32;
 /// Values of one name are walked in reads of about this size.
 const WALK_BYTES: u64 = 4 << 20;
+/// After so many bytes of values were shown, others on the thread have their turn: a slow regular expression takes a millisecond for them.
+const VISIT_BYTES: usize = 16 << 10;
+/// What a value costs besides its bytes.
+const VISIT_COST: usize = 8;
 
 /// The sampled table.
 #[derive(Debug)]
@@ -287,10 +291,16 @@ impl OffsetTable {
         let bytes = self.section.read(file, start..end).await?;
         let mut r = Reader::new(WHAT, &bytes);
         let mut pending: Option<Entry<'_>> = None;
+        let mut visited = 0;
         while !r.is_empty() {
+            if visited > VISIT_BYTES {
+                visited = 0;
+                tokio::task::yield_now().await;
+            }
             let entry = read_entry(&mut r)
                 .map_err(|e| corrupt_at(file, self.section.range.start + start, e))?;
             if let Some(p) = pending.take() {
+                visited += VISIT_COST + p.value.len();
                 visit(
                     p.value,
                     List {

@@ -215,21 +215,33 @@ impl IndexReader {
             }
         };
         self.table.walk(&*self.file, name, &mut take).await?;
+        let mut out = Vec::with_capacity(lists.len());
+        for some in lists.chunks(LISTS_AT_ONCE) {
+            // So many are read and decoded in a millisecond or two; others have their turn in between.
+            tokio::task::yield_now().await;
+            self.read_lists(some, &mut out).await?;
+        }
+        Ok(out)
+    }
+
+    /// Reads lists by few reads and adds them to `out`.
+    async fn read_lists(&self, lists: &[List], out: &mut Vec<Vec<u32>>) -> Result<()> {
         let mut ranges = Vec::with_capacity(lists.len());
         for list in lists {
-            ranges.push(self.list_range(list).await?);
+            ranges.push(self.list_range(*list).await?);
         }
         // Version 1 may hold its lists in any order.
         let mut order: Vec<usize> = (0..ranges.len()).collect();
         order.sort_by_key(|&i| ranges[i].start);
         let sorted: Vec<_> = order.iter().map(|&i| ranges[i].clone()).collect();
-        let lists = self.file.read_many(&sorted, &self.settings.reads).await?;
-        let mut out = vec![Vec::new(); sorted.len()];
-        for ((&i, range), bytes) in order.iter().zip(&sorted).zip(lists) {
+        let read = self.file.read_many(&sorted, &self.settings.reads).await?;
+        let first = out.len();
+        out.resize(first + sorted.len(), Vec::new());
+        for ((&i, range), bytes) in order.iter().zip(&sorted).zip(read) {
             let decoded = decode_list(&bytes);
-            out[i] = decoded.map_err(|e| corrupt_at(&*self.file, range.start, e))?;
+            out[first + i] = decoded.map_err(|e| corrupt_at(&*self.file, range.start, e))?;
         }
-        Ok(out)
+        Ok(())
     }
 
     /// The symbols at `ordinals`, which must ascend, joined into few reads where the table is not kept.
@@ -282,6 +294,9 @@ impl IndexReader {
         Ok(list.start..end)
     }
 }
+
+/// Lists of postings that are read together.
+const LISTS_AT_ONCE: usize = 4096;
 
 fn decode_header(bytes: &[u8]) -> Result<u8, DecodeError> {
     let mut r = Reader::new(WHAT, bytes);

@@ -1,0 +1,162 @@
+//! Queries while what they ask for moves from the head into blocks.
+
+use lgtm_core::Error;
+use lgtm_core::exec::CancelToken;
+
+use super::*;
+use crate::select::SeriesBatches;
+
+async fn count(batches: &mut Box<dyn SeriesBatches>) -> usize {
+    let mut n = 0;
+    while let Some(batch) = batches.next_batch().await.unwrap() {
+        for series in batch {
+            n += samples(&series.chunks, TimeRange::ALL).unwrap().len();
+        }
+    }
+    assert_eq!(batches.end().warnings, [] as [String; 0]);
+    n
+}
+
+fn everything() -> SelectRequest {
+    SelectRequest::new(vec![Matcher::equal("job", "x")], TimeRange::ALL).unwrap()
+}
+
+#[tokio::test]
+async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
+    let s = Store::new(Limits::default());
+    s.blocks.sync().await.unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
+    let samples: &[(i64, f64)] = &[(0, 1.0), (HOUR, 2.0), (3 * HOUR, 3.0)];
+    let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
+    s.push("t", &series).await;
+    let querier = s.querier();
+    let mut before = querier.select(&tenant, &everything()).await.unwrap();
+    // One batch is read, the rest is asked for when all of it has moved.
+    let first = before.next_batch().await.unwrap().unwrap().len();
+    assert!(first < 1000);
+    assert_eq!(s.flush(FlushScope::All).await, 2);
+    s.heads.collect_idle();
+    let mut after = querier.select(&tenant, &everything()).await.unwrap();
+    assert_eq!(count(&mut before).await, 3 * (1000 - first));
+    assert_eq!(count(&mut after).await, 3000);
+    let kept = s.heads.get(&tenant).unwrap().chunk_count();
+    assert!(kept > 0, "kept for the reader that began before");
+    // When it is gone nothing is kept, and the series can be forgotten.
+    drop(before);
+    s.heads.drop_moved();
+    assert_eq!(s.heads.get(&tenant).unwrap().chunk_count(), 0);
+    assert_eq!(s.all("t").await.len(), 3000);
+}
+
+#[tokio::test]
+async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
+    let mut s = Store::new(Limits::default());
+    s.blocks.sync().await.unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
+    let querier = s.querier();
+    let mut before = querier.select(&tenant, &everything()).await.unwrap();
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    assert_eq!(
+        s.flush(FlushScope::All).await,
+        0,
+        "it is in a block already"
+    );
+    s.heads.checkpoint().await.unwrap();
+    assert_eq!(count(&mut before).await, 2);
+    drop((before, querier));
+    s.reopen();
+    let heads = HeadSelect::new(
+        Arc::clone(&s.heads),
+        Executor::inline(tokio::runtime::Handle::current()),
+    );
+    let mut left = heads.select(&tenant, &everything()).await.unwrap();
+    assert_eq!(count(&mut left).await, 0, "the block alone has it");
+    assert_eq!(s.all("t").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_search_is_stopped_and_lists_are_bounded() {
+    let s = Store::new(Limits::default());
+    let names: Vec<String> = (0..600).map(|n| format!("metric_{n}")).collect();
+    let samples: &[(i64, f64)] = &[(0, 1.0)];
+    let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
+    s.push("t", &series).await;
+    let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
+    let snapshot = head.parts.generations.enter();
+    let cancel = CancelToken::new();
+    assert_eq!(
+        head.matching(&everything(), &snapshot, &cancel)
+            .unwrap()
+            .len(),
+        600
+    );
+    let mut bounded = everything();
+    bounded.bounds.max_list_bytes = 1000;
+    let error = head.matching(&bounded, &snapshot, &cancel).unwrap_err();
+    assert!(
+        error.to_string().contains("max_label_query_bytes"),
+        "{error}"
+    );
+    assert!(
+        head.values_of("__name__", &bounded, &snapshot, &cancel)
+            .is_err()
+    );
+    cancel.cancel();
+    let stopped = head.matching(&everything(), &snapshot, &cancel);
+    assert!(matches!(stopped, Err(Error::Cancelled(_))), "{stopped:?}");
+}
+
+#[tokio::test]
+async fn searches_agree_with_the_index_whatever_is_asked() {
+    use lgtm_core::model::MatchOp::{Equal, NotEqual, NotRegex, Regex};
+    let s = Store::new(Limits::default());
+    let mut batch = WriteBatch::default();
+    for n in 0..700 {
+        let (pod, zone) = (format!("p{n}"), format!("z{}", n % 3));
+        let mut pairs = vec![("__name__", "m"), ("job", "x"), ("pod", pod.as_str())];
+        if n % 2 == 0 {
+            pairs.push(("zone", zone.as_str()));
+        }
+        let labels = Labels::from_pairs(pairs).unwrap();
+        let sample = Sample {
+            t_ms: START,
+            value: 1.0,
+        };
+        batch.push_series(labels.iter(), &[sample]);
+    }
+    let tenant = TenantId::new("t").unwrap();
+    s.heads.append(&tenant, &batch).await.unwrap();
+    let head = s.heads.get(&tenant).unwrap();
+    let snapshot = head.parts.generations.enter();
+    let some = [
+        (Equal, "job", "x"),
+        (Equal, "pod", "p5"),
+        (Equal, "zone", ""),
+        (Regex, "pod", "p1|p2|p3"),
+        (Regex, "pod", "p.*7"),
+        (Regex, "zone", "z1|"),
+        (NotEqual, "zone", "z2"),
+        (NotEqual, "pod", ""),
+        (NotRegex, "pod", "p[0-4].*"),
+        (NotRegex, "zone", ".+"),
+    ];
+    let matcher = |(op, name, value)| Matcher::new(op, name, value).unwrap();
+    for a in some {
+        for b in some {
+            for c in some {
+                let matchers = vec![matcher(a), matcher(b), matcher(c)];
+                let wanted = head.index.read().select(&matchers);
+                let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
+                let found = head
+                    .matching(&request, &snapshot, &CancelToken::new())
+                    .unwrap();
+                let mut ids: Vec<_> = found.iter().map(|(_, id)| *id).collect();
+                assert!(found.is_sorted());
+                ids.sort_unstable();
+                assert_eq!(ids, wanted, "{:?}", request.matchers);
+            }
+        }
+    }
+}
