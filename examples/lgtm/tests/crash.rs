@@ -1,126 +1,212 @@
-//! `kill -9` at random moments: every acknowledged sample is there after the restart.
+//! A host that is killed, and one that is asked to end, at random moments among checkpoints and flushes: every acknowledged sample is
+//! there after the restart, and series that nobody has written to since are too.
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 mod host;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use host::{Host, now_ms, write_request};
+use serde_json::Value;
 
 const WRITERS: usize = 3;
-const SERIES: usize = 40;
+/// Series of a writer. Each request goes to some of them, so that their chunks become full at different moments.
+const SERIES: usize = 120;
+const SERIES_OF_A_REQUEST: usize = 24;
+const SAMPLES_OF_A_SERIES: usize = 4;
+/// Series that got one sample at the beginning: only checkpoints keep them.
+const IDLE: usize = 4000;
+const STEP_MS: i64 = 15_000;
+const HOUR_MS: i64 = 3_600_000;
+/// After so many rounds a new folder, so that checking stays short.
+const ROUNDS_OF_A_FOLDER: u64 = 8;
 
-/// Numbers of the samples that were acknowledged, of one writer.
-type Acknowledged = Arc<Mutex<BTreeSet<i64>>>;
+/// A checkpoint at nearly every moment. What is asked must not come out of a cache.
+const FLAGS: [&str; 3] = [
+    "-ingester.maintenance-interval=20ms",
+    "-ingester.head.checkpoint-after=32KiB",
+    "-query-frontend.cache-results=false",
+];
 
-/// Rounds: a few in CI, more by `LGTM_CRASH_ROUNDS=50`.
+/// Rounds: a few in CI, more by `LGTM_CRASH_ROUNDS=200`.
 fn rounds() -> u64 {
-    std::env::var("LGTM_CRASH_ROUNDS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(5)
+    let given = std::env::var("LGTM_CRASH_ROUNDS").ok();
+    given.and_then(|n| n.parse().ok()).unwrap_or(5)
+}
+
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % end
+    }
+}
+
+/// What one writer has sent: the next number of each series, and the numbers that were acknowledged.
+struct Sent {
+    next: [i64; SERIES],
+    acknowledged: Vec<(usize, i64)>,
+}
+
+impl Default for Sent {
+    fn default() -> Self {
+        Self {
+            next: [0; SERIES],
+            acknowledged: Vec::new(),
+        }
+    }
+}
+
+fn value(number: i64) -> f64 {
+    number as f64 * 1.5
+}
+
+fn names(count: usize) -> Vec<String> {
+    (0..count).map(|n| n.to_string()).collect()
 }
 
 /// Pushes ascending samples until the host is gone.
-fn write(
-    host: &Host,
-    writer: usize,
-    start_ms: i64,
-    acknowledged: &Acknowledged,
-    stop: &AtomicBool,
-) {
-    let names: Vec<String> = (0..SERIES).map(|i| format!("crash_{writer}_{i}")).collect();
-    let labels: Vec<[(&str, &str); 2]> = names
+fn write(host: &Host, writer: usize, begin_ms: i64, sent: &Mutex<Sent>, mut dice: Dice) {
+    let (writer, names) = (writer.to_string(), names(SERIES));
+    let labels: Vec<[(&str, &str); 3]> = names
         .iter()
-        .map(|name| [("__name__", name.as_str()), ("job", "crash")])
+        .map(|s| [("__name__", "crash"), ("s", s), ("w", &writer)])
         .collect();
-    // One number after each crash is left out: its answer may have been lost although it was stored.
-    let mut n = acknowledged.lock().unwrap().last().map_or(0, |n| n + 1);
-    while !stop.load(Ordering::SeqCst) {
-        n += 1;
-        let series: Vec<host::Series<'_>> = labels
-            .iter()
-            .map(|l| (&l[..], start_ms + n * 1000, n as f64 * 1.5))
-            .collect();
-        match host.try_request("POST", "/api/v1/push", &[], &write_request(&series)) {
-            Some(a) if a.status == 200 => {
-                acknowledged.lock().unwrap().insert(n);
+    loop {
+        let mut numbers = Vec::new();
+        {
+            // What is not answered is not sent again: its numbers are left out.
+            let mut sent = sent.lock().unwrap();
+            let first = dice.below(SERIES as u64) as usize;
+            for i in 0..SERIES_OF_A_REQUEST {
+                let n = (first + i * 5) % SERIES;
+                for _ in 0..SAMPLES_OF_A_SERIES {
+                    numbers.push((n, sent.next[n]));
+                    sent.next[n] += 1;
+                }
             }
+        }
+        let sample = |(n, number): &(usize, i64)| {
+            let t_ms = begin_ms + number * STEP_MS;
+            (&labels[*n][..], t_ms, value(*number))
+        };
+        let request: Vec<host::Series<'_>> = numbers.iter().map(sample).collect();
+        match host.try_request("POST", "/api/v1/push", &[], &write_request(&request)) {
+            Some(a) if a.status == 200 => sent.lock().unwrap().acknowledged.extend(numbers),
+            // A host that ends says so.
+            Some(a) if a.status == 503 => {}
             Some(a) => panic!("{}: {}", a.status, a.text()),
             None => return,
         }
     }
 }
 
-fn check(host: &Host, start_ms: i64, acknowledged: &[Acknowledged]) {
-    for (w, all) in acknowledged.iter().enumerate() {
-        let all = all.lock().unwrap();
-        let Some(last) = all.last() else { continue };
-        for i in [0, SERIES / 2, SERIES - 1] {
-            let end = start_ms / 1000 + last + 1;
-            let query = format!("/prometheus/api/v1/query?query=crash_{w}_{i}%5B2h%5D&time={end}");
-            let answer = host.get(&query).json();
-            let values = answer["data"]["result"][0]["values"]
-                .as_array()
-                .unwrap()
-                .clone();
-            let got: BTreeMap<i64, f64> = values
-                .iter()
-                .map(|v| {
-                    let t_ms = (v[0].as_f64().unwrap() * 1000.0) as i64;
-                    (t_ms, v[1].as_str().unwrap().parse().unwrap())
-                })
-                .collect();
-            for n in all.iter() {
-                let value = got.get(&(start_ms + n * 1000));
-                assert_eq!(
-                    value,
-                    Some(&(*n as f64 * 1.5)),
-                    "crash_{w}_{i}: sample {n} of {last}"
-                );
-            }
-        }
+fn idle(host: &Host, begin_ms: i64) {
+    let names = names(IDLE);
+    let labels: Vec<[(&str, &str); 2]> = names
+        .iter()
+        .map(|s| [("__name__", "crash_idle"), ("s", s.as_str())])
+        .collect();
+    for part in labels.chunks(1000) {
+        let series: Vec<host::Series<'_>> = part.iter().map(|l| (&l[..], begin_ms, 1.0)).collect();
+        assert_eq!(host.push(&series).status, 200);
     }
 }
 
-#[test]
-fn acknowledged_samples_survive_kill_9() {
-    let dir = tempfile::tempdir().unwrap();
-    let start_ms = now_ms() / 1000 * 1000 - 3_600_000;
-    let acknowledged: Vec<Acknowledged> = (0..WRITERS).map(|_| Acknowledged::default()).collect();
-    let mut seed = 0x9e37_79b9_u64;
-    for round in 0..rounds() {
-        let host = Arc::new(Host::start(dir.path(), &[]));
-        check(&host, start_ms, &acknowledged);
-        let stop = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|w| {
-                let (host, all, stop) = (host.clone(), acknowledged[w].clone(), stop.clone());
-                std::thread::spawn(move || write(&host, w, start_ms, &all, &stop))
-            })
-            .collect();
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        std::thread::park_timeout(Duration::from_millis(20 + (seed >> 33) % 300));
-        if round % 3 == 2 {
-            // A flush is under way when the process dies.
-            let flushing = host.clone();
-            std::thread::spawn(move || drop(flushing.try_request("POST", "/flush", &[], b"")));
+fn ask(host: &Host, query: &str, begin_ms: i64) -> Vec<Value> {
+    let time = (begin_ms + 10 * HOUR_MS) / 1000;
+    let answer = host.get(&format!(
+        "/prometheus/api/v1/query?query={query}%5B11h%5D&time={time}"
+    ));
+    let answer = answer.json();
+    assert_eq!(answer["warnings"], Value::Null, "{query}");
+    let result = answer["data"]["result"].as_array();
+    result.unwrap_or_else(|| panic!("{answer}")).clone()
+}
+
+fn check(host: &Host, begin_ms: i64, all: &[Arc<Mutex<Sent>>]) {
+    for (writer, sent) in all.iter().enumerate() {
+        let mut found: BTreeMap<(usize, i64), f64> = BTreeMap::new();
+        for series in ask(host, &format!("crash%7Bw%3D%22{writer}%22%7D"), begin_ms) {
+            let n: usize = series["metric"]["s"].as_str().unwrap().parse().unwrap();
+            for v in series["values"].as_array().unwrap() {
+                let t_ms = (v[0].as_f64().unwrap() * 1000.0) as i64;
+                let number = (t_ms - begin_ms) / STEP_MS;
+                let twice = found.insert((n, number), v[1].as_str().unwrap().parse().unwrap());
+                assert_eq!(twice, None, "writer {writer}, series {n}, sample {number}");
+            }
         }
-        host.kill_9();
-        stop.store(true, Ordering::SeqCst);
-        writers.into_iter().for_each(|w| w.join().unwrap());
+        let sent = sent.lock().unwrap();
+        let is_lost = |key: &&(usize, i64)| found.get(key) != Some(&value(key.1));
+        let lost: Vec<_> = sent.acknowledged.iter().filter(is_lost).collect();
+        assert!(
+            lost.is_empty(),
+            "writer {writer}: {} of {} acknowledged samples are lost, the first (series, number): {:?}",
+            lost.len(),
+            sent.acknowledged.len(),
+            lost[0]
+        );
     }
-    let host = Host::start(dir.path(), &[]);
-    check(&host, start_ms, &acknowledged);
-    let total: usize = acknowledged.iter().map(|a| a.lock().unwrap().len()).sum();
-    assert!(
-        total as u64 > rounds() * 5,
-        "the writers got {total} requests through"
+    assert_eq!(ask(host, "crash_idle", begin_ms).len(), IDLE, "idle series");
+}
+
+/// One life of the host, from the check of what the lives before have left to its end.
+fn round(dir: &Path, round: u64, begin_ms: i64, all: &[Arc<Mutex<Sent>>], dice: &mut Dice) {
+    let host = Arc::new(Host::start(dir, &FLAGS));
+    if round.is_multiple_of(ROUNDS_OF_A_FOLDER) {
+        idle(&host, begin_ms);
+    }
+    check(&host, begin_ms, all);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|w| {
+            let (host, sent, dice) = (host.clone(), all[w].clone(), Dice(dice.below(u64::MAX)));
+            std::thread::spawn(move || write(&host, w, begin_ms, &sent, dice))
+        })
+        .collect();
+    std::thread::park_timeout(Duration::from_millis(100 + dice.below(700)));
+    let (flushing, is_flushing) = (host.clone(), round % 3 == 2);
+    // A flush is under way when the process ends.
+    let flush = std::thread::spawn(move || {
+        if is_flushing {
+            drop(flushing.try_request("POST", "/flush", &[], b""));
+        }
+    });
+    std::thread::park_timeout(Duration::from_millis(dice.below(30)));
+    if round % 2 == 1 {
+        host.ask_to_end();
+    } else {
+        host.kill_9();
+    }
+    flush.join().unwrap();
+    writers.into_iter().for_each(|w| w.join().unwrap());
+    let host = Arc::into_inner(host).expect("nobody talks to the host any more");
+    assert_eq!(host.wait(), round % 2 == 1, "an orderly end is a success");
+}
+
+#[test]
+fn acknowledged_samples_survive_kill_9_and_sigterm() {
+    let begin_ms = now_ms() / 1000 * 1000 - 10 * HOUR_MS;
+    let mut dice = Dice(0x9e37_79b9);
+    let mut acknowledged = 0;
+    for first in (0..rounds()).step_by(ROUNDS_OF_A_FOLDER as usize) {
+        let dir = tempfile::tempdir().unwrap();
+        let all: Vec<Arc<Mutex<Sent>>> = (0..WRITERS).map(|_| Arc::default()).collect();
+        for n in first..rounds().min(first + ROUNDS_OF_A_FOLDER) {
+            round(dir.path(), n, begin_ms, &all, &mut dice);
+        }
+        check(&Host::start(dir.path(), &FLAGS), begin_ms, &all);
+        let of_writer = |sent: &Arc<Mutex<Sent>>| sent.lock().unwrap().acknowledged.len() as u64;
+        acknowledged += all.iter().map(of_writer).sum::<u64>();
+    }
+    println!(
+        "{} rounds, {acknowledged} samples acknowledged, none lost",
+        rounds()
     );
+    assert!(acknowledged > rounds() * 500, "{acknowledged} acknowledged");
 }

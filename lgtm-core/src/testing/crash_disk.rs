@@ -135,28 +135,31 @@ impl CrashDisk {
         let mut state = self.state.lock();
         state.stopped = true;
         let seed = match crash {
-            Crash::Power(seed) => seed,
-            _ => state.seed,
+            // Files without a name stay too: a power loss may yet undo that they were removed.
+            Crash::Process => {
+                let (names, files) = (state.names.clone(), state.files.clone());
+                return Self::holding(state.seed, names, files, state.next_file);
+            }
+            Crash::PowerStrict => None,
+            Crash::Power(seed) => Some(seed),
         };
-        let mut dice = Dice::seeded(seed);
-        let names = match crash {
-            Crash::Process => state.names.after_process_death(),
-            Crash::PowerStrict => state.names.after_strict_power_loss(),
-            Crash::Power(_) => state.names.after_power_loss(&mut dice),
+        let mut dice = seed.map(Dice::seeded);
+        let names = match &mut dice {
+            Some(dice) => state.names.after_power_loss(dice),
+            None => state.names.after_strict_power_loss(),
         };
         let mut files = BTreeMap::new();
         for (_, node) in names.all() {
             if let Node::File(number) = node {
                 let file = &state.files[&number];
-                let left = match crash {
-                    Crash::Process => file.after_process_death(),
-                    Crash::PowerStrict => file.after_strict_power_loss(),
-                    Crash::Power(_) => file.after_power_loss(&mut dice),
+                let left = match &mut dice {
+                    Some(dice) => file.after_power_loss(dice),
+                    None => file.after_strict_power_loss(),
                 };
                 files.insert(number, left);
             }
         }
-        Self::holding(dice.next_u64(), names, files, state.next_file)
+        Self::holding(seed.unwrap_or(state.seed), names, files, state.next_file)
     }
 
     /// Changes asked for so far, by [`CrashDisk::stop_at`]'s count: from 1, what failed too.

@@ -149,7 +149,9 @@ impl OpenBlocks {
     }
 }
 
-/// Whether an error says that the block itself is damaged or gone, rather than that the store or the query is in trouble.
+/// Whether an error says that the block itself is damaged, gone or none that can be read (a bit of its `meta.json` may make it look so),
+/// rather than that the store or the query is in trouble.
 pub(super) fn is_of_the_block(e: &Error) -> bool {
-    matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    use ErrorKind::{Corrupt, InvalidInput, NotFound};
+    matches!(e.kind(), Corrupt | NotFound | InvalidInput)
 }

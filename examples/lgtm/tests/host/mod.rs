@@ -42,7 +42,10 @@ impl Answer {
 impl Host {
     /// Starts over a folder and waits until it is ready.
     pub(crate) fn start(data: &Path, flags: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lgtm"));
+        // A host built elsewhere can be tried, as by `scripts/crash-rounds`.
+        let built = std::env::var("LGTM_BIN");
+        let program = built.unwrap_or_else(|_| env!("CARGO_BIN_EXE_lgtm").to_owned());
+        let mut command = Command::new(program);
         command
             .arg("-server.http-listen-port=0")
             .arg(format!("-data.dir={}", data.display()));
@@ -187,14 +190,24 @@ impl Host {
         }
     }
 
-    /// SIGTERM, and the exit status.
-    pub(crate) fn terminate(mut self) -> bool {
+    /// SIGTERM, while others may be talking to it.
+    pub(crate) fn ask_to_end(&self) {
         let done = Command::new("kill")
             .arg(self.child.id().to_string())
             .status()
             .unwrap();
         assert!(done.success());
+    }
+
+    /// Waits for its end; whether that was a success.
+    pub(crate) fn wait(mut self) -> bool {
         self.child.wait().unwrap().success()
+    }
+
+    /// SIGTERM, and the exit status.
+    pub(crate) fn terminate(self) -> bool {
+        self.ask_to_end();
+        self.wait()
     }
 
     /// Pushes one sample per series by remote write.

@@ -75,11 +75,6 @@ impl FileBytes {
         self.unsynced.clear();
     }
 
-    /// The file after the process died.
-    pub(super) fn after_process_death(&self) -> Self {
-        self.clone()
-    }
-
     /// The file after a power loss that kept nothing which was not synced.
     pub(super) fn after_strict_power_loss(&self) -> Self {
         Self::found(self.durable.clone())

@@ -85,11 +85,6 @@ impl Names {
         });
     }
 
-    /// The names after the process died.
-    pub(super) fn after_process_death(&self) -> Self {
-        self.clone()
-    }
-
     /// The names after a power loss that kept no change which was not synced.
     pub(super) fn after_strict_power_loss(&self) -> Self {
         Self::found(self.durable.clone())

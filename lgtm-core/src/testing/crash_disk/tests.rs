@@ -182,6 +182,26 @@ fn an_unsynced_rename_is_lost_or_done_but_never_half() {
 }
 
 #[test]
+fn a_power_loss_after_the_death_of_a_process_undoes_what_that_did_not_sync() {
+    let disk = CrashDisk::new(1);
+    disk.write("removed", b"x");
+    disk.write("longer", b"y");
+    disk.remove("removed").unwrap();
+    disk.open_append("longer").unwrap().append(b"z").unwrap();
+    let killed = disk.crash(Crash::Process);
+    assert_eq!(
+        contents(&killed),
+        [("longer".into(), b"yz".to_vec())].into()
+    );
+    let unplugged = killed.crash(Crash::PowerStrict);
+    let before = [
+        ("longer".into(), b"y".to_vec()),
+        ("removed".into(), b"x".to_vec()),
+    ];
+    assert_eq!(contents(&unplugged), before.into());
+}
+
+#[test]
 fn a_folder_that_was_not_synced_takes_its_files_with_it() {
     let disk = CrashDisk::new(1);
     disk.create_dir_all("data/wal").unwrap();

@@ -11,6 +11,9 @@ use crate::testing::{Crash, Dice};
 /// Power losses by dice that each crash point is tried with, beside the strict one and the death of the process.
 const POWER_LOSSES: u64 = 2;
 
+/// Steps of the life that is interrupted: after each some pushes, and after most of them something that moves what was pushed.
+const STEPS: u32 = 10;
+
 /// What happened, so that a test can tell that something did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CrashPointReport {
@@ -95,16 +98,16 @@ async fn cycle<O: StoreOpener>(
             .ledger
             .fail(format!("the store does not recover: {e}"));
     }
-    for step in 0..8 {
+    for step in 0..STEPS {
         for writer in 0..settings.writers {
             let (tenant, entries) = session.new_entries(writer, dice);
             session.push(tenant, &entries).await;
         }
         // What fails, fails since the disk stops.
         let _ = match step {
-            1 | 6 => session.checkpoint().await,
-            3 => session.flush().await,
-            4 => session.keep_house().await,
+            1 | 7 => session.checkpoint().await,
+            3 | 8 => session.flush().await,
+            5 => session.keep_house().await,
             _ => Ok(()),
         };
         if ground.disk.is_stopped() {

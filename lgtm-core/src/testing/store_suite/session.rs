@@ -63,11 +63,12 @@ impl<S: StoreUnderTest> Session<S> {
     /// The violation, when the store does not open or an answer on the way was wrong.
     pub(super) async fn open<O: StoreOpener<Store = S>>(
         opener: &O,
-        ground: Ground,
+        mut ground: Ground,
         ledger: Arc<Ledger>,
         settings: &SuiteSettings,
         dice: &mut Dice,
     ) -> Result<Self, Violation> {
+        ground.seed = dice.next_u64();
         let store = match opener.open(&ground).await {
             Ok(store) => store,
             Err(e) => {

@@ -113,7 +113,7 @@ pub struct Ground {
     pub objects: FaultyStore,
     /// Moved by the suite.
     pub clock: Arc<ManualClock>,
-    /// For what a store decides by chance.
+    /// For what a store decides by chance: another in each life, and the same again when the suite's seed is.
     pub seed: u64,
 }
 
