@@ -8,7 +8,9 @@ use std::time::Duration;
 use lgtm_core::model::{Labels, METRIC_NAME};
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{OtlpOptions, TranslationStrategy};
+use crate::wire::{
+    DecodeRules, LabelBounds, LabelFault, OtlpOptions, TranslationStrategy, shortened,
+};
 
 /// What one tenant may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,13 +28,17 @@ pub struct Limits {
     pub max_global_exemplars_per_user: u64,
     /// Metric names with metadata per tenant. 0: unlimited.
     pub max_global_metadata_per_user: u64,
+    /// Memory of a tenant's metadata, in bytes; what would exceed it is not kept. The default has room for 300,000 metric names with
+    /// texts of usual length, or 60,000 with the longest. 0: unlimited.
+    pub max_metadata_bytes_per_user: u64,
     /// Bytes of a label name. Mimir's default.
     pub max_label_name_length: usize,
     /// Bytes of a label value. Mimir's default.
     pub max_label_value_length: usize,
     /// Labels of a series, the metric name included. Mimir's default.
     pub max_label_names_per_series: usize,
-    /// Bytes of a help text, unit or metric name in metadata. Mimir's default.
+    /// Bytes of a help text, unit or metric name in metadata: a longer help is cut, metadata with a longer name or unit is refused, as in
+    /// Mimir. Mimir's default; 0: any.
     pub max_metadata_length: usize,
     /// Buckets of a native histogram. 0 (default): unlimited.
     pub max_native_histogram_buckets: usize,
@@ -132,6 +138,7 @@ impl Default for Limits {
             max_global_series_per_metric: 0,
             max_global_exemplars_per_user: 100_000,
             max_global_metadata_per_user: 0,
+            max_metadata_bytes_per_user: 64 << 20,
             max_label_name_length: 1024,
             max_label_value_length: 2048,
             max_label_names_per_series: 30,
@@ -174,15 +181,6 @@ impl Default for Limits {
     }
 }
 
-/// A label set that a rule refuses: the rule's stable id and what is wrong, naming the value and the bound.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LabelFault {
-    /// Stable id of the rule, e.g. `label-name-too-long`.
-    pub id: &'static str,
-    /// What is wrong.
-    pub message: String,
-}
-
 impl Limits {
     /// How OTLP is read for the tenant.
     pub fn otlp(&self) -> OtlpOptions {
@@ -205,63 +203,40 @@ impl Limits {
         let Some(metric) = labels.get(METRIC_NAME) else {
             return fault(
                 "missing-metric-name",
-                format!("received series has no metric name, series: '{labels}'"),
+                format!(
+                    "received series has no metric name, series: '{}'",
+                    shortened(labels.iter())
+                ),
             );
         };
         if metric.is_empty() {
             return fault(
                 "metric-name-invalid",
-                format!("received a series with an empty metric name, series: '{labels}'"),
-            );
-        }
-        let count = labels.len();
-        if over(count, self.max_label_names_per_series) {
-            return fault(
-                "max-label-names-per-series",
                 format!(
-                    "received a series whose number of labels exceeds the limit (actual: {count}, limit: {}) series: '{}'",
-                    self.max_label_names_per_series,
-                    shortened(labels)
+                    "received a series with an empty metric name, series: '{}'",
+                    shortened(labels.iter())
                 ),
             );
         }
-        for (name, value) in labels.iter() {
-            if over(name.len(), self.max_label_name_length) {
-                return fault(
-                    "label-name-too-long",
-                    format!(
-                        "received a series whose label name length of {} exceeds the limit of {}, label: '{:.200}' series: '{}'",
-                        name.len(),
-                        self.max_label_name_length,
-                        name,
-                        shortened(labels)
-                    ),
-                );
-            }
-            if over(value.len(), self.max_label_value_length) {
-                return fault(
-                    "label-value-too-long",
-                    format!(
-                        "received a series whose label value length of {} exceeds the limit of {}, label: '{name}', value: '{:.200}' (truncated) series: '{}'",
-                        value.len(),
-                        self.max_label_value_length,
-                        value,
-                        shortened(labels)
-                    ),
-                );
-            }
-        }
-        Ok(())
+        self.label_bounds().check(labels.iter())
     }
-}
 
-fn over(actual: usize, limit: usize) -> bool {
-    limit > 0 && actual > limit
-}
+    /// How large a label set may be.
+    pub fn label_bounds(&self) -> LabelBounds {
+        LabelBounds {
+            max_names: self.max_label_names_per_series,
+            max_name_bytes: self.max_label_name_length,
+            max_value_bytes: self.max_label_value_length,
+        }
+    }
 
-/// The label set in words, cut so that an error never repeats a megabyte to its sender.
-fn shortened(labels: &Labels) -> String {
-    format!("{:.400}", labels.to_string())
+    /// What decoders refuse for the tenant.
+    pub fn decode_rules(&self) -> DecodeRules {
+        DecodeRules {
+            labels: self.label_bounds(),
+            max_metadata_length: self.max_metadata_length,
+        }
+    }
 }
 
 #[cfg(test)]

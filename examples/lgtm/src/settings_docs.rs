@@ -26,12 +26,16 @@ const DOCS: &[(&str, &str)] = &[
         "Port of the gRPC server. No component of this version listens there yet.",
     ),
     (
+        "server.max_decoded_bytes",
+        "Bytes that one push may take in memory when it is decoded; beyond, it is answered 413. 0: 2 GiB.",
+    ),
+    (
         "server.max_inflight_push_requests",
         "Pushes at a time; further ones are answered 503. 0: no bound.",
     ),
     (
         "server.max_inflight_push_requests_bytes",
-        "Bytes of all pushes at a time, compressed and decompressed; beyond, pushes are answered 503. 0: no bound.",
+        "Bytes of all pushes at a time: compressed, decompressed and decoded; beyond, pushes are answered 503. 0: no bound.",
     ),
     (
         "server.max_query_body_size",
@@ -213,6 +217,10 @@ const DOCS: &[(&str, &str)] = &[
     (
         "limits.max_global_metadata_per_user",
         "Metric names with metadata.",
+    ),
+    (
+        "limits.max_metadata_bytes_per_user",
+        "Memory of metadata, in bytes; what would exceed it is not kept. 0: unlimited.",
     ),
     ("limits.max_label_name_length", "Bytes."),
     ("limits.max_label_value_length", "Bytes."),

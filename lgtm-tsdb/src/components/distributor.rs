@@ -11,7 +11,7 @@ use lgtm_core::model::TenantId;
 use parking_lot::Mutex;
 
 use super::clients::IngesterClient;
-use crate::head::AppendReport;
+use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG};
 use crate::limits::Limits;
 use crate::wire::WriteBatch;
 
@@ -94,7 +94,13 @@ impl Distributor {
         for bad in batch.malformed() {
             report
                 .rejected
-                .add("malformed-series", bad.samples, || bad.message.clone());
+                .add(bad.id, bad.samples, || bad.message.clone());
+        }
+        if batch.long_exemplar_count() > 0 {
+            *report
+                .dropped_exemplars
+                .entry(EXEMPLAR_LABELS_TOO_LONG)
+                .or_default() += batch.long_exemplar_count();
         }
         c.samples_stored
             .fetch_add(report.samples + report.histograms, Ordering::Relaxed);

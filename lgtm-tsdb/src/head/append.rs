@@ -203,6 +203,17 @@ impl<'a> Pass<'a> {
     ) -> Result<Option<SeriesId>> {
         let series = self.series(n);
         let samples = (series.samples.len() + series.histograms.len()) as u64;
+        // Looked at where they stand: a set that is refused for its size is not copied first.
+        let raw = || series.labels.iter().map_while(Result::ok);
+        let bounds = limits.label_bounds();
+        if let Some(id) = bounds.broken(raw()) {
+            self.report.rejected.add(id, samples, || {
+                let fault = bounds.check(raw()).err();
+                let message = fault.map(|f| f.message).unwrap_or_default();
+                format!("{message} (err-mimir-{id})")
+            });
+            return Ok(None);
+        }
         let labels = match parse_labels(series.labels) {
             Ok(labels) => labels,
             Err((id, message)) => {

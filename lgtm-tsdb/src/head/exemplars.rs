@@ -11,9 +11,10 @@ use super::head::Head;
 use super::heads::Heads;
 use super::postings::SeriesId;
 use super::series::locate;
+use crate::wire::MAX_EXEMPLAR_CHARS;
 
-/// Characters that names and values of an exemplar's labels may have together (OpenMetrics).
-const MAX_LABEL_CHARS: usize = 128;
+/// The id of the rule that an exemplar with long labels breaks.
+pub(crate) const EXEMPLAR_LABELS_TOO_LONG: &str = "exemplar-labels-too-long";
 
 /// The newest exemplars of a head.
 #[derive(Debug)]
@@ -55,8 +56,8 @@ impl ExemplarRing {
                 .map(|(n, v)| n.chars().count() + v.chars().count())
                 .sum::<usize>()
         };
-        if chars(&exemplar.labels) > MAX_LABEL_CHARS {
-            return Err("exemplar-labels-too-long");
+        if chars(&exemplar.labels) > MAX_EXEMPLAR_CHARS {
+            return Err(EXEMPLAR_LABELS_TOO_LONG);
         }
         let key = (
             exemplar.t_ms,

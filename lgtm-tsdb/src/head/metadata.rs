@@ -5,32 +5,77 @@ use std::ops::Bound;
 
 use lgtm_core::model::Metadata;
 
-/// Different entries kept for one metric name: senders of different versions disagree, but not in dozens.
+use crate::limits::Limits;
+
+/// Different entries kept for one metric name, the newest: senders of different versions disagree, but not in dozens.
 const MAX_PER_NAME: usize = 10;
+/// What a name takes besides its bytes: its place in the tree, and the list of its entries.
+const NAME_OVERHEAD: u64 = 96;
+
+/// How much metadata a tenant may have; 0: any.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct MetadataRoom {
+    max_names: u64,
+    max_bytes: u64,
+}
+
+impl MetadataRoom {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self {
+            max_names: limits.max_global_metadata_per_user,
+            max_bytes: limits.max_metadata_bytes_per_user,
+        }
+    }
+
+    /// For a replay, where each entry was taken once.
+    pub(super) fn unbounded() -> Self {
+        Self::default()
+    }
+}
 
 /// Type, help and unit by metric name.
 #[derive(Debug, Default)]
 pub(super) struct MetadataStore {
     by_name: BTreeMap<String, Vec<Metadata>>,
+    /// Memory of all entries, nearly.
+    bytes: u64,
+}
+
+fn entry_bytes(m: &Metadata) -> u64 {
+    (size_of::<Metadata>() + m.help.len() + m.unit.len()) as u64
 }
 
 impl MetadataStore {
-    /// Takes an entry in; false when it is known or there is no room. `max_names` 0 means no limit.
-    pub(super) fn put(&mut self, name: &str, metadata: &Metadata, max_names: u64) -> bool {
-        if let Some(known) = self.by_name.get_mut(name) {
-            if known.contains(metadata) {
-                return false;
-            }
+    /// Takes an entry in; false when it is known or there is no room. Another entry of a name that has its fill takes the place of the
+    /// oldest.
+    pub(super) fn put(&mut self, name: &str, metadata: &Metadata, room: MetadataRoom) -> bool {
+        let known = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        if known.contains(metadata) {
+            return false;
+        }
+        let is_new = known.is_empty();
+        let gone = match known.len() >= MAX_PER_NAME {
+            true => entry_bytes(&known[0]),
+            false => 0,
+        };
+        let mut bytes = self.bytes - gone + entry_bytes(metadata);
+        if is_new {
+            bytes += NAME_OVERHEAD + name.len() as u64;
+        }
+        if is_new && room.max_names > 0 && self.by_name.len() as u64 >= room.max_names
+            || room.max_bytes > 0 && bytes > room.max_bytes
+        {
+            return false;
+        }
+        self.bytes = bytes;
+        if is_new {
+            self.by_name.insert(name.to_owned(), vec![metadata.clone()]);
+        } else if let Some(known) = self.by_name.get_mut(name) {
             if known.len() >= MAX_PER_NAME {
                 known.remove(0);
             }
             known.push(metadata.clone());
-            return true;
         }
-        if max_names > 0 && self.by_name.len() as u64 >= max_names {
-            return false;
-        }
-        self.by_name.insert(name.to_owned(), vec![metadata.clone()]);
         true
     }
 
@@ -49,5 +94,60 @@ impl MetadataStore {
     /// The entries of one name.
     pub(super) fn get(&self, name: &str) -> &[Metadata] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(text: String) -> Metadata {
+        Metadata {
+            help: text,
+            ..Metadata::default()
+        }
+    }
+
+    #[test]
+    fn one_name_keeps_its_newest_few_and_all_names_keep_the_bound_of_bytes() {
+        let room = MetadataRoom {
+            max_names: 0,
+            max_bytes: 100_000,
+        };
+        let mut store = MetadataStore::default();
+        for n in 0..1000 {
+            assert!(store.put("m", &help(format!("help {n:04}")), room));
+        }
+        let kept: Vec<_> = store.get("m").iter().map(|m| m.help.as_str()).collect();
+        assert_eq!(
+            (kept.len(), kept[0], kept[9]),
+            (10, "help 0990", "help 0999")
+        );
+        assert!(!store.put("m", &help("help 0995".into()), room), "known");
+        for n in 0..1000 {
+            store.put(&format!("name_{n}"), &help("h".repeat(900)), room);
+        }
+        assert!((90_000..=100_000).contains(&store.bytes), "{}", store.bytes);
+        let names = store.iter().map(|(name, all)| {
+            NAME_OVERHEAD + name.len() as u64 + all.iter().map(entry_bytes).sum::<u64>()
+        });
+        assert_eq!(store.bytes, names.sum::<u64>());
+        assert!(store.iter().count() > 80);
+        // Where all is taken, a name may still say something shorter.
+        assert!(store.put("m", &help("new".into()), room));
+        assert!(!store.put("m", &help("h".repeat(100_000)), room));
+        assert!(store.put("more", &help("x".into()), MetadataRoom::unbounded()));
+    }
+
+    #[test]
+    fn names_are_bounded_too() {
+        let room = MetadataRoom {
+            max_names: 1,
+            max_bytes: 0,
+        };
+        let mut store = MetadataStore::default();
+        assert!(store.put("a", &help("x".into()), room));
+        assert!(!store.put("b", &help("x".into()), room));
+        assert!(store.put("a", &help("y".into()), room));
     }
 }

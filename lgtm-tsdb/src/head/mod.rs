@@ -33,6 +33,7 @@ pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
     LabelValuesCardinality,
 };
+pub(crate) use exemplars::EXEMPLAR_LABELS_TOO_LONG;
 pub use exemplars::{ExemplarBounds, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use flush::FlushTo;

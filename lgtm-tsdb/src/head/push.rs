@@ -15,6 +15,7 @@ use super::accept::AppendRules;
 use super::append::{AppendReport, AppendScratch};
 use super::head::Head;
 use super::heads::Heads;
+use super::metadata::MetadataRoom;
 use super::pieces::{Piece, PieceBounds, Pieces};
 use super::postings::SeriesId;
 use super::record::{encode_exemplar, encode_metadata, kind};
@@ -224,8 +225,8 @@ fn metadata_record(
 ) {
     let mut record = Vec::new();
     for entry in &batch.metadata()[piece.metadata.clone()] {
-        let max = limits.max_global_metadata_per_user;
-        if head.metadata.lock().put(&entry.name, &entry.metadata, max) {
+        let room = MetadataRoom::of(limits);
+        if head.metadata.lock().put(&entry.name, &entry.metadata, room) {
             if record.is_empty() {
                 put_bytes(&mut record, head.tenant.as_str().as_bytes());
             }

@@ -16,6 +16,7 @@ use super::accept::AppendRules;
 use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
 use super::head::{Bounds, Head};
 use super::heads::Heads;
+use super::metadata::MetadataRoom;
 use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
 use super::series::{append_histogram, locate};
@@ -45,6 +46,47 @@ impl HeadReplayReport {
     pub fn is_whole(&self) -> bool {
         self.log.set_aside.is_empty()
             && self.unknown_series_samples + self.undecodable_records + self.lost_chunks == 0
+    }
+}
+
+/// Damaged parts that a remark names one by one.
+const MAX_REMARKS: usize = 20;
+
+impl HeadReplayReport {
+    /// What of the log could not be read back, in words; empty when all was.
+    pub fn remarks(&self) -> Vec<String> {
+        let parts = &self.log.set_aside;
+        let mut out: Vec<String> = parts
+            .iter()
+            .take(MAX_REMARKS)
+            .map(|p| match p.bytes {
+                0 => format!("write-ahead log: {}", p.reason),
+                n => format!(
+                    "write-ahead log: {n} bytes of {} at byte {} set aside: {}",
+                    p.file, p.offset, p.reason
+                ),
+            })
+            .collect();
+        for (count, what) in [
+            (
+                parts.len().saturating_sub(MAX_REMARKS) as u64,
+                "more parts of the write-ahead log set aside",
+            ),
+            (self.lost_chunks, "chunks that a checkpoint names are lost"),
+            (
+                self.unknown_series_samples,
+                "samples lost, as the damage took what their series are",
+            ),
+            (
+                self.undecodable_records,
+                "records of the write-ahead log do not decode",
+            ),
+        ] {
+            if count > 0 {
+                out.push(format!("{count} {what}"));
+            }
+        }
+        out
     }
 }
 
@@ -162,7 +204,8 @@ impl Replay<'_> {
                 }
             }),
             kind::METADATA => record::decode_metadata(&mut r, |name, m| {
-                tenant.head.metadata.lock().put(name, &m, 0);
+                let room = MetadataRoom::unbounded();
+                tenant.head.metadata.lock().put(name, &m, room);
             }),
             kind::SERIES_STATE => {
                 decode_series_states(&mut r, |state| tenant.restore(state, report))

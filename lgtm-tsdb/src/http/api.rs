@@ -36,7 +36,12 @@ pub struct ApiSettings {
     pub max_recv_msg_size: ByteSize,
     /// Pushes at a time; further ones are answered 503. Mimir's default; 0: no bound.
     pub max_inflight_push_requests: u64,
-    /// Bytes of all pushes at a time, compressed and decompressed. Some hundred times what is under way when all is well; 0: no bound.
+    /// Bytes that one push may take in memory when it is decoded: the decompressed body and the series, samples and texts made of it.
+    /// Room for the largest body with its samples beside it, and a quarter of all pushes' bytes; what is repeated beyond that (a symbol
+    /// that thousands of series refer to, attributes in each bucket of a histogram) is refused. 0: 2 GiB, which places in a batch reach.
+    pub max_decoded_bytes: ByteSize,
+    /// Bytes of all pushes at a time: compressed, decompressed, and what they become when they are decoded. Some hundred times what is
+    /// under way when all is well; 0: no bound.
     pub max_inflight_push_requests_bytes: ByteSize,
     /// Bytes of the body of a query, a remote read or another request that stores nothing. Default 2MiB: twice the longest query that is
     /// parsed, since a form spells some bytes in three.
@@ -58,6 +63,7 @@ impl Default for ApiSettings {
         Self {
             multitenancy_enabled: false,
             max_recv_msg_size: ByteSize::mib(100),
+            max_decoded_bytes: ByteSize::mib(256),
             max_inflight_push_requests: 2000,
             max_inflight_push_requests_bytes: ByteSize::mib(1024),
             max_query_body_size: ByteSize::mib(2),
@@ -85,7 +91,8 @@ pub struct Api {
     batches: Mutex<Vec<WriteBatch>>,
 }
 
-/// Decoded requests that are kept for the next ones; each keeps about the memory of the largest request it held.
+/// Decoded requests that are kept for the next ones; each keeps about the memory of the largest request it held, beside what is asked
+/// of the pushes' budget.
 const KEPT_BATCHES: usize = 8;
 /// A batch that has grown beyond this is not kept.
 const KEPT_BYTES: usize = 8 << 20;
@@ -126,8 +133,9 @@ impl Api {
         self.batches.lock().pop().unwrap_or_default()
     }
 
-    /// Keeps a batch's memory for the next request.
-    pub(super) fn keep_batch(&self, batch: WriteBatch) {
+    /// Keeps a batch's memory for the next request, and nothing of the request itself; of one that has grown large, nothing.
+    pub(super) fn keep_batch(&self, mut batch: WriteBatch) {
+        batch.clear();
         let mut kept = self.batches.lock();
         if kept.len() < KEPT_BATCHES && batch.heap_bytes() <= KEPT_BYTES {
             kept.push(batch);

@@ -7,6 +7,7 @@ mod api;
 mod body;
 mod cardinality;
 mod compress;
+mod decode;
 mod encoding;
 mod error;
 mod exemplars;

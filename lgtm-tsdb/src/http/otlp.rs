@@ -7,15 +7,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
 use lgtm_core::codec::{put_bytes, put_uvarint};
-use lgtm_core::http::Ticket;
 
 use super::api::Api;
 use super::body::read_body;
+use super::decode::Effort;
 use super::error::ApiError;
 use super::json::quoted;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{ContentEncoding, decode_otlp, json_to_protobuf};
+use crate::wire::{Allowance, ContentEncoding, WriteBatch, decode_otlp, json_to_protobuf};
+
+/// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
+const AT_ONCE_BYTES: usize = 256 << 10;
 
 /// The two spellings of requests and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,22 +75,29 @@ async fn take(
 ) -> std::result::Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
     let max = api.settings.max_recv_msg_size.as_usize();
-    let (mut ticket, headers, body) = read_body(&api.inflight, request, max).await?;
+    let (ticket, headers, body) = read_body(&api.inflight, request, max).await?;
     let encoding = text(&headers, header::CONTENT_ENCODING);
     let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
         ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
     })?;
-    let options = api.limits.for_tenant(&tenant).otlp();
-    let mut batch = api.take_batch();
-    let decoded = decode_otlp(&mut batch, &options, max, |out| {
-        fill(spelling, encoding, &body, max, &mut ticket, out)
-    });
-    let outcome = match decoded {
-        Ok(()) => api.distributor.push(&tenant, &batch).await,
-        Err(e) => Err(e),
+    let limits = api.limits.for_tenant(&tenant);
+    let (options, rules) = (limits.otlp(), limits.decode_rules());
+    let is_plain = spelling == Spelling::Protobuf && encoding == ContentEncoding::Identity;
+    let at_once = if is_plain {
+        AT_ONCE_BYTES
+    } else {
+        AT_ONCE_BYTES / 4
     };
-    api.keep_batch(batch);
-    outcome.map_err(ApiError::of_push)
+    let effort = match body.len() <= at_once {
+        true => Effort::Small,
+        false => Effort::Large,
+    };
+    let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
+        decode_otlp(batch, &options, &rules, allowance, |out, allowance| {
+            fill(spelling, encoding, &body, max, out, allowance)
+        })
+    };
+    api.decode_and_push(&tenant, ticket, effort, decode).await
 }
 
 /// Brings the body into protobuf.
@@ -96,18 +106,20 @@ fn fill(
     encoding: ContentEncoding,
     body: &[u8],
     max: usize,
-    ticket: &mut Ticket,
     out: &mut Vec<u8>,
+    allowance: &mut Allowance<'_>,
 ) -> Result<()> {
     match spelling {
-        Spelling::Protobuf => encoding.decompress(body, max, out)?,
+        Spelling::Protobuf => encoding.decompress(body, max, out, allowance),
+        Spelling::Json if encoding == ContentEncoding::Identity => {
+            json_to_protobuf(body, max, out, allowance)
+        }
         Spelling::Json => {
             let mut json = Vec::new();
-            encoding.decompress(body, max, &mut json)?;
-            json_to_protobuf(&json, max, out)?;
+            encoding.decompress(body, max, &mut json, allowance)?;
+            json_to_protobuf(&json, max, out, allowance)
         }
     }
-    ticket.add(out.len() as u64)
 }
 
 /// 200 when anything was taken, with what was not as a partial success; when nothing was, the sender must not take it for stored.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lgtm_core::Error;
 
 use super::api::Api;
 use super::body::read_body;
+use super::decode::Effort;
 use super::error::ApiError;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{decode_v1, decode_v2, decompress, decompressed_len};
+use crate::wire::{Allowance, WriteBatch, decode_v1, decode_v2, decompress, decompressed_len};
+
+/// Bytes, decompressed, that are decoded in about a millisecond: several times what senders put into a request by default.
+const AT_ONCE_BYTES: usize = 512 << 10;
 
 /// The protocols that senders speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,35 +59,25 @@ pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
 async fn take(api: &Api, request: Request, protocol: Protocol) -> Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
     let max = api.settings.max_recv_msg_size.as_usize();
-    let (mut ticket, _, body) = read_body(&api.inflight, request, max).await?;
-    let mut batch = api.take_batch();
-    let mut fill = |out: &mut Vec<u8>| {
-        ticket.add(decompressed_len(&body, max)? as u64)?;
-        decompress(&body, max, out)
+    let (ticket, _, body) = read_body(&api.inflight, request, max).await?;
+    let claimed = decompressed_len(&body, max).map_err(ApiError::of_push)?;
+    let rules = api.limits.for_tenant(&tenant).decode_rules();
+    let effort = match claimed <= AT_ONCE_BYTES {
+        true => Effort::Small,
+        false => Effort::Large,
     };
-    let fill = |out: &mut Vec<u8>| fill(out).map_err(PushError);
-    let decoded = match protocol {
-        Protocol::V1 => decode_v1(&mut batch, fill),
-        Protocol::V2 => decode_v2(&mut batch, fill),
+    let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
+        let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
+            out.clear();
+            allowance.reserve(out, claimed)?;
+            decompress(&body, max, out)
+        };
+        match protocol {
+            Protocol::V1 => decode_v1(batch, &rules, allowance, fill),
+            Protocol::V2 => decode_v2(batch, &rules, allowance, fill),
+        }
     };
-    let outcome = match decoded {
-        Ok(()) => api
-            .distributor
-            .push(&tenant, &batch)
-            .await
-            .map_err(ApiError::of_push),
-        Err(PushError(e)) => Err(ApiError::of_push(e)),
-    };
-    api.keep_batch(batch);
-    outcome
-}
-
-struct PushError(Error);
-
-impl From<lgtm_core::DecodeError> for PushError {
-    fn from(e: lgtm_core::DecodeError) -> Self {
-        Self(Error::InvalidInput(format!("request does not decode: {e}")))
-    }
+    api.decode_and_push(&tenant, ticket, effort, decode).await
 }
 
 /// Which protocol a request says that it speaks. No content type means remote write 1.0.

@@ -27,6 +27,28 @@ impl HistogramValue {
         }
     }
 
+    /// Heap bytes of the histogram, its own box included.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Int(h) => {
+                size_of::<Histogram>()
+                    + bytes_of(&h.positive_spans)
+                    + bytes_of(&h.negative_spans)
+                    + bytes_of(&h.positive_deltas)
+                    + bytes_of(&h.negative_deltas)
+                    + bytes_of(&h.custom_values)
+            }
+            Self::Float(h) => {
+                size_of::<FloatHistogram>()
+                    + bytes_of(&h.positive_spans)
+                    + bytes_of(&h.negative_spans)
+                    + bytes_of(&h.positive_counts)
+                    + bytes_of(&h.negative_counts)
+                    + bytes_of(&h.custom_values)
+            }
+        }
+    }
+
     /// As [`Histogram::check_size`].
     ///
     /// # Errors
@@ -82,14 +104,21 @@ pub struct MetadataEntry {
     pub metadata: Metadata,
 }
 
-/// A series that could not be decoded, while the rest of its request could.
+/// Something of a request that was not taken into the batch, while the rest was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MalformedSeries {
-    /// Samples and histograms it had.
+    /// Stable id of the rule it breaks, e.g. `malformed-series` or `label-value-too-long`.
+    pub id: &'static str,
+    /// Samples and histograms it had; 0 for metadata.
     pub samples: u64,
     /// What is wrong with it.
     pub message: String,
 }
+
+/// Characters that names and values of an exemplar's labels may have together, by OpenMetrics.
+pub(crate) const MAX_EXEMPLAR_CHARS: usize = 128;
+/// Faults of a request told one by one; further ones are counted with one of the same rule.
+const MAX_FAULTS: usize = 64;
 
 /// Where a series' labels stand.
 #[derive(Debug, Clone)]
@@ -136,6 +165,7 @@ pub struct WriteBatch {
     pub(super) exemplars: Vec<Exemplar>,
     pub(super) metadata: Vec<MetadataEntry>,
     pub(super) malformed: Vec<MalformedSeries>,
+    pub(super) long_exemplars: u64,
 }
 
 impl WriteBatch {
@@ -150,14 +180,33 @@ impl WriteBatch {
         self.exemplars.clear();
         self.metadata.clear();
         self.malformed.clear();
+        self.long_exemplars = 0;
     }
 
-    /// Bytes of memory that the batch keeps for the next request.
+    /// Heap bytes of the batch, those of its histograms, exemplars and texts included; after [`WriteBatch::clear`], what it keeps for
+    /// the next request. Costs a walk over the nested ones.
     pub fn heap_bytes(&self) -> usize {
-        self.body.capacity()
-            + self.arena.capacity()
-            + self.series.capacity() * size_of::<SeriesEntry>()
-            + self.samples.capacity() * size_of::<Sample>()
+        let flat = bytes_of(&self.body)
+            + bytes_of(&self.arena)
+            + bytes_of(&self.series)
+            + bytes_of(&self.samples)
+            + bytes_of(&self.sample_starts)
+            + bytes_of(&self.histograms)
+            + bytes_of(&self.exemplars)
+            + bytes_of(&self.metadata)
+            + bytes_of(&self.malformed);
+        let histograms = self.histograms.iter().map(|h| h.value.heap_bytes());
+        let exemplars = self.exemplars.iter().map(|e| e.labels.size_bytes());
+        let metadata = self
+            .metadata
+            .iter()
+            .map(|m| m.name.capacity() + m.metadata.help.capacity() + m.metadata.unit.capacity());
+        let malformed = self.malformed.iter().map(|m| m.message.capacity());
+        flat + histograms
+            .chain(exemplars)
+            .chain(metadata)
+            .chain(malformed)
+            .sum::<usize>()
     }
 
     /// Number of series.
@@ -218,31 +267,77 @@ impl WriteBatch {
         &self.metadata
     }
 
-    /// Series that were left out because they are malformed.
+    /// What was left out because it breaks a rule: the first faults one by one, the others counted with one of the same rule.
     pub fn malformed(&self) -> &[MalformedSeries] {
         &self.malformed
     }
 
-    /// Adds a series by hand; `labels` are sorted and have nothing empty.
+    /// Exemplars that were left out because their labels are too long.
+    pub fn long_exemplar_count(&self) -> u64 {
+        self.long_exemplars
+    }
+
+    /// Notes that something with so many samples is left out.
+    pub(super) fn refuse(
+        &mut self,
+        id: &'static str,
+        samples: u64,
+        message: impl FnOnce() -> String,
+    ) {
+        if self.malformed.len() >= MAX_FAULTS
+            && let Some(same) = self.malformed.iter_mut().rfind(|m| m.id == id)
+        {
+            same.samples += samples;
+            return;
+        }
+        self.malformed.push(MalformedSeries {
+            id,
+            samples,
+            message: message(),
+        });
+    }
+
+    /// Adds a series by hand; `labels` are sorted and have nothing empty. One for which 32-bit places are not enough (4 GiB of labels) is
+    /// left out and stands among the [malformed](WriteBatch::malformed).
     pub fn push_series<'a>(
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         samples: &[Sample],
     ) {
-        let start = self.arena.len() as u32;
+        self.add_series(labels, samples);
+    }
+
+    /// Whether there was room for the series.
+    fn add_series<'a>(
+        &mut self,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        samples: &[Sample],
+    ) -> bool {
+        let (start, first) = (self.arena.len(), self.samples.len());
         super::raw_labels::RawLabelsBuilder::encode(labels, &mut self.arena);
-        let first = self.samples.len() as u32;
+        let ends = (
+            u32::try_from(self.arena.len()),
+            u32::try_from(first + samples.len()),
+        );
+        let (Ok(arena_end), Ok(samples_end)) = ends else {
+            self.arena.truncate(start);
+            self.refuse("batch-too-large", samples.len() as u64, || {
+                "labels or samples of the batch take more than 32-bit places can tell".to_owned()
+            });
+            return false;
+        };
         self.samples.extend_from_slice(samples);
         if !self.sample_starts.is_empty() {
             self.sample_starts.resize(self.samples.len(), 0);
         }
         let entry = SeriesEntry {
-            labels: LabelPlace::Arena(start..self.arena.len() as u32),
-            samples: first..self.samples.len() as u32,
+            labels: LabelPlace::Arena(start as u32..arena_end),
+            samples: first as u32..samples_end,
             histograms: self.no_histograms(),
             exemplars: self.no_exemplars(),
         };
         self.series.push(entry);
+        true
     }
 
     /// Adds a series by hand as [`WriteBatch::push_series`] does, with the start timestamps of its samples: milliseconds, 0 where
@@ -254,7 +349,9 @@ impl WriteBatch {
         starts: &[i64],
     ) {
         let before = self.samples.len();
-        self.push_series(labels, samples);
+        if !self.add_series(labels, samples) {
+            return;
+        }
         self.sample_starts.resize(before, 0);
         let starts = starts.iter().take(samples.len());
         self.sample_starts.extend(starts);
@@ -282,7 +379,9 @@ impl WriteBatch {
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         sample: HistogramSample,
     ) {
-        self.push_series(labels, &[]);
+        if !self.add_series(labels, &[]) {
+            return;
+        }
         self.histograms.push(sample);
         if let Some(series) = self.series.last_mut() {
             series.histograms.end += 1;
@@ -302,5 +401,97 @@ impl WriteBatch {
     pub(super) fn no_exemplars(&self) -> Range<u32> {
         let n = self.exemplars.len() as u32;
         n..n
+    }
+}
+
+fn bytes_of<T>(vec: &Vec<T>) -> usize {
+    vec.capacity() * size_of::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lgtm_core::model::{BucketSpan, Labels, MetricType};
+
+    #[test]
+    fn all_that_a_batch_holds_is_measured_and_clearing_lets_go_of_what_is_nested() {
+        const MIB: usize = 1 << 20;
+        let mut batch = WriteBatch::default();
+        assert_eq!(batch.heap_bytes(), 0);
+        let spans = BucketSpan::default();
+        batch.push_histogram(
+            std::iter::empty(),
+            1,
+            Histogram {
+                positive_spans: vec![spans; MIB / 8],
+                negative_deltas: vec![0; MIB / 8],
+                custom_values: vec![0.0; MIB / 8],
+                ..Histogram::default()
+            },
+        );
+        batch.push_histogram(
+            std::iter::empty(),
+            1,
+            FloatHistogram {
+                positive_counts: vec![0.0; MIB / 8],
+                negative_spans: vec![spans; MIB / 8],
+                ..FloatHistogram::default()
+            },
+        );
+        let text = "x".repeat(MIB);
+        batch.exemplars.push(Exemplar {
+            labels: Labels::from_pairs([("a", &text)]).unwrap(),
+            value: 1.0,
+            t_ms: 1,
+        });
+        batch.metadata.push(MetadataEntry {
+            name: text.clone(),
+            metadata: Metadata {
+                metric_type: MetricType::Unknown,
+                help: text.clone(),
+                unit: text.clone(),
+            },
+        });
+        batch.refuse("a", 1, || text.clone());
+        let nested = 10 * MIB;
+        assert!(
+            (nested..nested + (64 << 10)).contains(&batch.heap_bytes()),
+            "{}",
+            batch.heap_bytes()
+        );
+        batch.clear();
+        assert!(batch.heap_bytes() < 64 << 10);
+        // Each flat vector counts.
+        let mut last = batch.heap_bytes();
+        batch.body.reserve_exact(MIB);
+        batch.arena.reserve_exact(MIB);
+        batch.series.reserve_exact(MIB);
+        batch.samples.reserve_exact(MIB);
+        batch.sample_starts.reserve_exact(MIB);
+        batch.histograms.reserve_exact(MIB);
+        batch.exemplars.reserve_exact(MIB);
+        batch.metadata.reserve_exact(MIB);
+        batch.malformed.reserve_exact(MIB);
+        last = batch.heap_bytes() - last;
+        let entries = size_of::<(SeriesEntry, Sample, i64, HistogramSample)>()
+            + size_of::<(Exemplar, MetadataEntry, MalformedSeries)>();
+        assert!(last >= MIB * (2 + entries - 32), "{last}");
+    }
+
+    #[test]
+    fn faults_are_told_one_by_one_only_so_far() {
+        let mut batch = WriteBatch::default();
+        for n in 0..1000u32 {
+            let id = if n % 2 == 0 { "even" } else { "odd" };
+            batch.refuse(id, 2, || format!("fault {n}"));
+        }
+        batch.refuse("late", 1, || "late".to_owned());
+        assert_eq!(batch.malformed().len(), MAX_FAULTS + 1);
+        let of = |id| -> u64 {
+            let same = batch.malformed().iter().filter(|m| m.id == id);
+            same.map(|m| m.samples).sum()
+        };
+        assert_eq!((of("even"), of("odd"), of("late")), (1000, 1000, 1));
+        assert_eq!(batch.malformed()[0].message, "fault 0");
     }
 }

@@ -4,6 +4,14 @@ use std::io::Read;
 
 use lgtm_core::{Error, Result};
 
+use super::allowance::Allowance;
+
+/// Bytes that are decompressed at a time.
+const STEP_BYTES: usize = 64 << 10;
+/// The window of zstd, as a power of two: what RFC 8878 asks of every reader, and what its levels without `--ultra` use at most. A
+/// frame may claim 128 MiB and more.
+const MAX_ZSTD_WINDOW_LOG: u32 = 23;
+
 /// How a body is compressed, by HTTP's `Content-Encoding`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentEncoding {
@@ -26,30 +34,75 @@ impl ContentEncoding {
         }
     }
 
-    /// Decompresses `body` into `out`, replacing what was there. Memory grows with what comes out, never with what is claimed.
+    /// Decompresses `body` into `out`, replacing what was there. Memory grows with what comes out, never with what is claimed, and is
+    /// taken from `allowance` before it is made.
     ///
     /// # Errors
-    /// `LimitExceeded` when more than `max_bytes` come out; `InvalidInput` when the body is not what the header says.
-    pub fn decompress(self, body: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+    /// `LimitExceeded` when more than `max_bytes` come out; `InvalidInput` when the body is not what the header says; those of
+    /// `allowance`.
+    pub fn decompress(
+        self,
+        body: &[u8],
+        max_bytes: usize,
+        out: &mut Vec<u8>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<()> {
         out.clear();
-        let limit = max_bytes as u64 + 1;
-        let read = match self {
-            Self::Identity => body.take(limit).read_to_end(out),
-            Self::Gzip => flate2::read::MultiGzDecoder::new(body)
-                .take(limit)
-                .read_to_end(out),
-            Self::Zstd => {
-                zstd::Decoder::with_buffer(body).and_then(|d| d.take(limit).read_to_end(out))
+        match self {
+            Self::Identity => {
+                if body.len() > max_bytes {
+                    return Err(too_large(max_bytes));
+                }
+                allowance.reserve(out, body.len())?;
+                out.extend_from_slice(body);
+                Ok(())
             }
-        };
-        read.map_err(|e| Error::InvalidInput(format!("body is not {self:?}: {e}")))?;
-        if out.len() > max_bytes {
-            return Err(Error::LimitExceeded(format!(
-                "received a request of more than {max_bytes} bytes after decompression, which is the limit (err-mimir-distributor-max-write-message-size)"
-            )));
+            Self::Gzip => {
+                let decoder = flate2::read::MultiGzDecoder::new(body);
+                self.read(decoder, max_bytes, out, allowance)
+            }
+            Self::Zstd => {
+                // The window is not asked for: no more of them live at a time than threads decompress.
+                let mut decoder = zstd::Decoder::with_buffer(body).map_err(|e| self.invalid(&e))?;
+                decoder
+                    .window_log_max(MAX_ZSTD_WINDOW_LOG)
+                    .map_err(|e| self.invalid(&e))?;
+                self.read(decoder, max_bytes, out, allowance)
+            }
         }
-        Ok(())
     }
+
+    fn read(
+        self,
+        mut from: impl Read,
+        max_bytes: usize,
+        out: &mut Vec<u8>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<()> {
+        loop {
+            // One byte more than allowed shows that there is more.
+            let step = STEP_BYTES.min(max_bytes + 1 - out.len());
+            allowance.reserve(out, step)?;
+            let read = (&mut from).take(step as u64).read_to_end(out);
+            let n = read.map_err(|e| self.invalid(&e))?;
+            if out.len() > max_bytes {
+                return Err(too_large(max_bytes));
+            }
+            if n < step {
+                return Ok(());
+            }
+        }
+    }
+
+    fn invalid(self, e: &std::io::Error) -> Error {
+        Error::InvalidInput(format!("body is not {self:?}: {e}"))
+    }
+}
+
+fn too_large(max_bytes: usize) -> Error {
+    Error::LimitExceeded(format!(
+        "received a request of more than {max_bytes} bytes after decompression, which is the limit (err-mimir-distributor-max-write-message-size)"
+    ))
 }
 
 #[cfg(test)]
@@ -70,15 +123,45 @@ mod tests {
             ),
             (ContentEncoding::Identity, zeros.clone()),
         ];
-        let mut out = Vec::new();
         for (encoding, body) in bodies {
-            encoding.decompress(&body, 1 << 20, &mut out).unwrap();
+            let mut grow = |_| Ok(());
+            let mut allowance = Allowance::new(1 << 30, &mut grow);
+            let mut out = Vec::new();
+            let mut decompress = |body: &[u8], max_bytes, out: &mut Vec<u8>| {
+                encoding.decompress(body, max_bytes, out, &mut allowance)
+            };
+            decompress(&body, 1 << 20, &mut out).unwrap();
             assert_eq!(out, zeros);
-            let error = encoding.decompress(&body, 1000, &mut out).unwrap_err();
+            let mut out = Vec::new();
+            let error = decompress(&body, 1000, &mut out).unwrap_err();
             assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
+            assert!(out.capacity() < 2048, "{}", out.capacity());
             if encoding != ContentEncoding::Identity {
-                assert!(encoding.decompress(&body[..9], 1000, &mut out).is_err());
+                assert!(decompress(&body[..9], 1000, &mut out).is_err());
             }
+            let mut out = Vec::new();
+            let mut tight = Allowance::new(100 << 10, &mut grow);
+            let error = encoding.decompress(&body, 1 << 20, &mut out, &mut tight);
+            assert_eq!(
+                error.unwrap_err().kind(),
+                lgtm_core::ErrorKind::LimitExceeded
+            );
+            assert!(out.capacity() <= 100 << 10, "{}", out.capacity());
         }
+    }
+
+    #[test]
+    fn a_frame_of_zstd_with_a_giant_window_is_refused() {
+        let mut frame = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        frame.window_log(27).unwrap();
+        frame.write_all(b"x").unwrap();
+        let body = frame.finish().unwrap();
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(1 << 30, &mut grow);
+        let refused = ContentEncoding::Zstd.decompress(&body, 100, &mut Vec::new(), &mut allowance);
+        assert_eq!(
+            refused.unwrap_err().kind(),
+            lgtm_core::ErrorKind::InvalidInput
+        );
     }
 }

@@ -1,7 +1,11 @@
 //! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out.
 
+mod allowance;
 mod batch;
 mod compression;
+mod decode_rules;
+mod label_bounds;
+mod metadata;
 mod otlp;
 mod protobuf;
 mod raw_labels;
@@ -10,10 +14,15 @@ mod remote_write;
 mod remote_write2;
 mod snappy;
 
+pub use allowance::{Allowance, Grow};
+pub(crate) use batch::MAX_EXEMPLAR_CHARS;
 pub use batch::{
     HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
 };
 pub use compression::ContentEncoding;
+pub use decode_rules::DecodeRules;
+pub(crate) use label_bounds::shortened;
+pub use label_bounds::{LabelBounds, LabelFault};
 pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{

@@ -27,7 +27,9 @@ impl<'a> RawLabels<'a> {
     }
 
     /// Names and values in the order in which they stand. Fields unknown to the protocol are skipped.
-    pub fn iter(&self) -> impl Iterator<Item = Result<(&'a str, &'a str), DecodeError>> + use<'a> {
+    pub fn iter(
+        &self,
+    ) -> impl Iterator<Item = Result<(&'a str, &'a str), DecodeError>> + Clone + use<'a> {
         let mut r = Reader::new("labels", self.0);
         let mut failed = false;
         std::iter::from_fn(move || {

@@ -303,7 +303,7 @@ pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{HistogramValue, WriteBatch, decode_v1};
+    use crate::wire::{Allowance, DecodeRules, HistogramValue, WriteBatch, decode_v1};
     use lgtm_core::model::BucketSpan;
     use proptest::prelude::*;
 
@@ -369,9 +369,12 @@ mod tests {
         r.uvarint().unwrap();
         let result = r.bytes().unwrap();
         let mut batch = WriteBatch::default();
-        decode_v1(&mut batch, |out| {
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(0, &mut grow);
+        let rules = DecodeRules::default();
+        decode_v1(&mut batch, &rules, &mut allowance, |out, _| {
             out.extend_from_slice(result);
-            Ok::<(), DecodeError>(())
+            Ok(())
         })
         .unwrap();
         let view = batch.series_at(0);

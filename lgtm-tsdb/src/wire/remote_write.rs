@@ -3,29 +3,37 @@
 //! The labels of a series are not looked into: their bytes are noted as one range. Only where a sender writes them in several
 //! places of the series are they copied together.
 
-use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{
-    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Metadata,
-    MetricType, Sample,
+    BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, MetricType,
+    Sample,
 };
+use lgtm_core::{DecodeError, Result};
 
+use super::allowance::{Allowance, DecodeFail};
 use super::batch::{
-    HistogramSample, HistogramValue, LabelPlace, MetadataEntry, SeriesEntry, WriteBatch,
+    HistogramSample, HistogramValue, LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch,
 };
+use super::decode_rules::DecodeRules;
+use super::metadata::MetadataView;
 use super::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 
-/// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given).
+/// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given). What it becomes is
+/// taken from `allowance`.
 ///
 /// # Errors
-/// When the protobuf itself is broken. Then nothing of the request can be trusted and the batch is empty.
-pub fn decode_v1<E: From<DecodeError>>(
+/// `InvalidInput` when the protobuf itself is broken: then nothing of the request can be trusted. Those of `allowance` and `fill`. The
+/// batch is empty then.
+pub fn decode_v1(
     batch: &mut WriteBatch,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
+    rules: &DecodeRules,
+    allowance: &mut Allowance<'_>,
+    fill: impl FnOnce(&mut Vec<u8>, &mut Allowance<'_>) -> Result<()>,
+) -> Result<()> {
     batch.clear();
     let mut body = std::mem::take(&mut batch.body);
-    let decoded = fill(&mut body).and_then(|()| Ok(decode(batch, &body)?));
+    let decoded =
+        fill(&mut body, allowance).and_then(|()| Ok(decode(batch, &body, rules, allowance)?));
     batch.body = body;
     if decoded.is_err() {
         batch.clear();
@@ -33,10 +41,15 @@ pub fn decode_v1<E: From<DecodeError>>(
     decoded
 }
 
-fn decode(batch: &mut WriteBatch, body: &[u8]) -> Result<(), DecodeError> {
+fn decode(
+    batch: &mut WriteBatch,
+    body: &[u8],
+    rules: &DecodeRules,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     let mut r = Reader::new("write request", body);
     if u32::try_from(body.len()).is_err() {
-        return Err(r.error("request exceeds 4 GiB"));
+        return Err(r.error("request exceeds 4 GiB").into());
     }
     const SERIES: u64 = bytes_tag(1);
     const METADATA: u64 = bytes_tag(3);
@@ -44,11 +57,11 @@ fn decode(batch: &mut WriteBatch, body: &[u8]) -> Result<(), DecodeError> {
         match r.uvarint()? {
             SERIES => {
                 let bytes = r.bytes()?;
-                series(batch, bytes, r.position() - bytes.len())?;
+                series(batch, bytes, r.position() - bytes.len(), allowance)?;
             }
             METADATA => {
-                let entry = metadata(r.bytes()?)?;
-                batch.metadata.push(entry);
+                let view = metadata(r.bytes()?)?;
+                batch.take_metadata(view, rules.max_metadata_length, allowance)?;
             }
             tag => skip(&mut r, tag)?,
         }
@@ -57,7 +70,12 @@ fn decode(batch: &mut WriteBatch, body: &[u8]) -> Result<(), DecodeError> {
 }
 
 /// `offset` is where the series begins in the body.
-fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), DecodeError> {
+fn series(
+    batch: &mut WriteBatch,
+    bytes: &[u8],
+    offset: usize,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     const LABEL: u64 = bytes_tag(1);
     const SAMPLE: u64 = bytes_tag(2);
     const EXEMPLAR: u64 = bytes_tag(3);
@@ -81,6 +99,7 @@ fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), Dec
                     to = r.position();
                 } else {
                     let start = *scattered.get_or_insert(batch.arena.len() as u32);
+                    allowance.reserve(&mut batch.arena, bytes.len())?;
                     if start as usize == batch.arena.len() {
                         batch.arena.extend_from_slice(&bytes[from..to]);
                     }
@@ -89,16 +108,20 @@ fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), Dec
             }
             SAMPLE => {
                 let s = sample(r.bytes()?)?;
-                batch.samples.push(s);
+                allowance.push(&mut batch.samples, s)?;
             }
-            EXEMPLAR => {
-                let e = exemplar(r.bytes()?)?;
-                batch.exemplars.push(e);
-            }
+            EXEMPLAR => match exemplar(r.bytes()?)? {
+                Some(e) => {
+                    allowance.take(e.labels.size_bytes())?;
+                    allowance.push(&mut batch.exemplars, e)?;
+                }
+                None => batch.long_exemplars += 1,
+            },
             HISTOGRAM => {
                 // Field 17 is of 2.0 only: here it is one of the unknown ones.
-                let h = histogram(r.bytes()?)?;
-                batch.histograms.push(HistogramSample { start_ms: 0, ..h });
+                let h = histogram(r.bytes()?, allowance)?;
+                let h = HistogramSample { start_ms: 0, ..h };
+                allowance.push(&mut batch.histograms, h)?;
             }
             tag => skip(&mut r, tag)?,
         }
@@ -107,13 +130,13 @@ fn series(batch: &mut WriteBatch, bytes: &[u8], offset: usize) -> Result<(), Dec
         Some(start) => LabelPlace::Arena(start..batch.arena.len() as u32),
         None => LabelPlace::Body((offset + from) as u32..(offset + to) as u32),
     };
-    batch.series.push(SeriesEntry {
+    let entry = SeriesEntry {
         labels,
         samples: starts.0..batch.samples.len() as u32,
         histograms: starts.1..batch.histograms.len() as u32,
         exemplars: starts.2..batch.exemplars.len() as u32,
-    });
-    Ok(())
+    };
+    Ok(allowance.push(&mut batch.series, entry)?)
 }
 
 #[inline]
@@ -132,12 +155,14 @@ fn sample(bytes: &[u8]) -> Result<Sample, DecodeError> {
     Ok(Sample { t_ms, value })
 }
 
-fn exemplar(bytes: &[u8]) -> Result<Exemplar, DecodeError> {
+/// `None` for one whose labels are too long.
+fn exemplar(bytes: &[u8]) -> Result<Option<Exemplar>, DecodeError> {
     const LABEL: u64 = bytes_tag(1);
     const VALUE: u64 = fixed64_tag(2);
     const TIME: u64 = varint_tag(3);
     let mut r = Reader::new("exemplar", bytes);
     let (mut labels, mut value, mut t_ms) = (LabelBuilder::default(), 0.0, 0);
+    let mut chars = 0;
     while !r.is_empty() {
         match r.uvarint()? {
             LABEL => {
@@ -150,35 +175,36 @@ fn exemplar(bytes: &[u8]) -> Result<Exemplar, DecodeError> {
                         tag => skip(&mut label, tag)?,
                     }
                 }
-                labels.set(name, text);
+                chars += name.chars().count() + text.chars().count();
+                if chars > 0 && chars <= MAX_EXEMPLAR_CHARS {
+                    labels.set(name, text);
+                }
             }
             VALUE => value = double(&mut r)?,
             TIME => t_ms = r.uvarint()? as i64,
             tag => skip(&mut r, tag)?,
         }
     }
+    if chars > MAX_EXEMPLAR_CHARS {
+        return Ok(None);
+    }
     let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
-    Ok(Exemplar {
+    Ok(Some(Exemplar {
         labels,
         value,
         t_ms,
-    })
+    }))
 }
 
-fn metadata(bytes: &[u8]) -> Result<MetadataEntry, DecodeError> {
+fn metadata(bytes: &[u8]) -> Result<MetadataView<'_>, DecodeError> {
     let mut r = Reader::new("metadata", bytes);
-    let mut out = MetadataEntry {
-        name: String::new(),
-        metadata: Metadata::default(),
-    };
+    let mut out = MetadataView::default();
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == varint_tag(1) => {
-                out.metadata.metric_type = MetricType::from_wire(r.uvarint()?)
-            }
-            tag if tag == bytes_tag(2) => out.name = r.str()?.to_owned(),
-            tag if tag == bytes_tag(4) => out.metadata.help = r.str()?.to_owned(),
-            tag if tag == bytes_tag(5) => out.metadata.unit = r.str()?.to_owned(),
+            tag if tag == varint_tag(1) => out.metric_type = MetricType::from_wire(r.uvarint()?),
+            tag if tag == bytes_tag(2) => out.name = r.str()?,
+            tag if tag == bytes_tag(4) => out.help = r.str()?,
+            tag if tag == bytes_tag(5) => out.unit = r.str()?,
             tag => skip(&mut r, tag)?,
         }
     }
@@ -203,7 +229,11 @@ struct Parts {
     custom_values: Vec<f64>,
 }
 
-pub(super) fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
+pub(super) fn histogram(
+    bytes: &[u8],
+    allowance: &mut Allowance<'_>,
+) -> Result<HistogramSample, DecodeFail> {
+    allowance.take(size_of::<Histogram>())?;
     let mut r = Reader::new("histogram", bytes);
     let mut p = Parts::default();
     while !r.is_empty() {
@@ -220,16 +250,16 @@ pub(super) fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
             (5, 1) => p.zero_threshold = double(&mut r)?,
             (6, 0) => p.zero_count.0 = r.uvarint()?,
             (7, 1) => p.zero_count.1 = double(&mut r)?,
-            (8, 2) => p.spans[1].push(span(r.bytes()?)?),
-            (9, 2) => packed_sint(r.bytes()?, &mut p.deltas[1])?,
-            (9, 0) => p.deltas[1].push(r.svarint()?),
-            (10, 2) => packed_double(r.bytes()?, &mut p.counts[1])?,
-            (10, 1) => p.counts[1].push(double(&mut r)?),
-            (11, 2) => p.spans[0].push(span(r.bytes()?)?),
-            (12, 2) => packed_sint(r.bytes()?, &mut p.deltas[0])?,
-            (12, 0) => p.deltas[0].push(r.svarint()?),
-            (13, 2) => packed_double(r.bytes()?, &mut p.counts[0])?,
-            (13, 1) => p.counts[0].push(double(&mut r)?),
+            (8, 2) => allowance.push(&mut p.spans[1], span(r.bytes()?)?)?,
+            (9, 2) => packed_sint(r.bytes()?, &mut p.deltas[1], allowance)?,
+            (9, 0) => allowance.push(&mut p.deltas[1], r.svarint()?)?,
+            (10, 2) => packed_double(r.bytes()?, &mut p.counts[1], allowance)?,
+            (10, 1) => allowance.push(&mut p.counts[1], double(&mut r)?)?,
+            (11, 2) => allowance.push(&mut p.spans[0], span(r.bytes()?)?)?,
+            (12, 2) => packed_sint(r.bytes()?, &mut p.deltas[0], allowance)?,
+            (12, 0) => allowance.push(&mut p.deltas[0], r.svarint()?)?,
+            (13, 2) => packed_double(r.bytes()?, &mut p.counts[0], allowance)?,
+            (13, 1) => allowance.push(&mut p.counts[0], double(&mut r)?)?,
             (14, 0) => {
                 p.hint = match r.uvarint()? {
                     1 => CounterResetHint::Reset,
@@ -239,8 +269,8 @@ pub(super) fn histogram(bytes: &[u8]) -> Result<HistogramSample, DecodeError> {
                 }
             }
             (15, 0) => p.t_ms = r.uvarint()? as i64,
-            (16, 2) => packed_double(r.bytes()?, &mut p.custom_values)?,
-            (16, 1) => p.custom_values.push(double(&mut r)?),
+            (16, 2) => packed_double(r.bytes()?, &mut p.custom_values, allowance)?,
+            (16, 1) => allowance.push(&mut p.custom_values, double(&mut r)?)?,
             (17, 0) => p.start_ms = r.uvarint()? as i64,
             _ => skip(&mut r, tag)?,
         }
@@ -313,18 +343,27 @@ fn span(bytes: &[u8]) -> Result<BucketSpan, DecodeError> {
     Ok(span)
 }
 
-fn packed_sint(bytes: &[u8], out: &mut Vec<i64>) -> Result<(), DecodeError> {
+fn packed_sint(
+    bytes: &[u8],
+    out: &mut Vec<i64>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     let mut r = Reader::new("bucket deltas", bytes);
     while !r.is_empty() {
-        out.push(r.svarint()?);
+        allowance.push(out, r.svarint()?)?;
     }
     Ok(())
 }
 
-fn packed_double(bytes: &[u8], out: &mut Vec<f64>) -> Result<(), DecodeError> {
+fn packed_double(
+    bytes: &[u8],
+    out: &mut Vec<f64>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     let mut r = Reader::new("packed doubles", bytes);
+    allowance.reserve(out, bytes.len() / 8)?;
     while !r.is_empty() {
-        out.push(double(&mut r)?);
+        allowance.push(out, double(&mut r)?)?;
     }
     Ok(())
 }
@@ -355,13 +394,25 @@ mod tests {
         s
     }
 
-    fn decoded(body: &[u8]) -> Result<WriteBatch, DecodeError> {
+    fn decoded(body: &[u8]) -> Result<WriteBatch> {
         let mut batch = WriteBatch::default();
-        decode_v1(&mut batch, |out| {
-            out.extend_from_slice(body);
-            Ok::<(), DecodeError>(())
-        })?;
+        decoded_into(&mut batch, body, 1 << 30)?;
         Ok(batch)
+    }
+
+    fn decoded_into(batch: &mut WriteBatch, body: &[u8], max_bytes: usize) -> Result<usize> {
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(max_bytes, &mut grow);
+        let rules = DecodeRules {
+            max_metadata_length: 10,
+            ..DecodeRules::default()
+        };
+        decode_v1(batch, &rules, &mut allowance, |out, allowance| {
+            allowance.reserve(out, body.len())?;
+            out.extend_from_slice(body);
+            Ok(())
+        })?;
+        Ok(allowance.spent())
     }
 
     fn pairs(view: &super::super::SeriesView<'_>) -> Vec<(String, String)> {
@@ -417,14 +468,88 @@ mod tests {
             &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f],
         );
         let mut batch = WriteBatch::default();
-        let error = decode_v1(&mut batch, |out| {
-            out.extend_from_slice(&body);
-            Ok::<(), DecodeError>(())
-        });
+        let error = decoded_into(&mut batch, &body, 1 << 30);
         assert!(
             error.unwrap_err().to_string().contains("exceeds"),
             "a length bomb"
         );
         assert_eq!(batch.series_count(), 0);
+    }
+
+    /// What expands most: entries of two bytes, buckets of one byte, metadata and exemplars.
+    #[test]
+    fn what_a_request_becomes_is_counted_before_it_is_made() {
+        let series = |inner: &[u8]| {
+            let mut body = Vec::new();
+            field(&mut body, bytes_tag(1), inner);
+            body
+        };
+        let many = |number: u64, message: &[u8], n: usize| {
+            let mut inner = Vec::new();
+            (0..n).for_each(|_| field(&mut inner, bytes_tag(number), message));
+            inner
+        };
+        let histogram = |number: u64, n: usize| {
+            let mut h = Vec::new();
+            field(&mut h, bytes_tag(number), &vec![0; n]);
+            let mut inner = Vec::new();
+            field(&mut inner, bytes_tag(4), &h);
+            series(&inner)
+        };
+        let trace = label("trace_id", "0123456789abcdef");
+        let mut exemplar = Vec::new();
+        field(&mut exemplar, bytes_tag(1), &trace);
+        let mut meta = Vec::new();
+        field(&mut meta, bytes_tag(2), b"name");
+        for (what, body) in [
+            ("empty series", many(1, &[], 20_000)),
+            ("empty samples", series(&many(2, &[], 20_000))),
+            ("exemplars", series(&many(3, &exemplar, 3000))),
+            ("empty histograms", series(&many(4, &[], 5000))),
+            ("deltas", histogram(12, 100_000)),
+            ("counts", histogram(13, 80_000)),
+            ("bounds", histogram(16, 80_000)),
+            ("metadata", many(3, &meta, 20_000)),
+        ] {
+            let mut batch = WriteBatch::default();
+            let spent = decoded_into(&mut batch, &body, 1 << 30).unwrap();
+            let held = batch.heap_bytes();
+            assert!(
+                held <= spent,
+                "{what}: {held} bytes are held, {spent} were asked for"
+            );
+            assert!(spent < 2 * held + (1 << 16), "{what}: {spent} for {held}");
+            let bound = held / 2;
+            let mut batch = WriteBatch::default();
+            let error = decoded_into(&mut batch, &body, bound).unwrap_err();
+            assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded, "{what}");
+            assert!(batch.heap_bytes() <= bound, "{what}");
+        }
+    }
+
+    #[test]
+    fn long_exemplars_are_counted_and_long_metadata_is_cut() {
+        let mut exemplar = Vec::new();
+        (0..3).for_each(|_| field(&mut exemplar, bytes_tag(1), &label("a", &"x".repeat(50))));
+        let mut one = Vec::new();
+        field(&mut one, bytes_tag(1), &label("a", "b"));
+        field(&mut one, bytes_tag(2), &sample_bytes(1, 1.0));
+        field(&mut one, bytes_tag(3), &exemplar);
+        let mut body = Vec::new();
+        field(&mut body, bytes_tag(1), &one);
+        for name in ["short", "much_too_long"] {
+            let mut meta = Vec::new();
+            field(&mut meta, bytes_tag(2), name.as_bytes());
+            field(&mut meta, bytes_tag(4), "twelve bytes".as_bytes());
+            field(&mut body, bytes_tag(3), &meta);
+        }
+        let batch = decoded(&body).unwrap();
+        assert_eq!(
+            (batch.exemplar_count(), batch.long_exemplar_count()),
+            (0, 1)
+        );
+        assert_eq!((batch.sample_count(), batch.metadata().len()), (1, 1));
+        assert_eq!(batch.metadata()[0].metadata.help, "twelve byt");
+        assert_eq!(batch.malformed()[0].id, "metric-name-too-long");
     }
 }

@@ -3,26 +3,35 @@
 //! Strings stand in one table and are referred to by number. Labels are brought into the spelling of 1.0, so that a series is found
 //! by the same hash whichever protocol it came by. A series with a fault of its own is left out; the rest is taken.
 
-use lgtm_core::DecodeError;
-use lgtm_core::codec::Reader;
-use lgtm_core::model::{Exemplar, LabelBuilder, METRIC_NAME, Metadata, MetricType, Sample};
+use lgtm_core::codec::{Reader, uvarint_len};
+use lgtm_core::model::{Exemplar, LabelBuilder, METRIC_NAME, MetricType, Sample};
+use lgtm_core::{DecodeError, Result};
 
-use super::batch::{LabelPlace, MalformedSeries, MetadataEntry, SeriesEntry, WriteBatch};
+use super::allowance::{Allowance, DecodeFail};
+use super::batch::{LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch};
+use super::decode_rules::DecodeRules;
+use super::label_bounds::{LabelBounds, LabelFault, over};
+use super::metadata::MetadataView;
 use super::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 use super::raw_labels::RawLabelsBuilder;
 use super::remote_write::histogram;
 
-/// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given).
+/// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given). What it becomes is
+/// taken from `allowance`: a series costs what its labels take, however often they are referred to.
 ///
 /// # Errors
-/// When the protobuf itself or the symbol table is broken. Then nothing of the request can be trusted and the batch is empty.
-pub fn decode_v2<E: From<DecodeError>>(
+/// `InvalidInput` when the protobuf itself or the symbol table is broken: then nothing of the request can be trusted. Those of
+/// `allowance` and `fill`. The batch is empty then.
+pub fn decode_v2(
     batch: &mut WriteBatch,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-) -> Result<(), E> {
+    rules: &DecodeRules,
+    allowance: &mut Allowance<'_>,
+    fill: impl FnOnce(&mut Vec<u8>, &mut Allowance<'_>) -> Result<()>,
+) -> Result<()> {
     batch.clear();
     let mut body = std::mem::take(&mut batch.body);
-    let decoded = fill(&mut body).and_then(|()| Ok(decode(batch, &body)?));
+    let decoded =
+        fill(&mut body, allowance).and_then(|()| Ok(decode(batch, &body, rules, allowance)?));
     batch.body = body;
     if decoded.is_err() {
         batch.clear();
@@ -30,7 +39,12 @@ pub fn decode_v2<E: From<DecodeError>>(
     decoded
 }
 
-fn decode(batch: &mut WriteBatch, body: &[u8]) -> Result<(), DecodeError> {
+fn decode(
+    batch: &mut WriteBatch,
+    body: &[u8],
+    rules: &DecodeRules,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     const SYMBOL: u64 = bytes_tag(4);
     const SERIES: u64 = bytes_tag(5);
     let mut r = Reader::new("write request", body);
@@ -38,110 +52,191 @@ fn decode(batch: &mut WriteBatch, body: &[u8]) -> Result<(), DecodeError> {
     // The table may stand behind the series: a first walk finds it.
     while !r.is_empty() {
         match r.uvarint()? {
-            SYMBOL => symbols.push(r.str()?),
+            SYMBOL => allowance.push(&mut symbols, r.str()?)?,
             tag => skip(&mut r, tag)?,
         }
     }
     if symbols.first().is_some_and(|s| !s.is_empty()) {
-        return Err(DecodeError::new(
-            "symbol table",
-            0,
-            "symbol 0 is not the empty string",
-        ));
+        let reason = "symbol 0 is not the empty string";
+        return Err(DecodeError::new("symbol table", 0, reason).into());
     }
+    let mut decoder = Decoder {
+        batch,
+        rules,
+        allowance,
+        symbols,
+        refs: Vec::new(),
+    };
     let mut r = Reader::new("write request", body);
     while !r.is_empty() {
         match r.uvarint()? {
-            SERIES => {
-                let bytes = r.bytes()?;
-                series(batch, bytes, &symbols)?;
-            }
+            SERIES => decoder.series(r.bytes()?)?,
             tag => skip(&mut r, tag)?,
         }
     }
     Ok(())
 }
 
-/// Decodes one series; a fault of its own puts it among the malformed.
-fn series(batch: &mut WriteBatch, bytes: &[u8], symbols: &[&str]) -> Result<(), DecodeError> {
-    const LABELS: u64 = bytes_tag(1);
-    const LABEL: u64 = varint_tag(1);
-    const SAMPLE: u64 = bytes_tag(2);
-    const HISTOGRAM: u64 = bytes_tag(3);
-    const EXEMPLAR: u64 = bytes_tag(4);
-    const METADATA: u64 = bytes_tag(5);
-    let mut r = Reader::new("series", bytes);
-    let first = (
-        batch.samples.len(),
-        batch.histograms.len(),
-        batch.exemplars.len(),
-    );
-    let mut refs: Vec<u64> = Vec::new();
-    let mut metadata = None;
-    let mut fault = None;
-    while !r.is_empty() {
-        match r.uvarint()? {
-            LABELS => packed(r.bytes()?, &mut refs)?,
-            LABEL => refs.push(r.uvarint()?),
-            SAMPLE => {
-                let (sample, start_ms) = sample(r.bytes()?)?;
-                batch.samples.push(sample);
-                batch.sample_starts.push(start_ms);
+/// What is wrong with one series.
+enum SeriesFault {
+    Malformed(String),
+    /// Its labels break the rule of this id.
+    OutOfBounds(&'static str),
+}
+
+struct Decoder<'b, 'd, 'g> {
+    batch: &'d mut WriteBatch,
+    rules: &'d DecodeRules,
+    allowance: &'d mut Allowance<'g>,
+    symbols: Vec<&'b str>,
+    /// Label references of the series at hand.
+    refs: Vec<u64>,
+}
+
+impl<'b> Decoder<'b, '_, '_> {
+    /// Decodes one series; a fault of its own puts it among the malformed.
+    fn series(&mut self, bytes: &[u8]) -> Result<(), DecodeFail> {
+        const LABELS: u64 = bytes_tag(1);
+        const LABEL: u64 = varint_tag(1);
+        const SAMPLE: u64 = bytes_tag(2);
+        const HISTOGRAM: u64 = bytes_tag(3);
+        const EXEMPLAR: u64 = bytes_tag(4);
+        const METADATA: u64 = bytes_tag(5);
+        let mut r = Reader::new("series", bytes);
+        let first = (
+            self.batch.samples.len(),
+            self.batch.histograms.len(),
+            self.batch.exemplars.len(),
+        );
+        self.refs.clear();
+        let mut metadata = None;
+        let mut fault = None;
+        while !r.is_empty() {
+            match r.uvarint()? {
+                LABELS => packed(r.bytes()?, &mut self.refs, self.allowance)?,
+                LABEL => self.allowance.push(&mut self.refs, r.uvarint()?)?,
+                SAMPLE => {
+                    let (sample, start_ms) = sample(r.bytes()?)?;
+                    self.allowance.push(&mut self.batch.samples, sample)?;
+                    (self.allowance).push(&mut self.batch.sample_starts, start_ms)?;
+                }
+                HISTOGRAM => {
+                    let h = histogram(r.bytes()?, self.allowance)?;
+                    self.allowance.push(&mut self.batch.histograms, h)?;
+                }
+                EXEMPLAR => match exemplar(r.bytes()?, &self.symbols) {
+                    Ok(Some(e)) => {
+                        self.allowance.take(e.labels.size_bytes())?;
+                        self.allowance.push(&mut self.batch.exemplars, e)?;
+                    }
+                    Ok(None) => self.batch.long_exemplars += 1,
+                    Err(e) => fault = Some(SeriesFault::Malformed(e.to_string())),
+                },
+                METADATA => metadata = Some(raw_metadata(r.bytes()?)?),
+                tag => skip(&mut r, tag)?,
             }
-            HISTOGRAM => {
-                let h = histogram(r.bytes()?)?;
-                batch.histograms.push(h);
+        }
+        let start = self.batch.arena.len();
+        let mut name = None;
+        match self.spell()? {
+            Ok(metric) => name = metric,
+            Err(e) => fault = Some(e),
+        }
+        let batch = &mut *self.batch;
+        let count = batch.samples.len() - first.0 + batch.histograms.len() - first.1;
+        if fault.is_none() && count == 0 {
+            fault = Some(SeriesFault::Malformed(format!(
+                "TimeSeries must contain at least one sample or histogram for series {:.200}",
+                name.unwrap_or("")
+            )));
+        }
+        if let Some(fault) = fault {
+            batch.samples.truncate(first.0);
+            batch.sample_starts.truncate(first.0);
+            batch.histograms.truncate(first.1);
+            batch.exemplars.truncate(first.2);
+            batch.arena.truncate(start);
+            match fault {
+                SeriesFault::Malformed(message) => {
+                    batch.refuse("malformed-series", count as u64, || message);
+                }
+                SeriesFault::OutOfBounds(id) => batch.refuse(id, count as u64, || {
+                    out_of_bounds(&self.refs, &self.symbols, &self.rules.labels)
+                }),
             }
-            EXEMPLAR => match exemplar(r.bytes()?, symbols) {
-                Ok(e) => batch.exemplars.push(e),
-                Err(e) => fault = Some(e.to_string()),
-            },
-            METADATA => metadata = Some(raw_metadata(r.bytes()?)?),
-            tag => skip(&mut r, tag)?,
+            return Ok(());
         }
-    }
-    let start = batch.arena.len();
-    let name = match spell(&refs, symbols, &mut batch.arena) {
-        Ok(name) => name,
-        Err(e) => {
-            fault = Some(e);
-            None
+        if let (Some(name), Some(raw)) = (name, metadata)
+            && let Some(view) = resolve_metadata(name, &raw, &self.symbols)
+        {
+            batch.take_metadata(view, self.rules.max_metadata_length, self.allowance)?;
         }
-    };
-    let count = batch.samples.len() - first.0 + batch.histograms.len() - first.1;
-    if fault.is_none() && count == 0 {
-        fault = Some(format!(
-            "TimeSeries must contain at least one sample or histogram for series {}",
-            name.unwrap_or("")
-        ));
+        let entry = SeriesEntry {
+            labels: LabelPlace::Arena(start as u32..batch.arena.len() as u32),
+            samples: first.0 as u32..batch.samples.len() as u32,
+            histograms: first.1 as u32..batch.histograms.len() as u32,
+            exemplars: first.2 as u32..batch.exemplars.len() as u32,
+        };
+        Ok(self.allowance.push(&mut batch.series, entry)?)
     }
-    if let Some(message) = fault {
-        batch.samples.truncate(first.0);
-        batch.sample_starts.truncate(first.0);
-        batch.histograms.truncate(first.1);
-        batch.exemplars.truncate(first.2);
-        batch.arena.truncate(start);
-        batch.malformed.push(MalformedSeries {
-            samples: count as u64,
-            message,
-        });
-        return Ok(());
+
+    /// Writes the labels behind the arena in the spelling of 1.0; gives the metric name. Of labels that are refused, nothing but what stands
+    /// before the fault is written.
+    fn spell(&mut self) -> Result<Result<Option<&'b str>, SeriesFault>> {
+        let (symbols, bounds) = (&self.symbols, &self.rules.labels);
+        if !self.refs.len().is_multiple_of(2) {
+            return Ok(Err(SeriesFault::Malformed(format!(
+                "{} label references are not pairs of name and value",
+                self.refs.len()
+            ))));
+        }
+        let (mut metric, mut count) = (None, 0);
+        for pair in self.refs.chunks_exact(2) {
+            let (name, value) = match (symbol(symbols, pair[0]), symbol(symbols, pair[1])) {
+                (Ok(name), Ok(value)) => (name, value),
+                (Err(e), _) | (_, Err(e)) => return Ok(Err(SeriesFault::Malformed(e))),
+            };
+            // An empty value says that there is no such label.
+            if value.is_empty() {
+                continue;
+            }
+            count += 1;
+            if !bounds.admits(name, value) || over(count, bounds.max_names) {
+                let broken = bounds.broken(pairs(&self.refs, symbols));
+                let id = broken.unwrap_or("malformed-series");
+                return Ok(Err(SeriesFault::OutOfBounds(id)));
+            }
+            // Three tags and three lengths.
+            let size = name.len() + value.len();
+            let arena = &mut self.batch.arena;
+            (self.allowance).reserve(arena, size + 3 + 3 * uvarint_len(size as u64 + 12))?;
+            RawLabelsBuilder::push(name, value, arena);
+            if name == METRIC_NAME {
+                metric = Some(value);
+            }
+        }
+        Ok(Ok(metric))
     }
-    if let (Some(name), Some(raw)) = (name, metadata)
-        && let Some(metadata) = resolve_metadata(&raw, symbols)
-    {
-        batch.metadata.push(MetadataEntry {
-            name: name.to_owned(),
-            metadata,
-        });
+}
+
+/// Names and values; what is not in the table is empty.
+fn pairs<'a>(
+    refs: &[u64],
+    symbols: &[&'a str],
+) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
+    refs.chunks_exact(2).map(|pair| {
+        let text = |reference| symbol(symbols, reference).unwrap_or("");
+        (text(pair[0]), text(pair[1]))
+    })
+}
+
+/// In words, which bound the labels break.
+#[cold]
+fn out_of_bounds(refs: &[u64], symbols: &[&str], bounds: &LabelBounds) -> String {
+    match bounds.check(pairs(refs, symbols)) {
+        Err(LabelFault { id, message }) => format!("{message} (err-mimir-{id})"),
+        Ok(()) => "its labels are out of bounds".to_owned(),
     }
-    batch.series.push(SeriesEntry {
-        labels: LabelPlace::Arena(start as u32..batch.arena.len() as u32),
-        samples: first.0 as u32..batch.samples.len() as u32,
-        histograms: first.1 as u32..batch.histograms.len() as u32,
-        exemplars: first.2 as u32..batch.exemplars.len() as u32,
-    });
-    Ok(())
 }
 
 fn symbol<'a>(symbols: &[&'a str], reference: u64) -> Result<&'a str, String> {
@@ -156,33 +251,14 @@ fn symbol<'a>(symbols: &[&'a str], reference: u64) -> Result<&'a str, String> {
     })
 }
 
-/// Writes labels in the spelling of 1.0; gives the metric name.
-fn spell<'a>(
-    refs: &[u64],
-    symbols: &[&'a str],
-    out: &mut Vec<u8>,
-) -> Result<Option<&'a str>, String> {
-    if !refs.len().is_multiple_of(2) {
-        return Err(format!(
-            "{} label references are not pairs of name and value",
-            refs.len()
-        ));
-    }
-    let mut metric = None;
-    for pair in refs.chunks_exact(2) {
-        let (name, value) = (symbol(symbols, pair[0])?, symbol(symbols, pair[1])?);
-        RawLabelsBuilder::push(name, value, out);
-        if name == METRIC_NAME {
-            metric = Some(value);
-        }
-    }
-    Ok(metric)
-}
-
-fn packed(bytes: &[u8], out: &mut Vec<u64>) -> Result<(), DecodeError> {
+fn packed(
+    bytes: &[u8],
+    out: &mut Vec<u64>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     let mut r = Reader::new("label references", bytes);
     while !r.is_empty() {
-        out.push(r.uvarint()?);
+        allowance.push(out, r.uvarint()?)?;
     }
     Ok(())
 }
@@ -210,32 +286,55 @@ fn sample(bytes: &[u8]) -> Result<(Sample, i64), DecodeError> {
     Ok((sample, start_ms))
 }
 
-fn exemplar(bytes: &[u8], symbols: &[&str]) -> Result<Exemplar, DecodeError> {
+/// `None` for one whose labels are too long: of those nothing is copied.
+fn exemplar(bytes: &[u8], symbols: &[&str]) -> Result<Option<Exemplar>, DecodeError> {
     let mut r = Reader::new("exemplar", bytes);
-    let (mut refs, mut value, mut t_ms) = (Vec::new(), 0.0, 0);
+    // References of one label, of which the second is awaited, and what the labels have so far.
+    let (mut name, mut chars) = (None, 0);
+    let mut labels = LabelBuilder::default();
+    let mut reference = |reference: u64| -> Result<(), String> {
+        let text = symbol(symbols, reference)?;
+        // No character takes more than four bytes.
+        chars += match text.len() > 4 * MAX_EXEMPLAR_CHARS {
+            true => MAX_EXEMPLAR_CHARS + 1,
+            false => text.chars().count(),
+        };
+        match name.take() {
+            None => name = Some(text),
+            Some(name) if chars > 0 && chars <= MAX_EXEMPLAR_CHARS => {
+                labels.push(name, text);
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    };
+    let (mut value, mut t_ms) = (0.0, 0);
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == bytes_tag(1) => packed(r.bytes()?, &mut refs)?,
-            tag if tag == varint_tag(1) => refs.push(r.uvarint()?),
+            tag if tag == bytes_tag(1) => {
+                let mut packed = Reader::new("label references", r.bytes()?);
+                while !packed.is_empty() {
+                    reference(packed.uvarint()?).map_err(|e| r.error(e))?;
+                }
+            }
+            tag if tag == varint_tag(1) => reference(r.uvarint()?).map_err(|e| r.error(e))?,
             tag if tag == fixed64_tag(2) => value = double(&mut r)?,
             tag if tag == varint_tag(3) => t_ms = r.uvarint()? as i64,
             tag => skip(&mut r, tag)?,
         }
     }
-    let mut labels = LabelBuilder::default();
-    for pair in refs.chunks(2) {
-        let name = symbol(symbols, pair[0]).map_err(|e| r.error(e))?;
-        let value = pair
-            .get(1)
-            .ok_or_else(|| r.error("label reference without a value"))?;
-        labels.push(name, symbol(symbols, *value).map_err(|e| r.error(e))?);
+    if name.is_some() {
+        return Err(r.error("label reference without a value"));
+    }
+    if chars > MAX_EXEMPLAR_CHARS {
+        return Ok(None);
     }
     let labels = labels.build().map_err(|e| r.error(e.to_string()))?;
-    Ok(Exemplar {
+    Ok(Some(Exemplar {
         labels,
         value,
         t_ms,
-    })
+    }))
 }
 
 /// Type and the references of help and unit.
@@ -256,14 +355,19 @@ fn raw_metadata(bytes: &[u8]) -> Result<RawMetadata, DecodeError> {
 }
 
 /// `None` when nothing is said or a reference leads nowhere: metadata is never a reason to lose samples.
-fn resolve_metadata(raw: &RawMetadata, symbols: &[&str]) -> Option<Metadata> {
+fn resolve_metadata<'a>(
+    name: &'a str,
+    raw: &RawMetadata,
+    symbols: &[&'a str],
+) -> Option<MetadataView<'a>> {
     let (help, unit) = (symbol(symbols, raw.1).ok()?, symbol(symbols, raw.2).ok()?);
     let metric_type = MetricType::from_wire(raw.0);
     let said = metric_type != MetricType::Unknown || !help.is_empty() || !unit.is_empty();
-    said.then(|| Metadata {
+    said.then_some(MetadataView {
+        name,
         metric_type,
-        help: help.to_owned(),
-        unit: unit.to_owned(),
+        help,
+        unit,
     })
 }
 
@@ -310,13 +414,26 @@ mod tests {
         body
     }
 
-    fn decoded(body: &[u8]) -> Result<WriteBatch, DecodeError> {
+    fn decoded(body: &[u8]) -> Result<WriteBatch> {
         let mut batch = WriteBatch::default();
-        decode_v2(&mut batch, |out| {
-            out.extend_from_slice(body);
-            Ok::<(), DecodeError>(())
-        })?;
+        decoded_into(&mut batch, body, &DecodeRules::default(), 1 << 30)?;
         Ok(batch)
+    }
+
+    fn decoded_into(
+        batch: &mut WriteBatch,
+        body: &[u8],
+        rules: &DecodeRules,
+        max_bytes: usize,
+    ) -> Result<usize> {
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(max_bytes, &mut grow);
+        decode_v2(batch, rules, &mut allowance, |out, allowance| {
+            allowance.reserve(out, body.len())?;
+            out.extend_from_slice(body);
+            Ok(())
+        })?;
+        Ok(allowance.spent())
     }
 
     const SYMBOLS: [&str; 6] = ["", "__name__", "up", "job", "api", "is it up"];
@@ -381,6 +498,109 @@ mod tests {
             decoded(&request(&["x"], &[])).is_err(),
             "symbol 0 must be empty"
         );
+    }
+
+    /// A few symbols, referred to by many series, exemplars and metadata.
+    #[test]
+    fn symbols_that_are_referred_to_often_are_counted_as_often_before_they_are_copied() {
+        let long = "v".repeat(2000);
+        let mut symbols = vec!["", "__name__", "m", long.as_str()];
+        let names: Vec<_> = (0..28).map(|n| format!("l{n:02}")).collect();
+        symbols.extend(names.iter().map(String::as_str));
+        let mut refs = vec![1, 2];
+        (0..28).for_each(|n| refs.extend([4 + n, 3]));
+        let series = vec![one_series(&refs, 1, 1.0, 0); 400];
+        let body = request(&symbols, &series);
+        assert!(body.len() < 64 << 10, "{}", body.len());
+        let mut batch = WriteBatch::default();
+        let rules = DecodeRules::default();
+        let spent = decoded_into(&mut batch, &body, &rules, 1 << 30).unwrap();
+        let held = batch.heap_bytes();
+        assert!(
+            held > 20 << 20 && held <= spent,
+            "{held} held, {spent} asked for"
+        );
+        for bound in [1 << 20, 10 << 20] {
+            let mut batch = WriteBatch::default();
+            let error = decoded_into(&mut batch, &body, &rules, bound).unwrap_err();
+            assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
+            assert!(batch.heap_bytes() <= bound);
+        }
+    }
+
+    #[test]
+    fn labels_beyond_the_bounds_are_refused_with_their_rule_and_not_copied() {
+        let long = "v".repeat(1 << 20);
+        let symbols = ["", "__name__", "up", "job", "api", long.as_str()];
+        let bounds = LabelBounds {
+            max_names: 2,
+            max_name_bytes: 100,
+            max_value_bytes: 100,
+        };
+        let rules = DecodeRules {
+            labels: bounds,
+            max_metadata_length: 1024,
+        };
+        let series = [
+            one_series(&[1, 5], 1, 1.0, 0),
+            one_series(&[1, 2, 5, 4], 1, 1.0, 0),
+            one_series(&[1, 2, 3, 4, 4, 4], 1, 1.0, 0),
+            one_series(&[1, 2, 3, 4, 4, 0], 7, 2.0, 0),
+        ];
+        let mut batch = WriteBatch::default();
+        let body = request(&symbols, &series);
+        let spent = decoded_into(&mut batch, &body, &rules, 1 << 30).unwrap();
+        assert!(spent < body.len() * 2, "{spent}");
+        let refused: Vec<_> = batch
+            .malformed()
+            .iter()
+            .map(|m| (m.id, m.samples))
+            .collect();
+        assert_eq!(
+            refused,
+            [
+                ("label-value-too-long", 1),
+                ("label-name-too-long", 1),
+                ("max-label-names-per-series", 1)
+            ]
+        );
+        let message = &batch.malformed()[0].message;
+        assert!(
+            message.contains("1048576 exceeds the limit of 100"),
+            "{message}"
+        );
+        assert!(message.ends_with("(err-mimir-label-value-too-long)") && message.len() < 2000);
+        assert_eq!(
+            (batch.series_count(), batch.series_at(0).samples[0].t_ms),
+            (1, 7)
+        );
+        assert_eq!(batch.metadata()[0].metadata.help.len(), 1024, "cut");
+    }
+
+    #[test]
+    fn long_exemplars_are_left_out_and_counted() {
+        let long = "v".repeat(1 << 20);
+        let symbols = ["", "__name__", "up", "trace_id", "abc", long.as_str()];
+        let exemplar = |refs: &[u8]| {
+            let mut e = Vec::new();
+            field(&mut e, bytes_tag(1), refs);
+            e
+        };
+        let mut series = one_series(&[1, 2], 1, 1.0, 0);
+        field(&mut series, bytes_tag(4), &exemplar(&[3, 4]));
+        (0..50).for_each(|_| field(&mut series, bytes_tag(4), &exemplar(&[5, 5])));
+        let body = request(&symbols, &[series]);
+        let mut batch = WriteBatch::default();
+        let spent = decoded_into(&mut batch, &body, &DecodeRules::default(), 8 << 20).unwrap();
+        assert!(spent < 4 << 20, "{spent}");
+        assert_eq!(
+            (batch.exemplar_count(), batch.long_exemplar_count()),
+            (1, 50)
+        );
+        let mut odd = one_series(&[1, 2], 1, 1.0, 0);
+        field(&mut odd, bytes_tag(4), &exemplar(&[3]));
+        let batch = decoded(&request(&symbols, &[odd])).unwrap();
+        assert!(batch.malformed()[0].message.contains("without a value"));
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::wal::SyncPolicy;
 use parking_lot::Mutex;
 
+use super::super::metadata::MetadataRoom;
 use super::*;
 
 /// What a test does before an operation on a file, and whether the operation fails.
@@ -329,6 +330,11 @@ async fn a_missing_chunk_costs_itself_and_not_the_rest_of_its_record() {
     std::fs::remove_file(&files[0]).unwrap();
     s.reopen();
     assert!(s.report.lost_chunks > 2 && !s.report.is_whole());
+    let remarks = s.report.remarks();
+    assert!(
+        remarks.len() == 1 && remarks[0].ends_with("chunks that a checkpoint names are lost"),
+        "{remarks:?}"
+    );
     assert_eq!(s.report.undecodable_records, 0);
     let all = s.all("t").await;
     let of = |name: &str| all.iter().filter(|r| r.0 == name).count();
@@ -412,7 +418,10 @@ async fn checkpoints_of_many_exemplars_and_metadata_have_bounded_records() {
             help: "h".repeat(50),
             ..lgtm_core::model::Metadata::default()
         };
-        head.metadata.lock().put(&format!("metric_{n:05}"), &m, 0);
+        let room = MetadataRoom::unbounded();
+        head.metadata
+            .lock()
+            .put(&format!("metric_{n:05}"), &m, room);
     }
     drop(head);
     s.heads.checkpoint().await.unwrap();

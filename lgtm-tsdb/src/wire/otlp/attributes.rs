@@ -5,6 +5,7 @@ use std::fmt::Write;
 use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
 
+use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 
 /// How deep lists and maps may lie in each other. Senders use one or two levels.
@@ -34,12 +35,23 @@ impl<'a> Attribute<'a> {
         Ok(out)
     }
 
+    /// Bytes of the value as it stands in the request.
+    pub(super) fn value_len(&self) -> usize {
+        self.value.len()
+    }
+
     /// Appends the value as text: text as it is, numbers in decimal, lists and maps as JSON, bytes in base64.
-    pub(super) fn push_text(&self, out: &mut String) -> Result<(), DecodeError> {
-        match any(self.value)? {
+    pub(super) fn push_text(
+        &self,
+        out: &mut String,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        let value = any(self.value)?;
+        allowance.reserve_text(out, value.max_text_bytes(self.value.len()))?;
+        match value {
             Any::Text(text) => out.push_str(text),
             Any::Bytes(bytes) => push_base64(bytes, out),
-            other => other.push_json(out, 0)?,
+            other => other.push_json(out, 0, allowance)?,
         }
         Ok(())
     }
@@ -79,10 +91,25 @@ fn any(bytes: &[u8]) -> Result<Any<'_>, DecodeError> {
 }
 
 impl Any<'_> {
-    fn push_json(&self, out: &mut String, depth: usize) -> Result<(), DecodeError> {
+    /// Most bytes that the text of a value takes which takes `encoded` bytes in the request. What grows most is a control character,
+    /// which JSON spells with six; an empty entry of a map goes from two bytes to eight.
+    fn max_text_bytes(&self, encoded: usize) -> usize {
+        match self {
+            Any::Text(text) => text.len(),
+            Any::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
+            _ => encoded.saturating_mul(6).saturating_add(32),
+        }
+    }
+
+    fn push_json(
+        &self,
+        out: &mut String,
+        depth: usize,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
         if depth > MAX_DEPTH {
             let reason = format!("lists and maps lie more than {MAX_DEPTH} deep");
-            return Err(DecodeError::new("attribute value", 0, reason));
+            return Err(DecodeError::new("attribute value", 0, reason).into());
         }
         match self {
             Any::Empty if depth == 0 => {}
@@ -106,26 +133,33 @@ impl Any<'_> {
                             if !std::mem::take(&mut first) {
                                 out.push(',');
                             }
-                            any(r.bytes()?)?.push_json(out, depth + 1)?;
+                            any(r.bytes()?)?.push_json(out, depth + 1, allowance)?;
                         }
                         tag => skip(&mut r, tag)?,
                     }
                 }
                 out.push(']');
             }
-            Any::Map(bytes) => push_map(bytes, out, depth)?,
+            Any::Map(bytes) => push_map(bytes, out, depth, allowance)?,
         }
         Ok(())
     }
 }
 
 /// Keys in order, so that equal maps have equal text.
-fn push_map(bytes: &[u8], out: &mut String, depth: usize) -> Result<(), DecodeError> {
+fn push_map(
+    bytes: &[u8],
+    out: &mut String,
+    depth: usize,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
     let mut entries = Vec::new();
     let mut r = Reader::new("map", bytes);
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == bytes_tag(1) => entries.push(Attribute::decode(r.bytes()?)?),
+            tag if tag == bytes_tag(1) => {
+                allowance.push(&mut entries, Attribute::decode(r.bytes()?)?)?
+            }
             tag => skip(&mut r, tag)?,
         }
     }
@@ -137,7 +171,7 @@ fn push_map(bytes: &[u8], out: &mut String, depth: usize) -> Result<(), DecodeEr
         }
         push_quoted(entry.key, out);
         out.push(':');
-        any(entry.value)?.push_json(out, depth + 1)?;
+        any(entry.value)?.push_json(out, depth + 1, allowance)?;
     }
     out.push('}');
     Ok(())

@@ -11,46 +11,97 @@ use lgtm_core::{Error, Result};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::schema::{Field, Kind, Message, REQUEST};
+use crate::wire::allowance::Allowance;
+use crate::wire::label_bounds::first_chars;
 use crate::wire::protobuf::wire_type;
 
 /// Bytes that a length takes: enough for 4 GiB, the same for all.
 const LENGTH_BYTES: usize = 5;
 
-/// Writes a JSON request as protobuf into `out`, replacing what was there.
+/// Writes a JSON request as protobuf into `out`, replacing what was there. The bytes are taken from `allowance` before they are made.
 ///
 /// # Errors
-/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `max_bytes`.
-pub fn json_to_protobuf(json: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
+/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `max_bytes`; those of `allowance`.
+pub fn json_to_protobuf(
+    json: &[u8],
+    max_bytes: usize,
+    out: &mut Vec<u8>,
+    allowance: &mut Allowance<'_>,
+) -> Result<()> {
     out.clear();
     let mut de = serde_json::Deserializer::from_slice(json);
-    let mut sink = Sink { out, max_bytes };
+    let mut sink = Sink {
+        out,
+        max_bytes,
+        allowance,
+        refused: None,
+    };
     let done = Fields(&REQUEST, &mut sink)
         .deserialize(&mut de)
         .and_then(|()| de.end());
-    done.map_err(
-        |e| match e.is_data() && e.to_string().starts_with(TOO_LARGE) {
-            true => Error::LimitExceeded(format!(
-                "request is larger than {max_bytes} bytes as protobuf"
-            )),
-            false => Error::InvalidInput(format!("request is not OTLP JSON: {e}")),
-        },
-    )
+    match (sink.refused, done) {
+        (Some(refused), _) => Err(refused),
+        (None, done) => done.map_err(|e| Error::InvalidInput(in_words(&e))),
+    }
 }
 
-const TOO_LARGE: &str = "request is too large";
+/// What is wrong with the JSON; a text that it repeats is cut.
+fn in_words(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    match first_chars(&text, 400) {
+        short if short.len() < text.len() => format!(
+            "request is not OTLP JSON: {short}... at line {} column {}",
+            e.line(),
+            e.column()
+        ),
+        all => format!("request is not OTLP JSON: {all}"),
+    }
+}
 
-struct Sink<'a> {
-    out: &'a mut Vec<u8>,
+/// Most bytes of a tag, and of a number.
+const NUMBER_BYTES: usize = 10;
+
+struct Sink<'o, 'g> {
+    out: &'o mut Vec<u8>,
     max_bytes: usize,
+    allowance: &'o mut Allowance<'g>,
+    /// Why there was no room, which the reader of JSON cannot tell.
+    refused: Option<Error>,
+}
+
+impl Sink<'_, '_> {
+    /// Makes room for a tag and `bytes` more.
+    fn room<E: serde::de::Error>(&mut self, bytes: usize) -> std::result::Result<(), E> {
+        let bytes = bytes + NUMBER_BYTES;
+        let made = match self.out.len() + bytes > self.max_bytes {
+            true => Err(Error::LimitExceeded(format!(
+                "request is larger than {} bytes as protobuf (err-mimir-distributor-max-write-message-size)",
+                self.max_bytes
+            ))),
+            false => self.allowance.reserve(self.out, bytes),
+        };
+        made.map_err(|e| self.refuse(e))
+    }
+
+    /// Makes room for bytes that are soon let go of.
+    fn scratch<E: serde::de::Error>(&mut self, bytes: usize) -> std::result::Result<(), E> {
+        let made = self.allowance.scratch(bytes);
+        made.map_err(|e| self.refuse(e))
+    }
+
+    fn refuse<E: serde::de::Error>(&mut self, e: Error) -> E {
+        self.refused = Some(e);
+        E::custom("request is too large")
+    }
 }
 
 /// The fields of a message, without its length.
-struct Fields<'s, 'o>(&'static Message, &'s mut Sink<'o>);
+struct Fields<'s, 'o, 'g>(&'static Message, &'s mut Sink<'o, 'g>);
 
 /// The value of a field: one, or as many as a list has.
-struct Value<'s, 'o>(&'static Field, &'s mut Sink<'o>);
+struct Value<'s, 'o, 'g>(&'static Field, &'s mut Sink<'o, 'g>);
 
-impl<'de> DeserializeSeed<'de> for Fields<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Fields<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> std::result::Result<(), D::Error> {
@@ -58,7 +109,7 @@ impl<'de> DeserializeSeed<'de> for Fields<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Fields<'_, '_> {
+impl<'de> Visitor<'de> for Fields<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -71,15 +122,12 @@ impl<'de> Visitor<'de> for Fields<'_, '_> {
                 Some(field) => map.next_value_seed(Value(field, &mut *self.1))?,
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
-            if self.1.out.len() > self.1.max_bytes {
-                return Err(A::Error::custom(TOO_LARGE));
-            }
         }
         Ok(())
     }
 }
 
-impl Value<'_, '_> {
+impl Value<'_, '_, '_> {
     fn tag(&mut self) {
         let wire = match self.0.kind {
             Kind::Double | Kind::Fixed64 => wire_type::FIXED64,
@@ -89,9 +137,11 @@ impl Value<'_, '_> {
         put_uvarint(self.1.out, self.0.number << 3 | wire);
     }
 
-    fn bytes(&mut self, bytes: &[u8]) {
+    fn bytes<E: serde::de::Error>(&mut self, bytes: &[u8]) -> std::result::Result<(), E> {
+        self.1.room(NUMBER_BYTES + bytes.len())?;
         self.tag();
         lgtm_core::codec::put_bytes(self.1.out, bytes);
+        Ok(())
     }
 
     /// An integer of any kind; `negative` ones are given as two's complement.
@@ -101,13 +151,15 @@ impl Value<'_, '_> {
             .or_else(|_| i64::try_from(v).map(|v| v as u64))
             .map_err(|_| E::custom(format!("{name}: {v} does not fit 64 bits")))?;
         match self.0.kind {
-            Kind::Double => self.double((v as f64).to_bits()),
-            Kind::Fixed64 => self.double(bits),
+            Kind::Double => self.double((v as f64).to_bits())?,
+            Kind::Fixed64 => self.double(bits)?,
             Kind::Varint => {
+                self.1.room(NUMBER_BYTES)?;
                 self.tag();
                 put_uvarint(self.1.out, bits);
             }
             Kind::Signed => {
+                self.1.room(NUMBER_BYTES)?;
                 self.tag();
                 lgtm_core::codec::put_svarint(self.1.out, bits as i64);
             }
@@ -116,15 +168,17 @@ impl Value<'_, '_> {
         Ok(())
     }
 
-    fn double(&mut self, bits: u64) {
+    fn double<E: serde::de::Error>(&mut self, bits: u64) -> std::result::Result<(), E> {
+        self.1.room(NUMBER_BYTES)?;
         self.tag();
         self.1.out.extend_from_slice(&bits.to_le_bytes());
+        Ok(())
     }
 
     /// Numbers come as text too: 64-bit ones always, doubles when they are not finite, enums by name.
     fn number_in_text<E: serde::de::Error>(&mut self, text: &str) -> std::result::Result<(), E> {
         let name = self.0.json;
-        let bad = || E::custom(format!("{name}: {text:?} is no number"));
+        let bad = || E::custom(format!("{name}: {:?} is no number", first_chars(text, 100)));
         if matches!(self.0.kind, Kind::Double) {
             let v: f64 = match text {
                 "NaN" => f64::NAN,
@@ -132,8 +186,7 @@ impl Value<'_, '_> {
                 "-Infinity" => f64::NEG_INFINITY,
                 other => other.parse().map_err(|_| bad())?,
             };
-            self.double(v.to_bits());
-            return Ok(());
+            return self.double(v.to_bits());
         }
         let v = match text {
             "AGGREGATION_TEMPORALITY_UNSPECIFIED" => 0,
@@ -145,7 +198,7 @@ impl Value<'_, '_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
+impl<'de> DeserializeSeed<'de> for Value<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, d: D) -> std::result::Result<(), D::Error> {
@@ -153,7 +206,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for Value<'_, '_> {
+impl<'de> Visitor<'de> for Value<'_, '_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -178,31 +231,32 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
 
     fn visit_f64<E: serde::de::Error>(mut self, v: f64) -> std::result::Result<(), E> {
         match self.0.kind {
-            Kind::Double => {
-                self.double(v.to_bits());
-                Ok(())
-            }
+            Kind::Double => self.double(v.to_bits()),
             _ if v.fract() == 0.0 && v.abs() < 9e15 => self.integer(v as i128),
             _ => Err(E::custom(format!("{}: {v} is no integer", self.0.json))),
         }
     }
 
     fn visit_str<E: serde::de::Error>(mut self, v: &str) -> std::result::Result<(), E> {
-        let name = self.0.json;
+        let (name, shown) = (self.0.json, first_chars(v, 100));
         match self.0.kind {
-            Kind::Text => self.bytes(v.as_bytes()),
+            Kind::Text => self.bytes(v.as_bytes())?,
             Kind::Hex => {
+                self.1.scratch(v.len())?;
                 let bytes = from_hex(v)
-                    .ok_or_else(|| E::custom(format!("{name}: {v:?} is not hexadecimal")))?;
-                self.bytes(&bytes);
+                    .ok_or_else(|| E::custom(format!("{name}: {shown:?} is not hexadecimal")))?;
+                self.bytes(&bytes)?;
             }
             Kind::Base64 => {
+                self.1.scratch(v.len())?;
                 let bytes = from_base64(v)
-                    .ok_or_else(|| E::custom(format!("{name}: {v:?} is not base64")))?;
-                self.bytes(&bytes);
+                    .ok_or_else(|| E::custom(format!("{name}: {shown:?} is not base64")))?;
+                self.bytes(&bytes)?;
             }
             Kind::Message(_) => {
-                return Err(E::custom(format!("{name}: an object is wanted, not {v:?}")));
+                return Err(E::custom(format!(
+                    "{name}: an object is wanted, not {shown:?}"
+                )));
             }
             _ => self.number_in_text(v)?,
         }
@@ -213,11 +267,7 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
         while seq
             .next_element_seed(Value(self.0, &mut *self.1))?
             .is_some()
-        {
-            if self.1.out.len() > self.1.max_bytes {
-                return Err(A::Error::custom(TOO_LARGE));
-            }
-        }
+        {}
         Ok(())
     }
 
@@ -225,6 +275,7 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
         let Kind::Message(message) = self.0.kind else {
             return Err(A::Error::custom(format!("{}: not an object", self.0.json)));
         };
+        self.1.room(LENGTH_BYTES)?;
         self.tag();
         let at = self.1.out.len();
         self.1.out.extend_from_slice(&[0; LENGTH_BYTES]);

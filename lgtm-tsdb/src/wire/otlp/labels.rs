@@ -5,12 +5,17 @@
 
 use std::ops::Range;
 
-use lgtm_core::DecodeError;
+use lgtm_core::Result;
 use lgtm_core::model::METRIC_NAME;
 
 use super::attributes::Attribute;
 use super::names::TranslationStrategy;
+use crate::wire::allowance::{Allowance, DecodeFail};
+use crate::wire::label_bounds::{LabelBounds, over};
 use crate::wire::raw_labels::RawLabelsBuilder;
+
+/// Bytes that a label takes besides its name and value: three tags, three lengths.
+const LABEL_OVERHEAD: usize = 3 + 3 * 5;
 
 /// What a label comes from; where two have one name, the greater wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +47,18 @@ pub(super) struct PointLabels {
     order: Vec<usize>,
     /// Names and values, settled.
     sorted: Vec<(Range<u32>, Range<u32>)>,
+    settled: Settled,
+}
+
+/// What is known of the settled labels without looking at them again.
+#[derive(Debug, Clone, Copy, Default)]
+struct Settled {
+    /// Labels with a value.
+    count: usize,
+    /// Most bytes that they take when they are written.
+    bytes: usize,
+    /// Whether names or values are too long.
+    too_long: bool,
 }
 
 impl PointLabels {
@@ -81,50 +98,67 @@ impl PointLabels {
         attribute: &Attribute<'_>,
         source: Source,
         strategy: TranslationStrategy,
-    ) -> Result<(), DecodeError> {
+        allowance: &mut Allowance<'_>,
+    ) -> std::result::Result<(), DecodeFail> {
+        // The key, and the name: as long, perhaps with `key_` before it.
+        allowance.reserve_text(&mut self.text, 2 * attribute.key.len() + 4)?;
         let from = self.text.len() as u32;
         self.text.push_str(attribute.key);
         let key = from..self.text.len() as u32;
         strategy.push_label_name(attribute.key, &mut self.text);
         let name = key.end..self.text.len() as u32;
-        attribute.push_text(&mut self.text)?;
+        attribute.push_text(&mut self.text, allowance)?;
         let value = name.end..self.text.len() as u32;
-        self.labels.push(Label {
+        let label = Label {
             name,
             value,
             source,
             key,
-        });
-        Ok(())
+        };
+        Ok(allowance.push(&mut self.labels, label)?)
     }
 
     /// Adds a label under a name that needs no translation.
-    pub(super) fn push(&mut self, name: &str, value: &str, source: Source) {
+    pub(super) fn push(
+        &mut self,
+        name: &str,
+        value: &str,
+        source: Source,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<()> {
+        allowance.reserve_text(&mut self.text, name.len() + value.len())?;
         let from = self.text.len() as u32;
         self.text.push_str(name);
         let middle = self.text.len() as u32;
         self.text.push_str(value);
         let to = self.text.len() as u32;
-        self.labels.push(Label {
+        let label = Label {
             name: from..middle,
             value: middle..to,
             source,
             key: from..from,
-        });
+        };
+        allowance.push(&mut self.labels, label)
     }
 
     /// Sorts the labels and settles who wins; to be called before [`PointLabels::write`].
     ///
     /// Attributes whose translated names are the same are joined with `;` in the order of their keys.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle(
+        &mut self,
+        bounds: &LabelBounds,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<()> {
         let Self {
             text,
             labels,
             order,
             sorted,
+            settled,
             ..
         } = self;
         order.clear();
+        allowance.reserve(order, labels.len())?;
         order.extend(0..labels.len());
         order.sort_unstable_by(|a, b| {
             let (a, b) = (&labels[*a], &labels[*b]);
@@ -136,6 +170,7 @@ impl PointLabels {
                 .then(key(a).1.cmp(key(b).1))
         });
         sorted.clear();
+        allowance.reserve(sorted, labels.len())?;
         let same_name =
             |a: &usize, b: &usize| at(text, &labels[*a].name) == at(text, &labels[*b].name);
         let mut joins = Vec::new();
@@ -143,12 +178,16 @@ impl PointLabels {
             let first = &labels[group[0]];
             let winners = group.iter().filter(|l| labels[**l].source == first.source);
             if winners.clone().count() > 1 && first.source == Source::Attribute {
+                // A range each, and what a list of them takes.
+                allowance.scratch(labels.len() * 48)?;
                 let values = winners.map(|l| labels[*l].value.clone());
                 joins.push((sorted.len(), values.collect::<Vec<_>>()));
             }
             sorted.push((first.name.clone(), first.value.clone()));
         }
         for (place, values) in joins {
+            let joined = values.iter().map(|v| v.len() + 1).sum();
+            allowance.reserve_text(text, joined)?;
             let from = text.len() as u32;
             for (n, value) in values.into_iter().enumerate() {
                 if n > 0 {
@@ -158,34 +197,96 @@ impl PointLabels {
             }
             sorted[place].1 = from..text.len() as u32;
         }
+        *settled = Settled::default();
+        for (name, value) in sorted.iter().filter(|(_, value)| !value.is_empty()) {
+            settled.count += 1;
+            settled.bytes += name.len() + value.len() + LABEL_OVERHEAD;
+            settled.too_long |= over(name.len(), bounds.max_name_bytes)
+                || over(value.len(), bounds.max_value_bytes);
+        }
+        Ok(())
     }
 
-    /// Appends the settled labels to `out` in the spelling of the batch, with the metric name (in two parts) and perhaps one label
-    /// more; those two win over others of their names. Empty values are left out.
-    pub(super) fn write(
-        &self,
-        name: &mut String,
-        suffix: &str,
-        more: Option<(&str, &str)>,
-        out: &mut Vec<u8>,
+    /// Calls `f` with the settled labels in order, with the metric name and perhaps one label more; those two win over others of their
+    /// names. Empty values are left out.
+    fn each<'t>(
+        &'t self,
+        name: &'t str,
+        more: Option<(&'t str, &'t str)>,
+        mut f: impl FnMut(&'t str, &'t str),
     ) {
-        let stem = name.len();
-        name.push_str(suffix);
-        let mut extra = [Some((METRIC_NAME, name.as_str())), more];
+        let mut extra = [Some((METRIC_NAME, name)), more];
         extra.sort_unstable_by_key(|e| e.map(|(n, _)| n));
         let mut extra = extra.into_iter().flatten().peekable();
         for (label, value) in &self.sorted {
             let label = at(&self.text, label);
             while let Some((n, v)) = extra.next_if(|(n, _)| *n < label) {
-                RawLabelsBuilder::push(n, v, out);
+                f(n, v);
             }
             let value = at(&self.text, value);
             if extra.peek().is_none_or(|(n, _)| *n != label) && !value.is_empty() {
-                RawLabelsBuilder::push(label, value, out);
+                f(label, value);
             }
         }
-        extra.for_each(|(n, v)| RawLabelsBuilder::push(n, v, out));
-        name.truncate(stem);
+        extra.for_each(|(n, v)| f(n, v));
+    }
+
+    /// The rule that the settled labels break, with name and label as in [`PointLabels::write`]. Costs nothing when they are far from all
+    /// bounds.
+    pub(super) fn broken(
+        &self,
+        name: &str,
+        more: Option<(&str, &str)>,
+        bounds: &LabelBounds,
+    ) -> Option<&'static str> {
+        let Settled {
+            count, too_long, ..
+        } = self.settled;
+        if !too_long
+            && !over(name.len(), bounds.max_value_bytes)
+            && !over(count + 2, bounds.max_names)
+        {
+            return None;
+        }
+        bounds.broken(self.all(name, more).into_iter())
+    }
+
+    /// What of the labels breaks a rule, in words.
+    pub(super) fn fault(
+        &self,
+        name: &str,
+        more: Option<(&str, &str)>,
+        bounds: &LabelBounds,
+    ) -> String {
+        match bounds.check(self.all(name, more).into_iter()) {
+            Err(fault) => format!("{} (err-mimir-{})", fault.message, fault.id),
+            Ok(()) => "its labels are out of bounds".to_owned(),
+        }
+    }
+
+    fn all<'t>(
+        &'t self,
+        name: &'t str,
+        more: Option<(&'t str, &'t str)>,
+    ) -> Vec<(&'t str, &'t str)> {
+        let mut all = Vec::new();
+        self.each(name, more, |n, v| all.push((n, v)));
+        all
+    }
+
+    /// Appends the settled labels to `out` in the spelling of the batch, with the metric name and perhaps one label more.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        more: Option<(&str, &str)>,
+        out: &mut Vec<u8>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<()> {
+        let more_bytes = more.map_or(0, |(n, v)| n.len() + v.len());
+        let extra = METRIC_NAME.len() + name.len() + more_bytes + 2 * LABEL_OVERHEAD;
+        allowance.reserve(out, self.settled.bytes + extra)?;
+        self.each(name, more, |n, v| RawLabelsBuilder::push(n, v, out));
+        Ok(())
     }
 }
 

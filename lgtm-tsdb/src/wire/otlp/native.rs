@@ -1,6 +1,9 @@
 //! Histograms of OTLP as native histograms.
 
-use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram, STALE_NAN_BITS, stale_nan};
+use lgtm_core::model::{
+    BucketSpan, CounterResetHint, Histogram, HistogramFault, MAX_HISTOGRAM_BUCKETS,
+    MAX_HISTOGRAM_SPANS, STALE_NAN_BITS, stale_nan,
+};
 
 use super::points::{Buckets, ExponentialPoint, HistogramPoint};
 
@@ -23,10 +26,31 @@ struct SpanWriter {
     next: i64,
 }
 
+/// Most bytes that [`SpanWriter`] holds at a time, of both signs, while its vectors grow.
+pub(super) const MAX_SPAN_BYTES: usize =
+    2 * 3 * (8 * MAX_HISTOGRAM_BUCKETS + size_of::<BucketSpan>() * MAX_HISTOGRAM_SPANS);
+
+fn malformed(message: String) -> HistogramFault {
+    let id = "malformed-series";
+    HistogramFault { id, message }
+}
+
 impl SpanWriter {
-    fn push(&mut self, index: i64, count: u64) -> Result<(), String> {
+    fn push(&mut self, index: i64, count: u64) -> Result<(), HistogramFault> {
         let count = i64::try_from(count)
-            .map_err(|_| format!("bucket count {count} exceeds {}", i64::MAX))?;
+            .map_err(|_| malformed(format!("bucket count {count} exceeds {}", i64::MAX)))?;
+        if self.deltas.len() >= MAX_HISTOGRAM_BUCKETS {
+            return Err(HistogramFault {
+                id: "native-histogram-too-many-buckets",
+                message: format!("it has more than {MAX_HISTOGRAM_BUCKETS} buckets"),
+            });
+        }
+        if self.spans.len() >= MAX_HISTOGRAM_SPANS {
+            return Err(HistogramFault {
+                id: "native-histogram-too-many-spans",
+                message: format!("its buckets are {MAX_HISTOGRAM_SPANS} runs and more"),
+            });
+        }
         let gap = index - self.next;
         match self.spans.last_mut() {
             Some(span) if gap <= MAX_GAP => {
@@ -39,7 +63,7 @@ impl SpanWriter {
             last => {
                 let offset = if last.is_some() { gap } else { index };
                 let offset = i32::try_from(offset)
-                    .map_err(|_| format!("bucket index {index} exceeds 32 bits"))?;
+                    .map_err(|_| malformed(format!("bucket index {index} exceeds 32 bits")))?;
                 self.spans.push(BucketSpan { offset, length: 1 });
             }
         }
@@ -51,11 +75,12 @@ impl SpanWriter {
 }
 
 /// The buckets of one sign, merged by `2^merge` and moved: bucket i of OTLP is `(base^i, base^(i+1)]`, ours `(base^(i-1), base^i]`.
-fn exponential(buckets: &Buckets, merge: u32) -> Result<SpanWriter, String> {
+fn exponential(buckets: &Buckets, merge: u32) -> Result<SpanWriter, HistogramFault> {
     let mut out = SpanWriter::default();
     let mut pending: Option<(i64, u64)> = None;
     if i32::try_from(buckets.offset).is_err() {
-        return Err(format!("bucket offset {} exceeds 32 bits", buckets.offset));
+        let message = format!("bucket offset {} exceeds 32 bits", buckets.offset);
+        return Err(malformed(message));
     }
     for (i, count) in buckets.counts.iter().enumerate().filter(|(_, n)| **n > 0) {
         let index = ((buckets.offset + i as i64) >> merge.min(63)) + 1;
@@ -78,13 +103,13 @@ impl ExponentialPoint {
     /// The point as a native histogram.
     ///
     /// # Errors
-    /// A scale below -4; buckets that 32-bit indexes or 64-bit counts cannot hold.
-    pub(super) fn to_native(&self, hint: CounterResetHint) -> Result<Histogram, String> {
+    /// A scale below -4; buckets that 32-bit indexes or 64-bit counts cannot hold, or more than may be stored.
+    pub(super) fn to_native(&self, hint: CounterResetHint) -> Result<Histogram, HistogramFault> {
         if self.scale < MIN_SCHEMA {
-            return Err(format!(
+            return Err(malformed(format!(
                 "exponential histogram has scale {}, the coarsest that can be kept is {MIN_SCHEMA}",
                 self.scale
-            ));
+            )));
         }
         let merge = u32::try_from((self.scale - MAX_SCHEMA).max(0)).unwrap_or(u32::MAX);
         let positive = exponential(&self.positive, merge)?;
@@ -116,8 +141,12 @@ impl HistogramPoint {
     /// The point as a native histogram with custom buckets.
     ///
     /// # Errors
-    /// Counts that 64 bits cannot hold.
-    pub(super) fn to_custom_buckets(&self, hint: CounterResetHint) -> Result<Histogram, String> {
+    /// Bounds and counts that do not fit together; counts that 64 bits cannot hold; more buckets than may be stored.
+    pub(super) fn to_custom_buckets(
+        &self,
+        hint: CounterResetHint,
+    ) -> Result<Histogram, HistogramFault> {
+        self.check().map_err(malformed)?;
         let mut buckets = SpanWriter::default();
         for (i, count) in self
             .bucket_counts
@@ -225,5 +254,22 @@ mod tests {
             (&[span(0, 3)][..], &[1, -1, 5][..])
         );
         assert_eq!(h.validate(), Ok(()));
+    }
+
+    #[test]
+    fn more_buckets_than_may_be_stored_are_not_made() {
+        let id = |p: ExponentialPoint| {
+            let made = p.to_native(CounterResetHint::Unknown);
+            made.map_err(|f| f.id).map(|h| h.validate())
+        };
+        let most = MAX_HISTOGRAM_BUCKETS;
+        assert_eq!(id(point(0, 0, &vec![1; most])), Ok(Ok(())));
+        let too_many = "native-histogram-too-many-buckets";
+        assert_eq!(id(point(0, 0, &vec![1; most + 1])), Err(too_many));
+        // Every fifth: each is a run of its own.
+        let mut sparse = vec![0; 5 * (MAX_HISTOGRAM_SPANS + 1)];
+        sparse.iter_mut().step_by(5).for_each(|n| *n = 1);
+        let too_many = "native-histogram-too-many-spans";
+        assert_eq!(id(point(0, 0, &sparse)), Err(too_many));
     }
 }

@@ -5,33 +5,41 @@
 
 use std::fmt::Write;
 
+use lgtm_core::Result;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{
-    CounterResetHint, Exemplar, Histogram, LabelBuilder, Metadata, MetricType, Sample, stale_nan,
+    CounterResetHint, Exemplar, Histogram, HistogramFault, LabelBuilder, MetricType, Sample,
+    stale_nan,
 };
-use lgtm_core::{DecodeError, Error, Result};
 
 use super::attributes::Attribute;
 use super::labels::{PointLabels, Source};
 use super::names::{Suffix, TranslationStrategy, unit_name};
+use super::native::MAX_SPAN_BYTES;
 use super::points::{
     ExponentialPoint, HistogramPoint, NumberPoint, PointHead, PointParts, SummaryPoint,
 };
 use super::request::{Metric, MetricKind, ResourceMetrics, ScopeMetrics, Temporality, submessages};
+use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::batch::{
-    HistogramSample, HistogramValue, LabelPlace, MalformedSeries, MetadataEntry, SeriesEntry,
-    WriteBatch,
+    HistogramSample, HistogramValue, LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch,
 };
+use crate::wire::decode_rules::DecodeRules;
+use crate::wire::label_bounds::{first_chars, over};
+use crate::wire::metadata::MetadataView;
 use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip};
 
 /// Distance of the samples of `target_info` within a request: half of Prometheus' default lookback.
 const TARGET_INFO_INTERVAL_MS: i64 = 150_000;
 /// Most samples of one `target_info` in a request: ten hours of points.
 const MAX_TARGET_INFO_SAMPLES: i64 = 240;
-/// Characters of an exemplar's labels, by OpenMetrics.
-const MAX_EXEMPLAR_CHARS: usize = 128;
-/// Faults told one by one; further ones are counted with the last.
-const MAX_FAULTS: usize = 64;
+/// Bytes that the texts of a metric's name and unit take for each of theirs while they are translated: words as texts of their own.
+const NAME_EXPANSION: usize = 48;
+/// Bytes of an attribute of an exemplar beyond which its text has more than [`MAX_EXEMPLAR_CHARS`] characters, whatever it is.
+const MAX_EXEMPLAR_ATTRIBUTE: usize = 16 * MAX_EXEMPLAR_CHARS;
+
+/// What ends a step of the decode.
+type Decoded<T = ()> = std::result::Result<T, DecodeFail>;
 
 /// What a resource attribute may be promoted by, and how the rest is read. Per tenant.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,24 +58,37 @@ pub struct OtlpOptions {
     pub allow_delta_temporality: bool,
 }
 
-/// Decodes a protobuf request, which is handed over through `fill` (it writes the body into the buffer given).
+/// Decodes a protobuf request, which is handed over through `fill` (it writes the body into the buffer given). What it becomes is taken
+/// from `allowance`: a classic histogram repeats its attributes for every bucket.
 ///
-/// Points and metrics that cannot be told in Prometheus' terms are left out and stand among the batch's malformed series.
+/// Points and metrics that cannot be told in Prometheus' terms, and those whose labels break `rules`, are left out and stand among the
+/// batch's malformed series.
 ///
 /// # Errors
-/// `InvalidInput` when the protobuf is broken; `LimitExceeded` when the series together exceed `max_bytes` (a classic histogram
-/// repeats its attributes for every bucket). Then the batch is empty. Errors of `fill`.
+/// `InvalidInput` when the protobuf is broken; those of `allowance` and `fill`. Then the batch is empty.
 pub fn decode_otlp(
     batch: &mut WriteBatch,
     options: &OtlpOptions,
-    max_bytes: usize,
-    fill: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    rules: &DecodeRules,
+    allowance: &mut Allowance<'_>,
+    fill: impl FnOnce(&mut Vec<u8>, &mut Allowance<'_>) -> Result<()>,
 ) -> Result<()> {
     batch.clear();
     let mut body = std::mem::take(&mut batch.body);
-    let decoded = fill(&mut body).and_then(|()| {
-        let mut decoder = Decoder::new(batch, options, max_bytes.min(u32::MAX as usize / 2));
-        decoder.request(&body)
+    let decoded = fill(&mut body, allowance).and_then(|()| {
+        let mut decoder = Decoder {
+            batch,
+            options,
+            rules,
+            allowance,
+            labels: PointLabels::default(),
+            name: String::new(),
+            text: String::new(),
+            exemplars: Vec::new(),
+            has_job_or_instance: false,
+            times: None,
+        };
+        Ok(decoder.request(&body)?)
     });
     batch.body = body;
     if decoded.is_err() {
@@ -76,67 +97,42 @@ pub fn decode_otlp(
     decoded
 }
 
-/// Fails of a decode: broken bytes, or too much.
-enum Fail {
-    Decode(DecodeError),
-    TooLarge,
+/// Whether a series was taken, or refused by a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Yes,
+    No,
 }
 
-impl From<DecodeError> for Fail {
-    fn from(e: DecodeError) -> Self {
-        Self::Decode(e)
-    }
-}
-
-struct Decoder<'b> {
-    batch: &'b mut WriteBatch,
-    options: &'b OtlpOptions,
-    max_bytes: usize,
+struct Decoder<'d, 'g> {
+    batch: &'d mut WriteBatch,
+    options: &'d OtlpOptions,
+    rules: &'d DecodeRules,
+    allowance: &'d mut Allowance<'g>,
     labels: PointLabels,
     /// The metric's translated name.
     name: String,
     /// A formatted bound or quantile.
     text: String,
+    /// Those of the point at hand that belong to no series yet, the first one last.
+    exemplars: Vec<Exemplar>,
     has_job_or_instance: bool,
-    /// Buckets of native histograms so far.
-    native_buckets: usize,
     /// Times of the first and last point of the resource.
     times: Option<(i64, i64)>,
 }
 
-impl<'b> Decoder<'b> {
-    fn new(batch: &'b mut WriteBatch, options: &'b OtlpOptions, max_bytes: usize) -> Self {
-        Self {
-            batch,
-            options,
-            max_bytes,
-            labels: PointLabels::default(),
-            name: String::new(),
-            text: String::new(),
-            has_job_or_instance: false,
-            native_buckets: 0,
-            times: None,
+impl Decoder<'_, '_> {
+    fn request(&mut self, body: &[u8]) -> Decoded {
+        for resource in submessages("metrics request", body, 1) {
+            let resource = ResourceMetrics::decode(resource?, self.allowance)?;
+            self.resource(&resource)?;
         }
+        Ok(())
     }
 
-    fn request(&mut self, body: &[u8]) -> Result<()> {
-        let mut walk = || {
-            for resource in submessages("metrics request", body, 1) {
-                self.resource(&ResourceMetrics::decode(resource?)?)?;
-            }
-            Ok(())
-        };
-        walk().map_err(|e| match e {
-            Fail::Decode(e) => Error::InvalidInput(format!("request does not decode: {e}")),
-            Fail::TooLarge => Error::LimitExceeded(format!(
-                "the request's series take more than {} bytes (err-mimir-distributor-max-otlp-request-size)",
-                self.max_bytes
-            )),
-        })
-    }
-
-    fn resource(&mut self, resource: &ResourceMetrics<'_>) -> std::result::Result<(), Fail> {
-        let mut attributes = Vec::with_capacity(resource.attributes.len());
+    fn resource(&mut self, resource: &ResourceMetrics<'_>) -> Decoded {
+        let mut attributes = Vec::new();
+        (self.allowance).reserve(&mut attributes, resource.attributes.len())?;
         for bytes in &resource.attributes {
             attributes.push(Attribute::decode(bytes)?);
         }
@@ -149,6 +145,7 @@ impl<'b> Decoder<'b> {
                     attribute,
                     Source::Promoted,
                     self.options.translation,
+                    self.allowance,
                 )?;
             }
         }
@@ -156,7 +153,7 @@ impl<'b> Decoder<'b> {
         let resource_labels = self.labels.kept();
         for scope in &resource.scopes {
             self.labels.keep_only(resource_labels);
-            let scope = ScopeMetrics::decode(scope)?;
+            let scope = ScopeMetrics::decode(scope, self.allowance)?;
             if self.options.promote_scope_metadata {
                 self.scope(&scope)?;
             }
@@ -169,69 +166,87 @@ impl<'b> Decoder<'b> {
     }
 
     /// `job` and `instance`.
-    fn target(&mut self, attributes: &[Attribute<'_>]) -> std::result::Result<(), Fail> {
-        let text_of = |key: &str| -> std::result::Result<String, DecodeError> {
+    fn target(&mut self, attributes: &[Attribute<'_>]) -> Decoded {
+        let mut text_of = |key: &str| -> Decoded<String> {
             let mut out = String::new();
             if let Some(a) = attributes.iter().find(|a| a.key == key) {
-                a.push_text(&mut out)?;
+                a.push_text(&mut out, self.allowance)?;
             }
             Ok(out)
         };
         let (name, namespace) = (text_of("service.name")?, text_of("service.namespace")?);
         let instance = text_of("service.instance.id")?;
         if !name.is_empty() {
+            self.allowance.scratch(namespace.len() + 1 + name.len())?;
             let job = match namespace.is_empty() {
                 true => name.clone(),
                 false => format!("{namespace}/{name}"),
             };
-            self.labels.push("job", &job, Source::Target);
+            (self.labels).push("job", &job, Source::Target, self.allowance)?;
         }
         if !instance.is_empty() {
-            self.labels.push("instance", &instance, Source::Target);
+            (self.labels).push("instance", &instance, Source::Target, self.allowance)?;
         }
         self.has_job_or_instance = !(name.is_empty() && instance.is_empty());
         Ok(())
     }
 
-    fn scope(&mut self, scope: &ScopeMetrics<'_>) -> std::result::Result<(), Fail> {
+    fn scope(&mut self, scope: &ScopeMetrics<'_>) -> Decoded {
         for (name, value) in [
             ("otel_scope_name", scope.name),
             ("otel_scope_version", scope.version),
             ("otel_scope_schema_url", scope.schema_url),
         ] {
             if !value.is_empty() {
-                self.labels.push(name, value, Source::Scope);
+                (self.labels).push(name, value, Source::Scope, self.allowance)?;
             }
         }
         for bytes in &scope.attributes {
             let attribute = Attribute::decode(bytes)?;
             let mut value = String::new();
-            attribute.push_text(&mut value)?;
+            attribute.push_text(&mut value, self.allowance)?;
             let mut name = "otel_scope_".to_owned();
+            (self.allowance).reserve_text(&mut name, attribute.key.len() + 4)?;
             self.options
                 .translation
                 .push_label_name(attribute.key, &mut name);
-            self.labels.push(&name, &value, Source::Scope);
+            (self.labels).push(&name, &value, Source::Scope, self.allowance)?;
         }
         Ok(())
     }
 
-    fn metric(&mut self, metric: &Metric<'_>) -> std::result::Result<(), Fail> {
+    fn metric(&mut self, metric: &Metric<'_>) -> Decoded {
         let Some(kind) = metric.kind else {
             return Ok(());
         };
+        let max = self.rules.labels.max_value_bytes;
+        if let Some(long) = [metric.name, metric.unit]
+            .into_iter()
+            .find(|t| over(t.len(), max))
+        {
+            let id = "label-value-too-long";
+            self.batch.refuse(id, metric.point_count, || {
+                format!(
+                    "received a metric whose name or unit has a length of {} that exceeds the limit of {max}, metric: '{:.200}' (err-mimir-{id})",
+                    long.len(),
+                    metric.name
+                )
+            });
+            return Ok(());
+        }
         let is_delta = metric.temporality == Temporality::Delta;
         if metric.counts()
             && metric.temporality != Temporality::Cumulative
             && !(is_delta && self.options.allow_delta_temporality)
         {
-            self.refuse(
-                metric.point_count,
-                format!(
-                    "metric {:?} has temporality {:?}, only cumulative points are taken",
-                    metric.name, metric.temporality
-                ),
-            );
+            self.batch
+                .refuse("malformed-series", metric.point_count, || {
+                    format!(
+                        "metric {:?} has temporality {:?}, only cumulative points are taken",
+                        first_chars(metric.name, 200),
+                        metric.temporality
+                    )
+                });
             return Ok(());
         }
         let suffix = match kind {
@@ -239,14 +254,17 @@ impl<'b> Decoder<'b> {
             MetricKind::Gauge => Suffix::Gauge,
             _ => Suffix::None,
         };
+        let said = metric.name.len() + metric.unit.len();
+        (self.allowance).scratch(said.saturating_mul(NAME_EXPANSION))?;
         match (self.options.translation).metric_name(metric.name, metric.unit, suffix) {
             Ok(name) => self.name = name,
             Err(message) => {
-                self.refuse(metric.point_count, message);
+                let message = || first_chars(&message, 400).to_owned();
+                (self.batch).refuse("malformed-series", metric.point_count, message);
                 return Ok(());
             }
         }
-        self.metadata(metric, kind, is_delta);
+        self.metadata(metric, kind, is_delta)?;
         let hint = match is_delta {
             true => CounterResetHint::Gauge,
             false => CounterResetHint::Unknown,
@@ -262,7 +280,7 @@ impl<'b> Decoder<'b> {
         }
     }
 
-    fn metadata(&mut self, metric: &Metric<'_>, kind: MetricKind, is_delta: bool) {
+    fn metadata(&mut self, metric: &Metric<'_>, kind: MetricKind, is_delta: bool) -> Decoded {
         let metric_type = match kind {
             _ if is_delta => MetricType::Unknown,
             MetricKind::Sum if metric.is_monotonic => MetricType::Counter,
@@ -270,37 +288,25 @@ impl<'b> Decoder<'b> {
             MetricKind::Histogram | MetricKind::Exponential => MetricType::Histogram,
             MetricKind::Summary => MetricType::Summary,
         };
-        self.batch.metadata.push(MetadataEntry {
-            name: self.name.clone(),
-            metadata: Metadata {
-                metric_type,
-                help: metric.description.to_owned(),
-                unit: unit_name(metric.unit),
-            },
+        let view = MetadataView {
+            name: &self.name,
+            metric_type,
+            help: metric.description,
+            unit: &unit_name(metric.unit),
+        };
+        let max = self.rules.max_metadata_length;
+        Ok(self.batch.take_metadata(view, max, self.allowance)?)
+    }
+
+    /// Leaves a point out.
+    fn refuse(&mut self, metric: &Metric<'_>, id: &'static str, message: &str) {
+        self.batch.refuse(id, 1, || {
+            let name = first_chars(metric.name, 200);
+            format!("metric {name:?}: {message} (err-mimir-{id})")
         });
     }
 
-    /// Counts points that are left out.
-    fn refuse(&mut self, points: u64, message: String) {
-        let faults = &mut self.batch.malformed;
-        match faults.len() < MAX_FAULTS {
-            true => faults.push(MalformedSeries {
-                samples: points,
-                message,
-            }),
-            false => {
-                if let Some(last) = faults.last_mut() {
-                    last.samples += points;
-                }
-            }
-        }
-    }
-
-    fn begin_point(
-        &mut self,
-        head: &PointHead,
-        parts: &PointParts<'_>,
-    ) -> std::result::Result<(), Fail> {
+    fn begin_point(&mut self, head: &PointHead, parts: &PointParts<'_>) -> Decoded {
         let t_ms = head.t_ms();
         self.times = Some(
             self.times
@@ -308,30 +314,39 @@ impl<'b> Decoder<'b> {
         );
         self.labels.begin_point();
         for bytes in &parts.attributes {
-            let attribute = Attribute::decode(bytes)?;
-            self.labels
-                .push_attribute(&attribute, Source::Attribute, self.options.translation)?;
+            self.labels.push_attribute(
+                &Attribute::decode(bytes)?,
+                Source::Attribute,
+                self.options.translation,
+                self.allowance,
+            )?;
         }
-        self.labels.settle();
-        Ok(())
+        Ok(self.labels.settle(&self.rules.labels, self.allowance)?)
     }
 
-    /// Adds the settled labels as a series with nothing in it.
+    /// Adds the settled labels as a series with nothing in it, for so many samples.
     fn series(
         &mut self,
         suffix: &str,
         more: Option<(&str, &str)>,
-    ) -> std::result::Result<(), Fail> {
-        let batch = &mut *self.batch;
-        let from = batch.arena.len();
-        self.labels
-            .write(&mut self.name, suffix, more, &mut batch.arena);
-        let spent = batch.arena.len()
-            + size_of::<Sample>() * batch.samples.len()
-            + size_of::<i64>() * self.native_buckets;
-        if spent > self.max_bytes {
-            return Err(Fail::TooLarge);
+        samples: u64,
+    ) -> Decoded<Stored> {
+        let stem = self.name.len();
+        (self.allowance).reserve_text(&mut self.name, suffix.len())?;
+        self.name.push_str(suffix);
+        let stored = self.settled_series(more, samples);
+        self.name.truncate(stem);
+        stored
+    }
+
+    fn settled_series(&mut self, more: Option<(&str, &str)>, samples: u64) -> Decoded<Stored> {
+        let (batch, bounds) = (&mut *self.batch, &self.rules.labels);
+        if let Some(id) = self.labels.broken(&self.name, more, bounds) {
+            batch.refuse(id, samples, || self.labels.fault(&self.name, more, bounds));
+            return Ok(Stored::No);
         }
+        let from = batch.arena.len();
+        (self.labels).write(&self.name, more, &mut batch.arena, self.allowance)?;
         let at = batch.samples.len() as u32;
         let entry = SeriesEntry {
             labels: LabelPlace::Arena(from as u32..batch.arena.len() as u32),
@@ -339,8 +354,8 @@ impl<'b> Decoder<'b> {
             histograms: batch.no_histograms(),
             exemplars: batch.no_exemplars(),
         };
-        batch.series.push(entry);
-        Ok(())
+        self.allowance.push(&mut batch.series, entry)?;
+        Ok(Stored::Yes)
     }
 
     fn float(
@@ -349,54 +364,79 @@ impl<'b> Decoder<'b> {
         more: Option<(&str, &str)>,
         head: &PointHead,
         value: f64,
-    ) -> std::result::Result<(), Fail> {
-        self.series(suffix, more)?;
-        let value = if head.is_stale() { stale_nan() } else { value };
-        let t_ms = head.t_ms();
-        self.batch.samples.push(Sample { t_ms, value });
-        self.batch.sample_starts.push(head.start_ms());
-        if let Some(series) = self.batch.series.last_mut() {
+    ) -> Decoded<Stored> {
+        let stored = self.series(suffix, more, 1)?;
+        if stored == Stored::Yes {
+            let value = if head.is_stale() { stale_nan() } else { value };
+            self.sample(head.t_ms(), value, head.start_ms())?;
+        }
+        Ok(stored)
+    }
+
+    /// Adds a sample to the series added last.
+    fn sample(&mut self, t_ms: i64, value: f64, start_ms: i64) -> Decoded {
+        let batch = &mut *self.batch;
+        (self.allowance).push(&mut batch.samples, Sample { t_ms, value })?;
+        (self.allowance).push(&mut batch.sample_starts, start_ms)?;
+        if let Some(series) = batch.series.last_mut() {
             series.samples.end += 1;
         }
         Ok(())
     }
 
-    /// Adds exemplars to the series added last.
-    fn exemplars(&mut self, exemplars: impl IntoIterator<Item = Exemplar>) {
-        self.batch.exemplars.extend(exemplars);
-        let end = self.batch.exemplars.len() as u32;
-        if let Some(series) = self.batch.series.last_mut() {
-            series.exemplars.end = end;
+    /// Takes exemplars of the point at hand, from the first on for as long as they belong, to the series added last, or to none.
+    fn take_exemplars(&mut self, stored: Stored, belongs: impl Fn(&Exemplar) -> bool) -> Decoded {
+        let batch = &mut *self.batch;
+        while let Some(exemplar) = self.exemplars.pop_if(|e| belongs(e)) {
+            if stored == Stored::Yes {
+                self.allowance.push(&mut batch.exemplars, exemplar)?;
+            }
         }
+        if stored == Stored::Yes
+            && let Some(series) = batch.series.last_mut()
+        {
+            series.exemplars.end = batch.exemplars.len() as u32;
+        }
+        Ok(())
     }
 
-    fn decode_exemplars(&self, parts: &PointParts<'_>) -> std::result::Result<Vec<Exemplar>, Fail> {
-        let strategy = self.options.translation;
-        let decoded = parts.exemplars.iter();
-        let decoded = decoded.filter_map(|e| exemplar(e, strategy).transpose());
-        Ok(decoded.collect::<std::result::Result<_, _>>()?)
+    /// Makes the exemplars of a point those at hand.
+    fn decode_exemplars(&mut self, parts: &PointParts<'_>) -> Decoded {
+        self.exemplars.clear();
+        for bytes in &parts.exemplars {
+            match exemplar(bytes, self.options.translation, self.allowance)? {
+                ExemplarFound::Good(exemplar) => {
+                    self.allowance.take(exemplar.labels.size_bytes())?;
+                    self.allowance.push(&mut self.exemplars, exemplar)?;
+                }
+                ExemplarFound::TooLong => self.batch.long_exemplars += 1,
+                ExemplarFound::Bad => {}
+            }
+        }
+        self.exemplars.reverse();
+        Ok(())
     }
 
-    fn numbers(&mut self, metric: &Metric<'_>, kind: MetricKind) -> std::result::Result<(), Fail> {
+    fn numbers(&mut self, metric: &Metric<'_>, kind: MetricKind) -> Decoded {
         let (mut point, mut parts) = (NumberPoint::default(), PointParts::default());
         for bytes in metric.points() {
-            point.decode(bytes?, &mut parts)?;
+            point.decode(bytes?, &mut parts, self.allowance)?;
             self.begin_point(&point.head, &parts)?;
-            self.float("", None, &point.head, point.value)?;
+            let stored = self.float("", None, &point.head, point.value)?;
             if kind == MetricKind::Sum && !parts.exemplars.is_empty() {
-                let exemplars = self.decode_exemplars(&parts)?;
-                self.exemplars(exemplars);
+                self.decode_exemplars(&parts)?;
+                self.take_exemplars(stored, |_| true)?;
             }
         }
         Ok(())
     }
 
-    fn classic_histograms(&mut self, metric: &Metric<'_>) -> std::result::Result<(), Fail> {
+    fn classic_histograms(&mut self, metric: &Metric<'_>) -> Decoded {
         let (mut point, mut parts) = (HistogramPoint::default(), PointParts::default());
         for bytes in metric.points() {
-            point.decode(bytes?, &mut parts)?;
+            point.decode(bytes?, &mut parts, self.allowance)?;
             if let Err(message) = point.check() {
-                self.refuse(1, format!("metric {:?}: {message}", metric.name));
+                self.refuse(metric, "malformed-series", &message);
                 continue;
             }
             self.begin_point(&point.head, &parts)?;
@@ -404,42 +444,35 @@ impl<'b> Decoder<'b> {
                 self.float("_sum", None, &point.head, sum)?;
             }
             self.float("_count", None, &point.head, point.count as f64)?;
-            let mut exemplars = self.decode_exemplars(&parts)?;
-            exemplars.sort_by(|a, b| a.value.total_cmp(&b.value));
-            let mut exemplars = exemplars.into_iter().peekable();
+            self.decode_exemplars(&parts)?;
+            (self.exemplars).sort_by(|a, b| b.value.total_cmp(&a.value));
             let mut below = 0u64;
             for (i, bound) in point.bounds.iter().enumerate() {
                 if *bound == f64::INFINITY {
                     break;
                 }
                 below = below.saturating_add(point.bucket_counts[i]);
-                self.bucket(&point.head, *bound, below)?;
-                let of_bucket = std::iter::from_fn(|| exemplars.next_if(|e| e.value <= *bound));
-                self.exemplars(of_bucket);
+                let stored = self.bucket(&point.head, *bound, below)?;
+                self.take_exemplars(stored, |e| e.value <= *bound)?;
             }
-            self.bucket(&point.head, f64::INFINITY, point.count)?;
-            self.exemplars(exemplars);
+            let stored = self.bucket(&point.head, f64::INFINITY, point.count)?;
+            self.take_exemplars(stored, |_| true)?;
         }
         Ok(())
     }
 
-    fn bucket(
-        &mut self,
-        head: &PointHead,
-        bound: f64,
-        count: u64,
-    ) -> std::result::Result<(), Fail> {
+    fn bucket(&mut self, head: &PointHead, bound: f64, count: u64) -> Decoded<Stored> {
         let mut text = std::mem::take(&mut self.text);
         number_text(bound, &mut text);
-        let done = self.float("_bucket", Some(("le", &text)), head, count as f64);
+        let stored = self.float("_bucket", Some(("le", &text)), head, count as f64);
         self.text = text;
-        done
+        stored
     }
 
-    fn summaries(&mut self, metric: &Metric<'_>) -> std::result::Result<(), Fail> {
+    fn summaries(&mut self, metric: &Metric<'_>) -> Decoded {
         let (mut point, mut parts) = (SummaryPoint::default(), PointParts::default());
         for bytes in metric.points() {
-            point.decode(bytes?, &mut parts)?;
+            point.decode(bytes?, &mut parts, self.allowance)?;
             self.begin_point(&point.head, &parts)?;
             self.float("_sum", None, &point.head, point.sum)?;
             self.float("_count", None, &point.head, point.count as f64)?;
@@ -454,28 +487,27 @@ impl<'b> Decoder<'b> {
         Ok(())
     }
 
-    fn exponential(
-        &mut self,
-        metric: &Metric<'_>,
-        hint: CounterResetHint,
-    ) -> std::result::Result<(), Fail> {
+    fn exponential(&mut self, metric: &Metric<'_>, hint: CounterResetHint) -> Decoded {
         let (mut point, mut parts) = (ExponentialPoint::default(), PointParts::default());
         for bytes in metric.points() {
-            point.decode(bytes?, &mut parts)?;
+            point.decode(bytes?, &mut parts, self.allowance)?;
+            let counts = point.positive.counts.len() + point.negative.counts.len();
+            // What the spans and deltas take while they grow; empty buckets between two that are not become deltas too.
+            let making = counts.saturating_mul(3 * 8 * 3);
+            self.allowance.scratch(making.min(MAX_SPAN_BYTES))?;
             self.native(metric, &point.head, &parts, point.to_native(hint))?;
         }
         Ok(())
     }
 
-    fn custom_buckets(
-        &mut self,
-        metric: &Metric<'_>,
-        hint: CounterResetHint,
-    ) -> std::result::Result<(), Fail> {
+    fn custom_buckets(&mut self, metric: &Metric<'_>, hint: CounterResetHint) -> Decoded {
         let (mut point, mut parts) = (HistogramPoint::default(), PointParts::default());
         for bytes in metric.points() {
-            point.decode(bytes?, &mut parts)?;
-            let native = point.check().and_then(|()| point.to_custom_buckets(hint));
+            point.decode(bytes?, &mut parts, self.allowance)?;
+            let (counts, bounds) = (point.bucket_counts.len(), point.bounds.len());
+            let making = counts.saturating_mul(3 * 8 * 3).min(MAX_SPAN_BYTES);
+            self.allowance.scratch(making + 8 * bounds)?;
+            let native = point.to_custom_buckets(hint);
             self.native(metric, &point.head, &parts, native)?;
         }
         Ok(())
@@ -486,33 +518,35 @@ impl<'b> Decoder<'b> {
         metric: &Metric<'_>,
         head: &PointHead,
         parts: &PointParts<'_>,
-        histogram: std::result::Result<Histogram, String>,
-    ) -> std::result::Result<(), Fail> {
-        let histogram = match histogram {
-            Ok(h) => h,
-            Err(message) => {
-                self.refuse(1, format!("metric {:?}: {message}", metric.name));
+        histogram: std::result::Result<Histogram, HistogramFault>,
+    ) -> Decoded {
+        let value = match histogram {
+            Ok(h) => HistogramValue::from(h),
+            Err(HistogramFault { id, message }) => {
+                self.refuse(metric, id, &message);
                 return Ok(());
             }
         };
         self.begin_point(head, parts)?;
-        self.native_buckets += histogram.positive_deltas.len() + histogram.negative_deltas.len();
-        self.series("", None)?;
-        self.batch.histograms.push(HistogramSample {
-            t_ms: head.t_ms(),
-            start_ms: head.start_ms(),
-            value: HistogramValue::Int(Box::new(histogram)),
-        });
-        if let Some(series) = self.batch.series.last_mut() {
-            series.histograms.end += 1;
+        let stored = self.series("", None, 1)?;
+        if stored == Stored::Yes {
+            self.allowance.take(value.heap_bytes())?;
+            let sample = HistogramSample {
+                t_ms: head.t_ms(),
+                start_ms: head.start_ms(),
+                value,
+            };
+            self.allowance.push(&mut self.batch.histograms, sample)?;
+            if let Some(series) = self.batch.series.last_mut() {
+                series.histograms.end += 1;
+            }
         }
-        let exemplars = self.decode_exemplars(parts)?;
-        self.exemplars(exemplars);
-        Ok(())
+        self.decode_exemplars(parts)?;
+        self.take_exemplars(stored, |_| true)
     }
 
     /// The resource itself, as a gauge that is 1 for as long as its points last.
-    fn target_info(&mut self, attributes: &[Attribute<'_>]) -> std::result::Result<(), Fail> {
+    fn target_info(&mut self, attributes: &[Attribute<'_>]) -> Decoded {
         const IDENTIFYING: [&str; 3] = ["service.name", "service.namespace", "service.instance.id"];
         let is_identifying = |a: &Attribute<'_>| IDENTIFYING.contains(&a.key);
         let (Some((first, last)), true) = (self.times, self.has_job_or_instance) else {
@@ -529,29 +563,25 @@ impl<'b> Decoder<'b> {
                     attribute,
                     Source::Attribute,
                     self.options.translation,
+                    self.allowance,
                 )?;
             }
         }
-        self.labels.settle();
+        (self.labels).settle(&self.rules.labels, self.allowance)?;
         self.name.clear();
         self.name.push_str("target_info");
-        self.series("", None)?;
         let reach = TARGET_INFO_INTERVAL_MS * MAX_TARGET_INFO_SAMPLES;
-        let mut t_ms = first.max(last.saturating_sub(reach));
+        let first = first.max(last.saturating_sub(reach));
+        let samples = (last - first).div_euclid(TARGET_INFO_INTERVAL_MS) + 1;
+        if self.series("", None, samples as u64)? == Stored::No {
+            return Ok(());
+        }
+        let mut t_ms = first;
         while t_ms < last {
-            self.target_sample(t_ms);
+            self.sample(t_ms, 1.0, 0)?;
             t_ms += TARGET_INFO_INTERVAL_MS;
         }
-        self.target_sample(last);
-        Ok(())
-    }
-
-    fn target_sample(&mut self, t_ms: i64) {
-        self.batch.samples.push(Sample { t_ms, value: 1.0 });
-        self.batch.sample_starts.push(0);
-        if let Some(series) = self.batch.series.last_mut() {
-            series.samples.end += 1;
-        }
+        self.sample(last, 1.0, 0)
     }
 }
 
@@ -565,50 +595,89 @@ fn number_text(v: f64, out: &mut String) {
     };
 }
 
-/// `None` when its labels are no label set: as everywhere, a bad exemplar is no reason to lose the sample.
+/// What became of an exemplar: as everywhere, a bad one is no reason to lose the sample.
+enum ExemplarFound {
+    Good(Exemplar),
+    /// Its trace and span alone are too long.
+    TooLong,
+    /// Its labels are no label set.
+    Bad,
+}
+
 fn exemplar(
     bytes: &[u8],
     strategy: TranslationStrategy,
-) -> std::result::Result<Option<Exemplar>, DecodeError> {
+    allowance: &mut Allowance<'_>,
+) -> Decoded<ExemplarFound> {
     let mut r = Reader::new("exemplar", bytes);
     let (mut t_ns, mut value) = (0, 0.0);
-    let mut attributes = Vec::new();
-    let mut pairs: Vec<(String, String)> = Vec::new();
+    let (mut span, mut trace): (&[u8], &[u8]) = (&[], &[]);
     while !r.is_empty() {
         match r.uvarint()? {
             tag if tag == fixed64_tag(2) => t_ns = r.u64_le()?,
             tag if tag == fixed64_tag(3) => value = double(&mut r)?,
-            tag if tag == bytes_tag(4) => pairs.push(("span_id".into(), hex(r.bytes()?))),
-            tag if tag == bytes_tag(5) => pairs.push(("trace_id".into(), hex(r.bytes()?))),
+            tag if tag == bytes_tag(4) => span = r.bytes()?,
+            tag if tag == bytes_tag(5) => trace = r.bytes()?,
             tag if tag == fixed64_tag(6) => value = r.u64_le()? as i64 as f64,
-            tag if tag == bytes_tag(7) => attributes.push(Attribute::decode(r.bytes()?)?),
             tag => skip(&mut r, tag)?,
         }
     }
-    pairs.retain(|(_, v)| !v.is_empty());
-    let ids = pairs.len();
-    for attribute in attributes {
-        let (mut name, mut text) = (String::new(), String::new());
-        strategy.push_label_name(attribute.key, &mut name);
-        attribute.push_text(&mut text)?;
-        if !pairs.iter().any(|(n, _)| *n == name) {
-            pairs.push((name, text));
+    if 2 * (span.len() + trace.len()) > MAX_EXEMPLAR_CHARS {
+        return Ok(ExemplarFound::TooLong);
+    }
+    let mut pairs = Vec::new();
+    for (name, id) in [("span_id", span), ("trace_id", trace)] {
+        if !id.is_empty() {
+            pairs.push((name.to_owned(), hex(id)));
         }
     }
     // All the attributes or none, so that what is shown does not depend on their order.
-    let chars = |(n, v): &(String, String)| n.chars().count() + v.chars().count();
-    if pairs.iter().map(chars).sum::<usize>() > MAX_EXEMPLAR_CHARS {
+    let ids = pairs.len();
+    if !exemplar_attributes(bytes, strategy, &mut pairs, allowance)? {
         pairs.truncate(ids);
     }
     let mut labels = LabelBuilder::default();
     for (name, value) in &pairs {
         labels.push(name, value);
     }
-    Ok(labels.build().ok().map(|labels| Exemplar {
-        labels,
-        value,
-        t_ms: (t_ns / 1_000_000) as i64,
-    }))
+    Ok(match labels.build() {
+        Ok(labels) => ExemplarFound::Good(Exemplar {
+            labels,
+            value,
+            t_ms: (t_ns / 1_000_000) as i64,
+        }),
+        Err(_) => ExemplarFound::Bad,
+    })
+}
+
+/// Adds the attributes of an exemplar to its labels; false when they are too long together.
+fn exemplar_attributes(
+    bytes: &[u8],
+    strategy: TranslationStrategy,
+    pairs: &mut Vec<(String, String)>,
+    allowance: &mut Allowance<'_>,
+) -> Decoded<bool> {
+    let chars = |(n, v): &(String, String)| n.chars().count() + v.chars().count();
+    let mut total: usize = pairs.iter().map(chars).sum();
+    for attribute in submessages("exemplar", bytes, 7) {
+        let attribute = Attribute::decode(attribute?)?;
+        if attribute.key.len().max(attribute.value_len()) > MAX_EXEMPLAR_ATTRIBUTE {
+            return Ok(false);
+        }
+        let (mut name, mut text) = (String::new(), String::new());
+        strategy.push_label_name(attribute.key, &mut name);
+        if pairs.iter().any(|(n, _)| *n == name) {
+            continue;
+        }
+        attribute.push_text(&mut text, allowance)?;
+        let pair = (name, text);
+        total += chars(&pair);
+        if total > MAX_EXEMPLAR_CHARS {
+            return Ok(false);
+        }
+        pairs.push(pair);
+    }
+    Ok(true)
 }
 
 fn hex(bytes: &[u8]) -> String {

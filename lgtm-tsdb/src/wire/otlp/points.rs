@@ -3,6 +3,7 @@
 use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
 
+use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 
 /// The flag of a point that says "nothing was recorded", which Prometheus calls stale.
@@ -95,7 +96,12 @@ impl PointParts<'_> {
     }
 }
 
-fn fixed64s(bytes: &[u8], out: &mut Vec<u64>) -> Result<(), DecodeError> {
+fn fixed64s(
+    bytes: &[u8],
+    out: &mut Vec<u64>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    allowance.reserve(out, bytes.len() / 8)?;
     let mut r = Reader::new("numbers", bytes);
     while !r.is_empty() {
         out.push(r.u64_le()?);
@@ -103,7 +109,12 @@ fn fixed64s(bytes: &[u8], out: &mut Vec<u64>) -> Result<(), DecodeError> {
     Ok(())
 }
 
-fn doubles(bytes: &[u8], out: &mut Vec<f64>) -> Result<(), DecodeError> {
+fn doubles(
+    bytes: &[u8],
+    out: &mut Vec<f64>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    allowance.reserve(out, bytes.len() / 8)?;
     let mut r = Reader::new("numbers", bytes);
     while !r.is_empty() {
         out.push(double(&mut r)?);
@@ -116,7 +127,8 @@ impl NumberPoint {
         &mut self,
         bytes: &'a [u8],
         parts: &mut PointParts<'a>,
-    ) -> Result<(), DecodeError> {
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
         *self = Self::default();
         parts.clear();
         let mut r = Reader::new("number data point", bytes);
@@ -125,9 +137,9 @@ impl NumberPoint {
                 tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(4) => self.value = double(&mut r)?,
-                tag if tag == bytes_tag(5) => parts.exemplars.push(r.bytes()?),
+                tag if tag == bytes_tag(5) => allowance.push(&mut parts.exemplars, r.bytes()?)?,
                 tag if tag == fixed64_tag(6) => self.value = r.u64_le()? as i64 as f64,
-                tag if tag == bytes_tag(7) => parts.attributes.push(r.bytes()?),
+                tag if tag == bytes_tag(7) => allowance.push(&mut parts.attributes, r.bytes()?)?,
                 tag if tag == varint_tag(8) => self.head.flags = r.uvarint()?,
                 tag => skip(&mut r, tag)?,
             }
@@ -141,7 +153,8 @@ impl HistogramPoint {
         &mut self,
         bytes: &'a [u8],
         parts: &mut PointParts<'a>,
-    ) -> Result<(), DecodeError> {
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
         (self.head, self.count, self.sum) = Default::default();
         self.bucket_counts.clear();
         self.bounds.clear();
@@ -153,12 +166,18 @@ impl HistogramPoint {
                 tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
                 tag if tag == fixed64_tag(5) => self.sum = Some(double(&mut r)?),
-                tag if tag == bytes_tag(6) => fixed64s(r.bytes()?, &mut self.bucket_counts)?,
-                tag if tag == fixed64_tag(6) => self.bucket_counts.push(r.u64_le()?),
-                tag if tag == bytes_tag(7) => doubles(r.bytes()?, &mut self.bounds)?,
-                tag if tag == fixed64_tag(7) => self.bounds.push(double(&mut r)?),
-                tag if tag == bytes_tag(8) => parts.exemplars.push(r.bytes()?),
-                tag if tag == bytes_tag(9) => parts.attributes.push(r.bytes()?),
+                tag if tag == bytes_tag(6) => {
+                    fixed64s(r.bytes()?, &mut self.bucket_counts, allowance)?;
+                }
+                tag if tag == fixed64_tag(6) => {
+                    allowance.push(&mut self.bucket_counts, r.u64_le()?)?;
+                }
+                tag if tag == bytes_tag(7) => doubles(r.bytes()?, &mut self.bounds, allowance)?,
+                tag if tag == fixed64_tag(7) => {
+                    allowance.push(&mut self.bounds, double(&mut r)?)?
+                }
+                tag if tag == bytes_tag(8) => allowance.push(&mut parts.exemplars, r.bytes()?)?,
+                tag if tag == bytes_tag(9) => allowance.push(&mut parts.attributes, r.bytes()?)?,
                 tag if tag == varint_tag(10) => self.head.flags = r.uvarint()?,
                 tag => skip(&mut r, tag)?,
             }
@@ -188,23 +207,33 @@ impl ExponentialPoint {
         &mut self,
         bytes: &'a [u8],
         parts: &mut PointParts<'a>,
-    ) -> Result<(), DecodeError> {
-        *self = Self::default();
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        // The memory of the buckets is kept from point to point.
+        let (positive, negative) = (
+            std::mem::take(&mut self.positive.counts),
+            std::mem::take(&mut self.negative.counts),
+        );
+        *self = Self {
+            positive: Buckets::in_memory_of(positive),
+            negative: Buckets::in_memory_of(negative),
+            ..Self::default()
+        };
         parts.clear();
         let mut r = Reader::new("exponential histogram data point", bytes);
         while !r.is_empty() {
             match r.uvarint()? {
-                tag if tag == bytes_tag(1) => parts.attributes.push(r.bytes()?),
+                tag if tag == bytes_tag(1) => allowance.push(&mut parts.attributes, r.bytes()?)?,
                 tag if tag == fixed64_tag(2) => self.head.start_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
                 tag if tag == fixed64_tag(5) => self.sum = Some(double(&mut r)?),
                 tag if tag == varint_tag(6) => self.scale = r.svarint()?,
                 tag if tag == fixed64_tag(7) => self.zero_count = r.u64_le()?,
-                tag if tag == bytes_tag(8) => self.positive = buckets(r.bytes()?)?,
-                tag if tag == bytes_tag(9) => self.negative = buckets(r.bytes()?)?,
+                tag if tag == bytes_tag(8) => self.positive.decode(r.bytes()?, allowance)?,
+                tag if tag == bytes_tag(9) => self.negative.decode(r.bytes()?, allowance)?,
                 tag if tag == varint_tag(10) => self.head.flags = r.uvarint()?,
-                tag if tag == bytes_tag(11) => parts.exemplars.push(r.bytes()?),
+                tag if tag == bytes_tag(11) => allowance.push(&mut parts.exemplars, r.bytes()?)?,
                 tag if tag == fixed64_tag(14) => self.zero_threshold = double(&mut r)?,
                 tag => skip(&mut r, tag)?,
             }
@@ -213,23 +242,32 @@ impl ExponentialPoint {
     }
 }
 
-fn buckets(bytes: &[u8]) -> Result<Buckets, DecodeError> {
-    let mut out = Buckets::default();
-    let mut r = Reader::new("buckets", bytes);
-    while !r.is_empty() {
-        match r.uvarint()? {
-            tag if tag == varint_tag(1) => out.offset = r.svarint()?,
-            tag if tag == bytes_tag(2) => {
-                let mut counts = Reader::new("bucket counts", r.bytes()?);
-                while !counts.is_empty() {
-                    out.counts.push(counts.uvarint()?);
-                }
-            }
-            tag if tag == varint_tag(2) => out.counts.push(r.uvarint()?),
-            tag => skip(&mut r, tag)?,
-        }
+impl Buckets {
+    fn in_memory_of(mut counts: Vec<u64>) -> Self {
+        counts.clear();
+        Self { offset: 0, counts }
     }
-    Ok(out)
+
+    /// A message that comes again takes the place of the one before.
+    fn decode(&mut self, bytes: &[u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+        self.offset = 0;
+        self.counts.clear();
+        let mut r = Reader::new("buckets", bytes);
+        while !r.is_empty() {
+            match r.uvarint()? {
+                tag if tag == varint_tag(1) => self.offset = r.svarint()?,
+                tag if tag == bytes_tag(2) => {
+                    let mut counts = Reader::new("bucket counts", r.bytes()?);
+                    while !counts.is_empty() {
+                        allowance.push(&mut self.counts, counts.uvarint()?)?;
+                    }
+                }
+                tag if tag == varint_tag(2) => allowance.push(&mut self.counts, r.uvarint()?)?,
+                tag => skip(&mut r, tag)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl SummaryPoint {
@@ -237,7 +275,8 @@ impl SummaryPoint {
         &mut self,
         bytes: &'a [u8],
         parts: &mut PointParts<'a>,
-    ) -> Result<(), DecodeError> {
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
         (self.head, self.count, self.sum) = Default::default();
         self.quantiles.clear();
         parts.clear();
@@ -248,8 +287,10 @@ impl SummaryPoint {
                 tag if tag == fixed64_tag(3) => self.head.t_ns = r.u64_le()?,
                 tag if tag == fixed64_tag(4) => self.count = r.u64_le()?,
                 tag if tag == fixed64_tag(5) => self.sum = double(&mut r)?,
-                tag if tag == bytes_tag(6) => self.quantiles.push(quantile(r.bytes()?)?),
-                tag if tag == bytes_tag(7) => parts.attributes.push(r.bytes()?),
+                tag if tag == bytes_tag(6) => {
+                    allowance.push(&mut self.quantiles, quantile(r.bytes()?)?)?;
+                }
+                tag if tag == bytes_tag(7) => allowance.push(&mut parts.attributes, r.bytes()?)?,
                 tag if tag == varint_tag(8) => self.head.flags = r.uvarint()?,
                 tag => skip(&mut r, tag)?,
             }

@@ -3,6 +3,7 @@
 use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
 
+use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::protobuf::{bytes_tag, skip, varint_tag};
 
 /// The metrics of one resource.
@@ -83,17 +84,20 @@ pub(super) fn submessages<'a>(
 }
 
 impl<'a> ResourceMetrics<'a> {
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(
+        bytes: &'a [u8],
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Self, DecodeFail> {
         let mut out = Self::default();
         let mut r = Reader::new("resource metrics", bytes);
         while !r.is_empty() {
             match r.uvarint()? {
                 tag if tag == bytes_tag(1) => {
                     for attribute in submessages("resource", r.bytes()?, 1) {
-                        out.attributes.push(attribute?);
+                        allowance.push(&mut out.attributes, attribute?)?;
                     }
                 }
-                tag if tag == bytes_tag(2) => out.scopes.push(r.bytes()?),
+                tag if tag == bytes_tag(2) => allowance.push(&mut out.scopes, r.bytes()?)?,
                 tag => skip(&mut r, tag)?,
             }
         }
@@ -102,13 +106,16 @@ impl<'a> ResourceMetrics<'a> {
 }
 
 impl<'a> ScopeMetrics<'a> {
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    pub(super) fn decode(
+        bytes: &'a [u8],
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Self, DecodeFail> {
         let mut out = Self::default();
         let mut r = Reader::new("scope metrics", bytes);
         while !r.is_empty() {
             match r.uvarint()? {
-                tag if tag == bytes_tag(1) => out.scope(r.bytes()?)?,
-                tag if tag == bytes_tag(2) => out.metrics.push(r.bytes()?),
+                tag if tag == bytes_tag(1) => out.scope(r.bytes()?, allowance)?,
+                tag if tag == bytes_tag(2) => allowance.push(&mut out.metrics, r.bytes()?)?,
                 tag if tag == bytes_tag(3) => out.schema_url = r.str()?,
                 tag => skip(&mut r, tag)?,
             }
@@ -116,13 +123,13 @@ impl<'a> ScopeMetrics<'a> {
         Ok(out)
     }
 
-    fn scope(&mut self, bytes: &'a [u8]) -> Result<(), DecodeError> {
+    fn scope(&mut self, bytes: &'a [u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
         let mut r = Reader::new("scope", bytes);
         while !r.is_empty() {
             match r.uvarint()? {
                 tag if tag == bytes_tag(1) => self.name = r.str()?,
                 tag if tag == bytes_tag(2) => self.version = r.str()?,
-                tag if tag == bytes_tag(3) => self.attributes.push(r.bytes()?),
+                tag if tag == bytes_tag(3) => allowance.push(&mut self.attributes, r.bytes()?)?,
                 tag => skip(&mut r, tag)?,
             }
         }

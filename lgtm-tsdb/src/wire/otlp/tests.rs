@@ -5,16 +5,66 @@ use lgtm_core::model::MetricType;
 use proptest::prelude::*;
 
 use super::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
-use crate::wire::{HistogramValue, WriteBatch};
+use crate::wire::{Allowance, DecodeRules, HistogramValue, LabelBounds, WriteBatch};
 
 const MAX: usize = 1 << 20;
 
+/// What a request is decoded by, and what it took.
+struct Decoding {
+    options: OtlpOptions,
+    rules: DecodeRules,
+    max_bytes: usize,
+    spent: usize,
+}
+
+impl Default for Decoding {
+    fn default() -> Self {
+        Self {
+            options: OtlpOptions::default(),
+            rules: DecodeRules::default(),
+            max_bytes: MAX,
+            spent: 0,
+        }
+    }
+}
+
+impl Decoding {
+    fn protobuf(&mut self, body: &[u8], batch: &mut WriteBatch) -> lgtm_core::Result<()> {
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(self.max_bytes, &mut grow);
+        let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
+            allowance.reserve(out, body.len())?;
+            out.extend_from_slice(body);
+            Ok(())
+        };
+        let decoded = decode_otlp(batch, &self.options, &self.rules, &mut allowance, fill);
+        self.spent = allowance.spent();
+        decoded
+    }
+
+    fn json(&mut self, json: &str, batch: &mut WriteBatch) -> lgtm_core::Result<()> {
+        self.protobuf(&protobuf(json), batch)
+    }
+}
+
+fn to_protobuf(json: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> lgtm_core::Result<()> {
+    let mut grow = |_| Ok(());
+    json_to_protobuf(json, max_bytes, out, &mut Allowance::new(0, &mut grow))
+}
+
+fn protobuf(json: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    to_protobuf(json.as_bytes(), 64 << 20, &mut out).unwrap();
+    out
+}
+
 fn decoded_with(json: &str, options: &OtlpOptions) -> WriteBatch {
     let mut batch = WriteBatch::default();
-    decode_otlp(&mut batch, options, MAX, |out| {
-        json_to_protobuf(json.as_bytes(), MAX, out)
-    })
-    .unwrap();
+    let mut decoding = Decoding {
+        options: options.clone(),
+        ..Decoding::default()
+    };
+    decoding.json(json, &mut batch).unwrap();
     batch
 }
 
@@ -256,55 +306,286 @@ fn hostile_requests_are_refused_with_the_bound() {
         "x".repeat(1000)
     ));
     let mut batch = WriteBatch::default();
-    let error = decode_otlp(&mut batch, &OtlpOptions::default(), MAX, |out| {
-        json_to_protobuf(json.as_bytes(), MAX, out)
-    })
-    .unwrap_err();
+    let mut decoding = Decoding::default();
+    let error = decoding.json(&json, &mut batch).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(error.to_string().contains("1048576") && batch.series_count() == 0);
     let mut out = Vec::new();
-    let error = json_to_protobuf(json.as_bytes(), 100, &mut out).unwrap_err();
+    let error = to_protobuf(json.as_bytes(), 100, &mut out).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    let mut grow = |_| Ok(());
+    let mut tight = Allowance::new(100, &mut grow);
+    let mut out = Vec::new();
+    let error = json_to_protobuf(json.as_bytes(), MAX, &mut out, &mut tight).unwrap_err();
+    assert!(error.to_string().contains("limit is 100") && out.capacity() <= 100);
     let deep = format!(
         r#"{{"resourceMetrics":{}"#,
         r#"[{"resource":{"attributes":[{"value":{"arrayValue":{"values":"#.repeat(200)
     );
-    assert!(json_to_protobuf(deep.as_bytes(), MAX, &mut out).is_err());
+    assert!(to_protobuf(deep.as_bytes(), MAX, &mut out).is_err());
     let nested = |n: usize| {
         let (open, close) = (r#"{"arrayValue":{"values":["#.repeat(n), "]}}".repeat(n));
         request(&format!(
             r#"{{"name":"g","gauge":{{"dataPoints":[{{"attributes":[{{"key":"k","value":{open}{{"intValue":"1"}}{close}}}]}}]}}}}"#
         ))
     };
-    let mut decode = |json: &str| {
-        decode_otlp(&mut batch, &OtlpOptions::default(), MAX, |out| {
-            json_to_protobuf(json.as_bytes(), MAX, out)
-        })
-    };
+    let mut decode = |json: &str| decoding.json(json, &mut batch);
     assert!(decode(&nested(8)).is_ok());
     let error = decode(&nested(30)).unwrap_err();
     assert!(error.to_string().contains("16 deep"), "{error}");
+}
+
+/// A list in JSON of `n` times the same.
+fn list(one: &str, n: usize) -> String {
+    vec![one; n].join(",")
+}
+
+fn attribute(key: &str, value: &str) -> String {
+    format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
+}
+
+/// Requests whose bytes become many times as many, each by other means.
+fn bombs() -> Vec<(&'static str, String)> {
+    let long = "x".repeat(2000);
+    let gauge = |points: &str| format!(r#"{{"name":"g","gauge":{{"dataPoints":[{points}]}}}}"#);
+    let sum = |point: &str| {
+        format!(
+            r#"{{"name":"s","sum":{{"aggregationTemporality":2,"isMonotonic":true,"dataPoints":[{point}]}}}}"#
+        )
+    };
+    let histogram = |kind: &str, point: &str| {
+        format!(
+            r#"{{"name":"h","{kind}":{{"aggregationTemporality":2,"dataPoints":[{{{point}}}]}}}}"#
+        )
+    };
+    let attributes: Vec<_> = (0..20)
+        .map(|n| attribute(&format!("k{n}"), &long))
+        .collect();
+    let bounds: Vec<_> = (0..300).map(|n| n.to_string()).collect();
+    let explicit = format!(
+        r#""bucketCounts":[{}],"explicitBounds":[{}],"attributes":[{}]"#,
+        list("1", 301),
+        bounds.join(","),
+        attributes.join(",")
+    );
+    let summary = format!(
+        r#"{{"name":"s","summary":{{"dataPoints":[{{"quantileValues":[{}],"attributes":[{}]}}]}}}}"#,
+        list(r#"{"quantile":0.5}"#, 300),
+        attributes.join(",")
+    );
+    let exemplar = format!(r#"{{"traceId":"{}"}}"#, "ab".repeat(16));
+    let named = format!(
+        r#"{{"name":"{}","gauge":{{"dataPoints":[{}]}}}}"#,
+        "a.".repeat(20_000),
+        list("{}", 50)
+    );
+    let controls = format!(
+        r#"{{"attributes":[{{"key":"k","value":{{"arrayValue":{{"values":[{{"stringValue":"{}"}}]}}}}}}]}}"#,
+        r"\u0001".repeat(200_000)
+    );
+    let map = format!(
+        r#"{{"attributes":[{{"key":"k","value":{{"kvlistValue":{{"values":[{}]}}}}}}]}}"#,
+        list("{}", 100_000)
+    );
+    vec![
+        ("a name of many words", request(&named)),
+        (
+            "attributes in each bucket",
+            request(&histogram("histogram", &explicit)),
+        ),
+        ("attributes in each quantile", request(&summary)),
+        ("empty points", request(&gauge(&list("{}", 20_000)))),
+        (
+            "empty attributes",
+            request(&gauge(&format!(
+                r#"{{"attributes":[{}]}}"#,
+                list("{}", 100_000)
+            ))),
+        ),
+        ("control characters in a list", request(&gauge(&controls))),
+        ("empty entries of a map", request(&gauge(&map))),
+        (
+            "exemplars",
+            request(&sum(&format!(
+                r#"{{"exemplars":[{}]}}"#,
+                list(&exemplar, 20_000)
+            ))),
+        ),
+        (
+            "buckets of an exponential histogram",
+            request(&histogram(
+                "exponentialHistogram",
+                &format!(
+                    r#""count":200000,"positive":{{"bucketCounts":[{}]}}"#,
+                    list("1", 200_000)
+                ),
+            )),
+        ),
+        (
+            "metrics without points",
+            request(&list(r#"{"name":"m","gauge":{}}"#, 20_000)),
+        ),
+        (
+            "empty scopes",
+            format!(
+                r#"{{"resourceMetrics":[{{"scopeMetrics":[{}]}}]}}"#,
+                list("{}", 100_000)
+            ),
+        ),
+        (
+            "a resource in each series",
+            request(&gauge(&list("{}", 300)))
+                .replace("shop", &long)
+                .replace("i1", &long),
+        ),
+    ]
+}
+
+#[test]
+fn what_a_request_becomes_is_counted_before_it_is_made() {
+    for (what, json) in bombs() {
+        let body = protobuf(&json);
+        let mut decoding = Decoding {
+            max_bytes: 1 << 30,
+            ..Decoding::default()
+        };
+        let mut batch = WriteBatch::default();
+        decoding.protobuf(&body, &mut batch).unwrap();
+        let held = batch.heap_bytes();
+        assert!(
+            held <= decoding.spent,
+            "{what}: {held} held, {} asked for",
+            decoding.spent
+        );
+        decoding.max_bytes = body.len() + (decoding.spent - body.len()) / 2;
+        let mut batch = WriteBatch::default();
+        let error = decoding.protobuf(&body, &mut batch).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{what}");
+        assert!(batch.heap_bytes() <= decoding.max_bytes, "{what}");
+        assert_eq!(batch.series_count(), 0, "{what}");
+    }
+}
+
+#[test]
+fn series_beyond_the_bounds_are_told_and_the_rest_is_taken() {
+    let bounds = LabelBounds {
+        max_names: 6,
+        max_name_bytes: 50,
+        max_value_bytes: 50,
+    };
+    let long = "x".repeat(100);
+    let mut decoding = Decoding {
+        rules: DecodeRules {
+            labels: bounds,
+            max_metadata_length: 12,
+        },
+        max_bytes: 1 << 30,
+        ..Decoding::default()
+    };
+    let many: Vec<_> = (0..4).map(|n| attribute(&format!("k{n}"), "v")).collect();
+    let points = [
+        format!(r#"{{"attributes":[{}]}}"#, attribute("k", &long)),
+        format!(r#"{{"attributes":[{}]}}"#, attribute(&long, "v")),
+        format!(r#"{{"attributes":[{}]}}"#, many.join(",")),
+        format!(r#"{{"asInt":"7","attributes":[{}]}}"#, many[..3].join(",")),
+    ];
+    let metrics = [
+        format!(r#"{{"name":"g","gauge":{{"dataPoints":[{}]}}}}"#, points.join(",")),
+        format!(r#"{{"name":"{long}","gauge":{{"dataPoints":[{{}},{{}}]}}}}"#),
+        r#"{"name":"a_name_that_is_long","description":"Help that is long.","gauge":{"dataPoints":[{"asInt":"8"}]}}"#.to_owned(),
+        r#"{"name":"u","description":"Help that is long.","unit":"bytes_or_so","gauge":{"dataPoints":[{"asInt":"9"}]}}"#.to_owned(),
+    ];
+    let mut batch = WriteBatch::default();
+    decoding
+        .json(&request(&metrics.join(",")), &mut batch)
+        .unwrap();
+    let told: Vec<_> = batch
+        .malformed()
+        .iter()
+        .map(|m| (m.id, m.samples))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("label-value-too-long", 1),
+            ("label-name-too-long", 1),
+            ("max-label-names-per-series", 1),
+            ("label-value-too-long", 2),
+            ("metric-name-too-long", 0),
+            ("metric-name-too-long", 0),
+        ]
+    );
+    let first = &batch.malformed()[0].message;
+    assert!(
+        first.contains("length of 100 exceeds the limit of 50"),
+        "{first}"
+    );
+    assert!(
+        first.ends_with("(err-mimir-label-value-too-long)"),
+        "{first}"
+    );
+    let values: Vec<_> = batch
+        .series()
+        .flat_map(|s| s.samples)
+        .map(|s| s.value)
+        .collect();
+    assert_eq!(values, [7.0, 8.0, 9.0, 1.0], "with target_info");
+    assert_eq!(batch.metadata().len(), 1);
+
+    // A histogram whose buckets have one label too many keeps what has not, and its exemplars lose their series.
+    let mut batch = WriteBatch::default();
+    decoding.rules.labels.max_names = 4;
+    let histogram = format!(
+        r#"{{"name":"h","histogram":{{"aggregationTemporality":2,"dataPoints":[{{"count":3,"sum":1,"bucketCounts":[1,2],"explicitBounds":[1],
+            "attributes":[{}],"exemplars":[{{"asDouble":0.5}},{{"asDouble":2}}]}}]}}}}"#,
+        many[0]
+    );
+    decoding.json(&request(&histogram), &mut batch).unwrap();
+    let names: Vec<_> = floats(&batch).iter().map(|f| f[..14].to_owned()).collect();
+    assert_eq!(
+        names,
+        ["__name__=h_sum", "__name__=h_cou", "__name__=targe"]
+    );
+    assert_eq!((batch.exemplar_count(), batch.malformed().len()), (0, 2));
+}
+
+#[test]
+fn exemplars_of_a_histogram_go_to_their_buckets() {
+    let json = request(
+        r#"{"name":"h","histogram":{"aggregationTemporality":2,"dataPoints":[{"count":3,"bucketCounts":[1,1,1],"explicitBounds":[1,2],
+            "exemplars":[{"asDouble":9},{"asDouble":0.5},{"asDouble":1.5},{"asDouble":0.25},
+                {"asDouble":1,"traceId":"00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"}]}]}}"#,
+    );
+    let batch = decoded(&json);
+    let values: Vec<Vec<f64>> = (batch.series())
+        .map(|s| s.exemplars.iter().map(|e| e.value).collect())
+        .collect();
+    assert_eq!(
+        values,
+        [vec![], vec![0.25, 0.5], vec![1.5], vec![9.0], vec![]]
+    );
+    assert_eq!(batch.long_exemplar_count(), 1);
 }
 
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(body: Vec<u8>) {
         let mut batch = WriteBatch::default();
-        let _ = decode_otlp(&mut batch, &OtlpOptions::default(), MAX, |out| { out.extend_from_slice(&body); Ok(()) });
-        let _ = json_to_protobuf(&body, MAX, &mut Vec::new());
+        let _ = Decoding::default().protobuf(&body, &mut batch);
+        let _ = to_protobuf(&body, MAX, &mut Vec::new());
     }
 
     /// Damage of a good request: it decodes or is refused, and what decodes is well formed.
     #[test]
     fn damaged_requests_never_panic(at in 0usize..10_000, with: u8, cut in 0usize..10_000) {
         let mut good = Vec::new();
-        json_to_protobuf(request(SUM).as_bytes(), MAX, &mut good).unwrap();
+        to_protobuf(request(SUM).as_bytes(), MAX, &mut good).unwrap();
         let (at, cut) = (at % good.len(), cut % good.len());
         let mut bad = good.clone();
         bad[at] = with;
         bad.truncate(bad.len() - cut % 8);
         let mut batch = WriteBatch::default();
-        if decode_otlp(&mut batch, &OtlpOptions::default(), MAX, |out| { out.extend_from_slice(&bad); Ok(()) }).is_ok() {
+        if Decoding::default().protobuf(&bad, &mut batch).is_ok() {
             for series in batch.series() {
                 prop_assert!(series.labels.iter().all(|l| l.is_ok()));
             }
