@@ -205,7 +205,7 @@ impl Door {
         let server = HttpServer::bind(name, wanted, router, connections).await?;
         Ok(server
             .after(&["metrics-ingester", "metrics-store-gateway"])
-            .layer(|routes, address| self.guard.before(routes, address)))
+            .guarded_by(&self.guard))
     }
 }
 

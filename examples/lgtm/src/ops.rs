@@ -46,7 +46,11 @@ async fn index() -> Html<&'static str> {
 
 async fn ready(State(o): State<Arc<Operations>>) -> Response {
     match o.status.ready().await {
-        Ok(()) => "ready\n".into_response(),
+        Ok(()) => {
+            let remarks = o.status.remarks().into_iter();
+            let lines = std::iter::once("ready".to_owned()).chain(remarks);
+            lines.map(|l| l + "\n").collect::<String>().into_response()
+        }
         Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
     }
 }

@@ -23,21 +23,36 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::answer_body::AnswerBody;
 use super::connections::{Connections, OpenConnection};
 use super::request_body::RequestBody;
+use super::site_guard::GuardedDoor;
 use super::stream::WatchedStream;
 use super::watch::{Asked, Owed, Watch};
 use crate::exec::panic_message;
 
 /// Serves the requests of a connection until either side has enough of it.
-pub(super) async fn serve(stream: TcpStream, place: OpenConnection, router: Router) {
+pub(super) async fn serve(
+    stream: TcpStream,
+    place: OpenConnection,
+    router: Router,
+    door: Option<GuardedDoor>,
+) {
     let watch = Arc::clone(place.watch());
     let connections = place.connections();
     let settings = connections.settings();
     let routes = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         watch.request_began();
-        let answer = routes.call(request.map(|body| watched(body, &watch)));
+        let request = request.map(|body| watched(body, &watch));
+        let answer = match door.as_ref().and_then(|door| door.refusal(&request)) {
+            Some(refusal) => Err(refusal),
+            None => Ok(routes.call(request)),
+        };
         let watch = Arc::clone(&watch);
         async move {
+            poll_fn(|cx| watch.poll_answer_sent(cx)).await;
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(refusal) => return Ok(refusal.map(|body| AnswerBody::new(body, watch))),
+            };
             // What panics has no state that anyone looks at again: handlers share parts whose locks are not poisoned by unwinding.
             let answer = AssertUnwindSafe(answer).catch_unwind().await;
             let answer = match answer {

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use super::connection;
 use super::connections::Connections;
+use super::site_guard::{GuardedDoor, SiteGuard};
 use crate::error::{Error, Result};
 use crate::exec::{CancelToken, TaskGroup};
 use crate::service::Service;
@@ -33,6 +34,7 @@ pub struct HttpServer {
     listener: Mutex<Option<TcpListener>>,
     address: SocketAddr,
     router: Router,
+    door: Option<GuardedDoor>,
     connections: Arc<Connections>,
     depends_on: Vec<String>,
 }
@@ -57,6 +59,7 @@ impl HttpServer {
             listener: Mutex::new(Some(listener)),
             address,
             router,
+            door: None,
             connections,
             depends_on: Vec::new(),
         })
@@ -69,10 +72,10 @@ impl HttpServer {
         self
     }
 
-    /// Puts `wrap(router, address)` in the router's place: for what depends on where the server listens.
+    /// Lets `guard` stand before all routes.
     #[must_use]
-    pub fn layer(mut self, wrap: impl FnOnce(Router, SocketAddr) -> Router) -> Self {
-        self.router = wrap(self.router, self.address);
+    pub fn guarded_by(mut self, guard: &Arc<SiteGuard>) -> Self {
+        self.door = Some(guard.at(self.address));
         self
     }
 
@@ -110,7 +113,8 @@ impl HttpServer {
         let _ = stream.set_nodelay(true);
         match self.connections.enter(self.name) {
             Some(place) => {
-                let served = connection::serve(stream, place, self.router.clone());
+                let (router, door) = (self.router.clone(), self.door.clone());
+                let served = connection::serve(stream, place, router, door);
                 drop(tasks.spawn("connection", served));
             }
             // The text fits the empty buffer of a new socket. Whoever is gone already needs no answer.

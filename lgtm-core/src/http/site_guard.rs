@@ -7,10 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +67,7 @@ pub struct SiteGuard {
 
 /// The guard of one server.
 #[derive(Debug, Clone)]
-struct Door {
+pub(super) struct GuardedDoor {
     guard: Arc<SiteGuard>,
     checks_host: bool,
 }
@@ -88,13 +85,12 @@ impl SiteGuard {
         Ok(Arc::new(Self { settings, refused }))
     }
 
-    /// Stands before all routes of a server that listens at `address`.
-    pub fn before(self: &Arc<Self>, router: Router, address: SocketAddr) -> Router {
-        let door = Door {
+    /// For a server that listens at `address`.
+    pub(super) fn at(self: &Arc<Self>, address: SocketAddr) -> GuardedDoor {
+        GuardedDoor {
             guard: Arc::clone(self),
             checks_host: address.ip().is_loopback() || !self.settings.allowed_hosts.is_empty(),
-        };
-        router.layer(from_fn_with_state(door, check))
+        }
     }
 
     fn check_host(&self, authority: &str) -> std::result::Result<(), String> {
@@ -143,30 +139,33 @@ impl SiteGuard {
     }
 }
 
-async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let of_url = request.uri().authority().map(|a| a.as_str());
-    let hosts = headers.get_all(header::HOST);
-    if door.checks_host {
-        // Bytes that are no text are no name of ours either.
-        let named = hosts.iter().map(|v| v.to_str().unwrap_or("?.?"));
-        for host in named.chain(of_url) {
-            if let Err(why) = door.guard.check_host(host) {
-                return door.guard.refuse("host", &why);
+impl GuardedDoor {
+    /// The answer to a request that is refused. No future and no memory is made for one that is not.
+    pub(super) fn refusal<B>(&self, request: &Request<B>) -> Option<Response> {
+        let headers = request.headers();
+        let of_url = request.uri().authority().map(|a| a.as_str());
+        let hosts = headers.get_all(header::HOST);
+        if self.checks_host {
+            // Bytes that are no text are no name of ours either.
+            let named = hosts.iter().map(|v| v.to_str().unwrap_or("?.?"));
+            for host in named.chain(of_url) {
+                if let Err(why) = self.guard.check_host(host) {
+                    return Some(self.guard.refuse("host", &why));
+                }
             }
         }
-    }
-    let is_read = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    if !is_read {
-        let host = of_url.or_else(|| hosts.iter().next()?.to_str().ok());
-        if let Err(why) = door.guard.check_site(headers, host) {
-            return door.guard.refuse("site", &why);
+        let is_read = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        );
+        if !is_read {
+            let host = of_url.or_else(|| hosts.iter().next()?.to_str().ok());
+            if let Err(why) = self.guard.check_site(headers, host) {
+                return Some(self.guard.refuse("site", &why));
+            }
         }
+        None
     }
-    next.run(request).await
 }
 
 /// `[::1]:80` and `[::1]` are `[::1]`, `a:80` and `a` are `a`.
@@ -212,34 +211,29 @@ fn is_same_host(origin: &str, host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-    use axum::routing::any;
-    use tower::ServiceExt;
-
     use super::*;
 
-    async fn status(
+    fn status(
         settings: &AccessSettings,
         bound: &str,
         method: &str,
         headers: &[(&str, &str)],
     ) -> u16 {
         let guard = SiteGuard::new(settings.clone(), &Registry::new()).unwrap();
-        let routes = Router::new().route("/x", any(|| async { "done" }));
-        let router = guard.before(routes, bound.parse().unwrap());
+        let door = guard.at(bound.parse().unwrap());
         let mut request = Request::builder().method(method).uri("/x");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Body::empty()).unwrap();
-        router.oneshot(request).await.unwrap().status().as_u16()
+        let refusal = door.refusal(&request.body(()).unwrap());
+        refusal.map_or(200, |r| r.status().as_u16())
     }
 
     const LOOPBACK: &str = "127.0.0.1:9009";
     const ANYWHERE: &str = "0.0.0.0:9009";
 
-    #[tokio::test]
-    async fn pages_of_other_sites_change_nothing() {
+    #[test]
+    fn pages_of_other_sites_change_nothing() {
         let s = AccessSettings::default();
         let host = ("host", "127.0.0.1:9009");
         for (headers, expected) in [
@@ -266,19 +260,19 @@ mod tests {
             for bound in [LOOPBACK, ANYWHERE] {
                 for method in ["POST", "PUT", "DELETE", "PATCH"] {
                     assert_eq!(
-                        status(&s, bound, method, &all).await,
+                        status(&s, bound, method, &all),
                         expected,
                         "{method} {headers:?}"
                     );
                 }
                 // Reading is no harm: the page cannot see the answer.
-                assert_eq!(status(&s, bound, "GET", &all).await, 200);
+                assert_eq!(status(&s, bound, "GET", &all), 200);
             }
         }
     }
 
-    #[tokio::test]
-    async fn origins_are_compared_with_the_host_and_the_list() {
+    #[test]
+    fn origins_are_compared_with_the_host_and_the_list() {
         let s = AccessSettings {
             allowed_origins: vec!["https://ui.example".into()],
             ..Default::default()
@@ -292,7 +286,7 @@ mod tests {
         ] {
             let headers = [("origin", origin), ("host", host)];
             assert_eq!(
-                status(&s, ANYWHERE, "POST", &headers).await,
+                status(&s, ANYWHERE, "POST", &headers),
                 expected,
                 "{origin} {host}"
             );
@@ -301,11 +295,11 @@ mod tests {
             ("origin", "https://ui.example"),
             ("sec-fetch-site", "cross-site"),
         ];
-        assert_eq!(status(&s, LOOPBACK, "POST", &listed).await, 200);
+        assert_eq!(status(&s, LOOPBACK, "POST", &listed), 200);
     }
 
-    #[tokio::test]
-    async fn a_foreign_name_is_refused_on_loopback() {
+    #[test]
+    fn a_foreign_name_is_refused_on_loopback() {
         let s = AccessSettings::default();
         for (host, expected) in [
             ("evil.example", 403),
@@ -322,31 +316,23 @@ mod tests {
             ("lgtm:9009", 200),
         ] {
             let headers = [("host", host)];
-            assert_eq!(
-                status(&s, LOOPBACK, "GET", &headers).await,
-                expected,
-                "{host}"
-            );
-            assert_eq!(
-                status(&s, "[::1]:1", "GET", &headers).await,
-                expected,
-                "{host}"
-            );
-            assert_eq!(status(&s, ANYWHERE, "GET", &headers).await, 200, "{host}");
+            assert_eq!(status(&s, LOOPBACK, "GET", &headers), expected, "{host}");
+            assert_eq!(status(&s, "[::1]:1", "GET", &headers), expected, "{host}");
+            assert_eq!(status(&s, ANYWHERE, "GET", &headers), 200, "{host}");
         }
         let twice = [("host", "localhost"), ("host", "evil.example")];
-        assert_eq!(status(&s, LOOPBACK, "GET", &twice).await, 403);
+        assert_eq!(status(&s, LOOPBACK, "GET", &twice), 403);
         let listed = AccessSettings {
             allowed_hosts: vec!["Metrics.example".into()],
             ..Default::default()
         };
         for bound in [LOOPBACK, ANYWHERE] {
             assert_eq!(
-                status(&listed, bound, "GET", &[("host", "metrics.example:1")]).await,
+                status(&listed, bound, "GET", &[("host", "metrics.example:1")]),
                 200
             );
             assert_eq!(
-                status(&listed, bound, "GET", &[("host", "evil.example")]).await,
+                status(&listed, bound, "GET", &[("host", "evil.example")]),
                 403
             );
         }

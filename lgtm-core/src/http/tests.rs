@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,6 +30,8 @@ struct Running {
     address: SocketAddr,
     connections: Arc<Connections>,
     inflight: Arc<Inflight>,
+    /// Answers made at `/counted`.
+    answers: Arc<AtomicU64>,
     registry: Registry,
     stop: CancelToken,
     served: JoinHandle<Result<()>>,
@@ -76,11 +79,20 @@ async fn take(State(inflight): State<Arc<Inflight>>, request: Request) -> Respon
 async fn start(settings: ConnectionSettings) -> Running {
     let bound = |max| InflightBound { max, hint: "" };
     let inflight = Arc::new(Inflight::new(bound(4), bound(256 << 10)));
+    let answers = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&answers);
     let routes = Router::new()
         .route("/ready", get(|| async { "ready" }))
         .route("/panic", get(|| async { panic!("boom") as &str }))
         .route("/large", get(|| async { Body::from(vec![b'x'; LARGE]) }))
         .route("/never", get(std::future::pending::<&str>))
+        .route(
+            "/counted",
+            get(move || async move {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Body::from(vec![b'x'; 1 << 20])
+            }),
+        )
         .route(
             "/soon",
             get(|| async {
@@ -102,6 +114,7 @@ async fn start(settings: ConnectionSettings) -> Running {
         address,
         connections,
         inflight,
+        answers,
         registry,
         stop,
         served,
@@ -353,6 +366,26 @@ async fn who_does_not_read_is_let_go_and_who_reads_slowly_is_not() {
     drop(reader);
     running.until(|r| r.connections.is_empty()).await;
     assert_eq!(running.closed("send_timeout"), 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_on_and_does_not_read_gets_one_answer_at_a_time() {
+    let running = start(settings()).await;
+    let ask = "GET /counted HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut deaf = running.connect(ask.repeat(300)).await;
+    let answers = || running.answers.load(Ordering::Relaxed);
+    running.until(|r| r.closed("send_timeout") > 0.0).await;
+    // Sockets take some megabytes.
+    assert!(answers() < 50, "{}", answers());
+    drop(deaf.shutdown().await);
+    let before = answers();
+    let mut reader = running.connect(ask.repeat(20)).await;
+    let mut bytes = vec![0; 1 << 20];
+    let mut came = 0;
+    while came < 20 << 20 {
+        came += reader.read(&mut bytes).await.unwrap();
+    }
+    assert_eq!(answers() - before, 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

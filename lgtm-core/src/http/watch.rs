@@ -4,6 +4,7 @@
 //! notes come from the connection's own task; others only read them, to choose whom to close.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -106,13 +107,18 @@ fn micros(d: Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
 }
 
+const IN_REQUEST: u64 = 0;
+const NO_HEAD: u64 = 1;
+const PART_OF_HEAD: u64 = 2;
+
 /// The notes of one connection.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// The server that accepted it.
     pub(super) server: &'static str,
     epoch: Instant,
-    /// Since when a head is waited for, doubled, plus one when it has begun; 0 during a request.
+    /// Whether a head is waited for, in the two lowest bits ([`IN_REQUEST`], [`NO_HEAD`], [`PART_OF_HEAD`]), and since when above; 0 there
+    /// until somebody asks, since most heads come at once and reading the clock for each would cost.
     head: AtomicU64,
     body: Stall,
     send: Stall,
@@ -124,8 +130,11 @@ pub(super) struct Watch {
     is_served: AtomicBool,
     /// Whether the answer is with the stream but not yet sent.
     is_answer_made: AtomicBool,
+    /// Whether the next request came before that was.
+    is_next_begun: AtomicBool,
     asked: AtomicU8,
     waker: AtomicWaker,
+    sent_waker: AtomicWaker,
 }
 
 impl Watch {
@@ -134,7 +143,7 @@ impl Watch {
         let watch = Self {
             server,
             epoch,
-            head: AtomicU64::new(0),
+            head: AtomicU64::new(NO_HEAD),
             body: Stall::default(),
             send: Stall::default(),
             linger: Stall::default(),
@@ -142,10 +151,12 @@ impl Watch {
             has_body_failed: AtomicBool::new(false),
             is_served: AtomicBool::new(false),
             is_answer_made: AtomicBool::new(false),
+            is_next_begun: AtomicBool::new(false),
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
+            sent_waker: AtomicWaker::new(),
         };
-        watch.request_over();
+        watch.note_time();
         watch
     }
 
@@ -159,20 +170,39 @@ impl Watch {
 
     /// Bytes came.
     pub(super) fn received(&self) {
-        let head = self.head.load(Relaxed);
-        if head != 0 && head & 1 == 0 {
-            self.head.store(self.now_us() << 1 | 1, Relaxed);
+        if self.head.load(Relaxed) & 3 == NO_HEAD {
+            self.head.store(PART_OF_HEAD, Relaxed);
         }
     }
 
-    /// A head is whole.
+    /// A head that is waited for since the last time anybody asked is waited for since now.
+    fn note_time(&self) {
+        let head = self.head.load(Relaxed);
+        if head != IN_REQUEST && head >> 2 == 0 {
+            self.head.store(self.now_us() << 2 | head, Relaxed);
+        }
+    }
+
+    /// A head is whole. The answer before may still be on its way, when the client did not wait for it.
     pub(super) fn request_began(&self) {
-        self.head.store(0, Relaxed);
+        self.head.store(IN_REQUEST, Relaxed);
         self.body.forget();
-        self.send.forget();
         self.is_body_left.store(false, Relaxed);
         self.has_body_failed.store(false, Relaxed);
-        self.is_answer_made.store(false, Relaxed);
+        match self.is_answer_made.load(Relaxed) {
+            true => self.is_next_begun.store(true, Relaxed),
+            false => self.send.forget(),
+        }
+    }
+
+    /// Ready when the answer before is sent. The server would otherwise queue answer upon answer for a client that asks and does not
+    /// read.
+    pub(super) fn poll_answer_sent(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_next_begun.load(Relaxed) {
+            return Poll::Ready(());
+        }
+        self.sent_waker.register(cx.waker());
+        Poll::Pending
     }
 
     /// The last of an answer is with the stream.
@@ -185,12 +215,13 @@ impl Watch {
         if self.is_answer_made.load(Relaxed) {
             self.is_answer_made.store(false, Relaxed);
             self.is_served.store(true, Relaxed);
-            self.request_over();
+            if self.is_next_begun.swap(false, Relaxed) {
+                self.send.forget();
+                self.sent_waker.wake();
+            } else {
+                self.head.store(NO_HEAD, Relaxed);
+            }
         }
-    }
-
-    fn request_over(&self) {
-        self.head.store(self.now_us() << 1, Relaxed);
     }
 
     /// A handler waits for a body.
@@ -234,7 +265,7 @@ impl Watch {
 
     /// The rest of a body that nobody wants is waited for.
     pub(super) fn linger_awaited(&self) {
-        self.head.store(0, Relaxed);
+        self.head.store(IN_REQUEST, Relaxed);
         self.linger.begin(self.now_us());
     }
 
@@ -242,19 +273,19 @@ impl Watch {
         self.linger.end(0, || self.now_us());
     }
 
-    /// What the client owes and when it is overdue; `None` while it owes nothing.
+    /// What the client owes and when it is overdue; `None` while it owes nothing. To be asked whenever the connection has done what it
+    /// could, for a head that is waited for is timed here.
     pub(super) fn due(&self, s: &ConnectionSettings) -> Option<(u64, Owed)> {
+        self.note_time();
         let head = self.head.load(Relaxed);
-        let head = match (head, head & 1) {
-            (0, _) => None,
-            (_, 0) => Some((
-                (head >> 1).saturating_add(micros(s.idle_timeout)),
-                Owed::Request,
-            )),
-            _ => Some((
-                (head >> 1).saturating_add(micros(s.head_timeout)),
-                Owed::RestOfHead,
-            )),
+        let since = head >> 2;
+        let head = match head & 3 {
+            NO_HEAD => Some((since.saturating_add(micros(s.idle_timeout)), Owed::Request)),
+            PART_OF_HEAD => {
+                let due = since.saturating_add(micros(s.head_timeout));
+                Some((due, Owed::RestOfHead))
+            }
+            _ => None,
         };
         let whole = |_| micros(s.body_timeout);
         let body = self.body.due_us(s.body_stall_timeout, whole);
@@ -287,7 +318,7 @@ impl Watch {
     pub(super) fn waiting_since_us(&self) -> Option<u64> {
         let stalls = [&self.body, &self.send, &self.linger];
         let since = stalls.into_iter().map(|s| s.since_us.load(Relaxed));
-        let since = since.chain([self.head.load(Relaxed) >> 1]);
+        let since = since.chain([self.head.load(Relaxed) >> 2]);
         since.filter(|us| *us > 0).min()
     }
 
@@ -298,7 +329,7 @@ impl Watch {
 
     /// Whether no request is under way.
     pub(super) fn is_between_requests(&self) -> bool {
-        self.head.load(Relaxed) != 0 || self.linger.since_us.load(Relaxed) != 0
+        self.head.load(Relaxed) != IN_REQUEST || self.linger.since_us.load(Relaxed) != 0
     }
 
     /// Asks the connection to end.
@@ -354,6 +385,7 @@ mod tests {
         after(99).await;
         assert_eq!(w.overdue(&s), None);
         w.received();
+        assert_eq!(w.overdue(&s), None);
         after(9).await;
         w.received();
         assert_eq!(w.overdue(&s), None);
@@ -363,6 +395,7 @@ mod tests {
         assert_eq!((w.due(&s), w.waiting_since_us()), (None, None));
         w.answer_made();
         w.flushed();
+        assert_eq!(w.overdue(&s), None);
         after(101).await;
         assert_eq!(w.overdue(&s), Some(Owed::Request));
     }

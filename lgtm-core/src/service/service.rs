@@ -88,6 +88,12 @@ pub trait Service: Debug + Send + Sync + 'static {
     async fn check_ready(&self) -> Result<()> {
         Ok(())
     }
+
+    /// What an operator should know although the service is ready, a line each: what was damaged or missing when it started, say. `/ready`
+    /// shows it.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 #[async_trait]
@@ -114,5 +120,9 @@ impl<S: Service + ?Sized> Service for Arc<S> {
 
     async fn check_ready(&self) -> Result<()> {
         (**self).check_ready().await
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        (**self).remarks()
     }
 }

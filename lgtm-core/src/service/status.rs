@@ -106,6 +106,16 @@ impl ServicesStatus {
         Ok(())
     }
 
+    /// What the services have to tell although they are ready, a line each.
+    pub fn remarks(&self) -> Vec<String> {
+        let of = |entry: &Entry| {
+            let name = entry.service.name().to_owned();
+            let remarks = entry.service.remarks().into_iter();
+            remarks.map(move |r| format!("{name}: {r}"))
+        };
+        self.entries().iter().flat_map(of).collect()
+    }
+
     /// Waits until every service is Running; false if one ended or stops instead.
     pub async fn all_running(&self) -> bool {
         for entry in self.entries() {

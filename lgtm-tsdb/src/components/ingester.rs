@@ -516,6 +516,11 @@ impl Service for Ingester {
         self.close().await
     }
 
+    fn remarks(&self) -> Vec<String> {
+        let report = self.running.lock().report.clone();
+        report.map_or_else(Vec::new, |r| r.remarks())
+    }
+
     async fn check_ready(&self) -> Result<()> {
         if self.running.lock().report.is_some() {
             return match self.write_refusal() {

@@ -48,6 +48,47 @@ impl HeadReplayReport {
     }
 }
 
+/// Damaged parts that a remark names one by one.
+const MAX_REMARKS: usize = 20;
+
+impl HeadReplayReport {
+    /// What of the log could not be read back, in words; empty when all was.
+    pub fn remarks(&self) -> Vec<String> {
+        let parts = &self.log.set_aside;
+        let mut out: Vec<String> = parts
+            .iter()
+            .take(MAX_REMARKS)
+            .map(|p| match p.bytes {
+                0 => format!("write-ahead log: {}", p.reason),
+                n => format!(
+                    "write-ahead log: {n} bytes of {} at byte {} set aside: {}",
+                    p.file, p.offset, p.reason
+                ),
+            })
+            .collect();
+        for (count, what) in [
+            (
+                parts.len().saturating_sub(MAX_REMARKS) as u64,
+                "more parts of the write-ahead log set aside",
+            ),
+            (self.lost_chunks, "chunks that a checkpoint names are lost"),
+            (
+                self.unknown_series_samples,
+                "samples lost, as the damage took what their series are",
+            ),
+            (
+                self.undecodable_records,
+                "records of the write-ahead log do not decode",
+            ),
+        ] {
+            if count > 0 {
+                out.push(format!("{count} {what}"));
+            }
+        }
+        out
+    }
+}
+
 /// Lost chunks that the log names one by one; a missing file costs hundreds of thousands.
 const MAX_NAMED: u64 = 100;
 

@@ -329,6 +329,11 @@ async fn a_missing_chunk_costs_itself_and_not_the_rest_of_its_record() {
     std::fs::remove_file(&files[0]).unwrap();
     s.reopen();
     assert!(s.report.lost_chunks > 2 && !s.report.is_whole());
+    let remarks = s.report.remarks();
+    assert!(
+        remarks.len() == 1 && remarks[0].ends_with("chunks that a checkpoint names are lost"),
+        "{remarks:?}"
+    );
     assert_eq!(s.report.undecodable_records, 0);
     let all = s.all("t").await;
     let of = |name: &str| all.iter().filter(|r| r.0 == name).count();
