@@ -7,6 +7,7 @@ mod host;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,8 +21,12 @@ const SERIES_OF_A_REQUEST: usize = 24;
 const SAMPLES_OF_A_SERIES: usize = 4;
 /// Series that got one sample at the beginning: only checkpoints keep them.
 const IDLE: usize = 4000;
-const STEP_MS: i64 = 15_000;
+const STEP_MS: i64 = 5_000;
 const HOUR_MS: i64 = 3_600_000;
+/// Samples from the beginning to now: what is newer is refused.
+const NUMBERS: i64 = 10 * HOUR_MS / STEP_MS;
+/// A series that falls further behind the newest sample leaves some out, or it would be refused as too old.
+const BEHIND: i64 = HOUR_MS / 4 / STEP_MS;
 /// After so many rounds a new folder, so that checking stays short.
 const ROUNDS_OF_A_FOLDER: u64 = 8;
 
@@ -63,6 +68,9 @@ impl Default for Sent {
     }
 }
 
+/// The newest number that any writer has sent.
+static NEWEST: AtomicI64 = AtomicI64::new(0);
+
 fn value(number: i64) -> f64 {
     number as f64 * 1.5
 }
@@ -84,12 +92,18 @@ fn write(host: &Host, writer: usize, begin_ms: i64, sent: &Mutex<Sent>, mut dice
             // What is not answered is not sent again: its numbers are left out.
             let mut sent = sent.lock().unwrap();
             let first = dice.below(SERIES as u64) as usize;
+            let newest = NEWEST.load(Ordering::SeqCst);
+            if newest + (SERIES_OF_A_REQUEST as i64) >= NUMBERS {
+                return;
+            }
             for i in 0..SERIES_OF_A_REQUEST {
                 let n = (first + i * 5) % SERIES;
+                sent.next[n] = sent.next[n].max(newest - BEHIND);
                 for _ in 0..SAMPLES_OF_A_SERIES {
                     numbers.push((n, sent.next[n]));
                     sent.next[n] += 1;
                 }
+                NEWEST.fetch_max(sent.next[n], Ordering::SeqCst);
             }
         }
         let sample = |(n, number): &(usize, i64)| {
@@ -196,6 +210,7 @@ fn acknowledged_samples_survive_kill_9_and_sigterm() {
     let mut acknowledged = 0;
     for first in (0..rounds()).step_by(ROUNDS_OF_A_FOLDER as usize) {
         let dir = tempfile::tempdir().unwrap();
+        NEWEST.store(0, Ordering::SeqCst);
         let all: Vec<Arc<Mutex<Sent>>> = (0..WRITERS).map(|_| Arc::default()).collect();
         for n in first..rounds().min(first + ROUNDS_OF_A_FOLDER) {
             round(dir.path(), n, begin_ms, &all, &mut dice);

@@ -121,7 +121,11 @@ fn checkpoint_series(
                     RawLabelsBuilder::encode(index.pairs(&series.labels), &mut labels);
                     let id = (n * SHARD_LEN + next) as SeriesId;
                     encode_series(id, &labels, series, &mut record);
-                    series.anchor_epoch = epoch;
+                    // Only where the log before the cut has its anchor too: this checkpoint may never count, and a series that this
+                    // process has replayed but not yet written has its new id in no record at all.
+                    if series.anchor_epoch + 1 == epoch {
+                        series.anchor_epoch = epoch;
+                    }
                 }
                 next += 1;
             }

@@ -98,6 +98,8 @@ pub(super) struct Question {
 pub(super) enum Demand {
     /// Whole, or saying that it is not.
     Honest,
+    /// The same while the object store refuses: that is for an operator to mend and may be an error that no client tries again.
+    HonestIfRefused,
     /// Whole.
     Whole,
 }
@@ -276,6 +278,9 @@ impl State {
                 return Err(format!("no answer where nothing is in the way: {e}"));
             }
             Err(e) if matches!(e.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
+                return Ok(&mut self.answers.unavailable);
+            }
+            Err(e) if e.kind() == ErrorKind::Internal && demand == Demand::HonestIfRefused => {
                 return Ok(&mut self.answers.unavailable);
             }
             Err(e) => return Err(format!("a question failed with {:?}: {e}", e.kind())),

@@ -54,7 +54,8 @@ pub trait StoreUnderTest: Send + Sync + 'static {
     /// Everything of a tenant in a range of time, from wherever it is by now.
     ///
     /// # Errors
-    /// `Unavailable` or `Timeout` when there cannot be an answer now; any other is a fault of the store.
+    /// `Unavailable` or `Timeout` when there cannot be an answer now, `Internal` when the object store refuses; any other is a fault of
+    /// the store.
     fn ask(
         &self,
         tenant: &TenantId,

@@ -37,6 +37,10 @@ pub async fn store_faults<O: StoreOpener>(
     seed: u64,
 ) -> Result<StoreFaultReport, Violation> {
     let mut report = StoreFaultReport::default();
+    let demand = match fault {
+        StoreFault::Denied => Demand::HonestIfRefused,
+        _ => Demand::Honest,
+    };
     for nth in 1.. {
         let ledger = Arc::new(Ledger::new(seed));
         ledger.note(format_args!(
@@ -54,7 +58,7 @@ pub async fn store_faults<O: StoreOpener>(
                 0 => session.flush().await,
                 _ => session.keep_house().await,
             };
-            session.ask_everything(Demand::Honest).await;
+            session.ask_everything(demand).await;
         }
         let reached = ground.objects.all_requests() >= nth;
         ground.objects.heal();

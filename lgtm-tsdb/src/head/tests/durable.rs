@@ -431,3 +431,37 @@ async fn checkpoints_of_many_exemplars_and_metadata_have_bounded_records() {
     assert_eq!(s.heads.metadata(&tenant, None).len(), 5000);
     assert!(s.report.log.records > 12, "{}", s.report.log.records);
 }
+
+#[tokio::test]
+async fn what_is_pushed_during_a_checkpoint_that_never_counts_has_its_anchor() {
+    use lgtm_core::testing::{Crash, CrashDisk, DiskOperation};
+    let mut s = Store::new(Limits::default());
+    let open = |disk: &CrashDisk| {
+        let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
+        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let disk = Arc::new(disk.clone());
+        let opened = Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7);
+        let (heads, log) = opened.unwrap();
+        heads.replay(log).unwrap();
+        Arc::new(heads)
+    };
+    let first = CrashDisk::new(1);
+    s.heads = open(&first);
+    s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(0, 1.0)])]).await;
+    // The next process knows both from the log alone; then it writes one of them.
+    let second = first.crash(Crash::Process);
+    s.heads = open(&second);
+    s.push("t", &[("b", &[(1000, 2.0)])]).await;
+    for t in [2000, 3000] {
+        second.fail_next(DiskOperation::Rename, [io::ErrorKind::Other]);
+        assert!(s.heads.checkpoint().await.is_err());
+        s.push("t", &[("a", &[(t, 3.0)]), ("b", &[(t, 3.0)])]).await;
+    }
+    s.heads = open(&second.crash(Crash::Process));
+    let mut want = rows("a", &[(0, 1.0), (2000, 3.0), (3000, 3.0)]);
+    want.extend(rows(
+        "b",
+        &[(0, 1.0), (1000, 2.0), (2000, 3.0), (3000, 3.0)],
+    ));
+    assert_eq!(s.all("t").await, want);
+}
