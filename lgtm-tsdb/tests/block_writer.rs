@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,7 +47,7 @@ fn next(requests: &AtomicUsize, fail_at: usize) -> object_store::Result<()> {
     match requests.fetch_add(1, Ordering::SeqCst) {
         n if n == fail_at => Err(object_store::Error::Generic {
             store: "failing",
-            source: "asked to fail".into(),
+            source: io::Error::new(io::ErrorKind::ConnectionReset, "asked to fail").into(),
         }),
         _ => Ok(()),
     }

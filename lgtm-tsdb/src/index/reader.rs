@@ -216,9 +216,7 @@ impl IndexReader {
         };
         self.table.walk(&*self.file, name, &mut take).await?;
         let mut out = Vec::with_capacity(lists.len());
-        for some in lists.chunks(LISTS_AT_ONCE) {
-            // So many are read and decoded in a millisecond or two; others have their turn in between.
-            tokio::task::yield_now().await;
+        for some in lists.chunks(LISTS_A_READ) {
             self.read_lists(some, &mut out).await?;
         }
         Ok(out)
@@ -237,7 +235,10 @@ impl IndexReader {
         let read = self.file.read_many(&sorted, &self.settings.reads).await?;
         let first = out.len();
         out.resize(first + sorted.len(), Vec::new());
-        for ((&i, range), bytes) in order.iter().zip(&sorted).zip(read) {
+        for (n, ((&i, range), bytes)) in order.iter().zip(&sorted).zip(read).enumerate() {
+            if n % LISTS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
             let decoded = decode_list(&bytes);
             out[first + i] = decoded.map_err(|e| corrupt_at(&*self.file, range.start, e))?;
         }
@@ -295,7 +296,9 @@ impl IndexReader {
     }
 }
 
-/// Lists of postings that are read together.
+/// Lists of postings that are read together: neighbours among them cost one request. Some milliseconds of planning.
+const LISTS_A_READ: usize = 64 << 10;
+/// Lists that are decoded before others on the thread have their turn.
 const LISTS_AT_ONCE: usize = 4096;
 
 fn decode_header(bytes: &[u8]) -> Result<u8, DecodeError> {
