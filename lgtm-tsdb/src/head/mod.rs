@@ -14,6 +14,7 @@ mod flush;
 mod generation;
 mod head;
 mod heads;
+mod label_order;
 mod matching;
 mod metadata;
 mod pieces;
