@@ -6,6 +6,7 @@ pub mod clients;
 mod distributor;
 mod ingester;
 mod ingestion_rate;
+mod metrics;
 mod querier;
 mod query_frontend;
 mod query_frontend_settings;
