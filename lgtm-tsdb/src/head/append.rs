@@ -55,6 +55,7 @@ impl Rejections {
 
 /// What became of a request.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[must_use = "it tells what was not stored"]
 pub struct AppendReport {
     /// Float samples stored or known already.
     pub samples: u64,

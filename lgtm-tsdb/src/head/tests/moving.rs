@@ -29,7 +29,7 @@ async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
     let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
     let samples: &[(i64, f64)] = &[(0, 1.0), (HOUR, 2.0), (3 * HOUR, 3.0)];
     let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
-    s.push("t", &series).await;
+    let _ = s.push("t", &series).await;
     let querier = s.querier();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     // One batch is read, the rest is asked for when all of it has moved.
@@ -54,7 +54,7 @@ async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     let mut s = Store::new(Limits::default());
     s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
-    s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
+    let _ = s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
     let querier = s.querier();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     assert_eq!(s.flush(FlushScope::All).await, 1);
@@ -82,7 +82,7 @@ async fn a_search_is_stopped_and_lists_are_bounded() {
     let names: Vec<String> = (0..600).map(|n| format!("metric_{n}")).collect();
     let samples: &[(i64, f64)] = &[(0, 1.0)];
     let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
-    s.push("t", &series).await;
+    let _ = s.push("t", &series).await;
     let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
     let snapshot = head.parts.generations.enter();
     let cancel = CancelToken::new();
@@ -127,7 +127,7 @@ async fn searches_agree_with_the_index_whatever_is_asked() {
         batch.push_series(labels.iter(), &[sample]);
     }
     let tenant = TenantId::new("t").unwrap();
-    s.heads.append(&tenant, &batch).await.unwrap();
+    let _ = s.heads.append(&tenant, &batch).await.unwrap();
     let head = s.heads.get(&tenant).unwrap();
     let snapshot = head.parts.generations.enter();
     let some = [
