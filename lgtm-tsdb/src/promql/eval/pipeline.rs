@@ -167,9 +167,8 @@ impl Pipeline {
             let count = part.len() as u64;
             let (chain, known) = (Arc::clone(self), distinct.cloned());
             let in_job = Arc::clone(ctx);
-            let job = move |_: &CancelToken| {
-                chain.batch(&in_job, part, (place, range), lane, known)
-            };
+            let job =
+                move |_: &CancelToken| chain.batch(&in_job, part, (place, range), lane, known);
             lane = ctx.executor.run(job, &ctx.cancel).await?;
             place += count;
         }
