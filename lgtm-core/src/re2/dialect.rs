@@ -5,7 +5,7 @@
 //! `[a&&b]` is no intersection. What RE2 refuses (flags, escapes) is refused here by name.
 //! Source: <https://github.com/google/re2/wiki/Syntax> and the documentation of Go's `regexp/syntax`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -35,7 +35,6 @@ pub(super) fn translate(pattern: &str) -> Result<Translation, Reason> {
         rest: pattern.chars().peekable(),
         out: String::with_capacity(pattern.len() + 8),
         group_names: Vec::new(),
-        names: HashSet::new(),
         unicode_classes: HashMap::new(),
         before: Before::Other,
     };
@@ -50,8 +49,6 @@ struct Translator<'a> {
     rest: Peekable<Chars<'a>>,
     out: String,
     group_names: Vec<String>,
-    /// The names that are taken.
-    names: HashSet<String>,
     /// What each `\p` became, as parsing one builds its table.
     unicode_classes: HashMap<String, String>,
     before: Before,
@@ -320,13 +317,9 @@ impl Translator<'_> {
         loop {
             match self.rest.next() {
                 Some(c) if c.is_ascii_alphanumeric() || c == '_' => name.push(c),
-                Some('>') if !name.is_empty() => break,
+                Some('>') if !name.is_empty() => return Ok(name),
                 _ => return Err("invalid named capture".into()),
             }
-        }
-        match self.names.insert(name.clone()) {
-            true => Ok(name),
-            false => Err(format!("duplicate capture group name {name}")),
         }
     }
 
@@ -494,8 +487,10 @@ mod tests {
 
     #[test]
     fn groups_keep_their_names() {
-        let names = translate("(a)(?P<b>c(?:d)(?<01>e))").unwrap().group_names;
-        assert_eq!(names, ["", "b", "01"]);
+        let names = translate("(a)(?P<b>c(?:d)(?<01>e))(?<b>)")
+            .unwrap()
+            .group_names;
+        assert_eq!(names, ["", "b", "01", "b"]);
     }
 
     #[test]
@@ -528,7 +523,6 @@ mod tests {
             (r"\x{110000}", "110000"),
             ("(?P<a b>x)", "named"),
             ("(?P<>x)", "named"),
-            ("(?P<a>x)(?<a>y)", "duplicate"),
             (r"\p{Gr-eek}", "Gr"),
             (r"\p{Alphabetic}", "Alphabetic"),
             (r"[\b]", r"\b"),

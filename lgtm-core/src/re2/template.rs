@@ -9,7 +9,8 @@ use crate::re2::groups::{FoundGroups, Re2Groups};
 /// Text with references to the groups of one expression, as Go's `Regexp.Expand` reads it.
 ///
 /// `$name` is as long as it can be, so that `$1x` is the group `1x`; `${1}x` is the group 1. `$$` is a dollar, and so is one that
-/// nothing follows which could be a name. A number begins with no zero and is below 10^9. A group that does not exist is empty.
+/// nothing follows which could be a name. A number begins with no zero and is below 10^9. A group that does not exist is empty; of several
+/// with one name the first counts that takes part in the match.
 #[derive(Debug)]
 pub struct Template {
     parts: Vec<Part>,
@@ -18,7 +19,8 @@ pub struct Template {
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    Group(usize),
+    /// The first of these groups that takes part.
+    Groups(Vec<usize>),
 }
 
 impl Template {
@@ -33,7 +35,7 @@ impl Template {
                 push_text(&mut parts, "$");
                 rest = after;
             } else if let Some((name, after)) = reference(rest) {
-                parts.extend(group_of(name, groups).map(Part::Group));
+                parts.push(Part::Groups(groups_of(name, groups)));
                 rest = after;
             } else {
                 push_text(&mut parts, "$");
@@ -50,7 +52,10 @@ impl Template {
     ) -> impl Iterator<Item = &'a str> + Clone {
         self.parts.iter().map(|part| match part {
             Part::Text(text) => text,
-            Part::Group(group) => found.get(*group).unwrap_or(""),
+            Part::Groups(groups) => {
+                let mut taking_part = groups.iter().filter_map(|group| found.get(*group));
+                taking_part.next().unwrap_or("")
+            }
         })
     }
 }
@@ -96,15 +101,16 @@ fn is_word(c: char) -> bool {
     ranges.get(at).is_some_and(|range| range.start() <= c)
 }
 
-fn group_of(name: &str, groups: &Re2Groups) -> Option<usize> {
+fn groups_of(name: &str, groups: &Re2Groups) -> Vec<usize> {
     const MAX_DIGITS: usize = 9;
     let is_number = name.bytes().all(|b| b.is_ascii_digit())
         && name.len() <= MAX_DIGITS
         && (name == "0" || !name.starts_with('0'));
-    match is_number {
-        true => name.parse().ok(),
-        false => groups.names().position(|n| n == name).map(|at| at + 1),
+    if is_number {
+        return name.parse().into_iter().collect();
     }
+    let named = groups.names().enumerate().filter(|(_, n)| *n == name);
+    named.map(|(at, _)| at + 1).collect()
 }
 
 #[cfg(test)]
@@ -141,6 +147,7 @@ mod tests {
             ("(x)", "${}$-${1-}", "x", "${}$-${1-}"),
             ("(x)", "${1}$$1$", "x", "x$1$"),
             ("(a)|(b)", "$1.$2", "b", ".b"),
+            ("(?P<n>a)|(?P<n>b)", "<$n>", "b", "<b>"),
         ] {
             let found = expand(pattern, template, text);
             assert_eq!(found.as_deref(), Some(wanted), "{pattern} {template}");
