@@ -371,7 +371,7 @@ async fn what_is_refused_whole_leaves_no_series() {
     // Nor does a series come of labels alone.
     let mut batch = WriteBatch::default();
     batch.push_series(labels(9).unwrap().iter(), &[]);
-    s.heads.append(&tenant, &batch).await.unwrap();
+    let _ = s.heads.append(&tenant, &batch).await.unwrap();
     assert_eq!(s.heads.series_of(&tenant), 0);
     let mut batch = WriteBatch::default();
     batch.push_histogram(labels(10).unwrap().iter(), now, good);
