@@ -28,7 +28,7 @@ mod series;
 mod shard;
 mod symbols;
 
-pub use append::{AppendReport, Rejections};
+pub use append::{AppendReport, ReasonId, Rejections};
 
 pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,

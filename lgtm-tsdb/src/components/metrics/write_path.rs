@@ -40,7 +40,7 @@ impl Distributor {
             n(&c.exemplars_in),
         );
         for ((tenant, reason), count) in c.discarded.lock().iter() {
-            let labels = [("user", tenant.as_str()), ("reason", *reason)];
+            let labels = [("user", tenant.as_str()), ("reason", reason.as_ref())];
             let help = "Samples that were not stored.";
             e.counter(
                 "cortex_discarded_samples_total",
