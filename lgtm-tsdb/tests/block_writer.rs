@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::storage::{Backend, BackendKind, Component, Layout};
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
     ChunkData, MetaInput, ThanosMeta,
 };
-use lgtm_tsdb::index::SymbolTable;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -154,7 +154,7 @@ fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
         ..BlockWriterSettings::default()
     };
     let id: BlockId = ID.parse().unwrap();
-    BlockWriter::new(store, &Path::from("tenant"), id, symbols, settings)
+    BlockWriter::new(store, &Path::from("tenant"), id, symbols, settings).unwrap()
 }
 
 fn chunk(data: &[u8]) -> ChunkData<'_> {

@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use lgtm_core::index::SymbolTable;
 use lgtm_core::model::Labels;
 use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, LocalFile, ReadPlan};
 use lgtm_tsdb::block::{
@@ -20,8 +21,7 @@ use lgtm_tsdb::block::{
     TenantDeletionMark, Tombstones,
 };
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader,
-    IndexReaderSettings, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader, IndexReaderSettings,
 };
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -335,7 +335,7 @@ async fn every_index_of_the_current_writer_is_rebuilt_byte_for_byte() {
                 max_postings_memory_bytes,
                 scratch_dir: Some(scratch.path().to_owned()),
             };
-            let mut encoder = IndexEncoder::new(symbols.clone(), settings);
+            let mut encoder = IndexEncoder::new(symbols.clone(), settings).unwrap();
             for series in &golden.series {
                 let chunks: Vec<_> = series.chunks.iter().map(|c| c.0).collect();
                 encoder
@@ -421,7 +421,8 @@ async fn a_block_written_to_a_store_is_the_golden_block_and_opens_again() {
             };
             let id = source.meta().ulid;
             let mut writer =
-                BlockWriter::new(Arc::clone(&store), &prefix, id, symbols.clone(), settings);
+                BlockWriter::new(Arc::clone(&store), &prefix, id, symbols.clone(), settings)
+                    .unwrap();
             for series in &golden.series {
                 add_series(&mut writer, &source, &symbols, series).await;
             }

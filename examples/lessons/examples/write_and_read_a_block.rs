@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use lgtm_core::Result;
+use lgtm_core::index::SymbolTable;
 use lgtm_core::storage::{Component, Layout};
 use lgtm_tsdb::block::{
     BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, ChunkData,
     MetaInput, ThanosMeta,
 };
 use lgtm_tsdb::chunk::XorAppender;
-use lgtm_tsdb::index::SymbolTable;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
@@ -38,7 +38,7 @@ async fn main() -> Result<()> {
         id,
         symbols,
         BlockWriterSettings::default(),
-    );
+    )?;
     let data = ChunkData {
         min_ms: encoded.min_ms,
         max_ms: encoded.max_ms,

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use lgtm_core::exec::in_place;
+use lgtm_core::index::SymbolTable;
 use lgtm_core::{Error, Result};
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -15,7 +16,7 @@ use crate::block::meta::{
 use crate::block::segment::{EncodedChunk, SegmentEncoder};
 use crate::block::upload::{BlockUpload, UploadSettings};
 use crate::block_id::BlockId;
-use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats, SymbolTable};
+use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats};
 
 /// Bounds of a [`BlockWriter`].
 #[derive(Debug, Clone)]
@@ -105,28 +106,31 @@ pub struct BlockWriter {
 
 impl BlockWriter {
     /// A writer of block `id` in the folder `<prefix>/<id>`. Uploads nothing yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the first symbol is not the empty string.
     pub fn new(
         store: Arc<dyn ObjectStore>,
         prefix: &Path,
         id: BlockId,
         symbols: SymbolTable,
         settings: BlockWriterSettings,
-    ) -> Self {
+    ) -> Result<Self> {
         let sizes = UploadSettings {
             part_bytes: settings.part_bytes,
             concurrency: settings.upload_concurrency,
         };
-        Self {
+        Ok(Self {
             id,
             flush_bytes: settings.flush_bytes,
-            index: IndexEncoder::new(symbols, settings.index),
+            index: IndexEncoder::new(symbols, settings.index)?,
             segments: SegmentEncoder::new(settings.max_segment_bytes),
             upload: BlockUpload::new(store, prefix.clone().join(id.to_string()), sizes),
             stats: BlockStats::default(),
             references: Vec::new(),
             time_range: None,
             is_poisoned: false,
-        }
+        })
     }
 
     /// The block's id.

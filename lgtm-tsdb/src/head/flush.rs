@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
@@ -24,7 +25,6 @@ use crate::block::{
 };
 use crate::bucket::object_path;
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
-use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, started_samples};
 
 /// How much of a head goes.
@@ -180,7 +180,7 @@ impl Heads {
             (to.new_id)(),
             SymbolTable::from_sorted(&roster.symbols)?,
             BlockWriterSettings::default(),
-        );
+        )?;
         let mut block = RangeBlock {
             writer,
             roster,
