@@ -23,7 +23,6 @@ use super::symbols::SymbolId;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
-use crate::bucket::object_path;
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
 use crate::select::{SeriesChunk, started_samples};
 
@@ -175,8 +174,8 @@ impl Heads {
             return Ok(None);
         }
         let writer = BlockWriter::new(
-            to.bucket.object_store(),
-            &object_path(head.tenant.as_str())?,
+            to.bucket.clone(),
+            &head.tenant,
             (to.new_id)(),
             SymbolTable::from_sorted(&roster.symbols)?,
             BlockWriterSettings::default(),
