@@ -51,12 +51,16 @@ impl Machine {
             Role::HoldsData if me.state == InstanceState::Joining => {
                 me.state = InstanceState::Pending;
             }
-            // It kept its record over a restart, or crashed in its shutdown.
-            Role::HoldsData if me.state == InstanceState::Leaving => {
+            Role::HoldsData if me.state == InstanceState::Active && me.tokens.is_empty() => {
+                me.state = InstanceState::Pending;
+            }
+            // It kept its record over a restart, crashed in its shutdown, or crashed while it served; the settings may have changed meanwhile.
+            Role::HoldsData
+                if matches!(me.state, InstanceState::Leaving | InstanceState::Active) =>
+            {
                 self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
                 me.state = InstanceState::Active;
             }
-            Role::HoldsData if me.tokens.is_empty() => me.state = InstanceState::Pending,
             Role::HoldsData => {}
         }
         let always = matches!(self.role, Role::DoesWork { .. });

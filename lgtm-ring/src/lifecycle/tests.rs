@@ -309,6 +309,36 @@ fn each_write_moves_the_heartbeat_even_when_the_clock_went_back() {
 }
 
 #[test]
+fn another_number_of_tokens_holds_after_a_crash_as_after_a_stop() {
+    for state in [
+        InstanceState::Active,
+        InstanceState::Leaving,
+        InstanceState::Joining,
+        InstanceState::Pending,
+    ] {
+        for num_tokens in [3, 8, 20] {
+            let settings = LifecyclerSettings {
+                num_tokens,
+                ..settings()
+            };
+            let eight = [10, 20, 30, 40, 50, 60, 70, 80];
+            let ring = former(state, &eight);
+            let mut node = Lone::new(settings, Role::HoldsData, &[], ring);
+            node.tick(0);
+            node.tick(20);
+            let own = node.own();
+            assert_eq!(
+                (own.state, own.tokens.len()),
+                (InstanceState::Active, num_tokens),
+                "{state}"
+            );
+            let kept = own.tokens.iter().filter(|t| eight.contains(&t.0)).count();
+            assert_eq!(kept, num_tokens.min(8), "{state}");
+        }
+    }
+}
+
+#[test]
 fn only_the_allowed_changes_of_state_are_made() {
     let mut node = Lone::new(settings(), Role::HoldsData, &[], RingDesc::new());
     node.tick(0);
