@@ -102,6 +102,39 @@ fn one_who_is_silent_among_others_is_sick() {
     assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 61), 2);
 }
 
+#[test]
+fn a_heartbeat_from_the_future_ages_from_when_it_was_heard() {
+    let mut desc = desc(3, 0);
+    let ahead_s = 10 * 365 * 86_400;
+    let beat = |desc: &mut RingDesc, at| {
+        for id in ["i0001", "i0002"] {
+            desc.get_mut(id).unwrap().timestamp_s = NOW_S + at;
+        }
+    };
+    desc.get_mut("i0000").unwrap().timestamp_s = NOW_S + ahead_s;
+    let mut ring = followed(settings(false), &desc);
+    for at in (10..=60).step_by(10) {
+        beat(&mut desc, at);
+        ring = ring.updated_at(&desc, NOW_S + at);
+    }
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 60), 3);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 61), 2);
+    // It beats again, ten years ahead as before.
+    desc.get_mut("i0000").unwrap().timestamp_s = NOW_S + ahead_s + 70;
+    beat(&mut desc, 70);
+    ring = ring.updated_at(&desc, NOW_S + 70);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 130), 3);
+    // Its clock is set right: an earlier heartbeat, and a newer one.
+    let own = desc.get_mut("i0000").unwrap();
+    let healed = own.stamp().next(NOW_S + 80);
+    (own.clock_epoch, own.timestamp_s) = (healed.clock_epoch, healed.timestamp_s);
+    beat(&mut desc, 80);
+    ring = ring.updated_at(&desc, NOW_S + 80);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 140), 3);
+    let seen: Vec<_> = ring.heartbeats().map(|(_, at_s)| at_s - NOW_S).collect();
+    assert_eq!(seen, [80, 80, 80]);
+}
+
 /// What a quorum wrote while all zones were there, a read of everything sees after a zone was removed or excluded, or it says that it cannot.
 #[test]
 fn a_read_of_everything_meets_the_writes_of_before_a_zone_was_removed() {
