@@ -1,13 +1,14 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend | http | testing
+//! error clock re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
 //!
 //! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
 //! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
+//! * [`re2`]: regular expressions in the dialect of Go.
 //! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
@@ -36,6 +37,7 @@ pub mod limits;
 pub mod model;
 pub mod nearest;
 pub mod postings;
+pub mod re2;
 pub mod secret;
 pub mod service;
 #[cfg(feature = "storage")]

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lgtm_core::storage::MemoryFile;
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, MemoryFile,
-    SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
 };
 
 const SERIES: u32 = 100_000;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
+use lgtm_core::storage::{Backend, BackendKind, Component, Layout};
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
@@ -248,8 +249,13 @@ async fn meta_becomes_visible_last_and_tells_every_file() {
     assert_eq!((meta.stats.num_series, meta.stats.num_samples), (200, 2000));
     assert_eq!(meta.compaction.sources, [meta.ulid]);
 
-    let folder = Path::parse(format!("tenant/{ID}")).unwrap();
-    let block = BlockReader::open_object(store, &folder, BlockReaderSettings::default())
+    let layout = Layout::builder().store(InMemory::new()).component_store(
+        Component::MetricBlocks,
+        Backend::new(store, BackendKind::Memory),
+    );
+    let bucket = layout.build().unwrap().bucket(Component::MetricBlocks);
+    let folder = format!("tenant/{ID}");
+    let block = BlockReader::open_object(&bucket, &folder, BlockReaderSettings::default())
         .await
         .unwrap();
     assert_eq!(block.meta(), &meta);

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lgtm_core::model::Labels;
+use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, LocalFile, ReadPlan};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
     BucketIndex, ChunkData, DeletionMark, EncodedChunk, MetaInput, NoCompactMark, SegmentEncoder,
@@ -20,12 +21,21 @@ use lgtm_tsdb::block::{
 };
 use lgtm_tsdb::index::{
     ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader,
-    IndexReaderSettings, LocalFile, ReadPlan, SymbolTable,
+    IndexReaderSettings, SymbolTable,
 };
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
+
+/// All of `store` as one bucket.
+fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
+    let layout = Layout::builder().store(InMemory::new()).component_store(
+        Component::MetricBlocks,
+        Backend::new(store, BackendKind::Memory),
+    );
+    layout.build().unwrap().bucket(Component::MetricBlocks)
+}
 
 fn golden() -> Option<PathBuf> {
     let root = match std::env::var_os("LGTM_SHARED") {
@@ -447,7 +457,8 @@ async fn a_block_written_to_a_store_is_the_golden_block_and_opens_again() {
                     path.display()
                 );
             }
-            let opened = BlockReader::open_object(store, &folder, BlockReaderSettings::default());
+            let (bucket, settings) = (bucket_over(store), BlockReaderSettings::default());
+            let opened = BlockReader::open_object(&bucket, folder.as_ref(), settings);
             check_series(golden, &opened.await.unwrap()).await;
         }
     }
@@ -543,17 +554,16 @@ fn block_ids_are_the_published_ulids() {
 #[tokio::test]
 async fn blocks_of_a_bucket_open_by_what_their_meta_tells() {
     let Some(golden) = golden() else { return };
-    let store: Arc<dyn ObjectStore> =
-        Arc::new(LocalFileSystem::new_with_prefix(golden.join("bucket")).unwrap());
+    let store = LocalFileSystem::new_with_prefix(golden.join("bucket")).unwrap();
+    let bucket = bucket_over(Arc::new(store));
     for path in files_named(&golden.join("bucket"), "/index") {
         let folder = path
             .parent()
             .unwrap()
             .strip_prefix(golden.join("bucket"))
             .unwrap();
-        let folder = object_store::path::Path::parse(folder.to_str().unwrap()).unwrap();
-        let block =
-            BlockReader::open_object(Arc::clone(&store), &folder, BlockReaderSettings::default());
+        let settings = BlockReaderSettings::default();
+        let block = BlockReader::open_object(&bucket, folder.to_str().unwrap(), settings);
         let block = block.await.unwrap();
         let stats = &block.meta().stats;
         let refs = block.index().postings_all().await.unwrap();

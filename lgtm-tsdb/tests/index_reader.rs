@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use lgtm_core::codec::{crc32c, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::Labels;
+use lgtm_core::storage::{MemoryFile, ReadAt, ReadPlan};
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, MemoryFile,
-    ReadAt, ReadPlan, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
 };
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
-//! The published engine test scripts of Prometheus: each case must pass, on the head and on flushed blocks alike.
+//! The published engine test scripts of Prometheus, and our own of `tests/promql`: each case must pass, on the head and on flushed
+//! blocks alike.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,26 +11,41 @@ mod memory;
 mod scripts;
 mod shared;
 
+use std::path::{Path, PathBuf};
+
+use lgtm_tsdb::promql::EngineSettings;
 use scripts::{Backend, run_file};
 
-async fn run_all(backend: Backend) {
-    let Some(folder) = shared::folder("conformance/promql") else {
-        return;
+/// Folders of scripts, and what of the language is on for them. Upstream's are written for names that are dropped at the end of a
+/// query, ours for the default: at once.
+fn folders() -> Vec<(PathBuf, EngineSettings)> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/promql");
+    let names_at_once = EngineSettings {
+        delayed_name_removal: false,
+        ..EngineSettings::everything()
     };
+    let upstream = shared::folder("conformance/promql");
+    let upstream = upstream.map(|folder| (folder, EngineSettings::everything()));
+    upstream.into_iter().chain([(own, names_at_once)]).collect()
+}
+
+async fn run_all(backend: Backend) {
     let only = std::env::var("PROMQL_SCRIPT").ok();
     let (mut passed, mut failures) = (0, Vec::new());
-    for path in shared::files(&folder, "test") {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        if only.as_ref().is_some_and(|o| *o != name) {
-            continue;
-        }
-        let outcome = run_file(&path, backend).await;
-        let total = outcome.passed + outcome.failed.len();
-        println!("{backend:?} {name}: {} of {total} pass", outcome.passed);
-        passed += outcome.passed;
-        for (line, why) in outcome.failed {
-            println!("  {name}.test:{line}: {why}");
-            failures.push(format!("{name}.test:{line}"));
+    for (folder, language) in folders() {
+        for path in shared::files(&folder, "test") {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            if only.as_ref().is_some_and(|o| *o != name) {
+                continue;
+            }
+            let outcome = run_file(&path, backend, &language).await;
+            let total = outcome.passed + outcome.failed.len();
+            println!("{backend:?} {name}: {} of {total} pass", outcome.passed);
+            passed += outcome.passed;
+            for (line, why) in outcome.failed {
+                println!("  {name}.test:{line}: {why}");
+                failures.push(format!("{name}.test:{line}"));
+            }
         }
     }
     println!(

@@ -1,9 +1,9 @@
 //! The unit in object storage: an immutable folder that Prometheus, Mimir, Cortex and Thanos read too.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use lgtm_core::Result;
+use lgtm_core::storage::{Component, Layout};
 use lgtm_tsdb::block::{
     BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, ChunkData,
     MetaInput, ThanosMeta,
@@ -15,7 +15,7 @@ use object_store::path::Path;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let store = Arc::new(InMemory::new());
+    let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
     let tenant = Path::from("anonymous");
     let id = BlockId::new(1_700_000_000_000, [7; 10]);
 
@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
 
     // Series come in label order and stream into the store; `meta.json` is put last and makes the folder a block.
     let mut writer = BlockWriter::new(
-        store.clone(),
+        bucket.object_store(),
         &tenant,
         id,
         symbols,
@@ -61,8 +61,8 @@ async fn main() -> Result<()> {
     assert_eq!(meta.stats.num_samples, 10);
 
     // A reader asks for ranges of the objects, never for a whole one.
-    let folder = tenant.join(id.to_string());
-    let block = BlockReader::open_object(store, &folder, BlockReaderSettings::default()).await?;
+    let folder = format!("{tenant}/{id}");
+    let block = BlockReader::open_object(&bucket, &folder, BlockReaderSettings::default()).await?;
     let found = block.index().postings("job", "api").await?;
     let series = block.index().series(&found).await?;
     assert_eq!(

@@ -185,12 +185,14 @@ impl Bucket {
     /// # Errors
     /// `InvalidInput` for a path; nothing is sent yet.
     pub fn writer(&self, path: &str) -> Result<ObjectWriter> {
+        let (guarded, location, place) = self.object(path)?;
+        Ok(ObjectWriter::new(guarded, location, place))
+    }
+
+    /// The guarded store, an object's place in it, and its name in messages: what reads or writes one object many times keeps.
+    pub(super) fn object(&self, path: &str) -> Result<(Guarded, Path, String)> {
         let location = object_path::parse_object(path)?;
-        Ok(ObjectWriter::new(
-            self.guarded.clone(),
-            location,
-            self.place_of(path),
-        ))
+        Ok((self.guarded.clone(), location, self.place_of(path)))
     }
 
     /// All objects below `prefix` (a folder; empty for all), in the order of their names except on a local disk.

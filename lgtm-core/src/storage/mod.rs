@@ -14,6 +14,9 @@
 //! [`Layout`] refuses prefixes that are equal or nested; a [`Bucket`] cannot be left; [`claim`] keeps a component off a prefix that
 //! belongs to another. Each rule of the guard (`retry.rs`, `circuit.rs`, `slots.rs`, `meter.rs`, `deadline.rs`) is a file of its own
 //! that knows no store, and `guarded.rs` alone puts them around [`object_store::ObjectStore`].
+//!
+//! What is immutable and too large to be read whole is a [`ReadAt`]: an [`ObjectFile`] (or a local file, or memory), with a [`PageCache`] before
+//! it if small reads come again.
 
 mod backend;
 mod bucket;
@@ -29,7 +32,9 @@ mod layout;
 mod marker;
 mod meter;
 mod object_path;
+mod page_cache;
 mod ranges;
+mod read_at;
 mod retry;
 mod settings;
 mod slots;
@@ -44,6 +49,8 @@ pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
 pub use marker::{Owner, claim};
 pub use meter::Operation;
+pub use page_cache::PageCache;
+pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan, corrupt_at, file_error};
 pub use settings::{CircuitSettings, RetrySettings, StorageSettings};
 pub use writer::ObjectWriter;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lgtm_core::codec::{Reader, crc32c};
+use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::block::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION};
-use crate::index::{ReadAt, ReadPlan, corrupt_at};
 
 const WHAT: &str = "chunk";
 /// The length of a chunk takes at most so many bytes.
@@ -221,7 +221,7 @@ fn decode_chunk(bytes: &[u8]) -> Result<(u8, Range<usize>), DecodeError> {
 mod tests {
     use super::*;
     use crate::block::segment::{EncodedChunk, SegmentEncoder};
-    use crate::index::MemoryFile;
+    use lgtm_core::storage::MemoryFile;
     use proptest::prelude::*;
 
     fn segments(max: u64, chunks: &[(u8, Vec<u8>)]) -> (Vec<Vec<u8>>, Vec<u64>) {

@@ -4,16 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
-use lgtm_core::storage::store_error;
+use lgtm_core::storage::{
+    Bucket, LocalFile, ObjectFile, ObjectInfo, PageCache, ReadAt, file_error,
+};
 use lgtm_core::{DecodeError, Error, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::block::chunk_reader::{ChunkReader, ChunkReaderSettings};
 use crate::block::meta::BlockMeta;
 use crate::block::tombstones::Tombstones;
-use crate::index::{
-    IndexReader, IndexReaderSettings, LocalFile, ObjectFile, PageCache, ReadAt, file_error,
-};
+use crate::index::{IndexReader, IndexReaderSettings};
 
 /// Local reads need not be joined across more than a few pages.
 const LOCAL_MAX_GAP_BYTES: u64 = 16 << 10;
@@ -64,17 +63,17 @@ impl BlockReader {
         Ok(block)
     }
 
-    /// Opens the block whose folder is `prefix`. The sizes of its files come from `meta.json`; only where that does not tell them
+    /// Opens the block in a folder of a bucket. The sizes of its files come from `meta.json`; only where that does not tell them
     /// (blocks of Prometheus itself) is the folder listed.
     ///
     /// # Errors
     /// As [`BlockReader::open`]. Segment headers are not read; every chunk is verified when it is.
     pub async fn open_object(
-        store: Arc<dyn ObjectStore>,
-        prefix: &object_store::path::Path,
+        bucket: &Bucket,
+        folder: &str,
         settings: BlockReaderSettings,
     ) -> Result<Self> {
-        let parts = open_object(store, prefix).await?;
+        let parts = open_object(bucket, folder).await?;
         Self::from_parts(parts, settings).await
     }
 
@@ -83,12 +82,12 @@ impl BlockReader {
     /// # Errors
     /// As [`BlockReader::open_object`].
     pub async fn open_cached(
-        store: Arc<dyn ObjectStore>,
-        prefix: &object_store::path::Path,
+        bucket: &Bucket,
+        folder: &str,
         settings: BlockReaderSettings,
         pages: &PageCache,
     ) -> Result<Self> {
-        let mut parts = open_object(store, prefix).await?;
+        let mut parts = open_object(bucket, folder).await?;
         parts.index = pages.over(parts.index);
         for segment in &mut parts.segments {
             *segment = pages.over(Arc::clone(segment));
@@ -205,19 +204,10 @@ fn open_local(dir: &Path) -> Result<Parts> {
     })
 }
 
-async fn get(store: &dyn ObjectStore, path: &object_store::path::Path) -> Result<Vec<u8>> {
-    let fail = |e| store_error("get", path.as_ref(), &e);
-    let bytes = store.get(path).await.map_err(fail)?.bytes();
-    Ok(bytes.await.map_err(fail)?.into())
-}
-
-async fn open_object(
-    store: Arc<dyn ObjectStore>,
-    prefix: &object_store::path::Path,
-) -> Result<Parts> {
-    let path = prefix.clone().join("meta.json");
-    let bytes = get(&store, &path).await?;
-    let meta = decode_meta(path.as_ref(), prefix.filename(), &bytes)?;
+async fn open_object(bucket: &Bucket, folder: &str) -> Result<Parts> {
+    let path = format!("{folder}/meta.json");
+    let bytes = bucket.get(&path).await?;
+    let meta = decode_meta(&path, folder.rsplit('/').next(), &bytes)?;
     let mut files: Vec<(String, u64)> = match &meta.thanos {
         Some(thanos) => thanos
             .files
@@ -230,46 +220,38 @@ async fn open_object(
         .iter()
         .any(|(name, size)| name == "index" && *size > 0)
     {
-        files = list_files(&*store, prefix).await?;
+        files = list_files(bucket, folder).await?;
     }
     let mut segments = Vec::new();
     let mut index = None;
     let mut tombstones = Tombstones::default();
     for (name, size) in files {
-        let path = name.split('/').fold(prefix.clone(), |p, part| p.join(part));
-        let file = |path| Arc::new(ObjectFile::new(Arc::clone(&store), path, size));
+        let path = format!("{folder}/{name}");
         if name == "index" {
-            index = Some(file(path));
+            index = Some(Arc::new(ObjectFile::new(bucket, &path, size)?));
         } else if name == "tombstones" {
-            tombstones = decode_tombstones(path.as_ref(), &get(&store, &path).await?)?;
+            tombstones = decode_tombstones(&path, &bucket.get(&path).await?)?;
         } else if let Some(n) = name.strip_prefix("chunks/").and_then(segment_number) {
-            segments.push((n, file(path) as Arc<dyn ReadAt>));
+            let segment = ObjectFile::new(bucket, &path, size)?;
+            segments.push((n, Arc::new(segment) as Arc<dyn ReadAt>));
         }
     }
     let Some(index) = index else {
-        return Err(Error::NotFound(format!("{prefix}/index")));
+        return Err(Error::NotFound(format!("{folder}/index")));
     };
     Ok(Parts {
         meta,
         index,
-        segments: consecutive(prefix.as_ref(), segments)?,
+        segments: consecutive(folder, segments)?,
         tombstones,
     })
 }
 
-async fn list_files(
-    store: &dyn ObjectStore,
-    prefix: &object_store::path::Path,
-) -> Result<Vec<(String, u64)>> {
-    let listed: Vec<_> = store
-        .list(Some(prefix))
-        .try_collect()
-        .await
-        .map_err(|e| store_error("list", prefix.as_ref(), &e))?;
-    let relative = |object: &object_store::ObjectMeta| {
-        let parts = object.location.prefix_match(prefix)?;
-        let parts: Vec<_> = parts.map(|p| p.as_ref().to_owned()).collect();
-        Some((parts.join("/"), object.size))
+async fn list_files(bucket: &Bucket, folder: &str) -> Result<Vec<(String, u64)>> {
+    let listed: Vec<_> = bucket.list(folder).try_collect().await?;
+    let relative = |object: &ObjectInfo| {
+        let name = object.path.strip_prefix(folder)?.strip_prefix('/')?;
+        Some((name.to_owned(), object.size_bytes))
     };
     Ok(listed.iter().filter_map(relative).collect())
 }

@@ -16,7 +16,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::service::Service;
-use lgtm_core::storage::Bucket;
+use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
@@ -25,7 +25,6 @@ use serde::{Deserialize, Serialize};
 use super::block_entry::BlockEntry;
 use super::open_blocks::OpenBlocks;
 use crate::block::{BlockId, BlockMeta};
-use crate::index::PageCache;
 
 /// How blocks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

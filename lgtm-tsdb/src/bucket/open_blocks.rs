@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
-use lgtm_core::storage::Bucket;
+use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::{Error, ErrorKind, Result};
 use object_store::path::Path;
 use parking_lot::Mutex;
 
 use super::block_entry::BlockEntry;
 use crate::block::{BlockReader, BlockReaderSettings};
-use crate::index::PageCache;
 
 /// How long a block that cannot be read is left out before a query tries it again. A query that tries pays for it; the list is
 /// brought up to date, and every block tried again, more rarely.
@@ -79,14 +78,13 @@ impl OpenBlocks {
         if let Some(reader) = &*slot {
             return Ok(Arc::clone(reader));
         }
-        let prefix = object_path(&entry.folder())?;
-        let (store, settings) = (self.bucket.object_store(), BlockReaderSettings::default());
+        let (folder, settings) = (entry.folder(), BlockReaderSettings::default());
         let opened = match &self.pages {
             Some(pages) => {
                 let pages = pages.edition(entry.edition.load(Ordering::Relaxed));
-                BlockReader::open_cached(store, &prefix, settings, &pages).await?
+                BlockReader::open_cached(&self.bucket, &folder, settings, &pages).await?
             }
-            None => BlockReader::open_object(store, &prefix, settings).await?,
+            None => BlockReader::open_object(&self.bucket, &folder, settings).await?,
         };
         let reader = Arc::new(opened);
         *slot = Some(Arc::clone(&reader));

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lgtm_core::codec::{Reader, crc32c};
+use lgtm_core::storage::{ReadAt, corrupt_at};
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::index::encoder::MAGIC as INDEX_MAGIC;
-use crate::index::read_at::{ReadAt, corrupt_at};
 use crate::index::toc::Toc;
 
 const WHAT: &str = "index-header";
@@ -146,9 +146,9 @@ impl ReadAt for IndexHeader {
 mod tests {
     use super::*;
     use crate::index::{
-        IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, MemoryFile,
-        SymbolTable,
+        IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
     };
+    use lgtm_core::storage::MemoryFile;
 
     /// A file of which only the postings lists and the series may be read.
     #[derive(Debug)]

@@ -5,15 +5,13 @@
 //! ```
 //!
 //! * [`IndexEncoder`] writes one from beginning to end without ever turning back, so that it can stream into an upload.
-//! * [`IndexReader`] answers from one by ranged reads, over anything that is a [`ReadAt`].
+//! * [`IndexReader`] answers from one by ranged reads, over anything that is a [`ReadAt`](lgtm_core::storage::ReadAt).
 
 mod encoder;
 mod header;
 mod offset_table;
-mod page_cache;
 mod postings;
 mod postings_log;
-mod read_at;
 mod reader;
 mod section;
 mod series;
@@ -25,9 +23,6 @@ mod toc;
 
 pub use encoder::{IndexEncoder, IndexEncoderSettings, IndexStats};
 pub use header::IndexHeader;
-pub use page_cache::PageCache;
-pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan};
-pub(crate) use read_at::{corrupt_at, file_error};
 pub use reader::{IndexReader, IndexReaderSettings};
 pub use series::{ChunkRefMeta, SeriesEntries, SeriesEntry, SeriesMeta};
 pub use series_reader::LabelsOf;

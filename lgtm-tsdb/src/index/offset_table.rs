@@ -6,9 +6,9 @@
 use std::ops::Range;
 
 use lgtm_core::codec::Reader;
+use lgtm_core::storage::{ReadAt, corrupt_at};
 use lgtm_core::{DecodeError, Result};
 
-use crate::index::read_at::{ReadAt, corrupt_at};
 use crate::index::section::{EntryVisitor, Section, Windowed};
 use crate::index::tail::OFFSET_KEY_COUNT;
 

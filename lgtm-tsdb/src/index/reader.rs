@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use lgtm_core::codec::Reader;
 use lgtm_core::model::TextSet;
+use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Result};
 
 use crate::index::encoder::MAGIC;
 use crate::index::offset_table::{List, OffsetTable};
 use crate::index::postings::{decode_list, section_len};
-use crate::index::read_at::{ReadAt, ReadPlan, corrupt_at};
 use crate::index::section::{Section, Windowed, limit_exceeded};
 use crate::index::symbols::SymbolTable;
 use crate::index::symbols_reader::Symbols;

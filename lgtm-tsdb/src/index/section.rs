@@ -5,9 +5,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use lgtm_core::codec::{Reader, crc32c_append};
+use lgtm_core::storage::{ReadAt, corrupt_at};
 use lgtm_core::{DecodeError, Error, Result};
-
-use crate::index::read_at::{ReadAt, corrupt_at};
 
 /// Streamed pieces are of this size; one entry must fit.
 const PIECE_BYTES: u64 = 4 << 20;

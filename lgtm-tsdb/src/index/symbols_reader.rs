@@ -4,9 +4,9 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use lgtm_core::codec::Reader;
+use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Error, Result};
 
-use crate::index::read_at::{ReadAt, ReadPlan, corrupt_at};
 use crate::index::section::{EntryVisitor, Section, Windowed};
 use crate::index::symbols::SymbolTable;
 

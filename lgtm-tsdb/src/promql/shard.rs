@@ -13,8 +13,8 @@
 //!
 //! Source: the query sharding that Grafana Mimir documents; label and shard names are its.
 //!
-//! One error is lost: of series that differ in their name alone, each may lie in another shard, and then a range function over them is not
-//! refused. Mimir cuts queries in the same way.
+//! Series that differ in their name alone may lie in different shards, where nobody would notice that they become equal as the name is
+//! dropped. So what drops names is cut only if it asks for one name.
 
 use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
 

@@ -24,16 +24,13 @@ pub(crate) struct Outcome {
     pub(crate) failed: Vec<(usize, String)>,
 }
 
-fn settings() -> EngineSettings {
-    EngineSettings {
+/// Runs a script on a backend. `language` tells what is on.
+pub(crate) async fn run_file(path: &Path, backend: Backend, language: &EngineSettings) -> Outcome {
+    let settings = EngineSettings {
         timeout: Duration::from_secs(100),
         max_samples: 10_000,
-        ..EngineSettings::everything()
-    }
-}
-
-/// Runs a script on a backend.
-pub(crate) async fn run_file(path: &Path, backend: Backend) -> Outcome {
+        ..language.clone()
+    };
     let text = std::fs::read_to_string(path).unwrap();
     let commands = match parse(&text) {
         Ok(commands) => commands,
@@ -63,7 +60,7 @@ pub(crate) async fn run_file(path: &Path, backend: Backend) -> Outcome {
                 }
                 let source = store.as_ref().unwrap().source.clone();
                 let executor = Executor::inline(tokio::runtime::Handle::current());
-                let engine = Engine::new(source, executor, settings()).unwrap();
+                let engine = Engine::new(source, executor, settings.clone()).unwrap();
                 match case(&engine, &eval).await {
                     Ok(()) => out.passed += 1,
                     Err(why) => out

@@ -17,6 +17,10 @@ use crate::promql::plan::{Kind, Node, RangeSource};
 use crate::promql::query_error::Result;
 use crate::select::SelectHints;
 
+/// What `absent_over_time` asks of each series. It keeps the name: series of several metrics that are alike but for it are no conflict,
+/// as there is one answer for all.
+const PRESENT: RangeFunction = RangeFunction::Last;
+
 /// Remembers at which steps there is something.
 #[derive(Debug)]
 struct Present(Vec<bool>);
@@ -56,7 +60,7 @@ pub(super) async fn absent(
             let source = Source::Range {
                 selector: selector.clone(),
                 range_ms: *range_ms,
-                call: call_of(ctx, RangeFunction::Present, args, grid).await?,
+                call: call_of(ctx, PRESENT, args, grid).await?,
             };
             let chain = Pipeline {
                 source,
@@ -79,8 +83,7 @@ pub(super) async fn absent(
             source: RangeSource::Subquery(s),
             range_ms,
         } => {
-            let call =
-                call_of(ctx, RangeFunction::Present, std::slice::from_ref(arg), grid).await?;
+            let call = call_of(ctx, PRESENT, std::slice::from_ref(arg), grid).await?;
             let v = subquery::over_time(ctx, s, *range_ms, call, grid).await?;
             let mut seen = fold;
             let mut notes = Annotations::default();

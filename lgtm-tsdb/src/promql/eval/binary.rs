@@ -132,9 +132,15 @@ impl Sides<'_> {
         (notes, made): (&mut Annotations, &mut Charge),
     ) -> Result<()> {
         let (fill_one, fill_many) = self.fills();
-        if (g.right.is_empty() && fill_one.is_none()) || (g.left.is_empty() && fill_many.is_none())
-        {
+        if g.right.is_empty() && fill_one.is_none() {
             return Ok(());
+        }
+        if g.left.is_empty() && fill_many.is_none() {
+            // Nothing comes out, but that the "one" side is one is asked of all groups.
+            return match g.right.len() {
+                0 | 1 => Ok(()),
+                _ => self.partners(g).map(|_| ()),
+            };
         }
         let partners = self.partners(g)?;
         let steps = self.active.len();

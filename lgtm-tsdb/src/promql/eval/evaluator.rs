@@ -9,8 +9,9 @@ use lgtm_core::vector::{StepGrid, is_gap};
 use super::cells::{Cells, Series};
 use super::collect::Collect;
 use super::context::{Charge, Context};
+use super::distinct::{Distinct, Found, Scope};
 use super::elements::{arithmetic, comparison};
-use super::maps::{Map, ScalarOperation};
+use super::maps::{Map, ScalarOperation, name_drop};
 use super::pipeline::{Fold, Pipeline, Source};
 use super::range_call::RangeCall;
 use super::selector::Wish;
@@ -207,16 +208,28 @@ pub(super) async fn feed<F: Fold>(
     let v = whole(ctx, inner, grid).await?;
     ctx.compute(v.cost(), move |ctx| {
         let mut notes = Annotations::default();
+        let mut found = name_drop(&maps).and_then(|at| {
+            let distinct = Distinct::of_series(ctx, &v.series, Scope::Step)?;
+            Some((at, Found::of(Arc::new(distinct))))
+        });
         for (place, mut s) in v.series.into_iter().enumerate() {
             if place % 64 == 0 {
                 ctx.cancel.check("query")?;
             }
-            let names = s.cells.drop_name;
-            maps.iter().for_each(|m| m.apply(&mut s.cells, &mut notes));
-            s.cells.drop_name |= names;
+            for (n, map) in maps.iter().enumerate() {
+                map.apply(&mut s.cells, &mut notes);
+                if let Some((at, found)) = &mut found
+                    && *at == n + 1
+                {
+                    found.add(&s.labels, &s.cells);
+                }
+            }
             if !s.cells.is_empty() {
                 fold.add(place as u64, &s.labels, &mut s.cells, &mut notes)?;
             }
+        }
+        if let Some((_, found)) = found {
+            found.finish()?;
         }
         drop(v.charge);
         ctx.merge_notes(notes);

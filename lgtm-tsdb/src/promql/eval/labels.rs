@@ -49,8 +49,12 @@ pub(super) fn metric(labels: &Labels) -> String {
 /// # Errors
 /// `Execution` when two have a value at the same step.
 pub(crate) fn merge_equal(series: Vec<Series>) -> Result<Vec<Series>> {
-    merge_equal_labels(series)
-        .map_err(|_| QueryError::execution("vector cannot contain metrics with the same labelset"))
+    merge_equal_labels(series).map_err(|_| same_labelset())
+}
+
+/// Two series have become equal.
+pub(super) fn same_labelset() -> QueryError {
+    QueryError::execution("vector cannot contain metrics with the same labelset")
 }
 
 /// Drops the names that were only marked, and joins series that become equal by that.

@@ -6,7 +6,7 @@ use lgtm_core::model::FloatHistogram;
 use lgtm_core::vector::{GAP, StepGrid, is_gap};
 
 use super::cells::{Cells, Element};
-use super::elements::{Outcome, arithmetic, combine, comparison};
+use super::elements::{Outcome, arithmetic, changes_meaning, combine, comparison};
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::BinaryOp;
 use crate::promql::functions::{FloatMap, maximum, minimum};
@@ -42,7 +42,21 @@ pub(super) struct ScalarOperation {
     pub(super) pos: usize,
 }
 
+/// How many steps of a chain it takes until the first one that drops names is done; `None` if none drops them.
+pub(super) fn name_drop(maps: &[Map]) -> Option<usize> {
+    let at = maps.iter().position(Map::drops_name)?;
+    Some(at + 1)
+}
+
 impl Map {
+    /// Whether what it gives is no value of the metric any more. A comparison that filters gives what was there.
+    fn drops_name(&self) -> bool {
+        match self {
+            Self::Scalar(o) => o.return_bool || changes_meaning(o.op),
+            _ => true,
+        }
+    }
+
     /// Applies it to the values of a series.
     pub(super) fn apply(&self, cells: &mut Cells, notes: &mut Annotations) {
         match self {
@@ -80,14 +94,9 @@ impl Map {
                 let steps = cells.steps();
                 cells.reset(steps);
             }
-            Self::Scalar(o) => {
-                o.apply(cells, notes);
-                // A comparison that filters gives what was there.
-                cells.drop_name |= o.return_bool || arithmetic(o.op).is_some();
-                return;
-            }
+            Self::Scalar(o) => o.apply(cells, notes),
         }
-        cells.drop_name = true;
+        cells.drop_name |= self.drops_name();
     }
 }
 

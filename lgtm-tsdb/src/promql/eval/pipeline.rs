@@ -10,8 +10,8 @@ use lgtm_core::vector::StepGrid;
 use super::cells::{Cells, histogram_points};
 use super::context::{Charge, Context, LARGE};
 use super::decode::{Wanted, decode, keep_totals};
-use super::distinct::Distinct;
-use super::maps::Map;
+use super::distinct::{Distinct, Found, Scope};
+use super::maps::{Map, name_drop};
 use super::range_call::{RangeCall, note_range};
 use super::selector::{QuerySeries, Wish, instants, smoothed};
 use crate::chunk;
@@ -88,12 +88,9 @@ impl Pipeline {
             let (selector, windows) = self.windows(lookback_ms);
             (selector.clone(), selector.time_range(&windows, lookback_ms))
         };
-        let distinct = match &self.source {
-            Source::Range { call, .. } if !call.function.keeps_name() => {
-                Distinct::of(ctx, &selector).map(Arc::new)
-            }
-            _ => None,
-        };
+        let distinct = self
+            .name_drop()
+            .and_then(|(at, scope)| Some((at, Arc::new(Distinct::of(ctx, &selector, scope)?))));
         let mut batches = ctx.select(&selector, range, self.hints.clone()).await?;
         let width = ctx.switches.parallelism.max(1);
         let mut round = fetch(&mut batches, width).await?;
@@ -108,7 +105,7 @@ impl Pipeline {
             let known = distinct.clone();
             fold = ctx
                 .compute(cost, move |ctx| {
-                    chain.batch(ctx, first, (0, range), fold, known.as_deref())
+                    chain.batch(ctx, first, (0, range), fold, known)
                 })
                 .await?;
             round = fetch(&mut batches, width).await?;
@@ -146,6 +143,15 @@ impl Pipeline {
         ctx.compute(LARGE, join).await
     }
 
+    /// Where in the chain names are lost, as the number of steps until then, and what must not meet there.
+    fn name_drop(&self) -> Option<(usize, Scope)> {
+        match &self.source {
+            Source::Range { call, .. } if !call.function.keeps_name() => Some((0, Scope::Series)),
+            Source::Instant { wish, .. } if *wish != Wish::Value => Some((0, Scope::Step)),
+            _ => Some((name_drop(&self.maps)?, Scope::Step)),
+        }
+    }
+
     /// One batch through the chain, in jobs of bounded length: others take their turns in between.
     async fn in_jobs<F: Fold>(
         self: &Arc<Self>,
@@ -153,7 +159,7 @@ impl Pipeline {
         mut batch: Vec<SeriesChunks>,
         (mut place, range): (u64, TimeRange),
         mut lane: F,
-        distinct: Option<&Arc<Distinct>>,
+        distinct: Option<&(usize, Arc<Distinct>)>,
     ) -> Result<F> {
         while !batch.is_empty() {
             let rest = batch.split_off(self.series_of_a_job(&batch));
@@ -161,9 +167,8 @@ impl Pipeline {
             let count = part.len() as u64;
             let (chain, known) = (Arc::clone(self), distinct.cloned());
             let in_job = Arc::clone(ctx);
-            let job = move |_: &CancelToken| {
-                chain.batch(&in_job, part, (place, range), lane, known.as_deref())
-            };
+            let job =
+                move |_: &CancelToken| chain.batch(&in_job, part, (place, range), lane, known);
             lane = ctx.executor.run(job, &ctx.cancel).await?;
             place += count;
         }
@@ -216,9 +221,9 @@ impl Pipeline {
         batch: Vec<SeriesChunks>,
         (place, range): (u64, TimeRange),
         mut fold: F,
-        distinct: Option<&Distinct>,
+        distinct: Option<(usize, Arc<Distinct>)>,
     ) -> Result<F> {
-        let (mut hashes, mut buffer) = (Vec::new(), Vec::new());
+        let mut found = distinct.map(|(at, distinct)| (at, Found::of(distinct)));
         let mut worker = Worker {
             chain: self,
             ctx,
@@ -234,23 +239,32 @@ impl Pipeline {
                 ctx.cancel.check("query")?;
             }
             worker.source(series)?;
-            if distinct.is_some() && !worker.cells.is_empty() {
-                hashes.push(Distinct::hash(&series.labels, &mut buffer));
-            }
-            for map in &self.maps {
-                map.apply(&mut worker.cells, &mut worker.notes);
+            match &mut found {
+                None => apply(&self.maps, &mut worker),
+                Some((at, found)) => {
+                    let (before, after) = self.maps.split_at(*at);
+                    apply(before, &mut worker);
+                    found.add(&series.labels, &worker.cells);
+                    apply(after, &mut worker);
+                }
             }
             if !worker.cells.is_empty() {
                 let cells = &mut worker.cells;
                 fold.add(place + i as u64, &series.labels, cells, &mut worker.notes)?;
             }
         }
-        if let Some(distinct) = distinct {
-            distinct.add(&hashes)?;
+        if let Some((_, found)) = found {
+            found.finish()?;
         }
         ctx.usage.note_read(worker.read);
         ctx.merge_notes(worker.notes);
         Ok(fold)
+    }
+}
+
+fn apply(maps: &[Map], worker: &mut Worker<'_>) {
+    for map in maps {
+        map.apply(&mut worker.cells, &mut worker.notes);
     }
 }
 

@@ -158,11 +158,30 @@ impl Fold for Ranked {
     }
 }
 
+/// Keeps nothing.
+#[derive(Debug)]
+struct Nobody;
+
+impl Fold for Nobody {
+    fn add(&mut self, _: u64, _: &Labels, _: &mut Cells, _: &mut Annotations) -> Result<()> {
+        Ok(())
+    }
+
+    fn fork(&self) -> Self {
+        Self
+    }
+
+    fn join(&mut self, _: Self, _: &mut Annotations) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// Keeps a part of the series, chosen by the hash of their labels.
 #[derive(Debug)]
 struct Sampled {
     /// By step, from -1 to 1.
     ratio: Arc<[f64]>,
+    delayed_names: bool,
     kept: super::collect::Collect,
 }
 
@@ -174,8 +193,12 @@ impl Fold for Sampled {
         cells: &mut Cells,
         notes: &mut Annotations,
     ) -> Result<()> {
+        let hash = match cells.drop_name && !self.delayed_names {
+            true => without_metadata(labels).stable_hash(),
+            false => labels.stable_hash(),
+        };
         // Of 64 bits a float holds 53: the largest hash rounds up to 1.
-        let offset = labels.stable_hash() as f64 / u64::MAX as f64;
+        let offset = hash as f64 / u64::MAX as f64;
         for (step, ratio) in self.ratio.iter().enumerate() {
             let kept = match *ratio >= 0.0 {
                 true => offset < *ratio,
@@ -194,6 +217,7 @@ impl Fold for Sampled {
     fn fork(&self) -> Self {
         Self {
             ratio: Arc::clone(&self.ratio),
+            delayed_names: self.delayed_names,
             kept: self.kept.fork(),
         }
     }
@@ -214,6 +238,7 @@ pub(super) async fn run(
     if a.op == AggregateOp::LimitRatio {
         let fold = Sampled {
             ratio: ratios(ctx, a, param)?,
+            delayed_names: ctx.switches.delayed_names,
             kept: super::collect::Collect::new(ctx),
         };
         let (series, charge) = feed(ctx, &a.expr, grid, fold).await?.kept.finish()?;
@@ -221,6 +246,8 @@ pub(super) async fn run(
     }
     let k = counts(param)?;
     if k.iter().all(|k| *k == 0) {
+        // Nothing is chosen, but what is wrong with the input is told.
+        feed(ctx, &a.expr, grid, Nobody).await?;
         return Ok(Vector::empty(ctx));
     }
     let fold = Ranked {

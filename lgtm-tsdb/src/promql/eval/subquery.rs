@@ -8,6 +8,7 @@ use lgtm_core::vector::{StepGrid, is_gap};
 use super::cells::{Cells, Series};
 use super::collect::Collect;
 use super::context::Context;
+use super::distinct::{Distinct, Found, Scope};
 use super::evaluator::{Vector, vector_of};
 use super::pipeline::Fold;
 use super::range_call::RangeCall;
@@ -81,6 +82,11 @@ pub(super) async fn over_time(
         let mut buffer = Samples::default();
         let mut out = Collect::new(ctx);
         let mut read = 0;
+        let drops_name = !call.function.keeps_name();
+        let distinct = drops_name
+            .then(|| Distinct::of_series(ctx, &inner.series, Scope::Series))
+            .flatten();
+        let mut found = distinct.map(|distinct| Found::of(Arc::new(distinct)));
         for (place, Series { labels, cells }) in inner.series.into_iter().enumerate() {
             ctx.cancel.check("query")?;
             samples(&cells, steps, &mut buffer);
@@ -89,9 +95,15 @@ pub(super) async fn over_time(
             let (out_cells, notes) = (&mut result, &mut notes);
             let plain = Edges::Plain;
             read += call.apply(&buffer, &windows, plain, ctx, &labels, out_cells, notes)?;
+            if let Some(found) = &mut found {
+                found.add(&labels, &result);
+            }
             if !result.is_empty() {
                 out.add(place as u64, &labels, &mut result, notes)?;
             }
+        }
+        if let Some(found) = found {
+            found.finish()?;
         }
         drop((inner.charge, room));
         ctx.usage.note_read(read);

@@ -30,7 +30,6 @@ pub(crate) enum RangeFunction {
     Max,
     Min,
     PredictLinear,
-    /// `present_over_time`, and what `absent_over_time` asks of each series.
     Present,
     Quantile,
     Rate,

@@ -1,4 +1,4 @@
-//! Ranged reads: the seam between the readers of this crate and wherever a block's files stand.
+//! Ranged reads: the seam between what reads an immutable file (a block's index and chunks, pages of Parquet) and wherever the file stands.
 //!
 //! [`ReadAt`] is all that a reader needs. [`ReadPlan`] turns many small wishes into few reads.
 
@@ -12,9 +12,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use lgtm_core::storage::store_error;
-use lgtm_core::{DecodeError, Error, ErrorKind, Result};
-use object_store::{ObjectStore, ObjectStoreExt};
+use object_store::ObjectStoreExt;
+
+use crate::error::{DecodeError, Error, ErrorKind, Result};
+use crate::storage::bucket::Bucket;
+use crate::storage::fault::store_error;
+use crate::storage::guarded::Guarded;
 
 /// A file that never changes and is read by ranges.
 #[async_trait]
@@ -80,8 +83,8 @@ fn check_range(file: &dyn ReadAt, range: &Range<u64>) -> Result<()> {
     ))
 }
 
-/// `error`, whose offset counts from `base`, as an error of `file`.
-pub(crate) fn corrupt_at(file: &dyn ReadAt, base: u64, mut error: DecodeError) -> Error {
+/// `error`, whose offset counts from the byte `base` of `file`, as a `Corrupt` that names the file.
+pub fn corrupt_at(file: &dyn ReadAt, base: u64, mut error: DecodeError) -> Error {
     error.offset += base;
     Error::corrupt(file.place(), error)
 }
@@ -144,7 +147,8 @@ impl LocalFile {
     }
 }
 
-pub(crate) fn file_error(place: &str, error: &std::io::Error) -> Error {
+/// An error of the operating system about the local file or folder `place`: `NotFound`, else `Unavailable`.
+pub fn file_error(place: &str, error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::NotFound => Error::NotFound(place.to_owned()),
         _ => Error::Unavailable(format!("{place}: {error}")),
@@ -176,30 +180,39 @@ impl ReadAt for LocalFile {
     }
 }
 
-/// An object in an object store.
+/// An object in a [`Bucket`].
 #[derive(Debug, Clone)]
 pub struct ObjectFile {
-    store: Arc<dyn ObjectStore>,
-    path: object_store::path::Path,
+    guarded: Guarded,
+    location: object_store::path::Path,
+    /// The object with its bucket's prefix.
+    place: String,
     size: u64,
 }
 
 impl ObjectFile {
-    /// The object at `path`, whose size is known, from a listing or from `meta.json`; costs no request.
-    pub fn new(store: Arc<dyn ObjectStore>, path: object_store::path::Path, size: u64) -> Self {
-        Self { store, path, size }
+    /// The object at `path`, whose size is known, from a listing or from a block's meta; costs no request.
+    ///
+    /// # Errors
+    /// `InvalidInput` for the path.
+    pub fn new(bucket: &Bucket, path: &str, size: u64) -> Result<Self> {
+        let (guarded, location, place) = bucket.object(path)?;
+        Ok(Self {
+            guarded,
+            location,
+            place,
+            size,
+        })
     }
 
     /// A range that the listing promises and the object does not have means that the object was cut short.
     fn read_error(&self, offset: u64, error: &object_store::Error) -> Error {
-        let told = store_error("read", self.path.as_ref(), error);
-        match told.kind() {
-            ErrorKind::InvalidInput => {
-                let cause = DecodeError::new("object", offset, error.to_string());
-                Error::corrupt(self.path.as_ref(), cause)
-            }
-            _ => told,
+        let told = store_error("read", &self.place, error);
+        if told.kind() != ErrorKind::InvalidInput {
+            return told;
         }
+        let cause = DecodeError::new("object", offset, error.to_string());
+        Error::corrupt(&self.place, cause)
     }
 }
 
@@ -211,8 +224,8 @@ impl ReadAt for ObjectFile {
             return Ok(Bytes::new());
         }
         let bytes = self
-            .store
-            .get_range(&self.path, range.clone())
+            .guarded
+            .get_range(&self.location, range.clone())
             .await
             .map_err(|e| self.read_error(range.start, &e))?;
         if bytes.len() as u64 != range.end - range.start {
@@ -230,7 +243,7 @@ impl ReadAt for ObjectFile {
     }
 
     fn place(&self) -> &str {
-        self.path.as_ref()
+        &self.place
     }
 }
 
@@ -260,16 +273,16 @@ impl Default for ReadPlan {
 
 /// One read that serves several wishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedRead {
+pub(super) struct PlannedRead {
     /// What to read.
-    pub(crate) range: Range<u64>,
+    pub(super) range: Range<u64>,
     /// Which of the wishes it serves.
-    pub(crate) items: Range<usize>,
+    pub(super) items: Range<usize>,
 }
 
 impl ReadPlan {
     /// Joins `wishes`, whose starts must ascend. Each wish lies inside the read that serves it.
-    pub(crate) fn join(&self, wishes: &[Range<u64>]) -> Vec<PlannedRead> {
+    pub(super) fn join(&self, wishes: &[Range<u64>]) -> Vec<PlannedRead> {
         let mut reads: Vec<PlannedRead> = Vec::new();
         for (i, wish) in wishes.iter().enumerate() {
             if let Some(last) = reads.last_mut() {
@@ -291,7 +304,10 @@ impl ReadPlan {
     }
 
     /// Refuses an item that is larger than the bound.
-    pub(crate) fn check_item(&self, file: &dyn ReadAt, what: &str, size: u64) -> Result<()> {
+    ///
+    /// # Errors
+    /// `LimitExceeded`, naming the file, what was to be read (`what`) and its size in bytes.
+    pub fn check_item(&self, file: &dyn ReadAt, what: &str, size: u64) -> Result<()> {
         if size <= self.max_item_bytes {
             return Ok(());
         }
@@ -305,8 +321,11 @@ impl ReadPlan {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use object_store::memory::InMemory;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::storage::{Backend, BackendKind, Component, Layout, StorageSettings};
 
     proptest! {
         #[test]
@@ -334,11 +353,16 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_of_the_store_keeps_its_kind() {
-        use lgtm_core::testing::{FaultyStore, StoreFault};
-        let store = FaultyStore::new(Arc::new(object_store::memory::InMemory::new()), 1);
-        let object = object_store::path::Path::from("a/f");
-        store.put(&object, "0123456789".into()).await.unwrap();
-        let file = ObjectFile::new(Arc::new(store.clone()), object, 10);
+        use crate::testing::{FaultyStore, StoreFault};
+        let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        let mut settings = StorageSettings::default();
+        settings.retry.max_attempts = 1;
+        let layout = Layout::builder()
+            .store(Backend::new(Arc::new(store.clone()), BackendKind::Memory))
+            .settings(settings);
+        let bucket = layout.build().unwrap().bucket(Component::MetricBlocks);
+        bucket.put("a/f", "0123456789").await.unwrap();
+        let file = ObjectFile::new(&bucket, "a/f", 10).unwrap();
         for (fault, kind) in [
             (StoreFault::Reset, ErrorKind::Unavailable),
             (StoreFault::Throttled, ErrorKind::RateLimited),
@@ -349,7 +373,7 @@ mod tests {
             assert_eq!(told.kind(), kind, "{fault:?}: {told}");
             assert!(told.to_string().contains("a/f"), "{told}");
         }
-        let gone = ObjectFile::new(Arc::new(store), "a/g".into(), 10);
+        let gone = ObjectFile::new(&bucket, "a/g", 10).unwrap();
         let told = gone.read(0..5).await.unwrap_err();
         assert_eq!(told.kind(), ErrorKind::NotFound);
     }
@@ -359,13 +383,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, b"0123456789").unwrap();
-        let store = Arc::new(object_store::memory::InMemory::new());
-        let object = object_store::path::Path::from("a/f");
-        store.put(&object, "0123456789".into()).await.unwrap();
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+        bucket.put("a/f", "0123456789").await.unwrap();
         let files: [Box<dyn ReadAt>; 3] = [
             Box::new(MemoryFile::new("f", "0123456789")),
             Box::new(LocalFile::open(&path).unwrap()),
-            Box::new(ObjectFile::new(store.clone(), object.clone(), 10)),
+            Box::new(ObjectFile::new(&bucket, "a/f", 10).unwrap()),
         ];
         for file in files {
             assert_eq!(file.size(), 10);
@@ -381,7 +404,7 @@ mod tests {
             assert_eq!(many, ["01", "123", "9"]);
             assert!(file.read_many(&[0..2, 8..11], &plan).await.is_err());
         }
-        let shrunk = ObjectFile::new(store, object, 20);
+        let shrunk = ObjectFile::new(&bucket, "a/f", 20).unwrap();
         let cut = shrunk.read(5..15).await;
         assert!(matches!(cut, Err(Error::Corrupt { .. })), "{cut:?}");
         let gone = LocalFile::open(&dir.path().join("g"));

@@ -90,22 +90,6 @@ fn prefixes_are_known() {
 }
 
 #[test]
-fn common_shapes_never_reach_the_engine() {
-    let hosts: Vec<_> = (0..10_000).map(|i| format!(r"host-{i}\.example")).collect();
-    let long = hosts.join("|");
-    for pattern in [
-        "foo", "", "a|b", "a.*", ".*a", ".*a.+b.*", ".*", ".+", "(a|b).*", "(.*)?", "(?i)abc",
-        &long,
-    ] {
-        let pattern = Pattern::new(pattern).unwrap();
-        assert!(!pattern.needs_engine(), "{pattern:?}");
-    }
-    let matcher = regex(&long);
-    assert!(matcher.matches("host-9999.example") && !matcher.matches("host-x"));
-    assert!(Pattern::new("[a-z]+").unwrap().needs_engine());
-}
-
-#[test]
 fn a_long_list_of_names_with_bare_dots_is_accepted() {
     let hosts: Vec<_> = (0..5_000)
         .map(|i| format!("host-{i}.example.com:9100"))
@@ -142,47 +126,7 @@ fn patterns_past_their_bounds_are_refused_by_value_and_bound() {
     }
 }
 
-/// Patterns of the shapes that have fast forms, and some that have none.
-fn patterns() -> impl Strategy<Value = String> {
-    let leaf = prop::sample::select(vec![
-        "a", "b", "ä", "ab", ".*", ".+", ".", "[ab]", "[^a]", "", "^", "$", "(?i:a)", "\\n", "\\b",
-        "\\w", "\\Qa.\\E", ".*?", "a{,2}",
-    ]);
-    leaf.prop_map(str::to_owned)
-        .prop_recursive(4, 24, 4, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 1..4).prop_map(|parts| parts.concat()),
-                prop::collection::vec(inner.clone(), 1..4)
-                    .prop_map(|p| format!("({})", p.join("|"))),
-                (
-                    inner,
-                    prop::sample::select(vec!["?", "*", "+", "{2}", "{0,2}", "{1,}"])
-                )
-                    .prop_map(|(p, op)| format!("(?:{p}){op}")),
-            ]
-        })
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    #[test]
-    fn fast_forms_agree_with_the_engine(pattern in patterns(), values in prop::collection::vec("[abAä.\n{}]{0,6}", 8)) {
-        let fast = Pattern::new(&pattern).unwrap();
-        let plain = Pattern::engine_only(&pattern).unwrap();
-        for value in values.iter().map(String::as_str).chain(["", "a", "ab"]) {
-            let hit = plain.is_match(value);
-            prop_assert_eq!(fast.is_match(value), hit, "{} on {:?}", pattern, value);
-            prop_assert!(!hit || value.starts_with(fast.prefix()), "{} has no prefix {:?}", value, fast.prefix());
-            if let Some(literals) = fast.literals() {
-                prop_assert_eq!(literals.iter().any(|l| l == value), hit);
-            }
-        }
-        for literal in fast.literals().unwrap_or_default() {
-            prop_assert!(plain.is_match(literal));
-        }
-    }
-
     #[test]
     fn arbitrary_patterns_never_panic(pattern in "\\PC{0,40}", value in "\\PC*") {
         if let Ok(matcher) = Matcher::regex("l", &pattern) {

@@ -1,13 +1,13 @@
 //! Label matchers: `=`, `!=`, `=~`, `!~`.
 //!
-//! Regular expressions are anchored at both ends, `.` matches newlines too, as in Prometheus. Patterns that are only literals,
-//! alternations of literals, prefixes or `.*` never reach the regex engine.
+//! Regular expressions are those of [`re2`](crate::re2), anchored at both ends; `.` matches newlines too, as in Prometheus. Patterns that
+//! are only literals, alternations of literals, prefixes or `.*` never reach the regex engine.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::model::matcher::pattern::Pattern;
+use crate::re2::{Anchoring, Dot, Re2};
 
 /// Bytes of a pattern that an error message repeats.
 const SHOWN_BYTES: usize = 200;
@@ -31,7 +31,7 @@ pub struct Matcher {
     name: String,
     op: MatchOp,
     value: String,
-    pattern: Option<Arc<Pattern>>,
+    pattern: Option<Arc<Re2>>,
 }
 
 impl Matcher {
@@ -46,7 +46,7 @@ impl Matcher {
         let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                let pattern = Pattern::new(value).map_err(|reason| {
+                let pattern = Re2::new(value, Anchoring::Whole, Dot::Any).map_err(|reason| {
                     let shown = value.floor_char_boundary(SHOWN_BYTES);
                     let cut = if shown < value.len() { "..." } else { "" };
                     Error::InvalidInput(format!(

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use lgtm_core::Result;
-use lgtm_core::cache::{Cache, CacheStats};
 
-use crate::index::read_at::{ReadAt, ReadPlan, union_len};
+use crate::cache::{Cache, CacheStats};
+use crate::error::Result;
+use crate::storage::read_at::{ReadAt, ReadPlan, union_len};
 
 /// Reads that use most of more pages than these go to the file and are not kept: a query over everything would push out what others
 /// come back for.
@@ -178,12 +178,12 @@ impl ReadAt for PagedFile {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
-    use lgtm_core::clock::ManualClock;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::index::MemoryFile;
+    use crate::cache::{MemoryCache, MemoryCacheSettings};
+    use crate::clock::ManualClock;
+    use crate::storage::MemoryFile;
 
     /// Counts what is read of a file.
     #[derive(Debug)]

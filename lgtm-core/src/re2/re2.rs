@@ -1,4 +1,4 @@
-//! A compiled regular expression, in the cheapest form that has its meaning.
+//! A compiled regular expression, in the cheapest form that answers whether a text matches.
 
 use std::collections::HashSet;
 
@@ -9,10 +9,10 @@ use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::literal::Extractor;
-use regex_syntax::hir::{Hir, Look};
+use regex_syntax::hir::{self, Hir, Look, Repetition};
 
-use crate::model::matcher::dialect::translate;
-use crate::model::matcher::expand::{Piece, Sequence, expand};
+use crate::re2::dialect::translate;
+use crate::re2::expand::{Piece, Sequence, expand};
 
 /// Bytes of a pattern as written. A dashboard variable that lists 10 000 hosts has about 300 KiB.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
@@ -29,9 +29,40 @@ const SMALL_SET: usize = 8;
 /// Globs past this many go to the engine, which looks at the text once and not once for each.
 const MAX_GLOBS: usize = 16;
 
-/// An anchored regular expression.
+/// Where in a text an expression must match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchoring {
+    /// All of it: label matchers.
+    Whole,
+    /// Any part of it: searches in lines.
+    Anywhere,
+}
+
+/// What `.` stands for, where the expression's own flags do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dot {
+    /// Every character: label matchers.
+    Any,
+    /// Every character but the newline, Go's default.
+    NotNewline,
+}
+
+/// An expression that Go would refuse, or that is larger than is allowed here; tells which.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+impl From<String> for Refused {
+    fn from(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
+/// A regular expression that tells whether a text matches.
+///
+/// Is immutable and may be asked by many threads at once.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub struct Re2 {
     form: Form,
     prefix: String,
 }
@@ -48,76 +79,86 @@ enum Form {
     Many(Vec<String>, HashSet<String>),
     /// One of the literals, or one of the globs.
     Globs(Vec<String>, Vec<Glob>),
-    Engine(Box<Regex>),
+    /// The engine, anchored at the start of the text or not.
+    Engine(Box<Regex>, Anchored),
 }
 
-impl Pattern {
-    /// Parses `text` as RE2 does, anchored, `.` matching newlines.
-    pub(super) fn new(text: &str) -> Result<Self, String> {
-        if let Some(sequences) = plain_alternatives(text) {
+impl Re2 {
+    /// Compiles an expression. Costs microseconds for what people write; a list of names, `a|b|c`, is not parsed at all.
+    ///
+    /// # Errors
+    /// When `text` is not an expression of RE2, is longer than 1 MiB, nests deeper than 100, or compiles to more than 32 MiB.
+    pub fn new(text: &str, anchoring: Anchoring, dot: Dot) -> Result<Self, Refused> {
+        if anchoring == Anchoring::Whole
+            && let Some(sequences) = plain_alternatives(text)
+        {
             let prefix = prefix_of(&sequences);
             if let Some(form) = fast_form(sequences) {
                 return Ok(Self { form, prefix });
             }
         }
-        Self::parsed(text)
+        Self::parsed(text, anchoring, dot)
     }
 
     /// The same by way of the parser.
-    fn parsed(text: &str) -> Result<Self, String> {
-        let hir = parse(text)?;
-        let sequences = expand(&hir);
-        let prefix = match &sequences {
-            Some(sequences) => prefix_of(sequences),
-            None => extract_prefix(&hir),
+    fn parsed(text: &str, anchoring: Anchoring, dot: Dot) -> Result<Self, Refused> {
+        let hir = parse(text, dot)?;
+        let sequences = match anchoring {
+            Anchoring::Whole => expand(&hir),
+            Anchoring::Anywhere => expand(&amid_any_text(hir.clone())),
         };
-        let fast = sequences.and_then(fast_form);
-        let form = match fast {
+        let prefix = match (&sequences, anchoring) {
+            (Some(sequences), _) => prefix_of(sequences),
+            (None, Anchoring::Whole) => extract_prefix(&hir),
+            (None, Anchoring::Anywhere) => String::new(),
+        };
+        let form = match sequences.and_then(fast_form) {
             Some(form) => form,
-            None => Form::Engine(Box::new(compile(hir)?)),
+            None => engine(hir, anchoring)?,
         };
         Ok(Self { form, prefix })
     }
 
     /// The plain engine, whatever the expression: what the fast forms are tested against.
     #[cfg(test)]
-    pub(super) fn engine_only(text: &str) -> Result<Self, String> {
+    pub(super) fn engine_only(text: &str, anchoring: Anchoring, dot: Dot) -> Result<Self, Refused> {
         Ok(Self {
-            form: Form::Engine(Box::new(compile(parse(text)?)?)),
+            form: engine(parse(text, dot)?, anchoring)?,
             prefix: String::new(),
         })
     }
 
-    pub(super) fn is_match(&self, value: &str) -> bool {
+    /// Whether a text matches. Linear in its length.
+    pub fn is_match(&self, text: &str) -> bool {
         match &self.form {
             Form::All => true,
-            Form::NotEmpty => !value.is_empty(),
-            Form::Few(literals) => literals.iter().any(|literal| literal == value),
-            Form::Many(_, literals) => literals.contains(value),
+            Form::NotEmpty => !text.is_empty(),
+            Form::Few(literals) => literals.iter().any(|literal| literal == text),
+            Form::Many(_, literals) => literals.contains(text),
             Form::Globs(literals, globs) => {
-                literals.iter().any(|literal| literal == value)
-                    || globs.iter().any(|glob| glob.is_match(value.as_bytes()))
+                literals.iter().any(|literal| literal == text)
+                    || globs.iter().any(|glob| glob.is_match(text.as_bytes()))
             }
-            Form::Engine(regex) => regex.is_match(Input::new(value).anchored(Anchored::Yes)),
+            Form::Engine(regex, anchored) => regex.is_match(Input::new(text).anchored(*anchored)),
         }
     }
 
     /// The texts that match, sorted, if they are finitely many and known.
-    pub(super) fn literals(&self) -> Option<&[String]> {
+    pub fn literals(&self) -> Option<&[String]> {
         match &self.form {
             Form::Few(literals) | Form::Many(literals, _) => Some(literals),
             _ => None,
         }
     }
 
-    /// A prefix of every text that matches.
-    pub(super) fn prefix(&self) -> &str {
+    /// A prefix of every text that matches; empty if nothing is known.
+    pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
     #[cfg(test)]
     pub(super) fn needs_engine(&self) -> bool {
-        matches!(self.form, Form::Engine(_))
+        matches!(self.form, Form::Engine(..))
     }
 }
 
@@ -139,40 +180,70 @@ fn plain_alternatives(text: &str) -> Option<Vec<Sequence>> {
     Some(literals.into_iter().map(sequence).collect())
 }
 
-fn parse(text: &str) -> Result<Hir, String> {
+fn parse(text: &str, dot: Dot) -> Result<Hir, Refused> {
     if text.len() > MAX_PATTERN_BYTES {
-        return Err(format!(
+        return Err(Refused(format!(
             "{} bytes long, at most {MAX_PATTERN_BYTES} are allowed",
             text.len()
-        ));
+        )));
     }
     let translated = translate(text)?;
     ParserBuilder::new()
-        .dot_matches_new_line(true)
+        .dot_matches_new_line(dot == Dot::Any)
         .nest_limit(MAX_NESTING)
         .build()
         .parse(&translated)
-        .map_err(|e| match e {
+        .map_err(|e| {
             // The kinds alone: spans would point into the translated text.
-            regex_syntax::Error::Parse(e) => e.kind().to_string(),
-            regex_syntax::Error::Translate(e) => e.kind().to_string(),
-            e => e.to_string(),
+            Refused(match e {
+                regex_syntax::Error::Parse(e) => e.kind().to_string(),
+                regex_syntax::Error::Translate(e) => e.kind().to_string(),
+                e => e.to_string(),
+            })
         })
 }
 
-fn compile(hir: Hir) -> Result<Regex, String> {
-    let anchored = Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)]);
+fn engine(hir: Hir, anchoring: Anchoring) -> Result<Form, Refused> {
+    let (hir, anchored) = match anchoring {
+        Anchoring::Whole => (whole(hir), Anchored::Yes),
+        Anchoring::Anywhere => (hir, Anchored::No),
+    };
+    let regex = compile(hir, WhichCaptures::None)?;
+    Ok(Form::Engine(Box::new(regex), anchored))
+}
+
+/// The same, of the whole text.
+fn whole(hir: Hir) -> Hir {
+    Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)])
+}
+
+/// The same between any texts: what is found anywhere in a text, asked of the whole.
+fn amid_any_text(hir: Hir) -> Hir {
+    let any = || {
+        Hir::repetition(Repetition {
+            min: 0,
+            max: None,
+            greedy: true,
+            sub: Box::new(Hir::dot(hir::Dot::AnyChar)),
+        })
+    };
+    Hir::concat(vec![any(), hir, any()])
+}
+
+fn compile(hir: Hir, captures: WhichCaptures) -> Result<Regex, Refused> {
     Regex::builder()
         .configure(
             Regex::config()
                 .nfa_size_limit(Some(MAX_COMPILED_BYTES))
-                .which_captures(WhichCaptures::None),
+                .which_captures(captures),
         )
         .syntax(syntax::Config::new())
-        .build_from_hir(&anchored)
-        .map_err(|e| match e.size_limit() {
-            Some(limit) => format!("compiled program exceeds {limit} bytes"),
-            None => e.to_string(),
+        .build_from_hir(&hir)
+        .map_err(|e| {
+            Refused(match e.size_limit() {
+                Some(limit) => format!("compiled program exceeds {limit} bytes"),
+                None => e.to_string(),
+            })
         })
 }
 
@@ -327,18 +398,4 @@ impl Glob {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn plain_alternatives_mean_what_the_parser_says(text in "[ab|ä-]{0,10}", value in "[abä-]{0,4}") {
-            let (fast, parsed) = (Pattern::new(&text).unwrap(), Pattern::parsed(&text).unwrap());
-            prop_assert!(plain_alternatives(&text).is_some());
-            prop_assert_eq!(fast.literals(), parsed.literals());
-            prop_assert_eq!(fast.prefix(), parsed.prefix());
-            prop_assert_eq!(fast.is_match(&value), parsed.is_match(&value));
-        }
-    }
-}
+mod tests;
