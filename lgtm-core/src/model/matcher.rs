@@ -37,7 +37,7 @@ pub struct Matcher {
 impl Matcher {
     /// A matcher of any kind.
     ///
-    /// Regular expressions are RE2's; what RE2 refuses is refused, save for repetitions of repetitions (`a**`).
+    /// Regular expressions are RE2's; what RE2 refuses is refused.
     ///
     /// # Errors
     /// `InvalidInput` when the regular expression does not parse, is longer than 1 MiB, nests deeper than 100, or compiles to more

@@ -5,11 +5,12 @@
 //! `[a&&b]` is no intersection. What RE2 refuses (flags, escapes) is refused here by name.
 //! Source: <https://github.com/google/re2/wiki/Syntax> and the documentation of Go's `regexp/syntax`.
 
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
 /// The most that a repetition may count, as in RE2.
-const MAX_REPEAT: u32 = 1000;
+pub(super) const MAX_REPEAT: u32 = 1000;
 
 const POSIX_CLASSES: [&str; 14] = [
     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
@@ -19,33 +20,89 @@ const POSIX_CLASSES: [&str; 14] = [
 /// What is wrong with a pattern.
 pub(super) type Reason = String;
 
-/// The same expression for `regex-syntax`, to be parsed in Unicode mode.
-pub(super) fn translate(pattern: &str) -> Result<String, Reason> {
+/// An expression in the words of `regex-syntax`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Translation {
+    /// To be parsed in Unicode mode. Its groups have no names, as RE2 takes names that `regex-syntax` does not.
+    pub(super) text: String,
+    /// The name of each group from 1, empty if it has none.
+    pub(super) group_names: Vec<String>,
+}
+
+/// The same expression for `regex-syntax`.
+pub(super) fn translate(pattern: &str) -> Result<Translation, Reason> {
     let mut translator = Translator {
         rest: pattern.chars().peekable(),
         out: String::with_capacity(pattern.len() + 8),
+        group_names: Vec::new(),
+        unicode_classes: HashMap::new(),
+        before: Before::Other,
     };
     translator.run()?;
-    Ok(translator.out)
+    Ok(Translation {
+        text: translator.out,
+        group_names: translator.group_names,
+    })
 }
 
 struct Translator<'a> {
     rest: Peekable<Chars<'a>>,
     out: String,
+    group_names: Vec<String>,
+    /// What each `\p` became, as parsing one builds its table.
+    unicode_classes: HashMap<String, String>,
+    before: Before,
+}
+
+/// What stands before the place that is looked at, as far as a repetition asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// A repetition, which may not be repeated.
+    Repetition,
+    /// Flags, which what is repeated stands before; with where they begin in what was written.
+    Flags(usize),
+    Other,
 }
 
 impl Translator<'_> {
     fn run(&mut self) -> Result<(), Reason> {
         while let Some(c) = self.rest.next() {
+            let before = std::mem::replace(&mut self.before, Before::Other);
             match c {
                 '\\' => self.escape()?,
                 '[' => self.class()?,
-                '(' => self.group()?,
-                '{' => self.brace()?,
-                '.' | '|' | ')' | '*' | '+' | '?' | '^' | '$' => self.out.push(c),
+                '(' => self.group(before)?,
+                '{' => match self.counts()? {
+                    Some(counts) => self.repeat(&counts, before)?,
+                    None => self.literal('{'),
+                },
+                '*' | '+' | '?' => self.repeat(c.encode_utf8(&mut [0; 4]), before)?,
+                '.' | '|' | ')' | '^' | '$' => self.out.push(c),
                 _ => self.literal(c),
             }
         }
+        Ok(())
+    }
+
+    /// Writes a repetition, with the `?` that makes it lazy.
+    fn repeat(&mut self, operator: &str, before: Before) -> Result<(), Reason> {
+        let lazy = if self.rest.next_if_eq(&'?').is_some() {
+            "?"
+        } else {
+            ""
+        };
+        let at = match before {
+            Before::Repetition => {
+                return Err(format!(
+                    "invalid nested repetition operator {operator}{lazy}"
+                ));
+            }
+            Before::Flags(at) => at,
+            Before::Other => self.out.len(),
+        };
+        self.out.insert_str(at, lazy);
+        self.out.insert_str(at, operator);
+        self.before = Before::Repetition;
         Ok(())
     }
 
@@ -125,8 +182,17 @@ impl Translator<'_> {
             Some(c) if c.is_ascii_alphabetic() => name.push(c),
             _ => return Err("invalid character class range \\p".into()),
         }
-        let p = if negated { 'P' } else { 'p' };
-        self.out.push_str(&format!("\\{p}{{{name}}}"));
+        if !self.unicode_classes.contains_key(&name) {
+            // Go knows general categories and scripts, `regex-syntax` also properties of other kinds.
+            let class = ["gc", "sc"]
+                .map(|kind| format!("{{{kind}={name}}}"))
+                .into_iter()
+                .find(|class| regex_syntax::parse(&format!("\\p{class}")).is_ok())
+                .ok_or_else(|| format!("invalid character class range \\p{{{name}}}"))?;
+            self.unicode_classes.insert(name.clone(), class);
+        }
+        self.out.push_str(if negated { "\\P" } else { "\\p" });
+        self.out.push_str(&self.unicode_classes[&name]);
         Ok(())
     }
 
@@ -185,74 +251,120 @@ impl Translator<'_> {
     }
 
     /// After `(`.
-    fn group(&mut self) -> Result<(), Reason> {
-        self.out.push('(');
-        if self.rest.peek() != Some(&'?') {
+    fn group(&mut self, before: Before) -> Result<(), Reason> {
+        if self.rest.next_if_eq(&'?').is_none() {
+            self.group_names.push(String::new());
+            self.out.push('(');
             return Ok(());
         }
-        self.skip(1);
         let named = ["P<", "<"].into_iter().find(|name| self.starts_with(name));
         if let Some(opening) = named {
             self.skip(opening.len());
-            self.out.push_str("?P<");
-            return self.group_name();
+            let name = self.group_name()?;
+            self.group_names.push(name);
+            self.out.push('(');
+            return Ok(());
         }
-        self.out.push('?');
-        loop {
-            match self.rest.next() {
-                Some(c @ ('i' | 'm' | 's' | 'U' | '-')) => self.out.push(c),
-                Some(c @ (':' | ')')) => {
-                    self.out.push(c);
-                    return Ok(());
-                }
-                Some(c) => return Err(format!("invalid or unsupported Perl syntax (?{c}")),
-                None => return Err("missing closing )".into()),
-            }
-        }
+        self.flags(before)
     }
 
-    fn group_name(&mut self) -> Result<(), Reason> {
+    /// After `(?`. What is switched twice has its last state, which `regex-syntax` would refuse.
+    fn flags(&mut self, before: Before) -> Result<(), Reason> {
+        const FLAGS: [char; 4] = ['i', 'm', 's', 'U'];
+        let mut states: [Option<bool>; 4] = [None; 4];
+        let (mut is_on, mut is_complete) = (true, true);
+        let end = loop {
+            let c = self.rest.next().ok_or("missing closing )")?;
+            if let Some(flag) = FLAGS.iter().position(|f| *f == c) {
+                states[flag] = Some(is_on);
+                is_complete = true;
+            } else if c == '-' && is_on {
+                (is_on, is_complete) = (false, false);
+            } else if matches!(c, ':' | ')') && is_complete {
+                break c;
+            } else {
+                return Err(format!("invalid or unsupported Perl syntax (?{c}"));
+            }
+        };
+        let of_state = |state: bool| {
+            let flags = FLAGS.iter().zip(states);
+            flags
+                .filter(move |(_, s)| *s == Some(state))
+                .map(|(f, _)| f)
+        };
+        let at = self.out.len();
+        let mut text: String = of_state(true).collect();
+        if states.contains(&Some(false)) {
+            text.push('-');
+            text.extend(of_state(false));
+        }
+        if end == ':' {
+            self.out.push_str(&format!("(?{text}:"));
+            return Ok(());
+        }
+        if !text.is_empty() {
+            self.out.push_str(&format!("(?{text})"));
+        }
+        self.before = match before {
+            Before::Flags(first) => Before::Flags(first),
+            Before::Repetition | Before::Other => Before::Flags(at),
+        };
+        Ok(())
+    }
+
+    fn group_name(&mut self) -> Result<String, Reason> {
+        let mut name = String::new();
         loop {
             match self.rest.next() {
-                Some(c) if c.is_ascii_alphanumeric() || c == '_' => self.out.push(c),
-                Some('>') => {
-                    self.out.push('>');
-                    return Ok(());
-                }
+                Some(c) if c.is_ascii_alphanumeric() || c == '_' => name.push(c),
+                Some('>') if !name.is_empty() => return Ok(name),
                 _ => return Err("invalid named capture".into()),
             }
         }
     }
 
-    /// After `{`: a repetition, or a plain brace.
-    fn brace(&mut self) -> Result<(), Reason> {
-        let text: String = self
-            .rest
-            .clone()
-            .take_while(|&c| c != '}')
-            .take(32)
-            .collect();
-        let closed = self.rest.clone().nth(text.chars().count()) == Some('}');
-        let (min, max) = text.split_once(',').unwrap_or((&text, &text));
-        let counts = |s: &str| {
-            !s.is_empty()
-                && s.bytes().all(|b| b.is_ascii_digit())
-                && (s.len() == 1 || !s.starts_with('0'))
+    /// After `{`: the counts of a repetition, or `None` if it is a plain brace.
+    fn counts(&mut self) -> Result<Option<String>, Reason> {
+        let mut ahead = self.rest.clone();
+        let mut text = String::from("{");
+        // Digits without a leading zero.
+        let mut number = |text: &mut String| {
+            let from = text.len();
+            while let Some(digit) = ahead.next_if(char::is_ascii_digit) {
+                text.push(digit);
+            }
+            let digits = &text[from..];
+            let is_number = digits.len() < 2 || !digits.starts_with('0');
+            let comma = ahead.next_if_eq(&',').is_some();
+            (is_number.then(|| digits.to_owned()), comma)
         };
-        if !closed || !counts(min) || !(max.is_empty() || counts(max)) {
-            self.out.push_str("\\{");
-            return Ok(());
+        let (min, comma) = number(&mut text);
+        let Some(min) = min.filter(|min| !min.is_empty()) else {
+            return Ok(None);
+        };
+        let max = if comma {
+            text.push(',');
+            match number(&mut text) {
+                (Some(max), false) => max,
+                _ => return Ok(None),
+            }
+        } else {
+            min.clone()
+        };
+        if ahead.next() != Some('}') {
+            return Ok(None);
         }
         for count in [min, max] {
             // Too long for u32 is too large as well.
             let value = count.parse().unwrap_or(u32::MAX);
             if !count.is_empty() && value > MAX_REPEAT {
-                return Err(format!("repeat count {count} exceeds {MAX_REPEAT}"));
+                let shown = &count[..count.len().min(32)];
+                return Err(format!("repeat count {shown} exceeds {MAX_REPEAT}"));
             }
         }
-        self.skip(text.len() + 1);
-        self.out.push_str(&format!("{{{text}}}"));
-        Ok(())
+        self.skip(text.len());
+        text.push('}');
+        Ok(Some(text))
     }
 
     /// After `[`.
@@ -340,6 +452,10 @@ impl Translator<'_> {
 mod tests {
     use super::*;
 
+    fn text(re2: &str) -> Result<String, Reason> {
+        translate(re2).map(|t| t.text)
+    }
+
     #[test]
     fn what_only_re2_has_is_rewritten() {
         for (re2, ours) in [
@@ -348,16 +464,33 @@ mod tests {
             (r"\012\0", "\n\0"),
             (r"\<\_\/", r"<_/"),
             (r"a{,2}{x}b{2}", r"a\{,2\}\{x\}b{2}"),
-            (r"a{02}", r"a\{02\}"),
-            (r"\d\pN\p{^Greek}", r"[0-9]\p{N}\P{Greek}"),
+            (
+                r"a{02}b{1,02}c{1,2,3}d{1",
+                r"a\{02\}b\{1,02\}c\{1,2,3\}d\{1",
+            ),
+            (r"/items/{(.+)}", r"/items/\{(.+)\}"),
+            (r"\d\pN\p{^Greek}", r"[0-9]\p{gc=N}\P{sc=Greek}"),
             (r"[[a&&b]", r"[\[a\&\&b]"),
             (r"[]a-]", r"[\]a\-]"),
             (r"[^\d[:^alpha:]\x41-\x{5a}]", r"[^[0-9][:^alpha:]A-Z]"),
-            (r"(?<n>a)(?P<m>b)(?i-s:c)", r"(?P<n>a)(?P<m>b)(?i-s:c)"),
+            (r"(?<n>a)(?P<m>b)(?i-s:c)", r"(a)(b)(?i-s:c)"),
             (r"\bx\z", r"(?-u:\b)x\z"),
+            // Flags twice, or none; what is repeated stands before them.
+            ("(?ii)a(?i-i)b(?)c(?:d)", "(?i)a(?-i)bc(?:d)"),
+            ("a(?i)*b+(?s)(?m){2}?c", "a*(?i)b+{2}?(?s)(?m)c"),
+            ("a*?b{2}?c??", "a*?b{2}?c??"),
+            (r"a+\Q\E*", "a+*"),
         ] {
-            assert_eq!(translate(re2).as_deref(), Ok(ours), "{re2}");
+            assert_eq!(text(re2).as_deref(), Ok(ours), "{re2}");
         }
+    }
+
+    #[test]
+    fn groups_keep_their_names() {
+        let names = translate("(a)(?P<b>c(?:d)(?<01>e))(?<b>)")
+            .unwrap()
+            .group_names;
+        assert_eq!(names, ["", "b", "01", "b"]);
     }
 
     #[test]
@@ -367,7 +500,19 @@ mod tests {
             (r"\1", "backreference"),
             ("(?x)a", "(?x"),
             ("(?=a)", "(?="),
+            ("(?-)a", "(?)"),
+            ("(?i-:a)", "(?:"),
+            ("(?--i)a", "(?-"),
             ("a{1001}", "1001 exceeds 1000"),
+            ("a{1,1001}", "1001 exceeds 1000"),
+            (
+                "a{99999999999999999999999999999999999999999}",
+                "exceeds 1000",
+            ),
+            ("a**", "nested repetition operator *"),
+            ("a+?+", "nested repetition operator +"),
+            ("a{2}{3}", "nested repetition operator {3}"),
+            ("a???", "nested repetition operator ?"),
             ("[z-a]", "z-a"),
             ("[a", "]"),
             ("[[:foo:]]", "foo"),
@@ -377,7 +522,9 @@ mod tests {
             (r"\x+4", r"\x+4"),
             (r"\x{110000}", "110000"),
             ("(?P<a b>x)", "named"),
+            ("(?P<>x)", "named"),
             (r"\p{Gr-eek}", "Gr"),
+            (r"\p{Alphabetic}", "Alphabetic"),
             (r"[\b]", r"\b"),
         ] {
             let reason = translate(pattern).expect_err(pattern);
@@ -389,7 +536,7 @@ mod tests {
         #[test]
         fn any_text_is_refused_or_translated_without_panic(pattern in "\\PC*") {
             if let Ok(translated) = translate(&pattern) {
-                let _ = regex_syntax::parse(&translated);
+                let _ = regex_syntax::parse(&translated.text);
             }
         }
     }

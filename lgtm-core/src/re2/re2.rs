@@ -5,58 +5,18 @@ use std::collections::HashSet;
 use memchr::memmem::Finder;
 use regex_automata::meta::Regex;
 use regex_automata::nfa::thompson::WhichCaptures;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input};
-use regex_syntax::ParserBuilder;
 use regex_syntax::hir::literal::Extractor;
-use regex_syntax::hir::{self, Hir, Look, Repetition};
+use regex_syntax::hir::{self, Hir, Repetition};
 
-use crate::re2::dialect::translate;
 use crate::re2::expand::{Piece, Sequence, expand};
-
-/// Bytes of a pattern as written. A dashboard variable that lists 10 000 hosts has about 300 KiB.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
-
-/// Nested groups, classes and repetitions. People write five; parsing and compiling recurse by it.
-const MAX_NESTING: u32 = 100;
-
-/// Bytes of the compiled program. 10 000 host names whose dots are not escaped have more than 8 MiB; `(\pL{500}){500}` has no end.
-const MAX_COMPILED_BYTES: usize = 32 << 20;
+use crate::re2::expression::{Anchoring, Dot, MAX_PATTERN_BYTES, Refused, compile, parse, whole};
 
 /// Sets up to this many literals are compared one by one.
 const SMALL_SET: usize = 8;
 
 /// Globs past this many go to the engine, which looks at the text once and not once for each.
 const MAX_GLOBS: usize = 16;
-
-/// Where in a text an expression must match.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Anchoring {
-    /// All of it: label matchers.
-    Whole,
-    /// Any part of it: searches in lines.
-    Anywhere,
-}
-
-/// What `.` stands for, where the expression's own flags do not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dot {
-    /// Every character: label matchers.
-    Any,
-    /// Every character but the newline, Go's default.
-    NotNewline,
-}
-
-/// An expression that Go would refuse, or that is larger than is allowed here; tells which.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(String);
-
-impl From<String> for Refused {
-    fn from(reason: String) -> Self {
-        Self(reason)
-    }
-}
 
 /// A regular expression that tells whether a text matches.
 ///
@@ -102,7 +62,7 @@ impl Re2 {
 
     /// The same by way of the parser.
     fn parsed(text: &str, anchoring: Anchoring, dot: Dot) -> Result<Self, Refused> {
-        let hir = parse(text, dot)?;
+        let hir = parse(text, dot)?.hir;
         let sequences = match anchoring {
             Anchoring::Whole => expand(&hir),
             Anchoring::Anywhere => expand(&amid_any_text(hir.clone())),
@@ -123,7 +83,7 @@ impl Re2 {
     #[cfg(test)]
     pub(super) fn engine_only(text: &str, anchoring: Anchoring, dot: Dot) -> Result<Self, Refused> {
         Ok(Self {
-            form: engine(parse(text, dot)?, anchoring)?,
+            form: engine(parse(text, dot)?.hir, anchoring)?,
             prefix: String::new(),
         })
     }
@@ -180,41 +140,13 @@ fn plain_alternatives(text: &str) -> Option<Vec<Sequence>> {
     Some(literals.into_iter().map(sequence).collect())
 }
 
-fn parse(text: &str, dot: Dot) -> Result<Hir, Refused> {
-    if text.len() > MAX_PATTERN_BYTES {
-        return Err(Refused(format!(
-            "{} bytes long, at most {MAX_PATTERN_BYTES} are allowed",
-            text.len()
-        )));
-    }
-    let translated = translate(text)?;
-    ParserBuilder::new()
-        .dot_matches_new_line(dot == Dot::Any)
-        .nest_limit(MAX_NESTING)
-        .build()
-        .parse(&translated)
-        .map_err(|e| {
-            // The kinds alone: spans would point into the translated text.
-            Refused(match e {
-                regex_syntax::Error::Parse(e) => e.kind().to_string(),
-                regex_syntax::Error::Translate(e) => e.kind().to_string(),
-                e => e.to_string(),
-            })
-        })
-}
-
 fn engine(hir: Hir, anchoring: Anchoring) -> Result<Form, Refused> {
     let (hir, anchored) = match anchoring {
         Anchoring::Whole => (whole(hir), Anchored::Yes),
         Anchoring::Anywhere => (hir, Anchored::No),
     };
-    let regex = compile(hir, WhichCaptures::None)?;
+    let regex = compile(&hir, WhichCaptures::None)?;
     Ok(Form::Engine(Box::new(regex), anchored))
-}
-
-/// The same, of the whole text.
-fn whole(hir: Hir) -> Hir {
-    Hir::concat(vec![Hir::look(Look::Start), hir, Hir::look(Look::End)])
 }
 
 /// The same between any texts: what is found anywhere in a text, asked of the whole.
@@ -228,23 +160,6 @@ fn amid_any_text(hir: Hir) -> Hir {
         })
     };
     Hir::concat(vec![any(), hir, any()])
-}
-
-fn compile(hir: Hir, captures: WhichCaptures) -> Result<Regex, Refused> {
-    Regex::builder()
-        .configure(
-            Regex::config()
-                .nfa_size_limit(Some(MAX_COMPILED_BYTES))
-                .which_captures(captures),
-        )
-        .syntax(syntax::Config::new())
-        .build_from_hir(&hir)
-        .map_err(|e| {
-            Refused(match e.size_limit() {
-                Some(limit) => format!("compiled program exceeds {limit} bytes"),
-                None => e.to_string(),
-            })
-        })
 }
 
 fn fast_form(sequences: Vec<Sequence>) -> Option<Form> {

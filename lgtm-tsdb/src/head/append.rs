@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::chunk_files::ChunkFiles;
+use super::exemplars::EXEMPLAR_SERIES_MISSING;
 use super::head::{Bounds, Head, Maker};
 use super::pieces::Piece;
 use super::postings::SeriesId;
@@ -228,14 +229,8 @@ impl<'a> Pass<'a> {
             return Ok(None);
         }
         // A series that would begin empty is not made: it would be counted and shown.
-        let times = series.samples.iter().map(|s| s.t_ms);
-        let times = times.chain(series.histograms.iter().map(|h| h.t_ms));
-        if samples > 0 && times.clone().all(|t| self.rules.refuse_new(t).is_some()) {
-            for t_ms in times {
-                if let Some(reason) = self.rules.refuse_new(t_ms) {
-                    self.reject(reason, t_ms, &series);
-                }
-            }
+        if self.would_be_empty(&series, limits) {
+            self.reject_all(&series, limits);
             return Ok(None);
         }
         let base = series.samples.first().map_or(0.0, |s| s.value);
@@ -271,6 +266,34 @@ impl<'a> Pass<'a> {
                 });
                 Ok(None)
             }
+        }
+    }
+
+    /// Whether a series that does not exist yet would take nothing of what it came with.
+    fn would_be_empty(&self, series: &SeriesView<'_>, limits: &Limits) -> bool {
+        let refuses = |t_ms| self.rules.refuse_new(t_ms).is_some();
+        series.samples.iter().all(|s| refuses(s.t_ms))
+            && (series.histograms.iter())
+                .all(|h| refuses(h.t_ms) || histogram_fault(&h.value, limits).is_some())
+    }
+
+    /// Says why a series that does not exist yet takes nothing. Exemplars make no series.
+    fn reject_all(&mut self, series: &SeriesView<'_>, limits: &Limits) {
+        for h in series.histograms {
+            if let Some(fault) = histogram_fault(&h.value, limits) {
+                self.reject_histogram(&fault, h.t_ms, series);
+            } else if let Some(reason) = self.rules.refuse_new(h.t_ms) {
+                self.reject(reason, h.t_ms, series);
+            }
+        }
+        for s in series.samples {
+            if let Some(reason) = self.rules.refuse_new(s.t_ms) {
+                self.reject(reason, s.t_ms, series);
+            }
+        }
+        if !series.exemplars.is_empty() {
+            let dropped = &mut self.report.dropped_exemplars;
+            *dropped.entry(EXEMPLAR_SERIES_MISSING).or_default() += series.exemplars.len() as u64;
         }
     }
 
@@ -363,14 +386,7 @@ impl<'a> Pass<'a> {
         } in view.histograms
         {
             if let Some(fault) = histogram_fault(value, limits) {
-                self.report.rejected.add(fault.id, 1, || {
-                    format!(
-                        "received a native histogram sample with timestamp {t_ms} that is invalid: {} (err-mimir-{}), series: {}",
-                        fault.message,
-                        fault.id,
-                        in_words(view)
-                    )
-                });
+                self.reject_histogram(&fault, *t_ms, view);
                 continue;
             }
             if self.zero_at_start
@@ -397,6 +413,18 @@ impl<'a> Pass<'a> {
                 Err(reason) => self.reject(reason, *t_ms, view),
             }
         }
+    }
+
+    #[cold]
+    fn reject_histogram(&mut self, fault: &HistogramFault, t_ms: i64, view: &SeriesView<'_>) {
+        self.report.rejected.add(fault.id, 1, || {
+            format!(
+                "received a native histogram sample with timestamp {t_ms} that is invalid: {} (err-mimir-{}), series: {}",
+                fault.message,
+                fault.id,
+                in_words(view)
+            )
+        });
     }
 
     #[cold]

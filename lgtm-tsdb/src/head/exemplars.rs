@@ -15,6 +15,8 @@ use crate::wire::MAX_EXEMPLAR_CHARS;
 
 /// The id of the rule that an exemplar with long labels breaks.
 pub(crate) const EXEMPLAR_LABELS_TOO_LONG: &str = "exemplar-labels-too-long";
+/// The id of the rule that an exemplar of a series without a sample breaks.
+pub(super) const EXEMPLAR_SERIES_MISSING: &str = "exemplar-series-missing";
 
 /// The newest exemplars of a head.
 #[derive(Debug)]

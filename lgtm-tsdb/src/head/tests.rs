@@ -322,6 +322,64 @@ async fn complete_ranges_move_into_blocks_and_the_rest_stays() {
 }
 
 #[tokio::test]
+async fn what_is_refused_whole_leaves_no_series() {
+    let s = Store::new(Limits {
+        max_native_histogram_buckets: 1,
+        ..Limits::default()
+    });
+    let tenant = TenantId::anonymous();
+    let good = Histogram {
+        count: 3,
+        positive_spans: vec![BucketSpan {
+            offset: 0,
+            length: 1,
+        }],
+        positive_deltas: vec![3],
+        ..Histogram::default()
+    };
+    let miscounted = Histogram {
+        count: 99,
+        ..good.clone()
+    };
+    let too_wide = Histogram {
+        count: 6,
+        positive_spans: vec![BucketSpan {
+            offset: 0,
+            length: 2,
+        }],
+        positive_deltas: vec![3, 0],
+        ..good.clone()
+    };
+    let (now, never) = (START, START + 1_000_000 * HOUR);
+    let labels = |i: i32| Labels::from_pairs([("__name__", "m".to_owned()), ("i", i.to_string())]);
+    for (i, (t_ms, histogram, wanted)) in [
+        (now, miscounted.clone(), "native-histogram-count-mismatch"),
+        (now, too_wide, "max-native-histogram-buckets"),
+        (never, good.clone(), "too-far-in-future"),
+        (never, miscounted, "native-histogram-count-mismatch"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut batch = WriteBatch::default();
+        batch.push_histogram(labels(i as i32).unwrap().iter(), t_ms, histogram);
+        let report = s.heads.append(&tenant, &batch).await.unwrap();
+        assert_eq!(report.rejected.samples.get(wanted), Some(&1), "{report:?}");
+        assert_eq!(report.rejected.total(), 1);
+        assert_eq!(s.heads.series_of(&tenant), 0, "{wanted}");
+    }
+    // Nor does a series come of labels alone.
+    let mut batch = WriteBatch::default();
+    batch.push_series(labels(9).unwrap().iter(), &[]);
+    s.heads.append(&tenant, &batch).await.unwrap();
+    assert_eq!(s.heads.series_of(&tenant), 0);
+    let mut batch = WriteBatch::default();
+    batch.push_histogram(labels(10).unwrap().iter(), now, good);
+    assert_eq!(s.heads.append(&tenant, &batch).await.unwrap().histograms, 1);
+    assert_eq!(s.heads.series_of(&tenant), 1);
+}
+
+#[tokio::test]
 async fn histograms_and_limits() {
     let limits = Limits {
         max_global_series_per_user: 1,

@@ -8,8 +8,8 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::{Error, Result};
 
 use super::json::{
-    push_float_point, push_histogram_point, push_labels, push_quoted, push_stats, push_time,
-    strings,
+    push_float_point, push_histogram_point, push_labels, push_quoted, push_scalar_point,
+    push_stats, push_time, strings,
 };
 use super::query::TRUNCATED;
 use crate::promql::{Answer, Point, QueryValue, Series};
@@ -133,7 +133,7 @@ impl AnswerText {
                 out.push_str(
                     "{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":",
                 );
-                push_float_point(out, p);
+                push_scalar_point(out, p);
                 return self.end(out);
             }
             QueryValue::Text(p) => {

@@ -208,7 +208,7 @@ fn reads() -> Router<Arc<Api>> {
         .route("/parse_query", form(parse::parse_query))
         .route("/series", form(labels::series))
         .route("/labels", form(labels::label_names))
-        .route("/label/{name}/values", get(labels::label_values))
+        .route("/label/{name}/values", form(labels::label_values))
         .route("/metadata", get(metadata::metadata))
         .route("/read", post(read::read));
     let cardinality = Router::new()

@@ -74,23 +74,39 @@ pub(super) fn push_time(out: &mut String, t_ms: i64) {
     }
 }
 
-/// A float as Prometheus prints it, without quotes.
+/// A float as Prometheus prints those of series, without quotes: very small and very large ones with an exponent of two digits at least.
 pub(super) fn push_float(out: &mut String, v: f64) {
+    if v.is_finite() && v != 0.0 && !(1e-6..1e21).contains(&v.abs()) {
+        let text = format!("{v:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = match exponent.strip_prefix('-') {
+            Some(digits) => ('-', digits),
+            None => ('+', exponent),
+        };
+        let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
+    } else {
+        push_plain_float(out, v);
+    }
+}
+
+/// A float as Prometheus prints scalars, without quotes: never with an exponent.
+fn push_plain_float(out: &mut String, v: f64) {
     if v.is_nan() {
         out.push_str("NaN");
     } else if v.is_infinite() {
         out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
-    } else if v != 0.0 && !(1e-6..1e21).contains(&v.abs()) {
-        let text = format!("{v:e}");
-        match text.split_once('e') {
-            Some((mantissa, exponent)) if !exponent.starts_with('-') => {
-                let _ = write!(out, "{mantissa}e+{exponent}");
-            }
-            _ => out.push_str(&text),
-        }
     } else {
         let _ = write!(out, "{v}");
     }
+}
+
+/// The point that a scalar is.
+pub(super) fn push_scalar_point(out: &mut String, p: &Point<f64>) {
+    out.push('[');
+    push_time(out, p.t_ms);
+    out.push_str(",\"");
+    push_plain_float(out, p.value);
+    out.push_str("\"]");
 }
 
 pub(super) fn push_float_point(out: &mut String, p: &Point<f64>) {
@@ -174,7 +190,8 @@ fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
             sink(1, -bound(i), upper, count);
         }
     }
-    if h.zero_count != 0.0 {
+    // Neither a negative count nor none: what is left of a histogram divided by 0 has no buckets.
+    if h.zero_count > 0.0 {
         sink(3, -h.zero_threshold, h.zero_threshold, h.zero_count);
     }
     for (i, count) in list(&h.positive_spans, &h.positive_counts) {
@@ -224,11 +241,23 @@ mod tests {
             (1.5, "1.5"),
             (1e20, "100000000000000000000"),
             (1e21, "1e+21"),
-            (1.25e-7, "1.25e-7"),
+            (1.25e-7, "1.25e-07"),
+            (1e-6, "0.000001"),
+            (-1e-100, "-1e-100"),
+            (1.5e300, "1.5e+300"),
             (f64::NEG_INFINITY, "-Inf"),
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(float(v), text);
+        }
+        for (v, text) in [
+            (1e21, "1000000000000000000000"),
+            (1e-7, "0.0000001"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            let mut s = String::new();
+            push_scalar_point(&mut s, &Point { t_ms: 0, value: v });
+            assert_eq!(s, format!("[0,\"{text}\"]"));
         }
         let time = |t| {
             let mut s = String::new();
@@ -240,5 +269,20 @@ mod tests {
             ("1".into(), "1.005".into(), "-1.500".into())
         );
         assert_eq!(quoted("a\"\\\n\u{1}ä"), "\"a\\\"\\\\\\n\\u0001ä\"");
+    }
+
+    #[test]
+    fn a_zero_bucket_is_printed_if_it_counts_something() {
+        for (zero_count, buckets) in [(2.0, true), (0.0, false), (-2.0, false), (f64::NAN, false)] {
+            let value = FloatHistogram {
+                zero_count,
+                zero_threshold: 0.5,
+                ..FloatHistogram::default()
+            };
+            let mut s = String::new();
+            push_histogram_point(&mut s, &Point { t_ms: 0, value });
+            assert_eq!(s.contains("[3,\"-0.5\",\"0.5\",\"2\"]"), buckets, "{s}");
+            assert_eq!(s.contains("buckets"), buckets, "{s}");
+        }
     }
 }

@@ -143,8 +143,9 @@ pub(super) async fn label_values(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
-    let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;
+    let c = call(&api, query.as_deref(), &headers, &body)?;
     let limit = c.params.limit()?;
     let name = unescaped_name(&name);
     if name.is_empty() {

@@ -13,7 +13,7 @@ use super::json::push_quoted;
 use super::params::Params;
 use super::query::{call, success};
 
-/// How many entries; a number below 0, or none, is all of them. Other than elsewhere 0 is none at all.
+/// How many names; a number below 0, or none, is all of them. Other than elsewhere 0 is none at all.
 fn most(params: &Params, name: &str) -> Result<usize, ApiError> {
     match params.get(name).map(str::parse::<i64>) {
         None => Ok(usize::MAX),
@@ -30,7 +30,11 @@ pub(super) async fn metadata(
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;
     let limit = most(&c.params, "limit")?;
-    let per_metric = most(&c.params, "limit_per_metric")?;
+    // Of one name, 0 is all entries.
+    let per_metric = match most(&c.params, "limit_per_metric")? {
+        0 => usize::MAX,
+        n => n,
+    };
     let mut out = String::from("{");
     let all = api.ingester.metadata(&c.tenant, c.params.get("metric"));
     let known = all.iter().filter(|(_, e)| !e.is_empty());

@@ -141,8 +141,9 @@ fn unescape(text: &str) -> Result<String, ApiError> {
 /// Seconds since the epoch, or RFC 3339, in milliseconds.
 pub(super) fn parse_time(text: &str) -> Option<i64> {
     if let Ok(seconds) = text.parse::<f64>() {
-        let ms = (seconds * 1000.0).round();
-        return (ms.abs() < 9.2e18).then_some(ms as i64);
+        // The fraction alone is rounded: multiplied with the seconds, half a millisecond may become a whole one.
+        let (whole, fraction) = (seconds.trunc() * 1000.0, seconds.fract() * 1000.0);
+        return (whole.abs() < 9.2e18).then_some(whole as i64 + fraction.round() as i64);
     }
     parse_rfc3339(text)
 }
@@ -204,6 +205,10 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T00:00:00-00:30", 951_784_200_000),
             ("-1.5", -1500),
+            ("1795871400.0005", 1_795_871_400_000),
+            ("1795871400.0006", 1_795_871_400_001),
+            ("1.9996", 2000),
+            ("-1.9996", -2000),
         ] {
             assert_eq!(parse_time(text), Some(ms), "{text}");
         }

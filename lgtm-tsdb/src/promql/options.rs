@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 /// Switches and bounds of the parser.
 ///
-/// The switches are off by default, as they are in Prometheus, where each is a flag of `--enable-feature`.
+/// Most switches are off by default, as they are in Prometheus, where each is a flag of `--enable-feature`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ParserOptions {
     /// Functions and aggregations that Prometheus calls experimental (`promql-experimental-functions`).
     pub experimental_functions: bool,
-    /// Arithmetic in ranges, steps and offsets, `[5m * 2]` (`promql-duration-expr`).
+    /// Arithmetic in ranges, steps and offsets, `[5m * 2]`. On, as in Prometheus 3.14, which has no flag for it any more.
     pub duration_expressions: bool,
     /// `anchored` and `smoothed` (`promql-extended-range-selectors`).
     pub extended_range_selectors: bool,
@@ -37,7 +37,7 @@ impl Default for ParserOptions {
     fn default() -> Self {
         Self {
             experimental_functions: false,
-            duration_expressions: false,
+            duration_expressions: true,
             extended_range_selectors: false,
             fill_modifiers: false,
             max_query_bytes: 1 << 20,

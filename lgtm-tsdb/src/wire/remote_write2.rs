@@ -167,8 +167,12 @@ impl<'b> Decoder<'b, '_, '_> {
             return Ok(());
         }
         if let (Some(name), Some(raw)) = (name, metadata)
-            && let Some(view) = resolve_metadata(name, &raw, &self.symbols)
+            && let Some(mut view) = resolve_metadata(name, &raw, &self.symbols)
         {
+            // A native histogram bears the name of its family.
+            if batch.histograms.len() == first.1 {
+                view.name = family(name, view.metric_type);
+            }
             batch.take_metadata(view, self.rules.max_metadata_length, self.allowance)?;
         }
         let entry = SeriesEntry {
@@ -371,6 +375,18 @@ fn resolve_metadata<'a>(
     })
 }
 
+/// The metric family that a series of floats belongs to: what metadata is kept by.
+fn family(name: &str, metric_type: MetricType) -> &str {
+    let endings: &[&str] = match metric_type {
+        MetricType::Histogram => &["_bucket", "_sum", "_count"],
+        MetricType::GaugeHistogram => &["_bucket", "_gsum", "_gcount", "_sum", "_count"],
+        MetricType::Summary => &["_sum", "_count"],
+        _ => &[],
+    };
+    let mut stems = endings.iter().filter_map(|end| name.strip_suffix(end));
+    stems.find(|stem| !stem.is_empty()).unwrap_or(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,6 +479,51 @@ mod tests {
                 batch.metadata()[0].metadata.help.as_str()
             ),
             ("up", "is it up")
+        );
+    }
+
+    #[test]
+    fn metadata_is_kept_by_family() {
+        use MetricType::{Counter, Gauge, GaugeHistogram, Histogram, Summary};
+        for (name, metric_type, wanted) in [
+            ("h_bucket", Histogram, "h"),
+            ("h_sum", Histogram, "h"),
+            ("h_count", Histogram, "h"),
+            ("h_count_count", Histogram, "h_count"),
+            ("h", Histogram, "h"),
+            ("_count", Histogram, "_count"),
+            ("g_gsum", GaugeHistogram, "g"),
+            ("g_bucket", GaugeHistogram, "g"),
+            ("s_sum", Summary, "s"),
+            ("s_bucket", Summary, "s_bucket"),
+            ("c_total", Counter, "c_total"),
+            ("queue_count", Gauge, "queue_count"),
+        ] {
+            assert_eq!(family(name, metric_type), wanted, "{name}");
+        }
+        let symbols = ["", "__name__", "h_count", "h_sum", "h_bucket", "help"];
+        let series = |name: u8, is_native: bool| {
+            let mut s = Vec::new();
+            field(&mut s, bytes_tag(1), &[1, name]);
+            match is_native {
+                true => field(&mut s, bytes_tag(3), &[0x78, 7]),
+                false => field(&mut s, bytes_tag(2), &[0x10, 7]),
+            }
+            field(&mut s, bytes_tag(5), &[0x08, 3, 0x18, 5]);
+            s
+        };
+        let all = [
+            series(2, false),
+            series(3, false),
+            series(4, false),
+            series(2, true),
+        ];
+        let batch = decoded(&request(&symbols, &all)).unwrap();
+        let names: Vec<_> = batch.metadata().iter().map(|m| m.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["h", "h", "h", "h_count"],
+            "a native histogram is a family"
         );
     }
 

@@ -111,7 +111,9 @@ fn patterns_past_their_bounds_are_refused_by_value_and_bound() {
     for (pattern, wanted) in [
         (deep.as_str(), "(100)"),
         (long.as_str(), "1048577 bytes long, at most 1048576"),
-        (r"(\pL{500}){500}", "exceeds 33554432 bytes"),
+        (r"(\pL{30}){30}", "exceeds 33554432 bytes"),
+        (r"(\pL{500}){500}", "come to 250000, which exceeds 1000"),
+        ("a**", "invalid nested repetition operator *"),
         (r"a\C", r"invalid escape sequence \C"),
         ("a)|(b", "unopened group"),
         ("*a", "repetition operator missing expression"),

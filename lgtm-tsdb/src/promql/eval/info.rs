@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use lgtm_core::exec::with_room;
 use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME, MatchOp, Matcher};
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid};
 
@@ -184,6 +185,10 @@ fn reference(node: &Node) -> (Option<i64>, i64) {
 }
 
 fn first_selector(node: &Node) -> Option<(Option<i64>, i64)> {
+    with_room(|| first_selector_here(node))
+}
+
+fn first_selector_here(node: &Node) -> Option<(Option<i64>, i64)> {
     match &node.kind {
         Kind::Number(_) | Kind::Text(_) => None,
         Kind::Vector(s) => Some((s.at_ms, s.offset_ms)),

@@ -1,5 +1,7 @@
 //! Quantiles and fractions of classic histograms, whose buckets are series of their own and count cumulatively.
 
+use std::cmp::Ordering;
+
 /// A bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct ClassicBucket {
@@ -37,11 +39,17 @@ pub(crate) fn bucket_quantile(q: f64, buckets: &mut Vec<ClassicBucket>) -> (f64,
     let raised = make_ascending(buckets);
     let last = buckets.len() - 1;
     let observations = buckets[last].count;
-    if last == 0 || observations == 0.0 || observations.is_nan() {
+    if last == 0 || observations == 0.0 {
         return (f64::NAN, raised);
     }
     let mut rank = q * observations;
-    let at = buckets[..last].partition_point(|b| b.count < rank);
+    // Infinite counts make the rank of 0 no number, which no count reaches.
+    let at = buckets[..last].partition_point(|b| {
+        !matches!(
+            b.count.partial_cmp(&rank),
+            Some(Ordering::Greater | Ordering::Equal)
+        )
+    });
     if at == last {
         return (buckets[last - 1].upper, raised);
     }
@@ -172,6 +180,22 @@ mod tests {
         assert_eq!(bucket_quantile(0.25, &mut b()).0, 0.5);
         assert_eq!(bucket_fraction(0.0, 1.5, &mut b()), 0.75);
         assert!(bucket_quantile(0.5, &mut buckets(&[(1.0, 1.0)])).0.is_nan());
+    }
+
+    #[test]
+    fn counts_that_are_no_numbers_are_ranked_as_prometheus_does() {
+        let inf = f64::INFINITY;
+        let of = |q, list: &[(f64, f64)]| bucket_quantile(q, &mut buckets(list)).0;
+        // Values of Prometheus 2.42.
+        for q in [0.0, 0.5, 1.0] {
+            assert_eq!(of(q, &[(1.0, 5.0), (2.0, 6.0), (inf, inf)]), 2.0);
+            assert_eq!(of(q, &[(-1.0, 5.0), (2.0, 6.0), (inf, inf)]), 2.0);
+            assert_eq!(of(q, &[(1.0, 5.0), (2.0, 6.0), (inf, f64::NAN)]), 2.0);
+            assert_eq!(of(q, &[(1.0, 5.0), (2.0, f64::NAN), (inf, 7.0)]), 2.0);
+        }
+        let both = [(1.0, 5.0), (2.0, inf), (inf, inf)];
+        assert_eq!(of(0.0, &both), 2.0);
+        assert!(of(0.5, &both).is_nan() && of(1.0, &both).is_nan());
     }
 
     #[test]

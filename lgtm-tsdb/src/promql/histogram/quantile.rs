@@ -63,7 +63,9 @@ pub(crate) fn quantile(q: f64, h: &FloatHistogram) -> (f64, Option<NanEffect>) {
     } else {
         bucket = halved_zero_bucket(h, bucket);
     }
-    seen = f64::min(seen, h.count);
+    if seen > h.count {
+        seen = h.count;
+    }
     if seen < rank {
         return match h.sum.is_nan() {
             true => (f64::NAN, Some(NanEffect::Result)),

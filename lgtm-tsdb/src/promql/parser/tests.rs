@@ -324,7 +324,10 @@ fn type_errors_read_as_those_of_prometheus() {
 
 #[test]
 fn experimental_syntax_is_refused_unless_it_is_on() {
-    let off = ParserOptions::default();
+    let off = ParserOptions {
+        duration_expressions: false,
+        ..ParserOptions::default()
+    };
     for (query, wanted) in [
         (
             "mad_over_time(up[5m])",
@@ -364,6 +367,13 @@ fn experimental_syntax_is_refused_unless_it_is_on() {
             parse_with(query, &ParserOptions::everything()).is_ok(),
             "{query}"
         );
+    }
+}
+
+#[test]
+fn duration_expressions_are_on_by_default() {
+    for query in ["up[5m * 2]", "up[5m:step()]", "up offset -(1m + 2)"] {
+        assert!(parse(query).is_ok(), "{query}");
     }
 }
 

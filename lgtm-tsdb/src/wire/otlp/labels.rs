@@ -189,8 +189,9 @@ impl PointLabels {
             let joined = values.iter().map(|v| v.len() + 1).sum();
             allowance.reserve_text(text, joined)?;
             let from = text.len() as u32;
-            for (n, value) in values.into_iter().enumerate() {
-                if n > 0 {
+            for value in values {
+                // An empty value in front is no value.
+                if text.len() as u32 > from {
                     text.push(';');
                 }
                 text.extend_from_within(value.start as usize..value.end as usize);

@@ -1,7 +1,7 @@
 //! Names and units of OpenTelemetry in the words of Prometheus.
 //!
-//! The rules are those of the OpenTelemetry specification's "Prometheus and OpenMetrics compatibility" page and of Prometheus' own
-//! receiver: units are spelled out and appended, counters end in `_total`, ratios in `_ratio`.
+//! The rules are those of the OpenTelemetry specification's "Prometheus and OpenMetrics compatibility" page as `otlptranslator` 1.0 has
+//! them, which Prometheus and Mimir use: units are spelled out and appended, counters end in `_total`, ratios in `_ratio`.
 
 use serde::{Deserialize, Serialize};
 
@@ -76,33 +76,51 @@ fn named(table: &[(&'static str, &'static str)], unit: &str) -> String {
     known.map_or(unit, |(_, long)| long).to_owned()
 }
 
-/// The words for a unit and for what stands behind its stroke; empty where there is nothing to say.
+/// What is said of a unit in a name: its own word, and `per_` with that behind its stroke; empty where there is nothing to say.
 fn unit_words(unit: &str) -> (String, String) {
     let mut parts = unit.splitn(2, '/').map(str::trim);
     let mut word = |table| match parts.next() {
         Some(u) if !u.is_empty() && !u.contains(['{', '}']) => named(table, u),
         _ => String::new(),
     };
-    (word(UNITS), word(PER_UNITS))
+    let (main, mut per) = (word(UNITS), word(PER_UNITS));
+    if !per.is_empty() {
+        per.insert_str(0, "per_");
+    }
+    (main, per)
 }
 
-/// A unit in characters that a classic name can hold.
-fn cleaned(unit: &str) -> String {
-    words(unit, |c| c.is_ascii_alphanumeric() || c == ':').join("_")
+/// A word of a unit in characters that a classic name can hold: other ones become `_`, several of those one, and none stands in front.
+fn cleaned(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for c in word.chars() {
+        if is_classic(c) {
+            out.push(c);
+        } else if !out.is_empty() && !out.ends_with('_') {
+            out.push('_');
+        }
+    }
+    out
 }
 
-fn words(text: &str, keep: impl Fn(char) -> bool) -> Vec<&str> {
-    text.split(|c| !keep(c)).filter(|w| !w.is_empty()).collect()
+/// Whether a classic name may hold it, anywhere but in front.
+fn is_classic(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == ':'
 }
 
-/// The unit as metadata tells it, e.g. `seconds` or `bytes_per_second`.
-pub(super) fn unit_name(unit: &str) -> String {
-    let (main, per) = unit_words(unit);
-    let (main, per) = (cleaned(&main), cleaned(&per));
-    match (main.is_empty(), per.is_empty()) {
-        (_, true) => main,
-        (true, false) => format!("per_{per}"),
-        (false, false) => format!("{main}_per_{per}"),
+fn words(text: &str, keep: impl Fn(char) -> bool) -> impl Iterator<Item = &str> {
+    text.split(move |c| !keep(c)).filter(|w| !w.is_empty())
+}
+
+fn without_end<'a>(text: &'a str, end: &str) -> &'a str {
+    text.strip_suffix(end).unwrap_or(text)
+}
+
+/// The name with a `_` before it if it begins with a digit.
+fn not_from_digit(name: String) -> String {
+    match name.starts_with(|c: char| c.is_ascii_digit()) {
+        true => format!("_{name}"),
+        false => name,
     }
 }
 
@@ -130,7 +148,8 @@ impl TranslationStrategy {
             Self::NoUTF8EscapingWithSuffixes => suffixed(name, unit, suffix),
             Self::NoTranslation => name.to_owned(),
         };
-        match out.is_empty() || out.bytes().all(|b| b == b'_') {
+        let is_lost = self.escapes() && out != name && out.bytes().all(|b| b == b'_');
+        match out.is_empty() || is_lost {
             true => Err(format!(
                 "metric name {name:?} becomes {out:?}, which is no name"
             )),
@@ -138,54 +157,70 @@ impl TranslationStrategy {
         }
     }
 
-    /// Appends the name of a label to `out`.
+    /// The unit as metadata tells it, e.g. `seconds` or `bytes_per_second`.
+    pub(super) fn unit_name(self, unit: &str) -> String {
+        let (mut main, mut per) = unit_words(unit);
+        if self.escapes() {
+            (main, per) = (cleaned(&main), cleaned(&per));
+        }
+        let whole = match (main.is_empty(), per.is_empty()) {
+            (_, true) => main,
+            (true, false) => per,
+            (false, false) => format!("{main}_{per}"),
+        };
+        let whole = whole.strip_prefix('_').unwrap_or(&whole);
+        without_end(whole, "_").to_owned()
+    }
+
+    /// Appends the name of a label to `out`; nothing if nothing of it is left, which is no label's name.
     pub(super) fn push_label_name(self, name: &str, out: &mut String) {
-        let classic = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        let plain = !self.escapes()
-            || name.bytes().all(classic)
-                && !name.starts_with(|c: char| c.is_ascii_digit())
-                && !name.contains("__");
-        // `__name__`-like names are reserved for those who know what they do.
-        if plain || name.len() > 4 && name.starts_with("__") && name.ends_with("__") {
+        let bytes = name.as_bytes();
+        let is_plain = bytes
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || *b == b'_');
+        let begins_well = bytes.first().is_some_and(u8::is_ascii_alphabetic);
+        if !self.escapes() || is_plain && (begins_well || name.starts_with("__")) {
             out.push_str(name);
             return;
         }
-        if name.starts_with(|c: char| c.is_ascii_digit()) {
-            out.push_str("key_");
+        let from = out.len();
+        let mut foreign = name.chars().map(|c| !c.is_ascii_alphanumeric());
+        match (foreign.next(), foreign.next()) {
+            // Two underscores in front are reserved for those who know what they do.
+            (Some(true), Some(true)) => {}
+            (Some(true), _) => out.push_str("key"),
+            (Some(false), _) if !begins_well => out.push_str("key_"),
+            _ => {}
         }
-        let mut last = ' ';
-        for c in name.chars() {
-            let c = match c.is_ascii_alphanumeric() {
-                true => c,
-                false => '_',
-            };
-            if c != '_' || last != '_' {
-                out.push(c);
-            }
-            last = c;
+        out.extend(name.chars().map(|c| match c.is_ascii_alphanumeric() {
+            true => c,
+            false => '_',
+        }));
+        let made = &out[from..];
+        if made != name && made.bytes().all(|b| b == b'_') {
+            out.truncate(from);
         }
     }
 }
 
 /// Escaped, with suffixes.
 fn classic(name: &str, unit: &str, suffix: Suffix) -> String {
-    let mut tokens: Vec<String> = words(name, |c| c.is_ascii_alphanumeric() || c == ':')
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
-    if tokens.is_empty() {
-        return String::new();
-    }
+    let mut tokens: Vec<String> = words(name, is_classic).map(str::to_owned).collect();
     let (main, per) = unit_words(unit);
     let (main, per) = (cleaned(&main), cleaned(&per));
-    let has = |tokens: &[String], word: &str| tokens.iter().any(|t| t == word);
-    let wants_per = !per.is_empty() && !has(&tokens, &per);
-    if !main.is_empty() && !has(&tokens, &main) {
-        tokens.push(main);
+    let (mut main, mut per) = (main.as_str(), without_end(&per, "_"));
+    if tokens.iter().any(|t| t == main) {
+        main = "";
     }
-    if wants_per {
-        tokens.extend(["per".to_owned(), per]);
+    // Nothing was left of what stood behind the stroke.
+    if per == "per" {
+        per = "";
     }
+    if !per.is_empty() {
+        main = without_end(main, "_");
+    }
+    let unit_tokens = [main, per].into_iter().filter(|word| !word.is_empty());
+    tokens.extend(unit_tokens.map(str::to_owned));
     let last = match suffix {
         Suffix::Total => "total",
         Suffix::Gauge if unit == "1" => "ratio",
@@ -195,58 +230,38 @@ fn classic(name: &str, unit: &str, suffix: Suffix) -> String {
         tokens.retain(|t| t != last);
         tokens.push(last.to_owned());
     }
-    let joined = tokens.join("_");
-    match joined.starts_with(|c: char| c.is_ascii_digit()) {
-        true => format!("_{joined}"),
-        false => joined,
-    }
+    not_from_digit(tokens.join("_"))
 }
 
-/// Escaped only: every run of foreign characters becomes one `_`, underscores that were there stay.
+/// Escaped only: every run of foreign characters becomes one `_`, and none at the ends; underscores that were there stay.
 fn escaped(name: &str) -> String {
-    let mut out = String::with_capacity(name.len() + 1);
-    if name.starts_with(|c: char| c.is_ascii_digit()) {
-        out.push('_');
-    }
-    let mut foreign = false;
-    for c in name.chars() {
-        let keep = c.is_ascii_alphanumeric() || matches!(c, ':' | '_');
-        match keep {
-            true => out.push(c),
-            false if !foreign => out.push('_'),
-            false => {}
-        }
-        foreign = !keep;
-    }
-    out
+    let kept: Vec<&str> = words(name, |c| is_classic(c) || c == '_').collect();
+    not_from_digit(kept.join("_"))
 }
 
-/// Not escaped, with suffixes; one that the name has already is not said twice.
+/// Not escaped, with suffixes; one that the name ends in already is not said twice.
 fn suffixed(name: &str, unit: &str, suffix: Suffix) -> String {
     let (main, per) = unit_words(unit);
-    let mut tail = Vec::new();
-    if !main.is_empty() {
-        tail.push(main);
-    }
-    if !per.is_empty() {
-        tail.push(format!("per_{per}"));
-    }
-    match suffix {
-        Suffix::Total => tail.push("total".to_owned()),
-        Suffix::Gauge if unit == "1" => tail.push("ratio".to_owned()),
-        _ => {}
-    }
+    let last = match suffix {
+        Suffix::Total => "total",
+        Suffix::Gauge if unit == "1" => "ratio",
+        _ => "",
+    };
     let mut stem = name;
-    for word in tail.iter().rev() {
-        let cut = stem.strip_suffix(word.as_str());
-        if let Some(cut) = cut.and_then(|s| s.strip_suffix(['_', '.'])) {
-            stem = cut;
+    for word in [last, per.as_str()].into_iter().filter(|w| !w.is_empty()) {
+        // With the character before it, whichever that is.
+        let before = stem
+            .strip_suffix(word)
+            .and_then(|s| s.char_indices().last());
+        if let Some((at, _)) = before.filter(|(at, _)| *at > 0) {
+            stem = &stem[..at];
         }
     }
     let mut out = stem.to_owned();
-    for word in tail {
+    let main = if stem.ends_with(&main) { "" } else { &main };
+    for word in [main, &per, last].into_iter().filter(|w| !w.is_empty()) {
         out.push('_');
-        out.push_str(&word);
+        out.push_str(word);
     }
     out
 }
@@ -271,13 +286,28 @@ mod tests {
                 "system_io_bytes_total",
             ),
             (("rate", "By/s", gauge), "rate_bytes_per_second"),
-            (("rate_per_second", "By/s", gauge), "rate_per_second_bytes"),
+            (
+                ("rate_per_second", "By/s", gauge),
+                "rate_per_second_bytes_per_second",
+            ),
             (("speed", "m/s", gauge), "speed_meters_per_second"),
             (("cpu.utilization", "1", gauge), "cpu_utilization_ratio"),
             (("cpu.utilization", "1", total), "cpu_utilization_total"),
             (("requests", "{request}", total), "requests_total"),
             (("requests", "{request}/s", gauge), "requests_per_second"),
             (("__weird..name__", "foo-bar", none), "weird_name_foo_bar"),
+            (("foo", "custom unit!", none), "foo_custom_unit_"),
+            (
+                ("foo", "custom unit!/s", none),
+                "foo_custom_unit_per_second",
+            ),
+            (("foo", "!!x!!", total), "foo_x__total"),
+            (("foo", "s/!", none), "foo_seconds"),
+            (
+                ("requests.per.second", "1/s", gauge),
+                "requests_per_second_per_second",
+            ),
+            (("..", "s", none), "seconds"),
             (("1st.metric", "", none), "_1st_metric"),
             (("a:b", "%", gauge), "a:b_percent"),
             (("temp", "Cel", gauge), "temp_celsius"),
@@ -287,7 +317,7 @@ mod tests {
         }
         assert!(
             UnderscoreEscapingWithSuffixes
-                .metric_name("..", "s", none)
+                .metric_name("..", "", none)
                 .is_err()
         );
     }
@@ -300,14 +330,25 @@ mod tests {
             "a_b__c"
         );
         assert_eq!(
-            with(NoUTF8EscapingWithSuffixes, "a.b", "s"),
-            "a.b_seconds_total"
+            with(UnderscoreEscapingWithoutSuffixes, ".1..b.", "s"),
+            "_1_b"
         );
-        assert_eq!(
-            with(NoUTF8EscapingWithSuffixes, "a.seconds_total", "s"),
-            "a_seconds_total"
-        );
+        for (name, unit, wanted) in [
+            ("a.b", "s", "a.b_seconds_total"),
+            ("a.seconds_total", "s", "a.seconds_total"),
+            (
+                "a.seconds.per_minute.total",
+                "s/m",
+                "a.seconds_per_minute_total",
+            ),
+            ("milliseconds", "s", "milliseconds_total"),
+            ("total", "", "total_total"),
+            ("a", "custom unit!", "a_custom unit!_total"),
+        ] {
+            assert_eq!(with(NoUTF8EscapingWithSuffixes, name, unit), wanted);
+        }
         assert_eq!(with(NoTranslation, "a.b", "s"), "a.b");
+        assert_eq!(with(NoTranslation, "__", "s"), "__");
     }
 
     #[test]
@@ -320,12 +361,20 @@ mod tests {
         let e = UnderscoreEscapingWithSuffixes;
         for (name, wanted) in [
             ("http.method", "http_method"),
-            ("a..b", "a_b"),
-            ("a__b", "a_b"),
+            ("a..b", "a__b"),
+            ("a__b", "a__b"),
             ("1a", "key_1a"),
+            ("1.a", "key_1_a"),
             ("__name__", "__name__"),
-            ("_private", "_private"),
-            ("é", "_"),
+            ("__a.b__", "__a_b__"),
+            ("_foo", "key_foo"),
+            (".foo", "key_foo"),
+            ("._foo", "__foo"),
+            ("__", "__"),
+            ("_", "key_"),
+            ("é", "key_"),
+            ("é.", ""),
+            ("", ""),
         ] {
             assert_eq!(label(e, name), wanted);
         }
@@ -340,8 +389,11 @@ mod tests {
             ("1", ""),
             ("{x}", ""),
             ("/s", "per_second"),
+            ("a b!", "a_b"),
+            ("a b!/s", "a_b__per_second"),
         ] {
-            assert_eq!(unit_name(unit), wanted);
+            assert_eq!(UnderscoreEscapingWithSuffixes.unit_name(unit), wanted);
         }
+        assert_eq!(NoTranslation.unit_name("a b!/s"), "a b!_per_second");
     }
 }

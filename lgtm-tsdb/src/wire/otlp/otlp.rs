@@ -14,7 +14,7 @@ use lgtm_core::model::{
 
 use super::attributes::Attribute;
 use super::labels::{PointLabels, Source};
-use super::names::{Suffix, TranslationStrategy, unit_name};
+use super::names::{Suffix, TranslationStrategy};
 use super::native::MAX_SPAN_BYTES;
 use super::points::{
     ExponentialPoint, HistogramPoint, NumberPoint, PointHead, PointParts, SummaryPoint,
@@ -292,7 +292,7 @@ impl Decoder<'_, '_> {
             name: &self.name,
             metric_type,
             help: metric.description,
-            unit: &unit_name(metric.unit),
+            unit: &self.options.translation.unit_name(metric.unit),
         };
         let max = self.rules.max_metadata_length;
         Ok(self.batch.take_metadata(view, max, self.allowance)?)
