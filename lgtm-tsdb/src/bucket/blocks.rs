@@ -164,8 +164,7 @@ impl BucketBlocks {
     /// The first error of the store; what is known stays, and answers that may lack blocks say so. A `meta.json` that does not decode
     /// sets its block aside, no more.
     pub async fn sync(&self) -> Result<()> {
-        let listing = self.blocks.bucket.list_with_delimiter("").await;
-        let listing = listing.inspect_err(|e| {
+        let listed = self.blocks.bucket.tenants().await.inspect_err(|e| {
             let mut unlisted = self.unlisted.lock();
             if let Some(why) = &mut unlisted.everybody {
                 *why = e.to_string();
@@ -173,10 +172,7 @@ impl BucketBlocks {
         })?;
         // Those whose folders are gone are looked at too: their blocks have to be forgotten.
         let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
-        for folder in listing.folders {
-            // Folders of markers are no tenants.
-            tenants.extend(TenantId::new(&folder));
-        }
+        tenants.extend(listed);
         let syncs = tenants.into_iter().map(|t| async move {
             let synced = self.sync_tenant(&t).await;
             (t, synced)

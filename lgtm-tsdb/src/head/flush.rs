@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
@@ -22,9 +23,7 @@ use super::symbols::SymbolId;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
-use crate::bucket::object_path;
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
-use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, started_samples};
 
 /// How much of a head goes.
@@ -194,12 +193,12 @@ impl Heads {
             return Ok(None);
         }
         let writer = BlockWriter::new(
-            to.bucket.object_store(),
-            &object_path(head.tenant.as_str())?,
+            to.bucket.clone(),
+            &head.tenant,
             (to.new_id)(),
             SymbolTable::from_sorted(&roster.symbols)?,
             BlockWriterSettings::default(),
-        );
+        )?;
         let mut block = RangeBlock {
             writer,
             roster,
