@@ -26,6 +26,7 @@ mod ref_cache;
 mod replay;
 mod series;
 mod shard;
+mod stats;
 mod symbols;
 
 pub use append::{AppendReport, ReasonId, Rejections};
@@ -41,8 +42,8 @@ pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
-pub use read::HeadStats;
 pub use replay::HeadReplayReport;
+pub use stats::HeadStats;
 
 #[cfg(test)]
 mod tests;

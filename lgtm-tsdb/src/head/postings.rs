@@ -147,8 +147,8 @@ impl HeadIndex {
         &self.all
     }
 
-    /// Ids of the series that pass all `matchers`, ascending. Holds the index for as long as it takes: for tests and small heads;
-    /// queries go by `matching`.
+    /// Ids of the series that pass all `matchers`, ascending: what `matching` finds in slices.
+    #[cfg(test)]
     pub(super) fn select(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
         let (mut keep, others) = self.narrow(matchers);
         let mut drop: Vec<Vec<SeriesId>> = Vec::new();
@@ -216,6 +216,7 @@ impl HeadIndex {
         is_given.then(|| self.series_with(m.name(), m.value()))
     }
 
+    #[cfg(test)]
     fn union(&self, name: &str, want: &dyn Fn(&str) -> bool) -> Vec<SeriesId> {
         let Some(name) = self.symbols.find(name) else {
             return Vec::new();
@@ -250,28 +251,6 @@ impl HeadIndex {
     /// Label names in use, in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(|n| self.symbols.resolve(*n))
-    }
-
-    /// Values of a name with the number of series of each, in no order.
-    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.map(move |v| {
-            let count = name
-                .and_then(|n| self.postings.get(&(n, *v)))
-                .map_or(0, Vec::len);
-            (self.symbols.resolve(*v), count)
-        })
-    }
-
-    /// Values of a name with the series that have each, ids ascending; values in no order.
-    pub(super) fn postings_of(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesId])> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.filter_map(move |v| {
-            let ids = self.postings.get(&(name?, *v))?;
-            Some((self.symbols.resolve(*v), ids.as_slice()))
-        })
     }
 
     /// Number of series with a label.
@@ -428,7 +407,7 @@ mod tests {
         pairs.retain(|id, _| *id == 1);
         ix.remove(&[1], &pairs);
         assert_eq!(ix.select(&[]), [0, 2]);
-        assert_eq!(ix.values("a").count(), 2);
+        assert_eq!(ix.value_count("a"), 2);
         assert_eq!(ix.add([("a", "3")].into_iter()).unwrap().0, 1);
         assert_eq!(ix.select(&[Matcher::equal("a", "3")]), [1, 2]);
     }
