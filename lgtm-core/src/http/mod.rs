@@ -14,6 +14,7 @@ mod answer_body;
 mod body_reader;
 mod connection;
 mod connections;
+mod cors;
 mod held_body;
 mod inflight;
 mod request_body;
@@ -28,6 +29,7 @@ mod tests;
 
 pub use body_reader::{BodyError, collect_body, read_body};
 pub use connections::Connections;
+pub use cors::Cors;
 pub use held_body::hold;
 pub use inflight::{Inflight, InflightBound, Ticket};
 pub use server::HttpServer;
