@@ -102,6 +102,14 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of a request's head.",
     ),
     (
+        "server.connections.max_url_bytes",
+        "Bytes of the first line of a GET or HEAD request.",
+    ),
+    (
+        "server.connections.max_long_urls_bytes",
+        "Bytes that URLs beyond 64 KiB may take together, each counted as two of the longest; further ones are refused.",
+    ),
+    (
         "server.access",
         "Which names and pages of browsers may reach the server, which has no login.",
     ),
