@@ -16,6 +16,8 @@ const VARINT: u8 = 0;
 const FIXED64: u8 = 1;
 const BYTES: u8 = 2;
 const FIXED32: u8 = 5;
+/// Fields from 100 on are ours; dskit skips them.
+const CLOCK_EPOCH: u64 = 100;
 
 impl RingDesc {
     /// The protobuf message, instances in the order of their ids.
@@ -97,6 +99,7 @@ impl Instance {
             }
             put_field(out, 12, &entry);
         }
+        put_int(out, CLOCK_EPOCH, self.clock_epoch);
     }
 
     /// Reads the protobuf message.
@@ -123,6 +126,7 @@ impl Instance {
                     let (component, version) = decode_version(r.bytes()?)?;
                     instance.versions.insert(component, version);
                 }
+                (CLOCK_EPOCH, VARINT) => instance.clock_epoch = r.uvarint()?,
                 (_, wire_type) => skip(&mut r, wire_type)?,
             }
         }
