@@ -46,6 +46,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub fn take(&mut self, n: usize) -> Result<&'a [u8], DecodeError> {
         if n > self.remaining() {
             return Err(self.error(format!("{n} bytes wanted, {} left", self.remaining())));
@@ -130,6 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An unsigned varint that must fit `usize` and stand for a length within the rest of the input.
+    #[inline]
     pub fn length(&mut self) -> Result<usize, DecodeError> {
         let n = self.uvarint()?;
         match usize::try_from(n) {
@@ -142,6 +144,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A varint length, then that many bytes.
+    #[inline]
     pub fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
         let n = self.length()?;
         self.take(n)

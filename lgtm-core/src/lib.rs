@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend | http | testing
+//! error clock re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -10,6 +10,7 @@
 //! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
 //! * [`re2`]: regular expressions in the dialect of Go.
 //! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
+//! * `index`: the sections that indexes laid out as Prometheus' share.
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
 //! * `http` (feature): the server, bodies with bounds, the guard against pages of other sites.
@@ -33,6 +34,8 @@ pub mod exec;
 pub mod frontend;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "storage")]
+pub mod index;
 pub mod limits;
 pub mod model;
 pub mod nearest;

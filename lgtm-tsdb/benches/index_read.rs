@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::storage::MemoryFile;
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings,
 };
 
 const SERIES: u32 = 100_000;
@@ -23,7 +24,8 @@ fn index() -> Vec<u8> {
         .chain(["pod"])
         .chain(values.iter().map(String::as_str));
     let symbols = SymbolTable::from_sorted(symbols).expect("symbols are made in order");
-    let mut encoder = IndexEncoder::new(symbols, IndexEncoderSettings::default());
+    let mut encoder = IndexEncoder::new(symbols, IndexEncoderSettings::default())
+        .expect("the empty string is first");
     for i in 0..SERIES {
         let mut labels: Vec<(u32, u32)> = (1..=10).map(|name| (name, 12)).collect();
         labels.push((11, 12 + i));

@@ -4,7 +4,8 @@
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use lgtm_tsdb::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, SymbolTable};
+use lgtm_core::index::SymbolTable;
+use lgtm_tsdb::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings};
 
 const SERIES: u32 = 100_000;
 
@@ -48,7 +49,8 @@ fn series() -> (SymbolTable, Vec<Vec<(u32, u32)>>) {
 }
 
 fn write(table: &SymbolTable, series: &[Vec<(u32, u32)>], settings: IndexEncoderSettings) -> usize {
-    let mut encoder = IndexEncoder::new(table.clone(), settings);
+    let mut encoder =
+        IndexEncoder::new(table.clone(), settings).expect("the empty string is first");
     let mut written = 0;
     for (i, labels) in (0u64..).zip(series) {
         let min_ms = 1_700_000_000_000;

@@ -9,13 +9,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use lgtm_core::storage::{Backend, BackendKind, Component, Layout};
+use lgtm_core::index::SymbolTable;
+use lgtm_core::model::TenantId;
+use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, StorageSettings};
+use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
     ChunkData, MetaInput, ThanosMeta,
 };
-use lgtm_tsdb::index::SymbolTable;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -140,6 +142,23 @@ impl ObjectStore for Failing {
 
 const ID: &str = "01M81S4Y5HSTNJNYGGEK41NWSC";
 
+/// All of `store` as one bucket. What fails is not tried again.
+fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
+    let mut settings = StorageSettings {
+        upload_concurrency: 2,
+        ..StorageSettings::default()
+    };
+    settings.retry.max_attempts = 1;
+    let layout = Layout::builder()
+        .store(InMemory::new())
+        .settings(settings)
+        .component_store(
+            Component::MetricBlocks,
+            Backend::new(store, BackendKind::Memory),
+        );
+    layout.build().unwrap().bucket(Component::MetricBlocks)
+}
+
 fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
     let values: Vec<String> = (0..200).map(|i| format!("v{i:03}")).collect();
     let symbols = ["", "job"]
@@ -149,12 +168,12 @@ fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
     let settings = BlockWriterSettings {
         max_segment_bytes: 8000,
         flush_bytes: 1000,
-        part_bytes: 2500,
-        upload_concurrency: 2,
+        part_size: ByteSize::bytes(2500),
         ..BlockWriterSettings::default()
     };
     let id: BlockId = ID.parse().unwrap();
-    BlockWriter::new(store, &Path::from("tenant"), id, symbols, settings)
+    let tenant = TenantId::new("tenant").unwrap();
+    BlockWriter::new(bucket_over(store), &tenant, id, symbols, settings).unwrap()
 }
 
 fn chunk(data: &[u8]) -> ChunkData<'_> {
@@ -249,11 +268,7 @@ async fn meta_becomes_visible_last_and_tells_every_file() {
     assert_eq!((meta.stats.num_series, meta.stats.num_samples), (200, 2000));
     assert_eq!(meta.compaction.sources, [meta.ulid]);
 
-    let layout = Layout::builder().store(InMemory::new()).component_store(
-        Component::MetricBlocks,
-        Backend::new(store, BackendKind::Memory),
-    );
-    let bucket = layout.build().unwrap().bucket(Component::MetricBlocks);
+    let bucket = bucket_over(store);
     let folder = format!("tenant/{ID}");
     let block = BlockReader::open_object(&bucket, &folder, BlockReaderSettings::default())
         .await

@@ -12,20 +12,21 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lgtm_core::model::Labels;
+use lgtm_core::index::SymbolTable;
+use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, LocalFile, ReadPlan};
+use lgtm_core::units::ByteSize;
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
     BucketIndex, ChunkData, DeletionMark, EncodedChunk, MetaInput, NoCompactMark, SegmentEncoder,
     TenantDeletionMark, Tombstones,
 };
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader,
-    IndexReaderSettings, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader, IndexReaderSettings,
 };
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
-use object_store::{ObjectStore, ObjectStoreExt};
 use serde_json::Value;
 
 /// All of `store` as one bucket.
@@ -335,7 +336,7 @@ async fn every_index_of_the_current_writer_is_rebuilt_byte_for_byte() {
                 max_postings_memory_bytes,
                 scratch_dir: Some(scratch.path().to_owned()),
             };
-            let mut encoder = IndexEncoder::new(symbols.clone(), settings);
+            let mut encoder = IndexEncoder::new(symbols.clone(), settings).unwrap();
             for series in &golden.series {
                 let chunks: Vec<_> = series.chunks.iter().map(|c| c.0).collect();
                 encoder
@@ -412,16 +413,17 @@ async fn a_block_written_to_a_store_is_the_golden_block_and_opens_again() {
             Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap()),
         ];
         for store in stores {
-            let prefix = object_store::path::Path::from("tenant");
+            let bucket = bucket_over(store);
+            let tenant = TenantId::new("tenant").unwrap();
             let settings = BlockWriterSettings {
                 max_segment_bytes: segment_limit(golden),
                 flush_bytes: 300,
-                part_bytes: 1000,
+                part_size: ByteSize::bytes(1000),
                 ..BlockWriterSettings::default()
             };
             let id = source.meta().ulid;
-            let mut writer =
-                BlockWriter::new(Arc::clone(&store), &prefix, id, symbols.clone(), settings);
+            let writer = BlockWriter::new(bucket.clone(), &tenant, id, symbols.clone(), settings);
+            let mut writer = writer.unwrap();
             for series in &golden.series {
                 add_series(&mut writer, &source, &symbols, series).await;
             }
@@ -438,7 +440,7 @@ async fn a_block_written_to_a_store_is_the_golden_block_and_opens_again() {
             let mut meta = writer.finish(input).await.unwrap().unwrap();
             meta.stats.num_tombstones = original.stats.num_tombstones;
             assert_eq!(meta, original);
-            let folder = prefix.clone().join(id.to_string());
+            let folder = format!("{tenant}/{id}");
             for path in files_named(&golden.dir, "") {
                 let name = path
                     .strip_prefix(&golden.dir)
@@ -449,16 +451,15 @@ async fn a_block_written_to_a_store_is_the_golden_block_and_opens_again() {
                 if name == "tombstones" || name == "meta.json" {
                     continue;
                 }
-                let object = name.split('/').fold(folder.clone(), |p, part| p.join(part));
-                let found = store.get(&object).await.unwrap().bytes().await.unwrap();
+                let found = bucket.get(&format!("{folder}/{name}")).await.unwrap();
                 assert!(
                     found == std::fs::read(&path).unwrap(),
                     "{} differs",
                     path.display()
                 );
             }
-            let (bucket, settings) = (bucket_over(store), BlockReaderSettings::default());
-            let opened = BlockReader::open_object(&bucket, folder.as_ref(), settings);
+            let settings = BlockReaderSettings::default();
+            let opened = BlockReader::open_object(&bucket, &folder, settings);
             check_series(golden, &opened.await.unwrap()).await;
         }
     }

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use lgtm_core::codec::{crc32c, put_bytes, put_svarint, put_uvarint};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::model::Labels;
 use lgtm_core::storage::{MemoryFile, ReadAt, ReadPlan};
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::index::{
-    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
+    ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings,
 };
 use proptest::prelude::*;
 
@@ -28,7 +29,7 @@ fn write(model: &Model) -> Vec<u8> {
     }
     let symbols = SymbolTable::from_sorted(symbols).unwrap();
     let ordinal = |s: &str| symbols.ordinal(s).unwrap();
-    let mut encoder = IndexEncoder::new(symbols.clone(), IndexEncoderSettings::default());
+    let mut encoder = IndexEncoder::new(symbols.clone(), IndexEncoderSettings::default()).unwrap();
     for (labels, chunks) in model {
         let labels: Vec<_> = labels
             .iter()

@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 
 use lgtm_core::Result;
+use lgtm_core::index::SymbolTable;
+use lgtm_core::model::TenantId;
 use lgtm_core::storage::{Component, Layout};
 use lgtm_tsdb::block::{
     BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, ChunkData,
     MetaInput, ThanosMeta,
 };
 use lgtm_tsdb::chunk::XorAppender;
-use lgtm_tsdb::index::SymbolTable;
 use object_store::memory::InMemory;
-use object_store::path::Path;
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
-    let tenant = Path::from("anonymous");
+    let tenant = TenantId::new("anonymous")?;
     let id = BlockId::new(1_700_000_000_000, [7; 10]);
 
     // All label names and values, sorted; series refer to them by number. The empty string comes first.
@@ -33,12 +33,12 @@ async fn main() -> Result<()> {
 
     // Series come in label order and stream into the store; `meta.json` is put last and makes the folder a block.
     let mut writer = BlockWriter::new(
-        bucket.object_store(),
+        bucket.clone(),
         &tenant,
         id,
         symbols,
         BlockWriterSettings::default(),
-    );
+    )?;
     let data = ChunkData {
         min_ms: encoded.min_ms,
         max_ms: encoded.max_ms,

@@ -13,6 +13,7 @@ use object_store::{
 };
 
 use crate::error::{Error, Result};
+use crate::model::TenantId;
 use crate::storage::backend::BackendKind;
 use crate::storage::component::Component;
 use crate::storage::fault;
@@ -227,6 +228,14 @@ impl Bucket {
         listing.folders.sort_unstable();
         listing.objects.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(listing)
+    }
+
+    /// The tenants that have a folder at the top of the bucket, sorted. Costs a listing of that level; folders whose names are no tenant id
+    /// (those of markers) are left out.
+    pub async fn tenants(&self) -> Result<Vec<TenantId>> {
+        let listing = self.list_with_delimiter("").await?;
+        let tenants = listing.folders.iter();
+        Ok(tenants.filter_map(|f| TenantId::new(f).ok()).collect())
     }
 
     /// Deletes an object; one that does not exist is deleted already.

@@ -15,6 +15,7 @@
 //! belongs to another. Each rule of the guard (`retry.rs`, `circuit.rs`, `slots.rs`, `meter.rs`, `deadline.rs`) is a file of its own
 //! that knows no store, and `guarded.rs` alone puts them around [`object_store::ObjectStore`].
 //!
+//! A folder of objects that must appear whole or not at all goes through a [`FolderUpload`]; what broken ones leave, [`delete_leftovers`] removes.
 //! What is immutable and too large to be read whole is a [`ReadAt`]: an [`ObjectFile`] (or a local file, or memory), with a [`PageCache`] before
 //! it if small reads come again.
 
@@ -24,11 +25,13 @@ mod circuit;
 mod component;
 mod deadline;
 mod fault;
+mod folder_upload;
 mod guarded;
 mod guarded_read;
 mod guarded_upload;
 mod jitter;
 mod layout;
+mod leftovers;
 mod marker;
 mod meter;
 mod object_path;
@@ -45,8 +48,10 @@ pub use backend::{Backend, BackendKind, BackendSettings, Credentials, LocalDurab
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use component::Component;
 pub use fault::store_error;
+pub use folder_upload::FolderUpload;
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
+pub use leftovers::{Leftover, LeftoverRule, delete_leftovers};
 pub use marker::{Owner, claim};
 pub use meter::Operation;
 pub use page_cache::PageCache;

@@ -3,17 +3,17 @@
 use std::fmt;
 use std::mem;
 
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use bytes::Bytes;
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload, UploadPart};
+use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
+use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::storage::fault;
 use crate::storage::guarded::Guarded;
+use crate::units::ByteSize;
 
-/// Collects bytes into parts of equal size and uploads several at a time. Small objects end as one plain request.
+/// Collects bytes into parts of equal size and uploads several at a time, in the background. Small objects end as one plain request.
 ///
 /// The object appears at [`ObjectWriter::finish`], whole. A writer that is dropped before leaves no object, but parts that a bucket's lifecycle rule
 /// must remove; [`ObjectWriter::abort`] removes them.
@@ -21,9 +21,11 @@ pub struct ObjectWriter {
     guarded: Guarded,
     location: Path,
     place: String,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
     upload: Option<Box<dyn MultipartUpload>>,
-    parts: FuturesUnordered<UploadPart>,
+    /// Tasks, so that parts go on while the caller makes the next bytes; they end with the writer.
+    parts: JoinSet<object_store::Result<()>>,
+    part_size: usize,
     written_bytes: u64,
     failed: bool,
 }
@@ -31,15 +33,23 @@ pub struct ObjectWriter {
 impl ObjectWriter {
     pub(super) fn new(guarded: Guarded, location: Path, place: String) -> Self {
         Self {
+            part_size: guarded.settings().part_size.as_usize(),
             guarded,
             location,
             place,
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
             upload: None,
-            parts: FuturesUnordered::new(),
+            parts: JoinSet::new(),
             written_bytes: 0,
             failed: false,
         }
+    }
+
+    /// Another size of parts than the settings': smaller ones where many objects are written at a time. S3 takes no part below 5 MiB but the
+    /// last, and no more than 10 000 of them.
+    pub fn part_size(mut self, part_size: ByteSize) -> Self {
+        self.part_size = part_size.as_usize().max(1);
+        self
     }
 
     /// Appends `bytes`. Waits while `upload_concurrency` parts are on their way. Not cancel-safe: after a dropped call only `abort` is of use.
@@ -48,19 +58,28 @@ impl ObjectWriter {
     /// As [`Bucket`](super::Bucket); the parts are given up then, and every further call fails.
     pub async fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.check_usable()?;
-        let part_size = self.guarded.settings().part_size.as_usize();
         self.written_bytes += bytes.len() as u64;
-        while self.buffer.len() + bytes.len() > part_size {
-            let (now, later) = bytes.split_at(part_size - self.buffer.len());
-            self.buffer.extend_from_slice(now);
+        while self.buffer.len() + bytes.len() > self.part_size {
+            let (now, later) = bytes.split_at(self.part_size - self.buffer.len());
+            self.fill(now);
             bytes = later;
-            let part = mem::take(&mut self.buffer).freeze();
+            let part = mem::take(&mut self.buffer).into();
             if let Err(error) = self.send_part(part).await {
                 return Err(self.give_up(error).await);
             }
         }
-        self.buffer.extend_from_slice(bytes);
+        self.fill(bytes);
         Ok(())
+    }
+
+    /// Adds to the part that is being collected, which takes no more memory than a part has bytes.
+    fn fill(&mut self, bytes: &[u8]) {
+        let needed = self.buffer.len() + bytes.len();
+        if needed > self.buffer.capacity() && needed > self.part_size / 4 {
+            self.buffer
+                .reserve_exact(self.part_size - self.buffer.len());
+        }
+        self.buffer.extend_from_slice(bytes);
     }
 
     /// Bytes appended so far.
@@ -85,7 +104,8 @@ impl ObjectWriter {
     /// # Errors
     /// As [`Bucket`](super::Bucket); the object does not appear in any case.
     pub async fn abort(mut self) -> Result<()> {
-        self.parts.clear();
+        // A part that arrived after the end of its upload would stay for ever.
+        self.parts.shutdown().await;
         match self.upload.take() {
             Some(mut upload) => {
                 let aborted = upload.abort().await;
@@ -96,7 +116,7 @@ impl ObjectWriter {
     }
 
     async fn complete(&mut self) -> object_store::Result<()> {
-        let rest = mem::take(&mut self.buffer).freeze();
+        let rest = Bytes::from(mem::take(&mut self.buffer));
         if self.upload.is_none() {
             self.guarded
                 .put(&self.location, PutPayload::from(rest))
@@ -104,8 +124,8 @@ impl ObjectWriter {
             return Ok(());
         }
         self.send_part(rest).await?;
-        while let Some(sent) = self.parts.next().await {
-            sent?;
+        while !self.parts.is_empty() {
+            self.await_part().await?;
         }
         if let Some(mut upload) = self.upload.take() {
             let done = upload.complete().await;
@@ -126,20 +146,27 @@ impl ObjectWriter {
                     .await?,
             ),
         };
-        self.parts.push(upload.put_part(PutPayload::from(part)));
+        let part = upload.put_part(PutPayload::from(part));
+        self.parts.spawn(part);
         while self.parts.len() >= self.guarded.settings().upload_concurrency {
-            match self.parts.next().await {
-                Some(sent) => sent?,
-                None => break,
-            }
+            self.await_part().await?;
         }
         Ok(())
+    }
+
+    /// Waits until one part more is sent.
+    async fn await_part(&mut self) -> object_store::Result<()> {
+        match self.parts.join_next().await {
+            Some(Ok(sent)) => sent,
+            Some(Err(source)) => Err(object_store::Error::JoinError { source }),
+            None => Ok(()),
+        }
     }
 
     /// Removes the parts and gives the error for the caller; that the removal failed too is only logged.
     async fn give_up(&mut self, error: object_store::Error) -> Error {
         self.failed = true;
-        self.parts.clear();
+        self.parts.shutdown().await;
         if let Some(mut upload) = self.upload.take()
             && let Err(error) = upload.abort().await
         {

@@ -2,20 +2,19 @@
 //!
 //! Index and chunks stream side by side as series are added; `meta.json` comes last, since its presence is what makes a block.
 
-use std::sync::Arc;
-
 use lgtm_core::exec::in_place;
+use lgtm_core::index::SymbolTable;
+use lgtm_core::model::TenantId;
+use lgtm_core::storage::{Bucket, FolderUpload};
+use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
-use object_store::ObjectStore;
-use object_store::path::Path;
 
 use crate::block::meta::{
     BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, IndexSizeStats, ThanosMeta,
 };
-use crate::block::segment::{EncodedChunk, SegmentEncoder};
-use crate::block::upload::{BlockUpload, UploadSettings};
+use crate::block::segment::{EncodedChunk, SegmentEncoder, SegmentPiece};
 use crate::block_id::BlockId;
-use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats, SymbolTable};
+use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats};
 
 /// Bounds of a [`BlockWriter`].
 #[derive(Debug, Clone)]
@@ -27,10 +26,9 @@ pub struct BlockWriterSettings {
     /// [`BlockWriter::wants_flush`] tells when so many bytes wait. Default 4 MiB.
     pub flush_bytes: usize,
     /// Size of the parts of a multipart upload; smaller files are put in one request. Default 10 MiB: S3 wants at least 5 MiB and
-    /// takes 10,000 parts, which reaches 100 GB.
-    pub part_bytes: usize,
-    /// Parts of one file under way at once. Default 4. With two files open this bounds memory to about ten parts.
-    pub upload_concurrency: usize,
+    /// takes 10,000 parts, which reaches 100 GB. With two files open and the bucket's `upload_concurrency` of 4 this bounds memory to about
+    /// ten parts.
+    pub part_size: ByteSize,
 }
 
 impl Default for BlockWriterSettings {
@@ -39,8 +37,7 @@ impl Default for BlockWriterSettings {
             index: IndexEncoderSettings::default(),
             max_segment_bytes: SegmentEncoder::DEFAULT_MAX_SEGMENT_BYTES,
             flush_bytes: 4 << 20,
-            part_bytes: 10 << 20,
-            upload_concurrency: 4,
+            part_size: ByteSize::mib(10),
         }
     }
 }
@@ -81,7 +78,7 @@ pub struct MetaInput {
     pub thanos: Option<ThanosMeta>,
 }
 
-/// Streams one block into an object store (a local folder through `LocalFileSystem`).
+/// Streams one block into a bucket.
 ///
 /// ```text
 /// loop { add_series(..)?;  if wants_flush() { flush_pending().await?; } }   finish(..).await?
@@ -89,7 +86,7 @@ pub struct MetaInput {
 ///
 /// [`BlockWriter::add_series`] only encodes into memory, so a caller may run it on a compute pool. After any error call
 /// [`BlockWriter::abort`]. A writer that is dropped, or whose futures are cancelled, leaves at worst a folder without `meta.json`,
-/// which no reader takes for a block and [`crate::block::delete_partial_blocks`] removes.
+/// which no reader takes for a block and [`delete_leftovers`](lgtm_core::storage::delete_leftovers) removes.
 #[derive(Debug)]
 pub struct BlockWriter {
     id: BlockId,
@@ -104,29 +101,32 @@ pub struct BlockWriter {
 }
 
 impl BlockWriter {
-    /// A writer of block `id` in the folder `<prefix>/<id>`. Uploads nothing yet.
+    /// A writer of block `id` in the folder `<tenant>/<id>`. Uploads nothing yet.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the first symbol is not the empty string.
     pub fn new(
-        store: Arc<dyn ObjectStore>,
-        prefix: &Path,
+        bucket: Bucket,
+        tenant: &TenantId,
         id: BlockId,
         symbols: SymbolTable,
         settings: BlockWriterSettings,
-    ) -> Self {
-        let sizes = UploadSettings {
-            part_bytes: settings.part_bytes,
-            concurrency: settings.upload_concurrency,
-        };
-        Self {
+    ) -> Result<Self> {
+        let folder = FolderUpload::new(bucket, format!("{tenant}/{id}"));
+        Ok(Self {
             id,
             flush_bytes: settings.flush_bytes,
-            index: IndexEncoder::new(symbols, settings.index),
+            index: IndexEncoder::new(symbols, settings.index)?,
             segments: SegmentEncoder::new(settings.max_segment_bytes),
-            upload: BlockUpload::new(store, prefix.clone().join(id.to_string()), sizes),
+            upload: BlockUpload {
+                folder: folder.part_size(settings.part_size),
+                files: Vec::new(),
+            },
             stats: BlockStats::default(),
             references: Vec::new(),
             time_range: None,
             is_poisoned: false,
-        }
+        })
     }
 
     /// The block's id.
@@ -206,7 +206,7 @@ impl BlockWriter {
         self.check_usable()?;
         self.is_poisoned = true;
         while let Some(bytes) = self.index.take_output() {
-            self.upload.write_index(bytes).await?;
+            self.upload.write_index(&bytes).await?;
         }
         while let Some(piece) = self.segments.take_output() {
             self.upload.write_segment(piece).await?;
@@ -246,13 +246,13 @@ impl BlockWriter {
                 chunk_max_size_bytes: i64::try_from(segments.chunk_max_size_bytes()).ok(),
                 ..IndexSizeStats::default()
             };
-            let meta = build_meta(id, input, stats, sizes, upload.files());
-            upload.put_meta(meta.encode()?).await?;
+            let meta = build_meta(id, input, stats, sizes, &upload.files);
+            upload.folder.publish("meta.json", meta.encode()?).await?;
             Ok(Some(meta))
         }
         .await;
         if done.is_err() {
-            upload.abort().await;
+            upload.folder.abort().await;
         }
         done
     }
@@ -260,7 +260,7 @@ impl BlockWriter {
     /// Gives up: ends the uploads and deletes what they had completed. Failures are logged; what they leave is a folder without
     /// `meta.json`.
     pub async fn abort(self) {
-        self.upload.abort().await;
+        self.upload.folder.abort().await;
     }
 
     fn check_time_range(&self, input: &MetaInput) -> Result<()> {
@@ -286,13 +286,48 @@ impl BlockWriter {
     }
 }
 
+const INDEX: &str = "index";
+
+/// The files of a block on their way into its folder.
+#[derive(Debug)]
+struct BlockUpload {
+    folder: FolderUpload,
+    /// What is complete, in the order of completion: chunks, then index.
+    files: Vec<BlockFile>,
+}
+
+impl BlockUpload {
+    async fn write_index(&mut self, bytes: &[u8]) -> Result<()> {
+        self.folder.write(INDEX, bytes).await
+    }
+
+    async fn write_segment(&mut self, piece: SegmentPiece) -> Result<()> {
+        let name = format!("chunks/{:06}", piece.segment);
+        self.folder.write(&name, &piece.bytes).await?;
+        if piece.is_last {
+            self.finish(&name).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, name: &str) -> Result<()> {
+        let size_bytes = self.folder.finish(name).await?;
+        self.files.push(BlockFile {
+            rel_path: name.to_owned(),
+            size_bytes,
+            ..BlockFile::default()
+        });
+        Ok(())
+    }
+}
+
 async fn finish_index(index: IndexEncoder, upload: &mut BlockUpload) -> Result<IndexStats> {
     // Lists of postings are sorted and packed here, seconds of work for a million series.
     let mut tail = in_place(|| index.finish())?;
     while let Some(bytes) = in_place(|| tail.take_output())? {
-        upload.write_index(bytes).await?;
+        upload.write_index(&bytes).await?;
     }
-    upload.finish_index().await?;
+    upload.finish(INDEX).await?;
     Ok(tail.stats())
 }
 

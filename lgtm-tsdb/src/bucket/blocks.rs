@@ -14,7 +14,7 @@ use futures::StreamExt;
 use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::units::ByteSize;
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::block_entry::BlockEntry;
 use super::open_blocks::OpenBlocks;
 use crate::block::{BlockId, BlockMeta};
+use crate::select::SelectRequest;
 
 /// How blocks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,8 +164,7 @@ impl BucketBlocks {
     /// The first error of the store; what is known stays, and answers that may lack blocks say so. A `meta.json` that does not decode
     /// sets its block aside, no more.
     pub async fn sync(&self) -> Result<()> {
-        let listing = self.blocks.bucket.list_with_delimiter("").await;
-        let listing = listing.inspect_err(|e| {
+        let listed = self.blocks.bucket.tenants().await.inspect_err(|e| {
             let mut unlisted = self.unlisted.lock();
             if let Some(why) = &mut unlisted.everybody {
                 *why = e.to_string();
@@ -172,10 +172,7 @@ impl BucketBlocks {
         })?;
         // Those whose folders are gone are looked at too: their blocks have to be forgotten.
         let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
-        for folder in listing.folders {
-            // Folders of markers are no tenants.
-            tenants.extend(TenantId::new(&folder));
-        }
+        tenants.extend(listed);
         let syncs = tenants.into_iter().map(|t| async move {
             let synced = self.sync_tenant(&t).await;
             (t, synced)
@@ -281,13 +278,17 @@ impl BucketBlocks {
         stats
     }
 
-    /// The blocks of a tenant that overlap a range, and what an answer from them lacks.
-    pub(super) fn overlapping(&self, tenant: &TenantId, range: TimeRange) -> Overlapping {
+    /// The blocks of a tenant that a request is about, and what an answer from them lacks.
+    pub(super) fn overlapping(&self, tenant: &TenantId, request: &SelectRequest) -> Overlapping {
+        let range = request.range;
         let mut found = Overlapping::default();
         let now_ms = self.blocks.now_ms();
         if let Some(blocks) = self.tenants.read().get(tenant) {
-            let hit =
-                |e: &&Arc<BlockEntry>| e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms;
+            let hit = |e: &&Arc<BlockEntry>| {
+                e.meta.min_ms < range.max_ms
+                    && e.meta.max_ms > range.min_ms
+                    && request.wants_block(e.meta.ulid)
+            };
             for entry in blocks.values().filter(hit) {
                 match entry.fault(now_ms) {
                     Some(fault) => found.warnings.push(entry.warning(&fault)),

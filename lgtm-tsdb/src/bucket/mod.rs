@@ -9,4 +9,3 @@ mod open_blocks;
 
 pub(crate) use answers::merge_labels;
 pub use blocks::{BucketBlocks, BucketSettings, BucketStats};
-pub(crate) use open_blocks::object_path;

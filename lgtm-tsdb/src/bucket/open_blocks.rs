@@ -7,7 +7,6 @@ use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
 use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::{Error, ErrorKind, Result};
-use object_store::path::Path;
 use parking_lot::Mutex;
 
 use super::block_entry::BlockEntry;
@@ -16,14 +15,6 @@ use crate::block::{BlockReader, BlockReaderSettings};
 /// How long a block that cannot be read is left out before a query tries it again. A query that tries pays for it; the list is
 /// brought up to date, and every block tried again, more rarely.
 const RETRY_AFTER_MS: i64 = 30_000;
-
-/// A path as it is, never encoded anew: tenant ids may hold `*`, `!` and `'`.
-///
-/// # Errors
-/// `InvalidInput` when a segment is empty, `.` or `..`.
-pub(crate) fn object_path(text: &str) -> Result<Path> {
-    Path::parse(text).map_err(|e| Error::InvalidInput(format!("object path {text:?}: {e}")))
-}
 
 /// Opens blocks and keeps those open that were used last.
 #[derive(Debug)]

@@ -8,14 +8,12 @@ use async_trait::async_trait;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
-use lgtm_core::storage::Bucket;
+use lgtm_core::storage::{Bucket, delete_leftovers};
 use lgtm_core::{Error, Result};
-use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use crate::block::delete_partial_blocks;
+use crate::block::BLOCK_LEFTOVERS;
 use crate::limits::Limits;
 
 /// How the bucket is kept clean.
@@ -82,27 +80,20 @@ impl BlocksCleaner {
     /// # Errors
     /// The first error of any tenant; the others are cleaned all the same.
     pub async fn clean(&self) -> Result<()> {
-        let store = self.bucket.object_store();
         let mut failed = None;
-        for folder in self.bucket.list_with_delimiter("").await?.folders {
-            // Folders of markers are no tenants.
-            let Ok(tenant) = TenantId::new(&folder) else {
-                continue;
-            };
+        for tenant in self.bucket.tenants().await? {
             let delay = self.limits.for_tenant(&tenant);
             let delay = delay.compactor_partial_block_deletion_delay;
             if delay.is_zero() {
                 continue;
             }
-            let Ok(prefix) = Path::parse(tenant.as_str()) else {
-                continue;
-            };
             let min_age_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
             let now_ms = self.clock.now_ms();
-            match delete_partial_blocks(&*store, &prefix, now_ms, min_age_ms).await {
+            let rule = &BLOCK_LEFTOVERS;
+            match delete_leftovers(&self.bucket, &tenant, rule, now_ms, min_age_ms).await {
                 Ok(blocks) => {
                     for block in &blocks {
-                        tracing::info!(%tenant, block = %block.id, objects = block.objects.len(), "partial block deleted");
+                        tracing::info!(%tenant, block = block.folder, objects = block.objects.len(), "partial block deleted");
                     }
                     self.deleted
                         .fetch_add(blocks.len() as u64, Ordering::Relaxed);
@@ -141,6 +132,7 @@ impl Service for BlocksCleaner {
 mod tests {
     use super::*;
     use lgtm_core::clock::{ManualClock, SystemClock};
+    use lgtm_core::model::TenantId;
     use lgtm_core::storage::{Component, Layout};
     use object_store::memory::InMemory;
 

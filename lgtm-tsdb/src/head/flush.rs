@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
@@ -22,9 +23,7 @@ use super::symbols::SymbolId;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
-use crate::bucket::object_path;
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
-use crate::index::SymbolTable;
 use crate::select::{SeriesChunk, started_samples};
 
 /// How much of a head goes.
@@ -34,6 +33,20 @@ pub enum FlushScope {
     Complete,
     /// Everything, the open chunks too.
     All,
+}
+
+/// Ranges that one round of housekeeping writes for a tenant: who has brought years of old data waits for the next round, and others do
+/// not wait for it.
+const RANGES_A_ROUND: usize = 16;
+
+impl FlushScope {
+    /// How often a flush looks for what is to be written; a look at complete ranges finds the oldest one.
+    fn turns(self) -> usize {
+        match self {
+            Self::Complete => RANGES_A_ROUND,
+            Self::All => 1,
+        }
+    }
 }
 
 /// A series in the order of the index: its id, and where its label ordinals stand.
@@ -96,22 +109,27 @@ impl Heads {
         };
         let _one = head.flushing.lock().await;
         let range_ms = self.parts.block_range_ms;
-        let begin = to.compute(self, &head, move |_, head| {
-            head.begin_flush(scope, range_ms)
-        });
-        let starts = begin.await?;
         let mut metas = Vec::new();
-        for start in starts {
-            let range = TimeRange::new(start, start.saturating_add(range_ms));
-            if let Some(meta) = self.write_block(&head, range, to).await? {
-                // Readers learn of the block before memory forgets its samples.
-                (to.on_block)(tenant, &meta);
-                metas.push(meta);
-            }
-            let give = to.compute(self, &head, move |heads, head| {
-                heads.give_to_blocks(head, range)
+        for _ in 0..scope.turns() {
+            let begin = to.compute(self, &head, move |_, head| {
+                head.begin_flush(scope, range_ms)
             });
-            give.await?;
+            let starts = begin.await?;
+            if starts.is_empty() {
+                break;
+            }
+            for start in starts {
+                let range = TimeRange::new(start, start.saturating_add(range_ms));
+                if let Some(meta) = self.write_block(&head, range, to).await? {
+                    // Readers learn of the block before memory forgets its samples.
+                    (to.on_block)(tenant, &meta);
+                    metas.push(meta);
+                }
+                let give = to.compute(self, &head, move |heads, head| {
+                    heads.give_to_blocks(head, range)
+                });
+                give.await?;
+            }
         }
         Ok(metas)
     }
@@ -175,12 +193,12 @@ impl Heads {
             return Ok(None);
         }
         let writer = BlockWriter::new(
-            to.bucket.object_store(),
-            &object_path(head.tenant.as_str())?,
+            to.bucket.clone(),
+            &head.tenant,
             (to.new_id)(),
             SymbolTable::from_sorted(&roster.symbols)?,
             BlockWriterSettings::default(),
-        );
+        )?;
         let mut block = RangeBlock {
             writer,
             roster,

@@ -20,6 +20,7 @@ use super::accept::{AppendRules, RejectReason};
 use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::generation::Generations;
+use super::label_order::LabelOrder;
 use super::metadata::MetadataStore;
 use super::postings::{HeadIndex, SeriesId};
 use super::record::anchor_tag;
@@ -92,6 +93,7 @@ pub(super) struct Head {
     pub(super) gate: RwLock<()>,
     refs: RwLock<RefCache>,
     pub(super) index: RwLock<HeadIndex>,
+    pub(super) order: LabelOrder,
     /// The list is copied when a shard is added, once in 512 series; readers share it.
     shards: RwLock<Arc<Vec<Arc<Shard>>>>,
     /// Time of the newest sample; `i64::MIN` while there is none.
@@ -123,6 +125,7 @@ impl Head {
             gate: RwLock::default(),
             refs: RwLock::new(RefCache::new(seed)),
             index: RwLock::default(),
+            order: LabelOrder::default(),
             shards: RwLock::default(),
             max_ms: AtomicI64::new(i64::MIN),
             min_valid_ms: AtomicI64::new(i64::MIN),
@@ -322,7 +325,7 @@ impl Head {
 
     /// Heap bytes of index and series lookup, nearly.
     pub(super) fn index_bytes(&self) -> usize {
-        self.index.read().heap_bytes() + self.refs.read().heap_bytes()
+        self.index.read().heap_bytes() + self.refs.read().heap_bytes() + self.order.heap_bytes()
     }
 }
 

@@ -14,6 +14,7 @@ mod flush;
 mod generation;
 mod head;
 mod heads;
+mod label_order;
 mod matching;
 mod metadata;
 mod pieces;
@@ -27,7 +28,7 @@ mod series;
 mod shard;
 mod symbols;
 
-pub use append::{AppendReport, Rejections};
+pub use append::{AppendReport, ReasonId, Rejections};
 
 pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,

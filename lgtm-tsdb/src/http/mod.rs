@@ -8,6 +8,7 @@ mod body;
 mod cardinality;
 mod compress;
 mod decode;
+mod embed;
 mod encoding;
 mod error;
 mod exemplars;

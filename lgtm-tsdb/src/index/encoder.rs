@@ -7,11 +7,10 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use lgtm_core::codec::{crc32c, put_uvarint};
+use lgtm_core::index::{PostingsLog, SymbolTable};
 use lgtm_core::{Error, Result};
 
-use crate::index::postings_log::PostingsLog;
 use crate::index::series::{ChunkRefMeta, encode_body};
-use crate::index::symbols::SymbolTable;
 use crate::index::tail::IndexTail;
 use crate::index::toc::Toc;
 
@@ -77,14 +76,24 @@ pub struct IndexEncoder {
 }
 
 impl IndexEncoder {
-    /// An encoder over `symbols`, which may hold more than the series will use.
-    pub fn new(symbols: SymbolTable, settings: IndexEncoderSettings) -> Self {
+    /// An encoder over `symbols`, which may hold more than the series will use. The first must be the empty string, as in all indexes that
+    /// Prometheus writes.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is not.
+    pub fn new(symbols: SymbolTable, settings: IndexEncoderSettings) -> Result<Self> {
+        let first = symbols.get(0);
+        if first != Some("") {
+            return Err(Error::InvalidInput(format!(
+                "the first symbol is {first:?} instead of the empty string"
+            )));
+        }
         let mut header = MAGIC.to_be_bytes().to_vec();
         header.push(VERSION);
         let encoded = symbols.encode();
         let position = 5 + encoded.len() as u64;
         let front = vec![Bytes::from(encoded), Bytes::from(header)];
-        Self {
+        Ok(Self {
             front,
             buf: Vec::new(),
             position,
@@ -102,7 +111,7 @@ impl IndexEncoder {
             previous: None,
             last_chunk: 0,
             body: Vec::new(),
-        }
+        })
     }
 
     /// The symbols that labels refer to.
@@ -257,7 +266,7 @@ mod tests {
 
     fn encoder() -> IndexEncoder {
         let symbols = SymbolTable::from_sorted(["", "a", "b", "c"]).unwrap();
-        IndexEncoder::new(symbols, IndexEncoderSettings::default())
+        IndexEncoder::new(symbols, IndexEncoderSettings::default()).unwrap()
     }
 
     fn chunk(min_ms: i64, max_ms: i64, reference: u64) -> ChunkRefMeta {
@@ -294,6 +303,15 @@ mod tests {
         }
         assert_eq!(e.pending_bytes(), before);
         e.add_series(&[(1, 2), (2, 1)], &[]).unwrap();
+    }
+
+    #[test]
+    fn the_first_symbol_is_the_empty_string() {
+        for bad in [&["a", "b"][..], &[]] {
+            let symbols = SymbolTable::from_sorted(bad).unwrap();
+            let refused = IndexEncoder::new(symbols, IndexEncoderSettings::default());
+            assert!(refused.is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -145,9 +145,8 @@ impl ReadAt for IndexHeader {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::index::{
-        IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings, SymbolTable,
-    };
+    use crate::index::{IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings};
+    use lgtm_core::index::SymbolTable;
     use lgtm_core::storage::MemoryFile;
 
     /// A file of which only the postings lists and the series may be read.
@@ -179,7 +178,8 @@ mod tests {
             .into_iter()
             .chain(values.iter().map(String::as_str));
         let symbols = SymbolTable::from_sorted(symbols).unwrap();
-        let mut encoder = IndexEncoder::new(symbols, IndexEncoderSettings::default());
+        let settings = IndexEncoderSettings::default();
+        let mut encoder = IndexEncoder::new(symbols, settings).unwrap();
         for value in 2..9002 {
             encoder.add_series(&[(1, value)], &[]).unwrap();
         }

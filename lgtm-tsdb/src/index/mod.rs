@@ -9,15 +9,9 @@
 
 mod encoder;
 mod header;
-mod offset_table;
-mod postings;
-mod postings_log;
 mod reader;
-mod section;
 mod series;
 mod series_reader;
-mod symbols;
-mod symbols_reader;
 mod tail;
 mod toc;
 
@@ -26,6 +20,5 @@ pub use header::IndexHeader;
 pub use reader::{IndexReader, IndexReaderSettings};
 pub use series::{ChunkRefMeta, SeriesEntries, SeriesEntry, SeriesMeta};
 pub use series_reader::LabelsOf;
-pub use symbols::SymbolTable;
 pub use tail::IndexTail;
 pub use toc::Toc;

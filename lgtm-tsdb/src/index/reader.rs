@@ -7,16 +7,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lgtm_core::codec::Reader;
+use lgtm_core::index::{
+    Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolTable, SymbolsReader, ValueOrder,
+    Windowed, decode_postings, memory_exceeded, postings_section_len,
+};
 use lgtm_core::model::TextSet;
 use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Result};
 
 use crate::index::encoder::MAGIC;
-use crate::index::offset_table::{List, OffsetTable};
-use crate::index::postings::{decode_list, section_len};
-use crate::index::section::{Section, Windowed, limit_exceeded};
-use crate::index::symbols::SymbolTable;
-use crate::index::symbols_reader::Symbols;
 use crate::index::toc::Toc;
 
 const WHAT: &str = "index";
@@ -56,7 +55,7 @@ pub struct IndexReader {
     pub(super) settings: IndexReaderSettings,
     pub(super) version: u8,
     pub(super) toc: Toc,
-    pub(super) symbols: Symbols,
+    pub(super) symbols: SymbolsReader,
     table: OffsetTable,
 }
 
@@ -86,34 +85,38 @@ impl IndexReader {
         let max = settings.max_memory_bytes;
         let section =
             Section::locate(&windowed, "index symbol table", toc.symbols..toc.series).await?;
-        let keep = version == 1 || section.size() <= settings.max_resident_section_bytes;
-        if keep && section.size() > max {
-            return Err(limit_exceeded(
+        let (refs, order) = match version {
+            1 => (SymbolRefs::Offsets, ValueOrder::Any),
+            _ => (SymbolRefs::Ordinals, ValueOrder::Sorted),
+        };
+        let is_small = section.size() <= settings.max_resident_section_bytes;
+        let keep = self::keep(is_small || version == 1);
+        if keep == Keep::Whole && section.size() > max {
+            return Err(memory_exceeded(
                 &*file,
                 "the symbol table of a version 1 index",
                 max,
             ));
         }
-        if keep {
-            windowed.prefetch(section.range.clone()).await?;
+        if keep == Keep::Whole {
+            windowed.prefetch(section.range()).await?;
         }
-        let symbols = Symbols::open(&windowed, section, version, keep, max).await?;
+        let symbols = SymbolsReader::open(&windowed, section, refs, keep, max).await?;
         let left = max.saturating_sub(symbols.memory_bytes());
         if symbols.memory_bytes() > max {
-            return Err(limit_exceeded(&*file, "the symbol table", max));
+            return Err(memory_exceeded(&*file, "the symbol table", max));
         }
 
         let bounds = toc.postings_table..size - Toc::LEN as u64;
         let section = Section::locate(&windowed, "postings offset table", bounds).await?;
-        let keep = section.size() <= settings.max_resident_section_bytes.min(left);
-        if keep {
-            windowed.prefetch(section.range.clone()).await?;
+        let keep = self::keep(section.size() <= settings.max_resident_section_bytes.min(left));
+        if keep == Keep::Whole {
+            windowed.prefetch(section.range()).await?;
         }
         let lists_end = toc.postings_end();
-        let table =
-            OffsetTable::open(&windowed, section, lists_end, version == 1, keep, left).await?;
+        let table = OffsetTable::open(&windowed, section, lists_end, order, keep, left).await?;
         if table.memory_bytes() > left {
-            return Err(limit_exceeded(&*file, "the postings offset table", max));
+            return Err(memory_exceeded(&*file, "the postings offset table", max));
         }
         drop(windowed);
         Ok(Self {
@@ -223,7 +226,7 @@ impl IndexReader {
     }
 
     /// Reads lists by few reads and adds them to `out`.
-    async fn read_lists(&self, lists: &[List], out: &mut Vec<Vec<u32>>) -> Result<()> {
+    async fn read_lists(&self, lists: &[ListPlace], out: &mut Vec<Vec<u32>>) -> Result<()> {
         let mut ranges = Vec::with_capacity(lists.len());
         for list in lists {
             ranges.push(self.list_range(*list).await?);
@@ -239,7 +242,7 @@ impl IndexReader {
             if n % LISTS_AT_ONCE == 0 {
                 tokio::task::yield_now().await;
             }
-            let decoded = decode_list(&bytes);
+            let decoded = decode_postings(&bytes);
             out[first + i] = decoded.map_err(|e| corrupt_at(&*self.file, range.start, e))?;
         }
         Ok(())
@@ -260,14 +263,14 @@ impl IndexReader {
         self.symbols.whole(&*self.file, &self.settings.reads).await
     }
 
-    async fn read_list(&self, list: List) -> Result<Vec<u32>> {
+    async fn read_list(&self, list: ListPlace) -> Result<Vec<u32>> {
         let range = self.list_range(list).await?;
         let bytes = self.file.read(range.clone()).await?;
-        decode_list(&bytes).map_err(|e| corrupt_at(&*self.file, range.start, e))
+        decode_postings(&bytes).map_err(|e| corrupt_at(&*self.file, range.start, e))
     }
 
     /// The bytes of a list, checked against the file.
-    async fn list_range(&self, list: List) -> Result<Range<u64>> {
+    async fn list_range(&self, list: ListPlace) -> Result<Range<u64>> {
         let lists = self.toc.postings..self.toc.postings_end();
         let fail = |end: u64| {
             let reason = format!("postings list up to {end}, all lists are in {lists:?}");
@@ -282,7 +285,8 @@ impl IndexReader {
             Some(end) => end,
             None => {
                 let head = self.file.read(list.start..list.start + 4).await?;
-                let len = section_len(&head).map_err(|e| corrupt_at(&*self.file, list.start, e))?;
+                let len = postings_section_len(&head)
+                    .map_err(|e| corrupt_at(&*self.file, list.start, e))?;
                 list.start + len
             }
         };
@@ -300,6 +304,10 @@ impl IndexReader {
 const LISTS_A_READ: usize = 64 << 10;
 /// Lists that are decoded before others on the thread have their turn.
 const LISTS_AT_ONCE: usize = 4096;
+
+fn keep(whole: bool) -> Keep {
+    if whole { Keep::Whole } else { Keep::Sampled }
+}
 
 fn decode_header(bytes: &[u8]) -> Result<u8, DecodeError> {
     let mut r = Reader::new(WHAT, bytes);

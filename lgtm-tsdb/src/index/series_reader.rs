@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use lgtm_core::index::SymbolTexts;
 use lgtm_core::model::{LabelArena, Labels};
 use lgtm_core::storage::corrupt_at;
 use lgtm_core::{DecodeError, Error, Result};
@@ -10,7 +11,6 @@ use lgtm_core::{DecodeError, Error, Result};
 use crate::index::encoder::SERIES_ALIGN;
 use crate::index::reader::IndexReader;
 use crate::index::series::{SeriesEntries, SeriesEntry, SeriesMeta, decode_entry, entry_len};
-use crate::index::symbols_reader::SymbolTexts;
 
 const WHAT: &str = "index series";
 

@@ -4,22 +4,19 @@
 
 use bytes::Bytes;
 use lgtm_core::codec::{crc32c_append, put_bytes, put_uvarint, uvarint_len};
+use lgtm_core::index::{Drained, OFFSET_KEY_COUNT, PairKey, PostingsLists, SymbolTable};
 use lgtm_core::{Error, Result};
 
 use crate::index::encoder::IndexStats;
-use crate::index::postings_log::{Drained, Lists, PairKey};
-use crate::index::symbols::SymbolTable;
 use crate::index::toc::Toc;
 
 const PIECE_BYTES: usize = 1 << 20;
-/// Marks an entry of the offset table: two strings follow.
-pub(super) const OFFSET_KEY_COUNT: u64 = 2;
 
 /// Hands out the end of an index.
 #[derive(Debug)]
 pub struct IndexTail {
     symbols: SymbolTable,
-    lists: Lists,
+    lists: PostingsLists,
     toc: Toc,
     stats: IndexStats,
     /// The lists written, with their lengths: all that the offset table needs.
@@ -47,7 +44,12 @@ enum Phase {
 }
 
 impl IndexTail {
-    pub(super) fn new(symbols: SymbolTable, lists: Lists, toc: Toc, stats: IndexStats) -> Self {
+    pub(super) fn new(
+        symbols: SymbolTable,
+        lists: PostingsLists,
+        toc: Toc,
+        stats: IndexStats,
+    ) -> Self {
         Self {
             symbols,
             lists,

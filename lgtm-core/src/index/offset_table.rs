@@ -1,18 +1,19 @@
-//! The postings offset table: from a label pair to its postings list (docs/format/index.md).
+//! The postings offset table: from a label pair to its postings list.
 //!
 //! Of a sorted table every 32nd value of each name is kept; what lies between is read when it is asked for. Version 1 does not
 //! promise sorted values, so there every value is kept.
 
 use std::ops::Range;
 
-use lgtm_core::codec::Reader;
-use lgtm_core::storage::{ReadAt, corrupt_at};
-use lgtm_core::{DecodeError, Result};
+use crate::codec::Reader;
+use crate::error::{DecodeError, Result};
+use crate::storage::{ReadAt, corrupt_at};
 
-use crate::index::section::{EntryVisitor, Section, Windowed};
-use crate::index::tail::OFFSET_KEY_COUNT;
+use crate::index::section::{EntryVisitor, Keep, Section, Windowed};
 
 const WHAT: &str = "postings offset table";
+/// Marks an entry: two strings follow.
+pub const OFFSET_KEY_COUNT: u64 = 2;
 const SAMPLE_EVERY: usize = 32;
 /// Values of one name are walked in reads of about this size.
 const WALK_BYTES: u64 = 4 << 20;
@@ -21,21 +22,31 @@ const VISIT_BYTES: usize = 16 << 10;
 /// What a value costs besides its bytes.
 const VISIT_COST: usize = 8;
 
+/// In which order the values of a name stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueOrder {
+    /// Ascending, and the lists likewise: every 32nd is kept.
+    Sorted,
+    /// Any (Prometheus' version 1): all are kept, and where a list ends is not known without reading its length.
+    Any,
+}
+
 /// The sampled table.
 #[derive(Debug)]
-pub(super) struct OffsetTable {
+pub struct OffsetTable {
     section: Section,
     names: Vec<Name>,
-    all: Option<List>,
+    all: Option<ListPlace>,
     every_value: bool,
 }
 
 /// Where a postings list stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct List {
-    pub(super) start: u64,
+pub struct ListPlace {
+    /// Where it begins in the file.
+    pub start: u64,
     /// Where the next list begins; `None` when that is not known without reading the list's length.
-    pub(super) end: Option<u64>,
+    pub end: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -140,14 +151,18 @@ impl EntryVisitor for Sampler {
 
 impl OffsetTable {
     /// Scans `section`. The lists end at `lists_end`.
-    pub(super) async fn open(
+    ///
+    /// # Errors
+    /// `Corrupt`; `LimitExceeded` naming `max_memory_bytes` when the samples take more than `max_bytes`; what [`ReadAt::read`] returns.
+    pub async fn open(
         file: &Windowed<'_>,
         mut section: Section,
         lists_end: u64,
-        every_value: bool,
-        keep: bool,
+        order: ValueOrder,
+        keep: Keep,
         max_bytes: u64,
     ) -> Result<Self> {
+        let every_value = order == ValueOrder::Any;
         let mut sampler = Sampler {
             every: if every_value { 1 } else { SAMPLE_EVERY },
             names: Vec::new(),
@@ -159,7 +174,7 @@ impl OffsetTable {
             .scan(file, WHAT, keep, max_bytes, &mut sampler)
             .await?;
         let mut names = sampler.names;
-        let all = sampler.all.map(|start| List {
+        let all = sampler.all.map(|start| ListPlace {
             start,
             end: match names.first().and_then(|n| n.samples.first()) {
                 Some(first) => Some(first.list),
@@ -184,8 +199,8 @@ impl OffsetTable {
         })
     }
 
-    /// Memory held, kept bytes of the section included.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    /// Memory held in bytes, kept bytes of the section included.
+    pub fn memory_bytes(&self) -> u64 {
         let resident = self.section.resident.as_ref().map_or(0, |b| b.len());
         let samples = self.names.iter().flat_map(|n| &n.samples);
         let values: usize = samples.map(|s| s.value.len() + size_of::<Sample>()).sum();
@@ -193,29 +208,33 @@ impl OffsetTable {
         (resident + values + names.sum::<usize>()) as u64
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    /// The label names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(|n| &*n.name)
     }
 
     /// At least the number of values of `name`, and less than 32 more.
-    pub(super) fn value_estimate(&self, name: &str) -> u64 {
+    pub fn value_estimate(&self, name: &str) -> u64 {
         let every = if self.every_value { 1 } else { SAMPLE_EVERY };
         self.name(name)
             .map_or(0, |n| (n.samples.len() * every) as u64)
     }
 
     /// The list of all series.
-    pub(super) fn all(&self) -> Option<List> {
+    pub fn all(&self) -> Option<ListPlace> {
         self.all
     }
 
-    /// The list of one pair.
-    pub(super) async fn find(
+    /// The list of one pair: a read of some entries, or none.
+    ///
+    /// # Errors
+    /// `Corrupt`, and what [`ReadAt::read`] returns.
+    pub async fn find(
         &self,
         file: &dyn ReadAt,
         name: &str,
         value: &str,
-    ) -> Result<Option<List>> {
+    ) -> Result<Option<ListPlace>> {
         let Some(name) = self.name(name) else {
             return Ok(None);
         };
@@ -225,7 +244,7 @@ impl OffsetTable {
         };
         if self.every_value {
             let sample = &name.samples[i];
-            return Ok((&*sample.value == value).then_some(List {
+            return Ok((&*sample.value == value).then_some(ListPlace {
                 start: sample.list,
                 end: None,
             }));
@@ -241,11 +260,14 @@ impl OffsetTable {
     }
 
     /// Shows every value of `name`, in order, with its list. Reads the name's part of the table once.
-    pub(super) async fn walk(
+    ///
+    /// # Errors
+    /// As [`OffsetTable::find`].
+    pub async fn walk(
         &self,
         file: &dyn ReadAt,
         name: &str,
-        visit: &mut (dyn FnMut(&str, List) + Send),
+        visit: &mut (dyn FnMut(&str, ListPlace) + Send),
     ) -> Result<()> {
         let Some(name) = self.name(name) else {
             return Ok(());
@@ -254,7 +276,7 @@ impl OffsetTable {
             for s in &name.samples {
                 visit(
                     &s.value,
-                    List {
+                    ListPlace {
                         start: s.list,
                         end: None,
                     },
@@ -282,7 +304,7 @@ impl OffsetTable {
         file: &dyn ReadAt,
         name: &Name,
         samples: Range<usize>,
-        visit: &mut (dyn FnMut(&str, List) + Send),
+        visit: &mut (dyn FnMut(&str, ListPlace) + Send),
     ) -> Result<()> {
         let start = name.samples[samples.start].at;
         let next = name.samples.get(samples.end);
@@ -303,7 +325,7 @@ impl OffsetTable {
                 visited += VISIT_COST + p.value.len();
                 visit(
                     p.value,
-                    List {
+                    ListPlace {
                         start: p.list,
                         end: Some(entry.list),
                     },
@@ -314,7 +336,7 @@ impl OffsetTable {
         if let Some(p) = pending {
             visit(
                 p.value,
-                List {
+                ListPlace {
                     start: p.list,
                     end: Some(next_list),
                 },

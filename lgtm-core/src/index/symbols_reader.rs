@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
+use crate::codec::Reader;
+use crate::error::{DecodeError, Error, Result};
+use crate::storage::{ReadAt, ReadPlan, corrupt_at};
 use bytes::Bytes;
-use lgtm_core::codec::Reader;
-use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
-use lgtm_core::{DecodeError, Error, Result};
 
-use crate::index::section::{EntryVisitor, Section, Windowed};
+use crate::index::section::{EntryVisitor, Keep, Section, Windowed};
 use crate::index::symbols::SymbolTable;
 
 const WHAT: &str = "index symbol table";
@@ -15,7 +15,7 @@ const SAMPLE_EVERY: u32 = 32;
 
 /// The symbols that some series refer to, at hand.
 #[derive(Debug)]
-pub(super) enum SymbolTexts<'a> {
+pub enum SymbolTexts<'a> {
     /// All there are.
     Table(&'a SymbolTable),
     /// Those that were looked up, by ascending ordinal.
@@ -25,7 +25,7 @@ pub(super) enum SymbolTexts<'a> {
 impl SymbolTexts<'_> {
     /// The symbol at an ordinal, if it is at hand.
     #[inline]
-    pub(super) fn get(&self, ordinal: u32) -> Option<&str> {
+    pub fn get(&self, ordinal: u32) -> Option<&str> {
         match self {
             Self::Table(table) => table.get(ordinal),
             Self::Some(some) => {
@@ -36,9 +36,21 @@ impl SymbolTexts<'_> {
     }
 }
 
+/// How labels name a symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SymbolRefs {
+    /// By its place among the symbols.
+    Ordinals,
+    /// By where it begins in the file (Prometheus' version 1). Such a table is kept whole.
+    Offsets,
+}
+
 /// How an open index finds its symbols.
 #[derive(Debug)]
-pub(super) enum Symbols {
+pub struct SymbolsReader(Kept);
+
+#[derive(Debug)]
+enum Kept {
     Whole {
         table: SymbolTable,
         /// Where each symbol begins in the file, if labels refer to it by that (version 1).
@@ -73,65 +85,75 @@ impl EntryVisitor for Sampler {
     }
 }
 
-impl Symbols {
-    pub(super) async fn open(
+impl SymbolsReader {
+    /// Reads or scans `section`, whose checksum is verified either way.
+    ///
+    /// # Errors
+    /// `Corrupt`; `LimitExceeded` naming `max_memory_bytes` when the samples take more than `max_bytes`; what [`ReadAt::read`] returns.
+    pub async fn open(
         file: &Windowed<'_>,
         mut section: Section,
-        version: u8,
-        keep: bool,
+        refs: SymbolRefs,
+        keep: Keep,
         max_bytes: u64,
     ) -> Result<Self> {
         let start = section.range.start;
-        if keep {
+        let by_offset = refs == SymbolRefs::Offsets;
+        if keep == Keep::Whole || by_offset {
             let bytes = file.read(section.range).await?;
             let mut offsets = Vec::new();
             let begins = |at: u32| {
-                if version == 1 {
+                if by_offset {
                     offsets.push(start + u64::from(at));
                 }
             };
             let table = SymbolTable::decode_noting(&bytes, begins)
                 .map_err(|e| corrupt_at(file.file, start, e))?;
-            let offsets = (version == 1).then_some(offsets);
-            return Ok(Self::Whole { table, offsets });
+            let offsets = by_offset.then_some(offsets);
+            return Ok(Self(Kept::Whole { table, offsets }));
         }
         let mut sampler = Sampler::default();
         section
-            .scan(file, WHAT, false, max_bytes, &mut sampler)
+            .scan(file, WHAT, Keep::Sampled, max_bytes, &mut sampler)
             .await?;
-        Ok(Self::Sampled {
+        Ok(Self(Kept::Sampled {
             section,
             offsets: sampler.offsets,
             count: sampler.count,
-        })
+        }))
     }
 
-    pub(super) fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Whole { table, offsets } => {
+    /// Memory held, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        match &self.0 {
+            Kept::Whole { table, offsets } => {
                 table.memory_bytes() + offsets.as_ref().map_or(0, |o| 8 * o.len() as u64)
             }
-            Self::Sampled { offsets, .. } => 4 * offsets.len() as u64,
+            Kept::Sampled { offsets, .. } => 4 * offsets.len() as u64,
         }
     }
 
-    /// What a label refers to, as an ordinal.
-    pub(super) fn ordinal(&self, reference: u32) -> Option<u32> {
-        match self {
-            Self::Whole {
+    /// What a label refers to, as an ordinal; `None` if there is no such symbol.
+    #[inline]
+    pub fn ordinal(&self, reference: u32) -> Option<u32> {
+        match &self.0 {
+            Kept::Whole {
                 offsets: Some(offsets),
                 ..
             } => {
                 let found = offsets.binary_search(&u64::from(reference));
                 found.ok().map(|i| i as u32)
             }
-            Self::Whole { table, .. } => (reference < table.len() as u32).then_some(reference),
-            Self::Sampled { count, .. } => (reference < *count).then_some(reference),
+            Kept::Whole { table, .. } => (reference < table.len() as u32).then_some(reference),
+            Kept::Sampled { count, .. } => (reference < *count).then_some(reference),
         }
     }
 
-    /// The symbols at ascending `ordinals`.
-    pub(super) async fn lookup(
+    /// The symbols at ascending `ordinals`, joined into few reads where the table is not kept.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the ordinals do not ascend; `Corrupt` for one outside the table; what [`ReadAt::read_many`] returns.
+    pub async fn lookup(
         &self,
         file: &dyn ReadAt,
         ordinals: &[u32],
@@ -144,12 +166,12 @@ impl Symbols {
             let error = DecodeError::new(WHAT, 0, format!("no symbol {ordinal}"));
             corrupt_at(file, 0, error)
         };
-        match self {
-            Self::Whole { table, .. } => ordinals
+        match &self.0 {
+            Kept::Whole { table, .. } => ordinals
                 .iter()
                 .map(|&o| table.get(o).map(str::to_owned).ok_or_else(|| unknown(o)))
                 .collect(),
-            Self::Sampled {
+            Kept::Sampled {
                 section,
                 offsets,
                 count,
@@ -178,15 +200,17 @@ impl Symbols {
         }
     }
 
-    /// The whole table.
-    /// Gets those that `wanted` names, in any order and as often as it likes, to hand.
-    pub(super) async fn texts(
+    /// Gets those that `wanted` names, in any order and as often as it likes, to hand. No read where the table is kept.
+    ///
+    /// # Errors
+    /// As [`SymbolsReader::lookup`].
+    pub async fn texts(
         &self,
         file: &dyn ReadAt,
         wanted: impl Iterator<Item = u32> + Send,
         reads: &ReadPlan,
     ) -> Result<SymbolTexts<'_>> {
-        if let Self::Whole { table, .. } = self {
+        if let Kept::Whole { table, .. } = &self.0 {
             return Ok(SymbolTexts::Table(table));
         }
         let mut ordinals: Vec<u32> = wanted.collect();
@@ -196,10 +220,14 @@ impl Symbols {
         Ok(SymbolTexts::Some(ordinals.into_iter().zip(texts).collect()))
     }
 
-    pub(super) async fn whole(&self, file: &dyn ReadAt, reads: &ReadPlan) -> Result<SymbolTable> {
-        match self {
-            Self::Whole { table, .. } => Ok(table.clone()),
-            Self::Sampled { section, .. } => {
+    /// The whole table.
+    ///
+    /// # Errors
+    /// `LimitExceeded` past `max_item_bytes`; `Corrupt`; what [`ReadAt::read`] returns.
+    pub async fn whole(&self, file: &dyn ReadAt, reads: &ReadPlan) -> Result<SymbolTable> {
+        match &self.0 {
+            Kept::Whole { table, .. } => Ok(table.clone()),
+            Kept::Sampled { section, .. } => {
                 reads.check_item(file, "the symbol table", section.size())?;
                 let bytes = file.read(section.range.clone()).await?;
                 SymbolTable::decode(&bytes).map_err(|e| corrupt_at(file, section.range.start, e))

@@ -8,22 +8,25 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufReader, BufWriter, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
+use crate::codec::put_uvarint;
+use crate::error::{Error, Result};
 use hashbrown::HashTable;
-use lgtm_core::codec::put_uvarint;
-use lgtm_core::{Error, Result};
 
 /// A label pair: name symbol in the upper half, value symbol in the lower. Orders as the index does; 0 stands for "all series".
-pub(super) type PairKey = u64;
+pub type PairKey = u64;
 
-pub(super) fn pair_key(name: u32, value: u32) -> PairKey {
+/// The key of a pair of symbols.
+#[inline]
+pub fn pair_key(name: u32, value: u32) -> PairKey {
     u64::from(name) << 32 | u64::from(value)
 }
 
 /// Memory per distinct pair in a log: key, count, its slot in the hash table, and its share of the sort.
 const PAIR_BYTES: usize = 8 + 4 + 8 + 12;
 
+/// Which series bear which label, in the making.
 #[derive(Debug)]
-pub(super) struct PostingsLog {
+pub struct PostingsLog {
     max_bytes: usize,
     scratch: Option<PathBuf>,
     runs: Vec<File>,
@@ -42,7 +45,9 @@ struct Log {
 }
 
 impl PostingsLog {
-    pub(super) fn new(max_bytes: usize, scratch: Option<PathBuf>) -> Self {
+    /// A log that takes up to `max_bytes` of memory and then spills to a file in `scratch`, an existing directory; the file has no name once
+    /// open and vanishes with the log.
+    pub fn new(max_bytes: usize, scratch: Option<PathBuf>) -> Self {
         Self {
             max_bytes,
             scratch,
@@ -53,8 +58,11 @@ impl PostingsLog {
         }
     }
 
-    /// Notes a series. References must ascend.
-    pub(super) fn push(&mut self, reference: u32, labels: &[(u32, u32)]) -> Result<()> {
+    /// Notes a series with its labels as pairs of symbols. References must ascend.
+    ///
+    /// # Errors
+    /// `LimitExceeded` naming `max_postings_memory_bytes` past the bound without a scratch directory; `Unavailable` when that fails.
+    pub fn push(&mut self, reference: u32, labels: &[(u32, u32)]) -> Result<()> {
         if self.current.size_bytes() + 8 * (labels.len() + 2) > self.max_bytes {
             self.spill()?;
         }
@@ -97,14 +105,17 @@ impl PostingsLog {
         Ok(())
     }
 
-    /// The lists, in order.
-    pub(super) fn into_lists(self) -> Result<Lists> {
+    /// The lists, in order of their pairs.
+    ///
+    /// # Errors
+    /// `Unavailable` when the scratch directory fails.
+    pub fn into_lists(self) -> Result<PostingsLists> {
         let mut sources = Vec::with_capacity(self.runs.len() + 1);
         for run in self.runs {
             sources.push(Source::File(RunReader::open(run)?));
         }
         sources.push(Source::Memory(self.current.sort()));
-        Ok(Lists { sources })
+        Ok(PostingsLists { sources })
     }
 }
 
@@ -267,6 +278,7 @@ impl RunReader {
         Ok(())
     }
 
+    #[inline]
     fn more(&mut self) -> Result<u32> {
         self.varint()?
             .ok_or_else(|| Error::Internal("a postings run ends too early".into()))
@@ -306,6 +318,7 @@ enum Source {
 
 impl Source {
     /// The list it stands at, and its length.
+    #[inline]
     fn head(&self) -> Option<(PairKey, u32)> {
         match self {
             Self::Memory(log) => log.lists.get(log.list).copied(),
@@ -343,8 +356,9 @@ impl Source {
     }
 }
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Drained {
+/// Whether a list goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drained {
     /// The list goes on.
     More,
     /// That was all of it.
@@ -353,13 +367,13 @@ pub(super) enum Drained {
 
 /// All lists in order, each to be drained before the next is asked for.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub struct PostingsLists {
     sources: Vec<Source>,
 }
 
-impl Lists {
+impl PostingsLists {
     /// The next list and the number of its references.
-    pub(super) fn head(&self) -> Option<(PairKey, u64)> {
+    pub fn head(&self) -> Option<(PairKey, u64)> {
         let key = self.sources.iter().filter_map(Source::head).min()?.0;
         let heads = self.sources.iter().filter_map(Source::head);
         let count = heads
@@ -370,7 +384,10 @@ impl Lists {
     }
 
     /// Hands out roughly `max` references of list `key`, ascending.
-    pub(super) fn drain(
+    ///
+    /// # Errors
+    /// `Unavailable` when the scratch directory fails, `Internal` when a spilled run is damaged.
+    pub fn drain(
         &mut self,
         key: PairKey,
         max: usize,

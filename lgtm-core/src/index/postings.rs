@@ -1,17 +1,23 @@
-//! A postings list: the series that bear one label pair (docs/format/index.md).
+//! A postings list: the series that bear one label pair.
 
-use lgtm_core::DecodeError;
-use lgtm_core::codec::{Reader, crc32c};
+use crate::codec::{Reader, crc32c};
+use crate::error::DecodeError;
 
 const WHAT: &str = "postings list";
 
-/// Bytes of the section whose first four bytes are given.
-pub(super) fn section_len(head: &[u8]) -> Result<u64, DecodeError> {
+/// Bytes of the section of a postings list whose first four bytes are given, its checksum included.
+///
+/// # Errors
+/// When there are fewer than four.
+pub fn postings_section_len(head: &[u8]) -> Result<u64, DecodeError> {
     Ok(u64::from(Reader::new(WHAT, head).u32()?) + 8)
 }
 
-/// Reads the section at the start of `bytes`; padding may follow it.
-pub(super) fn decode_list(bytes: &[u8]) -> Result<Vec<u32>, DecodeError> {
+/// Reads the postings list at the start of `bytes`, references that ascend strictly; padding may follow it.
+///
+/// # Errors
+/// A checksum that does not fit, a count that does not fit the length, references that do not ascend.
+pub fn decode_postings(bytes: &[u8]) -> Result<Vec<u32>, DecodeError> {
     let mut outer = Reader::new(WHAT, bytes);
     let len = outer.u32()? as usize;
     let body = outer.take(len)?;
@@ -56,27 +62,27 @@ mod tests {
         fn damage_is_an_error(refs in proptest::collection::btree_set(any::<u32>(), 0..20)) {
             let refs: Vec<_> = refs.into_iter().collect();
             let mut bytes = encode(&refs);
-            prop_assert_eq!(decode_list(&bytes).unwrap(), refs);
-            prop_assert_eq!(section_len(&bytes).unwrap(), bytes.len() as u64);
+            prop_assert_eq!(decode_postings(&bytes).unwrap(), refs);
+            prop_assert_eq!(postings_section_len(&bytes).unwrap(), bytes.len() as u64);
             for cut in 0..bytes.len() {
-                prop_assert!(decode_list(&bytes[..cut]).is_err());
+                prop_assert!(decode_postings(&bytes[..cut]).is_err());
             }
             for bit in 0..bytes.len() * 8 {
                 bytes[bit / 8] ^= 1 << (bit % 8);
-                prop_assert!(decode_list(&bytes).is_err());
+                prop_assert!(decode_postings(&bytes).is_err());
                 bytes[bit / 8] ^= 1 << (bit % 8);
             }
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
-            let _ = decode_list(&bytes);
+            let _ = decode_postings(&bytes);
         }
     }
 
     #[test]
     fn references_must_ascend() {
-        assert!(decode_list(&encode(&[2, 2])).is_err());
-        assert!(decode_list(&encode(&[3, 2])).is_err());
+        assert!(decode_postings(&encode(&[2, 2])).is_err());
+        assert!(decode_postings(&encode(&[3, 2])).is_err());
     }
 }

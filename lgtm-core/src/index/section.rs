@@ -3,23 +3,24 @@
 
 use std::ops::Range;
 
+use crate::codec::{Reader, crc32c_append};
+use crate::error::{DecodeError, Error, Result};
+use crate::storage::{ReadAt, corrupt_at};
 use bytes::Bytes;
-use lgtm_core::codec::{Reader, crc32c_append};
-use lgtm_core::storage::{ReadAt, corrupt_at};
-use lgtm_core::{DecodeError, Error, Result};
 
 /// Streamed pieces are of this size; one entry must fit.
 const PIECE_BYTES: u64 = 4 << 20;
 
 /// A file with its two ends already read: what opening an index needs stands there.
 #[derive(Debug)]
-pub(super) struct Windowed<'a> {
+pub struct Windowed<'a> {
     pub(super) file: &'a dyn ReadAt,
     windows: Vec<(u64, Bytes)>,
 }
 
 impl<'a> Windowed<'a> {
-    pub(super) fn new(file: &'a dyn ReadAt) -> Self {
+    /// `file`, of which nothing is read yet.
+    pub fn new(file: &'a dyn ReadAt) -> Self {
         Self {
             file,
             windows: Vec::new(),
@@ -27,13 +28,20 @@ impl<'a> Windowed<'a> {
     }
 
     /// Reads `range` once, to answer later reads inside it.
-    pub(super) async fn prefetch(&mut self, range: Range<u64>) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`ReadAt::read`].
+    pub async fn prefetch(&mut self, range: Range<u64>) -> Result<()> {
         let bytes = self.read(range.clone()).await?;
         self.windows.push((range.start, bytes));
         Ok(())
     }
 
-    pub(super) async fn read(&self, range: Range<u64>) -> Result<Bytes> {
+    /// The bytes of `range`, without a read where they are at hand.
+    ///
+    /// # Errors
+    /// As [`ReadAt::read`].
+    pub async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         for (start, bytes) in &self.windows {
             let end = start + bytes.len() as u64;
             if *start <= range.start && range.end <= end && range.start <= range.end {
@@ -45,27 +53,42 @@ impl<'a> Windowed<'a> {
     }
 }
 
+/// How much of a section stays in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it: no read later.
+    Whole,
+    /// What it takes to find the rest by a read.
+    Sampled,
+}
+
 /// Takes the entries of a section one by one.
-pub(super) trait EntryVisitor {
-    /// Reads one entry from `r`; `at` is where it begins, counted from the section's start. An error must leave the visitor as it
-    /// was: the entry may come again with more bytes.
+pub trait EntryVisitor {
+    /// Reads one entry from `r`; `at` is where it begins, counted from the section's start.
+    ///
+    /// # Errors
+    /// What is wrong with the entry. It must leave the visitor as it was: the entry may come again with more bytes.
     fn entry(&mut self, r: &mut Reader<'_>, at: u64) -> Result<(), DecodeError>;
 
-    /// Memory held so far.
+    /// Memory held so far, in bytes.
     fn memory_bytes(&self) -> u64;
 }
 
 /// Where a section stands, and its bytes if they are kept.
 #[derive(Debug, Clone)]
-pub(super) struct Section {
+pub struct Section {
     /// From the length field to the end of the checksum.
     pub(super) range: Range<u64>,
     pub(super) resident: Option<Bytes>,
 }
 
 impl Section {
-    /// Finds the section that starts at `bounds.start` and must end by `bounds.end`; reads its length field only.
-    pub(super) async fn locate(
+    /// Finds the section that starts at `bounds.start` and must end by `bounds.end`; reads its length field only. `what` names it in
+    /// errors.
+    ///
+    /// # Errors
+    /// `Corrupt`, and what [`ReadAt::read`] returns.
+    pub async fn locate(
         file: &Windowed<'_>,
         what: &'static str,
         bounds: Range<u64>,
@@ -92,23 +115,30 @@ impl Section {
         })
     }
 
+    /// Where it stands in the file, from the length field to the end of the checksum.
+    pub fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
     /// Bytes of the section.
-    pub(super) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.range.end - self.range.start
     }
 
-    /// Shows every entry to `visitor` and verifies the checksum. Keeps the bytes if `keep`.
+    /// Shows every entry to `visitor` and verifies the checksum. Memory is the visitor's and a piece of 4 MiB, beside
+    /// the bytes that are kept.
     ///
     /// # Errors
-    /// `Corrupt`; `LimitExceeded` naming `max_memory_bytes` as soon as the visitor holds more than `max_bytes`.
-    pub(super) async fn scan(
+    /// `Corrupt`; what [`ReadAt::read`] returns; `LimitExceeded` naming `max_memory_bytes` as soon as the visitor holds more than `max_bytes`.
+    pub async fn scan(
         &mut self,
         file: &Windowed<'_>,
         what: &'static str,
-        keep: bool,
+        keep: Keep,
         max_bytes: u64,
         visitor: &mut impl EntryVisitor,
     ) -> Result<()> {
+        let keep = keep == Keep::Whole;
         let corrupt = |at: u64, error| corrupt_at(file.file, at, error);
         let count = file
             .read(self.range.start + 4..self.range.start + 8)
@@ -145,7 +175,7 @@ impl Section {
                 _ => {}
             }
             if visitor.memory_bytes() > max_bytes {
-                return Err(limit_exceeded(file.file, what, max_bytes));
+                return Err(memory_exceeded(file.file, what, max_bytes));
             }
         }
         let stored = match stored {
@@ -167,7 +197,10 @@ impl Section {
     }
 
     /// The bytes `range`, counted from the section's start.
-    pub(super) async fn read(&self, file: &dyn ReadAt, range: Range<u64>) -> Result<Bytes> {
+    ///
+    /// # Errors
+    /// As [`ReadAt::read`].
+    pub async fn read(&self, file: &dyn ReadAt, range: Range<u64>) -> Result<Bytes> {
         match &self.resident {
             Some(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
             None => {
@@ -178,7 +211,8 @@ impl Section {
     }
 }
 
-pub(super) fn limit_exceeded(file: &dyn ReadAt, what: &str, max_bytes: u64) -> Error {
+/// That `what` needs more memory than an index reader may hold, which is `max_bytes`; names `max_memory_bytes`.
+pub fn memory_exceeded(file: &dyn ReadAt, what: &str, max_bytes: u64) -> Error {
     Error::LimitExceeded(format!(
         "{}: {what} exceeds max_memory_bytes = {max_bytes} of the index reader",
         file.place()

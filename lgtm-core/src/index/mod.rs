@@ -1,0 +1,25 @@
+//! Sections that the Prometheus index and those laid out like it (Loki's) share: symbols, postings lists, the postings offset table.
+//!
+//! ```text
+//! u32 length | u32 count | entries | u32 CRC-32C      (each section; what stands in an entry is its own)
+//! ```
+//!
+//! * [`SymbolTable`] holds all symbols; [`SymbolsReader`] finds some of a table that is too large to be held.
+//! * [`PostingsLog`] collects who bears which label while series are written, and hands it back list by list.
+//! * [`OffsetTable`] finds the list of a label pair.
+//! * [`Windowed`] and [`Section`] are what they read through, once their place is known. The table of contents, the series and the order in
+//!   which they stand are each index's own.
+
+mod offset_table;
+mod postings;
+mod postings_log;
+mod section;
+mod symbols;
+mod symbols_reader;
+
+pub use offset_table::{ListPlace, OFFSET_KEY_COUNT, OffsetTable, ValueOrder};
+pub use postings::{decode_postings, postings_section_len};
+pub use postings_log::{Drained, PairKey, PostingsLists, PostingsLog, pair_key};
+pub use section::{EntryVisitor, Keep, Section, Windowed, memory_exceeded};
+pub use symbols::SymbolTable;
+pub use symbols_reader::{SymbolRefs, SymbolTexts, SymbolsReader};
