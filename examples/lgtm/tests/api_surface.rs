@@ -117,8 +117,15 @@ fn every_call_answers_below_both_prefixes_and_by_each_verb() {
     let all = everywhere(&host, false, "/metadata").json();
     assert_eq!(all["data"]["size"][0]["help"], "how \"large\"");
     assert_eq!(all["data"].as_object().unwrap().len(), 2);
-    let per_metric = everywhere(&host, false, "/metadata?limit=1&limit_per_metric=0").json();
-    assert_eq!(per_metric["data"], json!({"size": []}));
+    for no_limit in ["0", "-1", ""] {
+        let call = format!("/metadata?limit=1&limit_per_metric={no_limit}");
+        let first = everywhere(&host, false, &call).json();
+        assert_eq!(
+            first["data"],
+            json!({"size": all["data"]["size"]}),
+            "{call}"
+        );
+    }
 }
 
 #[test]
