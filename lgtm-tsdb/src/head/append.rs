@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
+use lgtm_core::postings::SeriesId;
 use std::collections::HashMap;
 
 use super::accept::{AppendRules, RejectReason, Taken};
@@ -12,7 +13,6 @@ use super::chunk_files::ChunkFiles;
 use super::exemplars::EXEMPLAR_SERIES_MISSING;
 use super::head::{Bounds, Head, Maker};
 use super::pieces::Piece;
-use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{MemSeries, append_histogram, locate};
 use super::shard::Shard;

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use lgtm_core::model::{LabelArena, Labels, METRIC_NAME, Matcher, TenantId};
+use lgtm_core::postings::{MemPostings, SeriesId};
 
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::{HeadIndex, SeriesId};
 use super::series::locate;
 use super::shard::SHARD_LEN;
 
@@ -98,7 +98,7 @@ impl IdSet {
 }
 
 /// The series that count; `None` is all of them.
-fn counted(head: &Head, index: &HeadIndex, matchers: &[Matcher], since_s: u32) -> Option<IdSet> {
+fn counted(head: &Head, index: &MemPostings, matchers: &[Matcher], since_s: u32) -> Option<IdSet> {
     match (matchers.is_empty(), since_s) {
         (true, 0) => None,
         _ => Some(IdSet::of(&active(head, index.select(matchers), since_s))),
@@ -260,7 +260,7 @@ impl Heads {
         let since_s = self.counts_since(CountMethod::Active);
         let index = head.index.read();
         let shards = head.shards();
-        let name = index.symbols.find(METRIC_NAME);
+        let name = index.symbols().find(METRIC_NAME);
         let mut by_metric = hashbrown::HashMap::new();
         for id in active(&head, index.select(matchers), since_s) {
             let (shard, slot) = locate(id);
@@ -277,7 +277,7 @@ impl Heads {
                 by_metric
                     .entry(metric)
                     .or_insert_with(|| HistogramCardinality {
-                        metric: index.symbols.resolve(metric).to_owned(),
+                        metric: index.symbols().resolve(metric).to_owned(),
                         series: 0,
                         buckets: 0,
                         min_buckets: u64::MAX,

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::TenantId;
+use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{Checkpoint, SyncPolicy};
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -19,7 +20,6 @@ use super::chunk_files::ChunkPlace;
 use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::record::{encode_exemplar, encode_metadata, kind};
 use super::series::{ChunkBytes, HeadChunk, Last, MemSeries};
 use super::shard::SHARD_LEN;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
+use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::accept::{AppendRules, RejectReason};
@@ -21,9 +22,7 @@ use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::generation::Generations;
 use super::metadata::MetadataStore;
-use super::postings::{HeadIndex, SeriesId};
 use super::record::anchor_tag;
-use super::ref_cache::RefCache;
 use super::series::{MemSeries, locate};
 use super::shard::{SHARD_LEN, Shard};
 use crate::limits::Limits;
@@ -91,7 +90,7 @@ pub(super) struct Head {
     /// Held for reading while a batch is taken, for writing while series are forgotten.
     pub(super) gate: RwLock<()>,
     refs: RwLock<RefCache>,
-    pub(super) index: RwLock<HeadIndex>,
+    pub(super) index: RwLock<MemPostings>,
     /// The list is copied when a shard is added, once in 512 series; readers share it.
     shards: RwLock<Arc<Vec<Arc<Shard>>>>,
     /// Time of the newest sample; `i64::MIN` while there is none.
@@ -273,7 +272,7 @@ impl Head {
     }
 
     /// Interns the symbols in use anew, after series that used most of them are gone. The caller holds the gate.
-    fn rebuild_symbols(&self, index: &mut HeadIndex) {
+    fn rebuild_symbols(&self, index: &mut MemPostings) {
         let moved = match index.rebuild_symbols() {
             Ok(moved) => moved,
             // Fewer symbols than before cannot need more space.
@@ -330,7 +329,7 @@ impl Head {
 #[derive(Debug)]
 pub(super) struct Maker<'a> {
     head: &'a Head,
-    index: parking_lot::RwLockWriteGuard<'a, HeadIndex>,
+    index: parking_lot::RwLockWriteGuard<'a, MemPostings>,
 }
 
 impl Maker<'_> {
@@ -388,7 +387,7 @@ impl Maker<'_> {
 }
 
 fn check_series_limits(
-    index: &HeadIndex,
+    index: &MemPostings,
     labels: &Labels,
     limits: &Limits,
 ) -> Result<(), RejectReason> {

@@ -17,15 +17,12 @@ mod heads;
 mod matching;
 mod metadata;
 mod pieces;
-mod postings;
 mod push;
 mod read;
 mod record;
-mod ref_cache;
 mod replay;
 mod series;
 mod shard;
-mod symbols;
 
 pub use append::{AppendReport, Rejections};
 

@@ -6,6 +6,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
+use lgtm_core::postings::SeriesId;
 
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
@@ -13,7 +14,6 @@ use lgtm_core::model::{
 };
 
 use super::columns::{IdColumn, Ids, ValueColumns, Values};
-use super::postings::SeriesId;
 use crate::chunk::SampleTime;
 use crate::wire::HistogramValue;
 

@@ -2,15 +2,14 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
+use lgtm_core::postings::{SeriesId, SymbolId};
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
 use super::chunk_files::{ChunkFiles, ChunkPlace};
 use super::generation::{ChunkState, Snapshot};
 use super::head::HeadParts;
-use super::postings::SeriesId;
 use super::record::Anchor;
-use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
     Appender, CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
