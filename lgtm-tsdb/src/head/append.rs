@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use lgtm_core::postings::SeriesId;
+use lgtm_core::wal::BlobFiles;
 use std::collections::HashMap;
 
 use super::accept::{AppendRules, RejectReason, Taken};
-use super::chunk_files::ChunkFiles;
 use super::exemplars::EXEMPLAR_SERIES_MISSING;
 use super::head::{Bounds, Head, Maker};
 use super::pieces::Piece;
@@ -341,7 +341,7 @@ impl<'a> Pass<'a> {
         view: &SeriesView<'_>,
         columns: &mut SampleColumns,
     ) {
-        let files: &ChunkFiles = &self.head.parts.files;
+        let files: &BlobFiles = &self.head.parts.files;
         let kept: &[i64] = match self.keeps_starts {
             true => view.sample_starts,
             false => &[],

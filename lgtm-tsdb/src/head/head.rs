@@ -15,10 +15,10 @@ use lgtm_core::Result;
 use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
 use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
+use lgtm_core::wal::BlobFiles;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::accept::{AppendRules, RejectReason};
-use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::generation::Generations;
 use super::metadata::MetadataStore;
@@ -33,7 +33,7 @@ const FORGOTTEN_AT_ONCE: usize = 16 << 10;
 /// What never changes while a head lives.
 #[derive(Debug, Clone)]
 pub(super) struct HeadParts {
-    pub(super) files: Arc<ChunkFiles>,
+    pub(super) files: Arc<BlobFiles>,
     pub(super) block_range_ms: i64,
     pub(super) capacity: Arc<SeriesCapacity>,
     pub(super) generations: Arc<Generations>,

@@ -6,7 +6,6 @@ mod accept;
 mod append;
 mod cardinality;
 mod checkpoint;
-mod chunk_files;
 mod columns;
 mod damage;
 mod exemplars;
