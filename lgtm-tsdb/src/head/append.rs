@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use std::collections::HashMap;
+
 use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::BlobFiles;
-use std::collections::HashMap;
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::exemplars::EXEMPLAR_SERIES_MISSING;

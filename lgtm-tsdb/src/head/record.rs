@@ -6,12 +6,11 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
-use lgtm_core::postings::SeriesId;
-
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
     Metadata, MetricType,
 };
+use lgtm_core::postings::SeriesId;
 
 use super::columns::{IdColumn, Ids, ValueColumns, Values};
 use crate::chunk::SampleTime;

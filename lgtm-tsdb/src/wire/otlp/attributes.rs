@@ -3,10 +3,8 @@
 use std::fmt::Write;
 
 use lgtm_core::DecodeError;
-use lgtm_core::codec::Reader;
-
-use crate::wire::allowance::{Allowance, DecodeFail};
-use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 
 /// How deep lists and maps may lie in each other. Senders use one or two levels.
 const MAX_DEPTH: usize = 16;

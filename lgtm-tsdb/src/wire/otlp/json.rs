@@ -6,14 +6,13 @@
 
 use std::fmt;
 
-use lgtm_core::codec::put_uvarint;
+use lgtm_core::codec::protobuf::wire_type;
+use lgtm_core::codec::{Allowance, SizeBound, put_uvarint};
 use lgtm_core::{Error, Result};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::schema::{Field, Kind, Message, REQUEST};
-use crate::wire::allowance::Allowance;
 use crate::wire::label_bounds::first_chars;
-use crate::wire::protobuf::wire_type;
 
 /// Bytes that a length takes: enough for 4 GiB, the same for all.
 const LENGTH_BYTES: usize = 5;
@@ -21,10 +20,10 @@ const LENGTH_BYTES: usize = 5;
 /// Writes a JSON request as protobuf into `out`, replacing what was there. The bytes are taken from `allowance` before they are made.
 ///
 /// # Errors
-/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `max_bytes`; those of `allowance`.
+/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `bound` allows; those of `allowance`.
 pub fn json_to_protobuf(
     json: &[u8],
-    max_bytes: usize,
+    bound: SizeBound,
     out: &mut Vec<u8>,
     allowance: &mut Allowance<'_>,
 ) -> Result<()> {
@@ -32,7 +31,7 @@ pub fn json_to_protobuf(
     let mut de = serde_json::Deserializer::from_slice(json);
     let mut sink = Sink {
         out,
-        max_bytes,
+        bound,
         allowance,
         refused: None,
     };
@@ -63,7 +62,7 @@ const NUMBER_BYTES: usize = 10;
 
 struct Sink<'o, 'g> {
     out: &'o mut Vec<u8>,
-    max_bytes: usize,
+    bound: SizeBound,
     allowance: &'o mut Allowance<'g>,
     /// Why there was no room, which the reader of JSON cannot tell.
     refused: Option<Error>,
@@ -73,12 +72,12 @@ impl Sink<'_, '_> {
     /// Makes room for a tag and `bytes` more.
     fn room<E: serde::de::Error>(&mut self, bytes: usize) -> std::result::Result<(), E> {
         let bytes = bytes + NUMBER_BYTES;
-        let made = match self.out.len() + bytes > self.max_bytes {
-            true => Err(Error::LimitExceeded(format!(
-                "request is larger than {} bytes as protobuf (err-mimir-distributor-max-write-message-size)",
-                self.max_bytes
-            ))),
-            false => self.allowance.reserve(self.out, bytes),
+        let size = self.out.len() + bytes;
+        let made = if size > self.bound.max_bytes {
+            let what = format!("request has at least {size} bytes as protobuf");
+            Err(self.bound.exceeded(&what))
+        } else {
+            self.allowance.reserve(self.out, bytes)
         };
         made.map_err(|e| self.refuse(e))
     }

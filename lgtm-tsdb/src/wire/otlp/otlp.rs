@@ -6,7 +6,8 @@
 use std::fmt::Write;
 
 use lgtm_core::Result;
-use lgtm_core::codec::Reader;
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::model::{
     CounterResetHint, Exemplar, Histogram, HistogramFault, LabelBuilder, MetricType, Sample,
     stale_nan,
@@ -20,14 +21,12 @@ use super::points::{
     ExponentialPoint, HistogramPoint, NumberPoint, PointHead, PointParts, SummaryPoint,
 };
 use super::request::{Metric, MetricKind, ResourceMetrics, ScopeMetrics, Temporality, submessages};
-use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::batch::{
     HistogramSample, HistogramValue, LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch,
 };
 use crate::wire::decode_rules::DecodeRules;
 use crate::wire::label_bounds::{first_chars, over};
 use crate::wire::metadata::MetadataView;
-use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip};
 
 /// Distance of the samples of `target_info` within a request: half of Prometheus' default lookback.
 const TARGET_INFO_INTERVAL_MS: i64 = 150_000;

@@ -1,10 +1,8 @@
 //! The frame around the points: resources, scopes, metrics, as borrowed bytes.
 
 use lgtm_core::DecodeError;
-use lgtm_core::codec::Reader;
-
-use crate::wire::allowance::{Allowance, DecodeFail};
-use crate::wire::protobuf::{bytes_tag, skip, varint_tag};
+use lgtm_core::codec::protobuf::{bytes_tag, skip, varint_tag};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 
 /// The metrics of one resource.
 #[derive(Debug, Default)]
