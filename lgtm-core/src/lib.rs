@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
+//! error clock go re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -32,6 +32,7 @@ pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod frontend;
+pub mod go;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "storage")]

@@ -6,10 +6,10 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::go::json::push_quoted;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::push_quoted;
 use super::params::Params;
 use super::query::{call, success};
 

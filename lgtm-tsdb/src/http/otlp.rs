@@ -7,12 +7,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
 use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uvarint};
+use lgtm_core::go::json::quoted;
 
 use super::api::Api;
 use super::body::{read_body, size_bound};
 use super::decode::Effort;
 use super::error::ApiError;
-use super::json::quoted;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{WriteBatch, decode_otlp, json_to_protobuf};

@@ -5,6 +5,8 @@ use std::fmt::Write;
 use lgtm_core::DecodeError;
 use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
+use lgtm_core::go::json::push_quoted;
+use lgtm_core::go::push_json_float;
 
 /// How deep lists and maps may lie in each other. Senders use one or two levels.
 const MAX_DEPTH: usize = 16;
@@ -112,7 +114,7 @@ impl Any<'_> {
         match self {
             Any::Empty if depth == 0 => {}
             Any::Empty => out.push_str("null"),
-            Any::Text(text) => push_quoted(text, out),
+            Any::Text(text) => push_quoted(out, text),
             Any::Bytes(bytes) => {
                 out.push('"');
                 push_base64(bytes, out);
@@ -120,7 +122,7 @@ impl Any<'_> {
             }
             Any::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
             Any::Int(v) => drop(write!(out, "{v}")),
-            Any::Double(v) => push_double(*v, out),
+            Any::Double(v) => push_json_float(out, *v),
             Any::List(bytes) => {
                 out.push('[');
                 let mut r = Reader::new("list", bytes);
@@ -167,42 +169,12 @@ fn push_map(
         if i > 0 {
             out.push(',');
         }
-        push_quoted(entry.key, out);
+        push_quoted(out, entry.key);
         out.push(':');
         any(entry.value)?.push_json(out, depth + 1, allowance)?;
     }
     out.push('}');
     Ok(())
-}
-
-/// A double as JavaScript prints it: plain between 1e-6 and 1e21, with an exponent outside.
-fn push_double(v: f64, out: &mut String) {
-    let a = v.abs();
-    let _ = match a != 0.0 && a.is_finite() && !(1e-6..1e21).contains(&a) {
-        true => write!(
-            out,
-            "{}",
-            format!("{v:e}").replace('e', if a >= 1.0 { "e+" } else { "e" })
-        ),
-        false if v.is_infinite() => write!(out, "{}", if v > 0.0 { "+Inf" } else { "-Inf" }),
-        false => write!(out, "{v}"),
-    };
-}
-
-fn push_quoted(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' => drop(write!(out, "\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 fn push_base64(bytes: &[u8], out: &mut String) {
