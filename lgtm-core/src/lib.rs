@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock go re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
+//! error clock go re2 nearest secret units disk exec telemetry otlp | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -40,6 +40,7 @@ pub mod index;
 pub mod limits;
 pub mod model;
 pub mod nearest;
+pub mod otlp;
 pub mod postings;
 pub mod re2;
 pub mod secret;

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
 use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uvarint};
 use lgtm_core::go::json::quoted;
+use lgtm_core::otlp::json_to_protobuf;
 
 use super::api::Api;
 use super::body::{read_body, size_bound};
@@ -15,7 +16,7 @@ use super::decode::Effort;
 use super::error::ApiError;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{WriteBatch, decode_otlp, json_to_protobuf};
+use crate::wire::{OTLP_REQUEST, WriteBatch, decode_otlp};
 
 /// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
 const AT_ONCE_BYTES: usize = 256 << 10;
@@ -112,12 +113,12 @@ fn fill(
     match spelling {
         Spelling::Protobuf => encoding.decompress(body, bound, out, allowance),
         Spelling::Json if encoding == ContentEncoding::Identity => {
-            json_to_protobuf(body, bound, out, allowance)
+            json_to_protobuf(&OTLP_REQUEST, body, bound, out, allowance)
         }
         Spelling::Json => {
             let mut json = Vec::new();
             encoding.decompress(body, bound, &mut json, allowance)?;
-            json_to_protobuf(&json, bound, out, allowance)
+            json_to_protobuf(&OTLP_REQUEST, &json, bound, out, allowance)
         }
     }
 }

@@ -17,7 +17,9 @@ pub use batch::{
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
-pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
+#[cfg(feature = "http")]
+pub(crate) use otlp::REQUEST as OTLP_REQUEST;
+pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
     ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
