@@ -8,7 +8,6 @@ mod body;
 mod cardinality;
 mod compress;
 mod decode;
-mod encoding;
 mod error;
 mod exemplars;
 mod fault;
