@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use lgtm_core::Result;
-use lgtm_ring::kv::{MergeKind, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec};
+use lgtm_ring::kv::{
+    MergeKind, MergeOutcome, MergeTime, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec,
+};
 use lgtm_ring::testing::sim::{Network, NodeId, SimCluster, SimSettings};
 
 /// What a record of an instance with 128 tokens takes.
@@ -195,7 +197,7 @@ impl Members {
 }
 
 impl OpenValue for Members {
-    fn merge(&mut self, incoming: &[u8], _: MergeKind, _: i64) -> Result<Option<Bytes>> {
+    fn merge(&mut self, incoming: &[u8], _: MergeKind, _: MergeTime) -> Result<MergeOutcome> {
         let mut change = Vec::new();
         for (id, at_s) in Self::read(incoming) {
             let id_usize = id as usize;
@@ -207,7 +209,10 @@ impl OpenValue for Members {
                 change.extend(Self::record(id, at_s));
             }
         }
-        Ok((!change.is_empty()).then(|| change.into()))
+        Ok(MergeOutcome {
+            change: (!change.is_empty()).then(|| change.into()),
+            refused_ahead_s: None,
+        })
     }
 
     fn remove_tombstones(&mut self, _: i64) -> Result<TombstoneCount> {
@@ -252,13 +257,13 @@ impl ValueCodec for MembersCodec {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_s: i64,
+        time: MergeTime,
     ) -> Result<Merged> {
         let mut members = Members::default();
-        members.merge(current.unwrap_or_default(), kind, now_s)?;
-        let change = members.merge(incoming, kind, now_s)?;
+        members.merge(current.unwrap_or_default(), kind, time)?;
+        let outcome = members.merge(incoming, kind, time)?;
         let value = OpenValue::encode(&members)?;
-        Ok(Merged { value, change })
+        Ok(Merged { value, outcome })
     }
 
     fn remove_tombstones(&self, value: &[u8], _: Option<i64>) -> Result<Tombstones> {
@@ -283,7 +288,11 @@ impl ValueCodec for MembersCodec {
 
     fn open(&self, value: Option<&[u8]>) -> Result<Option<Box<dyn OpenValue>>> {
         let mut members = Members::default();
-        members.merge(value.unwrap_or_default(), MergeKind::Remote, 0)?;
+        let time = MergeTime {
+            now_unix_s: 0,
+            max_ahead_s: i64::MAX,
+        };
+        members.merge(value.unwrap_or_default(), MergeKind::Remote, time)?;
         Ok(Some(Box::new(members)))
     }
 }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use lgtm_ring::instance::{Instance, InstanceState, RingCodec, RingDesc};
-use lgtm_ring::kv::{MergeKind, ValueCodec};
+use lgtm_ring::kv::{MergeKind, MergeTime, ValueCodec};
 use lgtm_ring::ring::{LookupBuffer, Operation, Ring, RingSettings};
 use lgtm_ring::token::{RandomTokens, Token, TokenGenerator};
 
@@ -137,9 +137,12 @@ fn merges(c: &mut Criterion) {
             },
             |beat| {
                 // Heartbeats go up to any time here, and none may be from ahead.
-                open.merge(&beat, MergeKind::Remote, i64::MAX)
-                    .unwrap()
-                    .unwrap()
+                let time = MergeTime {
+                    now_unix_s: i64::MAX,
+                    max_ahead_s: 0,
+                };
+                let outcome = open.merge(&beat, MergeKind::Remote, time);
+                outcome.unwrap().change.unwrap()
             },
             criterion::BatchSize::SmallInput,
         );

@@ -9,7 +9,7 @@
 mod shared;
 
 use lgtm_ring::instance::{Instance, RING_CODEC_ID, RingCodec, RingDesc};
-use lgtm_ring::kv::{MergeKind, ValueCodec};
+use lgtm_ring::kv::{MergeKind, MergeTime, ValueCodec};
 use lgtm_ring::token::TokensFile;
 use serde_json::Value;
 use shared::record::{NOW_S, instance, ring, tokens};
@@ -31,10 +31,17 @@ fn rings_merge_as_in_the_reference() {
             assert_eq!(change, expected, "{name}: change");
             assert_eq!(local, ring(&case["result"]), "{name}: result");
 
-            let merged = RingCodec.merge(Some(&encoded[0]), &encoded[1], kind, NOW_S);
+            let time = MergeTime {
+                now_unix_s: NOW_S,
+                max_ahead_s: 3600,
+            };
+            let merged = RingCodec.merge(Some(&encoded[0]), &encoded[1], kind, time);
             let merged = merged.unwrap();
             assert_eq!(RingCodec::decode(&merged.value).unwrap(), local, "{name}");
-            let change = merged.change.map(|c| RingCodec::decode(&c).unwrap());
+            let change = merged
+                .outcome
+                .change
+                .map(|c| RingCodec::decode(&c).unwrap());
             assert_eq!(change, expected, "{name}: bytes");
         }
     }

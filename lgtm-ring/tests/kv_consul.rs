@@ -2,9 +2,14 @@
 //! can be turned by hand.
 
 #![cfg(all(feature = "testing", feature = "consul"))]
-#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what serves tests only is a test"
+)]
 
 mod consul_server;
+mod shared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -189,4 +194,10 @@ async fn dropping_the_store_ends_its_watches() {
     drop(kv);
     let ended = tokio::time::timeout(Duration::from_secs(20), watch.next()).await;
     assert_eq!(ended.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_heartbeat_far_ahead_heals_in_consul() {
+    let (_, _, kv) = store();
+    shared::heal::a_heartbeat_far_ahead_heals_with_the_clock(Arc::new(kv)).await;
 }

@@ -7,8 +7,11 @@
     reason = "what serves tests only is a test"
 )]
 
+mod shared;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -270,4 +273,13 @@ async fn faults_of_the_settings_are_named() {
     assert!(fault(|s| s.endpoints.push("https://etcd:2379".into())).contains("https"));
     assert!(fault(|s| s.timeout = Duration::ZERO).contains("timeout"));
     assert!(fault(|s| s.max_backoff = Duration::ZERO).contains("max_backoff"));
+}
+
+#[tokio::test]
+async fn a_heartbeat_far_ahead_heals_in_etcd() {
+    let Some(etcd) = Etcd::start().await else {
+        return;
+    };
+    let kv = Arc::new(etcd.client());
+    shared::heal::a_heartbeat_far_ahead_heals_with_the_clock(kv).await;
 }

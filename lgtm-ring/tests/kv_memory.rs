@@ -1,7 +1,15 @@
 //! The store in memory keeps the promises of the trait.
 
 #![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what serves tests only is a test"
+)]
+
+mod shared;
+
+use std::sync::Arc;
 
 use lgtm_ring::kv::MemoryKv;
 use lgtm_ring::testing::{concurrent_counters, kv_suite};
@@ -17,4 +25,9 @@ async fn no_addition_is_lost_in_memory() {
     let clones: Vec<_> = (0..4).map(|_| kv.clone()).collect();
     let stores: Vec<_> = clones.iter().map(|k| k as _).collect();
     concurrent_counters(&stores, 50).await;
+}
+
+#[tokio::test]
+async fn a_heartbeat_far_ahead_heals_in_memory() {
+    shared::heal::a_heartbeat_far_ahead_heals_with_the_clock(Arc::new(MemoryKv::new())).await;
 }

@@ -1,7 +1,13 @@
 //! A ring of members that know nothing of each other but one address: lifecyclers and watchers on a gossip store, over loopback.
 
 #![cfg(feature = "testing")]
-#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "what serves tests only is a test"
+)]
+
+mod shared;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,4 +172,12 @@ async fn who_was_forgotten_in_this_very_second_is_back_with_its_next_write() {
     }
     member.stop.cancel();
     member.tasks.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_heartbeat_far_ahead_heals_where_it_is_gossiped() {
+    let kv = gossip(9, None);
+    kv.start().await.unwrap();
+    shared::heal::a_heartbeat_far_ahead_heals_with_the_clock(Arc::new(kv.clone())).await;
+    kv.stop().await.unwrap();
 }

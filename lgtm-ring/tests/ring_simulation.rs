@@ -1,5 +1,5 @@
 //! Clusters in one thread under a seed: members that join, crash, come back with or without their tokens, leave and are forgotten, over a
-//! network that loses, delays, repeats, reorders and parts.
+//! network that loses, delays, repeats, reorders and parts, with clocks that jump by hours.
 //!
 //! A failure names its seed; `LGTM_SIM_SEED=n` replays it. `LGTM_SIM_SEEDS=n` runs n seeds from `LGTM_SIM_FIRST` on in `many_seeds_long`
 //! (`scripts/sim-seeds`).
@@ -75,6 +75,8 @@ struct Cluster {
     down_until: Vec<Option<u64>>,
     /// The side of the network that each is on.
     side: Vec<usize>,
+    /// How far each one's clock is ahead.
+    ahead_s: Vec<i64>,
     mail: BTreeMap<(u64, u64), (usize, RingDesc)>,
     sent: u64,
     forgotten: BTreeSet<String>,
@@ -107,6 +109,7 @@ impl Cluster {
             nodes: (0..MEMBERS).map(node).collect(),
             down_until: vec![None; MEMBERS],
             side: vec![0; MEMBERS],
+            ahead_s: vec![0; MEMBERS],
             mail: BTreeMap::new(),
             sent: 0,
             forgotten: BTreeSet::new(),
@@ -119,6 +122,11 @@ impl Cluster {
 
     fn now_s(&self) -> i64 {
         START_S + self.at_s as i64
+    }
+
+    /// What the clock of a member shows.
+    fn now_s_of(&self, n: usize) -> i64 {
+        self.now_s() + self.ahead_s[n]
     }
 
     fn now(&self) -> Duration {
@@ -151,7 +159,7 @@ impl Cluster {
     }
 
     fn receive(&mut self, to: usize, change: &RingDesc) -> Option<RingDesc> {
-        let now_s = self.now_s();
+        let now_s = self.now_s_of(to);
         match self.fault {
             Fault::NoResolution => {
                 let newer = |ring: &mut RingDesc| {
@@ -200,7 +208,7 @@ impl Cluster {
     }
 
     fn second(&mut self, trouble: bool) {
-        let (now_s, now) = (self.now_s(), self.now());
+        let now = self.now();
         for n in 0..MEMBERS {
             if self.down_until[n].is_some_and(|until| until <= self.at_s) {
                 let disk = if self.chance(50) {
@@ -218,6 +226,7 @@ impl Cluster {
         }
         self.deliver(trouble);
         for n in self.up() {
+            let now_s = self.now_s_of(n);
             for change in self.nodes[n].tick(now_s, now) {
                 self.send(n, &change, trouble);
             }
@@ -243,7 +252,7 @@ impl Cluster {
             }
             2 if is_up && down < 2 => {
                 for step in [Step::Leave, Step::Unregister] {
-                    let (now_s, now) = (self.now_s(), self.now());
+                    let (now_s, now) = (self.now_s_of(n), self.now());
                     if let Ok(Some(change)) = self.nodes[n].take(step, now_s, now) {
                         self.send(n, &change, true);
                     }
@@ -257,14 +266,16 @@ impl Cluster {
             }
             4 => self.side = (0..MEMBERS).map(|m| usize::from(m < n)).collect(),
             5..8 => self.side = vec![0; MEMBERS],
+            8 => self.ahead_s[n] = self.numbers.below(14_400) as i64 - 7200,
+            9..12 => self.ahead_s[n] = 0,
             _ => {}
         }
     }
 
     fn forget_the_gone(&mut self) {
-        let now_s = self.now_s();
+        let n = self.up()[0];
+        let now_s = self.now_s_of(n);
         for id in self.forgotten.clone() {
-            let n = self.up()[0];
             if self.fault == Fault::NoTombstones {
                 self.nodes[n].receive_with(|ring| drop(ring.remove(&id)));
                 continue;
@@ -280,6 +291,7 @@ impl Cluster {
             self.second(true);
         }
         self.side = vec![0; MEMBERS];
+        self.ahead_s = vec![0; MEMBERS];
         for second in 0..CALM {
             self.second(false);
             if second == CALM / 2 {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lgtm_core::Result;
-use lgtm_ring::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+use lgtm_ring::kv::{MergeKind, MergeOutcome, MergeTime, Merged, Tombstones, ValueCodec};
 use lgtm_ring::testing::sim::{Chaos, Network, NodeId, SimCluster, SimSettings, chaos};
 use lgtm_ring::testing::{LwwCodec, LwwMap};
 
@@ -114,9 +114,17 @@ impl ValueCodec for Faulty {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_s: i64,
+        time: MergeTime,
     ) -> Result<Merged> {
-        let good = LwwCodec.merge(current, incoming, kind, now_s)?;
+        let good = LwwCodec.merge(current, incoming, kind, time)?;
+        let with = |value: LwwMap, change| Merged {
+            value: value.encode(),
+            outcome: MergeOutcome {
+                change,
+                refused_ahead_s: None,
+            },
+        };
+        let good_change = good.outcome.change.clone();
         let mut value = LwwMap::decode(&good.value)?;
         let said = LwwMap::decode(incoming)?;
         match self.0 {
@@ -126,16 +134,12 @@ impl ValueCodec for Faulty {
                 if value == before {
                     return Ok(good);
                 }
-                let change = (kind == MergeKind::Local).then_some(good.change).flatten();
-                return Ok(Merged {
-                    value: value.encode(),
-                    change: change.or(Some(said.encode())),
-                });
+                let change = good_change.filter(|_| kind == MergeKind::Local);
+                return Ok(with(value, change.or(Some(said.encode()))));
             }
             Fault::NoTombstones => {
                 value.0.retain(|_, e| e.text.is_some());
-                let mut change = good
-                    .change
+                let mut change = good_change
                     .as_deref()
                     .map(LwwMap::decode)
                     .transpose()?
@@ -143,10 +147,7 @@ impl ValueCodec for Faulty {
                 change.0.retain(|_, e| e.text.is_some());
                 let change =
                     (!change.0.is_empty() || kind == MergeKind::Local).then(|| change.encode());
-                return Ok(Merged {
-                    value: value.encode(),
-                    change,
-                });
+                return Ok(with(value, change));
             }
             Fault::DropsSome if kind == MergeKind::Remote => {
                 let before = current.map(LwwMap::decode).transpose()?.unwrap_or_default();
@@ -156,10 +157,7 @@ impl ValueCodec for Faulty {
             }
             Fault::DropsSome => {}
         }
-        Ok(Merged {
-            value: value.encode(),
-            change: good.change,
-        })
+        Ok(with(value, good_change))
     }
 
     fn remove_tombstones(&self, value: &[u8], limit_s: Option<i64>) -> Result<Tombstones> {

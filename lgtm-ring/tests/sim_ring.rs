@@ -1,5 +1,5 @@
 //! Whole rings in one thread: lifecycles on simulated gossip stores that keep a ring, over a network that loses, delays, repeats and parts, while members
-//! crash and come back with or without their tokens. Beside them a cluster of another label that knows their addresses.
+//! crash and come back with or without their tokens, and their clocks jump by hours. Beside them a cluster of another label that knows their addresses.
 //!
 //! A failure names its seed; `LGTM_SIM_SEED=n` replays it. `LGTM_SIM_SEEDS=n` runs n seeds from `LGTM_SIM_FIRST` on in `many_seeds_long`
 //! (`scripts/sim-seeds`).
@@ -13,7 +13,7 @@ use std::time::Duration;
 use lgtm_core::Result;
 use lgtm_ring::instance::{InstanceState, RingCodec, RingDesc};
 use lgtm_ring::kv::gossip::Write;
-use lgtm_ring::kv::{MergeKind, Merged, Tombstones, ValueCodec};
+use lgtm_ring::kv::{MergeKind, MergeTime, Merged, Tombstones, ValueCodec};
 use lgtm_ring::lifecycle::{Identity, LifecyclerSettings, Machine, Role, Step};
 use lgtm_ring::prng::GoRand;
 use lgtm_ring::ring::{Operation, Ring, RingSettings};
@@ -31,6 +31,8 @@ const TROUBLE: usize = 200;
 const CALM: usize = 150;
 const QUIET: Duration = Duration::from_secs(60);
 const QUICK_SEEDS: i64 = 20;
+/// How far off a clock may be put, in seconds: further than `max_clock_ahead`.
+const WRONG_S: usize = 7200;
 
 struct Member {
     id: NodeId,
@@ -163,8 +165,18 @@ impl World {
                 self.cluster.partition(&side);
             }
             4..8 => self.cluster.heal(),
+            8..10 => {
+                let ahead_s = self.numbers.below(2 * WRONG_S) as i64 - WRONG_S as i64;
+                self.set_clock(n, ahead_s);
+            }
+            10..14 => self.set_clock(n, 0),
             _ => {}
         }
+    }
+
+    fn set_clock(&mut self, n: usize, ahead_s: i64) {
+        let id = self.members[n].id;
+        self.cluster.set_clock_ahead_ms(id, ahead_s * 1000);
     }
 
     fn run(&mut self, trouble: usize, calm: usize) -> Result<(), Violation> {
@@ -178,6 +190,7 @@ impl World {
             self.mishap();
         }
         self.cluster.heal();
+        (0..MEMBERS).for_each(|n| self.set_clock(n, 0));
         self.cluster.set_network(Network::default());
         (0..calm).for_each(|_| self.second());
         // Nobody writes any more. A change that by chance was sent to all but one is found by an exchange.
@@ -212,6 +225,11 @@ impl World {
             ..RingSettings::default()
         };
         let now_s = self.cluster.now_at(NodeId(0)).unix_s();
+        if let Some(ahead) = replica.iter().find(|i| i.timestamp_s > now_s) {
+            return Err(Violation(format!(
+                "all clocks are right, and a heartbeat is from the future: {ahead:?}"
+            )));
+        }
         every_key_has_an_owner(&Ring::new(settings, replica), Operation::WRITE, now_s)
     }
 }
@@ -246,6 +264,113 @@ fn many_seeds_long() {
     try_seeds(first..first + count);
 }
 
+impl World {
+    /// Members whose clocks are this far ahead, half a minute after they started.
+    fn with_clocks(ahead_s: &[i64]) -> Self {
+        let mut world = Self::new(3, Arc::new(RingCodec));
+        for (n, &ahead_s) in ahead_s.iter().enumerate() {
+            world.set_clock(n, ahead_s);
+        }
+        world.seconds(30);
+        world
+    }
+
+    fn seconds(&mut self, count: usize) {
+        (0..count).for_each(|_| self.second());
+    }
+
+    /// The ring as member `n` sees it.
+    fn sees(&mut self, n: usize) -> RingDesc {
+        let value = self.cluster.read(self.members[n].id, RING);
+        RingCodec::decode(&value.unwrap_or_default()).unwrap()
+    }
+
+    /// How far ahead of the right time member `of`'s heartbeat is, as `n` sees it.
+    fn heartbeat(&mut self, n: usize, of: usize) -> Option<i64> {
+        let now_s = self.cluster.now_at(NodeId(0)).unix_s();
+        let ring = self.sees(n);
+        let own = ring.get(&self.members[of].name)?;
+        Some(own.timestamp_s - now_s)
+    }
+
+    /// Replaces member `n` by a new process.
+    fn renew(&mut self, n: usize) {
+        self.cluster.crash(self.members[n].id);
+        self.restart(n);
+    }
+}
+
+#[test]
+fn a_heartbeat_far_ahead_heals_everywhere_once_the_clock_is_right() {
+    for ahead_s in [1800, 7200, 8 * 3600] {
+        let mut world = World::with_clocks(&[0, 0, ahead_s]);
+        // The others believe an hour at most.
+        let seen = world.heartbeat(0, 2);
+        assert_eq!(seen.is_some(), ahead_s <= 3600, "{seen:?}");
+        let before = world.sees(2);
+        world.set_clock(2, 0);
+        // Its next heartbeat, and a moment for it to be told.
+        world.seconds(8);
+        for n in 0..MEMBERS {
+            let seen = world.heartbeat(n, 2);
+            assert!(
+                seen.is_some_and(|s| (-10..=0).contains(&s)),
+                "member {n} sees {seen:?} with {ahead_s} s ahead"
+            );
+        }
+        let (was, is) = (before.get("member-2"), world.sees(0));
+        assert_eq!(was.unwrap().tokens, is.get("member-2").unwrap().tokens);
+    }
+}
+
+#[test]
+fn one_whose_clock_runs_ahead_blinds_nobody() {
+    let others = |world: &mut World, n: usize| -> Vec<String> {
+        let ring = world.sees(n);
+        let others = ring.iter().filter(|i| i.id != "member-2");
+        others.map(|i| i.id.clone()).collect()
+    };
+    // Almost as far ahead as is believed, exactly as far, and further.
+    for ahead_s in [3590, 3600, 20_000] {
+        let mut world = World::with_clocks(&[0, 2, ahead_s, -2, 1]);
+        let all = others(&mut world, 0);
+        assert_eq!(all.len(), MEMBERS - 1);
+        // New ones whose clocks are behind by seconds to minutes learn of all but the one whose records they do not believe.
+        for behind_s in [-5, -60, -300] {
+            world.set_clock(5, behind_s);
+            world.renew(5);
+            world.seconds(30);
+            assert_eq!(others(&mut world, 5), all, "{behind_s}");
+            assert!(world.sees(0).get("member-5").is_some());
+        }
+        // One of long standing slips.
+        world.set_clock(3, -30);
+        world.seconds(60);
+        assert_eq!(others(&mut world, 3), all);
+        let stale = world.heartbeat(3, 1).unwrap();
+        assert!((-15..=15).contains(&stale), "{stale}");
+        // And the one that runs ahead sees the others, too.
+        assert_eq!(others(&mut world, 2), all);
+    }
+}
+
+#[test]
+fn one_forgotten_by_a_clock_that_runs_ahead_is_back_and_stamped_by_its_own() {
+    let mut world = World::with_clocks(&[0, 0, 1800]);
+    let forget = |current: Option<bytes::Bytes>| {
+        let mut ring = RingCodec::decode(&current.unwrap()).unwrap();
+        ring.remove("member-1").unwrap();
+        Some(RingCodec::encode(&ring).unwrap())
+    };
+    let id = world.members[2].id;
+    world.cluster.write(id, RING, forget).unwrap();
+    world.cluster.run_for(Duration::from_secs(3));
+    assert!(world.sees(0).get("member-1").is_none());
+    world.seconds(10);
+    let seen = world.heartbeat(0, 1);
+    assert!(seen.is_some_and(|s| (-10..=0).contains(&s)), "{seen:?}");
+}
+
 /// Takes the later of two rings whole: what only the other had is lost.
 #[derive(Debug)]
 struct WholeValues;
@@ -260,10 +385,11 @@ impl ValueCodec for WholeValues {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_unix_s: i64,
+        time: MergeTime,
     ) -> Result<Merged> {
-        let merged = RingCodec.merge(current, incoming, kind, now_unix_s)?;
-        let whole = merged.change.clone().filter(|_| kind == MergeKind::Remote);
+        let merged = RingCodec.merge(current, incoming, kind, time)?;
+        let change = merged.outcome.change.clone();
+        let whole = change.filter(|_| kind == MergeKind::Remote);
         let value = whole.unwrap_or(merged.value);
         Ok(Merged { value, ..merged })
     }

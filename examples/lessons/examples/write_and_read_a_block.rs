@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use lgtm_core::Result;
 use lgtm_core::index::SymbolTable;
-use lgtm_core::index::SymbolTable;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{Component, Layout};
 use lgtm_tsdb::block::{

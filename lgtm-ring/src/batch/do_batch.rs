@@ -19,7 +19,7 @@ use crate::token::Token;
 pub struct Batch<'a> {
     /// The ring, or the tenant's shard of it.
     pub ring: &'a Ring,
-    /// Usually [`Operation::WRITE`].
+    /// [`Operation::WRITE_NO_EXTEND`] or [`Operation::WRITE`], whose documentation says when to use which.
     pub operation: Operation,
     /// The token of each thing that is written; things are known by their place here.
     pub keys: &'a [Token],

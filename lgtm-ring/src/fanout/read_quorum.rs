@@ -17,7 +17,8 @@ use crate::ring::ReplicationSet;
 pub struct ReadOptions {
     /// Ask only as many as the quorum needs, others when one fails or is slow. Default yes: it saves a third of the work with three zones.
     pub minimize_requests: bool,
-    /// When one more is asked although nobody failed, and again after as long. Default none: only failures bring others in.
+    /// When one more is asked although nobody failed, and again after as long. Default 3s, as in Mimir: a replica that hangs does not hold a read up. With
+    /// `None` only failures bring others in, and a read waits for as long as the calls do.
     pub hedging_delay: Option<Duration>,
     /// Zones to ask first, best first, e.g. the reader's own. Default none: by chance, so that load is even.
     pub preferred_zones: Vec<String>,
@@ -31,7 +32,7 @@ impl Default for ReadOptions {
     fn default() -> Self {
         Self {
             minimize_requests: true,
-            hedging_delay: None,
+            hedging_delay: Some(Duration::from_secs(3)),
             preferred_zones: Vec::new(),
             seed: 0,
             is_terminal: |_| false,

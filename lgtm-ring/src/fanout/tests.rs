@@ -230,3 +230,34 @@ async fn many_sets_are_read_at_once_and_fail_together() {
     let failed = read_quorum_of_all(&sets, &options, |i| cluster.call(i)).await;
     assert!(failed.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_set_that_tolerates_the_failure_of_all_still_needs_an_answer() {
+    for (names, max_errors, zones, asked) in [
+        (&["a1", "a2", "a3"][..], 0, 1, 3),
+        (&["a1", "a2", "a3"], 0, 2, 3),
+        (&["a1", "b1"], 0, 5, 1),
+        (&["a1", "a2", "a3"], 3, 0, 1),
+        (&["a1"], 9, 0, 1),
+    ] {
+        let cluster = Cluster::default();
+        let set = set(names, max_errors, zones);
+        let read = read_quorum(&set, &ReadOptions::default(), |i| cluster.call(i)).await;
+        assert_eq!(read.unwrap().len(), asked, "{names:?}");
+        assert_eq!(cluster.asked.lock().len(), asked, "{names:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_zone_that_hangs_holds_no_read_up() {
+    let cluster = Cluster {
+        slow: vec![("a1", 1_000_000)],
+        ..Cluster::default()
+    };
+    let set = set(&["a1", "b1", "c1"], 0, 1);
+    let options = zones_first(&["a", "b", "c"]);
+    let begin = Instant::now();
+    let read = read_quorum(&set, &options, |i| cluster.call(i)).await;
+    assert_eq!(read.unwrap(), ["b1", "c1"]);
+    assert_eq!(begin.elapsed(), Duration::from_secs(4));
+}

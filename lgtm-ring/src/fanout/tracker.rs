@@ -19,7 +19,8 @@ pub enum Verdict {
 /// The state of one read of a replication set. Pure.
 ///
 /// Instances form *groups*: each alone, or all of a zone. A group has answered when all its instances have, and has failed with the first that
-/// fails. Groups beyond the quorum wait in reserve; each failure, and each tick of hedging, brings one in.
+/// fails. Groups beyond the quorum wait in reserve; each failure, and each tick of hedging, brings one in. A set that tolerates the failure of all its groups
+/// still needs one of them: nobody's answer is no answer.
 #[derive(Debug)]
 pub struct QuorumTracker {
     groups: Vec<Group>,
@@ -64,10 +65,12 @@ impl QuorumTracker {
             groups[group].instances.push(n);
             group_of[n] = group;
         }
-        let max_failed = match by_zones {
-            true => set.max_unavailable_zones,
-            false => set.max_errors,
+        let tolerated = if by_zones {
+            set.max_unavailable_zones
+        } else {
+            set.max_errors
         };
+        let needed = groups.len().saturating_sub(tolerated).max(1);
         let mut order: Vec<usize> = (0..groups.len()).collect();
         if minimize {
             shuffle(&mut order, seed);
@@ -77,8 +80,8 @@ impl QuorumTracker {
         }
         order.reverse();
         Self {
-            needed: groups.len().saturating_sub(max_failed),
-            max_failed,
+            needed,
+            max_failed: groups.len().saturating_sub(needed),
             reserve: order,
             groups,
             group_of,

@@ -6,7 +6,7 @@ use snap::raw::{Decoder, Encoder, decompress_len};
 
 use crate::instance::RingDesc;
 use crate::instance::open::{OpenRing, entry_bound};
-use crate::kv::{MergeKind, Merged, OpenValue, Tombstones, ValueCodec};
+use crate::kv::{MergeKind, MergeTime, Merged, OpenValue, Tombstones, ValueCodec};
 
 /// The codec's name on the wire, dskit's.
 pub const RING_CODEC_ID: &str = "ringDesc";
@@ -81,15 +81,15 @@ impl ValueCodec for RingCodec {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_unix_s: i64,
+        time: MergeTime,
     ) -> Result<Merged> {
         let mut ring = OpenRing::new(Self::decode(current.unwrap_or_default())?);
-        let change = ring.merge(incoming, kind, now_unix_s)?;
-        let value = match (&change, current) {
+        let outcome = ring.merge(incoming, kind, time)?;
+        let value = match (&outcome.change, current) {
             (None, Some(current)) => Bytes::copy_from_slice(current),
             _ => ring.encode()?,
         };
-        Ok(Merged { value, change })
+        Ok(Merged { value, outcome })
     }
 
     fn remove_tombstones(&self, value: &[u8], limit_unix_s: Option<i64>) -> Result<Tombstones> {

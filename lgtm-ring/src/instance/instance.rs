@@ -87,8 +87,11 @@ pub struct Instance {
     pub zone: String,
     /// Where it stands in its life.
     pub state: InstanceState,
-    /// The last heartbeat.
+    /// The last heartbeat, by the clock of the instance.
     pub timestamp_s: i64,
+    /// How often that clock was found to be behind a heartbeat of this record that it had written before. Ours; 0, which is what other systems' records
+    /// have, while the clock only goes forward. See [`Instance::stamp`].
+    pub clock_epoch: u64,
     /// When the id first entered the ring; 0 = unknown.
     pub registered_timestamp_s: i64,
     /// Left out of shuffle shards that are written to, still read.
@@ -101,8 +104,41 @@ pub struct Instance {
     pub versions: BTreeMap<u64, u64>,
 }
 
+/// What tells the newer of two records of one instance: first how often the clock went back, then the heartbeat. So a record written after a clock was set
+/// right is newer than one from the time when it ran ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Stamp {
+    /// [`Instance::clock_epoch`].
+    pub clock_epoch: u64,
+    /// [`Instance::timestamp_s`].
+    pub timestamp_s: i64,
+}
+
+impl Stamp {
+    /// The stamp of a record that replaces one of this stamp when the clock shows `now_s`: never beyond the clock. It is no newer than this one only
+    /// within one second.
+    #[must_use]
+    pub fn next(self, now_s: i64) -> Self {
+        Self {
+            clock_epoch: self
+                .clock_epoch
+                .saturating_add(u64::from(now_s < self.timestamp_s)),
+            timestamp_s: now_s,
+        }
+    }
+}
+
 impl Instance {
-    /// Whether the last heartbeat is at most `timeout_s` old. One from the future (a clock that runs ahead) counts as fresh.
+    /// What decides which of two records of this instance is newer.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            clock_epoch: self.clock_epoch,
+            timestamp_s: self.timestamp_s,
+        }
+    }
+
+    /// Whether the last heartbeat is at most `timeout_s` old. One from the future (a clock that runs ahead) counts as fresh: only
+    /// who follows the ring knows when it was heard, as [`Ring::updated_at`](crate::ring::Ring::updated_at) does.
     pub fn is_alive(&self, now_s: i64, timeout_s: i64) -> bool {
         now_s.saturating_sub(self.timestamp_s) <= timeout_s
     }

@@ -1,9 +1,10 @@
 //! How two copies of a ring become one.
 //!
 //! The rules are dskit's (format page `ring.md`, section 11.2): per instance the record with the greater heartbeat wins whole; of two with
-//! the same heartbeat a tombstone wins. So the merge is commutative, associative and idempotent as long as *an instance changes its
-//! heartbeat with every change of its record, and nobody else writes the record except to remove it*. Two different live records with
-//! one heartbeat break that premise: whoever comes first then stays, until the next heartbeat settles it.
+//! the same heartbeat a tombstone wins. Ours goes further where a clock went back: the heartbeat is part of a [`Stamp`], which counts that. So the merge is
+//! commutative, associative and idempotent as long as *an instance changes its stamp with every change of its record, and nobody else writes the
+//! record except to remove it*. Two different live records with one stamp break that premise: whoever comes first then stays, until the next
+//! heartbeat settles it.
 //!
 //! Tokens that two instances hold are given to one of them (`conflict.rs`); the loser's record shrinks without a new heartbeat, so copies may
 //! differ in it until the loser notices and writes a new record.
@@ -11,7 +12,7 @@
 use std::sync::Arc;
 
 use crate::instance::conflict;
-use crate::instance::{Instance, InstanceState, RingDesc};
+use crate::instance::{Instance, InstanceState, RingDesc, Stamp};
 use crate::kv::MergeKind;
 use crate::token::Token;
 
@@ -45,7 +46,7 @@ impl RingDesc {
             }
             let mut theirs = normalised(id, theirs);
             if let Some(tombstone) = tombstone {
-                Arc::make_mut(&mut theirs).timestamp_s = tombstone.timestamp_s + 1;
+                Arc::make_mut(&mut theirs).clock_epoch = tombstone.clock_epoch.saturating_add(1);
             }
             let before: &[Token] = ours.map_or(&[], |ours| &ours.tokens);
             if theirs.state != InstanceState::Left && *before != *theirs.tokens {
@@ -106,20 +107,19 @@ impl RingDesc {
 
 /// Whether a record written here is of an instance that has a tombstone of the same time or a later one. Writers do not see tombstones, so this one put
 /// the record there because the instance lives. A tombstone is from the future when whoever removed the instance has a clock that runs
-/// ahead; without a later time the instance would stay out until its own clock is there.
+/// ahead; without a newer stamp the instance would stay out until its own clock is there.
 fn is_revived(theirs: &Instance, ours: &Instance) -> bool {
     let left = InstanceState::Left;
-    let is_outbid = (theirs.timestamp_s..i64::MAX).contains(&ours.timestamp_s);
-    theirs.state != left && ours.state == left && is_outbid
+    theirs.state != left && ours.state == left && theirs.stamp() <= ours.stamp()
 }
 
 /// Whether `theirs` replaces `ours`. Whoever is absent has heartbeat 0.
 fn wins(theirs: &Instance, ours: Option<&Instance>) -> bool {
-    let (time, left) = ours.map_or((0, false), |ours| {
-        (ours.timestamp_s, ours.state == InstanceState::Left)
+    let (stamp, left) = ours.map_or((Stamp::default(), false), |ours| {
+        (ours.stamp(), ours.state == InstanceState::Left)
     });
-    theirs.timestamp_s > time
-        || theirs.timestamp_s == time && theirs.state == InstanceState::Left && !left
+    theirs.stamp() > stamp
+        || theirs.stamp() == stamp && theirs.state == InstanceState::Left && !left
 }
 
 /// A tombstone has no tokens; tokens ascend, each once; the id is the key.

@@ -15,5 +15,5 @@ mod wire;
 
 pub use codec::{MAX_VALUE_BYTES, RING_CODEC_ID, RingCodec};
 pub use desc::RingDesc;
-pub use instance::{Instance, InstanceState};
+pub use instance::{Instance, InstanceState, Stamp};
 pub use merge::RemovedTombstones;

@@ -5,10 +5,7 @@ use lgtm_core::{Error, Result};
 
 use crate::instance::codec::{MAX_VALUE_BYTES, RingCodec};
 use crate::instance::{Instance, RingDesc};
-use crate::kv::{MergeKind, OpenValue, TombstoneCount};
-
-/// How far ahead of the clock here a heartbeat of another may be: clocks are off by minutes. The default of the store's own `max_clock_ahead`.
-const MAX_HEARTBEAT_AHEAD_S: i64 = 3600;
+use crate::kv::{MergeKind, MergeOutcome, MergeTime, OpenValue, TombstoneCount};
 
 /// The ring beside a bound of its encoded size. A heartbeat costs a look at one record here; kept as bytes, it would cost reading and writing all.
 #[derive(Debug)]
@@ -32,19 +29,31 @@ impl OpenRing {
         });
         growth.sum()
     }
+
+    /// Makes room for records of `incoming` where one from too far ahead stands: it was taken while the clock here ran ahead, too, and others do not have
+    /// it. It would hide its instance until the time it names.
+    fn drop_incredible(&mut self, incoming: &RingDesc, time: MergeTime) {
+        for id in incoming.instances.keys() {
+            let ours = self.ring.get(id);
+            if ours.is_some_and(|ours| !time.allows(ours.timestamp_s)) {
+                self.ring.remove(id);
+            }
+        }
+    }
 }
 
-/// A heartbeat from far ahead would make its instance immortal, and nobody could outbid it, not even the instance itself.
-fn check_times(ring: &RingDesc, now_unix_s: i64) -> Result<()> {
-    let ahead_s = |i: &Instance| i.timestamp_s.saturating_sub(now_unix_s);
-    match ring.iter().find(|i| ahead_s(i) > MAX_HEARTBEAT_AHEAD_S) {
-        None => Ok(()),
-        Some(i) => Err(Error::InvalidInput(format!(
-            "heartbeat of instance {:?} is {} s from now, at most {MAX_HEARTBEAT_AHEAD_S} s are taken",
-            i.id,
-            ahead_s(i)
-        ))),
-    }
+/// Takes the records out whose heartbeats are from too far ahead, and tells how far the furthest is: such a one would make its instance immortal. The others
+/// are none the worse for standing beside it.
+fn refuse_far_ahead(incoming: &mut RingDesc, time: MergeTime) -> Option<i64> {
+    let mut furthest = None;
+    incoming.retain(|i| {
+        let is_credible = time.allows(i.timestamp_s);
+        if !is_credible {
+            furthest = furthest.max(Some(time.ahead_s(i.timestamp_s)));
+        }
+        is_credible
+    });
+    furthest
 }
 
 fn size_bound(ring: &RingDesc) -> usize {
@@ -57,31 +66,34 @@ fn size_bound(ring: &RingDesc) -> usize {
 /// At least the bytes of an instance's entry in the wire form: texts as they are, five bytes a token, the most that numbers and field keys take.
 pub(super) fn entry_bound(id: &str, instance: &Instance) -> usize {
     let texts = 2 * id.len() + instance.addr.len() + instance.zone.len();
-    texts + 5 * instance.tokens.len() + 24 * instance.versions.len() + 100
+    texts + 5 * instance.tokens.len() + 24 * instance.versions.len() + 112
 }
 
 impl OpenValue for OpenRing {
-    fn merge(
-        &mut self,
-        incoming: &[u8],
-        kind: MergeKind,
-        now_unix_s: i64,
-    ) -> Result<Option<Bytes>> {
-        let incoming = RingCodec::decode(incoming)?;
-        if kind == MergeKind::Remote {
-            check_times(&incoming, now_unix_s)?;
-        }
+    fn merge(&mut self, incoming: &[u8], kind: MergeKind, time: MergeTime) -> Result<MergeOutcome> {
+        let mut incoming = RingCodec::decode(incoming)?;
+        let refused_ahead_s = match kind {
+            MergeKind::Remote => refuse_far_ahead(&mut incoming, time),
+            // What is written here is written by this clock.
+            MergeKind::Local => None,
+        };
         let bytes = self.bytes + self.growth(&incoming);
         if bytes > MAX_VALUE_BYTES {
             return Err(Error::LimitExceeded(format!(
                 "the merged ring would have {bytes} bytes, at most {MAX_VALUE_BYTES} are allowed"
             )));
         }
-        let Some(change) = self.ring.merge(&incoming, kind, now_unix_s) else {
-            return Ok(None);
-        };
-        self.bytes = bytes;
-        RingCodec::encode(&change).map(Some)
+        if kind == MergeKind::Remote {
+            self.drop_incredible(&incoming, time);
+        }
+        let change = self.ring.merge(&incoming, kind, time.now_unix_s);
+        if change.is_some() {
+            self.bytes = bytes;
+        }
+        Ok(MergeOutcome {
+            change: change.as_ref().map(RingCodec::encode).transpose()?,
+            refused_ahead_s,
+        })
     }
 
     fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount> {

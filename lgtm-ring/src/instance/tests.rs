@@ -5,7 +5,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use crate::instance::{Instance, InstanceState, MAX_VALUE_BYTES, RingCodec, RingDesc};
-use crate::kv::{MergeKind, ValueCodec};
+use crate::kv::{MergeKind, MergeTime, ValueCodec};
 use crate::token::Token;
 
 fn any_state() -> impl Strategy<Value = InstanceState> {
@@ -19,6 +19,7 @@ prop_compose! {
         zone in "[a-z]{0,3}",
         state in any_state(),
         times in any::<[i64; 3]>(),
+        clock_epoch in prop_oneof![Just(0), any::<u64>()],
         read_only: bool,
         tokens in vec(any::<u32>(), 0..20),
         versions in btree_map(any::<u64>(), any::<u64>(), 0..3),
@@ -34,6 +35,7 @@ prop_compose! {
             read_only_updated_timestamp_s: times[2],
             tokens: tokens.into_iter().map(Token).collect(),
             versions,
+            clock_epoch,
         }
     }
 }
@@ -65,9 +67,12 @@ fn record(id: usize, time: i64, left: bool) -> Instance {
 }
 
 fn any_ring() -> impl Strategy<Value = RingDesc> {
-    btree_map(0usize..6, (1i64..12, any::<bool>()), 0..6).prop_map(|m| {
+    btree_map(0usize..6, (1i64..12, 0u64..3, any::<bool>()), 0..6).prop_map(|m| {
         m.into_iter()
-            .map(|(id, (t, left))| record(id, t, left))
+            .map(|(id, (t, clock_epoch, left))| Instance {
+                clock_epoch,
+                ..record(id, t, left)
+            })
             .collect()
     })
 }
@@ -97,6 +102,14 @@ fn merged(a: &RingDesc, b: &RingDesc) -> RingDesc {
     let mut out = a.clone();
     out.merge(b, MergeKind::Remote, 100);
     out
+}
+
+/// The clock shows `now_unix_s`, and others may be an hour ahead.
+fn time(now_unix_s: i64) -> MergeTime {
+    MergeTime {
+        now_unix_s,
+        max_ahead_s: 3600,
+    }
 }
 
 fn token_owners(ring: &RingDesc) -> usize {
@@ -130,7 +143,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes: Vec<u8>) {
         let _ = RingDesc::decode(&bytes);
         let _ = RingCodec::decode(&bytes);
-        let _ = RingCodec.merge(Some(&bytes), &bytes, MergeKind::Remote, 0);
+        let _ = RingCodec.merge(Some(&bytes), &bytes, MergeKind::Remote, time(0));
     }
 
     #[test]
@@ -150,10 +163,10 @@ proptest! {
             let mut expected = a.clone();
             let change = expected.merge(incoming, MergeKind::Remote, 100);
             let bytes = [&a, incoming].map(|r| RingCodec::encode(r).unwrap());
-            let merged = RingCodec.merge(Some(&bytes[0]), &bytes[1], MergeKind::Remote, 100);
+            let merged = RingCodec.merge(Some(&bytes[0]), &bytes[1], MergeKind::Remote, time(100));
             let merged = merged.unwrap();
             prop_assert_eq!(&RingCodec::decode(&merged.value).unwrap(), &expected);
-            let sent = merged.change.map(|c| RingCodec::decode(&c).unwrap());
+            let sent = merged.outcome.change.map(|c| RingCodec::decode(&c).unwrap());
             prop_assert_eq!(&sent, &change);
             let names = RingCodec.member_names(&merged.value).unwrap();
             let ids: Vec<_> = expected.iter().map(|i| i.id.clone()).collect();
@@ -178,7 +191,7 @@ proptest! {
             let kind = if is_local { MergeKind::Local } else { MergeKind::Remote };
             let change = expected.merge(&ring, kind, 8);
             let bytes = RingCodec::encode(&ring).unwrap();
-            let sent = open.merge(&bytes, kind, 8).unwrap();
+            let sent = open.merge(&bytes, kind, time(8)).unwrap().change;
             prop_assert_eq!(sent.map(|c| RingCodec::decode(&c).unwrap()), change);
             prop_assert!(open.size_bytes() >= expected.encode().len());
             prop_assert_eq!(open.encode().unwrap(), RingCodec::encode(&expected).unwrap());
@@ -279,8 +292,9 @@ fn a_merge_that_would_make_the_ring_too_large_is_refused_and_changes_nothing() {
     };
     let mut open = RingCodec.open(None).unwrap().unwrap();
     let [first, second] = [1, 2].map(|id| RingCodec::encode(&large(id)).unwrap());
-    assert!(open.merge(&first, MergeKind::Remote, 5).unwrap().is_some());
-    let error = open.merge(&second, MergeKind::Remote, 5).unwrap_err();
+    let taken = open.merge(&first, MergeKind::Remote, time(5)).unwrap();
+    assert!(taken.change.is_some());
+    let error = open.merge(&second, MergeKind::Remote, time(5)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(
         error.to_string().contains(&MAX_VALUE_BYTES.to_string()),
@@ -301,7 +315,7 @@ fn a_heartbeat_that_others_could_not_read_is_refused() {
     message[at] = 0xff;
     let poisoned = snap::raw::Encoder::new().compress_vec(&message).unwrap();
     let current = RingCodec::encode(&ring).unwrap();
-    let merged = RingCodec.merge(Some(&current), &poisoned, MergeKind::Remote, 10);
+    let merged = RingCodec.merge(Some(&current), &poisoned, MergeKind::Remote, time(10));
     assert_eq!(merged.unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
@@ -320,29 +334,67 @@ fn who_had_a_clock_that_ran_ahead_can_be_forgotten_too() {
 }
 
 #[test]
-fn a_heartbeat_from_far_ahead_is_refused_and_one_of_a_clock_that_is_off_taken() {
+fn a_record_from_far_ahead_is_refused_alone_and_one_of_a_clock_that_is_off_taken() {
     let now_s = 1_000_000;
-    let merge = |ahead_s: i64, kind| {
-        let ring: RingDesc = [Instance {
-            timestamp_s: now_s + ahead_s,
-            ..record(1, 5, false)
-        }]
-        .into_iter()
-        .collect();
-        let bytes = RingCodec::encode(&ring).unwrap();
-        RingCodec.merge(None, &bytes, kind, now_s)
+    let beat = |id: usize, ahead_s: i64| Instance {
+        timestamp_s: now_s + ahead_s,
+        ..record(id, 5, false)
     };
-    assert!(merge(300, MergeKind::Remote).unwrap().change.is_some());
+    let merge = |ahead_s: i64, kind, bound| {
+        let ring: RingDesc = [beat(1, ahead_s), beat(2, -1)].into_iter().collect();
+        let bytes = RingCodec::encode(&ring).unwrap();
+        let outcome = RingCodec.merge(None, &bytes, kind, bound).unwrap().outcome;
+        let change = RingCodec::decode(&outcome.change.unwrap()).unwrap();
+        let taken: Vec<_> = change.iter().map(|i| i.id.clone()).collect();
+        (taken, outcome.refused_ahead_s)
+    };
+    let remote = |ahead_s| merge(ahead_s, MergeKind::Remote, time(now_s));
+    assert_eq!(remote(3600), (vec!["i1".into(), "i2".into()], None));
     for ahead_s in [3601, i64::MAX - now_s] {
-        let error = merge(ahead_s, MergeKind::Remote).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        let text = error.to_string();
-        assert!(
-            text.contains("i1") && text.contains(&ahead_s.to_string()) && text.contains("3600")
-        );
+        assert_eq!(remote(ahead_s), (vec!["i2".into()], Some(ahead_s)));
     }
+    // The bound is the store's.
+    let strict = MergeTime {
+        now_unix_s: now_s,
+        max_ahead_s: 10,
+    };
+    assert_eq!(merge(11, MergeKind::Remote, strict).1, Some(11));
     // What is written here is written by this clock.
-    assert!(merge(3601, MergeKind::Local).unwrap().change.is_some());
+    assert_eq!(merge(3601, MergeKind::Local, time(now_s)).1, None);
+}
+
+#[test]
+fn a_record_taken_while_the_clock_ran_ahead_gives_way_once_it_is_right() {
+    let mut open = RingCodec.open(None).unwrap().unwrap();
+    let mut hear = |ring: RingDesc, kind, now_s| {
+        let bytes = RingCodec::encode(&ring).unwrap();
+        open.merge(&bytes, kind, time(now_s)).unwrap();
+        RingCodec::decode(&open.encode().unwrap()).unwrap()
+    };
+    let day = 86_400;
+    // With a clock a day ahead it forgot an instance.
+    let lives: RingDesc = [record(1, 90, false)].into_iter().collect();
+    hear(lives.clone(), MergeKind::Remote, 100 + day);
+    let buried = hear(RingDesc::new(), MergeKind::Local, 100 + day);
+    assert_eq!(buried.get("i1").unwrap().state, InstanceState::Left);
+    // The next heartbeat after the clock was set right says otherwise.
+    let beat: RingDesc = [record(1, 105, false)].into_iter().collect();
+    let ring = hear(beat.clone(), MergeKind::Remote, 110);
+    assert_eq!(ring, beat);
+}
+
+#[test]
+fn a_record_written_after_the_clock_was_set_right_is_newer_everywhere() {
+    let ahead = record(1, 5000, false);
+    let mut healed = record(1, 20, false);
+    healed.clock_epoch = ahead.stamp().next(20).clock_epoch;
+    assert_eq!(healed.clock_epoch, 1);
+    let [ahead, healed]: [RingDesc; 2] = [ahead, healed].map(|i| [i].into_iter().collect());
+    assert_eq!(merged(&ahead, &healed), healed);
+    assert_eq!(merged(&healed, &ahead), healed);
+    // And so it goes on.
+    let next = healed.get("i1").unwrap().stamp().next(35);
+    assert_eq!((next.clock_epoch, next.timestamp_s), (1, 35));
 }
 
 #[test]
@@ -359,13 +411,19 @@ fn who_lives_outbids_a_tombstone_of_a_clock_that_runs_ahead() {
     visible.insert(record(1, 31, false));
     let change = ring.merge(&visible, MergeKind::Local, 31).unwrap();
     assert_eq!(change.len(), 1);
-    assert_eq!(ring.get("i1").unwrap().timestamp_s, 501);
+    let own = ring.get("i1").unwrap();
+    assert_eq!(
+        (own.timestamp_s, own.clock_epoch),
+        (31, 1),
+        "not beyond its own clock"
+    );
     other.merge(&change, MergeKind::Remote, 31);
     assert_eq!(ring, other);
     assert_ne!(other.get("i1").unwrap().state, InstanceState::Left);
-    // One at the end of time cannot be outbid, so it stays where it is everywhere.
+    // One at the end of time is outbid, too.
     let mut end: RingDesc = [record(1, 0, true)].into_iter().collect();
     end.get_mut("i1").unwrap().timestamp_s = i64::MAX;
     let visible: RingDesc = [record(1, 31, false)].into_iter().collect();
-    assert_eq!(end.merge(&visible, MergeKind::Local, 31), None);
+    assert!(end.merge(&visible, MergeKind::Local, 31).is_some());
+    assert_eq!(end.get("i1").unwrap().timestamp_s, 31);
 }

@@ -13,6 +13,8 @@ use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::token::Token;
 
 const WHAT: &str = "ring value";
+/// Fields from 100 on are ours; dskit skips them.
+const CLOCK_EPOCH: u64 = 100;
 
 impl RingDesc {
     /// The protobuf message, instances in the order of their ids.
@@ -93,6 +95,7 @@ impl Instance {
             }
             put_bytes_field(out, 12, &entry);
         }
+        put_int(out, CLOCK_EPOCH, self.clock_epoch);
     }
 
     /// Reads the protobuf message.
@@ -123,6 +126,7 @@ impl Instance {
                     let (component, version) = decode_version(r.bytes()?)?;
                     instance.versions.insert(component, version);
                 }
+                tag if tag == varint_tag(CLOCK_EPOCH) => instance.clock_epoch = r.uvarint()?,
                 tag => skip(&mut r, tag)?,
             }
         }

@@ -17,7 +17,8 @@ pub trait ValueCodec: Debug + Send + Sync + 'static {
     /// The name under which values of this kind travel, e.g. `ringDesc`. At most 255 bytes.
     fn id(&self) -> &'static str;
 
-    /// Merges `incoming` into `current`; `None` is no value yet. `now_unix_s` stamps what a local change removed.
+    /// Merges `incoming` into `current`; `None` is no value yet. `time` stamps what a local change removed, and says which members of a remote value are
+    /// from too far ahead: they are refused, and those beside them taken.
     ///
     /// # Errors
     /// `Corrupt` for bytes that are no value of this kind; the store then keeps `current`.
@@ -26,7 +27,7 @@ pub trait ValueCodec: Debug + Send + Sync + 'static {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_unix_s: i64,
+        time: MergeTime,
     ) -> Result<Merged>;
 
     /// Drops tombstones whose time is before `limit_unix_s`; all of them for `None`. Readers never see tombstones: the store hands out
@@ -70,8 +71,7 @@ pub trait OpenValue: Debug + Send + Sync {
     ///
     /// # Errors
     /// `Corrupt` for bytes that are no value of this kind, `LimitExceeded` for a value that would grow too large; it is then as it was.
-    fn merge(&mut self, incoming: &[u8], kind: MergeKind, now_unix_s: i64)
-    -> Result<Option<Bytes>>;
+    fn merge(&mut self, incoming: &[u8], kind: MergeKind, time: MergeTime) -> Result<MergeOutcome>;
 
     /// Drops tombstones older than the limit.
     ///
@@ -126,17 +126,12 @@ struct BytesValue {
 }
 
 impl OpenValue for BytesValue {
-    fn merge(
-        &mut self,
-        incoming: &[u8],
-        kind: MergeKind,
-        now_unix_s: i64,
-    ) -> Result<Option<Bytes>> {
+    fn merge(&mut self, incoming: &[u8], kind: MergeKind, time: MergeTime) -> Result<MergeOutcome> {
         let merged = self
             .codec
-            .merge(self.value.as_deref(), incoming, kind, now_unix_s)?;
+            .merge(self.value.as_deref(), incoming, kind, time)?;
         self.value = Some(merged.value);
-        Ok(merged.change)
+        Ok(merged.outcome)
     }
 
     fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount> {
@@ -178,13 +173,43 @@ pub enum MergeKind {
     Remote,
 }
 
-/// The outcome of a merge.
+/// The time of a merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MergeTime {
+    /// What the clock here shows.
+    pub now_unix_s: i64,
+    /// How far beyond it the time of a member may be that another store sent, e.g. the heartbeat of an instance.
+    pub max_ahead_s: i64,
+}
+
+impl MergeTime {
+    /// How far ahead of the clock here `time_s` is; negative when it is past.
+    pub fn ahead_s(self, time_s: i64) -> i64 {
+        time_s.saturating_sub(self.now_unix_s)
+    }
+
+    /// Whether `time_s` is not too far ahead.
+    pub fn allows(self, time_s: i64) -> bool {
+        self.ahead_s(time_s) <= self.max_ahead_s
+    }
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MergeOutcome {
+    /// What differs from the old value, as a value that others can merge; `None` if nothing does.
+    pub change: Option<Bytes>,
+    /// How far ahead of the clock here the furthest member was that was refused for it; `None` if none was.
+    pub refused_ahead_s: Option<i64>,
+}
+
+/// A merged value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Merged {
     /// The new value.
     pub value: Bytes,
-    /// What differs from the old value, as a value that others can merge; `None` if nothing does.
-    pub change: Option<Bytes>,
+    /// How it came about.
+    pub outcome: MergeOutcome,
 }
 
 /// The outcome of dropping tombstones.

@@ -27,7 +27,9 @@ mod multi;
 mod prefixed;
 mod watch;
 
-pub use codec::{MergeKind, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec};
+pub use codec::{
+    MergeKind, MergeOutcome, MergeTime, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec,
+};
 #[cfg(feature = "consul")]
 pub use consul::{ConsulBuilder, ConsulKv, ConsulSettings};
 #[cfg(feature = "etcd")]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::instance::{Instance, RingDesc};
+use crate::instance::{Instance, RingDesc, Stamp};
 
 /// Whether this instance's own heartbeats have gone through long enough to judge others by theirs.
 ///
@@ -46,7 +46,7 @@ pub(super) struct Standstill(HashMap<String, Seen>);
 
 #[derive(Debug, Clone, Copy)]
 struct Seen {
-    timestamp_s: i64,
+    stamp: Stamp,
     since: Duration,
 }
 
@@ -55,13 +55,10 @@ impl Standstill {
     pub(super) fn note(&mut self, ring: &RingDesc, now: Duration) {
         self.0.retain(|id, _| ring.get(id).is_some());
         for instance in ring.iter() {
-            let timestamp_s = instance.timestamp_s;
-            let new = Seen {
-                timestamp_s,
-                since: now,
-            };
+            let stamp = instance.stamp();
+            let new = Seen { stamp, since: now };
             match self.0.get_mut(&instance.id) {
-                Some(seen) if seen.timestamp_s == timestamp_s => {}
+                Some(seen) if seen.stamp == stamp => {}
                 Some(seen) => *seen = new,
                 None => _ = self.0.insert(instance.id.clone(), new),
             }
@@ -72,12 +69,12 @@ impl Standstill {
     fn has_lasted(&self, instance: &Instance, period: Duration, now: Duration) -> bool {
         let seen = self.0.get(&instance.id);
         seen.is_some_and(|seen| {
-            seen.timestamp_s == instance.timestamp_s && now.saturating_sub(seen.since) >= period
+            seen.stamp == instance.stamp() && now.saturating_sub(seen.since) >= period
         })
     }
 }
 
-/// Removes the records, `own` excepted, whose heartbeat is more than `after` old and has stood still for as long. Names them.
+/// Removes the records, `own` excepted, whose heartbeat is more than `after` old, or from the future, and has stood still for as long. Names them.
 pub(super) fn remove_dead(
     ring: &mut RingDesc,
     own: &str,
@@ -89,7 +86,7 @@ pub(super) fn remove_dead(
     let mut forgotten = Vec::new();
     ring.retain(|instance| {
         let keep = instance.id == own
-            || instance.is_alive(now_s, after_s)
+            || (now_s.saturating_sub(after_s)..=now_s).contains(&instance.timestamp_s)
             || !still.has_lasted(instance, after, now);
         if !keep {
             forgotten.push(instance.id.clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lgtm_core::{Error, Result};
 
-use crate::instance::{InstanceState, RingDesc};
+use crate::instance::{InstanceState, RingDesc, Stamp};
 use crate::lifecycle::forget::{Standstill, Steadiness};
 use crate::lifecycle::{Identity, LifecyclerSettings, Membership, Role};
 use crate::token::{Token, TokenGenerator};
@@ -68,8 +68,8 @@ pub struct Machine {
     pub(super) steadiness: Steadiness,
     /// Kept while the dead are to be forgotten.
     pub(super) still: Standstill,
-    /// The heartbeat of the record as this machine last left it in the ring. Whoever moved it further is another process.
-    pub(super) left_at_s: Option<i64>,
+    /// The stamp of the record as this machine last left it in the ring. A record with another address that is as new is another process's.
+    pub(super) left: Option<Stamp>,
 }
 
 /// What a step does, to be told to the machine once the ring is written.
@@ -78,8 +78,8 @@ pub struct Planned {
     pub(super) step: Step,
     pub(super) me: Membership,
     pub(super) writes: bool,
-    /// The heartbeat of the own record in the ring, `None` when the record is not this process's.
-    pub(super) left_at_s: Option<i64>,
+    /// The stamp of the own record in the ring, `None` when the record is not this process's.
+    pub(super) left: Option<Stamp>,
     pub(super) forgotten: Vec<String>,
     /// The ring as it was found, when the heartbeats in it are to be remembered.
     pub(super) found: Option<RingDesc>,
@@ -130,7 +130,7 @@ impl Machine {
             claimed: 0,
             steadiness: Steadiness::default(),
             still: Standstill::default(),
-            left_at_s: None,
+            left: None,
         })
     }
 
@@ -235,7 +235,7 @@ impl Machine {
         if beats || step == Step::Heartbeat {
             self.next_heartbeat = now + self.settings.heartbeat_period;
         }
-        self.left_at_s = planned.left_at_s.or(self.left_at_s);
+        self.left = planned.left.or(self.left);
         self.phase = match step {
             Step::Register => self.phase_after_registering(now),
             Step::Join if self.me.state == InstanceState::Joining => Phase::Observes {

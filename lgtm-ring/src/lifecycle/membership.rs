@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::instance::{Instance, InstanceState};
+use crate::instance::{Instance, InstanceState, Stamp};
 use crate::token::Token;
 
 /// Who the instance is.
@@ -65,13 +65,14 @@ impl Membership {
     }
 
     /// The record for the ring. Versions are kept from the one before.
-    pub(super) fn record(&self, before: Option<&Instance>, timestamp_s: i64) -> Instance {
+    pub(super) fn record(&self, before: Option<&Instance>, stamp: Stamp) -> Instance {
         Instance {
             id: self.identity.id.clone(),
             addr: self.identity.addr.clone(),
             zone: self.identity.zone.clone(),
             state: self.state,
-            timestamp_s,
+            timestamp_s: stamp.timestamp_s,
+            clock_epoch: stamp.clock_epoch,
             registered_timestamp_s: self.registered_timestamp_s,
             read_only: self.read_only,
             read_only_updated_timestamp_s: self.read_only_updated_timestamp_s,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lgtm_core::{Error, Result};
 
-use crate::instance::{Instance, InstanceState, RingDesc};
+use crate::instance::{Instance, InstanceState, RingDesc, Stamp};
 use crate::lifecycle::forget;
 use crate::lifecycle::machine::{Machine, Planned, Step};
 use crate::lifecycle::membership::{Membership, Role};
@@ -33,9 +33,9 @@ impl Machine {
                 };
             }
             Some(before) => {
-                me.registered_timestamp_s = before.registered_timestamp_s;
+                me.registered_timestamp_s = before.registered_timestamp_s.min(now_s);
                 me.read_only = before.read_only;
-                me.read_only_updated_timestamp_s = before.read_only_updated_timestamp_s;
+                me.read_only_updated_timestamp_s = before.read_only_updated_timestamp_s.min(now_s);
                 me.state = before.state;
                 if !before.tokens.is_empty() || self.role == Role::HoldsData {
                     me.tokens = Arc::clone(&before.tokens);
@@ -51,12 +51,16 @@ impl Machine {
             Role::HoldsData if me.state == InstanceState::Joining => {
                 me.state = InstanceState::Pending;
             }
-            // It kept its record over a restart, or crashed in its shutdown.
-            Role::HoldsData if me.state == InstanceState::Leaving => {
+            Role::HoldsData if me.state == InstanceState::Active && me.tokens.is_empty() => {
+                me.state = InstanceState::Pending;
+            }
+            // It kept its record over a restart, crashed in its shutdown, or crashed while it served; the settings may have changed meanwhile.
+            Role::HoldsData
+                if matches!(me.state, InstanceState::Leaving | InstanceState::Active) =>
+            {
                 self.top_up(&mut me, ring, generator, self.settings.num_tokens)?;
                 me.state = InstanceState::Active;
             }
-            Role::HoldsData if me.tokens.is_empty() => me.state = InstanceState::Pending,
             Role::HoldsData => {}
         }
         let always = matches!(self.role, Role::DoesWork { .. });
@@ -195,14 +199,17 @@ impl Machine {
             Some(before) => me.tokens = Arc::clone(&before.tokens),
             None => me.registered_timestamp_s = now_s,
         }
+        // Times that a clock wrote while it ran ahead are set right with it.
+        me.registered_timestamp_s = me.registered_timestamp_s.min(now_s);
+        me.read_only_updated_timestamp_s = me.read_only_updated_timestamp_s.min(now_s);
         (me, before)
     }
 
     /// The address of another process that wrote this instance's record since this one did. A record that was only found at the start is no sign: it may
     /// be that of a former life at another address.
     fn rival(&self, before: Option<&Instance>) -> Option<String> {
-        let (before, left_at_s) = (before?, self.left_at_s?);
-        let is_others = before.timestamp_s > left_at_s && before.addr != self.me.identity.addr;
+        let (before, left) = (before?, self.left?);
+        let is_others = before.stamp() >= left && before.addr != self.me.identity.addr;
         is_others.then(|| before.addr.clone())
     }
 
@@ -268,7 +275,7 @@ fn yielding(step: Step, me: Membership) -> Planned {
         step,
         me,
         writes: false,
-        left_at_s: None,
+        left: None,
         forgotten: Vec::new(),
         found: None,
     }
@@ -283,15 +290,24 @@ fn put(
     always: bool,
     now_s: i64,
 ) -> Planned {
-    // Each change of a record moves its heartbeat, or a merge would not see the change; also when the clock went back meanwhile.
-    let timestamp_s = before.as_ref().map_or(now_s, |before| {
-        now_s.max(before.timestamp_s.saturating_add(1))
-    });
-    let record = me.record(before.as_deref(), timestamp_s);
+    // Never beyond the own clock: what a clock wrote that was wrong must not bind the one that is right. A store that merges takes a second change within
+    // a second only in the next one, when it asks again.
+    let first = Stamp {
+        clock_epoch: 0,
+        timestamp_s: now_s,
+    };
+    let stamp = before
+        .as_ref()
+        .map_or(first, |before| before.stamp().next(now_s));
+    let record = me.record(before.as_deref(), stamp);
     let same = before.filter(|before| {
-        let timestamp_s = before.timestamp_s;
+        let Stamp {
+            clock_epoch,
+            timestamp_s,
+        } = before.stamp();
         **before
             == Instance {
+                clock_epoch,
                 timestamp_s,
                 ..record.clone()
             }
@@ -304,7 +320,7 @@ fn put(
         step,
         me,
         writes: kept.is_none(),
-        left_at_s: Some(kept.map_or(timestamp_s, |kept| kept.timestamp_s)),
+        left: Some(kept.map_or(stamp, |kept| kept.stamp())),
         forgotten: Vec::new(),
         found: None,
     }

@@ -295,17 +295,70 @@ fn who_leaves_lets_the_other_of_its_id_have_the_record() {
 }
 
 #[test]
-fn each_write_moves_the_heartbeat_even_when_the_clock_went_back() {
+fn no_write_is_stamped_beyond_the_clock_and_each_is_newer_even_when_the_clock_went_back() {
     let mut ring = former(InstanceState::Active, &[1, 2]);
-    ring.get_mut("a").unwrap().timestamp_s = NOW_S + 100;
+    let own = ring.get_mut("a").unwrap();
+    own.timestamp_s = NOW_S + 100;
+    own.registered_timestamp_s = NOW_S + 50;
+    own.read_only_updated_timestamp_s = NOW_S + 60;
+    let found = own.stamp();
     let mut node = Lone::new(settings(), Role::HoldsData, &[], ring);
     node.tick(0);
-    assert_eq!(node.own().timestamp_s, NOW_S + 101);
-    node.take(Step::ChangeState(InstanceState::Leaving), 0)
+    let own = node.own();
+    assert!(own.stamp() > found);
+    assert_eq!(own.timestamp_s, NOW_S);
+    assert_eq!(own.registered_timestamp_s, NOW_S);
+    assert_eq!(own.read_only_updated_timestamp_s, NOW_S);
+    let registered = own.stamp();
+    node.take(Step::ChangeState(InstanceState::Leaving), 1)
         .unwrap();
-    assert_eq!(node.own().timestamp_s, NOW_S + 102);
+    assert!(node.own().stamp() > registered);
+    assert_eq!(node.own().timestamp_s, NOW_S + 1);
     node.tick(300);
     assert_eq!(node.own().timestamp_s, NOW_S + 300);
+    assert_eq!(node.own().clock_epoch, 1);
+}
+
+#[test]
+fn many_changes_in_a_moment_move_no_heartbeat_ahead() {
+    let mut node = Lone::new(settings(), Role::HoldsData, &[], RingDesc::new());
+    node.tick(0);
+    for n in 0..500 {
+        node.take(Step::SetReadOnly(n % 2 == 0), 1).unwrap();
+    }
+    let own = node.own();
+    assert_eq!((own.timestamp_s, own.clock_epoch), (NOW_S + 1, 0));
+    assert!(!own.read_only);
+}
+
+#[test]
+fn another_number_of_tokens_holds_after_a_crash_as_after_a_stop() {
+    for state in [
+        InstanceState::Active,
+        InstanceState::Leaving,
+        InstanceState::Joining,
+        InstanceState::Pending,
+    ] {
+        for num_tokens in [3, 8, 20] {
+            let settings = LifecyclerSettings {
+                num_tokens,
+                ..settings()
+            };
+            let eight = [10, 20, 30, 40, 50, 60, 70, 80];
+            let ring = former(state, &eight);
+            let mut node = Lone::new(settings, Role::HoldsData, &[], ring);
+            node.tick(0);
+            node.tick(20);
+            let own = node.own();
+            assert_eq!(
+                (own.state, own.tokens.len()),
+                (InstanceState::Active, num_tokens),
+                "{state}"
+            );
+            let kept = own.tokens.iter().filter(|t| eight.contains(&t.0)).count();
+            assert_eq!(kept, num_tokens.min(8), "{state}");
+        }
+    }
 }
 
 #[test]
@@ -407,6 +460,32 @@ fn nobody_whose_heartbeat_moves_is_forgotten_by_one_whose_clock_runs_ahead() {
     let mut node = Lone::new(settings, WORKER, &[], ring.into_iter().collect());
     for at in (0..2000).step_by(15) {
         node.ring.insert(record("alive", NOW_S - 900 + at as i64));
+        node.tick(at);
+        assert!(node.ring.get("alive").is_some(), "forgotten at {at}");
+    }
+    assert!(node.ring.get("dead").is_none());
+}
+
+#[test]
+fn the_dead_are_forgotten_whatever_time_their_heartbeat_names() {
+    let settings = LifecyclerSettings {
+        forget_after: secs(600),
+        ..settings()
+    };
+    let record = |id: &str, timestamp_s| Instance {
+        id: id.into(),
+        timestamp_s,
+        ..Instance::default()
+    };
+    let ahead_s = 10 * 365 * 86_400;
+    let ring = [
+        record("dead", NOW_S + ahead_s),
+        record("alive", NOW_S + ahead_s),
+    ];
+    let mut node = Lone::new(settings, WORKER, &[], ring.into_iter().collect());
+    for at in (0..=630).step_by(15) {
+        node.ring
+            .insert(record("alive", NOW_S + ahead_s + at as i64));
         node.tick(at);
         assert!(node.ring.get("alive").is_some(), "forgotten at {at}");
     }

@@ -14,7 +14,8 @@ use crate::instance::Instance;
 pub enum ReplicationStrategy {
     /// More than half of those that were found, healthy or not: what was written to a quorum is seen by a quorum.
     Quorum,
-    /// Any one that is healthy: for work that can be done anywhere.
+    /// Any one that is healthy: for work that can be done anywhere. A silent one is not replaced until it is forgotten
+    /// (`forget_after`), so with replication factor 1 its keys have no owner for as long.
     IgnoreUnhealthy,
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::ring::shard_cache::ShardCache;
-use crate::ring::silence::News;
 use crate::ring::topology::{Records, Topology};
 use crate::ring::{ReplicationStrategy, RingSettings};
 use crate::token::Token;
@@ -87,7 +86,8 @@ impl Ring {
     }
 
     /// As [`Ring::updated`], for one who follows a store and got the value at `now_s`: when no heartbeat comes for longer than the heartbeat timeout, this
-    /// view and those after it go on as [`RingSettings::serve_while_silent`] says.
+    /// view and those after it go on as [`RingSettings::serve_while_silent`] says. A heartbeat from the future, of an instance whose clock runs ahead, counts
+    /// as of the moment when it was heard, so that it ages: without following, such an instance counts as alive until the time it names.
     #[must_use]
     pub fn updated_at(&self, desc: &RingDesc, now_s: i64) -> Self {
         self.next(desc, Some(now_s))
@@ -99,11 +99,10 @@ impl Ring {
         let same_places = instances.len() == before.len()
             && before.iter().zip(&instances).all(|(a, b)| same_place(a, b));
         let timeout_s = self.settings.heartbeat_timeout_s();
-        let news = match now_s {
-            Some(now_s) => News::after(&self.records, &instances, now_s, timeout_s),
-            None => self.records.news,
-        };
-        let records = Arc::new(Records::new(instances, news));
+        let records = Arc::new(match now_s {
+            Some(now_s) => Records::heard_after(&self.records, instances, now_s, timeout_s),
+            None => Records::new(instances, self.records.news),
+        });
         if !same_places {
             return Self::build(Arc::clone(&self.settings), records);
         }
@@ -132,6 +131,15 @@ impl Ring {
     pub fn instances(&self) -> impl ExactSizeIterator<Item = &Arc<Instance>> {
         let members = self.topology.members.iter();
         members.map(|&m| &self.records.instances[m as usize])
+    }
+
+    /// All instances, by id, each with the time of its last heartbeat; to one who follows the ring that is never later than when it was heard.
+    pub fn heartbeats(&self) -> impl ExactSizeIterator<Item = (&Arc<Instance>, i64)> {
+        let members = self.topology.members.iter();
+        members.map(|&m| {
+            let health = self.records.health[m as usize];
+            (&self.records.instances[m as usize], health.timestamp_s)
+        })
     }
 
     /// An instance by id.

@@ -31,7 +31,7 @@ impl News {
     ) -> Option<Self> {
         let has_news = instances.iter().enumerate().any(|(n, instance)| {
             let known = before.near(n, &instance.id);
-            known.is_none_or(|known| known.timestamp_s != instance.timestamp_s)
+            known.is_none_or(|known| known.stamp() != instance.stamp())
         });
         if !has_news {
             return before.news;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::ring::{LookupBuffer, Operation, ReplicationStrategy, Ring, RingSettings};
+use crate::testing::quorums_meet;
 use crate::token::{RandomTokens, Token, TokenGenerator};
 
 const NOW_S: i64 = 1_800_000_000;
@@ -99,6 +100,125 @@ fn one_who_is_silent_among_others_is_sick() {
     }
     assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 60), 5);
     assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 61), 2);
+}
+
+#[test]
+fn a_heartbeat_from_the_future_ages_from_when_it_was_heard() {
+    let mut desc = desc(3, 0);
+    let ahead_s = 10 * 365 * 86_400;
+    let beat = |desc: &mut RingDesc, at| {
+        for id in ["i0001", "i0002"] {
+            desc.get_mut(id).unwrap().timestamp_s = NOW_S + at;
+        }
+    };
+    desc.get_mut("i0000").unwrap().timestamp_s = NOW_S + ahead_s;
+    let mut ring = followed(settings(false), &desc);
+    for at in (10..=60).step_by(10) {
+        beat(&mut desc, at);
+        ring = ring.updated_at(&desc, NOW_S + at);
+    }
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 60), 3);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 61), 2);
+    // It beats again, ten years ahead as before.
+    desc.get_mut("i0000").unwrap().timestamp_s = NOW_S + ahead_s + 70;
+    beat(&mut desc, 70);
+    ring = ring.updated_at(&desc, NOW_S + 70);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 130), 3);
+    // Its clock is set right: an earlier heartbeat, and a newer one.
+    let own = desc.get_mut("i0000").unwrap();
+    let healed = own.stamp().next(NOW_S + 80);
+    (own.clock_epoch, own.timestamp_s) = (healed.clock_epoch, healed.timestamp_s);
+    beat(&mut desc, 80);
+    ring = ring.updated_at(&desc, NOW_S + 80);
+    assert_eq!(ring.count_healthy(Operation::WRITE, NOW_S + 140), 3);
+    let seen: Vec<_> = ring.heartbeats().map(|(_, at_s)| at_s - NOW_S).collect();
+    assert_eq!(seen, [80, 80, 80]);
+}
+
+/// What a quorum wrote while all zones were there, a read of everything sees after a zone was removed or excluded, or it says that it cannot.
+#[test]
+fn a_read_of_everything_meets_the_writes_of_before_a_zone_was_removed() {
+    for (replicas, zones) in [(3, 3), (2, 2), (3, 2), (5, 5), (3, 4), (5, 3), (1, 2)] {
+        let settings = RingSettings {
+            replication_factor: replicas,
+            ..settings(true)
+        };
+        let before = desc(zones * 3, zones);
+        let ring = Ring::new(settings.clone(), &before);
+        let keys = (0..300u32).map(|k| Token(k.wrapping_mul(0x9e37_79b9)));
+        let writes: Vec<_> = keys
+            .filter_map(|key| ring.get(key, Operation::WRITE_NO_EXTEND, NOW_S).ok())
+            .collect();
+        assert_eq!(writes.len(), 300);
+        // That one of more zones than replicas was removed nobody can see.
+        let most = if zones > replicas { 0 } else { zones };
+        for gone in 0..=most {
+            let is_gone = |i: &Instance| (0..gone).any(|n| i.zone == format!("z{n}"));
+            let mut left = before.clone();
+            left.retain(|i| !is_gone(i));
+            let excluding = RingSettings {
+                excluded_zones: (0..gone).map(|n| format!("z{n}")).collect(),
+                ..settings.clone()
+            };
+            for ring in [
+                Ring::new(settings.clone(), &left),
+                Ring::new(excluding, &before),
+            ] {
+                let what = format!("{gone} of {zones} zones gone, {replicas} replicas");
+                let read = ring.replication_set(Operation::READ, NOW_S);
+                // As many as a quorum can do without may go.
+                let spare = (replicas / 2).saturating_sub(replicas.saturating_sub(zones));
+                assert_eq!(read.is_ok(), gone <= spare, "{what}");
+                if let Ok(read) = read {
+                    for write in &writes {
+                        quorums_meet(write, &read).unwrap_or_else(|e| panic!("{what}: {e}"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn where_some_have_no_zone_a_read_of_everything_lets_none_of_them_fail() {
+    let mut desc = desc(9, 3);
+    for id in ["i0002", "i0005", "i0008"] {
+        desc.get_mut(id).unwrap().zone.clear();
+    }
+    let ring = Ring::new(settings(true), &desc);
+    let read = ring.replication_set(Operation::READ, NOW_S).unwrap();
+    assert_eq!((read.instances.len(), read.max_unavailable_zones), (9, 0));
+    for key in (0..300u32).map(|k| Token(k.wrapping_mul(0x9e37_79b9))) {
+        let write = ring.get(key, Operation::WRITE, NOW_S).unwrap();
+        quorums_meet(&write, &read).unwrap();
+    }
+    // A zone may be lost, those without one not.
+    let silent = |id: &str| {
+        let mut desc = desc.clone();
+        desc.get_mut(id).unwrap().timestamp_s -= 300;
+        Ring::new(settings(true), &desc).replication_set(Operation::READ, NOW_S)
+    };
+    assert_eq!(silent("i0000").unwrap().instances.len(), 6);
+    assert!(silent("i0002").is_err());
+}
+
+#[test]
+fn a_whole_zone_that_leaves_stops_no_write_without_extension() {
+    let mut desc = desc(9, 3);
+    for n in [0, 3, 6] {
+        let zone_0 = desc.get_mut(&format!("i000{n}")).unwrap();
+        zone_0.state = InstanceState::Leaving;
+    }
+    let ring = Ring::new(settings(true), &desc);
+    let mut refused = 0;
+    for key in (0..1000u32).map(|k| Token(k.wrapping_mul(0x9e37_79b9))) {
+        let write = ring.get(key, Operation::WRITE_NO_EXTEND, NOW_S).unwrap();
+        let read = ring.get(key, Operation::READ, NOW_S).unwrap();
+        quorums_meet(&write, &read).unwrap();
+        refused += usize::from(ring.get(key, Operation::WRITE, NOW_S).is_err());
+    }
+    // As the documentation of `WRITE` says.
+    assert_eq!(refused, 1000);
 }
 
 fn ids(ring: &Ring) -> BTreeSet<String> {

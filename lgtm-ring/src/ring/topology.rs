@@ -18,11 +18,13 @@ pub(super) struct Records {
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Health {
+    /// The last heartbeat; of one who follows the ring no later than when it was heard.
     pub(super) timestamp_s: i64,
     pub(super) state: InstanceState,
 }
 
 impl Records {
+    /// The records as they are, with the times that they name.
     pub(super) fn new(instances: Vec<Arc<Instance>>, news: Option<News>) -> Self {
         let health = instances.iter().map(|i| Health {
             timestamp_s: i.timestamp_s,
@@ -35,13 +37,48 @@ impl Records {
         }
     }
 
+    /// The records that come after `before`, heard at `now_s`. A heartbeat from the future counts as of the moment when it was heard first: it ages like
+    /// any other, and an instance whose clock runs ahead does not stay alive when it is gone.
+    pub(super) fn heard_after(
+        before: &Self,
+        instances: Vec<Arc<Instance>>,
+        now_s: i64,
+        timeout_s: i64,
+    ) -> Self {
+        let news = News::after(before, &instances, now_s, timeout_s);
+        let health = instances.iter().enumerate().map(|(n, i)| {
+            let known = before.news.and(before.place_near(n, &i.id));
+            let known = known.filter(|&place| before.instances[place].stamp() == i.stamp());
+            Health {
+                timestamp_s: match known {
+                    Some(place) => before.health[place].timestamp_s,
+                    None => i.timestamp_s.min(now_s),
+                },
+                state: i.state,
+            }
+        });
+        Self {
+            health: health.collect(),
+            news,
+            instances: instances.into(),
+        }
+    }
+
     /// The record of an instance; looked for at `place` first.
     pub(super) fn near(&self, place: usize, id: &str) -> Option<&Arc<Instance>> {
-        let there = self.instances.get(place).filter(|i| i.id == id);
-        there.or_else(|| {
-            let search = self.instances.binary_search_by(|i| i.id.as_str().cmp(id));
-            search.ok().map(|place| &self.instances[place])
-        })
+        let place = self.place_near(place, id)?;
+        Some(&self.instances[place])
+    }
+
+    fn place_near(&self, place: usize, id: &str) -> Option<usize> {
+        let is_there = self.instances.get(place).is_some_and(|i| i.id == id);
+        match is_there {
+            true => Some(place),
+            false => {
+                let search = self.instances.binary_search_by(|i| i.id.as_str().cmp(id));
+                search.ok()
+            }
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub struct InstanceStatus {
     pub versions: BTreeMap<u64, u64>,
     /// The share of all keys that it owns in its zone, 0 to 1.
     pub ownership: f64,
-    /// Seconds since the last heartbeat, 0 for one from the future.
+    /// Seconds since the last heartbeat; of one from the future since it was heard.
     pub heartbeat_age_seconds: i64,
 }
 
@@ -59,29 +59,31 @@ impl RingStatus {
         let owned = ring.owned_keys();
         let timeout_s = i64::try_from(ring.settings().heartbeat_timeout.as_secs());
         let timeout_s = timeout_s.unwrap_or(i64::MAX);
-        let line = |instance: &std::sync::Arc<Instance>| {
+        let line = |(instance, heartbeat_s): (&std::sync::Arc<Instance>, i64)| {
             let keys = owned.get(instance.id.as_str()).copied().unwrap_or(0);
             let ownership = keys as f64 / (1u64 << 32) as f64;
-            InstanceStatus::of(instance, ownership, now_s, timeout_s)
+            let age_s = now_s.saturating_sub(heartbeat_s);
+            InstanceStatus::of(instance, ownership, age_s, age_s <= timeout_s)
         };
         Self {
-            shards: ring.instances().map(line).collect(),
+            shards: ring.heartbeats().map(line).collect(),
             now: rfc3339(now_s),
         }
     }
 }
 
 impl InstanceStatus {
-    fn of(instance: &Instance, ownership: f64, now_s: i64, timeout_s: i64) -> Self {
+    fn of(instance: &Instance, ownership: f64, age_s: i64, is_alive: bool) -> Self {
         let known = |time_s: i64| match time_s {
             0 => String::new(),
             time_s => rfc3339(time_s),
         };
         Self {
             id: instance.id.clone(),
-            state: match instance.is_alive(now_s, timeout_s) {
-                true => instance.state.as_str(),
-                false => UNHEALTHY,
+            state: if is_alive {
+                instance.state.as_str()
+            } else {
+                UNHEALTHY
             },
             address: instance.addr.clone(),
             timestamp: rfc3339(instance.timestamp_s),
@@ -92,7 +94,7 @@ impl InstanceStatus {
             tokens: instance.tokens.to_vec(),
             versions: instance.versions.clone(),
             ownership,
-            heartbeat_age_seconds: now_s.saturating_sub(instance.timestamp_s).max(0),
+            heartbeat_age_seconds: age_s.max(0),
         }
     }
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::{DecodeError, Error, Result};
 
-use crate::kv::{MergeKind, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec};
+use crate::kv::{
+    MergeKind, MergeOutcome, MergeTime, Merged, OpenValue, TombstoneCount, Tombstones, ValueCodec,
+};
 
 /// The most members in a value.
 const MAX_MEMBERS: u64 = 1_000_000;
@@ -107,13 +109,13 @@ impl ValueCodec for LwwCodec {
         current: Option<&[u8]>,
         incoming: &[u8],
         kind: MergeKind,
-        now_unix_s: i64,
+        time: MergeTime,
     ) -> Result<Merged> {
         let mut value = current.map(LwwMap::decode).transpose()?.unwrap_or_default();
-        let change = OpenValue::merge(&mut value, incoming, kind, now_unix_s)?;
+        let outcome = OpenValue::merge(&mut value, incoming, kind, time)?;
         Ok(Merged {
             value: value.encode(),
-            change,
+            outcome,
         })
     }
 
@@ -154,18 +156,23 @@ impl ValueCodec for LwwCodec {
 }
 
 impl OpenValue for LwwMap {
-    fn merge(
-        &mut self,
-        incoming: &[u8],
-        kind: MergeKind,
-        now_unix_s: i64,
-    ) -> Result<Option<Bytes>> {
+    fn merge(&mut self, incoming: &[u8], kind: MergeKind, time: MergeTime) -> Result<MergeOutcome> {
         let mut incoming = Self::decode(incoming)?;
+        let mut refused_ahead_s = None;
+        if kind == MergeKind::Remote {
+            incoming.0.retain(|_, entry| {
+                let is_credible = time.allows(entry.at_unix_s);
+                if !is_credible {
+                    refused_ahead_s = refused_ahead_s.max(Some(time.ahead_s(entry.at_unix_s)));
+                }
+                is_credible
+            });
+        }
         if kind == MergeKind::Local {
             for (name, entry) in &self.0 {
                 if entry.text.is_some() && !incoming.0.contains_key(name) {
                     let gone = LwwEntry {
-                        at_unix_s: now_unix_s,
+                        at_unix_s: time.now_unix_s,
                         text: None,
                     };
                     incoming.0.insert(name.clone(), gone);
@@ -179,7 +186,10 @@ impl OpenValue for LwwMap {
                 change.0.insert(name, entry);
             }
         }
-        Ok((!change.0.is_empty()).then(|| change.encode()))
+        Ok(MergeOutcome {
+            change: (!change.0.is_empty()).then(|| change.encode()),
+            refused_ahead_s,
+        })
     }
 
     fn remove_tombstones(&mut self, limit_unix_s: i64) -> Result<TombstoneCount> {

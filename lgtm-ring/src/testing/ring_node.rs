@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lgtm_core::Result;
+use lgtm_core::{Error, Result};
 
 use crate::instance::RingDesc;
 use crate::kv::MergeKind;
@@ -93,7 +93,7 @@ impl RingNode {
     /// Does one step, e.g. [`Step::Leave`] or [`Step::Unregister`].
     ///
     /// # Errors
-    /// As [`Machine::plan`].
+    /// As [`Machine::plan`]; `Conflict` for a second change within the second that stamps have.
     pub fn take(&mut self, step: Step, now_s: i64, now: Duration) -> Result<Option<RingDesc>> {
         let mut ring = self.replica.without_tombstones();
         let generator: &mut dyn TokenGenerator = &mut self.generator;
@@ -101,6 +101,12 @@ impl RingNode {
         let mut change = None;
         if planned.writes() || !planned.forgotten().is_empty() {
             change = self.replica.merge(&ring, MergeKind::Local, now_s);
+            if change.is_none() {
+                return Err(Error::Conflict(format!(
+                    "{step:?} is the second change of {} within a second",
+                    self.identity.id
+                )));
+            }
         }
         self.machine.written(planned, now);
         self.on_disk = Arc::clone(&self.machine.membership().tokens);

@@ -32,9 +32,12 @@ pub(super) fn register(
 
 fn collect(out: &mut Collection, prefix: &str, name: &str, ring: &Ring, now_s: i64) {
     let timeout_s = ring.settings().heartbeat_timeout.as_secs() as i64;
-    let state_of = |i: &Instance| match i.is_alive(now_s, timeout_s) {
-        true => i.state.as_str(),
-        false => UNHEALTHY,
+    let state_of = |i: &Instance, heartbeat_s: i64| {
+        if now_s.saturating_sub(heartbeat_s) <= timeout_s {
+            i.state.as_str()
+        } else {
+            UNHEALTHY
+        }
     };
     let states = [
         InstanceState::Active.as_str(),
@@ -49,8 +52,8 @@ fn collect(out: &mut Collection, prefix: &str, name: &str, ring: &Ring, now_s: i
     for zone in ring.zones().take(MAX_ZONES) {
         zones.extend(states.map(|state| ((zone, state), 0)));
     }
-    for instance in ring.instances() {
-        let state = state_of(instance);
+    for (instance, heartbeat_s) in ring.heartbeats() {
+        let state = state_of(instance, heartbeat_s);
         if let Some((count, oldest)) = members.get_mut(state) {
             *count += 1;
             *oldest = match *oldest {

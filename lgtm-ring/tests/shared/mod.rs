@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "every test uses some of it")]
 
+#[cfg(feature = "testing")]
+pub(crate) mod heal;
 pub(crate) mod record;
 
 use std::path::{Path, PathBuf};

@@ -4,7 +4,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::protobuf::{bytes_tag, fixed64_tag, skip, varint_tag};
-use lgtm_core::codec::{Allowance, Reader, crc32c, put_bytes, put_svarint, put_uvarint};
+use lgtm_core::codec::{Reader, crc32c, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, Labels, MatchOp, Matcher};
 
 use super::raw_labels::RawLabelsBuilder;
@@ -304,6 +304,7 @@ pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &
 mod tests {
     use super::*;
     use crate::wire::{DecodeRules, HistogramValue, WriteBatch, decode_v1};
+    use lgtm_core::codec::Allowance;
     use lgtm_core::model::BucketSpan;
     use proptest::prelude::*;
 

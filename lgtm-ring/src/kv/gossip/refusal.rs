@@ -51,8 +51,10 @@ pub enum Refusal {
         /// What the codec says.
         error: lgtm_core::Error,
     },
-    /// A value written too far in the future.
-    #[error("key {key:?} was written {ahead_ms} ms from now, at most {limit_ms} are taken")]
+    /// A deletion, or members of a value, from too far in the future; other members of the value are taken.
+    #[error(
+        "key {key:?}: written {ahead_ms} ms from now by a clock that is wrong, at most {limit_ms} are taken"
+    )]
     Future {
         /// The key.
         key: String,

@@ -1,7 +1,7 @@
 //! Where to look for other members.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use async_trait::async_trait;
 use lgtm_core::{Error, Result};
@@ -27,6 +27,11 @@ pub trait Resolver: Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
+/// Whether a host's name or IPv4 address may have the character.
+fn is_of_host(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '.' | '-' | '_')
+}
+
 fn host_and_port(seed: &str) -> &str {
     seed.strip_prefix("dns+").unwrap_or(seed)
 }
@@ -40,11 +45,29 @@ impl Resolver for SystemResolver {
                 "asks for SRV records, which the system's resolver cannot look up; use dns+host:port",
             );
         }
-        match host_and_port(seed).rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok_and(|p| p > 0) => {
-                Ok(())
-            }
-            _ => wrong("is not host:port or dns+host:port"),
+        const FORM: &str = "is not host:port or dns+host:port";
+        let rest = host_and_port(seed);
+        let is_bare_v6 = rest.matches(':').count() > 1
+            && rest
+                .chars()
+                .all(|c| c.is_ascii_hexdigit() || matches!(c, ':' | '.'));
+        if is_bare_v6 {
+            return wrong(
+                "has an IPv6 address without brackets; write it as [address]:port, e.g. [::1]:7946",
+            );
+        }
+        let Some((host, port)) = rest.rsplit_once(':') else {
+            return wrong(FORM);
+        };
+        if !port.parse::<u16>().is_ok_and(|p| p > 0) {
+            return wrong("has no port from 1 to 65535");
+        }
+        let in_brackets = host.strip_prefix('[').map(|h| h.strip_suffix(']'));
+        match in_brackets {
+            Some(Some(ip)) if ip.parse::<Ipv6Addr>().is_ok() => Ok(()),
+            Some(_) => wrong("has no IPv6 address in its brackets"),
+            None if host.is_empty() || !host.chars().all(is_of_host) => wrong(FORM),
+            None => Ok(()),
         }
     }
 
@@ -62,7 +85,13 @@ mod tests {
     #[tokio::test]
     async fn the_system_knows_addresses_and_hosts_and_refuses_the_rest() {
         let r = SystemResolver;
-        for good in ["127.0.0.1:7946", "dns+gossip.ns.svc:7946", "[::1]:7946"] {
+        for good in [
+            "127.0.0.1:7946",
+            "dns+gossip.ns.svc:7946",
+            "[::1]:7946",
+            "dns+[2001:db8::7]:7946",
+            "gossip_1:7946",
+        ] {
             r.check(good).unwrap();
         }
         for bad in [
@@ -73,8 +102,25 @@ mod tests {
             "host:0",
             "host:70000",
             "dnssrv+_gossip._tcp.x",
+            "[::1]",
+            "[::1]:0",
+            "[]:7946",
+            "[::1:7946",
+            "[host]:7946",
+            "http://host:7946",
+            "a b:7946",
+            "dns+",
         ] {
-            assert!(r.check(bad).is_err(), "{bad}");
+            let error = r.check(bad).unwrap_err();
+            assert!(error.to_string().contains(bad), "{error}");
+        }
+        // What looks like a port at the end of an address is none.
+        for bare in ["::1", "::1:7946", "dns+::1:7946", "2001:db8::7", "::"] {
+            let error = r.check(bare).unwrap_err().to_string();
+            assert!(
+                error.contains(bare) && error.contains("[::1]:7946"),
+                "{error}"
+            );
         }
         let found = r.resolve("dns+127.0.0.1:7946").await.unwrap();
         assert_eq!(found, ["127.0.0.1:7946".parse().unwrap()]);

@@ -59,7 +59,8 @@ pub struct GossipSettings {
     /// How long a leaving member waits until its own changes are sent. 10 s.
     #[serde(with = "lgtm_core::units::duration")]
     pub leave_drain_timeout: Duration,
-    /// A value written further in the future than this is refused. 1 h: clocks are off by minutes, not by hours.
+    /// Records of a value, and deletions, that are stamped further ahead of the clock here are refused; records beside them are taken. 1 h: clocks are
+    /// off by minutes, not by hours. Once the clock that ran ahead is set right, its instance's records are the newest whatever it wrote before.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_clock_ahead: Duration,
     /// The largest UDP packet. 1400 bytes, below the usual MTU; what does not fit goes over TCP.

@@ -29,7 +29,7 @@ use crate::kv::gossip::pair::Pair;
 use crate::kv::gossip::refusal::Refusal;
 use crate::kv::gossip::settings::GossipSettings;
 use crate::kv::gossip::stats::GossipStats;
-use crate::kv::gossip::store::{Outcome, Store};
+use crate::kv::gossip::store::{Outcome, Received, Store};
 use crate::kv::watch::{KvWatch, Scope};
 
 /// Both times of a moment.
@@ -420,7 +420,10 @@ impl GossipState {
             (Kind::Membership, body) => self.membership.handle(body, now.monotonic),
             (Kind::Broadcasts, body) => {
                 let mut r = Reader::new("broadcasts", body);
-                self.receive_pairs(&mut r, now)
+                match self.receive_pairs(&mut r, now)? {
+                    None => Ok(()),
+                    Some(refusal) => Err(refusal),
+                }
             }
             (kind, _) => Err(Refusal::Membership(format!("{kind:?} outside of a stream"))),
         }
@@ -460,7 +463,13 @@ impl GossipState {
         };
         self.join.joined = true;
         let received = self.receive_pairs(&mut r, now);
-        learned.and(received)?;
+        learned?;
+        match (received?, &answer) {
+            (None, _) => {}
+            // One whose values are not taken is to hear ours all the same.
+            (Some(refusal), Some(_)) => self.stats.refused(&refusal),
+            (Some(refusal), None) => return Err(refusal),
+        }
         let label = &self.settings.cluster_label;
         let answer = answer.map(|body| packet::seal(label, Kind::PullReply, &body));
         if let Some(answer) = &answer {
@@ -469,25 +478,27 @@ impl GossipState {
         Ok(answer)
     }
 
-    fn receive_pairs(&mut self, r: &mut Reader<'_>, now: Now) -> Result<(), Refusal> {
-        let mut first = Ok(());
+    /// Takes what is fit to be taken; yields the first refusal of a value or of members in it.
+    fn receive_pairs(&mut self, r: &mut Reader<'_>, now: Now) -> Result<Option<Refusal>, Refusal> {
+        let mut first = None;
         while !r.is_empty() {
             let pair = Pair::read_framed(r)?;
-            match self.store.receive(&pair, now) {
-                Ok(Some(news)) => {
+            let refused = match self.store.receive(&pair, now) {
+                Ok(Received { news, refused }) => {
                     self.stats.broadcasts_received += 1;
-                    self.queue(Origin::Forwarded, news);
-                }
-                Ok(None) => self.stats.broadcasts_received += 1,
-                Err(refusal) => {
-                    self.stats.broadcasts_invalid += 1;
-                    if first.is_ok() {
-                        first = Err(refusal);
+                    if let Some(news) = news {
+                        self.queue(Origin::Forwarded, news);
                     }
+                    refused
                 }
+                Err(refusal) => Some(refusal),
+            };
+            if let Some(refusal) = refused {
+                self.stats.broadcasts_invalid += 1;
+                first.get_or_insert(refusal);
             }
         }
-        first
+        Ok(first)
     }
 
     /// Queues a change, in parts that fit a datagram where it can be cut: what a member learns in an exchange may be a thousand instances, and sent

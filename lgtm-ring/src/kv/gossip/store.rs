@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lgtm_core::{Error, Result};
 
-use crate::kv::codec::{MergeKind, OpenValue, TombstoneCount, ValueCodec, open_value};
+use crate::kv::codec::{MergeKind, MergeTime, OpenValue, TombstoneCount, ValueCodec, open_value};
 use crate::kv::gossip::codecs::Codecs;
 use crate::kv::gossip::pair::Pair;
 use crate::kv::gossip::refusal::Refusal;
@@ -27,7 +27,7 @@ struct Entry {
     value: Box<dyn OpenValue>,
     /// Counts local changes of the entry, so that a compare-and-set sees whether somebody was faster.
     version: u64,
-    /// When the newest change was made, by the clock of whoever made it. Decides between a change and a deletion of the key.
+    /// When the newest change was made, by the clock of whoever made it as far as that is believed. Decides between a change and a deletion of the key.
     update_time_ms: i64,
     /// Since when, by the monotonic clock here, the key is deleted.
     deleted_at: Option<std::time::Duration>,
@@ -60,6 +60,15 @@ pub(super) enum Outcome {
     Unchanged,
 }
 
+/// What came of a pair that another member sent.
+#[derive(Debug, Default)]
+pub(super) struct Received {
+    /// What was new in it and is to be passed on.
+    pub(super) news: Option<Pair>,
+    /// Why some members in it were not taken.
+    pub(super) refused: Option<Refusal>,
+}
+
 /// The values.
 #[derive(Debug)]
 pub(super) struct Store {
@@ -71,8 +80,37 @@ pub(super) struct Store {
     next_version: u64,
     max_keys: usize,
     max_value_bytes: usize,
-    max_ahead_ms: i64,
+    times: Times,
     keep_tombstones_s: i64,
+}
+
+/// How far the times of others are believed.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    max_ahead_ms: i64,
+}
+
+impl Times {
+    fn of_merge(self, now: Now) -> MergeTime {
+        MergeTime {
+            now_unix_s: now.unix_s(),
+            max_ahead_s: self.max_ahead_ms / 1000,
+        }
+    }
+
+    /// A time of a change, of one who had seen what came before it, as far as it is believed: what is written here is later than what it was written upon, but
+    /// no clock that ran far ahead, a former one of this member among them, is handed on.
+    fn bounded(self, time_ms: i64, now: Now) -> i64 {
+        time_ms.min(now.unix_ms.saturating_add(self.max_ahead_ms))
+    }
+
+    fn refusal(self, key: &str, ahead_ms: i64) -> Refusal {
+        Refusal::Future {
+            key: key.to_owned(),
+            ahead_ms,
+            limit_ms: self.max_ahead_ms,
+        }
+    }
 }
 
 impl Store {
@@ -85,7 +123,10 @@ impl Store {
             next_version: 1,
             max_keys: settings.max_keys,
             max_value_bytes: settings.max_value_bytes.as_usize(),
-            max_ahead_ms: settings.max_clock_ahead.as_millis() as i64,
+            times: Times {
+                max_ahead_ms: i64::try_from(settings.max_clock_ahead.as_millis())
+                    .unwrap_or(i64::MAX),
+            },
             keep_tombstones_s: settings.left_ingesters_timeout.as_secs() as i64,
         }
     }
@@ -142,28 +183,27 @@ impl Store {
         }
         self.make_entry(key, now.unix_ms)?;
         let entry = self.entries.get_mut(key).expect("made just now");
-        // On a new value there is nothing that could be missing from it.
-        let revived = entry.deleted_at.is_some() || entry.version == 0;
-        let kind = match revived {
-            true => MergeKind::Remote,
-            false => MergeKind::Local,
-        };
         if entry.deleted_at.is_some() {
             entry.value = open_value(&entry.codec, None)?;
         }
-        let change = match entry.value.merge(value, kind, now.unix_s()) {
-            Ok(Some(change)) => change,
-            unchanged => {
-                if entry.version == 0 {
-                    self.entries.remove(key);
-                }
-                return unchanged.map(|_| Outcome::Unchanged);
-            }
+        let times = self.times.of_merge(now);
+        let merged = entry.value.merge(value, MergeKind::Local, times);
+        let Some(change) = merged?.change else {
+            self.remove_unborn(key);
+            return Ok(Outcome::Unchanged);
         };
-        let deleted_before = entry.update_time_ms + i64::from(entry.deleted_at.is_some());
+        let known_ms = self.times.bounded(entry.update_time_ms, now);
+        let deleted_before = known_ms + i64::from(entry.deleted_at.is_some());
         let update_time_ms = now.unix_ms.max(deleted_before);
         let pair = self.changed(key, change, update_time_ms, now)?;
         Ok(Outcome::Changed(pair))
+    }
+
+    /// Drops an entry that was made for a value that then was not taken.
+    fn remove_unborn(&mut self, key: &str) {
+        if self.entries.get(key).is_some_and(|e| e.version == 0) {
+            self.entries.remove(key);
+        }
     }
 
     fn make_entry(&mut self, key: &str, update_time_ms: i64) -> Result<()> {
@@ -217,7 +257,8 @@ impl Store {
             entry.tombstones.left = tombstones.left;
             entry.tombstones.removed += tombstones.removed;
         }
-        entry.update_time_ms = entry.update_time_ms.max(update_time_ms);
+        let known_ms = self.times.bounded(entry.update_time_ms, now);
+        entry.update_time_ms = known_ms.max(update_time_ms);
         entry.deleted_at = None;
         entry.visible = None;
         entry.version = self.next_version;
@@ -243,7 +284,8 @@ impl Store {
         if entry.deleted_at.is_some() {
             return None;
         }
-        let update_time_ms = now.unix_ms.max(entry.update_time_ms);
+        let known_ms = self.times.bounded(entry.update_time_ms, now);
+        let update_time_ms = now.unix_ms.max(known_ms);
         Some(self.deleted(key, update_time_ms, now))
     }
 
@@ -266,25 +308,30 @@ impl Store {
     }
 
     /// Takes what another member said; yields what was new in it.
-    pub(super) fn receive(&mut self, pair: &Pair, now: Now) -> Result<Option<Pair>, Refusal> {
+    ///
+    /// # Errors
+    /// For a pair that is not taken; members of a value that are from too far ahead are refused alone.
+    pub(super) fn receive(&mut self, pair: &Pair, now: Now) -> Result<Received, Refusal> {
         self.check(pair, now)?;
         let key = pair.key.as_str();
+        let times = self.times;
         let own = self.entries.get(key);
-        let own_time = own.map_or(i64::MIN, |e| e.update_time_ms);
+        let own_time = own.map_or(i64::MIN, |e| times.bounded(e.update_time_ms, now));
         let own_deleted = own.is_some_and(|e| e.deleted_at.is_some());
         match (pair.deleted, own) {
             // Nothing here to delete; whoever has it will hear of it, too.
-            (true, None) => Ok(None),
+            (true, None) => Ok(Received::default()),
             (true, Some(_)) if own_deleted => {
                 let entry = self.entries.get_mut(key).expect("looked up above");
                 entry.update_time_ms = own_time.max(pair.update_time_ms);
-                Ok(None)
+                Ok(Received::default())
             }
-            (true, Some(_)) if pair.update_time_ms >= own_time => {
-                Ok(Some(self.deleted(key, pair.update_time_ms, now)))
-            }
-            (true, Some(_)) => Ok(None),
-            (false, _) if own_deleted && pair.update_time_ms <= own_time => Ok(None),
+            (true, Some(_)) if pair.update_time_ms >= own_time => Ok(Received {
+                news: Some(self.deleted(key, pair.update_time_ms, now)),
+                refused: None,
+            }),
+            (true, Some(_)) => Ok(Received::default()),
+            (false, _) if own_deleted && pair.update_time_ms <= own_time => Ok(Received::default()),
             (false, _) => self.merge(pair, now),
         }
     }
@@ -304,15 +351,14 @@ impl Store {
                 theirs: pair.codec.clone(),
             });
         }
+        let own = self.entries.get(&pair.key);
         let ahead_ms = pair.update_time_ms.saturating_sub(now.unix_ms);
-        if ahead_ms > self.max_ahead_ms {
-            return Err(Refusal::Future {
-                key: key(),
-                ahead_ms,
-                limit_ms: self.max_ahead_ms,
-            });
+        // Of a value that is not deleted the codec judges member by member: the time of all is that of the last who wrote, whose clock is no fault of the others.
+        let decides = pair.deleted || own.is_some_and(|e| e.deleted_at.is_some());
+        if decides && ahead_ms > self.times.max_ahead_ms {
+            return Err(self.times.refusal(&pair.key, ahead_ms));
         }
-        let held = self.entries.get(&pair.key).map(|e| e.value.size_bytes());
+        let held = own.map(|e| e.value.size_bytes());
         if held.is_none() && self.entries.len() >= self.max_keys && !pair.deleted {
             return Err(Refusal::Full {
                 what: "the table of keys",
@@ -330,13 +376,14 @@ impl Store {
         Ok(())
     }
 
-    fn merge(&mut self, pair: &Pair, now: Now) -> Result<Option<Pair>, Refusal> {
-        let key = pair.key.as_str();
+    fn merge(&mut self, pair: &Pair, now: Now) -> Result<Received, Refusal> {
+        let (key, times) = (pair.key.as_str(), self.times);
+        let update_time_ms = times.bounded(pair.update_time_ms, now);
         let refused = |error| Refusal::Value {
             key: pair.key.clone(),
             error,
         };
-        self.make_entry(key, pair.update_time_ms).map_err(refused)?;
+        self.make_entry(key, update_time_ms).map_err(refused)?;
         let entry = self.entries.get_mut(key).expect("made just now");
         // A deleted value is gone: a newer one begins from nothing.
         let mut fresh = match entry.deleted_at {
@@ -344,24 +391,33 @@ impl Store {
             None => None,
         };
         let value = fresh.as_mut().unwrap_or(&mut entry.value);
-        let merged = value.merge(&pair.value, MergeKind::Remote, now.unix_s());
-        match merged {
-            Ok(Some(change)) => {
+        let merged = value.merge(&pair.value, MergeKind::Remote, times.of_merge(now));
+        let Ok(outcome) = merged else {
+            self.remove_unborn(key);
+            return merged.map(|_| Received::default()).map_err(refused);
+        };
+        let news = match outcome.change {
+            Some(change) => {
                 if let Some(fresh) = fresh {
                     entry.value = fresh;
                 }
-                self.changed(key, change, pair.update_time_ms, now)
-                    .map_err(refused)
+                let changed = self.changed(key, change, update_time_ms, now);
+                changed.map_err(refused)?
             }
-            unchanged => {
-                if entry.version == 0 {
-                    self.entries.remove(key);
-                } else if entry.deleted_at.is_none() {
-                    entry.update_time_ms = entry.update_time_ms.max(pair.update_time_ms);
+            None => {
+                if entry.deleted_at.is_none() {
+                    let known_ms = times.bounded(entry.update_time_ms, now);
+                    entry.update_time_ms = known_ms.max(update_time_ms);
                 }
-                unchanged.map(|_| None).map_err(refused)
+                self.remove_unborn(key);
+                None
             }
-        }
+        };
+        let ahead_ms = outcome.refused_ahead_s.map(|s| s.saturating_mul(1000));
+        Ok(Received {
+            news,
+            refused: ahead_ms.map(|ahead_ms| times.refusal(key, ahead_ms)),
+        })
     }
 
     /// Everything, as pairs.

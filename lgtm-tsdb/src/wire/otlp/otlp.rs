@@ -158,7 +158,7 @@ impl Decoder<'_, '_> {
                 self.scope(&scope)?;
             }
             self.labels.keep();
-            for metric in &scope.metrics {
+            for metric in &scope.items {
                 self.metric(&Metric::decode(metric)?)?;
             }
         }

@@ -4,7 +4,8 @@
 
 use lgtm_core::otlp::schema::{KEY_VALUE, Kind, Message, RESOURCE, SCOPE, field};
 
-pub(super) static REQUEST: Message = Message(&[field(
+/// `ExportMetricsServiceRequest`.
+pub(crate) static REQUEST: Message = Message(&[field(
     "resourceMetrics",
     1,
     Kind::Message(&RESOURCE_METRICS),

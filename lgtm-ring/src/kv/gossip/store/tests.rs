@@ -19,10 +19,10 @@ fn store() -> Store {
 }
 
 /// `s` seconds into the test.
-fn at(s: u64) -> Now {
+fn at(s: i64) -> Now {
     Now {
-        monotonic: Duration::from_secs(s),
-        unix_ms: 1_000_000 + s as i64 * 1000,
+        monotonic: Duration::from_secs(s.max(0) as u64),
+        unix_ms: 1_000_000 + s * 1000,
     }
 }
 
@@ -67,11 +67,11 @@ fn only_the_change_is_told_and_only_news_is_passed_on() {
     let first = pair(write(&mut a, &map(&[("a", 1), ("b", 1)]), at(0)));
     let second = pair(write(&mut a, &map(&[("a", 1), ("b", 2)]), at(1)));
     assert_eq!(second.value, map(&[("b", 2)]));
-    let news = b.receive(&second, at(1)).unwrap().unwrap();
+    let news = b.receive(&second, at(1)).unwrap().news.unwrap();
     assert_eq!(news.value, map(&[("b", 2)]));
-    let news = b.receive(&first, at(1)).unwrap().unwrap();
+    let news = b.receive(&first, at(1)).unwrap().news.unwrap();
     assert_eq!(news.value, map(&[("a", 1)]), "b is known already");
-    assert_eq!(b.receive(&first, at(1)).unwrap(), None);
+    assert_eq!(b.receive(&first, at(1)).unwrap().news, None);
     assert_eq!(visible(&mut a), visible(&mut b));
 }
 
@@ -81,8 +81,8 @@ fn a_removed_member_leaves_a_tombstone_for_a_while_that_readers_do_not_see() {
     let both = pair(write(&mut a, &map(&[("a", 1), ("b", 1)]), at(0)));
     let removal = pair(write(&mut a, &map(&[("b", 1)]), at(1)));
     assert_eq!(visible(&mut a), Some(map(&[("b", 1)])));
-    b.receive(&removal, at(2)).unwrap().unwrap();
-    b.receive(&both, at(2)).unwrap().unwrap();
+    b.receive(&removal, at(2)).unwrap().news.unwrap();
+    b.receive(&both, at(2)).unwrap().news.unwrap();
     assert_eq!(
         visible(&mut b),
         Some(map(&[("b", 1)])),
@@ -93,7 +93,7 @@ fn a_removed_member_leaves_a_tombstone_for_a_while_that_readers_do_not_see() {
     // Six minutes later any merge drops it, and nobody is told of what was dropped.
     write(&mut b, &map(&[("b", 2)]), at(400));
     assert_eq!((count(&b).left, count(&b).removed), (0, 1));
-    assert_eq!(b.receive(&removal, at(401)).unwrap(), None);
+    assert_eq!(b.receive(&removal, at(401)).unwrap().news, None);
     assert_eq!(count(&b).left, 0);
 }
 
@@ -106,26 +106,26 @@ fn a_deleted_key_is_gone_until_something_newer_comes() {
     assert_eq!((a.delete("r", at(1)), visible(&mut a)), (None, None));
     assert!(a.list("").is_empty());
     assert_eq!(
-        store().receive(&deletion, at(1)).unwrap(),
+        store().receive(&deletion, at(1)).unwrap().news,
         None,
         "nothing to delete"
     );
-    assert!(b.receive(&deletion, at(1)).unwrap().unwrap().deleted);
-    assert_eq!(b.receive(&deletion, at(1)).unwrap(), None);
+    assert!(b.receive(&deletion, at(1)).unwrap().news.unwrap().deleted);
+    assert_eq!(b.receive(&deletion, at(1)).unwrap().news, None);
     assert_eq!(
-        b.receive(&old, at(2)).unwrap(),
+        b.receive(&old, at(2)).unwrap().news,
         None,
         "older than the deletion"
     );
     let newer = pair(write(&mut a, &map(&[("b", 5)]), at(3)));
-    assert!(b.receive(&newer, at(3)).unwrap().is_some());
+    assert!(b.receive(&newer, at(3)).unwrap().news.is_some());
     assert_eq!(
         visible(&mut b),
         Some(map(&[("b", 5)])),
         "without the member of before"
     );
     assert_eq!(
-        b.receive(&deletion, at(3)).unwrap(),
+        b.receive(&deletion, at(3)).unwrap().news,
         None,
         "older than the value"
     );
@@ -147,6 +147,32 @@ fn a_member_with_a_slow_clock_can_still_write_after_a_deletion() {
 }
 
 #[test]
+fn one_whose_clock_runs_far_ahead_is_refused_and_those_beside_it_taken() {
+    let (mut ahead, mut s) = (store(), store());
+    let now_s = at(0).unix_s();
+    let members = map(&[("late", now_s + 7_200), ("well", now_s)]);
+    let far = pair(write(&mut ahead, &members, at(7_200)));
+    let Received { news, refused } = s.receive(&far, at(0)).unwrap();
+    assert_eq!(refused.unwrap().reason(), "future");
+    // What is passed on is stamped no further ahead than another believes, and its own members are all there.
+    let news = news.unwrap();
+    assert_eq!(news.value, map(&[("well", now_s)]));
+    assert_eq!(news.update_time_ms, at(3_600).unix_ms);
+    assert_eq!(visible(&mut s), Some(map(&[("well", now_s)])));
+    // A third whose clock is a minute behind takes it, too.
+    let mut behind = store();
+    let taken = behind.receive(&news, at(-60)).unwrap();
+    assert!(taken.refused.is_none());
+    assert_eq!(visible(&mut behind), visible(&mut s));
+    // The clock that ran ahead is set right: what its member writes and deletes is believed again.
+    let back = pair(write(&mut ahead, &map(&[("well", now_s + 1)]), at(1)));
+    assert!(back.update_time_ms <= at(3_601).unix_ms);
+    assert!(s.receive(&back, at(1)).unwrap().refused.is_none());
+    let deletion = ahead.delete("r", at(2)).unwrap();
+    assert!(s.receive(&deletion, at(2)).unwrap().news.is_some());
+}
+
+#[test]
 fn what_is_not_fit_is_refused_and_changes_nothing() {
     let mut s = store();
     let good = pair(write(&mut s, &map(&[("a", 1)]), at(0)));
@@ -164,7 +190,13 @@ fn what_is_not_fit_is_refused_and_changes_nothing() {
         refused(&mut s, |p| p.value = Bytes::from_static(b"junk")),
         "value"
     );
-    assert_eq!(refused(&mut s, |p| p.update_time_ms += 4_000_000), "future");
+    assert_eq!(
+        refused(&mut s, |p| {
+            p.deleted = true;
+            p.update_time_ms += 4_000_000;
+        }),
+        "future"
+    );
     s.max_value_bytes = 2;
     assert_eq!(refused(&mut s, |_| ()), "oversize");
     assert!(s.write("r", 1, &map(&[("a", 2)]), at(0)).is_err());
