@@ -17,9 +17,7 @@ pub use batch::{
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
-#[cfg(feature = "http")]
-pub(crate) use otlp::REQUEST as OTLP_REQUEST;
-pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp};
+pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode_otlp};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
     ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,

@@ -13,7 +13,7 @@ mod schema;
 
 pub use names::TranslationStrategy;
 pub use otlp::{OtlpOptions, decode_otlp};
-pub(crate) use schema::REQUEST;
+pub use schema::REQUEST;
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@
 
 use lgtm_core::otlp::schema::{KEY_VALUE, Kind, Message, RESOURCE, SCOPE, field};
 
-/// `ExportMetricsServiceRequest`.
-pub(crate) static REQUEST: Message = Message(&[field(
+/// `ExportMetricsServiceRequest`, for [`json_to_protobuf`](lgtm_core::otlp::json_to_protobuf).
+pub static REQUEST: Message = Message(&[field(
     "resourceMetrics",
     1,
     Kind::Message(&RESOURCE_METRICS),
