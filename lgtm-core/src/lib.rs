@@ -7,9 +7,12 @@
 //! Folders are listed bottom to top; each imports only what stands left of it.
 //!
 //! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
-//! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
+//! * [`codec`]: integers, checksums, protobuf, decompression; how much may come of a request.
+//! * [`go`]: values as Go spells them; [`otlp`]: what the three OTLP signals share.
 //! * [`re2`]: regular expressions in the dialect of Go.
-//! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
+//! * [`postings`]: set operations over sorted ids, and what heads find their series by.
+//! * [`wal`]: the write-ahead log and the local files of finished chunks; `storage`: object storage cut into component prefixes, ranged reads,
+//!   uploads that appear whole.
 //! * `index`: the sections that indexes laid out as Prometheus' share.
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
