@@ -91,7 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             );
         }
         for tenant in &tenants {
-            runtime.block_on(db.push(tenant, &batch))?;
+            let _ = runtime.block_on(db.push(tenant, &batch))?;
         }
     }
     let (steady_mb, files) = (rss_anon_mb(), open_files());

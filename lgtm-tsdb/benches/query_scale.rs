@@ -90,7 +90,7 @@ async fn filled(dir: &std::path::Path, series: usize) -> Result<Tsdb, Failure> {
                 };
                 batch.push_series(l.iter(), &[sample]);
             }
-            db.push(&tenant, &batch).await?;
+            let _ = db.push(&tenant, &batch).await?;
         }
     }
     db.flush().await?;

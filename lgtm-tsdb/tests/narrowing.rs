@@ -44,7 +44,7 @@ async fn a_block_brings_the_series_that_all_matchers_pass() {
         value: 1.0,
     };
     let series: Vec<_> = all.iter().map(|l| (l.clone(), vec![sample])).collect();
-    db.append(&tenant, &series).await.unwrap();
+    let _ = db.append(&tenant, &series).await.unwrap();
     db.flush().await.unwrap();
 
     let rare = [

@@ -1,9 +1,9 @@
 //! A metrics store inside your program: a folder for what is recent, an object store for blocks.
 
-use lgtm_core::Result;
-use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-use lgtm_core::storage::{BackendSettings, from_url};
-use lgtm_tsdb::Tsdb;
+use std::time::Duration;
+
+use lgtm_tsdb::lgtm_core::Result;
+use lgtm_tsdb::prelude::*;
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -30,17 +30,12 @@ async fn main() -> Result<()> {
     let db = Tsdb::builder(folder.path(), from_url(&url, &BackendSettings::default())?)
         .open()
         .await?;
-    db.append(
-        &tenant,
-        &[(
-            labels,
-            vec![Sample {
-                t_ms: t_ms + 15_000,
-                value: 0.0,
-            }],
-        )],
-    )
-    .await?;
+    let sample = Sample {
+        t_ms: t_ms + 15_000,
+        value: 0.0,
+    };
+    let report = db.append(&tenant, &[(labels, vec![sample])]).await?;
+    assert_eq!(report.rejected.total(), 0);
     // Everything becomes a block, which promtool and Prometheus read as well.
     assert_eq!(db.flush().await?.len(), 1);
 
@@ -53,5 +48,20 @@ async fn main() -> Result<()> {
         found.items[0].1.iter().map(|s| s.0).collect::<Vec<_>>(),
         [t_ms, t_ms + 15_000]
     );
+
+    // PromQL over both, with what it could not read in `warnings`.
+    let up = db.query(&tenant, "sum by (job) (up)", t_ms).await?;
+    let QueryValue::Vector(series) = up.value else {
+        panic!("an instant query of a vector");
+    };
+    assert_eq!(series[0].floats[0].value, 1.0);
+    let range = t_ms..=t_ms + 15_000;
+    let up = db
+        .query_range(&tenant, "up", range, Duration::from_secs(15))
+        .await?;
+    let QueryValue::Matrix(series) = up.value else {
+        panic!("a range query");
+    };
+    assert_eq!(series[0].len(), 2);
     db.close().await
 }

@@ -26,7 +26,6 @@ use tokio::sync::Notify;
 
 use crate::config::{Config, LogFormat, OtlpPorts};
 use crate::memory::MemoryTrimmer;
-use crate::metrics::Metrics;
 use crate::ops::{self, Operations};
 use crate::self_monitor::SelfMonitor;
 
@@ -120,15 +119,16 @@ async fn serve(config: Config) -> Result<()> {
         limits,
         Arc::clone(&clock),
     ));
-    Metrics {
-        ingester: Arc::clone(&ingester),
-        distributor: Arc::clone(&distributor),
-        blocks: Arc::clone(&blocks),
-        inflight: api.inflight(),
-        cleaner: Arc::clone(&cleaner),
-        frontend,
-    }
-    .register(&registry);
+    ingester.register_metrics(&registry);
+    distributor.register_metrics(&registry);
+    blocks.register_metrics(&registry);
+    cleaner.register_metrics(&registry);
+    frontend.register_metrics(&registry);
+    api.register_metrics(&registry);
+    registry.collect(|c| {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
+    });
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
         .add(Arc::clone(&ingester))

@@ -3,7 +3,6 @@
 mod config;
 mod host;
 mod memory;
-mod metrics;
 mod ops;
 mod self_monitor;
 mod settings_docs;

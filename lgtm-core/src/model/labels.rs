@@ -219,19 +219,51 @@ impl<'a> Iterator for LabelIter<'a> {
 
 impl Ord for Labels {
     fn cmp(&self, other: &Self) -> Ordering {
-        if self.0 == other.0 {
-            return Ordering::Equal;
+        let (a, b) = (self.0.as_ref(), other.0.as_ref());
+        let differs = first_difference(a, b);
+        if differs == a.len().min(b.len()) {
+            return a.len().cmp(&b.len());
         }
-        // The order of UTF-8 is that of its bytes.
-        let (mut a, mut b) = (self.reader(), other.reader());
-        while !a.is_empty() && !b.is_empty() {
-            let order = next_text(&mut a).cmp(next_text(&mut b));
-            if order.is_ne() {
-                return order;
+        // Both are laid out alike up to the text with the difference. The order of UTF-8 is that of its bytes.
+        let mut at = 0;
+        loop {
+            let text = text_at(a, at);
+            if differs < text.start {
+                return a[text].cmp(&b[text_at(b, at)]);
             }
+            if differs < text.end {
+                return a[differs].cmp(&b[differs]);
+            }
+            at = text.end;
         }
-        b.is_empty().cmp(&a.is_empty())
     }
+}
+
+/// Where `a` and `b` begin to differ; the length of the shorter one if they do not before.
+fn first_difference(a: &[u8], b: &[u8]) -> usize {
+    let words = a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0);
+    let mut at = 0;
+    for (x, y) in words {
+        let differs = u64::from_le_bytes(*x) ^ u64::from_le_bytes(*y);
+        if differs != 0 {
+            return at + differs.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = a[at..].iter().zip(&b[at..]);
+    at + rest.take_while(|(x, y)| x == y).count()
+}
+
+/// Where the text stands whose length stands at `at`.
+fn text_at(bytes: &[u8], at: usize) -> std::ops::Range<usize> {
+    let short = usize::from(bytes[at]);
+    if short < 0x80 {
+        return at + 1..at + 1 + short;
+    }
+    let mut reader = Reader::new("label set", &bytes[at..]);
+    let len = reader.length().expect(BROKEN);
+    let start = at + reader.position();
+    start..start + len
 }
 
 impl PartialOrd for Labels {
@@ -360,6 +392,21 @@ mod tests {
         assert_eq!(Labels::empty().stable_hash(), 0xef46_db37_51d8_e999);
         let l = Labels::from_pairs([("hello", "world")]).unwrap();
         assert_eq!(l.stable_hash(), 0x347c_8ee7_a9e2_9708);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sets_are_ordered_label_by_label(
+            a in proptest::collection::vec(("[ab]{1,2}", "[a-c]{1,3}|é|x{126,130}"), 0..5),
+            b in proptest::collection::vec(("[ab]{1,2}", "[a-c]{1,3}|é|x{126,130}"), 0..5),
+        ) {
+            let set = |pairs: Vec<(String, String)>| {
+                let unique: std::collections::BTreeMap<_, _> = pairs.into_iter().collect();
+                Labels::from_pairs(unique).unwrap()
+            };
+            let (a, b) = (set(a), set(b));
+            proptest::prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+        }
     }
 
     #[test]

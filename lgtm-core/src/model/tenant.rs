@@ -18,6 +18,14 @@ const MARKERS: &str = "__";
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(Arc<str>);
 
+impl std::str::FromStr for TenantId {
+    type Err = Error;
+
+    fn from_str(id: &str) -> Result<Self> {
+        Self::new(id)
+    }
+}
+
 impl TenantId {
     /// Checks `id`.
     ///

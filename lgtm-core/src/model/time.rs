@@ -15,6 +15,18 @@ pub struct TimeRange {
     pub max_ms: TimestampMs,
 }
 
+impl From<std::ops::Range<TimestampMs>> for TimeRange {
+    fn from(range: std::ops::Range<TimestampMs>) -> Self {
+        Self::new(range.start, range.end)
+    }
+}
+
+impl From<std::ops::RangeInclusive<TimestampMs>> for TimeRange {
+    fn from(range: std::ops::RangeInclusive<TimestampMs>) -> Self {
+        Self::inclusive(*range.start(), *range.end())
+    }
+}
+
 impl TimeRange {
     /// All times but the very last millisecond.
     pub const ALL: Self = Self {

@@ -187,6 +187,20 @@ impl Registry {
         self.inner.callbacks.write().push(Box::new(callback));
     }
 
+    /// As [`Registry::collect`], for the values of a thing that the registry does not keep alive: when it is gone nothing is told of it.
+    pub fn collect_from<T: Send + Sync + 'static>(
+        &self,
+        thing: &Arc<T>,
+        tell: impl Fn(&T, &mut Collection) + Send + Sync + 'static,
+    ) {
+        let thing = Arc::downgrade(thing);
+        self.collect(move |out| {
+            if let Some(thing) = thing.upgrade() {
+                tell(&thing, out);
+            }
+        });
+    }
+
     /// All metrics now, by name.
     pub fn gather(&self) -> Vec<FamilySnapshot> {
         let families: Vec<_> = self.inner.families.read().values().cloned().collect();

@@ -70,6 +70,7 @@ pub struct ReplayProgress {
 
 /// The log as it was found, to be read once. Until it was read to its end the log takes no checkpoint.
 #[derive(Debug)]
+#[must_use = "the log takes no checkpoint before it was read back"]
 pub struct WalReplay {
     disk: Arc<dyn Disk>,
     dir: String,

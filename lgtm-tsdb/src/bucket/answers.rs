@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 
 use super::block_entry::BlockEntry;
 use super::block_postings::select;
@@ -55,11 +55,11 @@ impl BucketBlocks {
     async fn list<T: Default + Send + 'static>(
         &self,
         tenant: &TenantId,
-        range: TimeRange,
+        request: &SelectRequest,
         asked: impl Fn(Arc<BlockReader>) -> futures::future::BoxFuture<'static, Result<T>>,
         join: impl Fn(&mut T, T),
     ) -> Result<Listed<T>> {
-        let found = self.overlapping(tenant, range);
+        let found = self.overlapping(tenant, request);
         let mut all = Listed::default();
         all.warn(found.warnings);
         for entry in found.blocks {
@@ -84,7 +84,7 @@ impl BucketBlocks {
         };
         let bounds = request.bounds;
         let all = self
-            .list(tenant, request.range, asked, |all, part| {
+            .list(tenant, request, asked, |all, part| {
                 *all = merge_labels(std::mem::take(all), part);
             })
             .await?;
@@ -184,7 +184,7 @@ impl Select for BucketBlocks {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
-        let found = self.overlapping(tenant, request.range);
+        let found = self.overlapping(tenant, request);
         let mut end = SelectEnd {
             warnings: found.warnings,
             ..SelectEnd::default()
@@ -246,7 +246,7 @@ impl Select for BucketBlocks {
         let asked = |reader: Arc<BlockReader>| {
             async move { Ok(reader.index().label_names().collect::<TextSet>()) }.boxed()
         };
-        let all = self.list(tenant, request.range, asked, unite).await?;
+        let all = self.list(tenant, request, asked, unite).await?;
         Ok(all.cut(request.limit))
     }
 
@@ -269,7 +269,7 @@ impl Select for BucketBlocks {
             let name = Arc::clone(&name);
             async move { reader.index().label_values(&name).await }.boxed()
         };
-        let all = self.list(tenant, request.range, asked, unite).await?;
+        let all = self.list(tenant, request, asked, unite).await?;
         Ok(all.cut(request.limit))
     }
 }

@@ -14,7 +14,7 @@ use futures::StreamExt;
 use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::units::ByteSize;
@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::block_entry::BlockEntry;
 use super::open_blocks::OpenBlocks;
 use crate::block::{BlockId, BlockMeta};
+use crate::select::SelectRequest;
 
 /// How blocks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,13 +278,17 @@ impl BucketBlocks {
         stats
     }
 
-    /// The blocks of a tenant that overlap a range, and what an answer from them lacks.
-    pub(super) fn overlapping(&self, tenant: &TenantId, range: TimeRange) -> Overlapping {
+    /// The blocks of a tenant that a request is about, and what an answer from them lacks.
+    pub(super) fn overlapping(&self, tenant: &TenantId, request: &SelectRequest) -> Overlapping {
+        let range = request.range;
         let mut found = Overlapping::default();
         let now_ms = self.blocks.now_ms();
         if let Some(blocks) = self.tenants.read().get(tenant) {
-            let hit =
-                |e: &&Arc<BlockEntry>| e.meta.min_ms < range.max_ms && e.meta.max_ms > range.min_ms;
+            let hit = |e: &&Arc<BlockEntry>| {
+                e.meta.min_ms < range.max_ms
+                    && e.meta.max_ms > range.min_ms
+                    && request.wants_block(e.meta.ulid)
+            };
             for entry in blocks.values().filter(hit) {
                 match entry.fault(now_ms) {
                     Some(fault) => found.warnings.push(entry.warning(&fault)),

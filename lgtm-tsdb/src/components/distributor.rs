@@ -11,7 +11,7 @@ use lgtm_core::model::TenantId;
 use parking_lot::Mutex;
 
 use super::clients::IngesterClient;
-use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG};
+use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG, ReasonId};
 use crate::limits::Limits;
 use crate::wire::WriteBatch;
 
@@ -41,7 +41,7 @@ pub struct DistributorCounts {
     /// Exemplars that came in.
     pub exemplars_in: AtomicU64,
     /// Samples not stored, by tenant and reason.
-    pub discarded: Mutex<HashMap<(TenantId, &'static str), u64>>,
+    pub discarded: Mutex<HashMap<(TenantId, ReasonId), u64>>,
 }
 
 /// Takes requests, holds them against the tenant's rates, hands them to the ingester.
@@ -97,7 +97,7 @@ impl Distributor {
         if batch.long_exemplar_count() > 0 {
             *report
                 .dropped_exemplars
-                .entry(EXEMPLAR_LABELS_TOO_LONG)
+                .entry(EXEMPLAR_LABELS_TOO_LONG.into())
                 .or_default() += batch.long_exemplar_count();
         }
         c.samples_stored
@@ -121,7 +121,7 @@ impl Distributor {
                 .counts
                 .discarded
                 .lock()
-                .entry((tenant.clone(), "rate_limited"))
+                .entry((tenant.clone(), "rate_limited".into()))
                 .or_default() += amount;
         })
     }
@@ -134,7 +134,9 @@ impl Distributor {
             .iter()
             .chain(&report.dropped_exemplars)
         {
-            *discarded.entry((tenant.clone(), *reason)).or_default() += n;
+            *discarded
+                .entry((tenant.clone(), reason.clone()))
+                .or_default() += n;
         }
     }
 }

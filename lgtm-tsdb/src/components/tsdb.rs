@@ -1,163 +1,109 @@
 //! The metrics store as one value: for programs that embed it.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{Executor, ExecutorSettings};
+use lgtm_core::clock::Clock;
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-use lgtm_core::storage::{Backend, Component, Layout};
+use lgtm_core::storage::Backend;
+use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
-use tokio::runtime::Handle;
 
-use super::clients::IngesterClient;
-use super::ingester::{Ingester, IngesterSettings, RandomSource};
-use super::querier::Querier;
+use super::housekeeping::Housekeeping;
+use super::tsdb_builder::TsdbBuilder;
+use super::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
 use crate::block::BlockMeta;
-use crate::bucket::{BucketBlocks, BucketSettings};
+use crate::bucket::BucketBlocks;
 use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
 use crate::limits::Limits;
+use crate::promql::{Answer, InstantQuery, QueryError, QueryOptions, RangeQuery};
 use crate::select::{Listed, Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
 
-/// A metrics store: a folder for what is recent, an object store for blocks.
+/// A metrics store: a folder for what is recent, an object store for blocks, PromQL over both.
+///
+/// It keeps house by itself: complete ranges become blocks, the log is bounded, blocks of others are found, what broken uploads have
+/// left is deleted. [`Tsdb::close`] waits for the round that is under way; after a mere drop the folder stays locked until it ends.
 ///
 /// ```no_run
-/// use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-/// use lgtm_core::storage::{BackendSettings, from_url};
-/// use lgtm_tsdb::Tsdb;
+/// use lgtm_tsdb::prelude::*;
 ///
-/// # async fn example() -> lgtm_core::Result<()> {
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let db = Tsdb::builder("data", from_url("file:data/bucket", &BackendSettings::default())?).open().await?;
 /// let tenant = TenantId::anonymous();
 /// let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
-/// db.append(&tenant, &[(labels, vec![Sample { t_ms: 1_700_000_000_000, value: 1.0 }])]).await?;
-/// for (labels, samples) in db.select(&tenant, vec![Matcher::equal("job", "api")], TimeRange::ALL).await?.items {
-///     println!("{labels} {samples:?}");
-/// }
+/// let t_ms = 1_700_000_000_000;
+/// db.append(&tenant, &[(labels, vec![Sample { t_ms, value: 1.0 }])]).await?;
+/// let answer = db.query(&tenant, "sum by (job) (up)", t_ms).await?;
+/// println!("{:?}", answer.value);
 /// db.flush().await?;
-/// db.close().await
+/// db.close().await?;
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Tsdb {
-    ingester: Arc<Ingester>,
-    blocks: Arc<BucketBlocks>,
-    querier: Arc<Querier>,
+    parts: Arc<TsdbParts>,
+    housekeeping: Housekeeping,
+}
+
+/// What a store is made of.
+#[derive(Debug)]
+pub(crate) struct TsdbParts {
+    pub(crate) ingester: Arc<Ingester>,
+    pub(crate) distributor: Arc<Distributor>,
+    pub(super) blocks: Arc<BucketBlocks>,
+    pub(super) cleaner: Arc<BlocksCleaner>,
+    pub(crate) source: Arc<dyn Select>,
+    pub(crate) frontend: Arc<QueryFrontend>,
+    pub(crate) limits: Arc<Overrides<Limits>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Registry,
+    /// Threads that end with the store.
+    pub(super) own_executor: Option<Executor>,
+}
+
+impl TsdbParts {
+    pub(super) async fn maintain(&self) -> Result<()> {
+        let listed = match self.blocks.stats().is_listed {
+            true => Ok(()),
+            false => self.blocks.sync().await,
+        };
+        self.ingester.maintain().await.and(listed)
+    }
 }
 
 /// A series with its samples: time in milliseconds, and value.
 pub type SeriesSamples = (Labels, Vec<(i64, SampleValue)>);
 
-/// Collects the parts of a [`Tsdb`].
-pub struct TsdbBuilder {
-    folder: PathBuf,
-    store: Backend,
-    settings: IngesterSettings,
-    bucket_settings: BucketSettings,
-    limits: Arc<Overrides<Limits>>,
-    clock: Arc<dyn Clock>,
-    random: RandomSource,
-}
-
-impl std::fmt::Debug for TsdbBuilder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TsdbBuilder")
-            .field("folder", &self.folder)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
-}
-
-impl TsdbBuilder {
-    /// Sets the settings of head and log.
-    #[must_use]
-    pub fn settings(mut self, settings: IngesterSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Sets the limits of tenants.
-    #[must_use]
-    pub fn limits(mut self, limits: Arc<Overrides<Limits>>) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Sets the clock.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Opens the folder, claims the bucket, reads the log back and learns which blocks there are. When the store is away the rest
-    /// works: answers say that they lack its blocks, and [`Tsdb::maintain`] asks again.
-    ///
-    /// # Errors
-    /// `InvalidInput` for bad settings; `Conflict` when folder or bucket are another's; `Unavailable` when the folder refuses.
-    pub async fn open(self) -> Result<Tsdb> {
-        let bucket = Layout::single_bucket(self.store).bucket(Component::MetricBlocks);
-        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.bucket_settings)?);
-        let disk = Arc::new(LocalDisk::new(&self.folder));
-        let executor = Executor::new(&ExecutorSettings::default(), Handle::current())?;
-        let builder = Ingester::builder(bucket, disk, self.limits, self.clock, self.random);
-        let ingester = Arc::new(
-            builder
-                .settings(self.settings)
-                .executor(executor)
-                .blocks(Arc::clone(&blocks))
-                .build()?,
-        );
-        ingester.claim_if_there().await?;
-        if let Err(e) = blocks.sync().await {
-            tracing::warn!(error = %e, "the blocks in the object store cannot be listed; answers say that they may be missing until they can");
-        }
-        ingester.open()?;
-        let replaying = Arc::clone(&ingester);
-        let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
-        replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
-        let recent = Arc::clone(&ingester) as Arc<dyn Select>;
-        Ok(Tsdb {
-            ingester,
-            querier: Arc::new(Querier::new(vec![recent], vec![Arc::clone(&blocks) as _])),
-            blocks,
-        })
-    }
-}
-
-/// The operating system's randomness, by way of the standard library's hash keys.
-pub fn os_random() -> RandomSource {
-    use std::hash::{BuildHasher, RandomState};
-    Arc::new(|out: &mut [u8]| {
-        for chunk in out.chunks_mut(8) {
-            let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-    })
-}
-
 impl Tsdb {
     /// Begins a builder: `folder` holds log and recent chunks, `store` the blocks (below the prefix `metricsblocks`).
     pub fn builder(folder: impl Into<PathBuf>, store: impl Into<Backend>) -> TsdbBuilder {
-        TsdbBuilder {
-            folder: folder.into(),
-            store: store.into(),
-            settings: IngesterSettings::default(),
-            bucket_settings: BucketSettings::default(),
-            limits: Arc::new(Overrides::fixed(Limits::default())),
-            clock: Arc::new(SystemClock::new()),
-            random: os_random(),
+        TsdbBuilder::new(folder.into(), store.into())
+    }
+
+    pub(super) fn new(parts: Arc<TsdbParts>, housekeeping: Housekeeping) -> Self {
+        Self {
+            parts,
+            housekeeping,
         }
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn parts(&self) -> &TsdbParts {
+        &self.parts
     }
 
     /// Stores samples. When it returns they survive the end of the process. What rules refuse is in the report.
     ///
     /// # Errors
-    /// `Unavailable` when the disk refuses.
+    /// `RateLimited` for a tenant with a rate; `LimitExceeded` for what the log's buffer never has room for; `Unavailable` when the disk
+    /// refuses.
     pub async fn append(
         &self,
         tenant: &TenantId,
@@ -175,7 +121,46 @@ impl Tsdb {
     /// # Errors
     /// As [`Tsdb::append`].
     pub async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
-        self.ingester.push(tenant, batch).await
+        Ok(self.parts.distributor.push(tenant, batch).await?.report)
+    }
+
+    /// Answers a PromQL query at one time, milliseconds. [`Tsdb::frontend`] takes options too.
+    ///
+    /// # Errors
+    /// [`QueryError`]: `Parse` for a text that is no query; limits and timeouts; `Store` for what could not be read.
+    pub async fn query(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        t_ms: i64,
+    ) -> Result<Answer, QueryError> {
+        let query = InstantQuery {
+            query: query.to_owned(),
+            t_ms,
+            options: QueryOptions::default(),
+        };
+        self.parts.frontend.instant(tenant, &query).await
+    }
+
+    /// Answers a PromQL query at every `step` of a range in milliseconds, both ends included.
+    ///
+    /// # Errors
+    /// As [`Tsdb::query`].
+    pub async fn query_range(
+        &self,
+        tenant: &TenantId,
+        query: &str,
+        range_ms: RangeInclusive<i64>,
+        step: Duration,
+    ) -> Result<Answer, QueryError> {
+        let query = RangeQuery {
+            query: query.to_owned(),
+            start_ms: *range_ms.start(),
+            end_ms: *range_ms.end(),
+            step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
+            options: QueryOptions::default(),
+        };
+        self.parts.frontend.range(tenant, &query).await
     }
 
     /// The series that match, in label order, with their samples in `range`, native histograms too. What could not be read is told in
@@ -187,10 +172,11 @@ impl Tsdb {
         &self,
         tenant: &TenantId,
         matchers: Vec<Matcher>,
-        range: TimeRange,
+        range: impl Into<TimeRange>,
     ) -> Result<Listed<Vec<SeriesSamples>>> {
+        let range = range.into();
         let request = SelectRequest::new(matchers, range)?;
-        let mut batches = self.querier.select(tenant, &request).await?;
+        let mut batches = self.parts.source.select(tenant, &request).await?;
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {
@@ -206,9 +192,19 @@ impl Tsdb {
         Ok(answer)
     }
 
-    /// What queries run over: recent data and blocks as one.
+    /// What queries run over, recent data and blocks as one: series, label names and values, and chunks in batches.
     pub fn source(&self) -> Arc<dyn Select> {
-        Arc::clone(&self.querier) as Arc<dyn Select>
+        Arc::clone(&self.parts.source)
+    }
+
+    /// Where queries enter: with options, and with the engine behind it.
+    pub fn frontend(&self) -> Arc<QueryFrontend> {
+        Arc::clone(&self.parts.frontend)
+    }
+
+    /// Keeps recent samples: exemplars, metadata, cardinality, statistics.
+    pub fn ingester(&self) -> Arc<Ingester> {
+        Arc::clone(&self.parts.ingester)
     }
 
     /// Moves everything into blocks in the object store.
@@ -216,30 +212,32 @@ impl Tsdb {
     /// # Errors
     /// Those of the store; what could not be moved stays where it is.
     pub async fn flush(&self) -> Result<Vec<(TenantId, BlockMeta)>> {
-        self.ingester.flush(FlushScope::All).await
+        self.parts.ingester.flush(FlushScope::All).await
     }
 
-    /// One round of housekeeping; call it about once a minute. It moves complete ranges into blocks and bounds the log.
+    /// One round of housekeeping: moves complete ranges into blocks and bounds the log. The store does that by itself, unless it was
+    /// built without.
     ///
     /// # Errors
     /// Those of disk and store; call it again later.
     pub async fn maintain(&self) -> Result<()> {
-        let listed = match self.blocks.stats().is_listed {
-            true => Ok(()),
-            false => self.blocks.sync().await,
-        };
-        self.ingester.maintain().await.and(listed)
+        self.parts.maintain().await
     }
 
-    /// Closes the log. Without a flush before, the next open reads it back.
+    /// Ends housekeeping and closes the log. Without a flush before, the next open reads it back.
     ///
     /// # Errors
     /// Those of a flush, if the settings ask for one.
     pub async fn close(self) -> Result<()> {
         let Self {
-            ingester, querier, ..
+            parts,
+            housekeeping,
         } = self;
-        drop(querier);
-        ingester.close().await
+        housekeeping.end().await;
+        let closed = parts.ingester.close().await;
+        if let Some(executor) = &parts.own_executor {
+            executor.shutdown().await;
+        }
+        closed
     }
 }

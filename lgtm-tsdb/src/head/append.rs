@@ -1,5 +1,6 @@
 //! Taking one write request into a head: one pass to find the series, one over the shards.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,6 +10,7 @@ use lgtm_core::Result;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::BlobFiles;
+use serde::{Deserialize, Serialize};
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::exemplars::EXEMPLAR_SERIES_MISSING;
@@ -26,24 +28,27 @@ use crate::wire::{
 /// Series that a piece may bring which are not known: making one takes ten times as long as finding it.
 const MAX_UNKNOWN_SERIES: usize = 512;
 
+/// The stable name of a reason for which something was not stored, such as `sample-out-of-order`.
+pub type ReasonId = Cow<'static, str>;
+
 /// What was not taken of a request.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rejections {
     /// The first fault, in words, with its stable id: what the sender is told.
     pub first: Option<String>,
     /// Samples not taken, by reason.
-    pub samples: HashMap<&'static str, u64>,
+    pub samples: HashMap<ReasonId, u64>,
 }
 
 impl Rejections {
     /// Counts `samples` under `reason`; the message is made only for the first.
     pub(crate) fn add(
         &mut self,
-        reason: &'static str,
+        reason: impl Into<ReasonId>,
         samples: u64,
         message: impl FnOnce() -> String,
     ) {
-        *self.samples.entry(reason).or_default() += samples;
+        *self.samples.entry(reason.into()).or_default() += samples;
         if self.first.is_none() {
             self.first = Some(message());
         }
@@ -55,8 +60,9 @@ impl Rejections {
     }
 }
 
-/// What became of a request.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What became of a request. Plain data, which can be sent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[must_use = "it tells what was not stored"]
 pub struct AppendReport {
     /// Float samples stored or known already.
     pub samples: u64,
@@ -65,7 +71,7 @@ pub struct AppendReport {
     /// Exemplars stored or known already.
     pub exemplars: u64,
     /// Exemplars dropped, by reason; they do not fail a request.
-    pub dropped_exemplars: HashMap<&'static str, u64>,
+    pub dropped_exemplars: HashMap<ReasonId, u64>,
     /// What was not taken.
     pub rejected: Rejections,
     /// Whether series were left out because the process holds as many as it may: sent again later they may find room.
@@ -294,7 +300,8 @@ impl<'a> Pass<'a> {
         }
         if !series.exemplars.is_empty() {
             let dropped = &mut self.report.dropped_exemplars;
-            *dropped.entry(EXEMPLAR_SERIES_MISSING).or_default() += series.exemplars.len() as u64;
+            *dropped.entry(EXEMPLAR_SERIES_MISSING.into()).or_default() +=
+                series.exemplars.len() as u64;
         }
     }
 
@@ -459,7 +466,13 @@ impl<'a> Pass<'a> {
                         }
                     }
                     // As in Mimir, a bad exemplar is dropped and counted but does not fail the request.
-                    Err(reason) => *self.report.dropped_exemplars.entry(reason).or_default() += 1,
+                    Err(reason) => {
+                        *self
+                            .report
+                            .dropped_exemplars
+                            .entry(reason.into())
+                            .or_default() += 1
+                    }
                 }
             }
         }

@@ -34,6 +34,20 @@ pub enum FlushScope {
     All,
 }
 
+/// Ranges that one round of housekeeping writes for a tenant: who has brought years of old data waits for the next round, and others do
+/// not wait for it.
+const RANGES_A_ROUND: usize = 16;
+
+impl FlushScope {
+    /// How often a flush looks for what is to be written; a look at complete ranges finds the oldest one.
+    fn turns(self) -> usize {
+        match self {
+            Self::Complete => RANGES_A_ROUND,
+            Self::All => 1,
+        }
+    }
+}
+
 /// A series in the order of the index: its id, and where its label ordinals stand.
 #[derive(Debug, Clone, Copy)]
 struct Member {
@@ -94,22 +108,27 @@ impl Heads {
         };
         let _one = head.flushing.lock().await;
         let range_ms = self.parts.block_range_ms;
-        let begin = to.compute(self, &head, move |_, head| {
-            head.begin_flush(scope, range_ms)
-        });
-        let starts = begin.await?;
         let mut metas = Vec::new();
-        for start in starts {
-            let range = TimeRange::new(start, start.saturating_add(range_ms));
-            if let Some(meta) = self.write_block(&head, range, to).await? {
-                // Readers learn of the block before memory forgets its samples.
-                (to.on_block)(tenant, &meta);
-                metas.push(meta);
-            }
-            let give = to.compute(self, &head, move |heads, head| {
-                heads.give_to_blocks(head, range)
+        for _ in 0..scope.turns() {
+            let begin = to.compute(self, &head, move |_, head| {
+                head.begin_flush(scope, range_ms)
             });
-            give.await?;
+            let starts = begin.await?;
+            if starts.is_empty() {
+                break;
+            }
+            for start in starts {
+                let range = TimeRange::new(start, start.saturating_add(range_ms));
+                if let Some(meta) = self.write_block(&head, range, to).await? {
+                    // Readers learn of the block before memory forgets its samples.
+                    (to.on_block)(tenant, &meta);
+                    metas.push(meta);
+                }
+                let give = to.compute(self, &head, move |heads, head| {
+                    heads.give_to_blocks(head, range)
+                });
+                give.await?;
+            }
         }
         Ok(metas)
     }

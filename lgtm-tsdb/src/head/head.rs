@@ -21,6 +21,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use super::accept::{AppendRules, RejectReason};
 use super::exemplars::ExemplarRing;
 use super::generation::Generations;
+use super::label_order::LabelOrder;
 use super::metadata::MetadataStore;
 use super::record::anchor_tag;
 use super::series::{MemSeries, locate};
@@ -91,6 +92,7 @@ pub(super) struct Head {
     pub(super) gate: RwLock<()>,
     refs: RwLock<RefCache>,
     pub(super) index: RwLock<MemPostings>,
+    pub(super) order: LabelOrder,
     /// The list is copied when a shard is added, once in 512 series; readers share it.
     shards: RwLock<Arc<Vec<Arc<Shard>>>>,
     /// Time of the newest sample; `i64::MIN` while there is none.
@@ -122,6 +124,7 @@ impl Head {
             gate: RwLock::default(),
             refs: RwLock::new(RefCache::new(seed)),
             index: RwLock::default(),
+            order: LabelOrder::default(),
             shards: RwLock::default(),
             max_ms: AtomicI64::new(i64::MIN),
             min_valid_ms: AtomicI64::new(i64::MIN),
@@ -321,7 +324,7 @@ impl Head {
 
     /// Heap bytes of index and series lookup, nearly.
     pub(super) fn index_bytes(&self) -> usize {
-        self.index.read().heap_bytes() + self.refs.read().heap_bytes()
+        self.index.read().heap_bytes() + self.refs.read().heap_bytes() + self.order.heap_bytes()
     }
 }
 

@@ -66,7 +66,7 @@ impl Head {
             out.push((labels, id));
             request.bounds.check_list(bytes)
         })?;
-        out.sort_unstable();
+        self.order.sort(&mut out);
         Ok(out)
     }
 

@@ -13,6 +13,7 @@ mod flush;
 mod generation;
 mod head;
 mod heads;
+mod label_order;
 mod matching;
 mod metadata;
 mod pieces;
@@ -23,7 +24,7 @@ mod replay;
 mod series;
 mod shard;
 
-pub use append::{AppendReport, Rejections};
+pub use append::{AppendReport, ReasonId, Rejections};
 
 pub use cardinality::{
     ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,

@@ -18,8 +18,10 @@ use crate::select::{
     SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
-/// Series per batch: a few hundred kilobytes of chunks.
-const BATCH: usize = 512;
+/// Series per batch at most: each batch goes through several hands, which costs as much as some hundred series.
+const BATCH_SERIES: usize = 2048;
+/// Bytes of chunks after which a batch ends.
+const BATCH_BYTES: u64 = 256 << 10;
 /// So few series are read where they are asked for: handing them over would take longer.
 const FEW_SERIES: usize = 64;
 
@@ -95,10 +97,15 @@ impl HeadSeries {
         if self.series.len() == 0 {
             return None;
         }
-        let mut out = Vec::with_capacity(self.series.len().min(BATCH));
-        for (labels, id) in self.series.by_ref().take(BATCH).collect::<Vec<_>>() {
+        let mut out = Vec::with_capacity(self.series.len().min(BATCH_SERIES));
+        let mut bytes = 0;
+        while out.len() < BATCH_SERIES
+            && bytes < BATCH_BYTES
+            && let Some((labels, id)) = self.series.next()
+        {
             let chunks = self.chunks(&labels, id);
             if !chunks.is_empty() {
+                bytes += chunks.iter().map(|c| c.data.len() as u64).sum::<u64>();
                 out.push(SeriesChunks { labels, chunks });
             }
         }

@@ -206,7 +206,7 @@ async fn samples_are_taken_by_the_rules_of_prometheus() {
     );
     assert!(first.contains(r#"__name__="up""#), "{first}");
     // More than half a block range behind the newest: out of bounds, also for a new series.
-    s.push("a", &[("up", &[(2 * HOUR, 1.0)])]).await;
+    let _ = s.push("a", &[("up", &[(2 * HOUR, 1.0)])]).await;
     let r = s.push("a", &[("new", &[(HOUR - 1, 1.0)])]).await;
     assert_eq!(r.rejected.samples["sample-timestamp-too-old"], 1);
     let r = s.push("a", &[("new", &[(200 * HOUR, 1.0)])]).await;
@@ -229,7 +229,7 @@ async fn late_samples_are_taken_within_the_window() {
         ..Limits::default()
     };
     let mut s = Store::new(limits);
-    s.push("a", &[("up", &[(900_000, 9.0)])]).await;
+    let _ = s.push("a", &[("up", &[(900_000, 9.0)])]).await;
     let late: Vec<(i64, f64)> = (0..50)
         .map(|i| (400_000 + (i * 7 % 50) * 1000, i as f64))
         .collect();
@@ -261,7 +261,7 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
             round as f64 * 0.37
         };
         for name in ["a", "b", "c"] {
-            s.push("t", &[(name, &[(round * 15_000, value)])]).await;
+            let _ = s.push("t", &[(name, &[(round * 15_000, value)])]).await;
             want.push(f(name, round * 15_000, value));
         }
         if round % 100 == 99 {
@@ -286,7 +286,7 @@ async fn complete_ranges_move_into_blocks_and_the_rest_stays() {
     let mut s = Store::new(Limits::default());
     let mut want = Vec::new();
     for t in (0..5 * HOUR).step_by(60_000) {
-        s.push("t", &[("a", &[(t, t as f64)])]).await;
+        let _ = s.push("t", &[("a", &[(t, t as f64)])]).await;
         want.push(f("a", t, t as f64));
         if t % HOUR == 0 {
             s.flush(FlushScope::Complete).await;
@@ -371,7 +371,7 @@ async fn what_is_refused_whole_leaves_no_series() {
     // Nor does a series come of labels alone.
     let mut batch = WriteBatch::default();
     batch.push_series(labels(9).unwrap().iter(), &[]);
-    s.heads.append(&tenant, &batch).await.unwrap();
+    let _ = s.heads.append(&tenant, &batch).await.unwrap();
     assert_eq!(s.heads.series_of(&tenant), 0);
     let mut batch = WriteBatch::default();
     batch.push_histogram(labels(10).unwrap().iter(), now, good);
@@ -423,14 +423,15 @@ async fn histograms_and_limits() {
 async fn damage_to_any_one_frame_costs_that_frame_only() {
     let s = Store::new(Limits::default());
     for t in 0..40 {
-        s.push(
-            "t",
-            &[
-                ("a", &[(t * 1000, 100.0 + t as f64)]),
-                ("b", &[(t * 1000, 0.1 * t as f64)]),
-            ],
-        )
-        .await;
+        let _ = s
+            .push(
+                "t",
+                &[
+                    ("a", &[(t * 1000, 100.0 + t as f64)]),
+                    ("b", &[(t * 1000, 0.1 * t as f64)]),
+                ],
+            )
+            .await;
     }
     let Store { dir, heads, .. } = s;
     drop(heads);
@@ -454,7 +455,8 @@ async fn damage_to_any_one_frame_costs_that_frame_only() {
 async fn idle_series_and_heads_are_forgotten() {
     let s = Store::new(Limits::default());
     for n in 0..2000 {
-        s.push("t", &[(&format!("series_{n}"), &[(1000, 1.0)])])
+        let _ = s
+            .push("t", &[(&format!("series_{n}"), &[(1000, 1.0)])])
             .await;
     }
     let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
@@ -466,7 +468,7 @@ async fn idle_series_and_heads_are_forgotten() {
     s.flush(FlushScope::All).await;
     assert_eq!(head.collect_idle(u32::MAX, 0), 2000);
     assert_eq!(head.series_count(), 0);
-    s.push("t", &[("series_7", &[(2000, 2.0)])]).await;
+    let _ = s.push("t", &[("series_7", &[(2000, 2.0)])]).await;
     let all = s.all("t").await;
     assert_eq!(all.len(), 2001);
     assert!(all.contains(&f("series_7", 2000, 2.0)) && all.contains(&f("series_7", 1000, 1.0)));
@@ -519,7 +521,7 @@ async fn nothing_is_lost_while_the_store_fails() {
             store.set_plan(FaultPlan::default());
             for name in ["p", "q"] {
                 let t = round * HOUR / 4;
-                s.push("t", &[(name, &[(t, round as f64)])]).await;
+                let _ = s.push("t", &[(name, &[(t, round as f64)])]).await;
                 want.push(f(name, t, round as f64));
             }
             store.set_plan(FaultPlan {

@@ -11,6 +11,7 @@ use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
+use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -123,9 +124,27 @@ impl Api {
         }
     }
 
-    /// Pushes under way, for metrics.
+    /// Pushes under way.
     pub fn inflight(&self) -> Arc<Inflight> {
         Arc::clone(&self.inflight)
+    }
+
+    /// Has `registry` tell what is under way.
+    pub fn register_metrics(&self, registry: &Registry) {
+        registry.collect_from(&self.inflight, |pushes, e| {
+            e.gauge(
+                "cortex_distributor_inflight_push_requests",
+                "Pushes under way.",
+                &[],
+                pushes.requests() as f64,
+            );
+            e.gauge(
+                "cortex_distributor_inflight_push_requests_bytes",
+                "Bytes of pushes under way, compressed and decompressed.",
+                &[],
+                pushes.bytes() as f64,
+            );
+        });
     }
 
     /// A batch to decode into.

@@ -8,6 +8,7 @@ mod body;
 mod cardinality;
 mod compress;
 mod decode;
+mod embed;
 mod error;
 mod exemplars;
 mod fault;

@@ -4,6 +4,7 @@ use lgtm_core::model::{Labels, MatchOp, Matcher, TimeRange};
 use lgtm_core::{Error, Result};
 
 use super::end::FetchStats;
+use crate::block_id::BlockId;
 use crate::limits::Limits;
 
 /// Selects the series of one shard, as `i_of_n` from 1. It stands among the matchers of a query and is no label: [`SelectRequest::new`]
@@ -56,6 +57,9 @@ pub struct SelectRequest {
     pub hints: SelectHints,
     /// The part of the series that is wanted; all if there is none. Every holder honours it, before it loads chunks.
     pub shard: Option<SeriesShard>,
+    /// The blocks that are wanted, of those that a holder of blocks would read; all if there is no list. Who holds recent data takes no notice.
+    /// For a question that is asked again elsewhere, about what the first answer did not cover.
+    pub blocks: Option<Vec<BlockId>>,
     /// What one holder may bring; one that has more refuses. The query counts for itself what all of them brought.
     pub bounds: FetchBounds,
     /// Of a list, how many entries are wanted: the first ones in order; 0: all. Streams of series take no notice.
@@ -86,6 +90,7 @@ impl SelectRequest {
             range,
             hints: SelectHints::default(),
             shard,
+            blocks: None,
             bounds: FetchBounds::default(),
             limit: 0,
         })
@@ -95,6 +100,20 @@ impl SelectRequest {
     #[must_use]
     pub fn hints(self, hints: SelectHints) -> Self {
         Self { hints, ..self }
+    }
+
+    /// The same request to holders of blocks, for these alone.
+    #[must_use]
+    pub fn of_blocks(self, blocks: Vec<BlockId>) -> Self {
+        Self {
+            blocks: Some(blocks),
+            ..self
+        }
+    }
+
+    /// Whether a block is wanted.
+    pub fn wants_block(&self, id: BlockId) -> bool {
+        self.blocks.as_ref().is_none_or(|ids| ids.contains(&id))
     }
 
     /// The same request with bounds.

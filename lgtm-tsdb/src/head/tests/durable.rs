@@ -181,7 +181,7 @@ async fn chunks_that_are_cut_while_a_checkpoint_walks_are_there_when_it_counts()
         let one = [(0, 1.0)];
         let batch: Vec<(&str, &[(i64, f64)])> =
             names.iter().map(|n| (n.as_str(), &one[..])).collect();
-        s.push("t", &batch).await;
+        let _ = s.push("t", &batch).await;
         let more = samples_of(700, 1000);
         let pusher = (s.heads.clone(), names[3999].clone(), more.clone());
         let cut = Arc::new(AtomicU64::new(0));
@@ -225,7 +225,7 @@ async fn chunks_that_are_cut_while_a_checkpoint_walks_are_there_when_it_counts()
 #[tokio::test]
 async fn a_checkpoint_counts_only_after_the_chunk_files_are_synced() {
     let (s, disk) = hooked(Limits::default(), SyncPolicy::EveryBatch);
-    s.push("t", &[("a", &samples_of(500, 0))]).await;
+    let _ = s.push("t", &[("a", &samples_of(500, 0))]).await;
     let done: Arc<Mutex<Vec<String>>> = Arc::default();
     let seen = done.clone();
     disk.set(move |operation, path| {
@@ -247,7 +247,7 @@ async fn a_checkpoint_counts_only_after_the_chunk_files_are_synced() {
     ];
     assert!(order.is_sorted(), "{order:?}");
     // A file whose sync failed is trusted no more, whatever later syncs say.
-    s.push("t", &[("a", &samples_of(500, 600_000))]).await;
+    let _ = s.push("t", &[("a", &samples_of(500, 600_000))]).await;
     let mut fails = true;
     disk.set(move |operation, path| {
         match operation == "sync" && path.contains("chunks_head") && fails {
@@ -272,11 +272,11 @@ async fn a_checkpoint_that_fails_anywhere_loses_nothing() {
     for step in 0..12 {
         let (mut s, disk) = hooked(Limits::default(), SyncPolicy::EveryBatch);
         let first = samples_of(400, 0);
-        s.push("t", &[("a", &first)]).await;
+        let _ = s.push("t", &[("a", &first)]).await;
         s.heads.checkpoint().await.unwrap();
         s.flush_one("t").await;
         let second = samples_of(400, 600_000);
-        s.push("t", &[("a", &second)]).await;
+        let _ = s.push("t", &[("a", &second)]).await;
         let mut left = step;
         disk.set(move |operation, path| {
             left -= 1;
@@ -299,7 +299,7 @@ async fn a_checkpoint_that_fails_anywhere_loses_nothing() {
 async fn chunk_files_stay_until_no_checkpoint_names_them() {
     let mut s = Store::new(Limits::default());
     let a = samples_of(1000, 0);
-    s.push("t", &[("a", &a)]).await;
+    let _ = s.push("t", &[("a", &a)]).await;
     s.heads.checkpoint().await.unwrap();
     s.reopen();
     let named = chunk_files(&s);
@@ -319,10 +319,11 @@ async fn chunk_files_stay_until_no_checkpoint_names_them() {
 async fn a_missing_chunk_costs_itself_and_not_the_rest_of_its_record() {
     let mut s = Store::new(Limits::default());
     let (a, b) = (samples_of(1000, 0), samples_of(1000, 500));
-    s.push("t", &[("a", &a)]).await;
+    let _ = s.push("t", &[("a", &a)]).await;
     s.heads.checkpoint().await.unwrap();
     s.reopen();
-    s.push("t", &[("b", &b), ("a", &samples_of(10, 2_000_000))])
+    let _ = s
+        .push("t", &[("b", &b), ("a", &samples_of(10, 2_000_000))])
         .await;
     s.heads.checkpoint().await.unwrap();
     let files = chunk_files(&s);
@@ -344,7 +345,7 @@ async fn a_missing_chunk_costs_itself_and_not_the_rest_of_its_record() {
         "the open chunk is there"
     );
     // The series goes on.
-    s.push("t", &[("a", &[(3_000_000, 7.0)])]).await;
+    let _ = s.push("t", &[("a", &[(3_000_000, 7.0)])]).await;
     s.reopen();
     assert!(s.all("t").await.contains(&f("a", 3_000_000, 7.0)));
 }
@@ -357,11 +358,11 @@ async fn late_samples_before_the_last_flushed_range_survive_a_restart() {
     };
     let mut s = Store::new(limits);
     for t in 0..20 {
-        s.push("t", &[("a", &[(t * HOUR / 4, t as f64)])]).await;
+        let _ = s.push("t", &[("a", &[(t * HOUR / 4, t as f64)])]).await;
     }
     assert_eq!(s.flush(FlushScope::Complete).await, 1);
     // Late: its range is in a block already.
-    s.push("t", &[("a", &[(HOUR / 3, 33.0)])]).await;
+    let _ = s.push("t", &[("a", &[(HOUR / 3, 33.0)])]).await;
     s.reopen();
     assert!(s.all("t").await.contains(&f("a", HOUR / 3, 33.0)));
 }
@@ -370,7 +371,7 @@ async fn late_samples_before_the_last_flushed_range_survive_a_restart() {
 async fn a_damaged_chunk_costs_itself_at_a_flush() {
     let mut s = Store::new(Limits::default());
     let (a, b) = (samples_of(1000, 0), samples_of(1000, 0));
-    s.push("t", &[("a", &a), ("b", &b)]).await;
+    let _ = s.push("t", &[("a", &a), ("b", &b)]).await;
     s.heads.checkpoint().await.unwrap();
     let file = chunk_files(&s).remove(0);
     let mut bytes = std::fs::read(&file).unwrap();
@@ -378,7 +379,7 @@ async fn a_damaged_chunk_costs_itself_at_a_flush() {
     std::fs::write(&file, &bytes).unwrap();
     s.reopen();
     assert!(s.report.is_whole());
-    s.push("t", &[("a", &[(2_000_000, 7.0)])]).await;
+    let _ = s.push("t", &[("a", &[(2_000_000, 7.0)])]).await;
     assert_eq!(s.flush(FlushScope::All).await, 1);
     assert_eq!(s.heads.damaged_chunks(), 1);
     let all = s.all("t").await;
@@ -403,7 +404,7 @@ async fn checkpoints_of_many_exemplars_and_metadata_have_bounded_records() {
         max_global_exemplars_per_user: 100_000,
         ..Limits::default()
     });
-    s.push("t", &[("a", &[(0, 1.0)])]).await;
+    let _ = s.push("t", &[("a", &[(0, 1.0)])]).await;
     let tenant = TenantId::new("t").unwrap();
     let head = s.heads.get(&tenant).unwrap();
     for n in 0..5000 {
@@ -447,15 +448,15 @@ async fn what_is_pushed_during_a_checkpoint_that_never_counts_has_its_anchor() {
     };
     let first = CrashDisk::new(1);
     s.heads = open(&first);
-    s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(0, 1.0)])]).await;
+    let _ = s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(0, 1.0)])]).await;
     // The next process knows both from the log alone; then it writes one of them.
     let second = first.crash(Crash::Process);
     s.heads = open(&second);
-    s.push("t", &[("b", &[(1000, 2.0)])]).await;
+    let _ = s.push("t", &[("b", &[(1000, 2.0)])]).await;
     for t in [2000, 3000] {
         second.fail_next(DiskOperation::Rename, [io::ErrorKind::Other]);
         assert!(s.heads.checkpoint().await.is_err());
-        s.push("t", &[("a", &[(t, 3.0)]), ("b", &[(t, 3.0)])]).await;
+        let _ = s.push("t", &[("a", &[(t, 3.0)]), ("b", &[(t, 3.0)])]).await;
     }
     s.heads = open(&second.crash(Crash::Process));
     let mut want = rows("a", &[(0, 1.0), (2000, 3.0), (3000, 3.0)]);

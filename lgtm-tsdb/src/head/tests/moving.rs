@@ -26,27 +26,27 @@ async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
     let s = Store::new(Limits::default());
     s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
-    let names: Vec<String> = (0..1000).map(|n| format!("m{n}")).collect();
+    let names: Vec<String> = (0..3000).map(|n| format!("m{n}")).collect();
     let samples: &[(i64, f64)] = &[(0, 1.0), (HOUR, 2.0), (3 * HOUR, 3.0)];
     let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
-    s.push("t", &series).await;
+    let _ = s.push("t", &series).await;
     let querier = s.querier();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     // One batch is read, the rest is asked for when all of it has moved.
     let first = before.next_batch().await.unwrap().unwrap().len();
-    assert!(first < 1000);
+    assert!(first < 3000);
     assert_eq!(s.flush(FlushScope::All).await, 2);
     s.heads.collect_idle();
     let mut after = querier.select(&tenant, &everything()).await.unwrap();
-    assert_eq!(count(&mut before).await, 3 * (1000 - first));
-    assert_eq!(count(&mut after).await, 3000);
+    assert_eq!(count(&mut before).await, 3 * (3000 - first));
+    assert_eq!(count(&mut after).await, 9000);
     let kept = s.heads.get(&tenant).unwrap().chunk_count();
     assert!(kept > 0, "kept for the reader that began before");
     // When it is gone nothing is kept, and the series can be forgotten.
     drop(before);
     s.heads.drop_moved();
     assert_eq!(s.heads.get(&tenant).unwrap().chunk_count(), 0);
-    assert_eq!(s.all("t").await.len(), 3000);
+    assert_eq!(s.all("t").await.len(), 9000);
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     let mut s = Store::new(Limits::default());
     s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
-    s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
+    let _ = s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
     let querier = s.querier();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     assert_eq!(s.flush(FlushScope::All).await, 1);
@@ -82,7 +82,7 @@ async fn a_search_is_stopped_and_lists_are_bounded() {
     let names: Vec<String> = (0..600).map(|n| format!("metric_{n}")).collect();
     let samples: &[(i64, f64)] = &[(0, 1.0)];
     let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
-    s.push("t", &series).await;
+    let _ = s.push("t", &series).await;
     let head = s.heads.get(&TenantId::new("t").unwrap()).unwrap();
     let snapshot = head.parts.generations.enter();
     let cancel = CancelToken::new();
@@ -127,7 +127,7 @@ async fn searches_agree_with_the_index_whatever_is_asked() {
         batch.push_series(labels.iter(), &[sample]);
     }
     let tenant = TenantId::new("t").unwrap();
-    s.heads.append(&tenant, &batch).await.unwrap();
+    let _ = s.heads.append(&tenant, &batch).await.unwrap();
     let head = s.heads.get(&tenant).unwrap();
     let snapshot = head.parts.generations.enter();
     let some = [
@@ -159,4 +159,27 @@ async fn searches_agree_with_the_index_whatever_is_asked() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn years_of_old_data_leave_others_their_turn() {
+    let s = Store::new(Limits::default());
+    let ranges: i64 = 40;
+    let samples: Vec<(i64, f64)> = (0..ranges).map(|n| (n * 2 * HOUR, n as f64)).collect();
+    let _ = s.push("years", &[("up", &samples)]).await;
+    let recent: &[(i64, f64)] = &[(0, 1.0), (5 * HOUR, 2.0)];
+    let _ = s.push("recent", &[("up", recent)]).await;
+    let (mut rounds, mut blocks) = (Vec::new(), 0);
+    loop {
+        let written = s.flush(FlushScope::Complete).await;
+        if written == 0 {
+            break;
+        }
+        rounds.push(written);
+        blocks += written;
+        assert_eq!(s.all("years").await.len(), samples.len());
+    }
+    // The newest one and a half ranges of a tenant stay.
+    assert_eq!(rounds[0], 16 + 1, "{rounds:?}");
+    assert_eq!(blocks as i64, ranges - 2 + 1, "{rounds:?}");
 }

@@ -133,7 +133,7 @@ async fn what_the_disk_did_not_take_is_not_acknowledged_and_is_written_once_it_d
         },
         ..HeadSettings::default()
     });
-    append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
+    let _ = append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
     disk.set(
         |operation, path| match operation == "append" && path.contains("/wal/") {
             true => Err(std::io::ErrorKind::StorageFull.into()),
@@ -169,7 +169,7 @@ async fn a_data_folder_has_one_owner() {
         let disk = Arc::new(LocalDisk::new(s.dir.path()));
         Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7)
     };
-    append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
+    let _ = append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
     let refused = open().unwrap_err();
     assert_eq!(refused.kind(), lgtm_core::ErrorKind::Conflict);
     let text = refused.to_string();

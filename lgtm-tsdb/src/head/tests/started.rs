@@ -156,8 +156,8 @@ proptest! {
 async fn starts_are_dropped_unless_the_tenant_keeps_them() {
     let mut s = Store::new(Limits::default());
     for i in 1..50 {
-        s.push_one("f", i * 1000, 0, i as u64, i).await;
-        s.push_one("h", i * 1000, 1, i as u64, i).await;
+        let _ = s.push_one("f", i * 1000, 0, i as u64, i).await;
+        let _ = s.push_one("h", i * 1000, 1, i as u64, i).await;
     }
     for _ in 0..2 {
         for (_, chunks) in s.chunks().await {
@@ -168,10 +168,10 @@ async fn starts_are_dropped_unless_the_tenant_keeps_them() {
     // Switched on later, what comes from then on keeps them; switched off, nothing is lost.
     s.limits = keeping();
     s.reopen();
-    s.push_one("f", 60_000, 0, 7, 500).await;
+    let _ = s.push_one("f", 60_000, 0, 7, 500).await;
     s.limits = Limits::default();
     s.reopen();
-    s.push_one("f", 61_000, 0, 8, 500).await;
+    let _ = s.push_one("f", 61_000, 0, 8, 500).await;
     let have = s.started().await;
     let start_at = |t: i64| have[&("f".to_owned(), t)].1;
     assert_eq!(
@@ -199,8 +199,8 @@ async fn a_series_without_starts_is_stored_as_if_nobody_kept_them() {
             } else {
                 i * 1000
             };
-            s.push_one("f", 24 * HOUR + t, 0, i as u64, 0).await;
-            s.push_one("h", 24 * HOUR + t, 1, i as u64, 0).await;
+            let _ = s.push_one("f", 24 * HOUR + t, 0, i as u64, 0).await;
+            let _ = s.push_one("h", 24 * HOUR + t, 1, i as u64, 0).await;
         }
         let chunks = s.chunks().await.into_iter();
         let chunks: Vec<_> = chunks
@@ -220,8 +220,9 @@ async fn a_series_without_starts_is_stored_as_if_nobody_kept_them() {
 async fn damage_never_makes_another_start() {
     let s = Store::new(keeping());
     for i in 1..40i64 {
-        s.push_one("f", i * 1000, 0, i as u64, i * 1000 - 7).await;
-        s.push_one("h", i * 1000, 1, i as u64, i / 10 * 10_000 + 1)
+        let _ = s.push_one("f", i * 1000, 0, i as u64, i * 1000 - 7).await;
+        let _ = s
+            .push_one("h", i * 1000, 1, i as u64, i / 10 * 10_000 + 1)
             .await;
     }
     let want = s.started().await;

@@ -101,7 +101,7 @@ async fn who_may_push_is_found_again_in_the_bucket() {
         "anonymous",
     ];
     for id in ids {
-        s.push(id, &[("up", &[(1, 1.0)])]).await;
+        let _ = s.push(id, &[("up", &[(1, 1.0)])]).await;
     }
     for id in ["__evil", "__mimir_cluster", "__", "__markers__"] {
         let refused = TenantId::new(id).unwrap_err().to_string();

@@ -1,0 +1,50 @@
+//! Rounds of work that a store does by itself while somebody holds it.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use lgtm_core::exec::TaskGroup;
+
+/// Tasks that work at intervals until they are stopped or what they work for is gone. Dropped, they end at their next await.
+#[derive(Debug)]
+pub(super) struct Housekeeping(TaskGroup);
+
+impl Housekeeping {
+    pub(super) fn new(tasks: TaskGroup) -> Self {
+        Self(tasks)
+    }
+
+    /// Does `round` every `interval`, the first time after one. `part` is held during a round only, so that whoever drops the store
+    /// between two frees all of it at once.
+    pub(super) fn every<T, F>(
+        &self,
+        name: &'static str,
+        interval: Duration,
+        part: &Arc<T>,
+        round: impl Fn(Arc<T>) -> F + Send + 'static,
+    ) where
+        T: Send + Sync + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let part: Weak<T> = Arc::downgrade(part);
+        let stop = self.0.cancel_token().clone();
+        // It ends with the group, which joins it; nobody waits for its value.
+        drop(self.0.spawn(name, async move {
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(interval) => {}
+                    () = stop.cancelled() => return,
+                }
+                let Some(part) = part.upgrade() else { return };
+                round(part).await;
+            }
+        }));
+    }
+
+    /// Ends the tasks after the rounds that are under way.
+    pub(super) async fn end(self) {
+        if let Err(e) = self.0.shutdown().await {
+            tracing::error!(error = %e, "housekeeping ended before the store was closed");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Blocks in the object store.
+
+use std::sync::Arc;
+
+use lgtm_core::telemetry::{Collection, Registry};
+
+use crate::bucket::BucketBlocks;
+use crate::components::BlocksCleaner;
+
+/// Blocks set aside that are named, each with a series of its own.
+const MAX_NAMED: usize = 100;
+
+impl BucketBlocks {
+    /// Has `registry` tell which blocks are known and how they are read.
+    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, Self::metrics);
+    }
+
+    fn metrics(&self, e: &mut Collection) {
+        let blocks = self.stats();
+        e.gauge(
+            "cortex_bucket_store_blocks_loaded",
+            "Blocks known.",
+            &[],
+            blocks.blocks as f64,
+        );
+        e.counter(
+            "lgtm_bucket_blocks_opened_total",
+            "Readers of blocks opened.",
+            &[],
+            blocks.opened as f64,
+        );
+        e.gauge(
+            "lgtm_bucket_blocks_set_aside",
+            "Damaged blocks set aside.",
+            &[],
+            blocks.set_aside.len() as f64,
+        );
+        if let Some(pages) = self.page_cache_stats() {
+            let name = [("name", "block-pages")];
+            for (metric, help, count) in [
+                (
+                    "thanos_cache_requests_total",
+                    "Keys asked for.",
+                    pages.requests,
+                ),
+                ("thanos_cache_hits_total", "Keys found.", pages.hits),
+                (
+                    "lgtm_cache_evicted_total",
+                    "Values dropped for others.",
+                    pages.evicted,
+                ),
+            ] {
+                e.counter(metric, help, &name, count as f64);
+            }
+            e.gauge("lgtm_cache_bytes", "Bytes held.", &name, pages.bytes as f64);
+        }
+        for (tenant, block, _) in blocks.set_aside.iter().take(MAX_NAMED) {
+            let block = block.to_string();
+            let labels = [("user", tenant.as_str()), ("block", block.as_str())];
+            e.gauge(
+                "lgtm_bucket_block_set_aside",
+                "1 for a damaged block.",
+                &labels,
+                1.0,
+            );
+        }
+    }
+}
+
+impl BlocksCleaner {
+    /// Has `registry` tell what was deleted.
+    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, |cleaner, e| {
+            e.counter(
+                "cortex_compactor_blocks_cleaned_total",
+                "Partial blocks deleted.",
+                &[],
+                cleaner.deleted() as f64,
+            );
+        });
+    }
+}

@@ -1,0 +1,53 @@
+//! Pushes.
+
+use std::sync::Arc;
+
+use lgtm_core::telemetry::{Collection, Registry};
+
+use super::n;
+use crate::components::Distributor;
+
+impl Distributor {
+    /// Has `registry` tell what came in and what of it was not stored.
+    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, Self::metrics);
+    }
+
+    fn metrics(&self, e: &mut Collection) {
+        let c = self.counts();
+        e.counter(
+            "cortex_distributor_requests_in_total",
+            "Push requests.",
+            &[],
+            n(&c.requests),
+        );
+        e.counter(
+            "cortex_distributor_samples_in_total",
+            "Samples that came in.",
+            &[],
+            n(&c.samples_in),
+        );
+        e.counter(
+            "cortex_distributor_received_samples_total",
+            "Samples stored or known already.",
+            &[],
+            n(&c.samples_stored),
+        );
+        e.counter(
+            "cortex_distributor_received_exemplars_total",
+            "Exemplars that came in.",
+            &[],
+            n(&c.exemplars_in),
+        );
+        for ((tenant, reason), count) in c.discarded.lock().iter() {
+            let labels = [("user", tenant.as_str()), ("reason", reason.as_ref())];
+            let help = "Samples that were not stored.";
+            e.counter(
+                "cortex_discarded_samples_total",
+                help,
+                &labels,
+                *count as f64,
+            );
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! How a [`Tsdb`] is put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::{Executor, ExecutorSettings, TaskGroup};
+use lgtm_core::limits::Overrides;
+use lgtm_core::storage::{Backend, Component, Layout, StorageSettings};
+use lgtm_core::telemetry::Registry;
+use lgtm_core::{Error, Result};
+use tokio::runtime::Handle;
+
+use super::clients::IngesterClient;
+use super::housekeeping::Housekeeping;
+use super::tsdb::{Tsdb, TsdbParts};
+use super::{
+    BlocksCleaner, CleanerSettings, Distributor, Ingester, IngesterSettings, Querier,
+    QueryFrontend, QueryFrontendSettings, RandomSource,
+};
+use crate::bucket::{BucketBlocks, BucketSettings};
+use crate::limits::Limits;
+use crate::promql::{Engine, EngineSettings};
+use crate::select::Select;
+
+/// Collects the parts of a [`Tsdb`].
+pub struct TsdbBuilder {
+    folder: PathBuf,
+    store: Backend,
+    storage: StorageSettings,
+    ingester: IngesterSettings,
+    store_gateway: BucketSettings,
+    cleaner: CleanerSettings,
+    querier: EngineSettings,
+    query_frontend: QueryFrontendSettings,
+    limits: Arc<Overrides<Limits>>,
+    clock: Arc<dyn Clock>,
+    random: RandomSource,
+    executor: Option<Executor>,
+    registry: Option<Registry>,
+    keeps_house: bool,
+}
+
+impl std::fmt::Debug for TsdbBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TsdbBuilder")
+            .field("folder", &self.folder)
+            .field("ingester", &self.ingester)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TsdbBuilder {
+    pub(super) fn new(folder: PathBuf, store: Backend) -> Self {
+        Self {
+            folder,
+            store,
+            storage: StorageSettings::default(),
+            ingester: IngesterSettings::default(),
+            store_gateway: BucketSettings::default(),
+            cleaner: CleanerSettings::default(),
+            querier: EngineSettings::default(),
+            query_frontend: QueryFrontendSettings::default(),
+            limits: Arc::new(Overrides::fixed(Limits::default())),
+            clock: Arc::new(SystemClock::new()),
+            random: os_random(),
+            executor: None,
+            registry: None,
+            keeps_house: true,
+        }
+    }
+
+    /// Sets the settings of head and log, and how often the store keeps house.
+    #[must_use]
+    pub fn settings(mut self, settings: IngesterSettings) -> Self {
+        self.ingester = settings;
+        self
+    }
+
+    /// Sets how blocks are read.
+    #[must_use]
+    pub fn store_gateway(mut self, settings: BucketSettings) -> Self {
+        self.store_gateway = settings;
+        self
+    }
+
+    /// Sets how the object store is asked: deadlines, retries, requests at a time.
+    #[must_use]
+    pub fn storage(mut self, settings: StorageSettings) -> Self {
+        self.storage = settings;
+        self
+    }
+
+    /// Sets how queries are computed, and what they may take.
+    #[must_use]
+    pub fn querier(mut self, settings: EngineSettings) -> Self {
+        self.querier = settings;
+        self
+    }
+
+    /// Sets how queries are cut, remembered and given their turn.
+    #[must_use]
+    pub fn query_frontend(mut self, settings: QueryFrontendSettings) -> Self {
+        self.query_frontend = settings;
+        self
+    }
+
+    /// Sets the limits of tenants.
+    #[must_use]
+    pub fn limits(mut self, limits: Arc<Overrides<Limits>>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets where work that takes longer is computed. Without it the store has threads of its own, one a core.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = Some(executor);
+        self
+    }
+
+    /// Has `registry` tell what all parts hold and do.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Leaves the rounds of housekeeping to the caller, who calls [`Tsdb::maintain`]: for tests that tell the time.
+    #[must_use]
+    pub fn without_housekeeping(mut self) -> Self {
+        self.keeps_house = false;
+        self
+    }
+
+    /// Locks and opens the folder, claims the bucket, reads the log back and learns which blocks there are. When the store is away the rest
+    /// works: answers say that they lack its blocks, and housekeeping asks again.
+    ///
+    /// Needs a Tokio runtime with timers (`enable_all`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for bad settings; `Conflict` when folder or bucket are another's; `Unavailable` when the folder refuses.
+    pub async fn open(self) -> Result<Tsdb> {
+        let keeps_house = self.keeps_house;
+        let sync_interval = self.store_gateway.sync_interval;
+        let (maintenance, cleanup) = (
+            self.ingester.maintenance_interval,
+            self.cleaner.cleanup_interval,
+        );
+        let (parts, tasks) = self.build()?;
+        let ingester = Arc::clone(&parts.ingester);
+        ingester.claim_if_there().await?;
+        if let Err(e) = parts.blocks.sync().await {
+            tracing::warn!(error = %e, "the blocks in the object store cannot be listed; answers say that they may be missing until they can");
+        }
+        ingester.open()?;
+        let replaying = Arc::clone(&ingester);
+        let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
+        replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
+        let parts = Arc::new(parts);
+        let housekeeping = Housekeeping::new(tasks);
+        if keeps_house {
+            housekeeping.every("metrics-housekeeping", maintenance, &parts, async |parts| {
+                if let Err(e) = parts.maintain().await {
+                    tracing::warn!(error = %e, "housekeeping of the metrics store is not complete; it is tried again");
+                }
+            });
+            housekeeping.every("metrics-block-sync", sync_interval, &parts.blocks, async |blocks| {
+                if let Err(e) = blocks.sync().await {
+                    tracing::warn!(error = %e, "list of blocks cannot be brought up to date; the old one serves");
+                }
+            });
+            housekeeping.every("metrics-blocks-cleaner", cleanup, &parts.cleaner, async |cleaner| {
+                if let Err(e) = cleaner.clean().await {
+                    tracing::warn!(error = %e, "partial blocks cannot be deleted; it is tried again");
+                }
+            });
+        }
+        Ok(Tsdb::new(parts, housekeeping))
+    }
+
+    /// Joins the parts; nothing is opened yet.
+    fn build(self) -> Result<(TsdbParts, TaskGroup)> {
+        let registry = self.registry.unwrap_or_default();
+        let layout = Layout::builder()
+            .store(self.store)
+            .settings(self.storage)
+            .clock(Arc::clone(&self.clock))
+            .registry(&registry)
+            .build()?;
+        let bucket = layout.bucket(Component::MetricBlocks);
+        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.store_gateway)?);
+        let cleaner = Arc::new(BlocksCleaner::new(
+            bucket.clone(),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.clock),
+            self.cleaner,
+        )?);
+        let owns_executor = self.executor.is_none();
+        let executor = match self.executor {
+            Some(executor) => executor,
+            None => Executor::new(&ExecutorSettings::default(), Handle::current())?,
+        };
+        let ingester = Ingester::builder(
+            bucket,
+            Arc::new(LocalDisk::new(&self.folder)),
+            Arc::clone(&self.limits),
+            Arc::clone(&self.clock),
+            self.random,
+        );
+        let ingester = Arc::new(
+            ingester
+                .settings(self.ingester)
+                .executor(executor.clone())
+                .blocks(Arc::clone(&blocks))
+                .build()?,
+        );
+        let client = Arc::clone(&ingester) as Arc<dyn IngesterClient>;
+        let distributor = Arc::new(Distributor::new(
+            client,
+            Arc::clone(&self.limits),
+            Arc::clone(&self.clock),
+        ));
+        let source: Arc<dyn Select> = Arc::new(Querier::new(
+            vec![Arc::clone(&ingester) as _],
+            vec![Arc::clone(&blocks) as _],
+        ));
+        let engine = Engine::new(Arc::clone(&source), executor.clone(), self.querier)?;
+        let frontend = Arc::new(QueryFrontend::new(
+            engine,
+            self.query_frontend,
+            Arc::clone(&self.limits),
+            Arc::clone(&self.clock),
+        )?);
+        ingester.register_metrics(&registry);
+        distributor.register_metrics(&registry);
+        blocks.register_metrics(&registry);
+        cleaner.register_metrics(&registry);
+        frontend.register_metrics(&registry);
+        let tasks = executor.task_group();
+        let parts = TsdbParts {
+            ingester,
+            distributor,
+            blocks,
+            cleaner,
+            source,
+            frontend,
+            limits: self.limits,
+            clock: self.clock,
+            registry,
+            own_executor: owns_executor.then_some(executor),
+        };
+        Ok((parts, tasks))
+    }
+}
+
+/// The operating system's randomness, by way of the standard library's hash keys.
+pub fn os_random() -> RandomSource {
+    use std::hash::{BuildHasher, RandomState};
+    Arc::new(|out: &mut [u8]| {
+        for chunk in out.chunks_mut(8) {
+            let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+    })
+}
