@@ -10,7 +10,7 @@
 //! Whatever a client owes (the head of a request, the rest of a body, reading its answer) has a time, after which its connection is
 //! closed. While a handler works, no time runs here: queries have their own.
 //!
-//! For the routes of a signal: who asks ([`tenant`]), what for ([`Params`]), answers compressed as the client takes them ([`compress`]), and calls
+//! For the routes of a signal: who asks ([`tenant()`]), what for ([`Params`]), answers compressed as the client takes them ([`compress()`]), and calls
 //! that panic ([`caught`]). What an error looks like is the signal's.
 
 mod answer_body;
