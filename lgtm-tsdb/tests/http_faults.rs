@@ -71,6 +71,13 @@ impl Select for Faulty {
 
 /// An API whose holder of metrics is faulty, and its frontend.
 fn api(settings: QueryFrontendSettings) -> (axum::Router, Arc<QueryFrontend>) {
+    api_with(settings, ApiSettings::default())
+}
+
+fn api_with(
+    settings: QueryFrontendSettings,
+    door: ApiSettings,
+) -> (axum::Router, Arc<QueryFrontend>) {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(1_000_000_000));
     let limits = Arc::new(Overrides::fixed(Limits::default()));
     let store = from_url("memory:", &BackendSettings::default()).unwrap();
@@ -89,7 +96,7 @@ fn api(settings: QueryFrontendSettings) -> (axum::Router, Arc<QueryFrontend>) {
     let frontend = QueryFrontend::new(engine, settings, parts.0, parts.1).unwrap();
     let frontend = Arc::new(frontend);
     let api = Api::new(
-        ApiSettings::default(),
+        door,
         Arc::new(distributor),
         ingester,
         source,
@@ -165,4 +172,45 @@ async fn each_kind_of_error_has_its_status_and_its_name() {
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_are_shared_with_other_origins_if_that_is_set() {
+    let shared = ApiSettings {
+        cors_origins: vec!["http://ui.example".into()],
+        ..ApiSettings::default()
+    };
+    for (door, is_shared) in [(ApiSettings::default(), false), (shared, true)] {
+        door.validate().unwrap();
+        let (router, _) = api_with(QueryFrontendSettings::default(), door);
+        for (method, path, status) in [
+            ("OPTIONS", "/prometheus/api/v1/query", 204),
+            ("OPTIONS", "/api/v1/label/job/values", 204),
+            ("GET", "/prometheus/api/v1/query?query=1", 200),
+            ("GET", "/prometheus/api/v1/query?query=(", 400),
+        ] {
+            let request = Request::builder().method(method).uri(path);
+            let request = request.header("origin", "http://ui.example");
+            let request = request.body(Body::empty()).unwrap();
+            let answer = router.clone().oneshot(request).await.unwrap();
+            let wanted = if is_shared || status != 204 {
+                status
+            } else {
+                405
+            };
+            assert_eq!(answer.status().as_u16(), wanted, "{method} {path}");
+            let allowed = answer.headers().get("access-control-allow-origin");
+            assert_eq!(allowed.is_some(), is_shared, "{method} {path}");
+        }
+        // What is written is shared with nobody.
+        let request = Request::builder().method("OPTIONS").uri("/api/v1/push");
+        let request = request.header("origin", "http://ui.example");
+        let answer = router.oneshot(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.unwrap().status().as_u16(), 405);
+    }
+    let bad = ApiSettings {
+        cors_origins: vec!["ui.example".into()],
+        ..ApiSettings::default()
+    };
+    assert!(bad.validate().is_err());
 }

@@ -65,6 +65,7 @@ pub(crate) struct ServerSettings {
     pub(crate) max_inflight_answer_bytes: ByteSize,
     pub(crate) max_remote_read_bytes: ByteSize,
     pub(crate) max_exemplars_bytes: ByteSize,
+    pub(crate) cors_origins: Vec<String>,
     #[serde(with = "lgtm_core::units::duration")]
     pub(crate) shutdown_delay: Duration,
     pub(crate) connections: ConnectionSettings,
@@ -153,6 +154,7 @@ impl Default for ServerSettings {
             max_inflight_answer_bytes: api.max_inflight_answer_bytes,
             max_remote_read_bytes: api.max_remote_read_bytes,
             max_exemplars_bytes: api.max_exemplars_bytes,
+            cors_origins: api.cors_origins,
             shutdown_delay: Duration::ZERO,
             connections: ConnectionSettings::default(),
             access: AccessSettings::default(),
@@ -216,6 +218,7 @@ impl Config {
             max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
             max_exemplars_bytes: self.server.max_exemplars_bytes,
+            cors_origins: self.server.cors_origins.clone(),
         }
     }
 
@@ -283,6 +286,7 @@ impl Config {
         self.storage.requests.validate()?;
         let server = self.server.connections.validate();
         let server = server.and_then(|()| self.server.access.validate());
+        let server = server.and_then(|()| self.api_settings().validate());
         server.map_err(|e| Error::InvalidInput(format!("server.{e}")))?;
         if !matches!(self.target.as_str(), "all" | "metrics") {
             return Err(Error::InvalidInput(format!(

@@ -58,6 +58,10 @@ const DOCS: &[(&str, &str)] = &[
         "Bytes of labels and values of the exemplars that one call is answered, which is held whole.",
     ),
     (
+        "server.cors_origins",
+        "Origins such as https://ui.example:8443 whose pages may read the answers of the query API; \"*\": any. What they POST must also be listed in access.allowed_origins.",
+    ),
+    (
         "server.shutdown_delay",
         "How long to go on serving, not ready, after a signal to stop: for load balancers.",
     ),
@@ -96,6 +100,14 @@ const DOCS: &[(&str, &str)] = &[
     (
         "server.connections.max_head_bytes",
         "Bytes of a request's head.",
+    ),
+    (
+        "server.connections.max_url_bytes",
+        "Bytes of the first line of a GET or HEAD request.",
+    ),
+    (
+        "server.connections.max_long_urls_bytes",
+        "Bytes that URLs beyond 64 KiB may take together, each counted as two of the longest; further ones are refused.",
     ),
     (
         "server.access",

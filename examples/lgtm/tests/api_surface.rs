@@ -80,9 +80,9 @@ fn every_call_answers_below_both_prefixes_and_by_each_verb() {
         (true, "/series?match[]=up&start=1&end=2".into(), json!([])),
         (true, "/labels".into(), json!(["__name__", "my.label"])),
         (true, "/labels?match[]=speed".into(), json!(["__name__"])),
-        (false, "/label/__name__/values".into(), json!(["size", "speed", "up"])),
-        (false, "/label/U__my_2e_label/values".into(), json!(["x"])),
-        (false, "/label/my.label/values?match[]=speed".into(), json!([])),
+        (true, "/label/__name__/values".into(), json!(["size", "speed", "up"])),
+        (true, "/label/U__my_2e_label/values".into(), json!(["x"])),
+        (true, "/label/my.label/values?match[]=speed".into(), json!([])),
         (false, "/metadata?metric=speed".into(), json!({"speed": [{"type": "gauge", "help": "how fast", "unit": ""}]})),
         (false, "/metadata?limit=0".into(), json!({})),
         (false, "/rules?type=alert&rule_name[]=a&rule_group[]=b&file[]=c&match[]=up&exclude_alerts=true&group_limit=5".into(), json!({"groups": []})),
@@ -117,8 +117,15 @@ fn every_call_answers_below_both_prefixes_and_by_each_verb() {
     let all = everywhere(&host, false, "/metadata").json();
     assert_eq!(all["data"]["size"][0]["help"], "how \"large\"");
     assert_eq!(all["data"].as_object().unwrap().len(), 2);
-    let per_metric = everywhere(&host, false, "/metadata?limit=1&limit_per_metric=0").json();
-    assert_eq!(per_metric["data"], json!({"size": []}));
+    for no_limit in ["0", "-1", ""] {
+        let call = format!("/metadata?limit=1&limit_per_metric={no_limit}");
+        let first = everywhere(&host, false, &call).json();
+        assert_eq!(
+            first["data"],
+            json!({"size": all["data"]["size"]}),
+            "{call}"
+        );
+    }
 }
 
 #[test]

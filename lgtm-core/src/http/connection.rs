@@ -41,7 +41,10 @@ pub(super) async fn serve(
     let routes = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
         watch.request_began();
-        let request = request.map(|body| watched(body, &watch));
+        let mut request = request.map(|body| watched(body, &watch));
+        if let Some(query) = watch.take_long_query() {
+            request.extensions_mut().insert(query);
+        }
         let answer = match door.as_ref().and_then(|door| door.refusal(&request)) {
             Some(refusal) => Err(refusal),
             None => Ok(routes.call(request)),
@@ -63,7 +66,8 @@ pub(super) async fn serve(
             Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, watch)))
         }
     });
-    let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&watch)));
+    let line = connections.held_line();
+    let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&watch), line));
     let connection = http1::Builder::new()
         .max_buf_size(settings.max_head_bytes.as_usize())
         // The watch has the times, and knows more than when a head began.

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::inflight::{Inflight, InflightBound};
+use super::long_url::HeldLine;
 use super::settings::ConnectionSettings;
 use super::watch::{Asked, Owed, Watch};
 use crate::error::Result;
@@ -22,6 +24,8 @@ pub struct Connections {
     settings: ConnectionSettings,
     max: usize,
     epoch: Instant,
+    /// What long URLs may take together.
+    long_urls: Arc<Inflight>,
     open: Mutex<HashMap<u64, Arc<Watch>>>,
     next: AtomicU64,
     pub(super) counts: Counts,
@@ -79,8 +83,14 @@ impl Connections {
     /// `InvalidInput` for settings out of their bounds, and when a name of a metric is taken.
     pub fn new(settings: ConnectionSettings, registry: &Registry) -> Result<Arc<Self>> {
         settings.validate()?;
+        let bound = |max| InflightBound {
+            max,
+            hint: "(server.connections.max_long_urls_bytes)",
+        };
+        let of_all = settings.max_long_urls_bytes.as_u64();
         let connections = Arc::new(Self {
             max: settings.bound(),
+            long_urls: Arc::new(Inflight::new(bound(0), bound(of_all))),
             settings,
             epoch: Instant::now(),
             open: Mutex::default(),
@@ -103,6 +113,12 @@ impl Connections {
             );
         });
         Ok(connections)
+    }
+
+    /// Where one connection holds the first line of a request.
+    pub(super) fn held_line(&self) -> HeldLine {
+        let max_bytes = self.settings.max_url_bytes.as_usize();
+        HeldLine::new(max_bytes, Arc::clone(&self.long_urls))
     }
 
     /// How long clients may take.

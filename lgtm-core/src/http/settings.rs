@@ -42,8 +42,14 @@ pub struct ConnectionSettings {
     /// Bytes a second that a client must take of an answer in the mean, beyond `send_stall_timeout`. Default 16KiB: slower than any
     /// line that people query over; without it one byte now and then would hold an answer for ever. 0: no such bound.
     pub min_send_rate: ByteSize,
-    /// Bytes of a request's head. Default 128KiB: a URL of 64 KiB, the most that is parsed, and as much in headers.
+    /// Bytes of a request's head. Default 128KiB: a URL of 64 KiB, the most that is parsed, and as much in headers. The query of a longer
+    /// URL does not count.
     pub max_head_bytes: ByteSize,
+    /// Bytes of the first line of a GET or HEAD request. Default 1MiB, what Go's servers take, and so what the peers' clients may send.
+    pub max_url_bytes: ByteSize,
+    /// Bytes that URLs beyond 64 KiB may take together, each counted as two of the longest; further ones are refused. Default 64MiB:
+    /// some thirty at a time, and no more memory than that whoever connects. 0: no bound.
+    pub max_long_urls_bytes: ByteSize,
 }
 
 impl Default for ConnectionSettings {
@@ -57,6 +63,8 @@ impl Default for ConnectionSettings {
             send_stall_timeout: Duration::from_secs(30),
             min_send_rate: ByteSize::kib(16),
             max_head_bytes: ByteSize::kib(128),
+            max_url_bytes: ByteSize::mib(1),
+            max_long_urls_bytes: ByteSize::mib(64),
         }
     }
 }
@@ -87,6 +95,10 @@ impl ConnectionSettings {
             (
                 (8 << 10..=16 << 20).contains(&head),
                 "max_head_bytes must be 8KiB to 16MiB",
+            ),
+            (
+                self.max_url_bytes.as_u64() <= 16 << 20,
+                "max_url_bytes must be at most 16MiB",
             ),
         ];
         let broken = checks.iter().filter(|(ok, _)| !ok);
@@ -121,10 +133,16 @@ mod tests {
             head_timeout: Duration::ZERO,
             body_timeout: Duration::from_secs(1),
             max_head_bytes: ByteSize::kib(1),
+            max_url_bytes: ByteSize::mib(17),
             ..Default::default()
         };
         let message = bad.validate().unwrap_err().to_string();
-        for name in ["head_timeout", "body_timeout", "max_head_bytes"] {
+        for name in [
+            "head_timeout",
+            "body_timeout",
+            "max_head_bytes",
+            "max_url_bytes",
+        ] {
             assert!(message.contains(name), "{message}");
         }
     }

@@ -42,8 +42,7 @@ impl AccessSettings {
             }
         }
         for origin in &self.allowed_origins {
-            let is_origin = split_origin(origin).is_some_and(|(_, host)| !host.contains('/'));
-            if !is_origin {
+            if !is_origin(origin) {
                 return Err(Error::InvalidInput(format!(
                     "access.allowed_origins: {origin:?} is not like https://name:port"
                 )));
@@ -191,6 +190,11 @@ fn ends_with_ignore_case(text: &str, end: &str) -> bool {
 fn split_origin(origin: &str) -> Option<(&str, &str)> {
     let (scheme, authority) = origin.split_once("://")?;
     (!scheme.is_empty() && !authority.is_empty()).then_some((scheme, authority))
+}
+
+/// Whether a text is like `https://name:port`.
+pub(super) fn is_origin(text: &str) -> bool {
+    split_origin(text).is_some_and(|(_, host)| !host.contains('/'))
 }
 
 /// Whether an origin is that of a page that this server sent. The scheme is not compared: a proxy in front may speak TLS.

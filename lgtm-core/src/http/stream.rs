@@ -1,4 +1,5 @@
-//! A stream that notes in its connection's [`Watch`] when bytes come and when the client takes none.
+//! A stream that notes in its connection's [`Watch`] when bytes come and when the client takes none, and holds back the first lines of
+//! requests that are long.
 
 use std::io;
 use std::pin::Pin;
@@ -7,28 +8,40 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::long_url::HeldLine;
 use super::watch::Watch;
 
 /// What is read and thrown away at a time.
 const DRAIN_BYTES: usize = 64 << 10;
+
+/// What is read at a time of a first line that is long.
+const LINE_PIECE_BYTES: usize = 8 << 10;
 
 /// The stream of one connection.
 #[derive(Debug)]
 pub(super) struct WatchedStream<S> {
     stream: S,
     watch: Arc<Watch>,
+    line: HeldLine,
     /// Where what nobody wants is read to; made when it is needed.
     drained: Vec<u8>,
     is_shut: bool,
 }
 
 impl<S> WatchedStream<S> {
-    pub(super) fn new(stream: S, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(stream: S, watch: Arc<Watch>, line: HeldLine) -> Self {
         Self {
             stream,
             watch,
+            line,
             drained: Vec::new(),
             is_shut: false,
+        }
+    }
+
+    fn take_of_line(&mut self, bytes: &[u8]) {
+        if let Some(query) = self.line.take(bytes) {
+            self.watch.put_long_query(query);
         }
     }
 
@@ -48,11 +61,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.watch.received();
+        let me = &mut *self;
+        if !me.line.is_open() && me.line.next().is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut me.stream).poll_read(cx, buf))?;
+            let came = &buf.filled()[before..];
+            if came.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let begins = me.watch.awaits_head();
+            me.watch.received();
+            if !begins || !HeldLine::is_long(came) {
+                return Poll::Ready(Ok(()));
+            }
+            me.take_of_line(came);
+            buf.set_filled(before);
         }
+        let mut piece = [0; LINE_PIECE_BYTES];
+        while me.line.is_open() {
+            let mut read = ReadBuf::new(&mut piece);
+            ready!(Pin::new(&mut me.stream).poll_read(cx, &mut read))?;
+            if read.filled().is_empty() {
+                me.line.close();
+            } else {
+                me.take_of_line(read.filled());
+            }
+        }
+        let next = me.line.next();
+        let given = next.len().min(buf.remaining());
+        buf.put_slice(&next[..given]);
+        me.line.gave(given);
         Poll::Ready(Ok(()))
     }
 }

@@ -101,6 +101,13 @@ async fn start(settings: ConnectionSettings) -> Running {
             }),
         )
         .route("/take", post(take))
+        .route(
+            "/query",
+            get(|UrlQuery(query)| async move {
+                let query: Option<String> = query;
+                format!("{} bytes", query.map_or(0, |q| q.len()))
+            }),
+        )
         .with_state(Arc::clone(&inflight));
     let registry = Registry::new();
     let connections = Connections::new(settings, &registry).unwrap();
@@ -453,4 +460,19 @@ async fn answers_follow_in_order_on_one_connection() {
     }
     drop(stream);
     running.until(|r| r.connections.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_of_a_megabyte_are_taken() {
+    let running = start(settings()).await;
+    let mut stream = running.connect("").await;
+    let ask = |n: usize| format!("GET /query?{} HTTP/1.1\r\nhost: a\r\n\r\n", "q".repeat(n));
+    for n in [0, 60_000, 65_600, 5, 1_000_000, 100_000, 1] {
+        stream.write_all(ask(n).as_bytes()).await.unwrap();
+        let told = answer(&mut stream).await;
+        assert!(told.ends_with(&format!("\r\n\r\n{n} bytes")), "{told}");
+    }
+    stream.write_all(ask(1 << 20).as_bytes()).await.unwrap();
+    let told = answer(&mut stream).await;
+    assert!(told.starts_with("HTTP/1.1 431"), "{told}");
 }

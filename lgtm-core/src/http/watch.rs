@@ -8,8 +8,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::long_url::LongQuery;
 use super::settings::ConnectionSettings;
 
 /// How long a client that was answered before it had sent its whole body may go on sending at most. Were the connection closed with
@@ -132,6 +134,8 @@ pub(super) struct Watch {
     is_answer_made: AtomicBool,
     /// Whether the next request came before that was.
     is_next_begun: AtomicBool,
+    /// The query of the next request, where it went around the parser.
+    long_query: Mutex<Option<LongQuery>>,
     asked: AtomicU8,
     waker: AtomicWaker,
     sent_waker: AtomicWaker,
@@ -152,6 +156,7 @@ impl Watch {
             is_served: AtomicBool::new(false),
             is_answer_made: AtomicBool::new(false),
             is_next_begun: AtomicBool::new(false),
+            long_query: Mutex::default(),
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             sent_waker: AtomicWaker::new(),
@@ -168,9 +173,24 @@ impl Watch {
         self.epoch + Duration::from_micros(us)
     }
 
+    /// Whether the next byte begins a request, as far as the client waits for the answer before.
+    pub(super) fn awaits_head(&self) -> bool {
+        self.head.load(Relaxed) & 3 == NO_HEAD
+    }
+
+    /// Keeps the query of the request whose head comes.
+    pub(super) fn put_long_query(&self, query: LongQuery) {
+        *self.long_query.lock() = Some(query);
+    }
+
+    /// The query of the request whose head came.
+    pub(super) fn take_long_query(&self) -> Option<LongQuery> {
+        self.long_query.lock().take()
+    }
+
     /// Bytes came.
     pub(super) fn received(&self) {
-        if self.head.load(Relaxed) & 3 == NO_HEAD {
+        if self.awaits_head() {
             self.head.store(PART_OF_HEAD, Relaxed);
         }
     }

@@ -7,9 +7,10 @@ use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::HeaderMap;
 use axum::routing::{MethodRouter, get, post};
+use lgtm_core::Result;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
-use lgtm_core::http::Inflight;
+use lgtm_core::http::{Cors, Inflight};
 use lgtm_core::limits::Overrides;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
@@ -57,6 +58,19 @@ pub struct ApiSettings {
     pub max_remote_read_bytes: ByteSize,
     /// Bytes of labels and values of the exemplars that one call is answered, which is held whole. Room for some 300,000 of them.
     pub max_exemplars_bytes: ByteSize,
+    /// Origins such as `https://ui.example:8443` whose pages may read the answers of the query API; `*`: any. Default: none, since the server
+    /// has no login, and whoever may ask it from a page may ask all of it.
+    pub cors_origins: Vec<String>,
+}
+
+impl ApiSettings {
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an origin that can never match.
+    pub fn validate(&self) -> Result<()> {
+        Cors::validate(&self.cors_origins)
+    }
 }
 
 impl Default for ApiSettings {
@@ -72,6 +86,7 @@ impl Default for ApiSettings {
             max_inflight_answer_bytes: ByteSize::mib(1024),
             max_remote_read_bytes: ByteSize::mib(256),
             max_exemplars_bytes: ByteSize::mib(64),
+            cors_origins: Vec::new(),
         }
     }
 }
@@ -194,6 +209,7 @@ impl Api {
         let held = axum::middleware::from_fn_with_state(Arc::clone(self), body::held);
         let reads = reads.layer(held).layer(caught);
         let reads = reads.layer(movable).layer(compressed);
+        let reads = Cors::new(&self.settings.cors_origins).around(reads);
         let writes = Router::new()
             .route("/push", post(push::push))
             .route("/write", post(push::push))

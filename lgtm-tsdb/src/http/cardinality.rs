@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use lgtm_core::exec::move_to_pool;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::go::push_float;
+use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, Matcher};
 
 use super::api::Api;
@@ -159,7 +160,7 @@ fn json(body: impl Into<Body>) -> Response {
 /// `/cardinality/label_names`
 pub(super) async fn label_names(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
@@ -193,7 +194,7 @@ fn names_json(c: &LabelNamesCardinality) -> String {
 /// `/cardinality/label_values`
 pub(super) async fn label_values(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
@@ -240,7 +241,7 @@ fn values_json(c: &LabelValuesCardinality) -> String {
 /// `/cardinality/active_series`. The list is streamed; what is too large is refused before it begins.
 pub(super) async fn active_series(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
@@ -300,7 +301,7 @@ fn batch_json(batch: &[Labels], is_first: bool) -> String {
 /// `/cardinality/active_native_histogram_metrics`
 pub(super) async fn active_native_histogram_metrics(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::go::push_float;
+use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TimeRange;
 
 use super::api::Api;
@@ -20,7 +21,7 @@ use crate::promql::QueryError;
 /// `/query_exemplars`
 pub(super) async fn exemplars(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {

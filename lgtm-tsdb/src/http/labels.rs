@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::move_to_pool;
+use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, TextSet, TimeRange};
 
 use super::api::Api;
@@ -86,7 +87,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 /// `/series`
 pub(super) async fn series(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -121,7 +122,7 @@ pub(super) async fn series(
 /// `/labels`
 pub(super) async fn label_names(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -141,7 +142,7 @@ pub(super) async fn label_names(
 pub(super) async fn label_values(
     State(api): State<Arc<Api>>,
     Path(name): Path<String>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {

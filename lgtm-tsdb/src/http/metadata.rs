@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::go::json::push_quoted;
+use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -25,7 +26,7 @@ fn most(params: &Params, name: &str) -> Result<usize, ApiError> {
 /// `/metadata`
 pub(super) async fn metadata(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;

@@ -8,6 +8,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
 use lgtm_core::exec::move_to_pool;
+use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -19,7 +20,8 @@ const LONG_BYTES: u64 = 1024;
 /// away, it ends.
 pub(super) async fn movable(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let executor = api.executor(request.headers());
-    let query = request.uri().query().map_or(0, str::len) as u64;
+    let query = UrlQuery::of(request.uri(), request.extensions());
+    let query = query.map_or(0, str::len) as u64;
     // A body that does not say how long it is may be long.
     let body = request.body().size_hint().exact();
     let is_long = query > LONG_BYTES || body.is_none_or(|n| n > LONG_BYTES);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::move_to_pool;
 use lgtm_core::go::json::push_quoted;
+use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -20,7 +21,7 @@ const MAX_PRETTY_BYTES: usize = 8 << 20;
 /// `/format_query`
 pub(super) async fn format_query(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -39,7 +40,7 @@ pub(super) async fn format_query(
 /// `/parse_query`
 pub(super) async fn parse_query(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {

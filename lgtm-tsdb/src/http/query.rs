@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::exec::Executor;
+use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TenantId;
 
 use super::answer_text::AnswerText;
@@ -104,7 +105,7 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
 /// `/query`
 pub(super) async fn instant(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
@@ -122,7 +123,7 @@ pub(super) async fn instant(
 /// `/query_range`
 pub(super) async fn range(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {

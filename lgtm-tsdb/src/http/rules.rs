@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -18,7 +19,7 @@ fn invalid(name: &str, why: String) -> ApiError {
 /// `/rules`
 pub(super) async fn rules(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::go::json::push_quoted;
+use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
@@ -56,7 +57,7 @@ fn list_length(params: &Params) -> Result<usize, ApiError> {
 /// `/status/tsdb`
 pub(super) async fn tsdb(
     State(api): State<Arc<Api>>,
-    RawQuery(query): RawQuery,
+    UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
