@@ -256,28 +256,6 @@ impl MemPostings {
         self.values.keys().map(|n| self.symbols.resolve(*n))
     }
 
-    /// Values of a name with the number of series of each, in no order.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.map(move |v| {
-            let count = name
-                .and_then(|n| self.postings.get(&(n, *v)))
-                .map_or(0, Vec::len);
-            (self.symbols.resolve(*v), count)
-        })
-    }
-
-    /// Values of a name with the series that have each, ids ascending; values in no order.
-    pub fn postings_of(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesId])> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.filter_map(move |v| {
-            let ids = self.postings.get(&(name?, *v))?;
-            Some((self.symbols.resolve(*v), ids.as_slice()))
-        })
-    }
-
     /// Number of series with a label.
     pub fn series_with(&self, name: &str, value: &str) -> usize {
         let pair = self.symbols.find(name).zip(self.symbols.find(value));
@@ -400,7 +378,7 @@ mod tests {
         pairs.retain(|id, _| *id == 1);
         ix.remove(&[1], &pairs);
         assert_eq!(ix.select(&[]), [0, 2]);
-        assert_eq!(ix.values("a").count(), 2);
+        assert_eq!(ix.value_count("a"), 2);
         assert_eq!(ix.add([("a", "3")].into_iter()).unwrap().0, 1);
         assert_eq!(ix.select(&[Matcher::equal("a", "3")]), [1, 2]);
     }

@@ -42,6 +42,8 @@ pub struct DistributorCounts {
     pub exemplars_in: AtomicU64,
     /// Samples not stored, by tenant and reason.
     pub discarded: Mutex<HashMap<(TenantId, ReasonId), u64>>,
+    /// Metadata not stored, by tenant and reason.
+    pub discarded_metadata: Mutex<HashMap<(TenantId, ReasonId), u64>>,
 }
 
 /// Takes requests, holds them against the tenant's rates, hands them to the ingester.
@@ -104,6 +106,12 @@ impl Distributor {
             .fetch_add(report.samples + report.histograms, Ordering::Relaxed);
         if !report.rejected.samples.is_empty() || !report.dropped_exemplars.is_empty() {
             self.count_discarded(tenant, &report);
+        }
+        for (reason, n) in &report.dropped_metadata {
+            let mut discarded = self.counts.discarded_metadata.lock();
+            *discarded
+                .entry((tenant.clone(), reason.clone()))
+                .or_default() += n;
         }
         Ok(PushOutcome { report })
     }

@@ -72,6 +72,8 @@ pub struct AppendReport {
     pub exemplars: u64,
     /// Exemplars dropped, by reason; they do not fail a request.
     pub dropped_exemplars: HashMap<ReasonId, u64>,
+    /// Metadata not kept, by reason; it does not fail a request either.
+    pub dropped_metadata: HashMap<ReasonId, u64>,
     /// What was not taken.
     pub rejected: Rejections,
     /// Whether series were left out because the process holds as many as it may: sent again later they may find room.

@@ -169,6 +169,48 @@ impl Head {
         Ok(())
     }
 
+    /// Ids of the series that match, ascending, whether they hold samples or not.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub(super) fn ids_of(
+        &self,
+        matchers: &[Matcher],
+        cancel: &CancelToken,
+    ) -> Result<Vec<SeriesId>> {
+        let Candidates {
+            mut ids, pending, ..
+        } = self.candidates(matchers, cancel)?;
+        if pending.is_empty() {
+            return Ok(ids);
+        }
+        let shards = self.shards();
+        let mut arena = LabelArena::default();
+        let mut kept = 0;
+        for from in (0..ids.len()).step_by(SLICE_SERIES) {
+            cancel.check("selection of series")?;
+            let index = self.index.read();
+            for n in from..ids.len().min(from + SLICE_SERIES) {
+                let (shard, slot) = locate(ids[n]);
+                let Some(shard) = shards.get(shard) else {
+                    continue;
+                };
+                let slots = shard.lock();
+                if let Some(Some(series)) = slots.get(slot)
+                    && passes(
+                        pending.iter().copied(),
+                        &index.labels(&series.labels, &mut arena),
+                    )
+                {
+                    ids[kept] = ids[n];
+                    kept += 1;
+                }
+            }
+        }
+        ids.truncate(kept);
+        Ok(ids)
+    }
+
     /// Narrows by postings: labels with given values first, then by what must be tried on every value.
     fn candidates<'a>(
         &self,
@@ -227,7 +269,7 @@ impl Head {
 
     /// Visits the values of a label in slices. When symbols got new numbers meanwhile it begins again: a visitor
     /// may then see some of them twice.
-    fn each_value(
+    pub(super) fn each_value(
         &self,
         name: &str,
         cancel: &CancelToken,

@@ -23,6 +23,7 @@ mod record;
 mod replay;
 mod series;
 mod shard;
+mod stats;
 
 pub use append::{AppendReport, ReasonId, Rejections};
 
@@ -37,8 +38,8 @@ pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
-pub use read::HeadStats;
 pub use replay::HeadReplayReport;
+pub use stats::HeadStats;
 
 #[cfg(test)]
 mod tests;
