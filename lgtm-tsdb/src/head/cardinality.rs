@@ -10,13 +10,12 @@ use std::sync::Arc;
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, METRIC_NAME, Matcher, TenantId};
+use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
 
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::{HeadIndex, SeriesId};
 use super::series::locate;
 use super::shard::SHARD_LEN;
-use super::symbols::SymbolId;
 
 /// Series whose labels are resolved at a time.
 const BATCH: usize = 1024;
@@ -136,7 +135,7 @@ impl Highest {
     }
 
     /// Takes in a value that `count` series have.
-    fn add(&mut self, index: &HeadIndex, value: SymbolId, count: u64) {
+    fn add(&mut self, index: &MemPostings, value: SymbolId, count: u64) {
         if self.numbering != Some(index.numbering()) {
             *self = Self {
                 numbering: Some(index.numbering()),
@@ -146,7 +145,7 @@ impl Highest {
         if count > 0 {
             self.values_total += 1;
             self.series_total += count;
-            self.offer(count, index.symbols.resolve(value));
+            self.offer(count, index.symbols().resolve(value));
         }
     }
 
@@ -346,7 +345,7 @@ impl Heads {
         for slice in ids.chunks(BATCH) {
             cancel.check("counting of histograms")?;
             let index = head.index.read();
-            let name = index.symbols.find(METRIC_NAME);
+            let name = index.symbols().find(METRIC_NAME);
             for id in slice {
                 let (shard, slot) = locate(*id);
                 let Some(shard) = shards.get(shard) else {
@@ -361,7 +360,7 @@ impl Heads {
                 let (Some(metric), Some(buckets)) = (metric, series.histogram_buckets()) else {
                     continue;
                 };
-                let metric = index.symbols.resolve(metric);
+                let metric = index.symbols().resolve(metric);
                 match by_metric.get_mut(metric) {
                     Some(known) => known.add(buckets),
                     None => {

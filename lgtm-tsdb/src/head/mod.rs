@@ -6,7 +6,6 @@ mod accept;
 mod append;
 mod cardinality;
 mod checkpoint;
-mod chunk_files;
 mod columns;
 mod damage;
 mod exemplars;
@@ -18,16 +17,13 @@ mod label_order;
 mod matching;
 mod metadata;
 mod pieces;
-mod postings;
 mod push;
 mod read;
 mod record;
-mod ref_cache;
 mod replay;
 mod series;
 mod shard;
 mod stats;
-mod symbols;
 
 pub use append::{AppendReport, ReasonId, Rejections};
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lgtm_core::codec::put_bytes;
 use lgtm_core::model::TenantId;
+use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{Lsn, Refusal, Reservation, Wal};
 use lgtm_core::{Error, Result};
 
@@ -17,7 +18,6 @@ use super::head::Head;
 use super::heads::Heads;
 use super::metadata::{METADATA_LIMIT, MetadataRoom, Put};
 use super::pieces::{Piece, PieceBounds, Pieces};
-use super::postings::SeriesId;
 use super::record::{encode_exemplar, encode_metadata, kind};
 use crate::limits::Limits;
 use crate::wire::WriteBatch;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
+use lgtm_core::postings::SeriesId;
 use lgtm_core::{Error, Result};
 
 use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::series::locate;
 use super::shard::Shard;
 use crate::select::{

@@ -61,7 +61,7 @@ impl Heads {
             let (mut value_count, mut byte_count) = (0, 0);
             head.each_value(name, cancel, &mut |index, value| {
                 let series = index.postings_of_pair(name, value).len() as u64;
-                let text = index.symbols.resolve(value);
+                let text = index.symbols().resolve(value);
                 value_count += 1;
                 byte_count += text.len() as u64 * series;
                 if name == METRIC_NAME {

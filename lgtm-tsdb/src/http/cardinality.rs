@@ -9,12 +9,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::go::json::push_quoted;
+use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, Matcher};
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::{push_float, push_labels, push_quoted};
+use super::json::push_labels;
 use super::query::{Call, call};
 use crate::head::{ActiveSeries, CountMethod, LabelNamesCardinality, LabelValuesCardinality};
 use crate::limits::Limits;
