@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "http")]
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
+#[cfg(feature = "http")]
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
 use lgtm_core::storage::Backend;
+#[cfg(feature = "http")]
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
@@ -20,6 +23,7 @@ use crate::block::BlockMeta;
 use crate::bucket::BucketBlocks;
 use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
+#[cfg(feature = "http")]
 use crate::limits::Limits;
 use crate::promql::{Answer, InstantQuery, QueryError, QueryOptions, RangeQuery};
 use crate::select::{Listed, Select, SelectRequest, samples};
@@ -61,8 +65,11 @@ pub(crate) struct TsdbParts {
     pub(super) cleaner: Arc<BlocksCleaner>,
     pub(crate) source: Arc<dyn Select>,
     pub(crate) frontend: Arc<QueryFrontend>,
+    #[cfg(feature = "http")]
     pub(crate) limits: Arc<Overrides<Limits>>,
+    #[cfg(feature = "http")]
     pub(crate) clock: Arc<dyn Clock>,
+    #[cfg(feature = "http")]
     pub(crate) registry: Registry,
     /// Threads that end with the store.
     pub(super) own_executor: Option<Executor>,

@@ -253,8 +253,11 @@ impl TsdbBuilder {
             cleaner,
             source,
             frontend,
+            #[cfg(feature = "http")]
             limits: self.limits,
+            #[cfg(feature = "http")]
             clock: self.clock,
+            #[cfg(feature = "http")]
             registry,
             own_executor: owns_executor.then_some(executor),
         };

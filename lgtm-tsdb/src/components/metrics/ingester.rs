@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lgtm_core::telemetry::{Collection, Registry};
 
-use super::n;
+use super::value::n;
 use crate::components::Ingester;
 
 /// Tenants whose active series are told: with ten thousand a series each would be more than it tells.

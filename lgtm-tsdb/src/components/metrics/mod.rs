@@ -5,10 +5,5 @@
 mod ingester;
 mod queries;
 mod store_gateway;
+mod value;
 mod write_path;
-
-use std::sync::atomic::{AtomicU64, Ordering};
-
-fn n(counter: &AtomicU64) -> f64 {
-    counter.load(Ordering::Relaxed) as f64
-}

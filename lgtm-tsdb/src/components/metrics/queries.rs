@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lgtm_core::frontend::ResultsCacheStats;
 use lgtm_core::telemetry::{Collection, Registry};
 
-use super::n;
+use super::value::n;
 use crate::components::QueryFrontend;
 
 impl QueryFrontend {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lgtm_core::telemetry::{Collection, Registry};
 
-use super::n;
+use super::value::n;
 use crate::components::Distributor;
 
 impl Distributor {
