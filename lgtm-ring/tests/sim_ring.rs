@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lgtm_core::Result;
 use lgtm_ring::instance::{InstanceState, RingCodec, RingDesc};
-use lgtm_ring::kv::gossip::Write;
+use lgtm_ring::kv::gossip::WriteOutcome;
 use lgtm_ring::kv::{MergeKind, MergeTime, Merged, Tombstones, ValueCodec};
 use lgtm_ring::lifecycle::{Identity, LifecyclerSettings, Machine, Role, Step};
 use lgtm_ring::prng::GoRand;
@@ -115,7 +115,7 @@ impl World {
             let writes = planned.as_ref().is_some_and(|p| p.writes());
             writes.then(|| RingCodec::encode(&ring).unwrap())
         });
-        match planned.filter(|p| written.unwrap() == Write::Done || !p.writes()) {
+        match planned.filter(|p| written.unwrap() == WriteOutcome::Done || !p.writes()) {
             Some(planned) => member.machine.written(planned, now.monotonic),
             None => member.machine.failed(step, now.monotonic),
         }

@@ -9,7 +9,7 @@ use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::batch::tracker::{BatchTracker, ErrorFamily, Outcome};
+use crate::batch::tracker::{BatchOutcome, BatchTracker, ErrorFamily};
 use crate::instance::Instance;
 use crate::ring::{LookupBuffer, Operation, Ring};
 use crate::token::Token;
@@ -107,8 +107,8 @@ where
     }
     drop(cleanup);
     match outcome.await {
-        Ok(Outcome::Done) => Ok(()),
-        Ok(Outcome::Failed(error)) => {
+        Ok(BatchOutcome::Done) => Ok(()),
+        Ok(BatchOutcome::Failed(error)) => {
             let done = progress.lock().tracker.done_keys();
             Err(BatchFailure { error, done })
         }
@@ -156,7 +156,7 @@ fn assign(batch: &Batch<'_>) -> Result<(BatchTracker<Error>, Vec<Share>)> {
 #[derive(Debug)]
 struct Progress {
     tracker: BatchTracker<Error>,
-    decided: Option<oneshot::Sender<Outcome<Error>>>,
+    decided: Option<oneshot::Sender<BatchOutcome<Error>>>,
 }
 
 /// One instance's answer. If it is never given (the call panicked, or its task was dropped), that is an answer too.

@@ -9,4 +9,4 @@ mod tests;
 mod tracker;
 
 pub use do_batch::{Batch, BatchFailure, do_batch, is_client_error};
-pub use tracker::{BatchTracker, ErrorFamily, Outcome};
+pub use tracker::{BatchOutcome, BatchTracker, ErrorFamily};

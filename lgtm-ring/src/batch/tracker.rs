@@ -12,7 +12,7 @@ pub enum ErrorFamily {
 
 /// How a batch has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome<E> {
+pub enum BatchOutcome<E> {
     /// Every key has its quorum.
     Done,
     /// Some key can no longer have it, because of this error.
@@ -65,7 +65,7 @@ impl<E: Clone> BatchTracker<E> {
         &mut self,
         keys: &[u32],
         result: Result<(), (ErrorFamily, E)>,
-    ) -> Option<Outcome<E>> {
+    ) -> Option<BatchOutcome<E>> {
         for &key in keys {
             let Some(key) = self.keys.get_mut(key as usize) else {
                 continue;
@@ -98,11 +98,11 @@ impl<E: Clone> BatchTracker<E> {
                 }
             };
             if let Some(error) = failed {
-                return self.end(Outcome::Failed(error));
+                return self.end(BatchOutcome::Failed(error));
             }
         }
         if self.undone == 0 {
-            return self.end(Outcome::Done);
+            return self.end(BatchOutcome::Done);
         }
         None
     }
@@ -114,7 +114,7 @@ impl<E: Clone> BatchTracker<E> {
             .collect()
     }
 
-    fn end(&mut self, outcome: Outcome<E>) -> Option<Outcome<E>> {
+    fn end(&mut self, outcome: BatchOutcome<E>) -> Option<BatchOutcome<E>> {
         let first = !std::mem::replace(&mut self.ended, true);
         first.then_some(outcome)
     }

@@ -64,7 +64,7 @@ where
     }
     let minimize = options.minimize_requests;
     let tracker = QuorumTracker::new(set, minimize, &options.preferred_zones, options.seed);
-    let mut read = Read {
+    let mut read = RunningRead {
         calls: FuturesUnordered::new(),
         aborts: set.instances.iter().map(|_| None).collect(),
         answers: set.instances.iter().map(|_| None).collect(),
@@ -122,14 +122,14 @@ where
 }
 
 /// A read under way; vectors are by place in the set.
-struct Read<C, T> {
+struct RunningRead<C, T> {
     calls: FuturesUnordered<C>,
     aborts: Vec<Option<AbortHandle>>,
     answers: Vec<Option<T>>,
     tracker: QuorumTracker,
 }
 
-impl<C, T> Read<C, T> {
+impl<C, T> RunningRead<C, T> {
     fn start(&mut self, n: usize, (abort, call): (AbortHandle, C)) {
         self.aborts[n] = Some(abort);
         self.calls.push(call);

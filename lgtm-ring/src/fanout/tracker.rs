@@ -23,7 +23,7 @@ pub enum Verdict {
 /// still needs one of them: nobody's answer is no answer.
 #[derive(Debug)]
 pub struct QuorumTracker {
-    groups: Vec<Group>,
+    groups: Vec<ReplicaGroup>,
     group_of: Vec<usize>,
     /// Groups not asked yet; the next is the last.
     reserve: Vec<usize>,
@@ -34,7 +34,7 @@ pub struct QuorumTracker {
 }
 
 #[derive(Debug, Default)]
-struct Group {
+struct ReplicaGroup {
     instances: Vec<usize>,
     answered: usize,
     failed: bool,
@@ -51,7 +51,7 @@ impl QuorumTracker {
     ) -> Self {
         let by_zones = set.zone_awareness_enabled || set.max_unavailable_zones > 0;
         let mut group_of = vec![0; set.instances.len()];
-        let mut groups: Vec<Group> = Vec::new();
+        let mut groups: Vec<ReplicaGroup> = Vec::new();
         let mut zones: BTreeMap<&str, usize> = BTreeMap::new();
         for (n, instance) in set.instances.iter().enumerate() {
             let group = if by_zones {
@@ -60,7 +60,7 @@ impl QuorumTracker {
                 groups.len()
             };
             if group == groups.len() {
-                groups.push(Group::default());
+                groups.push(ReplicaGroup::default());
             }
             groups[group].instances.push(n);
             group_of[n] = group;

@@ -20,7 +20,7 @@ pub(super) fn resolve(instances: &mut BTreeMap<String, Arc<Instance>>, suspects:
         return;
     }
     held.sort_unstable();
-    let filter = Filter::of(&held);
+    let filter = TokenFilter::of(&held);
     let alive = || {
         let alive = instances.values();
         alive.filter(|i| i.state != InstanceState::Left)
@@ -54,9 +54,9 @@ pub(super) fn resolve(instances: &mut BTreeMap<String, Arc<Instance>>, suspects:
 }
 
 /// One bit for each value of a token's upper half.
-struct Filter(Box<[u64; 1024]>);
+struct TokenFilter(Box<[u64; 1024]>);
 
-impl Filter {
+impl TokenFilter {
     fn of(tokens: &[Token]) -> Self {
         let mut bits = Box::new([0u64; 1024]);
         for token in tokens {

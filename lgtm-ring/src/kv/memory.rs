@@ -15,10 +15,10 @@ use crate::kv::watch::{KvWatch, Scope, Watchers};
 ///
 /// It holds what is put into it and drops nothing; its size is that of the rings of one process.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryKv(Arc<Mutex<State>>);
+pub struct MemoryKv(Arc<Mutex<MemoryState>>);
 
 #[derive(Debug, Default)]
-struct State {
+struct MemoryState {
     values: BTreeMap<String, Versioned>,
     /// Counts all writes, deletions too: a key that was deleted and made anew has another version.
     writes: u64,
@@ -58,7 +58,7 @@ impl MemoryKv {
 
     fn watch(&self, scope: Scope) -> KvWatch {
         let mut state = self.0.lock();
-        let State {
+        let MemoryState {
             values, watchers, ..
         } = &mut *state;
         let current: Vec<_> = values

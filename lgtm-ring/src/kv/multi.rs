@@ -67,10 +67,10 @@ impl MultiKvSettings {
 
 /// A store over two others, of which one is the primary. Clones share the switch.
 #[derive(Debug, Clone)]
-pub struct MultiKv(Arc<Inner>);
+pub struct MultiKv(Arc<MirroredStores>);
 
 #[derive(Debug)]
-struct Inner {
+struct MirroredStores {
     stores: [(String, Arc<dyn Kv>); 2],
     settings: MultiKvSettings,
     switch: watch::Sender<Switch>,
@@ -108,7 +108,7 @@ impl MultiKv {
             primary: 0,
             mirroring: settings.mirroring,
         };
-        let inner = Inner {
+        let inner = MirroredStores {
             stores: [primary, secondary].map(|(name, kv)| (name.to_owned(), kv)),
             settings,
             switch: watch::Sender::new(switch),
@@ -238,7 +238,7 @@ impl MultiKv {
 
 /// Keeps a watch on whatever store is the primary.
 struct Follower {
-    multi: std::sync::Weak<Inner>,
+    multi: std::sync::Weak<MirroredStores>,
     switch: watch::Receiver<Switch>,
     delay: Duration,
     scope: Scope,

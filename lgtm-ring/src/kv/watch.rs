@@ -22,17 +22,17 @@ pub struct KvUpdate {
 /// The reading end. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct KvWatch {
-    shared: Arc<Shared>,
+    shared: Arc<PendingUpdates>,
     /// Bytes to take off the front of every key.
     prefix_bytes: usize,
 }
 
 /// The writing end, for those who implement [`Kv`](crate::kv::Kv). Dropping it ends the watch once all was read.
 #[derive(Debug)]
-pub struct KvWatchSender(Arc<Shared>);
+pub struct KvWatchSender(Arc<PendingUpdates>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct PendingUpdates {
     queue: Mutex<Queue>,
     news: Notify,
     closed: Notify,
@@ -49,7 +49,7 @@ struct Queue {
 impl KvWatch {
     /// Both ends of a new watch.
     pub fn channel() -> (KvWatchSender, KvWatch) {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PendingUpdates::default());
         let watch = KvWatch {
             shared: shared.clone(),
             prefix_bytes: 0,

@@ -42,10 +42,10 @@ impl Steadiness {
 /// An age is the difference of two clocks, and a clock that runs ahead by minutes makes everybody look dead to the one that has it. A heartbeat that
 /// moves is a sign of life whatever it says.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Standstill(HashMap<String, Seen>);
+pub(super) struct Standstill(HashMap<String, SeenHeartbeat>);
 
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct SeenHeartbeat {
     stamp: Stamp,
     since: Duration,
 }
@@ -56,7 +56,7 @@ impl Standstill {
         self.0.retain(|id, _| ring.get(id).is_some());
         for instance in ring.iter() {
             let stamp = instance.stamp();
-            let new = Seen { stamp, since: now };
+            let new = SeenHeartbeat { stamp, since: now };
             match self.0.get_mut(&instance.id) {
                 Some(seen) if seen.stamp == stamp => {}
                 Some(seen) => *seen = new,

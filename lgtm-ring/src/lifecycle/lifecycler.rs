@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::instance::InstanceState;
-use crate::lifecycle::metrics::Metrics;
+use crate::lifecycle::metrics::LifecyclerMetrics;
 use crate::lifecycle::{
     Identity, LifecyclerBuilder, LifecyclerSettings, Machine, Membership, Readiness, Role, Step,
 };
@@ -53,20 +53,20 @@ pub struct Lifecycler {
     /// What the tokens file holds, as far as this process wrote it.
     on_disk: Mutex<Option<Arc<[Token]>>>,
     on_stopping: Option<Arc<dyn OnStopping>>,
-    metrics: Metrics,
+    metrics: LifecyclerMetrics,
     /// Locked for moments only: never while the store is asked.
     machine: Mutex<Machine>,
     generator: Mutex<Box<dyn TokenGenerator>>,
     readiness: Mutex<Readiness>,
     membership: watch::Sender<Membership>,
-    commands: mpsc::Sender<Command>,
-    inbox: Mutex<Option<mpsc::Receiver<Command>>>,
+    commands: mpsc::Sender<LifecyclerCommand>,
+    inbox: Mutex<Option<mpsc::Receiver<LifecyclerCommand>>>,
     unregister: AtomicBool,
     clear_tokens: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Command {
+struct LifecyclerCommand {
     step: Step,
     done: oneshot::Sender<Result<()>>,
 }
@@ -94,7 +94,8 @@ impl Lifecycler {
                 builder.identity.id
             )));
         }
-        let metrics = Metrics::register(&builder.registry, &builder.prefix, &builder.name)?;
+        let metrics =
+            LifecyclerMetrics::register(&builder.registry, &builder.prefix, &builder.name)?;
         let now = builder.clock.monotonic();
         let machine = Machine::new(
             builder.settings.clone(),
@@ -181,7 +182,7 @@ impl Lifecycler {
     async fn command(&self, step: Step) -> Result<()> {
         let stopped = || Error::Unavailable(format!("{} does not run", self.name));
         let (done, outcome) = oneshot::channel();
-        let sent = self.commands.send(Command { step, done }).await;
+        let sent = self.commands.send(LifecyclerCommand { step, done }).await;
         sent.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
     }
@@ -285,7 +286,7 @@ impl Lifecycler {
     /// Does what is due until `until` ends. A store that hangs does not hold `until` up.
     async fn keep_up<T>(
         &self,
-        inbox: &mut Option<mpsc::Receiver<Command>>,
+        inbox: &mut Option<mpsc::Receiver<LifecyclerCommand>>,
         until: impl Future<Output = T>,
     ) -> T {
         tokio::pin!(until);
@@ -313,7 +314,7 @@ impl Lifecycler {
             tokio::select! {
                 biased;
                 ended = &mut until => return ended,
-                Some(Command { step, done }) = command => {
+                Some(LifecyclerCommand { step, done }) = command => {
                     let (outcome, ended) = beside(self.take(step), until.as_mut()).await;
                     // The caller may have gone.
                     let _ = done.send(outcome);

@@ -12,7 +12,7 @@ use crate::lifecycle::{LifecyclerSettings, Membership};
 const SHUTDOWN_BOUNDS: [f64; 7] = [0.1, 1.0, 10.0, 30.0, 60.0, 300.0, 1800.0];
 
 #[derive(Debug)]
-pub(super) struct Metrics {
+pub(super) struct LifecyclerMetrics {
     tokens_owned: Arc<Gauge>,
     tokens_to_own: Arc<Gauge>,
     read_only: Arc<Gauge>,
@@ -25,7 +25,7 @@ pub(super) struct Metrics {
     name: String,
 }
 
-impl Metrics {
+impl LifecyclerMetrics {
     /// `prefix` is that of the product, e.g. `cortex_`; `name` is the ring's.
     pub(super) fn register(registry: &Registry, prefix: &str, name: &str) -> Result<Self> {
         let gauge = |metric: &str, help: &str| -> Result<Arc<Gauge>> {

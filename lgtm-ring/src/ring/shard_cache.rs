@@ -11,12 +11,12 @@ use crate::ring::topology::Topology;
 #[derive(Debug)]
 pub(super) struct ShardCache {
     capacity_bytes: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<CachedShards>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    by_identifier: HashMap<Box<str>, Vec<Entry>>,
+struct CachedShards {
+    by_identifier: HashMap<Box<str>, Vec<CachedShard>>,
     /// In the order in which they came.
     order: VecDeque<(Box<str>, u64)>,
     next_number: u64,
@@ -24,7 +24,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedShard {
     number: u64,
     size: usize,
     lookback_s: Option<i64>,
@@ -84,7 +84,7 @@ impl ShardCache {
         inner.next_number += 1;
         inner.bytes += bytes;
         inner.order.push_back((key.identifier.into(), number));
-        let entry = Entry {
+        let entry = CachedShard {
             number,
             size: key.size,
             lookback_s: key.lookback_s,
@@ -112,7 +112,7 @@ impl ShardCache {
     }
 }
 
-impl Inner {
+impl CachedShards {
     fn shrink(&mut self, capacity_bytes: usize) {
         // The order also names what was replaced meanwhile; a replaced one costs no more than its name, and not for long.
         while self.bytes > capacity_bytes || self.order.len() > 4 * self.by_identifier.len() + 64 {
@@ -132,7 +132,7 @@ impl Inner {
     }
 }
 
-impl Entry {
+impl CachedShard {
     fn is_for(&self, key: &ShardRef<'_>) -> bool {
         self.size == key.size && self.lookback_s == key.lookback_s
     }

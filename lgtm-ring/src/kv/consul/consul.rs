@@ -133,8 +133,8 @@ impl ConsulBuilder {
             client.header = Some(("x-consul-token", self.settings.acl_token.clone()));
         }
         let delay = self.settings.cas_retry_delay.max(Duration::from_millis(1));
-        Ok(ConsulKv(Arc::new(Inner {
-            client: Client(Arc::new(client)),
+        Ok(ConsulKv(Arc::new(ConsulStore {
+            client: ConsulAgent(Arc::new(client)),
             settings: self.settings,
             retries: Mutex::new(Backoff::new(delay, delay, self.seed)),
             seed: self.seed,
@@ -148,11 +148,11 @@ impl ConsulBuilder {
 ///
 /// It is tested against a server in the tests that follows Consul's documented rules, not against Consul itself.
 #[derive(Debug, Clone)]
-pub struct ConsulKv(Arc<Inner>);
+pub struct ConsulKv(Arc<ConsulStore>);
 
 #[derive(Debug)]
-struct Inner {
-    client: Client,
+struct ConsulStore {
+    client: ConsulAgent,
     settings: ConsulSettings,
     retries: Mutex<Backoff>,
     seed: u64,
@@ -161,7 +161,7 @@ struct Inner {
 /// A key as Consul shows it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Entry {
+struct ConsulEntry {
     key: String,
     #[serde(default)]
     value: Option<String>,
@@ -170,7 +170,7 @@ struct Entry {
 
 /// A key, its value, and the index at which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct ConsulRecord {
     pub(super) key: String,
     pub(super) value: Bytes,
     pub(super) index: u64,
@@ -178,16 +178,16 @@ pub(super) struct Record {
 
 /// Requests of the API.
 #[derive(Debug, Clone)]
-pub(super) struct Client(pub(super) Arc<HttpClient>);
+pub(super) struct ConsulAgent(pub(super) Arc<HttpClient>);
 
-impl Client {
+impl ConsulAgent {
     /// The records of a scope and the index of the answer; with `index` above 0 it waits until that has passed, for `wait` at most.
     pub(super) async fn query(
         &self,
         scope: &Scope,
         index: u64,
         wait: Duration,
-    ) -> Result<(Vec<Record>, u64)> {
+    ) -> Result<(Vec<ConsulRecord>, u64)> {
         let (mut path, extra) = match scope {
             Scope::Key(key) => (key_path(key) + "?", Duration::ZERO),
             Scope::Prefix(prefix) => (key_path(prefix) + "?recurse&", Duration::ZERO),
@@ -206,11 +206,11 @@ impl Client {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok((Vec::new(), index));
         }
-        let entries: Vec<Entry> = read(&path, &answer)?;
+        let entries: Vec<ConsulEntry> = read(&path, &answer)?;
         let records = entries.into_iter().map(|entry| {
             let value = STANDARD.decode(entry.value.unwrap_or_default());
             let value = value.map_err(|e| corrupt(&path, e.to_string()))?;
-            Ok(Record {
+            Ok(ConsulRecord {
                 key: entry.key,
                 value: value.into(),
                 index: entry.modify_index,
@@ -273,7 +273,7 @@ impl ConsulKv {
         }
     }
 
-    async fn record(&self, key: &str) -> Result<Option<Record>> {
+    async fn record(&self, key: &str) -> Result<Option<ConsulRecord>> {
         let scope = Scope::Key(key.to_owned());
         let (mut records, _) = self.0.client.query(&scope, 0, Duration::ZERO).await?;
         Ok(records.pop())

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::kv::backoff::Backoff;
-use crate::kv::consul::consul::{Client, Record};
+use crate::kv::consul::consul::{ConsulAgent, ConsulRecord};
 use crate::kv::http_client::HttpClient;
 use crate::kv::watch::{KvWatchSender, Scope};
 
@@ -31,7 +31,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) async fn follow(mut self) {
         loop {
-            let Some(client) = self.client.upgrade().map(Client) else {
+            let Some(client) = self.client.upgrade().map(ConsulAgent) else {
                 return;
             };
             let begin = tokio::time::Instant::now();
@@ -59,7 +59,7 @@ impl Follower {
         }
     }
 
-    fn answered(&mut self, records: Vec<Record>, index: u64) {
+    fn answered(&mut self, records: Vec<ConsulRecord>, index: u64) {
         if index > 0 && index == self.index {
             // The wait passed and nothing changed.
             return;

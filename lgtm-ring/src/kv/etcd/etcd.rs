@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use crate::kv::backoff::Backoff;
-use crate::kv::etcd::messages::{self, RangeAnswer, Record, TxnAnswer};
+use crate::kv::etcd::messages::{self, EtcdRecord, RangeAnswer, TxnAnswer};
 use crate::kv::etcd::watch::Follower;
 use crate::kv::http_client::{Connect, HttpClient, TcpConnect, authority};
 use crate::kv::kv::{Kv, MAX_CAS_ATTEMPTS, check_key, too_many_conflicts};
@@ -128,8 +128,8 @@ impl EtcdBuilder {
             Duration::from_millis(500),
             self.seed,
         );
-        Ok(EtcdKv(Arc::new(Inner {
-            client: Client(Arc::new(client)),
+        Ok(EtcdKv(Arc::new(EtcdStore {
+            client: EtcdGateway(Arc::new(client)),
             settings: self.settings,
             retries: Mutex::new(retries),
             seed: self.seed,
@@ -142,11 +142,11 @@ impl EtcdBuilder {
 /// Values have no lease: a member that is gone is seen by its heartbeat, as in every other store. A compare-and-set is a transaction on
 /// the key's revision. While the servers are down, reads and writes fail (`Unavailable`), watches wait and come back with what changed.
 #[derive(Debug, Clone)]
-pub struct EtcdKv(Arc<Inner>);
+pub struct EtcdKv(Arc<EtcdStore>);
 
 #[derive(Debug)]
-struct Inner {
-    client: Client,
+struct EtcdStore {
+    client: EtcdGateway,
     settings: EtcdSettings,
     retries: Mutex<Backoff>,
     seed: u64,
@@ -154,9 +154,9 @@ struct Inner {
 
 /// Requests of the gateway.
 #[derive(Debug, Clone)]
-pub(super) struct Client(pub(super) Arc<HttpClient>);
+pub(super) struct EtcdGateway(pub(super) Arc<HttpClient>);
 
-impl Client {
+impl EtcdGateway {
     async fn call<T: for<'a> Deserialize<'a>>(&self, path: &str, body: &Value) -> Result<T> {
         let body = Bytes::from(body.to_string());
         let extra = Duration::ZERO;
@@ -165,7 +165,7 @@ impl Client {
     }
 
     /// The records of a scope, and the revision of the store at which they were so.
-    pub(super) async fn range(&self, scope: &Scope) -> Result<(Vec<Record>, i64)> {
+    pub(super) async fn range(&self, scope: &Scope) -> Result<(Vec<EtcdRecord>, i64)> {
         let body = scope_range(scope);
         let answer: RangeAnswer = self.call("/v3/kv/range", &body).await?;
         answer.records()
@@ -189,7 +189,7 @@ impl EtcdKv {
         }
     }
 
-    async fn record(&self, key: &str) -> Result<Option<Record>> {
+    async fn record(&self, key: &str) -> Result<Option<EtcdRecord>> {
         let (mut records, _) = self.0.client.range(&Scope::Key(key.to_owned())).await?;
         Ok(records.pop())
     }

@@ -23,7 +23,7 @@ pub(super) struct KeyValue {
 
 /// A key, its value, and the revision of the store at which it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct EtcdRecord {
     pub(super) key: String,
     pub(super) value: Bytes,
     pub(super) revision: i64,
@@ -64,12 +64,12 @@ struct WatchResult {
     canceled: bool,
     cancel_reason: String,
     compact_revision: String,
-    events: Vec<Event>,
+    events: Vec<EtcdEvent>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Event {
+struct EtcdEvent {
     r#type: String,
     kv: KeyValue,
 }
@@ -111,8 +111,8 @@ impl KeyValue {
         String::from_utf8(key).map_err(|e| corrupt("key", e.to_string()))
     }
 
-    fn record(&self) -> Result<Record> {
-        Ok(Record {
+    fn record(&self) -> Result<EtcdRecord> {
+        Ok(EtcdRecord {
             key: self.key()?,
             value: decode("value", &self.value)?.into(),
             revision: number(&self.mod_revision)?,
@@ -122,7 +122,7 @@ impl KeyValue {
 
 impl RangeAnswer {
     /// The records, and the revision of the store at which they were all so.
-    pub(super) fn records(&self) -> Result<(Vec<Record>, i64)> {
+    pub(super) fn records(&self) -> Result<(Vec<EtcdRecord>, i64)> {
         let records: Result<_> = self.kvs.iter().map(KeyValue::record).collect();
         Ok((records?, number(&self.header.revision)?))
     }
@@ -144,7 +144,7 @@ impl WatchLine {
                 result.cancel_reason, result.compact_revision
             )));
         }
-        let change = |event: &Event| {
+        let change = |event: &EtcdEvent| {
             let record = event.kv.record()?;
             Ok(Change {
                 value: (event.r#type != "DELETE").then_some(record.value),

@@ -14,7 +14,7 @@ use lgtm_core::{Error, Result};
 use serde_json::json;
 
 use crate::kv::backoff::Backoff;
-use crate::kv::etcd::etcd::{Client, scope_range};
+use crate::kv::etcd::etcd::{EtcdGateway, scope_range};
 use crate::kv::etcd::messages::{self, WatchLine};
 use crate::kv::http_client::HttpClient;
 use crate::kv::watch::{KvWatchSender, Scope};
@@ -42,7 +42,7 @@ enum End {
 impl Follower {
     pub(super) async fn follow(mut self) {
         loop {
-            let Some(client) = self.client.upgrade().map(Client) else {
+            let Some(client) = self.client.upgrade().map(EtcdGateway) else {
                 return;
             };
             match self.round(client).await {
@@ -60,7 +60,7 @@ impl Follower {
         }
     }
 
-    async fn round(&mut self, client: Client) -> Result<End> {
+    async fn round(&mut self, client: EtcdGateway) -> Result<End> {
         let revision = self.compare(&client).await?;
         let mut create = scope_range(&self.scope);
         create["start_revision"] = json!((revision + 1).to_string());
@@ -96,7 +96,7 @@ impl Follower {
     }
 
     /// Reads everything and tells what is new.
-    async fn compare(&mut self, client: &Client) -> Result<i64> {
+    async fn compare(&mut self, client: &EtcdGateway) -> Result<i64> {
         let (records, revision) = client.range(&self.scope).await?;
         let gone: Vec<String> = self
             .known

@@ -26,7 +26,7 @@ type Rank = (Origin, u32, Reverse<u64>);
 const MAX_LOOKED_PAST: usize = 64;
 
 #[derive(Debug)]
-struct Item {
+struct QueuedBroadcast {
     key: Arc<str>,
     members: Vec<Arc<str>>,
     /// A framed pair.
@@ -36,7 +36,7 @@ struct Item {
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Broadcasts {
-    items: BTreeMap<Rank, Item>,
+    items: BTreeMap<Rank, QueuedBroadcast>,
     ranks: HashMap<u64, Rank>,
     /// Numbers of the queued changes that name a member of a key.
     by_member: HashMap<(Arc<str>, Arc<str>), Vec<u64>>,
@@ -78,7 +78,7 @@ impl Broadcasts {
         self.bytes += bytes.len();
         self.own += usize::from(origin == Origin::Own);
         self.ranks.insert(id, rank);
-        let item = Item {
+        let item = QueuedBroadcast {
             key,
             members,
             bytes,
@@ -120,7 +120,7 @@ impl Broadcasts {
         }
     }
 
-    fn remove(&mut self, rank: Rank) -> Option<Item> {
+    fn remove(&mut self, rank: Rank) -> Option<QueuedBroadcast> {
         let item = self.items.remove(&rank)?;
         let Reverse(id) = rank.2;
         self.ranks.remove(&id);

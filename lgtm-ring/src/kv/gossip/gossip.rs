@@ -20,7 +20,7 @@ use crate::kv::gossip::codecs::Codecs;
 use crate::kv::gossip::node::Node;
 use crate::kv::gossip::seeds::Resolver;
 use crate::kv::gossip::settings::GossipSettings;
-use crate::kv::gossip::state::{GossipState, Now, Write};
+use crate::kv::gossip::state::{GossipState, Now, WriteOutcome};
 use crate::kv::gossip::stats::{GossipStats, collect};
 use crate::kv::gossip::transport::Transport;
 use crate::kv::kv::{Kv, MAX_CAS_ATTEMPTS, check_key, too_many_conflicts};
@@ -39,14 +39,14 @@ const NEXT_SECOND: Duration = Duration::from_secs(1);
 /// of a thousand instances.
 #[derive(Debug, Clone)]
 pub struct GossipKv {
-    inner: Arc<Inner>,
+    inner: Arc<GossipMember>,
     /// Not in `inner`, which the tasks hold: with the last clone of the store its tasks end and its sockets close, as if the process
     /// had died.
     tasks: Arc<OnceLock<TaskGroup>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Inner {
+pub(super) struct GossipMember {
     pub(super) settings: GossipSettings,
     pub(super) transport: TransportSettings,
     codecs: Codecs,
@@ -72,7 +72,7 @@ impl GossipKv {
     }
 
     pub(super) fn from_builder(builder: GossipBuilder) -> Self {
-        let inner = Inner {
+        let inner = GossipMember {
             settings: builder.settings,
             transport: builder.transport,
             codecs: builder.codecs,
@@ -179,7 +179,7 @@ impl GossipKv {
     }
 }
 
-impl Inner {
+impl GossipMember {
     pub(super) fn now(&self) -> Now {
         Now::of(&*self.clock)
     }
@@ -286,9 +286,9 @@ impl Kv for GossipKv {
                 return Ok(());
             }
             match self.with(|state, now| state.write(key, seen, &value, now))? {
-                Write::Done => return Ok(()),
-                Write::Outdated => {}
-                Write::Unchanged => tokio::time::sleep(NEXT_SECOND).await,
+                WriteOutcome::Done => return Ok(()),
+                WriteOutcome::Outdated => {}
+                WriteOutcome::Unchanged => tokio::time::sleep(NEXT_SECOND).await,
             }
         }
         self.with(|state, _| {

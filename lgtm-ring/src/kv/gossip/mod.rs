@@ -35,5 +35,5 @@ pub use node::{MAX_NODE_NAME_BYTES, Node};
 pub use refusal::Refusal;
 pub use seeds::{Resolver, SystemResolver};
 pub use settings::GossipSettings;
-pub use state::{GossipState, Now, Output, Write};
+pub use state::{GossipOutput, GossipState, Now, WriteOutcome};
 pub use stats::GossipStats;

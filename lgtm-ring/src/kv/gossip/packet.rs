@@ -16,7 +16,7 @@ const FIXED_BYTES: usize = 4 + 1 + 1 + 1 + 4;
 
 /// What a packet holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PacketKind {
     /// A message of the membership protocol.
     Membership,
     /// Changes of values.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     PullReply,
 }
 
-impl Kind {
+impl PacketKind {
     const ALL: [Self; 4] = [
         Self::Membership,
         Self::Broadcasts,
@@ -42,7 +42,7 @@ pub(super) fn overhead(label: &str) -> usize {
 }
 
 /// A whole packet.
-pub(super) fn seal(label: &str, kind: Kind, body: &[u8]) -> Bytes {
+pub(super) fn seal(label: &str, kind: PacketKind, body: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(overhead(label) + body.len());
     out.extend_from_slice(&MAGIC);
     out.push(VERSION);
@@ -56,7 +56,7 @@ pub(super) fn seal(label: &str, kind: Kind, body: &[u8]) -> Bytes {
 }
 
 /// The kind and the body of a packet of the cluster `label`.
-pub(super) fn open<'a>(label: &str, packet: &'a [u8]) -> Result<(Kind, &'a [u8]), Refusal> {
+pub(super) fn open<'a>(label: &str, packet: &'a [u8]) -> Result<(PacketKind, &'a [u8]), Refusal> {
     let corrupt =
         |offset, reason: &str| Refusal::Corrupt(DecodeError::new("gossip packet", offset, reason));
     if packet.len() < FIXED_BYTES {
@@ -80,7 +80,7 @@ pub(super) fn open<'a>(label: &str, packet: &'a [u8]) -> Result<(Kind, &'a [u8])
     if theirs != label.as_bytes() {
         return Err(Refusal::Label(String::from_utf8_lossy(theirs).into_owned()));
     }
-    let kind = Kind::ALL.into_iter().find(|k| *k as u8 + 1 == kind);
+    let kind = PacketKind::ALL.into_iter().find(|k| *k as u8 + 1 == kind);
     let kind = kind.ok_or_else(|| corrupt(5, "unknown kind of packet"))?;
     Ok((kind, r.rest()))
 }
@@ -95,7 +95,7 @@ mod tests {
         fn packets_come_back_and_every_flipped_bit_shows(
             label in "[a-z-]{1,20}", kind in 0usize..4, body: Vec<u8>, flip: u32,
         ) {
-            let kind = Kind::ALL[kind];
+            let kind = PacketKind::ALL[kind];
             let packet = seal(&label, kind, &body);
             prop_assert_eq!(packet.len(), overhead(&label) + body.len());
             prop_assert_eq!(open(&label, &packet).unwrap(), (kind, body.as_slice()));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn a_foreign_label_and_a_future_version_are_told_apart_from_damage() {
-        let packet = seal("prod-a", Kind::Broadcasts, b"x");
+        let packet = seal("prod-a", PacketKind::Broadcasts, b"x");
         assert!(matches!(open("prod-b", &packet), Err(Refusal::Label(l)) if l == "prod-a"));
         let mut future = packet[..packet.len() - 4].to_vec();
         future[4] = 2;
@@ -130,7 +130,7 @@ mod tests {
         let (kind, body) = open("golden", golden).unwrap();
         assert_eq!(
             (kind, body),
-            (Kind::Broadcasts, &b"body of version one"[..])
+            (PacketKind::Broadcasts, &b"body of version one"[..])
         );
         assert_eq!(seal("golden", kind, body), golden.as_slice());
     }

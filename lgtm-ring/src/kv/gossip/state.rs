@@ -24,12 +24,12 @@ use crate::kv::gossip::broadcasts::{Broadcasts, Origin};
 use crate::kv::gossip::codecs::Codecs;
 use crate::kv::gossip::membership::Membership;
 use crate::kv::gossip::node::{MAX_NODE_NAME_BYTES, Node};
-use crate::kv::gossip::packet::{self, Kind};
+use crate::kv::gossip::packet::{self, PacketKind};
 use crate::kv::gossip::pair::Pair;
 use crate::kv::gossip::refusal::Refusal;
 use crate::kv::gossip::settings::GossipSettings;
 use crate::kv::gossip::stats::GossipStats;
-use crate::kv::gossip::store::{Outcome, Received, Store};
+use crate::kv::gossip::store::{ReceivedPair, StoreWrite, ValueStore};
 use crate::kv::watch::{KvWatch, Scope};
 
 /// Both times of a moment.
@@ -58,7 +58,7 @@ impl Now {
 
 /// What the member wants done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
+pub enum GossipOutput {
     /// Send a packet; as a datagram if it is not longer than `max_datagram_bytes`, else over a stream. Loss is fine.
     Send {
         /// To whom.
@@ -80,7 +80,7 @@ pub enum Output {
 
 /// What became of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
+pub enum WriteOutcome {
     /// Taken, and on its way to the others.
     Done,
     /// The value changed since it was read: read again.
@@ -94,21 +94,21 @@ pub enum Write {
 pub struct GossipState {
     pub(super) settings: GossipSettings,
     pub(super) membership: Membership,
-    pub(super) store: Store,
+    pub(super) store: ValueStore,
     pub(super) broadcasts: Broadcasts,
     pub(super) stats: GossipStats,
     rng: SmallRng,
-    outputs: VecDeque<Output>,
+    outputs: VecDeque<GossipOutput>,
     next_gossip: Duration,
     next_push_pull: Duration,
     next_join: Duration,
     last_notify: Option<Duration>,
-    join: Join,
-    leave: Leave,
+    join: JoinProgress,
+    leave: LeavePhase,
 }
 
 #[derive(Debug)]
-struct Join {
+struct JoinProgress {
     /// Whether there is anybody to join.
     has_seeds: bool,
     attempts: u32,
@@ -116,7 +116,7 @@ struct Join {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Leave {
+enum LeavePhase {
     Staying,
     /// Sends its own changes first, until then at the latest.
     Draining(Duration),
@@ -158,7 +158,7 @@ impl GossipState {
         let first_push_pull = settings.push_pull_interval.mul_f64(rng.random());
         Ok(Self {
             membership: Membership::new(node, &settings, room, protocol_rng),
-            store: Store::new(codecs, &settings),
+            store: ValueStore::new(codecs, &settings),
             broadcasts: Broadcasts::new(settings.max_queue_bytes.as_usize()),
             stats: GossipStats::default(),
             rng,
@@ -167,25 +167,25 @@ impl GossipState {
             next_push_pull: now.monotonic + first_push_pull,
             next_join: now.monotonic,
             last_notify: None,
-            join: Join {
+            join: JoinProgress {
                 has_seeds,
                 attempts: 0,
                 joined: !has_seeds,
             },
-            leave: Leave::Staying,
+            leave: LeavePhase::Staying,
             settings,
         })
     }
 
     /// What is to be done, one thing at a time; `None` when there is nothing more.
-    pub fn poll(&mut self) -> Option<Output> {
+    pub fn poll(&mut self) -> Option<GossipOutput> {
         for (to, body) in self.membership.take_sends() {
-            self.send(to, Kind::Membership, &body);
+            self.send(to, PacketKind::Membership, &body);
         }
         let output = self.outputs.pop_front();
         match &output {
-            Some(Output::Send { packet, .. }) => self.stats.sent(packet.len()),
-            Some(Output::Exchange { packet, .. }) => self.stats.pushed(packet.len()),
+            Some(GossipOutput::Send { packet, .. }) => self.stats.sent(packet.len()),
+            Some(GossipOutput::Exchange { packet, .. }) => self.stats.pushed(packet.len()),
             _ => {}
         }
         output
@@ -201,7 +201,7 @@ impl GossipState {
         at(self.store.is_dirty().then(|| self.next_notify()));
         let kept = self.settings.obsolete_entries_timeout;
         at(self.store.first_deleted().map(|at| at + kept));
-        if let Leave::Draining(until) = self.leave {
+        if let LeavePhase::Draining(until) = self.leave {
             at(Some(if self.drained() {
                 Duration::ZERO
             } else {
@@ -223,9 +223,9 @@ impl GossipState {
             self.schedule_push_pull(time);
             self.push_pull_with_somebody();
         }
-        if self.join.has_seeds && time >= self.next_join && self.leave == Leave::Staying {
+        if self.join.has_seeds && time >= self.next_join && self.leave == LeavePhase::Staying {
             self.schedule_join(time);
-            self.outputs.push_back(Output::ResolveSeeds);
+            self.outputs.push_back(GossipOutput::ResolveSeeds);
         }
         if self.store.is_dirty() && time >= self.next_notify() {
             self.last_notify = Some(time);
@@ -233,10 +233,10 @@ impl GossipState {
         }
         self.store
             .forget_deleted(time.saturating_sub(self.settings.obsolete_entries_timeout));
-        if let Leave::Draining(until) = self.leave
+        if let LeavePhase::Draining(until) = self.leave
             && (self.drained() || time >= until)
         {
-            self.leave = Leave::Left;
+            self.leave = LeavePhase::Left;
             self.membership.leave(time);
         }
     }
@@ -261,7 +261,7 @@ impl GossipState {
                 break;
             }
             for changes in messages {
-                self.send(to, Kind::Broadcasts, &changes.concat());
+                self.send(to, PacketKind::Broadcasts, &changes.concat());
             }
         }
     }
@@ -321,8 +321,9 @@ impl GossipState {
             );
             return;
         }
-        let packet = packet::seal(&self.settings.cluster_label, Kind::PullRequest, &body);
-        self.outputs.push_back(Output::Exchange { to, packet });
+        let packet = packet::seal(&self.settings.cluster_label, PacketKind::PullRequest, &body);
+        self.outputs
+            .push_back(GossipOutput::Exchange { to, packet });
     }
 
     fn everything(&self, peer: Option<SocketAddr>) -> Vec<u8> {
@@ -334,9 +335,9 @@ impl GossipState {
         out
     }
 
-    fn send(&mut self, to: SocketAddr, kind: Kind, body: &[u8]) {
+    fn send(&mut self, to: SocketAddr, kind: PacketKind, body: &[u8]) {
         let packet = packet::seal(&self.settings.cluster_label, kind, body);
-        self.outputs.push_back(Output::Send { to, packet });
+        self.outputs.push_back(GossipOutput::Send { to, packet });
     }
 
     // ---- joining and leaving ----
@@ -388,19 +389,19 @@ impl GossipState {
 
     /// Begins to leave: own changes are sent, then the others are told.
     pub fn leave(&mut self, now: Now) {
-        if self.leave == Leave::Staying {
-            self.leave = Leave::Draining(now.monotonic + self.settings.leave_drain_timeout);
+        if self.leave == LeavePhase::Staying {
+            self.leave = LeavePhase::Draining(now.monotonic + self.settings.leave_drain_timeout);
         }
     }
 
     /// Whether the member is about to leave, or has left.
     pub fn is_leaving(&self) -> bool {
-        self.leave != Leave::Staying
+        self.leave != LeavePhase::Staying
     }
 
     /// Whether the others were told; what [`GossipState::poll`] still yields should be sent.
     pub fn has_left(&self) -> bool {
-        self.leave == Leave::Left
+        self.leave == LeavePhase::Left
     }
 
     // ---- messages ----
@@ -417,8 +418,8 @@ impl GossipState {
 
     fn datagram(&mut self, bytes: &[u8], now: Now) -> Result<(), Refusal> {
         match packet::open(&self.settings.cluster_label, bytes)? {
-            (Kind::Membership, body) => self.membership.handle(body, now.monotonic),
-            (Kind::Broadcasts, body) => {
+            (PacketKind::Membership, body) => self.membership.handle(body, now.monotonic),
+            (PacketKind::Broadcasts, body) => {
                 let mut r = Reader::new("broadcasts", body);
                 match self.receive_pairs(&mut r, now)? {
                     None => Ok(()),
@@ -439,7 +440,7 @@ impl GossipState {
             Ok(opened) => opened,
             Err(refusal) => return self.note(Err(refusal)),
         };
-        if matches!(kind, Kind::Membership | Kind::Broadcasts) {
+        if matches!(kind, PacketKind::Membership | PacketKind::Broadcasts) {
             return self.handle_datagram(bytes, now).map(|()| None);
         }
         self.stats.pulled(bytes.len());
@@ -447,17 +448,22 @@ impl GossipState {
         self.note(outcome)
     }
 
-    fn exchanged(&mut self, kind: Kind, body: &[u8], now: Now) -> Result<Option<Bytes>, Refusal> {
+    fn exchanged(
+        &mut self,
+        kind: PacketKind,
+        body: &[u8],
+        now: Now,
+    ) -> Result<Option<Bytes>, Refusal> {
         let mut r = Reader::new("exchange", body);
         let members = Membership::read_members(&mut r, self.settings.max_members)?;
         let peer = members[0].id().addr;
-        if peer == self.membership.node().addr && kind == Kind::PullRequest {
+        if peer == self.membership.node().addr && kind == PacketKind::PullRequest {
             return Err(Refusal::Membership(format!("{peer} is this node itself")));
         }
         // The answer holds what was known before, so that the peer is not told what it just said.
-        let answer = (kind == Kind::PullRequest).then(|| self.everything(Some(peer)));
+        let answer = (kind == PacketKind::PullRequest).then(|| self.everything(Some(peer)));
         let learned = match self.leave {
-            Leave::Staying => self.membership.learn(members, now.monotonic),
+            LeavePhase::Staying => self.membership.learn(members, now.monotonic),
             // Whoever leaves wants no new acquaintances.
             _ => Ok(()),
         };
@@ -471,7 +477,7 @@ impl GossipState {
             (Some(refusal), None) => return Err(refusal),
         }
         let label = &self.settings.cluster_label;
-        let answer = answer.map(|body| packet::seal(label, Kind::PullReply, &body));
+        let answer = answer.map(|body| packet::seal(label, PacketKind::PullReply, &body));
         if let Some(answer) = &answer {
             self.stats.pushed(answer.len());
         }
@@ -484,7 +490,7 @@ impl GossipState {
         while !r.is_empty() {
             let pair = Pair::read_framed(r)?;
             let refused = match self.store.receive(&pair, now) {
-                Ok(Received { news, refused }) => {
+                Ok(ReceivedPair { news, refused }) => {
                     self.stats.broadcasts_received += 1;
                     if let Some(news) = news {
                         self.queue(Origin::Forwarded, news);
@@ -542,18 +548,18 @@ impl GossipState {
     ///
     /// # Errors
     /// `InvalidInput` for a key without codec, `LimitExceeded` past a bound of the settings, those of the codec.
-    pub fn write(&mut self, key: &str, seen: u64, value: &[u8], now: Now) -> Result<Write> {
+    pub fn write(&mut self, key: &str, seen: u64, value: &[u8], now: Now) -> Result<WriteOutcome> {
         self.stats.cas_attempts += 1;
         Ok(match self.store.write(key, seen, value, now)? {
-            Outcome::Changed(pair) => {
+            StoreWrite::Changed(pair) => {
                 if let Some(pair) = pair {
                     self.queue(Origin::Own, pair);
                 }
                 self.stats.cas_successes += 1;
-                Write::Done
+                WriteOutcome::Done
             }
-            Outcome::Outdated => Write::Outdated,
-            Outcome::Unchanged => Write::Unchanged,
+            StoreWrite::Outdated => WriteOutcome::Outdated,
+            StoreWrite::Unchanged => WriteOutcome::Unchanged,
         })
     }
 

@@ -22,7 +22,7 @@ const PURGE_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 const MAX_FRAME_BYTES: usize = 4 + 3 * 6 + 2 + 11;
 
 #[derive(Debug)]
-struct Entry {
+struct StoredValue {
     codec: std::sync::Arc<dyn ValueCodec>,
     value: Box<dyn OpenValue>,
     /// Counts local changes of the entry, so that a compare-and-set sees whether somebody was faster.
@@ -38,7 +38,7 @@ struct Entry {
     visible: Option<Bytes>,
 }
 
-impl Entry {
+impl StoredValue {
     fn visible(&mut self) -> Result<Bytes> {
         if let Some(visible) = &self.visible {
             return Ok(visible.clone());
@@ -51,7 +51,7 @@ impl Entry {
 
 /// What became of a local write.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum StoreWrite {
     /// Taken; the change is to be told, if there is any left after old tombstones went.
     Changed(Option<Pair>),
     /// Somebody else was faster; read again.
@@ -62,7 +62,7 @@ pub(super) enum Outcome {
 
 /// What came of a pair that another member sent.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub(super) struct ReceivedPair {
     /// What was new in it and is to be passed on.
     pub(super) news: Option<Pair>,
     /// Why some members in it were not taken.
@@ -71,26 +71,26 @@ pub(super) struct Received {
 
 /// The values.
 #[derive(Debug)]
-pub(super) struct Store {
+pub(super) struct ValueStore {
     codecs: Codecs,
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, StoredValue>,
     watchers: Watchers,
     /// Keys whose watchers were not told yet.
     dirty: BTreeSet<String>,
     next_version: u64,
     max_keys: usize,
     max_value_bytes: usize,
-    times: Times,
+    times: TrustedTimes,
     keep_tombstones_s: i64,
 }
 
 /// How far the times of others are believed.
 #[derive(Debug, Clone, Copy)]
-struct Times {
+struct TrustedTimes {
     max_ahead_ms: i64,
 }
 
-impl Times {
+impl TrustedTimes {
     fn of_merge(self, now: Now) -> MergeTime {
         MergeTime {
             now_unix_s: now.unix_s(),
@@ -113,7 +113,7 @@ impl Times {
     }
 }
 
-impl Store {
+impl ValueStore {
     pub(super) fn new(codecs: Codecs, settings: &GossipSettings) -> Self {
         Self {
             codecs,
@@ -123,7 +123,7 @@ impl Store {
             next_version: 1,
             max_keys: settings.max_keys,
             max_value_bytes: settings.max_value_bytes.as_usize(),
-            times: Times {
+            times: TrustedTimes {
                 max_ahead_ms: i64::try_from(settings.max_clock_ahead.as_millis())
                     .unwrap_or(i64::MAX),
             },
@@ -170,9 +170,9 @@ impl Store {
         seen: u64,
         value: &[u8],
         now: Now,
-    ) -> Result<Outcome> {
+    ) -> Result<StoreWrite> {
         if self.entries.get(key).map_or(0, |e| e.version) != seen {
-            return Ok(Outcome::Outdated);
+            return Ok(StoreWrite::Outdated);
         }
         if value.len() > self.max_value_bytes {
             return Err(Error::LimitExceeded(format!(
@@ -190,13 +190,13 @@ impl Store {
         let merged = entry.value.merge(value, MergeKind::Local, times);
         let Some(change) = merged?.change else {
             self.remove_unborn(key);
-            return Ok(Outcome::Unchanged);
+            return Ok(StoreWrite::Unchanged);
         };
         let known_ms = self.times.bounded(entry.update_time_ms, now);
         let deleted_before = known_ms + i64::from(entry.deleted_at.is_some());
         let update_time_ms = now.unix_ms.max(deleted_before);
         let pair = self.changed(key, change, update_time_ms, now)?;
-        Ok(Outcome::Changed(pair))
+        Ok(StoreWrite::Changed(pair))
     }
 
     /// Drops an entry that was made for a value that then was not taken.
@@ -221,7 +221,7 @@ impl Store {
                 self.max_keys
             )));
         }
-        let entry = Entry {
+        let entry = StoredValue {
             value: open_value(&codec, None)?,
             codec,
             version: 0,
@@ -311,7 +311,7 @@ impl Store {
     ///
     /// # Errors
     /// For a pair that is not taken; members of a value that are from too far ahead are refused alone.
-    pub(super) fn receive(&mut self, pair: &Pair, now: Now) -> Result<Received, Refusal> {
+    pub(super) fn receive(&mut self, pair: &Pair, now: Now) -> Result<ReceivedPair, Refusal> {
         self.check(pair, now)?;
         let key = pair.key.as_str();
         let times = self.times;
@@ -320,18 +320,20 @@ impl Store {
         let own_deleted = own.is_some_and(|e| e.deleted_at.is_some());
         match (pair.deleted, own) {
             // Nothing here to delete; whoever has it will hear of it, too.
-            (true, None) => Ok(Received::default()),
+            (true, None) => Ok(ReceivedPair::default()),
             (true, Some(_)) if own_deleted => {
                 let entry = self.entries.get_mut(key).expect("looked up above");
                 entry.update_time_ms = own_time.max(pair.update_time_ms);
-                Ok(Received::default())
+                Ok(ReceivedPair::default())
             }
-            (true, Some(_)) if pair.update_time_ms >= own_time => Ok(Received {
+            (true, Some(_)) if pair.update_time_ms >= own_time => Ok(ReceivedPair {
                 news: Some(self.deleted(key, pair.update_time_ms, now)),
                 refused: None,
             }),
-            (true, Some(_)) => Ok(Received::default()),
-            (false, _) if own_deleted && pair.update_time_ms <= own_time => Ok(Received::default()),
+            (true, Some(_)) => Ok(ReceivedPair::default()),
+            (false, _) if own_deleted && pair.update_time_ms <= own_time => {
+                Ok(ReceivedPair::default())
+            }
             (false, _) => self.merge(pair, now),
         }
     }
@@ -376,7 +378,7 @@ impl Store {
         Ok(())
     }
 
-    fn merge(&mut self, pair: &Pair, now: Now) -> Result<Received, Refusal> {
+    fn merge(&mut self, pair: &Pair, now: Now) -> Result<ReceivedPair, Refusal> {
         let (key, times) = (pair.key.as_str(), self.times);
         let update_time_ms = times.bounded(pair.update_time_ms, now);
         let refused = |error| Refusal::Value {
@@ -394,7 +396,7 @@ impl Store {
         let merged = value.merge(&pair.value, MergeKind::Remote, times.of_merge(now));
         let Ok(outcome) = merged else {
             self.remove_unborn(key);
-            return merged.map(|_| Received::default()).map_err(refused);
+            return merged.map(|_| ReceivedPair::default()).map_err(refused);
         };
         let news = match outcome.change {
             Some(change) => {
@@ -414,7 +416,7 @@ impl Store {
             }
         };
         let ahead_ms = outcome.refused_ahead_s.map(|s| s.saturating_mul(1000));
-        Ok(Received {
+        Ok(ReceivedPair {
             news,
             refused: ahead_ms.map(|ahead_ms| times.refusal(key, ahead_ms)),
         })

@@ -17,9 +17,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::kv::gossip::builder::TransportSettings;
-use crate::kv::gossip::gossip::Inner;
+use crate::kv::gossip::gossip::GossipMember;
 use crate::kv::gossip::packet;
-use crate::kv::gossip::state::Output;
+use crate::kv::gossip::state::GossipOutput;
 
 /// Ports tried when any free one will do: UDP and TCP need the same.
 const BIND_TRIES: usize = 20;
@@ -73,7 +73,7 @@ impl Transport {
     }
 
     /// Drives the state until `stop`.
-    pub(super) async fn run(self, inner: Arc<Inner>, stop: CancelToken) {
+    pub(super) async fn run(self, inner: Arc<GossipMember>, stop: CancelToken) {
         let mut buf = vec![0; 65_536];
         loop {
             let wait = self.send_what_is_due(&inner);
@@ -99,7 +99,7 @@ impl Transport {
     }
 
     /// Lets the state do what is due and sends what it wants sent; yields how long there is nothing to do.
-    fn send_what_is_due(&self, inner: &Arc<Inner>) -> Duration {
+    fn send_what_is_due(&self, inner: &Arc<GossipMember>) -> Duration {
         let now = inner.now();
         let mut outputs = Vec::new();
         let next = {
@@ -110,15 +110,15 @@ impl Transport {
         };
         for output in outputs {
             match output {
-                Output::Send { to, packet } => self.send(inner, to, packet),
-                Output::Exchange { to, packet } => self.exchange(inner, to, packet),
-                Output::ResolveSeeds => self.resolve(inner),
+                GossipOutput::Send { to, packet } => self.send(inner, to, packet),
+                GossipOutput::Exchange { to, packet } => self.exchange(inner, to, packet),
+                GossipOutput::ResolveSeeds => self.resolve(inner),
             }
         }
         next.saturating_sub(now.monotonic)
     }
 
-    fn send(&self, inner: &Arc<Inner>, to: SocketAddr, packet: Bytes) {
+    fn send(&self, inner: &Arc<GossipMember>, to: SocketAddr, packet: Bytes) {
         if packet.len() <= inner.settings.max_datagram_bytes.as_usize() {
             if self.udp.try_send_to(&packet, to).is_err() {
                 inner.state().lock().stats.packets_dropped += 1;
@@ -139,7 +139,7 @@ impl Transport {
         });
     }
 
-    fn exchange(&self, inner: &Arc<Inner>, to: SocketAddr, packet: Bytes) {
+    fn exchange(&self, inner: &Arc<GossipMember>, to: SocketAddr, packet: Bytes) {
         let permit = self.outbound.clone().try_acquire_owned();
         let (inner, memory) = (inner.clone(), self.memory.clone());
         self.tasks.spawn("gossip exchange", async move {
@@ -158,7 +158,7 @@ impl Transport {
         });
     }
 
-    fn resolve(&self, inner: &Arc<Inner>) {
+    fn resolve(&self, inner: &Arc<GossipMember>) {
         let inner = inner.clone();
         self.tasks.spawn("gossip seeds", async move {
             let within = inner.transport.resolve_timeout;
@@ -181,7 +181,7 @@ impl Transport {
         });
     }
 
-    fn receive(&self, inner: &Arc<Inner>, buf: &mut [u8]) {
+    fn receive(&self, inner: &Arc<GossipMember>, buf: &mut [u8]) {
         for _ in 0..READ_AT_ONCE {
             match self.udp.try_recv_from(buf) {
                 // Refusals are counted by the state. The sender's address proves nothing and is not looked at.
@@ -200,7 +200,7 @@ impl Transport {
         }
     }
 
-    fn serve(&self, inner: &Arc<Inner>, stream: TcpStream) {
+    fn serve(&self, inner: &Arc<GossipMember>, stream: TcpStream) {
         let Ok(permit) = self.inbound.clone().try_acquire_owned() else {
             inner.state().lock().stats.streams_failed += 1;
             return;
@@ -219,7 +219,7 @@ impl Transport {
 }
 
 /// Answers one request.
-async fn answer(inner: &Inner, mut stream: TcpStream, memory: &Semaphore) -> Result<()> {
+async fn answer(inner: &GossipMember, mut stream: TcpStream, memory: &Semaphore) -> Result<()> {
     let request = read_packet(inner, &mut stream, memory).await?;
     let handled = inner.state().lock().handle_stream(&request, inner.now());
     let answer = handled.map_err(|refusal| Error::InvalidInput(refusal.to_string()))?;
@@ -236,7 +236,12 @@ enum Answer<'a> {
     Into(&'a Semaphore),
 }
 
-async fn ask(inner: &Inner, to: SocketAddr, packet: &[u8], wanted: Answer<'_>) -> Result<Vec<u8>> {
+async fn ask(
+    inner: &GossipMember,
+    to: SocketAddr,
+    packet: &[u8],
+    wanted: Answer<'_>,
+) -> Result<Vec<u8>> {
     let settings = &inner.transport;
     let late = |after| Error::Timeout {
         what: format!("conversation with {to}"),
@@ -265,7 +270,11 @@ async fn write_packet(stream: &mut TcpStream, packet: &[u8]) -> Result<()> {
 }
 
 /// Reads a packet once there is room for it; memory grows with the bytes that come, not with the length that was said.
-async fn read_packet(inner: &Inner, stream: &mut TcpStream, memory: &Semaphore) -> Result<Vec<u8>> {
+async fn read_packet(
+    inner: &GossipMember,
+    stream: &mut TcpStream,
+    memory: &Semaphore,
+) -> Result<Vec<u8>> {
     let len = stream.read_u32().await.map_err(broken)? as usize;
     let settings = &inner.settings;
     let limit = settings.max_state_bytes.as_usize() + packet::overhead(&settings.cluster_label);

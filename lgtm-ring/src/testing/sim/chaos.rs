@@ -9,7 +9,7 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::kv::ValueCodec;
-use crate::kv::gossip::{GossipSettings, Write};
+use crate::kv::gossip::{GossipSettings, WriteOutcome};
 use crate::testing::mergeable::{LwwEntry, LwwMap};
 use crate::testing::sim::cluster::{NodeId, SimCluster, SimSettings};
 use crate::testing::sim::network::Network;
@@ -215,7 +215,7 @@ impl World {
             map.set(&name, at, &text);
             Some(map.encode())
         };
-        if matches!(self.cluster.write(id, RING, change), Ok(Write::Done)) {
+        if matches!(self.cluster.write(id, RING, change), Ok(WriteOutcome::Done)) {
             let entry = LwwEntry {
                 at_unix_s: at,
                 text: Some(text),
@@ -243,7 +243,7 @@ impl World {
             map.0.remove(&name);
             Some(map.encode())
         };
-        if matches!(self.cluster.write(id, RING, change), Ok(Write::Done)) {
+        if matches!(self.cluster.write(id, RING, change), Ok(WriteOutcome::Done)) {
             let text = None;
             self.saw(id, name, LwwEntry { at_unix_s, text });
         }

@@ -10,7 +10,9 @@ use lgtm_core::Result;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::kv::gossip::{Codecs, GossipSettings, GossipState, Node, Now, Output, Write};
+use crate::kv::gossip::{
+    Codecs, GossipOutput, GossipSettings, GossipState, Node, Now, WriteOutcome,
+};
 use crate::testing::sim::network::Network;
 
 /// The wall clock at the begin of a simulation, ms since the Unix epoch: an arbitrary day.
@@ -37,7 +39,7 @@ pub struct SimCluster {
     settings: SimSettings,
     now: Duration,
     rng: SmallRng,
-    events: BTreeMap<(Duration, u64), Event>,
+    events: BTreeMap<(Duration, u64), SimEvent>,
     next_event: u64,
     nodes: Vec<SimNode>,
     handled: u64,
@@ -60,7 +62,7 @@ struct SimNode {
 }
 
 #[derive(Debug)]
-enum Event {
+enum SimEvent {
     Tick(NodeId),
     Datagram {
         from: NodeId,
@@ -260,12 +262,12 @@ impl SimCluster {
         id: NodeId,
         key: &str,
         change: impl FnOnce(Option<Bytes>) -> Option<Bytes>,
-    ) -> Result<Write> {
+    ) -> Result<WriteOutcome> {
         let now = self.now_at(id);
         let state = self.nodes[id.0].state.as_mut().expect("the node runs");
         let (current, seen) = state.read(key)?;
         let Some(value) = change(current) else {
-            return Ok(Write::Unchanged);
+            return Ok(WriteOutcome::Unchanged);
         };
         let outcome = state.write(key, seen, &value, now);
         self.drive(id);
@@ -316,20 +318,20 @@ impl SimCluster {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn happen(&mut self, event: SimEvent) {
         match event {
-            Event::Tick(id) => {
+            SimEvent::Tick(id) => {
                 if self.nodes[id.0].tick_at == Some(self.now) {
                     self.nodes[id.0].tick_at = None;
                     self.drive(id);
                 }
             }
-            Event::Datagram { from, to, packet } => {
+            SimEvent::Datagram { from, to, packet } => {
                 if self.connected(from, to) {
                     self.with(to, |state, now| drop(state.handle_datagram(&packet, now)));
                 }
             }
-            Event::Request {
+            SimEvent::Request {
                 from,
                 life,
                 to,
@@ -338,7 +340,7 @@ impl SimCluster {
             } => {
                 self.request(from, life, to, &packet, answer);
             }
-            Event::Answer {
+            SimEvent::Answer {
                 from,
                 to,
                 life,
@@ -350,12 +352,12 @@ impl SimCluster {
                     self.fail(to, life, from);
                 }
             }
-            Event::Failed { node, life, peer } => {
+            SimEvent::Failed { node, life, peer } => {
                 if self.lives(node, life) {
                     self.with(node, |state, _| state.exchange_failed(peer));
                 }
             }
-            Event::Seeds { node, life } => {
+            SimEvent::Seeds { node, life } => {
                 if self.lives(node, life) {
                     let seeds = self.nodes[node.0].seeds.iter();
                     let addrs: Vec<_> = seeds.map(|s| self.nodes[s.0].addr).collect();
@@ -377,7 +379,7 @@ impl SimCluster {
             Some(packet) if wanted => {
                 self.count(to, packet.len());
                 let delay = self.settings.network.stream(&mut self.rng);
-                let event = Event::Answer {
+                let event = SimEvent::Answer {
                     from: to,
                     to: from,
                     life,
@@ -392,7 +394,10 @@ impl SimCluster {
 
     fn fail(&mut self, node: NodeId, life: u64, peer: NodeId) {
         let peer = self.nodes[peer.0].addr;
-        self.schedule(Duration::from_secs(2), Event::Failed { node, life, peer });
+        self.schedule(
+            Duration::from_secs(2),
+            SimEvent::Failed { node, life, peer },
+        );
     }
 
     fn connected(&self, a: NodeId, b: NodeId) -> bool {
@@ -434,14 +439,14 @@ impl SimCluster {
         let next = next.max(self.now + Duration::from_micros(1));
         if node.tick_at.is_none_or(|at| next < at || at <= self.now) {
             node.tick_at = Some(next);
-            self.schedule(next - self.now, Event::Tick(id));
+            self.schedule(next - self.now, SimEvent::Tick(id));
         }
     }
 
-    fn deliver(&mut self, from: NodeId, output: Output) {
+    fn deliver(&mut self, from: NodeId, output: GossipOutput) {
         let life = self.nodes[from.0].starts;
         match output {
-            Output::Send { to, packet } => {
+            GossipOutput::Send { to, packet } => {
                 self.count(from, packet.len());
                 let Some(to) = self.by_addr(to) else { return };
                 if packet.len() > self.settings.gossip.max_datagram_bytes.as_usize() {
@@ -449,7 +454,7 @@ impl SimCluster {
                     let answer = false;
                     self.schedule(
                         delay,
-                        Event::Request {
+                        SimEvent::Request {
                             from,
                             life,
                             to,
@@ -461,17 +466,17 @@ impl SimCluster {
                 }
                 for delay in self.settings.network.datagram(&mut self.rng) {
                     let packet = packet.clone();
-                    self.schedule(delay, Event::Datagram { from, to, packet });
+                    self.schedule(delay, SimEvent::Datagram { from, to, packet });
                 }
             }
-            Output::Exchange { to, packet } => {
+            GossipOutput::Exchange { to, packet } => {
                 self.count(from, packet.len());
                 let Some(to) = self.by_addr(to) else { return };
                 let delay = self.settings.network.stream(&mut self.rng);
                 let answer = true;
                 self.schedule(
                     delay,
-                    Event::Request {
+                    SimEvent::Request {
                         from,
                         life,
                         to,
@@ -480,8 +485,11 @@ impl SimCluster {
                     },
                 );
             }
-            Output::ResolveSeeds => {
-                self.schedule(Duration::from_millis(1), Event::Seeds { node: from, life });
+            GossipOutput::ResolveSeeds => {
+                self.schedule(
+                    Duration::from_millis(1),
+                    SimEvent::Seeds { node: from, life },
+                );
             }
         }
     }
@@ -499,7 +507,7 @@ impl SimCluster {
         (id < self.nodes.len()).then_some(NodeId(id))
     }
 
-    fn schedule(&mut self, delay: Duration, event: Event) {
+    fn schedule(&mut self, delay: Duration, event: SimEvent) {
         self.events
             .insert((self.now + delay, self.next_event), event);
         self.next_event += 1;

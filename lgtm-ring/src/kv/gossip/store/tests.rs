@@ -13,9 +13,9 @@ fn settings() -> GossipSettings {
     }
 }
 
-fn store() -> Store {
+fn store() -> ValueStore {
     let codecs = Codecs::new().with("r", Arc::new(LwwCodec));
-    Store::new(codecs, &settings())
+    ValueStore::new(codecs, &settings())
 }
 
 /// `s` seconds into the test.
@@ -34,19 +34,19 @@ fn map(members: &[(&str, i64)]) -> Bytes {
     map.encode()
 }
 
-fn write(store: &mut Store, value: &Bytes, now: Now) -> Outcome {
+fn write(store: &mut ValueStore, value: &Bytes, now: Now) -> StoreWrite {
     let (_, seen) = store.read("r").unwrap();
     store.write("r", seen, value, now).unwrap()
 }
 
-fn pair(outcome: Outcome) -> Pair {
+fn pair(outcome: StoreWrite) -> Pair {
     match outcome {
-        Outcome::Changed(Some(pair)) => pair,
+        StoreWrite::Changed(Some(pair)) => pair,
         other => panic!("{other:?}"),
     }
 }
 
-fn visible(store: &mut Store) -> Option<Bytes> {
+fn visible(store: &mut ValueStore) -> Option<Bytes> {
     store.read("r").unwrap().0
 }
 
@@ -57,8 +57,11 @@ fn a_write_on_an_old_version_is_outdated() {
     let (_, seen) = s.read("r").unwrap();
     pair(write(&mut s, &map(&[("a", 2)]), at(0)));
     let late = s.write("r", seen, &map(&[("a", 3)]), at(0)).unwrap();
-    assert_eq!(late, Outcome::Outdated);
-    assert_eq!(write(&mut s, &map(&[("a", 2)]), at(0)), Outcome::Unchanged);
+    assert_eq!(late, StoreWrite::Outdated);
+    assert_eq!(
+        write(&mut s, &map(&[("a", 2)]), at(0)),
+        StoreWrite::Unchanged
+    );
 }
 
 #[test]
@@ -88,7 +91,7 @@ fn a_removed_member_leaves_a_tombstone_for_a_while_that_readers_do_not_see() {
         Some(map(&[("b", 1)])),
         "a does not come back"
     );
-    let count = |s: &Store| s.tombstones().next().unwrap().1;
+    let count = |s: &ValueStore| s.tombstones().next().unwrap().1;
     assert_eq!((count(&b).left, count(&b).removed), (1, 0));
     // Six minutes later any merge drops it, and nobody is told of what was dropped.
     write(&mut b, &map(&[("b", 2)]), at(400));
@@ -152,7 +155,7 @@ fn one_whose_clock_runs_far_ahead_is_refused_and_those_beside_it_taken() {
     let now_s = at(0).unix_s();
     let members = map(&[("late", now_s + 7_200), ("well", now_s)]);
     let far = pair(write(&mut ahead, &members, at(7_200)));
-    let Received { news, refused } = s.receive(&far, at(0)).unwrap();
+    let ReceivedPair { news, refused } = s.receive(&far, at(0)).unwrap();
     assert_eq!(refused.unwrap().reason(), "future");
     // What is passed on is stamped no further ahead than another believes, and its own members are all there.
     let news = news.unwrap();
@@ -176,7 +179,7 @@ fn one_whose_clock_runs_far_ahead_is_refused_and_those_beside_it_taken() {
 fn what_is_not_fit_is_refused_and_changes_nothing() {
     let mut s = store();
     let good = pair(write(&mut s, &map(&[("a", 1)]), at(0)));
-    let refused = |s: &mut Store, change: fn(&mut Pair)| {
+    let refused = |s: &mut ValueStore, change: fn(&mut Pair)| {
         let mut bad = good.clone();
         change(&mut bad);
         s.receive(&bad, at(0)).unwrap_err().reason()
