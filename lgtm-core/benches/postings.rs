@@ -3,8 +3,10 @@
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lgtm_core::postings::{List, Postings, intersect, subtract, union};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use lgtm_core::postings::{
+    List, Postings, intersect, intersect_slices, subtract, subtract_slice, union,
+};
 
 const SERIES: u64 = 1_000_000;
 
@@ -40,6 +42,18 @@ fn benches(c: &mut Criterion) {
     });
     group.bench_function("subtract a tenth from a million", |b| {
         b.iter(|| sum(subtract(list(black_box(all)), list(tenth))));
+    });
+    let short = |ids: &[u64]| ids.iter().map(|&id| id as u32).collect::<Vec<u32>>();
+    let (half, tenth) = (short(half), short(tenth));
+    group.bench_function("intersect the same half and tenth as slices", |b| {
+        b.iter(|| intersect_slices(black_box(&half), &tenth));
+    });
+    group.bench_function("subtract the tenth from the half as slices", |b| {
+        b.iter_batched_ref(
+            || half.clone(),
+            |from| subtract_slice(from, &tenth),
+            BatchSize::LargeInput,
+        );
     });
     group.finish();
 }

@@ -1,15 +1,18 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock re2 nearest secret units disk exec telemetry | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
+//! error clock go re2 nearest secret units disk exec telemetry otlp | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
 //!
 //! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
-//! * [`codec`]: reading and writing the integers and checksums that the on-disk formats share.
+//! * [`codec`]: integers, checksums, protobuf, decompression; how much may come of a request.
+//! * [`go`]: values as Go spells them; [`otlp`]: what the three OTLP signals share.
 //! * [`re2`]: regular expressions in the dialect of Go.
-//! * `wal`: the write-ahead log; `storage`: object storage cut into component prefixes.
+//! * [`postings`]: set operations over sorted ids, and what heads find their series by.
+//! * [`wal`]: the write-ahead log and the local files of finished chunks; `storage`: object storage cut into component prefixes, ranged reads,
+//!   uploads that appear whole.
 //! * `index`: the sections that indexes laid out as Prometheus' share.
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
@@ -32,6 +35,7 @@ pub mod disk;
 pub mod error;
 pub mod exec;
 pub mod frontend;
+pub mod go;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "storage")]
@@ -39,6 +43,7 @@ pub mod index;
 pub mod limits;
 pub mod model;
 pub mod nearest;
+pub mod otlp;
 pub mod postings;
 pub mod re2;
 pub mod secret;

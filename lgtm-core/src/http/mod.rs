@@ -9,31 +9,44 @@
 //!
 //! Whatever a client owes (the head of a request, the rest of a body, reading its answer) has a time, after which its connection is
 //! closed. While a handler works, no time runs here: queries have their own.
+//!
+//! For the routes of a signal: who asks ([`tenant()`]), what for ([`Params`]), answers compressed as the client takes them ([`compress()`]), and calls
+//! that panic ([`caught`]). What an error looks like is the signal's.
 
 mod answer_body;
 mod body_reader;
+mod compress;
 mod connection;
 mod connections;
 mod cors;
+mod encoding;
+mod fault;
 mod held_body;
 mod inflight;
 mod long_url;
+mod params;
 mod request_body;
 mod server;
 mod settings;
 mod site_guard;
 mod stream;
+mod tenant;
 mod watch;
 
 #[cfg(test)]
 mod tests;
 
 pub use body_reader::{BodyError, collect_body, read_body};
+pub use compress::compress;
 pub use connections::Connections;
 pub use cors::Cors;
+pub use encoding::AnswerEncoding;
+pub use fault::caught;
 pub use held_body::hold;
 pub use inflight::{Inflight, InflightBound, Ticket};
 pub use long_url::UrlQuery;
+pub use params::{Params, parse_time_ms};
 pub use server::HttpServer;
 pub use settings::ConnectionSettings;
 pub use site_guard::{AccessSettings, SiteGuard};
+pub use tenant::{TenantError, tenant};

@@ -24,7 +24,7 @@ impl RateLimit {
         burst: 0.0,
     };
 
-    fn is_unlimited(self) -> bool {
+    pub(super) fn is_unlimited(self) -> bool {
         self.per_second.is_nan() || self.per_second <= 0.0
     }
 
@@ -64,6 +64,17 @@ impl RateLimiter {
                 at,
             }),
         }
+    }
+
+    /// Whether the bucket has filled by now, as `limit` fills it: then it says no more than a new one.
+    pub(super) fn is_full(&self, limit: RateLimit) -> bool {
+        let bucket = self.bucket.lock();
+        let filled = self
+            .clock
+            .monotonic()
+            .saturating_sub(bucket.at)
+            .as_secs_f64();
+        bucket.tokens + filled * limit.per_second >= limit.capacity()
     }
 
     /// Takes `count` tokens, or none. `what` names the limit in the error.

@@ -2,7 +2,10 @@
 //!
 //! Records are opaque; the stores put tenants and data into them. [`Wal::append`] copies a record into the group that is being
 //! collected, [`Wal::commit`] waits until it is written: one thread writes whole groups, each as one frame with a checksum.
+//!
+//! [`BlobFiles`] are the local files in which heads keep what is finished, so that it leaves memory; the log's checkpoints name it by place.
 
+mod blob_files;
 mod checkpoint;
 mod frame;
 mod names;
@@ -17,6 +20,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use blob_files::{BlobFiles, BlobPlace};
 pub use checkpoint::Checkpoint;
 pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
 pub use reservation::Reservation;

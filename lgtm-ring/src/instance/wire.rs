@@ -6,16 +6,13 @@
 use std::sync::Arc;
 
 use lgtm_core::DecodeError;
-use lgtm_core::codec::{Reader, put_bytes, put_uvarint, uvarint_len};
+use lgtm_core::codec::protobuf::{bytes_tag, put_bytes_field, put_varint_field, skip, varint_tag};
+use lgtm_core::codec::{Reader, put_uvarint, uvarint_len};
 
 use crate::instance::{Instance, InstanceState, RingDesc};
 use crate::token::Token;
 
 const WHAT: &str = "ring value";
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const BYTES: u8 = 2;
-const FIXED32: u8 = 5;
 /// Fields from 100 on are ours; dskit skips them.
 const CLOCK_EPOCH: u64 = 100;
 
@@ -28,9 +25,9 @@ impl RingDesc {
             record.clear();
             instance.encode(&mut record);
             entry.clear();
-            put_field(&mut entry, 1, id.as_bytes());
-            put_field(&mut entry, 2, &record);
-            put_field(&mut out, 1, &entry);
+            put_bytes_field(&mut entry, 1, id.as_bytes());
+            put_bytes_field(&mut entry, 2, &record);
+            put_bytes_field(&mut out, 1, &entry);
         }
         out
     }
@@ -43,15 +40,15 @@ impl RingDesc {
         let mut desc = Self::new();
         let mut r = Reader::new(WHAT, bytes);
         while !r.is_empty() {
-            match key(&mut r)? {
-                (1, BYTES) => {
+            match r.uvarint()? {
+                tag if tag == bytes_tag(1) => {
                     let (id, mut instance) = decode_entry(r.bytes()?)?;
                     if instance.id.is_empty() {
                         instance.id.clone_from(&id);
                     }
                     desc.instances.insert(id, Arc::new(instance));
                 }
-                (_, wire_type) => skip(&mut r, wire_type)?,
+                tag => skip(&mut r, tag)?,
             }
         }
         Ok(desc)
@@ -62,10 +59,10 @@ fn decode_entry(bytes: &[u8]) -> Result<(String, Instance), DecodeError> {
     let (mut id, mut instance) = (String::new(), Instance::default());
     let mut r = Reader::new(WHAT, bytes);
     while !r.is_empty() {
-        match key(&mut r)? {
-            (1, BYTES) => id = r.str()?.to_owned(),
-            (2, BYTES) => instance = Instance::decode(r.bytes()?)?,
-            (_, wire_type) => skip(&mut r, wire_type)?,
+        match r.uvarint()? {
+            tag if tag == bytes_tag(1) => id = r.str()?.to_owned(),
+            tag if tag == bytes_tag(2) => instance = Instance::decode(r.bytes()?)?,
+            tag => skip(&mut r, tag)?,
         }
     }
     Ok((id, instance))
@@ -79,7 +76,7 @@ impl Instance {
         put_int(out, 3, self.state as u64);
         if !self.tokens.is_empty() {
             let len: usize = self.tokens.iter().map(|t| uvarint_len(t.0.into())).sum();
-            put_uvarint(out, field_key(6, BYTES));
+            put_uvarint(out, bytes_tag(6));
             put_uvarint(out, len as u64);
             out.reserve(len);
             for token in self.tokens.iter() {
@@ -94,10 +91,9 @@ impl Instance {
         for (&component, &version) in &self.versions {
             let mut entry = Vec::with_capacity(22);
             for (number, value) in [(1, component), (2, version)] {
-                put_uvarint(&mut entry, field_key(number, VARINT));
-                put_uvarint(&mut entry, value);
+                put_varint_field(&mut entry, number, value);
             }
-            put_field(out, 12, &entry);
+            put_bytes_field(out, 12, &entry);
         }
         put_int(out, CLOCK_EPOCH, self.clock_epoch);
     }
@@ -111,23 +107,27 @@ impl Instance {
         let mut tokens: Vec<Token> = Vec::new();
         let mut r = Reader::new(WHAT, bytes);
         while !r.is_empty() {
-            match key(&mut r)? {
-                (1, BYTES) => instance.addr = r.str()?.to_owned(),
-                (2, VARINT) => instance.timestamp_s = r.uvarint()? as i64,
-                (3, VARINT) => instance.state = state(&mut r)?,
-                (6, BYTES) => decode_tokens(r.bytes()?, &mut tokens)?,
-                (6, VARINT) => tokens.push(token(&mut r)?),
-                (7, BYTES) => instance.zone = r.str()?.to_owned(),
-                (8, VARINT) => instance.registered_timestamp_s = r.uvarint()? as i64,
-                (9, BYTES) => instance.id = r.str()?.to_owned(),
-                (10, VARINT) => instance.read_only_updated_timestamp_s = r.uvarint()? as i64,
-                (11, VARINT) => instance.read_only = r.uvarint()? != 0,
-                (12, BYTES) => {
+            match r.uvarint()? {
+                tag if tag == bytes_tag(1) => instance.addr = r.str()?.to_owned(),
+                tag if tag == varint_tag(2) => instance.timestamp_s = r.uvarint()? as i64,
+                tag if tag == varint_tag(3) => instance.state = state(&mut r)?,
+                tag if tag == bytes_tag(6) => decode_tokens(r.bytes()?, &mut tokens)?,
+                tag if tag == varint_tag(6) => tokens.push(token(&mut r)?),
+                tag if tag == bytes_tag(7) => instance.zone = r.str()?.to_owned(),
+                tag if tag == varint_tag(8) => {
+                    instance.registered_timestamp_s = r.uvarint()? as i64
+                }
+                tag if tag == bytes_tag(9) => instance.id = r.str()?.to_owned(),
+                tag if tag == varint_tag(10) => {
+                    instance.read_only_updated_timestamp_s = r.uvarint()? as i64
+                }
+                tag if tag == varint_tag(11) => instance.read_only = r.uvarint()? != 0,
+                tag if tag == bytes_tag(12) => {
                     let (component, version) = decode_version(r.bytes()?)?;
                     instance.versions.insert(component, version);
                 }
-                (CLOCK_EPOCH, VARINT) => instance.clock_epoch = r.uvarint()?,
-                (_, wire_type) => skip(&mut r, wire_type)?,
+                tag if tag == varint_tag(CLOCK_EPOCH) => instance.clock_epoch = r.uvarint()?,
+                tag => skip(&mut r, tag)?,
             }
         }
         instance.tokens = tokens.into();
@@ -191,52 +191,23 @@ fn decode_version(bytes: &[u8]) -> Result<(u64, u64), DecodeError> {
     let (mut component, mut version) = (0, 0);
     let mut r = Reader::new(WHAT, bytes);
     while !r.is_empty() {
-        match key(&mut r)? {
-            (1, VARINT) => component = r.uvarint()?,
-            (2, VARINT) => version = r.uvarint()?,
-            (_, wire_type) => skip(&mut r, wire_type)?,
+        match r.uvarint()? {
+            tag if tag == varint_tag(1) => component = r.uvarint()?,
+            tag if tag == varint_tag(2) => version = r.uvarint()?,
+            tag => skip(&mut r, tag)?,
         }
     }
     Ok((component, version))
 }
 
-fn field_key(number: u64, wire_type: u8) -> u64 {
-    number << 3 | u64::from(wire_type)
-}
-
-fn put_field(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
-    put_uvarint(out, field_key(number, BYTES));
-    put_bytes(out, bytes);
-}
-
 fn put_str(out: &mut Vec<u8>, number: u64, text: &str) {
     if !text.is_empty() {
-        put_field(out, number, text.as_bytes());
+        put_bytes_field(out, number, text.as_bytes());
     }
 }
 
 fn put_int(out: &mut Vec<u8>, number: u64, value: u64) {
     if value != 0 {
-        put_uvarint(out, field_key(number, VARINT));
-        put_uvarint(out, value);
-    }
-}
-
-/// The number and wire type of the next field.
-fn key(r: &mut Reader<'_>) -> Result<(u64, u8), DecodeError> {
-    let key = r.uvarint()?;
-    match key >> 3 {
-        0 => Err(r.error("field number 0")),
-        number => Ok((number, (key & 7) as u8)),
-    }
-}
-
-fn skip(r: &mut Reader<'_>, wire_type: u8) -> Result<(), DecodeError> {
-    match wire_type {
-        VARINT => r.uvarint().map(drop),
-        FIXED64 => r.take(8).map(drop),
-        BYTES => r.bytes().map(drop),
-        FIXED32 => r.take(4).map(drop),
-        other => Err(r.error(format!("wire type {other} is not supported"))),
+        put_varint_field(out, number, value);
     }
 }

@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, GzBuilder};
+use lgtm_core::go::json::{self, is_default, null_as_default};
 use lgtm_core::{DecodeError, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::block::json::{self, is_default, null_as_default};
 use crate::block::meta::BlockMeta;
 use crate::block_id::BlockId;
 

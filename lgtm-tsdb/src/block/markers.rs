@@ -2,11 +2,11 @@
 //!
 //! Mimir and Cortex look for them under `markers/` only; every mark is written there first and then into the block's folder.
 
+use lgtm_core::go::json::{self, is_default};
 use lgtm_core::{DecodeError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::block::json::{self, is_default};
 use crate::block_id::BlockId;
 
 /// The block is to be deleted some hours after `deletion_time_s`.

@@ -4,11 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use lgtm_core::go::json::{self, is_default, null_as_default};
 use lgtm_core::{DecodeError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::block::json::{self, is_default, null_as_default};
 use crate::block_id::BlockId;
 
 const VERSION: u32 = 1;

@@ -10,7 +10,6 @@
 
 mod bucket_index;
 mod chunk_reader;
-mod json;
 mod leftovers;
 mod markers;
 mod meta;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::clock::Clock;
-use lgtm_core::limits::{Overrides, RateLimit, RateLimiter};
+use lgtm_core::limits::{Overrides, RateLimit, TenantLimiters};
 use lgtm_core::model::TenantId;
 use parking_lot::Mutex;
 
@@ -42,6 +42,8 @@ pub struct DistributorCounts {
     pub exemplars_in: AtomicU64,
     /// Samples not stored, by tenant and reason.
     pub discarded: Mutex<HashMap<(TenantId, ReasonId), u64>>,
+    /// Metadata not stored, by tenant and reason.
+    pub discarded_metadata: Mutex<HashMap<(TenantId, ReasonId), u64>>,
 }
 
 /// Takes requests, holds them against the tenant's rates, hands them to the ingester.
@@ -49,8 +51,7 @@ pub struct DistributorCounts {
 pub struct Distributor {
     ingester: Arc<dyn IngesterClient>,
     limits: Arc<Overrides<Limits>>,
-    clock: Arc<dyn Clock>,
-    rates: Mutex<HashMap<TenantId, Arc<RateLimiter>>>,
+    rates: TenantLimiters,
     counts: DistributorCounts,
 }
 
@@ -64,8 +65,7 @@ impl Distributor {
         Self {
             ingester,
             limits,
-            clock,
-            rates: Mutex::default(),
+            rates: TenantLimiters::new(clock),
             counts: DistributorCounts::default(),
         }
     }
@@ -107,25 +107,24 @@ impl Distributor {
         if !report.rejected.samples.is_empty() || !report.dropped_exemplars.is_empty() {
             self.count_discarded(tenant, &report);
         }
+        for (reason, n) in &report.dropped_metadata {
+            let mut discarded = self.counts.discarded_metadata.lock();
+            *discarded
+                .entry((tenant.clone(), reason.clone()))
+                .or_default() += n;
+        }
         Ok(PushOutcome { report })
     }
 
     fn check_rate(&self, tenant: &TenantId, amount: u64) -> Result<()> {
         let limits = self.limits.for_tenant(tenant);
-        if limits.ingestion_rate <= 0.0 {
-            return Ok(());
-        }
         let limit = RateLimit {
             per_second: limits.ingestion_rate,
             burst: limits.ingestion_burst_size as f64,
         };
-        let bucket = {
-            let mut rates = self.rates.lock();
-            let make = || Arc::new(RateLimiter::new(Arc::clone(&self.clock)));
-            Arc::clone(rates.entry(tenant.clone()).or_insert_with(make))
-        };
         let what = "ingestion of samples, exemplars and metadata (err-mimir-tenant-max-ingestion-rate; settings ingestion_rate and ingestion_burst_size)";
-        bucket.take(what, limit, amount as f64).inspect_err(|_| {
+        let taken = self.rates.take(tenant, what, limit, amount as f64);
+        taken.inspect_err(|_| {
             *self
                 .counts
                 .discarded

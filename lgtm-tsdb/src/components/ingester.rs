@@ -329,10 +329,20 @@ impl Ingester {
         &self.flushed
     }
 
-    /// Counts over a tenant's head; lists have at most `limit` entries.
-    pub fn head_stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
-        self.heads()
-            .map_or_else(|_| HeadStats::default(), |h| h.stats(tenant, limit))
+    /// Counts over a tenant's head; lists have at most `limit` entries. A walk over all label pairs: for the compute pool.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub fn head_stats(
+        &self,
+        tenant: &TenantId,
+        limit: usize,
+        cancel: &CancelToken,
+    ) -> Result<HeadStats> {
+        match self.heads() {
+            Ok(heads) => heads.stats(tenant, limit, cancel),
+            Err(_) => Ok(HeadStats::default()),
+        }
     }
 
     /// Series by tenant.

@@ -4,17 +4,18 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use lgtm_core::Result;
-use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
+use lgtm_core::Result;
+use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
+use lgtm_core::postings::SeriesId;
+use lgtm_core::wal::BlobFiles;
+use serde::{Deserialize, Serialize};
+
 use super::accept::{AppendRules, RejectReason, Taken};
-use super::chunk_files::ChunkFiles;
 use super::exemplars::EXEMPLAR_SERIES_MISSING;
 use super::head::{Bounds, Head, Maker};
 use super::pieces::Piece;
-use super::postings::SeriesId;
 use super::record::{Anchors, Histograms, SampleColumns};
 use super::series::{MemSeries, append_histogram, locate};
 use super::shard::Shard;
@@ -71,6 +72,8 @@ pub struct AppendReport {
     pub exemplars: u64,
     /// Exemplars dropped, by reason; they do not fail a request.
     pub dropped_exemplars: HashMap<ReasonId, u64>,
+    /// Metadata not kept, by reason; it does not fail a request either.
+    pub dropped_metadata: HashMap<ReasonId, u64>,
     /// What was not taken.
     pub rejected: Rejections,
     /// Whether series were left out because the process holds as many as it may: sent again later they may find room.
@@ -348,7 +351,7 @@ impl<'a> Pass<'a> {
         view: &SeriesView<'_>,
         columns: &mut SampleColumns,
     ) {
-        let files: &ChunkFiles = &self.head.parts.files;
+        let files: &BlobFiles = &self.head.parts.files;
         let kept: &[i64] = match self.keeps_starts {
             true => view.sample_starts,
             false => &[],

@@ -1,16 +1,19 @@
 //! How many series bear which label: what an operator asks to find out where the series come from.
 //!
-//! Counting walks postings against a set of ids, one bit a series: its memory is that set and one entry a counted value, whatever
-//! the labels look like. The index is held for reading meanwhile (about 20 ms for a million series of ten labels), which makes
-//! nobody wait but who brings new series.
+//! Counting walks postings against a set of ids, one bit a series: its memory is that set and as many values as are asked for, whatever the
+//! labels look like. The index is read in slices, so that nobody who brings new series waits for longer than one.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lgtm_core::Result;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, METRIC_NAME, Matcher, TenantId};
+use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
 
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::{HeadIndex, SeriesId};
 use super::series::locate;
 use super::shard::SHARD_LEN;
 
@@ -98,11 +101,100 @@ impl IdSet {
 }
 
 /// The series that count; `None` is all of them.
-fn counted(head: &Head, index: &HeadIndex, matchers: &[Matcher], since_s: u32) -> Option<IdSet> {
-    match (matchers.is_empty(), since_s) {
-        (true, 0) => None,
-        _ => Some(IdSet::of(&active(head, index.select(matchers), since_s))),
+fn counted(
+    head: &Head,
+    matchers: &[Matcher],
+    since_s: u32,
+    cancel: &CancelToken,
+) -> Result<Option<IdSet>> {
+    if matchers.is_empty() && since_s == 0 {
+        return Ok(None);
     }
+    let ids = active(head, head.ids_of(matchers, cancel)?, since_s);
+    Ok(Some(IdSet::of(&ids)))
+}
+
+/// What has the highest counts, those of equal counts by name: values of a label, names.
+#[derive(Debug, Default)]
+pub(super) struct Highest {
+    limit: usize,
+    /// The numbering of symbols in which values were seen: with another one all of them come again.
+    numbering: Option<u64>,
+    values_total: u64,
+    series_total: u64,
+    /// At most `limit`, the best first.
+    best: BTreeSet<(Reverse<u64>, String)>,
+}
+
+impl Highest {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in a value that `count` series have.
+    fn add(&mut self, index: &MemPostings, value: SymbolId, count: u64) {
+        if self.numbering != Some(index.numbering()) {
+            *self = Self {
+                numbering: Some(index.numbering()),
+                ..Self::new(self.limit)
+            };
+        }
+        if count > 0 {
+            self.values_total += 1;
+            self.series_total += count;
+            self.offer(count, index.symbols().resolve(value));
+        }
+    }
+
+    /// Whether something with `count` may be among the highest.
+    pub(super) fn takes(&self, count: u64) -> bool {
+        match self.best.last() {
+            Some((Reverse(worst), _)) if self.best.len() >= self.limit => count >= *worst,
+            _ => self.limit > 0,
+        }
+    }
+
+    /// Takes in something that has a count. Each is to come once.
+    pub(super) fn offer(&mut self, count: u64, text: &str) {
+        let is_better = match self.best.last() {
+            Some((Reverse(worst), last)) if self.best.len() >= self.limit => {
+                (count, last.as_str()) > (*worst, text)
+            }
+            _ => self.limit > 0,
+        };
+        if is_better {
+            self.best.insert((Reverse(count), text.to_owned()));
+            if self.best.len() > self.limit {
+                self.best.pop_last();
+            }
+        }
+    }
+
+    pub(super) fn in_order(self) -> Vec<(String, u64)> {
+        let best = self.best.into_iter();
+        best.map(|(Reverse(count), text)| (text, count)).collect()
+    }
+}
+
+/// Counts, for each value of a label, the series that have it.
+fn count_values(
+    head: &Head,
+    name: &str,
+    set: Option<&IdSet>,
+    limit: usize,
+    cancel: &CancelToken,
+) -> Result<Highest> {
+    let mut highest = Highest::new(limit);
+    head.each_value(name, cancel, &mut |index, value| {
+        let ids = index.postings_of_pair(name, value);
+        let count = set.map_or(ids.len() as u64, |s| s.count_of(ids));
+        highest.add(index, value, count);
+        Ok(())
+    })?;
+    Ok(highest)
 }
 
 /// Those of `ids`, which ascend, that got a sample since.
@@ -134,17 +226,6 @@ fn active(head: &Head, mut ids: Vec<SeriesId>, since_s: u32) -> Vec<SeriesId> {
     ids
 }
 
-/// The `limit` entries with the highest counts, those of equal counts by name.
-fn highest(mut all: Vec<(&str, u64)>, limit: usize) -> Vec<(String, u64)> {
-    let order = |a: &(&str, u64), b: &(&str, u64)| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0));
-    if limit < all.len() {
-        all.select_nth_unstable_by(limit, order);
-        all.truncate(limit);
-    }
-    all.sort_unstable_by(order);
-    all.into_iter().map(|(s, n)| (s.to_owned(), n)).collect()
-}
-
 impl Heads {
     /// Seconds on the host's clock since when a series must have got a sample to count; 0 for all.
     fn counts_since(&self, method: CountMethod) -> u32 {
@@ -160,32 +241,34 @@ impl Heads {
     }
 
     /// How many values the labels of the matching series have.
+    ///
+    /// # Errors
+    /// `Cancelled`; so do all below.
     pub(crate) fn label_names_cardinality(
         &self,
         tenant: &TenantId,
         matchers: &[Matcher],
         method: CountMethod,
         limit: usize,
-    ) -> LabelNamesCardinality {
+        cancel: &CancelToken,
+    ) -> Result<LabelNamesCardinality> {
+        let mut out = LabelNamesCardinality::default();
         let Some(head) = self.get(tenant) else {
-            return LabelNamesCardinality::default();
+            return Ok(out);
         };
-        let index = head.index.read();
-        let set = counted(&head, &index, matchers, self.counts_since(method));
-        let values_of = |name: &str| match &set {
-            None => index.postings_of(name).count() as u64,
-            Some(set) => {
-                let values = index.postings_of(name);
-                values.filter(|(_, ids)| set.count_of(ids) > 0).count() as u64
+        let set = counted(&head, matchers, self.counts_since(method), cancel)?;
+        let names: Vec<String> = head.index.read().names().map(str::to_owned).collect();
+        let mut highest = Highest::new(limit);
+        for name in names {
+            let values = count_values(&head, &name, set.as_ref(), 0, cancel)?.values_total;
+            if values > 0 {
+                out.values_total += values;
+                out.names_total += 1;
+                highest.offer(values, &name);
             }
-        };
-        let names = index.names().map(|name| (name, values_of(name)));
-        let names: Vec<_> = names.filter(|(_, values)| *values > 0).collect();
-        LabelNamesCardinality {
-            values_total: names.iter().map(|(_, values)| values).sum(),
-            names_total: names.len() as u64,
-            names: highest(names, limit),
         }
+        out.names = highest.in_order();
+        Ok(out)
     }
 
     /// How many of the matching series the values of `names` have.
@@ -196,55 +279,52 @@ impl Heads {
         matchers: &[Matcher],
         method: CountMethod,
         limit: usize,
-    ) -> LabelValuesCardinality {
+        cancel: &CancelToken,
+    ) -> Result<LabelValuesCardinality> {
+        let mut out = LabelValuesCardinality::default();
         let Some(head) = self.get(tenant) else {
-            return LabelValuesCardinality::default();
+            return Ok(out);
         };
         let since_s = self.counts_since(method);
-        let index = head.index.read();
-        let set = counted(&head, &index, matchers, since_s);
-        let series_total = match since_s {
-            0 => index.series_count() as u64,
-            _ => active(&head, index.select(&[]), since_s).len() as u64,
+        let set = counted(&head, matchers, since_s, cancel)?;
+        out.series_total = match since_s {
+            0 => head.series_count() as u64,
+            _ => active(&head, head.ids_of(&[], cancel)?, since_s).len() as u64,
         };
-        let of_name = |name: &String| {
-            let counts = index.postings_of(name).map(|(value, ids)| {
-                let count = set.as_ref().map_or(ids.len() as u64, |s| s.count_of(ids));
-                (value, count)
-            });
-            let counts: Vec<_> = counts.filter(|(_, count)| *count > 0).collect();
-            (!counts.is_empty()).then(|| LabelCardinality {
-                name: name.clone(),
-                values_total: counts.len() as u64,
-                series_total: counts.iter().map(|(_, count)| count).sum(),
-                values: highest(counts, limit),
-            })
-        };
-        let mut labels: Vec<_> = names.iter().filter_map(of_name).collect();
-        labels.sort_by(|a, b| {
+        for name in names {
+            let counts = count_values(&head, name, set.as_ref(), limit, cancel)?;
+            if counts.values_total > 0 {
+                out.labels.push(LabelCardinality {
+                    name: name.clone(),
+                    values_total: counts.values_total,
+                    series_total: counts.series_total,
+                    values: counts.in_order(),
+                });
+            }
+        }
+        out.labels.sort_by(|a, b| {
             let by_series = b.series_total.cmp(&a.series_total);
             by_series.then_with(|| a.name.cmp(&b.name))
         });
-        LabelValuesCardinality {
-            series_total,
-            labels,
-        }
+        Ok(out)
     }
 
     /// The active series that match, in the order of their making; their labels are resolved batch by batch.
-    pub(crate) fn active_series(&self, tenant: &TenantId, matchers: &[Matcher]) -> ActiveSeries {
-        let head = self.get(tenant);
-        let Some(head) = head else {
-            return ActiveSeries::default();
+    pub(crate) fn active_series(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        cancel: &CancelToken,
+    ) -> Result<ActiveSeries> {
+        let Some(head) = self.get(tenant) else {
+            return Ok(ActiveSeries::default());
         };
         let since_s = self.counts_since(CountMethod::Active);
-        let index = head.index.read();
-        let ids = active(&head, index.select(matchers), since_s);
-        drop(index);
-        ActiveSeries {
+        let ids = active(&head, head.ids_of(matchers, cancel)?, since_s);
+        Ok(ActiveSeries {
             head: Some(head),
             ids: ids.into_iter(),
-        }
+        })
     }
 
     /// How large the native histograms of the active series that match are, by metric. A series counts from its first sample after a
@@ -253,46 +333,58 @@ impl Heads {
         &self,
         tenant: &TenantId,
         matchers: &[Matcher],
-    ) -> Vec<HistogramCardinality> {
+        cancel: &CancelToken,
+    ) -> Result<Vec<HistogramCardinality>> {
         let Some(head) = self.get(tenant) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let since_s = self.counts_since(CountMethod::Active);
-        let index = head.index.read();
+        let ids = active(&head, head.ids_of(matchers, cancel)?, since_s);
         let shards = head.shards();
-        let name = index.symbols.find(METRIC_NAME);
-        let mut by_metric = hashbrown::HashMap::new();
-        for id in active(&head, index.select(matchers), since_s) {
-            let (shard, slot) = locate(id);
-            let Some(shard) = shards.get(shard) else {
-                continue;
-            };
-            let slots = shard.lock();
-            let Some(Some(series)) = slots.get(slot) else {
-                continue;
-            };
-            let mut pairs = series.labels.chunks_exact(2);
-            let metric = pairs.find(|p| Some(p[0]) == name).map(|p| p[1]);
-            if let (Some(metric), Some(buckets)) = (metric, series.histogram_buckets()) {
-                by_metric
-                    .entry(metric)
-                    .or_insert_with(|| HistogramCardinality {
-                        metric: index.symbols.resolve(metric).to_owned(),
-                        series: 0,
-                        buckets: 0,
-                        min_buckets: u64::MAX,
-                        max_buckets: 0,
-                    })
-                    .add(buckets);
+        let mut by_metric: BTreeMap<String, HistogramCardinality> = BTreeMap::new();
+        for slice in ids.chunks(BATCH) {
+            cancel.check("counting of histograms")?;
+            let index = head.index.read();
+            let name = index.symbols().find(METRIC_NAME);
+            for id in slice {
+                let (shard, slot) = locate(*id);
+                let Some(shard) = shards.get(shard) else {
+                    continue;
+                };
+                let slots = shard.lock();
+                let Some(Some(series)) = slots.get(slot) else {
+                    continue;
+                };
+                let mut pairs = series.labels.chunks_exact(2);
+                let metric = pairs.find(|p| Some(p[0]) == name).map(|p| p[1]);
+                let (Some(metric), Some(buckets)) = (metric, series.histogram_buckets()) else {
+                    continue;
+                };
+                let metric = index.symbols().resolve(metric);
+                match by_metric.get_mut(metric) {
+                    Some(known) => known.add(buckets),
+                    None => {
+                        let first = HistogramCardinality::first(metric, buckets);
+                        by_metric.insert(metric.to_owned(), first);
+                    }
+                }
             }
         }
-        let mut out: Vec<_> = by_metric.into_values().collect();
-        out.sort_by(|a, b| a.metric.cmp(&b.metric));
-        out
+        Ok(by_metric.into_values().collect())
     }
 }
 
 impl HistogramCardinality {
+    fn first(metric: &str, buckets: u64) -> Self {
+        Self {
+            metric: metric.to_owned(),
+            series: 1,
+            buckets,
+            min_buckets: buckets,
+            max_buckets: buckets,
+        }
+    }
+
     fn add(&mut self, buckets: u64) {
         self.series += 1;
         self.buckets += buckets;
@@ -312,12 +404,14 @@ impl ActiveSeries {
     /// Bytes of the names and values of all series that are left.
     pub fn label_bytes(&self) -> u64 {
         let Some(head) = &self.head else { return 0 };
-        let index = head.index.read();
         let mut bytes = 0;
-        each(head, self.ids.as_slice(), |symbols| {
-            let pairs = index.pairs(symbols);
-            bytes += pairs.map(|(n, v)| (n.len() + v.len()) as u64).sum::<u64>();
-        });
+        for slice in self.ids.as_slice().chunks(BATCH) {
+            let index = head.index.read();
+            each(head, slice, |symbols| {
+                let pairs = index.pairs(symbols);
+                bytes += pairs.map(|(n, v)| (n.len() + v.len()) as u64).sum::<u64>();
+            });
+        }
         bytes
     }
 }
@@ -356,7 +450,6 @@ fn each(head: &Head, ids: &[SeriesId], mut sink: impl FnMut(&[u32])) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
     use lgtm_core::clock::ManualClock;
@@ -380,10 +473,12 @@ mod tests {
 
     #[test]
     fn the_highest_come_first_and_equal_ones_by_name() {
-        let all = vec![("c", 1), ("b", 2), ("a", 1), ("d", 3)];
         let names = |limit| -> Vec<String> {
-            let highest = highest(all.clone(), limit).into_iter();
-            highest.map(|e| e.0).collect()
+            let mut highest = Highest::new(limit);
+            for (name, count) in [("c", 1), ("b", 2), ("a", 1), ("d", 3)] {
+                highest.offer(count, name);
+            }
+            highest.in_order().into_iter().map(|e| e.0).collect()
         };
         assert_eq!(names(3), ["d", "b", "a"]);
         assert_eq!(names(9), ["d", "b", "a", "c"]);
@@ -430,6 +525,7 @@ mod tests {
         clock.advance(idle + Duration::from_secs(2));
         push(&mut (0..SERIES).filter(|n| n % 2 == 0), 1_700_000_001_000).await;
         let names = ["__name__", "instance", "job", "nope", "zone"].map(str::to_owned);
+        let cancel = CancelToken::new();
         for (method, only_even) in [(CountMethod::InMemory, false), (CountMethod::Active, true)] {
             for matchers in [
                 vec![],
@@ -447,7 +543,9 @@ mod tests {
                 for (name, value) in chosen.iter().flat_map(|l| l.iter()) {
                     *pairs.entry(name).or_default().entry(value).or_default() += 1;
                 }
-                let got = heads.label_names_cardinality(&tenant, &matchers, method, 10_000);
+                let got = heads
+                    .label_names_cardinality(&tenant, &matchers, method, 10_000, &cancel)
+                    .unwrap();
                 let wanted: BTreeMap<_, _> = pairs
                     .iter()
                     .map(|(n, v)| ((*n).to_owned(), v.len() as u64))
@@ -459,8 +557,9 @@ mod tests {
                 assert_eq!(got.names_total, wanted.len() as u64);
                 assert_eq!(got.values_total, wanted.values().sum::<u64>());
 
-                let got =
-                    heads.label_values_cardinality(&tenant, &names, &matchers, method, 10_000);
+                let got = heads
+                    .label_values_cardinality(&tenant, &names, &matchers, method, 10_000, &cancel)
+                    .unwrap();
                 assert_eq!(
                     (got.series_total, got.labels.len()),
                     (all.len() as u64, pairs.len())
@@ -477,7 +576,7 @@ mod tests {
                     assert_eq!(label.series_total, wanted.values().sum::<u64>());
                 }
                 if only_even {
-                    let listed = heads.active_series(&tenant, &matchers);
+                    let listed = heads.active_series(&tenant, &matchers, &cancel).unwrap();
                     let bytes = chosen.iter().flat_map(|l| l.iter());
                     let bytes: usize = bytes.map(|(n, v)| n.len() + v.len()).sum();
                     assert_eq!(listed.label_bytes(), bytes as u64);

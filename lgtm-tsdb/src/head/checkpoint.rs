@@ -12,14 +12,13 @@ use std::sync::atomic::Ordering;
 
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::TenantId;
-use lgtm_core::wal::{Checkpoint, SyncPolicy};
+use lgtm_core::postings::SeriesId;
+use lgtm_core::wal::{BlobPlace, Checkpoint, SyncPolicy};
 use lgtm_core::{DecodeError, Error, Result};
 
-use super::chunk_files::ChunkPlace;
 use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::record::{encode_exemplar, encode_metadata, kind};
 use super::series::{ChunkBytes, HeadChunk, Last, MemSeries};
 use super::shard::SHARD_LEN;
@@ -269,7 +268,7 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
         let bytes = if tag & 0x80 == 0 {
             ChunkBytes::Memory(Box::new(r.bytes()?.into()))
         } else {
-            ChunkBytes::File(ChunkPlace {
+            ChunkBytes::File(BlobPlace {
                 file: u32_of(r)?,
                 offset: u32_of(r)?,
                 len: u32_of(r)?,

@@ -3,8 +3,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint};
-
-use super::postings::SeriesId;
+use lgtm_core::postings::SeriesId;
 
 /// Largest power of ten that values are scaled by.
 const MAX_EXPONENT: u8 = 4;

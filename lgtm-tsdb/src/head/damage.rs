@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use lgtm_core::Error;
 use lgtm_core::model::{LabelArena, Labels};
+use lgtm_core::postings::SeriesId;
 
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::series::{ChunkBytes, HeadChunk, locate};
 
 /// Damaged chunks that the program's log names one by one; a lost file may hold hundreds of thousands.

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::postings::SeriesId;
 use lgtm_core::{Error, Result};
 
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::series::locate;
 use crate::wire::MAX_EXEMPLAR_CHARS;
 

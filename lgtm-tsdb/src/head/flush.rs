@@ -10,16 +10,15 @@ use std::sync::atomic::Ordering;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
 
 use super::generation::ChunkState;
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::series::{HeadChunk, locate};
 use super::shard::SHARD_LEN;
-use super::symbols::SymbolId;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
 };
@@ -417,7 +416,7 @@ impl Head {
     fn roster(&self, range: TimeRange) -> Roster {
         let index = self.index.read();
         let mut roster = Roster::default();
-        let mut ordinal_of = vec![u32::MAX; index.symbols.len()];
+        let mut ordinal_of = vec![u32::MAX; index.symbols().len()];
         let mut pairs: Vec<SymbolId> = Vec::new();
         for (n, shard) in self.shards().iter().enumerate() {
             for (slot, series) in shard.lock().iter().enumerate() {
@@ -444,7 +443,7 @@ impl Head {
         for (symbol, ordinal) in ordinal_of.iter().enumerate() {
             if *ordinal == 0 {
                 used.push((
-                    index.symbols.resolve(symbol as SymbolId),
+                    index.symbols().resolve(symbol as SymbolId),
                     symbol as SymbolId,
                 ));
             }

@@ -14,17 +14,16 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
+use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
+use lgtm_core::wal::BlobFiles;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::accept::{AppendRules, RejectReason};
-use super::chunk_files::ChunkFiles;
 use super::exemplars::ExemplarRing;
 use super::generation::Generations;
 use super::label_order::LabelOrder;
 use super::metadata::MetadataStore;
-use super::postings::{HeadIndex, SeriesId};
 use super::record::anchor_tag;
-use super::ref_cache::RefCache;
 use super::series::{MemSeries, locate};
 use super::shard::{SHARD_LEN, Shard};
 use crate::limits::Limits;
@@ -35,7 +34,7 @@ const FORGOTTEN_AT_ONCE: usize = 16 << 10;
 /// What never changes while a head lives.
 #[derive(Debug, Clone)]
 pub(super) struct HeadParts {
-    pub(super) files: Arc<ChunkFiles>,
+    pub(super) files: Arc<BlobFiles>,
     pub(super) block_range_ms: i64,
     pub(super) capacity: Arc<SeriesCapacity>,
     pub(super) generations: Arc<Generations>,
@@ -92,7 +91,7 @@ pub(super) struct Head {
     /// Held for reading while a batch is taken, for writing while series are forgotten.
     pub(super) gate: RwLock<()>,
     refs: RwLock<RefCache>,
-    pub(super) index: RwLock<HeadIndex>,
+    pub(super) index: RwLock<MemPostings>,
     pub(super) order: LabelOrder,
     /// The list is copied when a shard is added, once in 512 series; readers share it.
     shards: RwLock<Arc<Vec<Arc<Shard>>>>,
@@ -276,7 +275,7 @@ impl Head {
     }
 
     /// Interns the symbols in use anew, after series that used most of them are gone. The caller holds the gate.
-    fn rebuild_symbols(&self, index: &mut HeadIndex) {
+    fn rebuild_symbols(&self, index: &mut MemPostings) {
         let moved = match index.rebuild_symbols() {
             Ok(moved) => moved,
             // Fewer symbols than before cannot need more space.
@@ -333,7 +332,7 @@ impl Head {
 #[derive(Debug)]
 pub(super) struct Maker<'a> {
     head: &'a Head,
-    index: parking_lot::RwLockWriteGuard<'a, HeadIndex>,
+    index: parking_lot::RwLockWriteGuard<'a, MemPostings>,
 }
 
 impl Maker<'_> {
@@ -391,7 +390,7 @@ impl Maker<'_> {
 }
 
 fn check_series_limits(
-    index: &HeadIndex,
+    index: &MemPostings,
     labels: &Labels,
     limits: &Limits,
 ) -> Result<(), RejectReason> {

@@ -11,13 +11,12 @@ use lgtm_core::disk::{Disk, FolderLock};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::units::ByteSize;
-use lgtm_core::wal::{ReplayProgress, Wal, WalSettings};
+use lgtm_core::wal::{BlobFiles, ReplayProgress, Wal, WalSettings};
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::append::AppendScratch;
-use super::chunk_files::ChunkFiles;
 use super::head::{Head, HeadParts, SeriesCapacity};
 use super::series::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
@@ -161,7 +160,7 @@ impl Heads {
         settings.validate()?;
         let lock = FolderLock::take(&*disk, dir, clock.now_ms())?;
         let file_size = u32::try_from(settings.chunk_file_size.as_u64()).unwrap_or(u32::MAX);
-        let files = Arc::new(ChunkFiles::open(
+        let files = Arc::new(BlobFiles::open(
             Arc::clone(&disk),
             &format!("{dir}/chunks_head"),
             file_size,

@@ -5,9 +5,8 @@
 //! in order already is one comparison a series.
 
 use lgtm_core::model::Labels;
+use lgtm_core::postings::SeriesId;
 use parking_lot::RwLock;
-
-use super::postings::SeriesId;
 
 /// Fewer series are sorted faster than they are looked up here.
 const WORTHWHILE: usize = 4096;

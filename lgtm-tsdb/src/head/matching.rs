@@ -8,13 +8,12 @@ use hashbrown::HashSet;
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, Matcher, TextSet};
+use lgtm_core::postings::{MemPostings, SeriesId, SymbolId, intersect_slices, subtract_slice};
 
 use super::generation::Snapshot;
 use super::head::Head;
-use super::postings::{HeadIndex, SeriesId};
 use super::series::{MemSeries, locate};
 use super::shard::ShardGuard;
-use super::symbols::SymbolId;
 use crate::select::SelectRequest;
 
 /// Bytes of label values that are matched in one slice: half a millisecond of a regular expression that is slow.
@@ -111,7 +110,7 @@ impl Head {
         } else {
             self.each_match(request, snapshot, cancel, &mut |index, _, series| {
                 let pairs = series.labels.chunks_exact(2);
-                let mut wanted = pairs.filter(|pair| index.symbols.resolve(pair[0]) == name);
+                let mut wanted = pairs.filter(|pair| index.symbols().resolve(pair[0]) == name);
                 wanted.try_for_each(|pair| values.add(index, pair[1], request))
             })?;
         }
@@ -124,7 +123,7 @@ impl Head {
         request: &SelectRequest,
         snapshot: &Snapshot,
         cancel: &CancelToken,
-        visit: &mut dyn FnMut(&HeadIndex, SeriesId, &MemSeries) -> Result<()>,
+        visit: &mut dyn FnMut(&MemPostings, SeriesId, &MemSeries) -> Result<()>,
     ) -> Result<()> {
         let Candidates {
             ids,
@@ -170,6 +169,48 @@ impl Head {
         Ok(())
     }
 
+    /// Ids of the series that match, ascending, whether they hold samples or not.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub(super) fn ids_of(
+        &self,
+        matchers: &[Matcher],
+        cancel: &CancelToken,
+    ) -> Result<Vec<SeriesId>> {
+        let Candidates {
+            mut ids, pending, ..
+        } = self.candidates(matchers, cancel)?;
+        if pending.is_empty() {
+            return Ok(ids);
+        }
+        let shards = self.shards();
+        let mut arena = LabelArena::default();
+        let mut kept = 0;
+        for from in (0..ids.len()).step_by(SLICE_SERIES) {
+            cancel.check("selection of series")?;
+            let index = self.index.read();
+            for n in from..ids.len().min(from + SLICE_SERIES) {
+                let (shard, slot) = locate(ids[n]);
+                let Some(shard) = shards.get(shard) else {
+                    continue;
+                };
+                let slots = shard.lock();
+                if let Some(Some(series)) = slots.get(slot)
+                    && passes(
+                        pending.iter().copied(),
+                        &index.labels(&series.labels, &mut arena),
+                    )
+                {
+                    ids[kept] = ids[n];
+                    kept += 1;
+                }
+            }
+        }
+        ids.truncate(kept);
+        Ok(ids)
+    }
+
     /// Narrows by postings: labels with given values first, then by what must be tried on every value.
     fn candidates<'a>(
         &self,
@@ -198,8 +239,8 @@ impl Head {
             let takes_away = m.matches_empty();
             let mut ids: Vec<SeriesId> = Vec::new();
             let ids_of_values = &mut ids;
-            self.each_value(m.name(), cancel, &mut |index: &HeadIndex, value| {
-                if m.matches(index.symbols.resolve(value)) != takes_away {
+            self.each_value(m.name(), cancel, &mut |index: &MemPostings, value| {
+                if m.matches(index.symbols().resolve(value)) != takes_away {
                     ids_of_values.extend_from_slice(index.postings_of_pair(m.name(), value));
                 }
                 Ok(())
@@ -211,13 +252,13 @@ impl Head {
             } else {
                 kept = Some(match kept {
                     None => ids,
-                    Some(kept) => super::postings::intersect(&kept, &ids),
+                    Some(kept) => intersect_slices(&kept, &ids),
                 });
             }
         }
         let mut ids = kept.unwrap_or_else(|| self.index.read().all().to_vec());
         for d in drop {
-            super::postings::subtract(&mut ids, &d);
+            subtract_slice(&mut ids, &d);
         }
         Ok(Candidates {
             ids,
@@ -228,11 +269,11 @@ impl Head {
 
     /// Visits the values of a label in slices. When symbols got new numbers meanwhile it begins again: a visitor
     /// may then see some of them twice.
-    fn each_value(
+    pub(super) fn each_value(
         &self,
         name: &str,
         cancel: &CancelToken,
-        visit: &mut dyn FnMut(&HeadIndex, SymbolId) -> Result<()>,
+        visit: &mut dyn FnMut(&MemPostings, SymbolId) -> Result<()>,
     ) -> Result<()> {
         'anew: loop {
             let (values, numbering) = {
@@ -250,7 +291,7 @@ impl Head {
                 while let Some((&value, after)) = rest.split_first()
                     && bytes < SLICE_BYTES
                 {
-                    bytes += 16 + index.symbols.resolve(value).len();
+                    bytes += 16 + index.symbols().resolve(value).len();
                     visit(&index, value)?;
                     rest = after;
                 }
@@ -276,7 +317,12 @@ struct Texts {
 }
 
 impl Texts {
-    fn add(&mut self, index: &HeadIndex, symbol: SymbolId, request: &SelectRequest) -> Result<()> {
+    fn add(
+        &mut self,
+        index: &MemPostings,
+        symbol: SymbolId,
+        request: &SelectRequest,
+    ) -> Result<()> {
         if index.numbering() != self.numbering {
             self.numbering = index.numbering();
             self.seen.clear();
@@ -284,7 +330,7 @@ impl Texts {
         if !self.seen.insert(symbol) {
             return Ok(());
         }
-        let text = index.symbols.resolve(symbol);
+        let text = index.symbols().resolve(symbol);
         self.bytes += text.len() as u64;
         self.texts.push(text.to_owned());
         request.bounds.check_list(self.bytes)

@@ -33,6 +33,20 @@ impl MetadataRoom {
     }
 }
 
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It is kept.
+    New,
+    /// It was there already.
+    Known,
+    /// It is not kept: the tenant has as much as it may have.
+    NoRoom,
+}
+
+/// Why metadata was not kept, in reports and metrics: Mimir's name.
+pub(super) const METADATA_LIMIT: &str = "per_user_metadata_limit";
+
 /// Type, help and unit by metric name.
 #[derive(Debug, Default)]
 pub(super) struct MetadataStore {
@@ -46,12 +60,11 @@ fn entry_bytes(m: &Metadata) -> u64 {
 }
 
 impl MetadataStore {
-    /// Takes an entry in; false when it is known or there is no room. Another entry of a name that has its fill takes the place of the
-    /// oldest.
-    pub(super) fn put(&mut self, name: &str, metadata: &Metadata, room: MetadataRoom) -> bool {
+    /// Takes an entry in. Another entry of a name that has its fill takes the place of the oldest.
+    pub(super) fn put(&mut self, name: &str, metadata: &Metadata, room: MetadataRoom) -> Put {
         let known = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
         if known.contains(metadata) {
-            return false;
+            return Put::Known;
         }
         let is_new = known.is_empty();
         let gone = match known.len() >= MAX_PER_NAME {
@@ -65,7 +78,7 @@ impl MetadataStore {
         if is_new && room.max_names > 0 && self.by_name.len() as u64 >= room.max_names
             || room.max_bytes > 0 && bytes > room.max_bytes
         {
-            return false;
+            return Put::NoRoom;
         }
         self.bytes = bytes;
         if is_new {
@@ -76,7 +89,7 @@ impl MetadataStore {
             }
             known.push(metadata.clone());
         }
-        true
+        Put::New
     }
 
     /// All entries in order of name.
@@ -116,14 +129,17 @@ mod tests {
         };
         let mut store = MetadataStore::default();
         for n in 0..1000 {
-            assert!(store.put("m", &help(format!("help {n:04}")), room));
+            assert_eq!(
+                store.put("m", &help(format!("help {n:04}")), room),
+                Put::New
+            );
         }
         let kept: Vec<_> = store.get("m").iter().map(|m| m.help.as_str()).collect();
         assert_eq!(
             (kept.len(), kept[0], kept[9]),
             (10, "help 0990", "help 0999")
         );
-        assert!(!store.put("m", &help("help 0995".into()), room), "known");
+        assert_eq!(store.put("m", &help("help 0995".into()), room), Put::Known);
         for n in 0..1000 {
             store.put(&format!("name_{n}"), &help("h".repeat(900)), room);
         }
@@ -134,9 +150,13 @@ mod tests {
         assert_eq!(store.bytes, names.sum::<u64>());
         assert!(store.iter().count() > 80);
         // Where all is taken, a name may still say something shorter.
-        assert!(store.put("m", &help("new".into()), room));
-        assert!(!store.put("m", &help("h".repeat(100_000)), room));
-        assert!(store.put("more", &help("x".into()), MetadataRoom::unbounded()));
+        assert_eq!(store.put("m", &help("new".into()), room), Put::New);
+        assert_eq!(
+            store.put("m", &help("h".repeat(100_000)), room),
+            Put::NoRoom
+        );
+        let more = store.put("more", &help("x".into()), MetadataRoom::unbounded());
+        assert_eq!(more, Put::New);
     }
 
     #[test]
@@ -146,8 +166,8 @@ mod tests {
             max_bytes: 0,
         };
         let mut store = MetadataStore::default();
-        assert!(store.put("a", &help("x".into()), room));
-        assert!(!store.put("b", &help("x".into()), room));
-        assert!(store.put("a", &help("y".into()), room));
+        assert_eq!(store.put("a", &help("x".into()), room), Put::New);
+        assert_eq!(store.put("b", &help("x".into()), room), Put::NoRoom);
+        assert_eq!(store.put("a", &help("y".into()), room), Put::New);
     }
 }

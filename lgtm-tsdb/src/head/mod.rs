@@ -6,7 +6,6 @@ mod accept;
 mod append;
 mod cardinality;
 mod checkpoint;
-mod chunk_files;
 mod columns;
 mod damage;
 mod exemplars;
@@ -18,15 +17,13 @@ mod label_order;
 mod matching;
 mod metadata;
 mod pieces;
-mod postings;
 mod push;
 mod read;
 mod record;
-mod ref_cache;
 mod replay;
 mod series;
 mod shard;
-mod symbols;
+mod stats;
 
 pub use append::{AppendReport, ReasonId, Rejections};
 
@@ -41,8 +38,8 @@ pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
-pub use read::HeadStats;
 pub use replay::HeadReplayReport;
+pub use stats::HeadStats;
 
 #[cfg(test)]
 mod tests;

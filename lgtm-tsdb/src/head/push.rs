@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lgtm_core::codec::put_bytes;
 use lgtm_core::model::TenantId;
+use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{Lsn, Refusal, Reservation, Wal};
 use lgtm_core::{Error, Result};
 
@@ -15,9 +16,8 @@ use super::accept::AppendRules;
 use super::append::{AppendReport, AppendScratch};
 use super::head::Head;
 use super::heads::Heads;
-use super::metadata::MetadataRoom;
+use super::metadata::{METADATA_LIMIT, MetadataRoom, Put};
 use super::pieces::{Piece, PieceBounds, Pieces};
-use super::postings::SeriesId;
 use super::record::{encode_exemplar, encode_metadata, kind};
 use crate::limits::Limits;
 use crate::wire::WriteBatch;
@@ -143,7 +143,7 @@ impl Heads {
         // What a piece adds goes into one frame: damage takes all of it or nothing.
         let mut records = self.records(head, batch, &mut scratch);
         if end.as_ref().is_ok_and(|end| *end == piece.places.end) {
-            metadata_record(head, batch, piece, limits, &mut records);
+            metadata_record(head, batch, piece, limits, &mut records, report);
         }
         let lsn = (!records.is_empty()).then(|| room.append_all(&records));
         let copy = (records.first().is_some_and(|r| r.0 == kind::ANCHORS)).then(|| AnchorCopy {
@@ -222,15 +222,24 @@ fn metadata_record(
     piece: &Piece,
     limits: &Limits,
     records: &mut Records,
+    report: &mut AppendReport,
 ) {
     let mut record = Vec::new();
     for entry in &batch.metadata()[piece.metadata.clone()] {
         let room = MetadataRoom::of(limits);
-        if head.metadata.lock().put(&entry.name, &entry.metadata, room) {
-            if record.is_empty() {
-                put_bytes(&mut record, head.tenant.as_str().as_bytes());
+        let put = head.metadata.lock().put(&entry.name, &entry.metadata, room);
+        match put {
+            Put::Known => {}
+            Put::NoRoom => {
+                let dropped = report.dropped_metadata.entry(METADATA_LIMIT.into());
+                *dropped.or_default() += 1;
             }
-            encode_metadata(&entry.name, &entry.metadata, &mut record);
+            Put::New => {
+                if record.is_empty() {
+                    put_bytes(&mut record, head.tenant.as_str().as_bytes());
+                }
+                encode_metadata(&entry.name, &entry.metadata, &mut record);
+            }
         }
     }
     if !record.is_empty() {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
+use lgtm_core::postings::SeriesId;
 use lgtm_core::{Error, Result};
 
 use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
-use super::postings::SeriesId;
 use super::series::locate;
 use super::shard::Shard;
 use crate::select::{
@@ -269,76 +269,5 @@ impl Select for HeadSelect {
             head.values_of(&name, request, &snapshot, cancel)
         });
         Ok(Listed::first(values.await?, request.limit))
-    }
-}
-
-/// Counts over one head, for status pages.
-#[derive(Debug, Clone, Default)]
-pub struct HeadStats {
-    /// Series.
-    pub series: u64,
-    /// Distinct (name, value) pairs.
-    pub label_pairs: u64,
-    /// Chunks, in memory and in the chunk files.
-    pub chunks: u64,
-    /// Time of the oldest sample held, milliseconds.
-    pub min_ms: Option<i64>,
-    /// Time of the newest sample held, milliseconds.
-    pub max_ms: Option<i64>,
-    /// Series by metric name, most first.
-    pub series_by_metric: Vec<(String, u64)>,
-    /// Distinct values by label name, most first.
-    pub values_by_name: Vec<(String, u64)>,
-    /// Bytes of all values by label name, most first.
-    pub bytes_by_name: Vec<(String, u64)>,
-    /// Series by (name, value) pair, most first.
-    pub series_by_pair: Vec<(String, u64)>,
-}
-
-impl Heads {
-    /// Counts over a tenant's head; the lists have at most `limit` entries.
-    pub(crate) fn stats(&self, tenant: &TenantId, limit: usize) -> HeadStats {
-        let Some(head) = self.get(tenant) else {
-            return HeadStats::default();
-        };
-        let held = head.held_range();
-        let chunks = head.chunk_count() as u64;
-        let index = head.index.read();
-        let mut stats = HeadStats {
-            series: index.series_count() as u64,
-            label_pairs: index.pair_count() as u64,
-            chunks,
-            min_ms: held.map(|h| h.0),
-            max_ms: held.map(|h| h.1),
-            ..HeadStats::default()
-        };
-        for name in index.names() {
-            let (mut values, mut bytes) = (0, 0);
-            for (value, series) in index.values(name) {
-                values += 1;
-                bytes += (value.len() * series) as u64;
-                if name == lgtm_core::model::METRIC_NAME {
-                    stats
-                        .series_by_metric
-                        .push((value.to_owned(), series as u64));
-                }
-                stats
-                    .series_by_pair
-                    .push((format!("{name}={value}"), series as u64));
-            }
-            stats.values_by_name.push((name.to_owned(), values));
-            stats.bytes_by_name.push((name.to_owned(), bytes));
-        }
-        let lists = [
-            &mut stats.series_by_metric,
-            &mut stats.values_by_name,
-            &mut stats.bytes_by_name,
-            &mut stats.series_by_pair,
-        ];
-        for list in lists {
-            list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            list.truncate(limit);
-        }
-        stats
     }
 }

@@ -6,14 +6,13 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
-
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
     Metadata, MetricType,
 };
+use lgtm_core::postings::SeriesId;
 
 use super::columns::{IdColumn, Ids, ValueColumns, Values};
-use super::postings::SeriesId;
 use crate::chunk::SampleTime;
 use crate::wire::HistogramValue;
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
@@ -17,7 +18,6 @@ use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, re
 use super::head::{Bounds, Head};
 use super::heads::Heads;
 use super::metadata::MetadataRoom;
-use super::postings::SeriesId;
 use super::record::{self, Anchor, anchor_tag, kind};
 use super::series::{append_histogram, locate};
 use super::shard::Shard;

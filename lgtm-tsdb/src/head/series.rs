@@ -2,15 +2,14 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
+use lgtm_core::postings::{SeriesId, SymbolId};
+use lgtm_core::wal::{BlobFiles, BlobPlace};
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
-use super::chunk_files::{ChunkFiles, ChunkPlace};
 use super::generation::{ChunkState, Snapshot};
 use super::head::HeadParts;
-use super::postings::SeriesId;
 use super::record::Anchor;
-use super::symbols::SymbolId;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
     Appender, CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
@@ -27,7 +26,7 @@ const OOO_BUFFER_LEN: usize = 32;
 pub(super) enum ChunkBytes {
     /// Boxed twice, as it is rare: a series holds a dozen chunks, and most are in files.
     Memory(Box<Box<[u8]>>),
-    File(ChunkPlace),
+    File(BlobPlace),
 }
 
 /// A finished chunk of a series in the head.
@@ -216,7 +215,7 @@ impl MemSeries {
         at: SampleTime,
         value: f64,
         rules: &AppendRules,
-        files: &ChunkFiles,
+        files: &BlobFiles,
     ) -> Result<Taken, RejectReason> {
         if is_stale_nan(value) {
             // A series of histograms ends with a histogram: an empty one with the stale sum.
@@ -249,7 +248,7 @@ impl MemSeries {
     }
 
     #[inline]
-    fn push_float(&mut self, at: SampleTime, value: f64, rules: &AppendRules, files: &ChunkFiles) {
+    fn push_float(&mut self, at: SampleTime, value: f64, rules: &AppendRules, files: &BlobFiles) {
         let t_ms = at.t_ms;
         self.last_t_ms = t_ms;
         self.last = Last::Float(value);
@@ -275,7 +274,7 @@ impl MemSeries {
         at: SampleTime,
         value: f64,
         rules: &AppendRules,
-        files: &ChunkFiles,
+        files: &BlobFiles,
     ) {
         let t_ms = at.t_ms;
         if let Open::StartedFloat(open) = &mut self.open {
@@ -310,7 +309,7 @@ impl MemSeries {
         at: SampleTime,
         h: &Histogram,
         rules: &AppendRules,
-        files: &ChunkFiles,
+        files: &BlobFiles,
     ) -> Result<Taken, RejectReason> {
         let same = |s: &Self| match &s.open {
             Open::Histogram(open) => open.0.last().is_some_and(|last| same_histogram(last, h)),
@@ -343,7 +342,7 @@ impl MemSeries {
         at: SampleTime,
         h: &FloatHistogram,
         rules: &AppendRules,
-        files: &ChunkFiles,
+        files: &BlobFiles,
     ) -> Result<Taken, RejectReason> {
         let same = |s: &Self| match &s.open {
             Open::FloatHistogram(open) => open
@@ -373,7 +372,7 @@ impl MemSeries {
         Ok(taken)
     }
 
-    fn push_late(&mut self, at: SampleTime, value: SampleValue, files: &ChunkFiles) {
+    fn push_late(&mut self, at: SampleTime, value: SampleValue, files: &BlobFiles) {
         let ooo = self.ooo.get_or_insert_default();
         ooo.push(at, value);
         if ooo.buffer.len() >= OOO_BUFFER_LEN {
@@ -384,7 +383,7 @@ impl MemSeries {
     }
 
     /// Finishes the open chunk and moves it to the chunk files.
-    fn finish_open(&mut self, files: &ChunkFiles) {
+    fn finish_open(&mut self, files: &BlobFiles) {
         if let Some(chunk) = self.take_open() {
             let chunk = HeadChunk::on_disk(chunk, files);
             self.push_finished(chunk);
@@ -474,7 +473,7 @@ impl MemSeries {
         let mut keep = |mut chunks: Vec<HeadChunk>| {
             chunks.retain(|c| match &c.bytes {
                 ChunkBytes::File(place) if !parts.files.adopt(*place) => {
-                    let ChunkPlace { file, offset, len } = *place;
+                    let BlobPlace { file, offset, len } = *place;
                     lost.push(format!(
                         "chunk file {file:08} has no {len} bytes at byte {offset}, samples from {} to {} ms",
                         c.min_ms, c.max_ms
@@ -624,7 +623,7 @@ impl MemSeries {
     pub(super) fn drop_moved(
         &mut self,
         mut gone: impl FnMut(&HeadChunk) -> bool,
-        freed: &mut Vec<ChunkPlace>,
+        freed: &mut Vec<BlobPlace>,
     ) {
         let mut keep = |c: &HeadChunk| {
             let is_gone = gone(c);
@@ -670,7 +669,7 @@ impl HeadChunk {
         }
     }
 
-    fn on_disk(c: EncodedChunk, files: &ChunkFiles) -> Self {
+    fn on_disk(c: EncodedChunk, files: &BlobFiles) -> Self {
         let bytes = match files.append(c.encoding as u8, &c.data) {
             Some(place) => ChunkBytes::File(place),
             // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
@@ -732,7 +731,7 @@ pub(super) fn append_histogram(
     at: SampleTime,
     value: &HistogramValue,
     rules: &AppendRules,
-    files: &ChunkFiles,
+    files: &BlobFiles,
 ) -> Result<Taken, RejectReason> {
     match value {
         HistogramValue::Int(h) => series.append_histogram(at, h, rules, files),

@@ -5,11 +5,12 @@ use std::fmt::Write;
 use axum::body::{Body, Bytes};
 use futures::stream;
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::go::json::push_quoted;
 use lgtm_core::{Error, Result};
 
 use super::json::{
-    push_float_point, push_histogram_point, push_labels, push_quoted, push_scalar_point,
-    push_stats, push_time, strings,
+    push_float_point, push_histogram_point, push_labels, push_scalar_point, push_stats, push_time,
+    strings,
 };
 use super::query::TRUNCATED;
 use crate::promql::{Answer, Point, QueryValue, Series};

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
+use lgtm_core::codec::SizeBound;
 use lgtm_core::http::{self, BodyError, Inflight, InflightBound, Ticket};
 
 use super::api::{Api, ApiSettings};
@@ -15,6 +16,14 @@ use super::error::ApiError;
 
 /// Answers of at most so many bytes are always given.
 const SMALL_ANSWER: u64 = 256 << 10;
+
+/// Bytes of a push, compressed and decompressed.
+pub(super) fn size_bound(settings: &ApiSettings) -> SizeBound {
+    SizeBound {
+        max_bytes: settings.max_recv_msg_size.as_usize(),
+        hint: "(err-mimir-distributor-max-write-message-size)",
+    }
+}
 
 /// What pushes hold.
 pub(super) fn pushes(settings: &ApiSettings) -> Arc<Inflight> {

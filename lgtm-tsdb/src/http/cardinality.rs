@@ -8,13 +8,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use lgtm_core::exec::move_to_pool;
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::go::json::push_quoted;
+use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, Matcher};
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::{push_float, push_labels, push_quoted};
+use super::json::push_labels;
 use super::query::{Call, call};
 use crate::head::{ActiveSeries, CountMethod, LabelNamesCardinality, LabelValuesCardinality};
 use crate::limits::Limits;
@@ -145,10 +147,12 @@ impl Asked {
     }
 }
 
-/// Counting walks a whole head: in the compute pool.
-async fn computed<T>(job: impl FnOnce() -> T) -> T {
-    move_to_pool().await;
-    job()
+/// Counting walks a whole head: in the compute pool, until it is done or its client is gone.
+async fn computed<T: Send + 'static>(
+    executor: Executor,
+    job: impl FnOnce(&CancelToken) -> lgtm_core::Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    Ok(executor.run(job, &CancelToken::new()).await?)
 }
 
 fn json(body: impl Into<Body>) -> Response {
@@ -164,11 +168,12 @@ pub(super) async fn label_names(
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     let (limit, method) = (asked.limit()?, asked.count_method()?);
-    let ingester = Arc::clone(&api.ingester);
-    let count = move || {
-        ingester.label_names_cardinality(&asked.call.tenant, &asked.matchers, method, limit)
+    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
+    let count = move |cancel: &CancelToken| {
+        let tenant = &asked.call.tenant;
+        ingester.label_names_cardinality(tenant, &asked.matchers, method, limit, cancel)
     };
-    Ok(json(names_json(&computed(count).await)))
+    Ok(json(names_json(&computed(executor, count).await?)))
 }
 
 fn names_json(c: &LabelNamesCardinality) -> String {
@@ -199,12 +204,12 @@ pub(super) async fn label_values(
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     let names = asked.label_names()?;
     let (limit, method) = (asked.limit()?, asked.count_method()?);
-    let ingester = Arc::clone(&api.ingester);
-    let count = move || {
-        let tenant = &asked.call.tenant;
-        ingester.label_values_cardinality(tenant, &names, &asked.matchers, method, limit)
+    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
+    let count = move |cancel: &CancelToken| {
+        let (tenant, matchers) = (&asked.call.tenant, &asked.matchers);
+        ingester.label_values_cardinality(tenant, &names, matchers, method, limit, cancel)
     };
-    Ok(json(values_json(&computed(count).await)))
+    Ok(json(values_json(&computed(executor, count).await?)))
 }
 
 fn values_json(c: &LabelValuesCardinality) -> String {
@@ -246,13 +251,13 @@ pub(super) async fn active_series(
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     asked.needs_selector()?;
     let max = asked.limits.active_series_results_max_size_bytes;
-    let ingester = Arc::clone(&api.ingester);
-    let select = move || {
-        let series = ingester.active_series(&asked.call.tenant, &asked.matchers);
+    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
+    let select = move |cancel: &CancelToken| {
+        let series = ingester.active_series(&asked.call.tenant, &asked.matchers, cancel)?;
         let bytes = series.label_bytes();
-        (series, bytes)
+        Ok((series, bytes))
     };
-    let (series, bytes) = computed(select).await;
+    let (series, bytes) = computed(executor, select).await?;
     if max > 0 && bytes > max {
         return Err(Refusal(ApiError {
             status: StatusCode::PAYLOAD_TOO_LARGE,
@@ -305,9 +310,11 @@ pub(super) async fn active_native_histogram_metrics(
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     asked.needs_selector()?;
-    let ingester = Arc::clone(&api.ingester);
-    let count = move || ingester.active_histograms(&asked.call.tenant, &asked.matchers);
-    let all = computed(count).await;
+    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
+    let count = move |cancel: &CancelToken| {
+        ingester.active_histograms(&asked.call.tenant, &asked.matchers, cancel)
+    };
+    let all = computed(executor, count).await?;
     let mut out = String::from("{\"data\":[");
     for (i, h) in all.iter().enumerate() {
         out.push_str(if i > 0 {

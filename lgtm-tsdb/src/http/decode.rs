@@ -1,5 +1,6 @@
 //! Decoding a push: where it stands when that takes a moment, on the compute pool when it may take longer.
 
+use lgtm_core::codec::Allowance;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::http::Ticket;
 use lgtm_core::model::TenantId;
@@ -9,7 +10,10 @@ use super::api::Api;
 use super::error::ApiError;
 
 use crate::components::PushOutcome;
-use crate::wire::{Allowance, WriteBatch};
+use crate::wire::WriteBatch;
+
+/// What is said of a request that becomes too large.
+const TOO_LARGE: &str = "(server.max_decoded_bytes) (err-mimir-distributor-max-write-message-size)";
 
 /// What is made in about a millisecond: a small request that becomes more goes to the pool after all.
 const AT_ONCE_BYTES: usize = 2 << 20;
@@ -44,7 +48,10 @@ impl Paid {
             self.bytes += more;
             self.ticket.add(more)
         };
-        decode(batch, &mut Allowance::new(max_bytes, &mut grow))
+        decode(
+            batch,
+            &mut Allowance::new(max_bytes, &mut grow).hint(TOO_LARGE),
+        )
     }
 }
 

@@ -2,9 +2,9 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use lgtm_core::go::json::quoted;
 use lgtm_core::{Error, ErrorKind};
 
-use super::json::quoted;
 use crate::components::PushOutcome;
 use crate::promql::QueryError;
 

@@ -7,12 +7,13 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::CancelToken;
+use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TimeRange;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::{push_float, push_labels, push_time};
+use super::json::{push_labels, push_time};
 use super::query::{Call, call, success};
 use crate::head::{ExemplarBounds, SeriesExemplars};
 use crate::promql::QueryError;

@@ -1,13 +1,11 @@
 //! A fault of this program in one call ends that call and no other.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use futures::FutureExt;
 use lgtm_core::Error;
 
 use super::api::Api;
@@ -16,12 +14,10 @@ use super::error::ApiError;
 /// Answers 500 for a call that panics, and counts it with the queries that did. Those are caught nearer to where they run, with their
 /// text in the log; this is for all other calls.
 pub(super) async fn caught(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    answer.unwrap_or_else(|_| {
+    let panicked = || {
         let panicked = &api.frontend.engine().counts().panicked;
         panicked.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(path, "a call panicked");
         ApiError::from(Error::Internal("the call panicked".into())).into_response()
-    })
+    };
+    lgtm_core::http::caught(panicked, request, next).await
 }

@@ -2,39 +2,11 @@
 
 use std::fmt::Write;
 
+use lgtm_core::go::json::push_quoted;
+use lgtm_core::go::{push_float, push_plain_float};
 use lgtm_core::model::{FloatHistogram, Labels};
 
 use crate::promql::{Point, QueryStats};
-
-/// A JSON string.
-pub(super) fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    push_quoted(&mut out, text);
-    out
-}
-
-pub(super) fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    // Bytes of longer characters are above all of those that need care.
-    let needs_care = |b: u8| b < b' ' || b == b'"' || b == b'\\';
-    let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_care) {
-        out.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            b => {
-                let _ = write!(out, "\\u{b:04x}");
-            }
-        }
-        rest = &rest[at + 1..];
-    }
-    out.push_str(rest);
-    out.push('"');
-}
 
 pub(super) fn push_labels(out: &mut String, labels: &Labels) {
     out.push('{');
@@ -71,32 +43,6 @@ pub(super) fn push_time(out: &mut String, t_ms: i64) {
     let _ = write!(out, "{seconds}");
     if ms != 0 {
         let _ = write!(out, ".{ms:03}");
-    }
-}
-
-/// A float as Prometheus prints those of series, without quotes: very small and very large ones with an exponent of two digits at least.
-pub(super) fn push_float(out: &mut String, v: f64) {
-    if v.is_finite() && v != 0.0 && !(1e-6..1e21).contains(&v.abs()) {
-        let text = format!("{v:e}");
-        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, digits) = match exponent.strip_prefix('-') {
-            Some(digits) => ('-', digits),
-            None => ('+', exponent),
-        };
-        let _ = write!(out, "{mantissa}e{sign}{digits:0>2}");
-    } else {
-        push_plain_float(out, v);
-    }
-}
-
-/// A float as Prometheus prints scalars, without quotes: never with an exponent.
-fn push_plain_float(out: &mut String, v: f64) {
-    if v.is_nan() {
-        out.push_str("NaN");
-    } else if v.is_infinite() {
-        out.push_str(if v > 0.0 { "+Inf" } else { "-Inf" });
-    } else {
-        let _ = write!(out, "{v}");
     }
 }
 
@@ -268,7 +214,6 @@ mod tests {
             (time(1000), time(1005), time(-1500)),
             ("1".into(), "1.005".into(), "-1.500".into())
         );
-        assert_eq!(quoted("a\"\\\n\u{1}ä"), "\"a\\\"\\\\\\n\\u0001ä\"");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::push_quoted;
 use super::params::Params;
 use super::query::{call, success};
 

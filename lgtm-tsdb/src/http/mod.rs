@@ -9,7 +9,6 @@ mod cardinality;
 mod compress;
 mod decode;
 mod embed;
-mod encoding;
 mod error;
 mod exemplars;
 mod fault;

@@ -6,16 +6,17 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
-use lgtm_core::codec::{put_bytes, put_uvarint};
+use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uvarint};
+use lgtm_core::go::json::quoted;
+use lgtm_core::otlp::json_to_protobuf;
 
 use super::api::Api;
-use super::body::read_body;
+use super::body::{read_body, size_bound};
 use super::decode::Effort;
 use super::error::ApiError;
-use super::json::quoted;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{Allowance, ContentEncoding, WriteBatch, decode_otlp, json_to_protobuf};
+use crate::wire::{OTLP_REQUEST, WriteBatch, decode_otlp};
 
 /// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
 const AT_ONCE_BYTES: usize = 256 << 10;
@@ -74,8 +75,8 @@ async fn take(
     spelling: Spelling,
 ) -> std::result::Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-    let max = api.settings.max_recv_msg_size.as_usize();
-    let (ticket, headers, body) = read_body(&api.inflight, request, max).await?;
+    let bound = size_bound(&api.settings);
+    let (ticket, headers, body) = read_body(&api.inflight, request, bound.max_bytes).await?;
     let encoding = text(&headers, header::CONTENT_ENCODING);
     let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
         ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
@@ -94,7 +95,7 @@ async fn take(
     };
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         decode_otlp(batch, &options, &rules, allowance, |out, allowance| {
-            fill(spelling, encoding, &body, max, out, allowance)
+            fill(spelling, encoding, &body, bound, out, allowance)
         })
     };
     api.decode_and_push(&tenant, ticket, effort, decode).await
@@ -105,19 +106,19 @@ fn fill(
     spelling: Spelling,
     encoding: ContentEncoding,
     body: &[u8],
-    max: usize,
+    bound: SizeBound,
     out: &mut Vec<u8>,
     allowance: &mut Allowance<'_>,
 ) -> Result<()> {
     match spelling {
-        Spelling::Protobuf => encoding.decompress(body, max, out, allowance),
+        Spelling::Protobuf => encoding.decompress(body, bound, out, allowance),
         Spelling::Json if encoding == ContentEncoding::Identity => {
-            json_to_protobuf(body, max, out, allowance)
+            json_to_protobuf(&OTLP_REQUEST, body, bound, out, allowance)
         }
         Spelling::Json => {
             let mut json = Vec::new();
-            encoding.decompress(body, max, &mut json, allowance)?;
-            json_to_protobuf(&json, max, out, allowance)
+            encoding.decompress(body, bound, &mut json, allowance)?;
+            json_to_protobuf(&OTLP_REQUEST, &json, bound, out, allowance)
         }
     }
 }

@@ -1,7 +1,9 @@
-//! Parameters out of the URL and of a form body, and the ways to spell times.
+//! Parameters of the query API.
 
 use axum::body::Bytes;
-use axum::http::{HeaderMap, header};
+use axum::http::HeaderMap;
+use lgtm_core::http;
+use lgtm_core::http::parse_time_ms;
 use lgtm_core::model::Matcher;
 
 use super::error::ApiError;
@@ -9,7 +11,7 @@ use crate::promql::{ParserOptions, parse_duration_ms, parse_selector};
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
-pub(super) struct Params(Vec<(String, String)>);
+pub(super) struct Params(http::Params);
 
 impl Params {
     /// Those of the URL, then those of a form body.
@@ -18,44 +20,26 @@ impl Params {
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Self, ApiError> {
-        let mut all = Vec::new();
-        if let Some(query) = query {
-            decode(query, &mut all)?;
-        }
-        let form = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok());
-        if form.is_some_and(|t| t.starts_with("application/x-www-form-urlencoded")) {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| ApiError::bad_data("form body is not UTF-8"))?;
-            decode(text, &mut all)?;
-        }
-        Ok(Self(all))
+        Ok(Self(http::Params::read(query, headers, body)?))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(n, v)| n == name && !v.is_empty())
-            .map(|(_, v)| v.as_str())
+        self.0.get(name)
     }
 
     /// All values of a name, in order.
     pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
-        let of_name = self.0.iter().filter(move |(n, _)| n == name);
-        of_name.map(|(_, v)| v.as_str())
+        self.0.all(name)
     }
 
     pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
-        self.get(name).ok_or_else(|| {
-            ApiError::bad_data(format!("invalid parameter \"{name}\": parameter is empty"))
-        })
+        Ok(self.0.required(name)?)
     }
 
     /// A time, milliseconds.
     pub(super) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
         self.get(name)
-            .map(|v| parse_time(v).ok_or_else(|| invalid(name, v, "valid timestamp")))
+            .map(|v| parse_time_ms(v).ok_or_else(|| invalid(name, v, "valid timestamp")))
             .transpose()
     }
 
@@ -68,8 +52,7 @@ impl Params {
 
     /// The query; none at all is one that does not parse.
     pub(super) fn query(&self) -> Result<String, ApiError> {
-        let last = self.0.iter().find(|(n, _)| n == "query");
-        Ok(last.map(|(_, v)| v.clone()).unwrap_or_default())
+        Ok(self.0.all("query").next().unwrap_or_default().to_owned())
     }
 
     /// A limit; 0 means none.
@@ -108,129 +91,4 @@ fn invalid(name: &str, value: &str, wanted: &str) -> ApiError {
     ApiError::bad_data(format!(
         "invalid parameter \"{name}\": cannot parse {value:?} to a {wanted}"
     ))
-}
-
-fn decode(text: &str, out: &mut Vec<(String, String)>) -> Result<(), ApiError> {
-    for pair in text.split('&').filter(|p| !p.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        out.push((unescape(name)?, unescape(value)?));
-    }
-    Ok(())
-}
-
-fn unescape(text: &str) -> Result<String, ApiError> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        out.push(match b {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |b: Option<u8>| (b? as char).to_digit(16);
-                let hex = digit(bytes.next()).zip(digit(bytes.next()));
-                let (high, low) = hex
-                    .ok_or_else(|| ApiError::bad_data(format!("invalid URL escape in {text:?}")))?;
-                (high * 16 + low) as u8
-            }
-            b => b,
-        });
-    }
-    String::from_utf8(out)
-        .map_err(|_| ApiError::bad_data(format!("parameter {text:?} is not UTF-8")))
-}
-
-/// Seconds since the epoch, or RFC 3339, in milliseconds.
-pub(super) fn parse_time(text: &str) -> Option<i64> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        // The fraction alone is rounded: multiplied with the seconds, half a millisecond may become a whole one.
-        let (whole, fraction) = (seconds.trunc() * 1000.0, seconds.fract() * 1000.0);
-        return (whole.abs() < 9.2e18).then_some(whole as i64 + fraction.round() as i64);
-    }
-    parse_rfc3339(text)
-}
-
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let b = text.as_bytes();
-    let signs =
-        (b[4], b[7], b[10].to_ascii_uppercase(), b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
-    if !signs
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
-        return None;
-    }
-    let mut rest = text.get(19..)?;
-    let mut ms = 0;
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(fraction.len());
-        ms = format!("{:0<3.3}", &fraction[..digits])
-            .parse::<i64>()
-            .ok()?;
-        rest = &fraction[digits..];
-    }
-    let offset_s = match rest.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-'), ..] if rest.len() == 6 && rest.as_bytes()[3] == b':' => {
-            let s = rest[1..3].parse::<i64>().ok()? * 3600 + rest[4..6].parse::<i64>().ok()? * 60;
-            if *sign == b'+' { s } else { -s }
-        }
-        _ => return None,
-    };
-    // Days since the epoch by counting in 400-year eras that begin in March.
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let of_era = y.rem_euclid(400);
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    Some(((days * 86_400 + hour * 3600 + minute * 60 + second - offset_s) * 1000) + ms)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_in_both_spellings() {
-        for (text, ms) in [
-            ("1435781451.781", 1_435_781_451_781),
-            ("2015-07-01T20:10:51.781Z", 1_435_781_451_781),
-            ("2015-07-01T22:10:51.7815+02:00", 1_435_781_451_781),
-            ("1970-01-01T00:00:00Z", 0),
-            ("2000-02-29T00:00:00-00:30", 951_784_200_000),
-            ("-1.5", -1500),
-            ("1795871400.0005", 1_795_871_400_000),
-            ("1795871400.0006", 1_795_871_400_001),
-            ("1.9996", 2000),
-            ("-1.9996", -2000),
-        ] {
-            assert_eq!(parse_time(text), Some(ms), "{text}");
-        }
-        for bad in [
-            "",
-            "x",
-            "2015-07-01",
-            "2015-13-01T00:00:00Z",
-            "2015-07-01T20:10:51",
-            "NaN",
-            "inf",
-        ] {
-            assert_eq!(parse_time(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn escapes_are_resolved() {
-        let mut out = Vec::new();
-        decode("a=b%20c+d&match[]=%7B%7D&x", &mut out).unwrap();
-        assert_eq!(out[0].1, "b c d");
-        assert_eq!(out[1], ("match[]".into(), "{}".into()));
-        assert!(unescape("%zz").is_err() && unescape("%ff").is_err());
-    }
 }

@@ -7,11 +7,11 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::move_to_pool;
+use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::push_quoted;
 use super::query::{call, success};
 use crate::promql::{Expr, parse_with};
 

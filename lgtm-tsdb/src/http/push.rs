@@ -5,14 +5,15 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use lgtm_core::codec::{Allowance, snappy};
 
 use super::api::Api;
-use super::body::read_body;
+use super::body::{read_body, size_bound};
 use super::decode::Effort;
 use super::error::ApiError;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
-use crate::wire::{Allowance, WriteBatch, decode_v1, decode_v2, decompress, decompressed_len};
+use crate::wire::{WriteBatch, decode_v1, decode_v2};
 
 /// Bytes, decompressed, that are decoded in about a millisecond: several times what senders put into a request by default.
 const AT_ONCE_BYTES: usize = 512 << 10;
@@ -58,9 +59,9 @@ pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
 
 async fn take(api: &Api, request: Request, protocol: Protocol) -> Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-    let max = api.settings.max_recv_msg_size.as_usize();
-    let (ticket, _, body) = read_body(&api.inflight, request, max).await?;
-    let claimed = decompressed_len(&body, max).map_err(ApiError::of_push)?;
+    let bound = size_bound(&api.settings);
+    let (ticket, _, body) = read_body(&api.inflight, request, bound.max_bytes).await?;
+    let claimed = snappy::decompressed_len(&body, bound).map_err(ApiError::of_push)?;
     let rules = api.limits.for_tenant(&tenant).decode_rules();
     let effort = match claimed <= AT_ONCE_BYTES {
         true => Effort::Small,
@@ -70,7 +71,7 @@ async fn take(api: &Api, request: Request, protocol: Protocol) -> Result<PushOut
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
             out.clear();
             allowance.reserve(out, claimed)?;
-            decompress(&body, max, out)
+            snappy::decompress(&body, bound, out)
         };
         match protocol {
             Protocol::V1 => decode_v1(batch, &rules, allowance, fill),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
+use lgtm_core::codec::{SizeBound, snappy};
 use lgtm_core::exec::{current_cancel, move_to_pool};
 use lgtm_core::model::{Labels, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
@@ -18,7 +19,7 @@ use super::tenant::tenant;
 use crate::chunk::{SampleValue, encode_run};
 use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, samples};
 use crate::wire::{
-    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request, decompress,
+    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
     put_chunk_frame,
 };
 
@@ -40,7 +41,7 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     // Encoding samples is work even where they are few, and nobody waits for a remote read.
     move_to_pool().await;
     let mut plain = Vec::new();
-    decompress(body, MAX_REQUEST_BYTES, &mut plain)?;
+    snappy::decompress(body, SizeBound::new(MAX_REQUEST_BYTES), &mut plain)?;
     let bounds = ReadBounds {
         max_queries: api.parser().max_selectors,
         max_matchers: api.parser().max_matchers,

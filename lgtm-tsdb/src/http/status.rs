@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use lgtm_core::exec::CancelToken;
+use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
 use super::api::Api;
 use super::error::ApiError;
-use super::json::push_quoted;
 use super::params::Params;
 use super::query::success;
 use super::tenant::tenant;
@@ -63,7 +64,10 @@ pub(super) async fn tsdb(
     let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
     let params = Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?;
     let limit = list_length(&params)?;
-    let s = api.ingester.head_stats(&tenant, limit);
+    let ingester = Arc::clone(&api.ingester);
+    let count = move |cancel: &CancelToken| ingester.head_stats(&tenant, limit, cancel);
+    let executor = api.executor(&headers);
+    let s = executor.run(count, &CancelToken::new()).await?;
     // An empty head's times are the ends of the number line, as in Prometheus.
     let (min, max) = (s.min_ms.unwrap_or(i64::MAX), s.max_ms.unwrap_or(i64::MIN));
     let mut out = format!(

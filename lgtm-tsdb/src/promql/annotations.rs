@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use lgtm_core::go::{format_short, format_two_digits, quote};
+
 use super::error::line_and_column;
-use super::number::{format_short, format_two_digits};
-use super::quote::quote;
 
 /// How grave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

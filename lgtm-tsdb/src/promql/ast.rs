@@ -5,9 +5,9 @@
 
 use std::fmt;
 
+use lgtm_core::go::{quote, quote_bytes};
 use lgtm_core::model::Matcher;
 
-use super::quote::{quote, quote_bytes};
 use super::signature::Function;
 
 /// A range of bytes of the query's text, half-open.

@@ -5,14 +5,14 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
+use lgtm_core::go::{format_plain, format_short, quote};
 use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::ast::{
     Aggregate, AtModifier, Binary, Cardinality, DurationExpr, Edges, Expr, Length, NumberLiteral,
     Subquery, UnaryOp, VectorMatching, VectorSelector,
 };
-use super::number::{format_ms, format_plain, format_short, seconds_to_ms};
-use super::quote::quote;
+use super::number::{format_ms, seconds_to_ms};
 
 /// What is longer than this is written on several lines.
 const MAX_LINE_BYTES: usize = 100;

@@ -2,6 +2,7 @@
 //! Source: the responses of Prometheus 3.14. What is not UTF-8 in a string is replaced, and a fill value that is no finite number is
 //! null, since JSON has neither.
 
+use lgtm_core::go::format_plain;
 use lgtm_core::model::Matcher;
 use serde_json::{Value, json};
 
@@ -10,7 +11,6 @@ use super::ast::{
     Subquery, Unary, VectorSelector,
 };
 use super::format::match_op;
-use super::number::format_plain;
 use super::signature::Arity;
 
 impl Expr {

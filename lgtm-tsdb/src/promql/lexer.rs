@@ -3,8 +3,9 @@
 //! What a character means depends on where it stands: inside braces every word is a label's name, inside brackets a duration is
 //! computed. The lexer keeps the counts of what is open, since Prometheus reports what was not closed before anything else.
 
+use lgtm_core::go::{code_point, quote, quote_char};
+
 use super::ast::{BinaryOp, Span};
-use super::quote::{code_point, quote, quote_char};
 use super::token::{Keyword, Token, TokenKind, duration_word, reserved};
 
 /// Cuts a query into tokens.

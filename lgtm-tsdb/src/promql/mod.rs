@@ -26,7 +26,6 @@ mod options;
 mod parser;
 mod plan;
 mod query_error;
-mod quote;
 mod settings;
 mod settle;
 mod shard;

@@ -10,6 +10,7 @@ mod grouping;
 mod postfix;
 mod selector;
 
+use lgtm_core::go::{ns_to_seconds, parse_duration_ns, parse_number, quote, unquote};
 use lgtm_core::model::Matcher;
 
 use super::ast::{
@@ -18,9 +19,7 @@ use super::ast::{
 };
 use super::error::ParseError;
 use super::lexer::Lexer;
-use super::number::{ns_to_seconds, parse_duration_ns, parse_number};
 use super::options::ParserOptions;
-use super::quote::{quote, unquote};
 use super::signature::Function;
 use super::token::{Keyword, Token, TokenKind};
 

@@ -1,7 +1,8 @@
 //! Tokens and the words for them in messages.
 
+use lgtm_core::go::quote;
+
 use super::ast::{AggregateOp, BinaryOp, Span};
-use super::quote::quote;
 
 /// Runes of a token that a message repeats.
 const SHOWN_CHARS: usize = 10;

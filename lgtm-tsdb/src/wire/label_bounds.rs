@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use lgtm_core::error::first_chars;
+
 /// A label set that a rule refuses: the rule's stable id and what is wrong, naming the value and the bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelFault {
@@ -107,13 +109,6 @@ pub(crate) fn shortened<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) ->
     out
 }
 
-/// The first `n` characters of a text; costs a walk over those.
-pub(crate) fn first_chars(text: &str, n: usize) -> &str {
-    text.char_indices()
-        .nth(n)
-        .map_or(text, |(at, _)| &text[..at])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +169,5 @@ mod tests {
             assert!(fault.message.len() < 3000, "{}", fault.message.len());
         }
         assert_eq!(shortened([("a", "x\"")].into_iter()), r#"{a="x\""}"#);
-        assert_eq!(first_chars("aé", 1), "a");
     }
 }

@@ -1,9 +1,9 @@
 //! Metadata on its way into a batch, by Mimir's rules: a help text that is too long is cut, a name or unit that is too long is refused.
 
 use lgtm_core::Result;
+use lgtm_core::codec::Allowance;
 use lgtm_core::model::{Metadata, MetricType};
 
-use super::allowance::Allowance;
 use super::batch::{MetadataEntry, WriteBatch};
 use super::label_bounds::over;
 

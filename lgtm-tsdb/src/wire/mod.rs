@@ -1,29 +1,23 @@
 //! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out.
 
-mod allowance;
 mod batch;
-mod compression;
 mod decode_rules;
 mod label_bounds;
 mod metadata;
 mod otlp;
-mod protobuf;
 mod raw_labels;
 mod remote_read;
 mod remote_write;
 mod remote_write2;
-mod snappy;
 
-pub use allowance::{Allowance, Grow};
 pub(crate) use batch::MAX_EXEMPLAR_CHARS;
 pub use batch::{
     HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
 };
-pub use compression::ContentEncoding;
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
-pub use otlp::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
+pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode_otlp};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
     ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
@@ -31,4 +25,3 @@ pub use remote_read::{
 };
 pub use remote_write::decode_v1;
 pub use remote_write2::decode_v2;
-pub use snappy::{decompress, decompressed_len};

@@ -75,7 +75,7 @@ fn read_label<'a>(r: &mut Reader<'a>) -> Result<(&'a str, &'a str), DecodeError>
         match label.uvarint()? {
             tag if tag == u64::from(TAG_1) => name = label.str()?,
             tag if tag == u64::from(TAG_2) => value = label.str()?,
-            tag => super::protobuf::skip(&mut label, tag)?,
+            tag => lgtm_core::codec::protobuf::skip(&mut label, tag)?,
         }
     }
     Ok((name, value))

@@ -3,10 +3,10 @@
 //! Source: Prometheus' prompb/remote.proto and its documentation of the remote read API.
 
 use lgtm_core::DecodeError;
+use lgtm_core::codec::protobuf::{bytes_tag, fixed64_tag, skip, varint_tag};
 use lgtm_core::codec::{Reader, crc32c, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, Labels, MatchOp, Matcher};
 
-use super::protobuf::{bytes_tag, fixed64_tag, skip, varint_tag};
 use super::raw_labels::RawLabelsBuilder;
 
 /// What a client wants.
@@ -303,7 +303,8 @@ pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Allowance, DecodeRules, HistogramValue, WriteBatch, decode_v1};
+    use crate::wire::{DecodeRules, HistogramValue, WriteBatch, decode_v1};
+    use lgtm_core::codec::Allowance;
     use lgtm_core::model::BucketSpan;
     use proptest::prelude::*;
 

@@ -3,20 +3,19 @@
 //! The labels of a series are not looked into: their bytes are noted as one range. Only where a sender writes them in several
 //! places of the series are they copied together.
 
-use lgtm_core::codec::Reader;
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, MetricType,
     Sample,
 };
 use lgtm_core::{DecodeError, Result};
 
-use super::allowance::{Allowance, DecodeFail};
 use super::batch::{
     HistogramSample, HistogramValue, LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch,
 };
 use super::decode_rules::DecodeRules;
 use super::metadata::MetadataView;
-use super::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 
 /// Decodes a decompressed request, which is handed over through `fill` (it writes the body into the buffer given). What it becomes is
 /// taken from `allowance`.

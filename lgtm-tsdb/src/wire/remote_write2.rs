@@ -3,16 +3,15 @@
 //! Strings stand in one table and are referred to by number. Labels are brought into the spelling of 1.0, so that a series is found
 //! by the same hash whichever protocol it came by. A series with a fault of its own is left out; the rest is taken.
 
-use lgtm_core::codec::{Reader, uvarint_len};
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader, uvarint_len};
 use lgtm_core::model::{Exemplar, LabelBuilder, METRIC_NAME, MetricType, Sample};
 use lgtm_core::{DecodeError, Result};
 
-use super::allowance::{Allowance, DecodeFail};
 use super::batch::{LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch};
 use super::decode_rules::DecodeRules;
 use super::label_bounds::{LabelBounds, LabelFault, over};
 use super::metadata::MetadataView;
-use super::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 use super::raw_labels::RawLabelsBuilder;
 use super::remote_write::histogram;
 

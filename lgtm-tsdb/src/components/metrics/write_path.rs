@@ -39,15 +39,22 @@ impl Distributor {
             &[],
             n(&c.exemplars_in),
         );
-        for ((tenant, reason), count) in c.discarded.lock().iter() {
-            let labels = [("user", tenant.as_str()), ("reason", reason.as_ref())];
-            let help = "Samples that were not stored.";
-            e.counter(
+        for (name, help, discarded) in [
+            (
                 "cortex_discarded_samples_total",
-                help,
-                &labels,
-                *count as f64,
-            );
+                "Samples that were not stored.",
+                &c.discarded,
+            ),
+            (
+                "cortex_discarded_metadata_total",
+                "Metadata that was not stored.",
+                &c.discarded_metadata,
+            ),
+        ] {
+            for ((tenant, reason), count) in discarded.lock().iter() {
+                let labels = [("user", tenant.as_str()), ("reason", reason.as_ref())];
+                e.counter(name, help, &labels, *count as f64);
+            }
         }
     }
 }

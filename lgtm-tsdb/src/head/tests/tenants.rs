@@ -1,6 +1,9 @@
 //! Tenants beside each other: who may be one, and how much of the process each may hold.
 
+use lgtm_core::model::Metadata;
+
 use super::*;
+use crate::wire::MetadataEntry;
 
 impl Store {
     async fn push_names(
@@ -118,4 +121,23 @@ async fn who_may_push_is_found_again_in_the_bucket() {
         assert_eq!(s.all(id).await, [f("up", 1, 1.0)], "{id}");
     }
     assert_eq!(s.blocks.stats().blocks, ids.len() as u64);
+}
+
+#[tokio::test]
+async fn metadata_beyond_the_tenants_room_is_told() {
+    let s = Store::new(Limits {
+        max_global_metadata_per_user: 1,
+        ..Limits::default()
+    });
+    let mut batch = WriteBatch::default();
+    for name in ["a", "b", "c", "a"] {
+        batch.push_metadata(MetadataEntry {
+            name: name.into(),
+            metadata: Metadata::default(),
+        });
+    }
+    let tenant = TenantId::new("t").unwrap();
+    let report = s.heads.append(&tenant, &batch).await.unwrap();
+    assert_eq!(report.dropped_metadata["per_user_metadata_limit"], 2);
+    assert_eq!(report.rejected.first, None, "it fails no request");
 }

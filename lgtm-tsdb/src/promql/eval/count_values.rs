@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use lgtm_core::go::format_plain;
 use lgtm_core::model::Labels;
 use lgtm_core::vector::{GAP, Grouping, StepGrid};
 
@@ -14,7 +15,6 @@ use super::labels::{merge_equal, with};
 use super::pipeline::Fold;
 use crate::promql::annotations::Annotations;
 use crate::promql::histogram;
-use crate::promql::number::format_plain;
 use crate::promql::plan::Aggregation;
 use crate::promql::query_error::{QueryError, Result};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::future::try_join_all;
 use hashbrown::HashMap;
 use lgtm_core::exec::CancelToken;
+use lgtm_core::go::format_open_metrics;
 use lgtm_core::model::Labels;
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid, is_gap};
 
@@ -17,7 +18,6 @@ use super::matching::groups_bytes;
 use crate::promql::annotations::{Annotations, Forced, Note};
 use crate::promql::functions::{ClassicBucket, bucket_fraction, bucket_quantile};
 use crate::promql::histogram::{self, NanEffect};
-use crate::promql::number::format_open_metrics;
 use crate::promql::plan::Node;
 use crate::promql::query_error::Result;
 

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
+use lgtm_core::go::format_short;
 use lgtm_core::model::FloatHistogram;
 
 use super::buckets::{Bucket, negative, positive};
-use crate::promql::number::format_short;
 
 /// `{count:4, sum:5, [-2,-1):1, [-0.5,0.5]:1, (1,2]:2}`
 pub(crate) fn describe(h: &FloatHistogram) -> String {

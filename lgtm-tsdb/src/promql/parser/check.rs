@@ -1,11 +1,12 @@
 //! Types: what an expression gives must be what the one around it takes.
 
+use lgtm_core::go::quote;
+use lgtm_core::model::{METRIC_NAME, Matcher};
+
 use super::{Result, fault};
 use crate::promql::ast::{
     Aggregate, Binary, Call, Cardinality, Expr, Span, ValueType, VectorSelector,
 };
-use crate::promql::quote::quote;
-use lgtm_core::model::{METRIC_NAME, Matcher};
 
 /// Checks an expression and all below it, and settles how operands match. Gives the expression's type.
 ///

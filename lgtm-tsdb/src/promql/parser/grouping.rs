@@ -1,10 +1,11 @@
 //! Aggregations, and what stands between an operator and its right side: lists of labels.
 
+use lgtm_core::go::{quote, quote_bytes, unquote};
+
 use super::{Node, Operator, Parser, Result, fault};
 use crate::promql::ast::{
     Aggregate, AggregateOp, BinaryOp, Cardinality, Expr, Span, VectorMatching,
 };
-use crate::promql::quote::{quote, quote_bytes, unquote};
 use crate::promql::token::{Keyword, TokenKind};
 
 /// `by (…)` or `without (…)`.

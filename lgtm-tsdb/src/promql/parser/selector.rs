@@ -1,10 +1,10 @@
 //! Vector selectors: a name, matchers in braces, or both.
 
+use lgtm_core::go::{quote_bytes, unquote};
 use lgtm_core::model::{METRIC_NAME, MatchOp, Matcher};
 
 use super::{Parser, Result, fault};
 use crate::promql::ast::{BinaryOp, Edges, Length, Span, VectorSelector};
-use crate::promql::quote::{quote_bytes, unquote};
 use crate::promql::token::{Token, TokenKind};
 
 /// Where a fault in braces is.

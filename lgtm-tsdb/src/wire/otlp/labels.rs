@@ -6,11 +6,11 @@
 use std::ops::Range;
 
 use lgtm_core::Result;
+use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::model::METRIC_NAME;
+use lgtm_core::otlp::Attribute;
 
-use super::attributes::Attribute;
 use super::names::TranslationStrategy;
-use crate::wire::allowance::{Allowance, DecodeFail};
 use crate::wire::label_bounds::{LabelBounds, over};
 use crate::wire::raw_labels::RawLabelsBuilder;
 

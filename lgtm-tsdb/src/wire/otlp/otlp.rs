@@ -6,28 +6,28 @@
 use std::fmt::Write;
 
 use lgtm_core::Result;
-use lgtm_core::codec::Reader;
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
+use lgtm_core::error::first_chars;
 use lgtm_core::model::{
     CounterResetHint, Exemplar, Histogram, HistogramFault, LabelBuilder, MetricType, Sample,
     stale_nan,
 };
+use lgtm_core::otlp::{Attribute, Resource, Scoped, submessages};
 
-use super::attributes::Attribute;
 use super::labels::{PointLabels, Source};
 use super::names::{Suffix, TranslationStrategy};
 use super::native::MAX_SPAN_BYTES;
 use super::points::{
     ExponentialPoint, HistogramPoint, NumberPoint, PointHead, PointParts, SummaryPoint,
 };
-use super::request::{Metric, MetricKind, ResourceMetrics, ScopeMetrics, Temporality, submessages};
-use crate::wire::allowance::{Allowance, DecodeFail};
+use super::request::{Metric, MetricKind, Temporality};
 use crate::wire::batch::{
     HistogramSample, HistogramValue, LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch,
 };
 use crate::wire::decode_rules::DecodeRules;
-use crate::wire::label_bounds::{first_chars, over};
+use crate::wire::label_bounds::over;
 use crate::wire::metadata::MetadataView;
-use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip};
 
 /// Distance of the samples of `target_info` within a request: half of Prometheus' default lookback.
 const TARGET_INFO_INTERVAL_MS: i64 = 150_000;
@@ -124,13 +124,13 @@ struct Decoder<'d, 'g> {
 impl Decoder<'_, '_> {
     fn request(&mut self, body: &[u8]) -> Decoded {
         for resource in submessages("metrics request", body, 1) {
-            let resource = ResourceMetrics::decode(resource?, self.allowance)?;
+            let resource = Resource::decode("resource metrics", resource?, self.allowance)?;
             self.resource(&resource)?;
         }
         Ok(())
     }
 
-    fn resource(&mut self, resource: &ResourceMetrics<'_>) -> Decoded {
+    fn resource(&mut self, resource: &Resource<'_>) -> Decoded {
         let mut attributes = Vec::new();
         (self.allowance).reserve(&mut attributes, resource.attributes.len())?;
         for bytes in &resource.attributes {
@@ -153,12 +153,12 @@ impl Decoder<'_, '_> {
         let resource_labels = self.labels.kept();
         for scope in &resource.scopes {
             self.labels.keep_only(resource_labels);
-            let scope = ScopeMetrics::decode(scope, self.allowance)?;
+            let scope = Scoped::decode("scope metrics", scope, self.allowance)?;
             if self.options.promote_scope_metadata {
                 self.scope(&scope)?;
             }
             self.labels.keep();
-            for metric in &scope.metrics {
+            for metric in &scope.items {
                 self.metric(&Metric::decode(metric)?)?;
             }
         }
@@ -191,7 +191,7 @@ impl Decoder<'_, '_> {
         Ok(())
     }
 
-    fn scope(&mut self, scope: &ScopeMetrics<'_>) -> Decoded {
+    fn scope(&mut self, scope: &Scoped<'_>) -> Decoded {
         for (name, value) in [
             ("otel_scope_name", scope.name),
             ("otel_scope_version", scope.version),

@@ -1,10 +1,8 @@
 //! The points of a metric, as they stand on the wire.
 
 use lgtm_core::DecodeError;
-use lgtm_core::codec::Reader;
-
-use crate::wire::allowance::{Allowance, DecodeFail};
-use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 
 /// The flag of a point that says "nothing was recorded", which Prometheus calls stale.
 const NO_RECORDED_VALUE: u64 = 1;

@@ -1,27 +1,9 @@
-//! The frame around the points: resources, scopes, metrics, as borrowed bytes.
+//! The frame around the points: a metric, as borrowed bytes.
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::Reader;
-
-use crate::wire::allowance::{Allowance, DecodeFail};
-use crate::wire::protobuf::{bytes_tag, skip, varint_tag};
-
-/// The metrics of one resource.
-#[derive(Debug, Default)]
-pub(super) struct ResourceMetrics<'a> {
-    pub(super) attributes: Vec<&'a [u8]>,
-    pub(super) scopes: Vec<&'a [u8]>,
-}
-
-/// The metrics of one instrumentation scope.
-#[derive(Debug, Default)]
-pub(super) struct ScopeMetrics<'a> {
-    pub(super) name: &'a str,
-    pub(super) version: &'a str,
-    pub(super) schema_url: &'a str,
-    pub(super) attributes: Vec<&'a [u8]>,
-    pub(super) metrics: Vec<&'a [u8]>,
-}
+use lgtm_core::codec::protobuf::{bytes_tag, skip, varint_tag};
+use lgtm_core::otlp::submessages;
 
 /// What kind of points a metric has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,87 +36,6 @@ pub(super) struct Metric<'a> {
     pub(super) is_monotonic: bool,
     pub(super) point_count: u64,
     data: &'a [u8],
-}
-
-/// The messages of a field of `message`, in order.
-pub(super) fn submessages<'a>(
-    what: &'static str,
-    message: &'a [u8],
-    number: u64,
-) -> impl Iterator<Item = Result<&'a [u8], DecodeError>> + use<'a> {
-    let mut r = Reader::new(what, message);
-    let mut next = move || {
-        while !r.is_empty() {
-            match r.uvarint()? {
-                tag if tag == bytes_tag(number) => return r.bytes().map(Some),
-                tag => skip(&mut r, tag)?,
-            }
-        }
-        Ok(None)
-    };
-    let mut failed = false;
-    std::iter::from_fn(move || {
-        if failed {
-            return None;
-        }
-        let item = next().transpose();
-        failed = matches!(item, Some(Err(_)));
-        item
-    })
-}
-
-impl<'a> ResourceMetrics<'a> {
-    pub(super) fn decode(
-        bytes: &'a [u8],
-        allowance: &mut Allowance<'_>,
-    ) -> Result<Self, DecodeFail> {
-        let mut out = Self::default();
-        let mut r = Reader::new("resource metrics", bytes);
-        while !r.is_empty() {
-            match r.uvarint()? {
-                tag if tag == bytes_tag(1) => {
-                    for attribute in submessages("resource", r.bytes()?, 1) {
-                        allowance.push(&mut out.attributes, attribute?)?;
-                    }
-                }
-                tag if tag == bytes_tag(2) => allowance.push(&mut out.scopes, r.bytes()?)?,
-                tag => skip(&mut r, tag)?,
-            }
-        }
-        Ok(out)
-    }
-}
-
-impl<'a> ScopeMetrics<'a> {
-    pub(super) fn decode(
-        bytes: &'a [u8],
-        allowance: &mut Allowance<'_>,
-    ) -> Result<Self, DecodeFail> {
-        let mut out = Self::default();
-        let mut r = Reader::new("scope metrics", bytes);
-        while !r.is_empty() {
-            match r.uvarint()? {
-                tag if tag == bytes_tag(1) => out.scope(r.bytes()?, allowance)?,
-                tag if tag == bytes_tag(2) => allowance.push(&mut out.metrics, r.bytes()?)?,
-                tag if tag == bytes_tag(3) => out.schema_url = r.str()?,
-                tag => skip(&mut r, tag)?,
-            }
-        }
-        Ok(out)
-    }
-
-    fn scope(&mut self, bytes: &'a [u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
-        let mut r = Reader::new("scope", bytes);
-        while !r.is_empty() {
-            match r.uvarint()? {
-                tag if tag == bytes_tag(1) => self.name = r.str()?,
-                tag if tag == bytes_tag(2) => self.version = r.str()?,
-                tag if tag == bytes_tag(3) => allowance.push(&mut self.attributes, r.bytes()?)?,
-                tag => skip(&mut r, tag)?,
-            }
-        }
-        Ok(())
-    }
 }
 
 impl<'a> Metric<'a> {

@@ -2,45 +2,21 @@
 //!
 //! From the published `opentelemetry-proto` 1.x definitions, which never change a number.
 
-/// A message: its fields.
-#[derive(Debug)]
-pub(super) struct Message(pub(super) &'static [Field]);
+use lgtm_core::otlp::schema::{KEY_VALUE, Kind, Message, RESOURCE, SCOPE, field};
 
-/// A field of a message.
-#[derive(Debug)]
-pub(super) struct Field {
-    /// lowerCamelCase, as OTLP's JSON spells it; snake_case is taken too.
-    pub(super) json: &'static str,
-    pub(super) number: u64,
-    pub(super) kind: Kind,
-}
-
-/// How a value is spelled on both sides.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Kind {
-    Text,
-    /// Bytes; identifiers are hexadecimal in OTLP's JSON, unlike in JSON of other protobufs.
-    Hex,
-    Base64,
-    Double,
-    /// Eight bytes, unsigned or signed.
-    Fixed64,
-    /// Unsigned, `bool`, `int64` or `enum` as varint.
-    Varint,
-    /// Zig-zag.
-    Signed,
-    Message(&'static Message),
-}
-
-const fn field(json: &'static str, number: u64, kind: Kind) -> Field {
-    Field { json, number, kind }
-}
-
-pub(super) static REQUEST: Message = Message(&[field(
+/// `ExportMetricsServiceRequest`, for [`json_to_protobuf`](lgtm_core::otlp::json_to_protobuf).
+pub static REQUEST: Message = Message(&[field(
     "resourceMetrics",
     1,
     Kind::Message(&RESOURCE_METRICS),
 )]);
+
+/// What a point counts since.
+const TEMPORALITY: Kind = Kind::Enum(&[
+    ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
+    ("AGGREGATION_TEMPORALITY_DELTA", 1),
+    ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+]);
 
 static RESOURCE_METRICS: Message = Message(&[
     field("resource", 1, Kind::Message(&RESOURCE)),
@@ -48,18 +24,10 @@ static RESOURCE_METRICS: Message = Message(&[
     field("schemaUrl", 3, Kind::Text),
 ]);
 
-static RESOURCE: Message = Message(&[field("attributes", 1, Kind::Message(&KEY_VALUE))]);
-
 static SCOPE_METRICS: Message = Message(&[
     field("scope", 1, Kind::Message(&SCOPE)),
     field("metrics", 2, Kind::Message(&METRIC)),
     field("schemaUrl", 3, Kind::Text),
-]);
-
-static SCOPE: Message = Message(&[
-    field("name", 1, Kind::Text),
-    field("version", 2, Kind::Text),
-    field("attributes", 3, Kind::Message(&KEY_VALUE)),
 ]);
 
 static METRIC: Message = Message(&[
@@ -76,18 +44,18 @@ static METRIC: Message = Message(&[
 /// Gauge and sum; a gauge has the points only.
 static NUMBERS: Message = Message(&[
     field("dataPoints", 1, Kind::Message(&NUMBER_POINT)),
-    field("aggregationTemporality", 2, Kind::Varint),
+    field("aggregationTemporality", 2, TEMPORALITY),
     field("isMonotonic", 3, Kind::Varint),
 ]);
 
 static HISTOGRAM: Message = Message(&[
     field("dataPoints", 1, Kind::Message(&HISTOGRAM_POINT)),
-    field("aggregationTemporality", 2, Kind::Varint),
+    field("aggregationTemporality", 2, TEMPORALITY),
 ]);
 
 static EXPONENTIAL: Message = Message(&[
     field("dataPoints", 1, Kind::Message(&EXPONENTIAL_POINT)),
-    field("aggregationTemporality", 2, Kind::Varint),
+    field("aggregationTemporality", 2, TEMPORALITY),
 ]);
 
 static SUMMARY: Message = Message(&[field("dataPoints", 1, Kind::Message(&SUMMARY_POINT))]);
@@ -157,41 +125,3 @@ static EXEMPLAR: Message = Message(&[
     field("asInt", 6, Kind::Fixed64),
     field("filteredAttributes", 7, Kind::Message(&KEY_VALUE)),
 ]);
-
-static KEY_VALUE: Message = Message(&[
-    field("key", 1, Kind::Text),
-    field("value", 2, Kind::Message(&ANY_VALUE)),
-]);
-
-static ANY_VALUE: Message = Message(&[
-    field("stringValue", 1, Kind::Text),
-    field("boolValue", 2, Kind::Varint),
-    field("intValue", 3, Kind::Varint),
-    field("doubleValue", 4, Kind::Double),
-    field("arrayValue", 5, Kind::Message(&ARRAY_VALUE)),
-    field("kvlistValue", 6, Kind::Message(&LIST_VALUE)),
-    field("bytesValue", 7, Kind::Base64),
-]);
-
-static ARRAY_VALUE: Message = Message(&[field("values", 1, Kind::Message(&ANY_VALUE))]);
-
-static LIST_VALUE: Message = Message(&[field("values", 1, Kind::Message(&KEY_VALUE))]);
-
-impl Message {
-    /// The field that a JSON key names.
-    pub(super) fn field(&self, key: &str) -> Option<&'static Field> {
-        self.0
-            .iter()
-            .find(|f| f.json == key || is_snake_of(key, f.json))
-    }
-}
-
-/// Whether `key` is `camel` in snake_case.
-fn is_snake_of(key: &str, camel: &str) -> bool {
-    let mut rest = key.bytes();
-    let same = camel.bytes().all(|c| match c.is_ascii_uppercase() {
-        true => rest.next() == Some(b'_') && rest.next() == Some(c.to_ascii_lowercase()),
-        false => rest.next() == Some(c),
-    });
-    same && rest.next().is_none()
-}

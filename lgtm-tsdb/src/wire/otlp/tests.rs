@@ -1,11 +1,13 @@
 //! Requests in JSON, decoded by way of protobuf: both readers at once.
 
 use lgtm_core::ErrorKind;
+use lgtm_core::codec::{Allowance, SizeBound};
 use lgtm_core::model::MetricType;
+use lgtm_core::otlp::json_to_protobuf;
 use proptest::prelude::*;
 
-use super::{OtlpOptions, TranslationStrategy, decode_otlp, json_to_protobuf};
-use crate::wire::{Allowance, DecodeRules, HistogramValue, LabelBounds, WriteBatch};
+use super::{OtlpOptions, REQUEST, TranslationStrategy, decode_otlp};
+use crate::wire::{DecodeRules, HistogramValue, LabelBounds, WriteBatch};
 
 const MAX: usize = 1 << 20;
 
@@ -49,7 +51,13 @@ impl Decoding {
 
 fn to_protobuf(json: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> lgtm_core::Result<()> {
     let mut grow = |_| Ok(());
-    json_to_protobuf(json, max_bytes, out, &mut Allowance::new(0, &mut grow))
+    json_to_protobuf(
+        &REQUEST,
+        json,
+        SizeBound::new(max_bytes),
+        out,
+        &mut Allowance::new(0, &mut grow),
+    )
 }
 
 fn protobuf(json: &str) -> Vec<u8> {
@@ -316,7 +324,14 @@ fn hostile_requests_are_refused_with_the_bound() {
     let mut grow = |_| Ok(());
     let mut tight = Allowance::new(100, &mut grow);
     let mut out = Vec::new();
-    let error = json_to_protobuf(json.as_bytes(), MAX, &mut out, &mut tight).unwrap_err();
+    let error = json_to_protobuf(
+        &REQUEST,
+        json.as_bytes(),
+        SizeBound::new(MAX),
+        &mut out,
+        &mut tight,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("limit is 100") && out.capacity() <= 100);
     let deep = format!(
         r#"{{"resourceMetrics":{}"#,

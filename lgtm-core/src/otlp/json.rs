@@ -6,25 +6,25 @@
 
 use std::fmt;
 
-use lgtm_core::codec::put_uvarint;
-use lgtm_core::{Error, Result};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::schema::{Field, Kind, Message, REQUEST};
-use crate::wire::allowance::Allowance;
-use crate::wire::label_bounds::first_chars;
-use crate::wire::protobuf::wire_type;
+use crate::codec::protobuf::wire_type;
+use crate::codec::{Allowance, SizeBound, put_uvarint};
+use crate::error::{Error, Result, first_chars};
+use crate::otlp::schema::{Field, Kind, Message};
 
 /// Bytes that a length takes: enough for 4 GiB, the same for all.
 const LENGTH_BYTES: usize = 5;
 
-/// Writes a JSON request as protobuf into `out`, replacing what was there. The bytes are taken from `allowance` before they are made.
+/// Writes a JSON request, which is a `message`, as protobuf into `out`, replacing what was there. The bytes are taken from `allowance` before
+/// they are made.
 ///
 /// # Errors
-/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `max_bytes`; those of `allowance`.
+/// `InvalidInput` with line and column; `LimitExceeded` when the protobuf would have more than `bound` allows; those of `allowance`.
 pub fn json_to_protobuf(
+    message: &'static Message,
     json: &[u8],
-    max_bytes: usize,
+    bound: SizeBound,
     out: &mut Vec<u8>,
     allowance: &mut Allowance<'_>,
 ) -> Result<()> {
@@ -32,11 +32,11 @@ pub fn json_to_protobuf(
     let mut de = serde_json::Deserializer::from_slice(json);
     let mut sink = Sink {
         out,
-        max_bytes,
+        bound,
         allowance,
         refused: None,
     };
-    let done = Fields(&REQUEST, &mut sink)
+    let done = Fields(message, &mut sink)
         .deserialize(&mut de)
         .and_then(|()| de.end());
     match (sink.refused, done) {
@@ -63,7 +63,7 @@ const NUMBER_BYTES: usize = 10;
 
 struct Sink<'o, 'g> {
     out: &'o mut Vec<u8>,
-    max_bytes: usize,
+    bound: SizeBound,
     allowance: &'o mut Allowance<'g>,
     /// Why there was no room, which the reader of JSON cannot tell.
     refused: Option<Error>,
@@ -73,12 +73,12 @@ impl Sink<'_, '_> {
     /// Makes room for a tag and `bytes` more.
     fn room<E: serde::de::Error>(&mut self, bytes: usize) -> std::result::Result<(), E> {
         let bytes = bytes + NUMBER_BYTES;
-        let made = match self.out.len() + bytes > self.max_bytes {
-            true => Err(Error::LimitExceeded(format!(
-                "request is larger than {} bytes as protobuf (err-mimir-distributor-max-write-message-size)",
-                self.max_bytes
-            ))),
-            false => self.allowance.reserve(self.out, bytes),
+        let size = self.out.len() + bytes;
+        let made = if size > self.bound.max_bytes {
+            let what = format!("request has at least {size} bytes as protobuf");
+            Err(self.bound.exceeded(&what))
+        } else {
+            self.allowance.reserve(self.out, bytes)
         };
         made.map_err(|e| self.refuse(e))
     }
@@ -131,7 +131,7 @@ impl Value<'_, '_, '_> {
     fn tag(&mut self) {
         let wire = match self.0.kind {
             Kind::Double | Kind::Fixed64 => wire_type::FIXED64,
-            Kind::Varint | Kind::Signed => wire_type::VARINT,
+            Kind::Varint | Kind::Signed | Kind::Enum(_) => wire_type::VARINT,
             Kind::Text | Kind::Hex | Kind::Base64 | Kind::Message(_) => wire_type::BYTES,
         };
         put_uvarint(self.1.out, self.0.number << 3 | wire);
@@ -140,7 +140,7 @@ impl Value<'_, '_, '_> {
     fn bytes<E: serde::de::Error>(&mut self, bytes: &[u8]) -> std::result::Result<(), E> {
         self.1.room(NUMBER_BYTES + bytes.len())?;
         self.tag();
-        lgtm_core::codec::put_bytes(self.1.out, bytes);
+        crate::codec::put_bytes(self.1.out, bytes);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Value<'_, '_, '_> {
         match self.0.kind {
             Kind::Double => self.double((v as f64).to_bits())?,
             Kind::Fixed64 => self.double(bits)?,
-            Kind::Varint => {
+            Kind::Varint | Kind::Enum(_) => {
                 self.1.room(NUMBER_BYTES)?;
                 self.tag();
                 put_uvarint(self.1.out, bits);
@@ -161,7 +161,7 @@ impl Value<'_, '_, '_> {
             Kind::Signed => {
                 self.1.room(NUMBER_BYTES)?;
                 self.tag();
-                lgtm_core::codec::put_svarint(self.1.out, bits as i64);
+                crate::codec::put_svarint(self.1.out, bits as i64);
             }
             _ => return Err(E::custom(format!("{name}: {v} is not of its type"))),
         }
@@ -175,7 +175,7 @@ impl Value<'_, '_, '_> {
         Ok(())
     }
 
-    /// Numbers come as text too: 64-bit ones always, doubles when they are not finite, enums by name.
+    /// Numbers come as text too: 64-bit ones always, doubles when they are not finite, enums by the names of their table.
     fn number_in_text<E: serde::de::Error>(&mut self, text: &str) -> std::result::Result<(), E> {
         let name = self.0.json;
         let bad = || E::custom(format!("{name}: {:?} is no number", first_chars(text, 100)));
@@ -188,11 +188,13 @@ impl Value<'_, '_, '_> {
             };
             return self.double(v.to_bits());
         }
-        let v = match text {
-            "AGGREGATION_TEMPORALITY_UNSPECIFIED" => 0,
-            "AGGREGATION_TEMPORALITY_DELTA" => 1,
-            "AGGREGATION_TEMPORALITY_CUMULATIVE" => 2,
-            other => other.parse::<i128>().map_err(|_| bad())?,
+        let named = match self.0.kind {
+            Kind::Enum(names) => names.iter().find(|(name, _)| *name == text),
+            _ => None,
+        };
+        let v = match named {
+            Some((_, v)) => i128::from(*v),
+            None => text.parse::<i128>().map_err(|_| bad())?,
         };
         self.integer(v)
     }

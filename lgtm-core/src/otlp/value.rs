@@ -2,24 +2,29 @@
 
 use std::fmt::Write;
 
-use lgtm_core::DecodeError;
-use lgtm_core::codec::Reader;
-
-use crate::wire::allowance::{Allowance, DecodeFail};
-use crate::wire::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use crate::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
+use crate::codec::{Allowance, DecodeFail, Reader};
+use crate::error::DecodeError;
+use crate::go::json::push_quoted;
+use crate::go::push_json_float;
 
 /// How deep lists and maps may lie in each other. Senders use one or two levels.
 const MAX_DEPTH: usize = 16;
 
 /// One attribute, its value not looked into yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attribute<'a> {
-    pub(super) key: &'a str,
+pub struct Attribute<'a> {
+    /// Its key; empty when the request gives none.
+    pub key: &'a str,
     value: &'a [u8],
 }
 
 impl<'a> Attribute<'a> {
-    pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+    /// Reads a `KeyValue`.
+    ///
+    /// # Errors
+    /// For bytes that are none.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("attribute", bytes);
         let mut out = Self {
             key: "",
@@ -35,52 +40,73 @@ impl<'a> Attribute<'a> {
         Ok(out)
     }
 
+    /// The value.
+    ///
+    /// # Errors
+    /// For bytes that are none.
+    pub fn value(&self) -> Result<Value<'a>, DecodeError> {
+        decode(self.value)
+    }
+
     /// Bytes of the value as it stands in the request.
-    pub(super) fn value_len(&self) -> usize {
+    #[inline]
+    pub fn value_len(&self) -> usize {
         self.value.len()
     }
 
     /// Appends the value as text: text as it is, numbers in decimal, lists and maps as JSON, bytes in base64.
-    pub(super) fn push_text(
+    ///
+    /// # Errors
+    /// For a value that does not decode or nests more than 16 deep; what `allowance` refuses.
+    pub fn push_text(
         &self,
         out: &mut String,
         allowance: &mut Allowance<'_>,
     ) -> Result<(), DecodeFail> {
-        let value = any(self.value)?;
+        let value = decode(self.value)?;
         allowance.reserve_text(out, value.max_text_bytes(self.value.len()))?;
         match value {
-            Any::Text(text) => out.push_str(text),
-            Any::Bytes(bytes) => push_base64(bytes, out),
+            Value::Text(text) => out.push_str(text),
+            Value::Bytes(bytes) => push_base64(bytes, out),
             other => other.push_json(out, 0, allowance)?,
         }
         Ok(())
     }
 }
 
-/// A value of any shape.
-enum Any<'a> {
+/// A value of any shape, as `AnyValue` has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// None is set.
     Empty,
+    /// Text.
     Text(&'a str),
+    /// `true` or `false`.
     Bool(bool),
+    /// An integer.
     Int(i64),
+    /// A float.
     Double(f64),
+    /// An `ArrayValue`, not looked into yet.
     List(&'a [u8]),
+    /// A `KeyValueList`, not looked into yet.
     Map(&'a [u8]),
+    /// Bytes.
     Bytes(&'a [u8]),
 }
 
-fn any(bytes: &[u8]) -> Result<Any<'_>, DecodeError> {
+fn decode(bytes: &[u8]) -> Result<Value<'_>, DecodeError> {
     let mut r = Reader::new("attribute value", bytes);
-    let mut out = Any::Empty;
+    let mut out = Value::Empty;
     while !r.is_empty() {
         out = match r.uvarint()? {
-            tag if tag == bytes_tag(1) => Any::Text(r.str()?),
-            tag if tag == varint_tag(2) => Any::Bool(r.uvarint()? != 0),
-            tag if tag == varint_tag(3) => Any::Int(r.uvarint()? as i64),
-            tag if tag == fixed64_tag(4) => Any::Double(double(&mut r)?),
-            tag if tag == bytes_tag(5) => Any::List(r.bytes()?),
-            tag if tag == bytes_tag(6) => Any::Map(r.bytes()?),
-            tag if tag == bytes_tag(7) => Any::Bytes(r.bytes()?),
+            tag if tag == bytes_tag(1) => Value::Text(r.str()?),
+            tag if tag == varint_tag(2) => Value::Bool(r.uvarint()? != 0),
+            tag if tag == varint_tag(3) => Value::Int(r.uvarint()? as i64),
+            tag if tag == fixed64_tag(4) => Value::Double(double(&mut r)?),
+            tag if tag == bytes_tag(5) => Value::List(r.bytes()?),
+            tag if tag == bytes_tag(6) => Value::Map(r.bytes()?),
+            tag if tag == bytes_tag(7) => Value::Bytes(r.bytes()?),
             tag => {
                 skip(&mut r, tag)?;
                 continue;
@@ -90,13 +116,13 @@ fn any(bytes: &[u8]) -> Result<Any<'_>, DecodeError> {
     Ok(out)
 }
 
-impl Any<'_> {
+impl Value<'_> {
     /// Most bytes that the text of a value takes which takes `encoded` bytes in the request. What grows most is a control character,
     /// which JSON spells with six; an empty entry of a map goes from two bytes to eight.
     fn max_text_bytes(&self, encoded: usize) -> usize {
         match self {
-            Any::Text(text) => text.len(),
-            Any::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
+            Value::Text(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len().div_ceil(3) * 4,
             _ => encoded.saturating_mul(6).saturating_add(32),
         }
     }
@@ -112,18 +138,18 @@ impl Any<'_> {
             return Err(DecodeError::new("attribute value", 0, reason).into());
         }
         match self {
-            Any::Empty if depth == 0 => {}
-            Any::Empty => out.push_str("null"),
-            Any::Text(text) => push_quoted(text, out),
-            Any::Bytes(bytes) => {
+            Value::Empty if depth == 0 => {}
+            Value::Empty => out.push_str("null"),
+            Value::Text(text) => push_quoted(out, text),
+            Value::Bytes(bytes) => {
                 out.push('"');
                 push_base64(bytes, out);
                 out.push('"');
             }
-            Any::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
-            Any::Int(v) => drop(write!(out, "{v}")),
-            Any::Double(v) => push_double(*v, out),
-            Any::List(bytes) => {
+            Value::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
+            Value::Int(v) => drop(write!(out, "{v}")),
+            Value::Double(v) => push_json_float(out, *v),
+            Value::List(bytes) => {
                 out.push('[');
                 let mut r = Reader::new("list", bytes);
                 let mut first = true;
@@ -133,14 +159,14 @@ impl Any<'_> {
                             if !std::mem::take(&mut first) {
                                 out.push(',');
                             }
-                            any(r.bytes()?)?.push_json(out, depth + 1, allowance)?;
+                            decode(r.bytes()?)?.push_json(out, depth + 1, allowance)?;
                         }
                         tag => skip(&mut r, tag)?,
                     }
                 }
                 out.push(']');
             }
-            Any::Map(bytes) => push_map(bytes, out, depth, allowance)?,
+            Value::Map(bytes) => push_map(bytes, out, depth, allowance)?,
         }
         Ok(())
     }
@@ -169,42 +195,12 @@ fn push_map(
         if i > 0 {
             out.push(',');
         }
-        push_quoted(entry.key, out);
+        push_quoted(out, entry.key);
         out.push(':');
-        any(entry.value)?.push_json(out, depth + 1, allowance)?;
+        decode(entry.value)?.push_json(out, depth + 1, allowance)?;
     }
     out.push('}');
     Ok(())
-}
-
-/// A double as JavaScript prints it: plain between 1e-6 and 1e21, with an exponent outside.
-fn push_double(v: f64, out: &mut String) {
-    let a = v.abs();
-    let _ = match a != 0.0 && a.is_finite() && !(1e-6..1e21).contains(&a) {
-        true => write!(
-            out,
-            "{}",
-            format!("{v:e}").replace('e', if a >= 1.0 { "e+" } else { "e" })
-        ),
-        false if v.is_infinite() => write!(out, "{}", if v > 0.0 { "+Inf" } else { "-Inf" }),
-        false => write!(out, "{v}"),
-    };
-}
-
-fn push_quoted(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c < ' ' => drop(write!(out, "\\u{:04x}", c as u32)),
-            c => out.push(c),
-        }
-    }
-    out.push('"');
 }
 
 fn push_base64(bytes: &[u8], out: &mut String) {

@@ -1,7 +1,4 @@
 //! Integers, strings and checksums as the on-disk formats of the workspace spell them.
-//!
-//! [`Reader`] walks borrowed bytes and never panics; the `put_*` functions append to a `Vec<u8>`. Varints are LEB128, signed
-//! ones zig-zag, fixed-width integers big endian unless the name ends in `_le`.
 
 use crate::error::DecodeError;
 
@@ -15,26 +12,31 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader over `bytes`; `what` names the thing in errors.
+    #[inline]
     pub fn new(what: &'static str, bytes: &'a [u8]) -> Self {
         Self { what, bytes, at: 0 }
     }
 
     /// Bytes not read yet.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.at
     }
 
     /// Whether everything was read.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.remaining() == 0
     }
 
     /// Bytes read so far.
+    #[inline]
     pub fn position(&self) -> usize {
         self.at
     }
 
     /// The bytes not read yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         &self.bytes[self.at..]
     }
@@ -56,6 +58,7 @@ impl<'a> Reader<'a> {
         Ok(out)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let mut out = [0; N];
         out.copy_from_slice(self.take(N)?);
@@ -63,31 +66,37 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> Result<u8, DecodeError> {
         Ok(self.array::<1>()?[0])
     }
 
     /// Two bytes, big endian.
+    #[inline]
     pub fn u16(&mut self) -> Result<u16, DecodeError> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
     /// Four bytes, big endian.
+    #[inline]
     pub fn u32(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
     /// Eight bytes, big endian.
+    #[inline]
     pub fn u64(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
     /// Four bytes, little endian.
+    #[inline]
     pub fn u32_le(&mut self) -> Result<u32, DecodeError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
     /// Eight bytes, little endian.
+    #[inline]
     pub fn u64_le(&mut self) -> Result<u64, DecodeError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
@@ -151,6 +160,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A varint length, then that many bytes of UTF-8.
+    #[inline]
     pub fn str(&mut self) -> Result<&'a str, DecodeError> {
         let at = self.clone();
         std::str::from_utf8(self.bytes()?)
@@ -175,22 +185,26 @@ pub fn put_svarint(out: &mut Vec<u8>, value: i64) {
 }
 
 /// Bytes that [`put_uvarint`] writes for `value`.
+#[inline]
 pub fn uvarint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
 /// Appends a varint length and the bytes.
+#[inline]
 pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     put_uvarint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// CRC-32C (Castagnoli) of `bytes`, as every Prometheus format has it.
+#[inline]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
 }
 
 /// Continues a CRC-32C with more bytes.
+#[inline]
 pub fn crc32c_append(crc: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, bytes)
 }

@@ -1,32 +1,32 @@
 //! Snappy's block format, as remote write uses it.
 
-use lgtm_core::{Error, Result};
+use crate::codec::size_bound::SizeBound;
+use crate::error::{Error, Result};
 
 /// The size that `body` claims to decompress to.
 ///
 /// # Errors
 /// As [`decompress`].
-pub fn decompressed_len(body: &[u8], max_bytes: usize) -> Result<usize> {
+pub fn decompressed_len(body: &[u8], bound: SizeBound) -> Result<usize> {
     let claimed = snap::raw::decompress_len(body).map_err(invalid)?;
-    match claimed > max_bytes {
-        true => Err(Error::LimitExceeded(format!(
-            "received a request of {claimed} bytes after decompression, the limit is {max_bytes} (err-mimir-distributor-max-write-message-size)"
-        ))),
-        false => Ok(claimed),
+    if claimed > bound.max_bytes {
+        let what = format!("received a request of {claimed} bytes after decompression");
+        return Err(bound.exceeded(&what));
     }
+    Ok(claimed)
 }
 
 fn invalid(e: snap::Error) -> Error {
     Error::InvalidInput(format!("body is not snappy: {e}"))
 }
 
-/// Decompresses `body` into `out`, replacing what was there. The size that the body claims is held against `max_bytes` before
+/// Decompresses `body` into `out`, replacing what was there. The size that the body claims is held against `bound` before
 /// anything is allocated.
 ///
 /// # Errors
 /// `LimitExceeded` naming the claimed size and the bound; `InvalidInput` when the body is not snappy.
-pub fn decompress(body: &[u8], max_bytes: usize, out: &mut Vec<u8>) -> Result<()> {
-    let claimed = decompressed_len(body, max_bytes)?;
+pub fn decompress(body: &[u8], bound: SizeBound, out: &mut Vec<u8>) -> Result<()> {
+    let claimed = decompressed_len(body, bound)?;
     out.resize(claimed, 0);
     let n = snap::raw::Decoder::new()
         .decompress(body, out)
@@ -42,15 +42,15 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_by_its_claim() {
         let mut bomb = Vec::new();
-        lgtm_core::codec::put_uvarint(&mut bomb, 1 << 31);
+        crate::codec::put_uvarint(&mut bomb, 1 << 31);
         bomb.extend_from_slice(&[0, 0]);
         let mut out = Vec::new();
-        let error = decompress(&bomb, 100 << 20, &mut out).unwrap_err();
-        assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
+        let error = decompress(&bomb, SizeBound::new(100 << 20), &mut out).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::LimitExceeded);
         assert!(
             error.to_string().contains("2147483648") && out.capacity() == 0,
             "{error}"
         );
-        assert!(decompress(&[5, 1, 2], 100, &mut out).is_err());
+        assert!(decompress(&[5, 1, 2], SizeBound::new(100), &mut out).is_err());
     }
 }

@@ -1,21 +1,22 @@
-//! Which series of a head bear which label.
+//! Which series of a head (streams, for logs) bear which label.
 //!
 //! One sorted list of series ids for every (name, value) pair in use, and the values of every name. Ids are handed out in
 //! ascending order, so that adding is nearly always a push; a reused id is inserted where it belongs.
 
+use crate::error::{Error, Result};
+use crate::model::{LabelArena, Labels, MatchOp, Matcher};
 use hashbrown::{HashMap, HashSet};
-use lgtm_core::model::{LabelArena, Labels, MatchOp, Matcher};
-use lgtm_core::{Error, Result};
 
-use super::symbols::{SymbolId, Symbols};
+use crate::postings::interner::{Interner, SymbolId};
+use crate::postings::slices::{intersect_slices, subtract_slice};
 
 /// The number of a series within its head.
-pub(super) type SeriesId = u32;
+pub type SeriesId = u32;
 
-/// Symbols, postings and the free ids of one head.
+/// Symbols, postings and the free ids of one head. Callers put a lock around it; nothing here waits.
 #[derive(Debug, Default)]
-pub(super) struct HeadIndex {
-    pub(super) symbols: Symbols,
+pub struct MemPostings {
+    symbols: Interner,
     postings: HashMap<(SymbolId, SymbolId), Vec<SeriesId>>,
     values: HashMap<SymbolId, Vec<SymbolId>>,
     all: Vec<SeriesId>,
@@ -27,14 +28,20 @@ pub(super) struct HeadIndex {
     numbering: u64,
 }
 
-impl HeadIndex {
+impl MemPostings {
+    /// The strings of all labels.
+    #[inline]
+    pub fn symbols(&self) -> &Interner {
+        &self.symbols
+    }
+
     /// Number of series.
-    pub(super) fn series_count(&self) -> usize {
+    pub fn series_count(&self) -> usize {
         self.all.len()
     }
 
     /// Number of (name, value) pairs in use.
-    pub(super) fn pair_count(&self) -> usize {
+    pub fn pair_count(&self) -> usize {
         self.postings.len()
     }
 
@@ -42,7 +49,7 @@ impl HeadIndex {
     ///
     /// # Errors
     /// `LimitExceeded` when ids or symbols run out.
-    pub(super) fn add<'a>(
+    pub fn add<'a>(
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> Result<(SeriesId, Box<[SymbolId]>)> {
@@ -73,11 +80,7 @@ impl HeadIndex {
     }
 
     /// Forgets series. `dead` is sorted; `labels_of` gives each one's symbol pairs. Their ids will be used again.
-    pub(super) fn remove(
-        &mut self,
-        dead: &[SeriesId],
-        labels_of: &HashMap<SeriesId, Box<[SymbolId]>>,
-    ) {
+    pub fn remove(&mut self, dead: &[SeriesId], labels_of: &HashMap<SeriesId, Box<[SymbolId]>>) {
         self.removals += 1;
         let gone = |id: &SeriesId| dead.binary_search(id).is_ok();
         let mut touched: Vec<(SymbolId, SymbolId)> = labels_of
@@ -115,41 +118,43 @@ impl HeadIndex {
         self.free.extend(dead.iter().rev());
     }
 
-    /// The label set of symbol pairs.
-    pub(super) fn labels(&self, pairs: &[SymbolId], arena: &mut LabelArena) -> Labels {
+    /// The label set of symbol pairs that [`MemPostings::add`] gave, in memory that it may share with others of `arena`.
+    ///
+    /// # Panics
+    /// For pairs that are no label set.
+    pub fn labels(&self, pairs: &[SymbolId], arena: &mut LabelArena) -> Labels {
         arena
             .from_sorted(self.pairs(pairs))
             .expect("series labels were checked when the series was made")
     }
 
     /// Names and values of symbol pairs.
-    pub(super) fn pairs<'a>(
-        &'a self,
-        pairs: &'a [SymbolId],
-    ) -> impl Iterator<Item = (&'a str, &'a str)> {
+    #[inline]
+    pub fn pairs<'a>(&'a self, pairs: &'a [SymbolId]) -> impl Iterator<Item = (&'a str, &'a str)> {
         pairs
             .chunks_exact(2)
             .map(|p| (self.symbols.resolve(p[0]), self.symbols.resolve(p[1])))
     }
 
     /// Times that series were removed so far.
-    pub(super) fn removals(&self) -> u64 {
+    pub fn removals(&self) -> u64 {
         self.removals
     }
 
     /// Times that symbols got new numbers so far.
-    pub(super) fn numbering(&self) -> u64 {
+    pub fn numbering(&self) -> u64 {
         self.numbering
     }
 
     /// All ids, ascending.
-    pub(super) fn all(&self) -> &[SeriesId] {
+    #[inline]
+    pub fn all(&self) -> &[SeriesId] {
         &self.all
     }
 
     /// Ids of the series that pass all `matchers`, ascending. Holds the index for as long as it takes: for tests and small heads;
-    /// queries go by `matching`.
-    pub(super) fn select(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
+    /// large ones take [`MemPostings::narrow`] and try the values in portions.
+    pub fn select(&self, matchers: &[Matcher]) -> Vec<SeriesId> {
         let (mut keep, others) = self.narrow(matchers);
         let mut drop: Vec<Vec<SeriesId>> = Vec::new();
         for m in others {
@@ -161,22 +166,19 @@ impl HeadIndex {
             let list = self.union(m.name(), &|v| m.matches(v));
             keep = Some(match keep {
                 None => list,
-                Some(kept) => intersect(&kept, &list),
+                Some(kept) => intersect_slices(&kept, &list),
             });
         }
         let mut out = keep.unwrap_or_else(|| self.all.clone());
         for d in drop {
-            subtract(&mut out, &d);
+            subtract_slice(&mut out, &d);
         }
         out
     }
 
     /// The series that pass all matchers whose values are given, if there is one; and the other matchers, which have to be tried on
     /// every value of their label.
-    pub(super) fn narrow<'m>(
-        &self,
-        matchers: &'m [Matcher],
-    ) -> (Option<Vec<SeriesId>>, Vec<&'m Matcher>) {
+    pub fn narrow<'m>(&self, matchers: &'m [Matcher]) -> (Option<Vec<SeriesId>>, Vec<&'m Matcher>) {
         let (mut lists, mut others) = (Vec::new(), Vec::new());
         for m in matchers {
             match self.lists_of(m) {
@@ -190,8 +192,8 @@ impl HeadIndex {
         for list in lists {
             keep = Some(match (keep, list.as_slice()) {
                 (None, _) => merge(list),
-                (Some(kept), [one]) => intersect(&kept, one),
-                (Some(kept), _) => intersect(&kept, &merge(list)),
+                (Some(kept), [one]) => intersect_slices(&kept, one),
+                (Some(kept), _) => intersect_slices(&kept, &merge(list)),
             });
         }
         (keep, others)
@@ -211,7 +213,7 @@ impl HeadIndex {
     }
 
     /// How many series a matcher lets pass, where its one value is given.
-    pub(super) fn count_of(&self, m: &Matcher) -> Option<usize> {
+    pub fn count_of(&self, m: &Matcher) -> Option<usize> {
         let is_given = m.op() == MatchOp::Equal && !m.value().is_empty();
         is_given.then(|| self.series_with(m.name(), m.value()))
     }
@@ -230,58 +232,38 @@ impl HeadIndex {
     }
 
     /// Values of a name, in no order.
-    pub(super) fn value_symbols(&self, name: &str) -> &[SymbolId] {
+    #[inline]
+    pub fn value_symbols(&self, name: &str) -> &[SymbolId] {
         let values = self.symbols.find(name).and_then(|n| self.values.get(&n));
         values.map_or(&[], Vec::as_slice)
     }
 
     /// Number of values of a name.
-    pub(super) fn value_count(&self, name: &str) -> usize {
+    pub fn value_count(&self, name: &str) -> usize {
         self.value_symbols(name).len()
     }
 
     /// Ids of the series with a label, ascending.
-    pub(super) fn postings_of_pair(&self, name: &str, value: SymbolId) -> &[SeriesId] {
+    #[inline]
+    pub fn postings_of_pair(&self, name: &str, value: SymbolId) -> &[SeriesId] {
         let name = self.symbols.find(name);
         let list = name.and_then(|n| self.postings.get(&(n, value)));
         list.map_or(&[], Vec::as_slice)
     }
 
     /// Label names in use, in no order.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(|n| self.symbols.resolve(*n))
     }
 
-    /// Values of a name with the number of series of each, in no order.
-    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = (&str, usize)> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.map(move |v| {
-            let count = name
-                .and_then(|n| self.postings.get(&(n, *v)))
-                .map_or(0, Vec::len);
-            (self.symbols.resolve(*v), count)
-        })
-    }
-
-    /// Values of a name with the series that have each, ids ascending; values in no order.
-    pub(super) fn postings_of(&self, name: &str) -> impl Iterator<Item = (&str, &[SeriesId])> {
-        let name = self.symbols.find(name);
-        let list = name.and_then(|n| self.values.get(&n)).into_iter().flatten();
-        list.filter_map(move |v| {
-            let ids = self.postings.get(&(name?, *v))?;
-            Some((self.symbols.resolve(*v), ids.as_slice()))
-        })
-    }
-
     /// Number of series with a label.
-    pub(super) fn series_with(&self, name: &str, value: &str) -> usize {
+    pub fn series_with(&self, name: &str, value: &str) -> usize {
         let pair = self.symbols.find(name).zip(self.symbols.find(value));
         pair.and_then(|p| self.postings.get(&p)).map_or(0, Vec::len)
     }
 
     /// Whether more than half of the symbols (and more than a thousand) are no longer used by any series.
-    pub(super) fn symbols_are_mostly_garbage(&self) -> bool {
+    pub fn symbols_are_mostly_garbage(&self) -> bool {
         let used = self.postings.len() + self.values.len();
         self.symbols.len() > 1000 && self.symbols.len() > 2 * used
     }
@@ -289,9 +271,9 @@ impl HeadIndex {
     /// Interns the symbols in use anew; gives the new number of each old one.
     ///
     /// # Errors
-    /// As `Symbols::intern`; the index is then as it was.
-    pub(super) fn rebuild_symbols(&mut self) -> Result<HashMap<SymbolId, SymbolId>> {
-        let mut fresh = Symbols::default();
+    /// As [`Interner::intern`]; the index is then as it was.
+    pub fn rebuild_symbols(&mut self) -> Result<HashMap<SymbolId, SymbolId>> {
+        let mut fresh = Interner::default();
         let mut moved = HashMap::new();
         for &(name, value) in self.postings.keys() {
             for id in [name, value] {
@@ -316,7 +298,7 @@ impl HeadIndex {
     }
 
     /// Heap bytes held, nearly.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         let lists: usize = self.postings.values().map(|l| l.capacity() * 4).sum();
         self.symbols.heap_bytes()
             + lists
@@ -355,44 +337,12 @@ fn merge(mut lists: Vec<&[SeriesId]>) -> Vec<SeriesId> {
     out
 }
 
-pub(super) fn intersect(a: &[SeriesId], b: &[SeriesId]) -> Vec<SeriesId> {
-    let (small, large) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-    let mut out = Vec::with_capacity(small.len());
-    let mut rest = large;
-    for &id in small {
-        // Gallop: the next candidate is most often near.
-        let mut step = 1;
-        while step < rest.len() && rest[step] < id {
-            step *= 2;
-        }
-        let at = rest[..rest.len().min(step + 1)].partition_point(|x| *x < id);
-        rest = &rest[at..];
-        match rest.first() {
-            Some(&x) if x == id => out.push(id),
-            Some(_) => {}
-            None => break,
-        }
-    }
-    out
-}
-
-pub(super) fn subtract(from: &mut Vec<SeriesId>, drop: &[SeriesId]) {
-    let mut d = drop.iter().copied().peekable();
-    from.retain(|id| {
-        while d.peek().is_some_and(|x| x < id) {
-            d.next();
-        }
-        d.peek() != Some(id)
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn index(sets: &[Vec<(&str, &str)>]) -> HeadIndex {
-        let mut ix = HeadIndex::default();
+    fn index(sets: &[Vec<(&str, &str)>]) -> MemPostings {
+        let mut ix = MemPostings::default();
         for s in sets {
             ix.add(s.iter().copied()).unwrap();
         }
@@ -419,7 +369,7 @@ mod tests {
 
     #[test]
     fn removed_series_leave_nothing_and_their_ids_come_back() {
-        let mut ix = HeadIndex::default();
+        let mut ix = MemPostings::default();
         let mut pairs = HashMap::new();
         for v in ["1", "2", "3"] {
             let (id, p) = ix.add([("a", v)].into_iter()).unwrap();
@@ -428,19 +378,8 @@ mod tests {
         pairs.retain(|id, _| *id == 1);
         ix.remove(&[1], &pairs);
         assert_eq!(ix.select(&[]), [0, 2]);
-        assert_eq!(ix.values("a").count(), 2);
+        assert_eq!(ix.value_count("a"), 2);
         assert_eq!(ix.add([("a", "3")].into_iter()).unwrap().0, 1);
         assert_eq!(ix.select(&[Matcher::equal("a", "3")]), [1, 2]);
-    }
-
-    proptest! {
-        #[test]
-        fn set_operations_agree_with_sets(a in proptest::collection::btree_set(0u32..200, 0..80), b in proptest::collection::btree_set(0u32..200, 0..80)) {
-            let (va, vb): (Vec<_>, Vec<_>) = (a.iter().copied().collect(), b.iter().copied().collect());
-            prop_assert_eq!(intersect(&va, &vb), a.intersection(&b).copied().collect::<Vec<_>>());
-            let mut sub = va.clone();
-            subtract(&mut sub, &vb);
-            prop_assert_eq!(sub, a.difference(&b).copied().collect::<Vec<_>>());
-        }
     }
 }

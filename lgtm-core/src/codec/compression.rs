@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
-use lgtm_core::{Error, Result};
-
-use super::allowance::Allowance;
+use crate::codec::allowance::Allowance;
+use crate::codec::size_bound::SizeBound;
+use crate::error::{Error, Result};
 
 /// Bytes that are decompressed at a time.
 const STEP_BYTES: usize = 64 << 10;
@@ -38,20 +38,20 @@ impl ContentEncoding {
     /// taken from `allowance` before it is made.
     ///
     /// # Errors
-    /// `LimitExceeded` when more than `max_bytes` come out; `InvalidInput` when the body is not what the header says; those of
+    /// `LimitExceeded` when more than `bound` come out; `InvalidInput` when the body is not what the header says; those of
     /// `allowance`.
     pub fn decompress(
         self,
         body: &[u8],
-        max_bytes: usize,
+        bound: SizeBound,
         out: &mut Vec<u8>,
         allowance: &mut Allowance<'_>,
     ) -> Result<()> {
         out.clear();
         match self {
             Self::Identity => {
-                if body.len() > max_bytes {
-                    return Err(too_large(max_bytes));
+                if body.len() > bound.max_bytes {
+                    return Err(too_large(bound));
                 }
                 allowance.reserve(out, body.len())?;
                 out.extend_from_slice(body);
@@ -59,7 +59,7 @@ impl ContentEncoding {
             }
             Self::Gzip => {
                 let decoder = flate2::read::MultiGzDecoder::new(body);
-                self.read(decoder, max_bytes, out, allowance)
+                self.read(decoder, bound, out, allowance)
             }
             Self::Zstd => {
                 // The window is not asked for: no more of them live at a time than threads decompress.
@@ -67,7 +67,7 @@ impl ContentEncoding {
                 decoder
                     .window_log_max(MAX_ZSTD_WINDOW_LOG)
                     .map_err(|e| self.invalid(&e))?;
-                self.read(decoder, max_bytes, out, allowance)
+                self.read(decoder, bound, out, allowance)
             }
         }
     }
@@ -75,18 +75,18 @@ impl ContentEncoding {
     fn read(
         self,
         mut from: impl Read,
-        max_bytes: usize,
+        bound: SizeBound,
         out: &mut Vec<u8>,
         allowance: &mut Allowance<'_>,
     ) -> Result<()> {
         loop {
             // One byte more than allowed shows that there is more.
-            let step = STEP_BYTES.min(max_bytes + 1 - out.len());
+            let step = STEP_BYTES.min(bound.max_bytes + 1 - out.len());
             allowance.reserve(out, step)?;
             let read = (&mut from).take(step as u64).read_to_end(out);
             let n = read.map_err(|e| self.invalid(&e))?;
-            if out.len() > max_bytes {
-                return Err(too_large(max_bytes));
+            if out.len() > bound.max_bytes {
+                return Err(too_large(bound));
             }
             if n < step {
                 return Ok(());
@@ -99,9 +99,10 @@ impl ContentEncoding {
     }
 }
 
-fn too_large(max_bytes: usize) -> Error {
-    Error::LimitExceeded(format!(
-        "received a request of more than {max_bytes} bytes after decompression, which is the limit (err-mimir-distributor-max-write-message-size)"
+fn too_large(bound: SizeBound) -> Error {
+    let max = bound.max_bytes;
+    bound.exceeded(&format!(
+        "received a request of more than {max} bytes after decompression"
     ))
 }
 
@@ -128,24 +129,21 @@ mod tests {
             let mut allowance = Allowance::new(1 << 30, &mut grow);
             let mut out = Vec::new();
             let mut decompress = |body: &[u8], max_bytes, out: &mut Vec<u8>| {
-                encoding.decompress(body, max_bytes, out, &mut allowance)
+                encoding.decompress(body, SizeBound::new(max_bytes), out, &mut allowance)
             };
             decompress(&body, 1 << 20, &mut out).unwrap();
             assert_eq!(out, zeros);
             let mut out = Vec::new();
             let error = decompress(&body, 1000, &mut out).unwrap_err();
-            assert_eq!(error.kind(), lgtm_core::ErrorKind::LimitExceeded);
+            assert_eq!(error.kind(), crate::ErrorKind::LimitExceeded);
             assert!(out.capacity() < 2048, "{}", out.capacity());
             if encoding != ContentEncoding::Identity {
                 assert!(decompress(&body[..9], 1000, &mut out).is_err());
             }
             let mut out = Vec::new();
             let mut tight = Allowance::new(100 << 10, &mut grow);
-            let error = encoding.decompress(&body, 1 << 20, &mut out, &mut tight);
-            assert_eq!(
-                error.unwrap_err().kind(),
-                lgtm_core::ErrorKind::LimitExceeded
-            );
+            let error = encoding.decompress(&body, SizeBound::new(1 << 20), &mut out, &mut tight);
+            assert_eq!(error.unwrap_err().kind(), crate::ErrorKind::LimitExceeded);
             assert!(out.capacity() <= 100 << 10, "{}", out.capacity());
         }
     }
@@ -158,10 +156,12 @@ mod tests {
         let body = frame.finish().unwrap();
         let mut grow = |_| Ok(());
         let mut allowance = Allowance::new(1 << 30, &mut grow);
-        let refused = ContentEncoding::Zstd.decompress(&body, 100, &mut Vec::new(), &mut allowance);
-        assert_eq!(
-            refused.unwrap_err().kind(),
-            lgtm_core::ErrorKind::InvalidInput
+        let refused = ContentEncoding::Zstd.decompress(
+            &body,
+            SizeBound::new(100),
+            &mut Vec::new(),
+            &mut allowance,
         );
+        assert_eq!(refused.unwrap_err().kind(), crate::ErrorKind::InvalidInput);
     }
 }

@@ -6,14 +6,15 @@
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
-use lgtm_core::{Error, Result};
+
+use crate::error::{Error, Result};
 
 /// The number of an interned string.
-pub(super) type SymbolId = u32;
+pub type SymbolId = u32;
 
 /// An append-only table of unique strings.
 #[derive(Debug, Default)]
-pub(super) struct Symbols {
+pub struct Interner {
     arena: Vec<u8>,
     /// End of each symbol in the arena.
     ends: Vec<u32>,
@@ -21,20 +22,31 @@ pub(super) struct Symbols {
     hasher: std::hash::RandomState,
 }
 
-impl Symbols {
+impl Interner {
+    /// Whether nothing is interned.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// Number of symbols.
-    pub(super) fn len(&self) -> usize {
+    #[inline]
+    pub fn len(&self) -> usize {
         self.ends.len()
     }
 
     /// The string of a symbol of this table.
-    pub(super) fn resolve(&self, id: SymbolId) -> &str {
+    ///
+    /// # Panics
+    /// For a symbol of another table that this one does not reach.
+    #[inline]
+    pub fn resolve(&self, id: SymbolId) -> &str {
         std::str::from_utf8(bytes_of(&self.arena, &self.ends, id))
             .expect("only strings are interned")
     }
 
     /// The symbol of `text`, if it is interned.
-    pub(super) fn find(&self, text: &str) -> Option<SymbolId> {
+    #[inline]
+    pub fn find(&self, text: &str) -> Option<SymbolId> {
         let hash = self.hasher.hash_one(text.as_bytes());
         self.by_hash
             .find(hash, |&id| {
@@ -47,7 +59,7 @@ impl Symbols {
     ///
     /// # Errors
     /// `LimitExceeded` when the arena would pass 4 GiB.
-    pub(super) fn intern(&mut self, text: &str) -> Result<SymbolId> {
+    pub fn intern(&mut self, text: &str) -> Result<SymbolId> {
         let Self {
             arena,
             ends,
@@ -68,12 +80,13 @@ impl Symbols {
         Ok(id)
     }
 
-    /// Heap bytes held.
-    pub(super) fn heap_bytes(&self) -> usize {
+    /// Heap bytes held, nearly.
+    pub fn heap_bytes(&self) -> usize {
         self.arena.capacity() + self.ends.capacity() * 4 + self.by_hash.capacity() * 5
     }
 }
 
+#[inline]
 fn bytes_of<'a>(arena: &'a [u8], ends: &[u32], id: SymbolId) -> &'a [u8] {
     let id = id as usize;
     let start = if id == 0 { 0 } else { ends[id - 1] as usize };
@@ -86,7 +99,7 @@ mod tests {
 
     #[test]
     fn equal_strings_share_a_symbol() {
-        let mut s = Symbols::default();
+        let mut s = Interner::default();
         let ids: Vec<_> = ["a", "", "b", "a", "ä", ""]
             .iter()
             .map(|t| s.intern(t).unwrap())

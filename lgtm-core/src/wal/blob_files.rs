@@ -1,9 +1,9 @@
-//! Finished chunks of all heads of a process, on local disk.
+//! Finished chunks of all heads of a process, on local disk: runs of bytes that are written once, read by their place, and given up.
 //!
-//! Chunks are appended to files of bounded size and read back with one positioned read each (`docs/format/chunk_file.md`). The
-//! files are a memory saver, not the record of truth: every sample in them is in the write-ahead log too until a block has it,
-//! unless a checkpoint of the log refers to the chunk by its place. So a file is removed when neither memory nor the last finished
-//! checkpoint refers to it: [`ChunkFiles::unused`] is asked when a checkpoint begins, [`ChunkFiles::remove`] once it is finished.
+//! Blobs are appended to files of bounded size and read back with one positioned read each (`docs/format/blob_file.md`). The
+//! files are a memory saver, not the record of truth: all that is in them is in the write-ahead log too until object storage
+//! has it, unless a checkpoint of the log refers to the blob by its place. So a file is removed when neither memory nor the last finished
+//! checkpoint refers to it: [`BlobFiles::unused`] is asked when a checkpoint begins, [`BlobFiles::remove`] once it is finished.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -11,14 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use lgtm_core::codec::crc32c;
-use lgtm_core::disk::{Disk, DiskFile};
-use lgtm_core::{DecodeError, Error, Result};
 use parking_lot::{Mutex, RwLock};
+
+use crate::codec::{crc32c, crc32c_append};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{DecodeError, Error, Result};
 
 /// First bytes of every file: magic and version.
 const HEADER: &[u8; 8] = b"LGCHUNK\x01";
-/// Bytes before the data of a chunk: length, checksum, encoding.
+/// Bytes before the data of a blob: length, checksum, tag.
 const ENTRY_HEADER: usize = 9;
 /// Bytes that wait in memory until they are written in one call.
 const WRITE_BUFFER: usize = 256 << 10;
@@ -28,15 +29,15 @@ const MAX_NUMBER: u32 = u32::MAX / 2;
 /// Damaged entries of one file that are copied aside. A file with more is kept whole.
 const MAX_COPIES: u32 = 16;
 
-/// Where a chunk stands.
+/// Where a blob stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct ChunkPlace {
+pub struct BlobPlace {
     /// Number of the file.
-    pub(super) file: u32,
+    pub file: u32,
     /// Offset of the entry in the file.
-    pub(super) offset: u32,
-    /// Bytes of chunk data.
-    pub(super) len: u32,
+    pub offset: u32,
+    /// Bytes of its data.
+    pub len: u32,
 }
 
 #[derive(Debug)]
@@ -82,9 +83,9 @@ struct Writer {
     failed: bool,
 }
 
-/// The chunk files of a process.
+/// The files of a process and signal. All methods may be called by many threads.
 #[derive(Debug)]
-pub(super) struct ChunkFiles {
+pub struct BlobFiles {
     disk: Arc<dyn Disk>,
     dir: String,
     file_size: u32,
@@ -92,16 +93,16 @@ pub(super) struct ChunkFiles {
     writer: Mutex<Writer>,
     /// Files were made whose names no sync of the folder has seen.
     has_new_names: AtomicBool,
-    damaged: Mutex<HashSet<ChunkPlace>>,
+    damaged: Mutex<HashSet<BlobPlace>>,
     damaged_count: AtomicU64,
 }
 
-impl ChunkFiles {
+impl BlobFiles {
     /// Opens the folder `dir`. Files found there stay until a checkpoint finds them unused.
     ///
     /// # Errors
     /// `Unavailable` when the folder cannot be made or listed.
-    pub(super) fn open(disk: Arc<dyn Disk>, dir: &str, file_size: u32) -> Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, dir: &str, file_size: u32) -> Result<Self> {
         let io = |e: io::Error| Error::Unavailable(format!("chunk files in {dir}: {e}"));
         disk.create_dir_all(dir).map_err(io)?;
         let mut files = BTreeMap::new();
@@ -142,9 +143,9 @@ impl ChunkFiles {
         })
     }
 
-    /// Appends a chunk; `None` when the disk refuses, so that the caller keeps the bytes. The bytes are buffered: no call
+    /// Appends a blob; `tag` says how its bytes are to be read and is checked when they are. `None` when the disk refuses, so that the caller keeps the bytes. The bytes are buffered: no call
     /// but one in a few hundred touches the disk.
-    pub(super) fn append(&self, encoding: u8, data: &[u8]) -> Option<ChunkPlace> {
+    pub fn append(&self, tag: u8, data: &[u8]) -> Option<BlobPlace> {
         let len = u32::try_from(data.len()).ok()?;
         let mut w = self.writer.lock();
         let end = u64::from(w.flushed) + (w.tail.len() + ENTRY_HEADER + data.len()) as u64;
@@ -155,16 +156,16 @@ impl ChunkFiles {
         }
         let offset = w.flushed + w.tail.len() as u32;
         let file = w.file;
-        let mut crc = crc32c(&[encoding]);
-        crc = lgtm_core::codec::crc32c_append(crc, data);
+        let mut crc = crc32c(&[tag]);
+        crc = crc32c_append(crc, data);
         w.tail.extend_from_slice(&len.to_le_bytes());
         w.tail.extend_from_slice(&crc.to_le_bytes());
-        w.tail.push(encoding);
+        w.tail.push(tag);
         w.tail.extend_from_slice(data);
         if let Some(f) = self.files.write().get_mut(&file) {
             f.live += 1;
         }
-        Some(ChunkPlace { file, offset, len })
+        Some(BlobPlace { file, offset, len })
     }
 
     /// Writes the buffer out, and starts another file when `end` is beyond this one's size.
@@ -249,11 +250,11 @@ impl ChunkFiles {
         }
     }
 
-    /// Reads a chunk back and checks it.
+    /// Reads a blob back and checks it.
     ///
     /// # Errors
     /// `Corrupt` naming file and offset; `Unavailable` when the file cannot be read.
-    pub(super) fn read(&self, place: ChunkPlace, encoding: u8) -> Result<Bytes> {
+    pub fn read(&self, place: BlobPlace, tag: u8) -> Result<Bytes> {
         let size = ENTRY_HEADER + place.len as usize;
         let mut entry = vec![0; size];
         let buffered = {
@@ -290,8 +291,8 @@ impl ChunkFiles {
         let field = |at: usize| {
             u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]])
         };
-        if field(0) != place.len || entry[8] != encoding {
-            return Err(broken("length or encoding is not what the head knows"));
+        if field(0) != place.len || entry[8] != tag {
+            return Err(broken("length or tag is not what the head knows"));
         }
         if crc32c(&entry[8..]) != field(4) {
             return Err(broken("checksum does not match"));
@@ -299,13 +300,13 @@ impl ChunkFiles {
         Ok(Bytes::from(entry).slice(ENTRY_HEADER..))
     }
 
-    fn broken(&self, place: ChunkPlace, reason: &str) -> Error {
+    fn broken(&self, place: BlobPlace, reason: &str) -> Error {
         let source = DecodeError::new("chunk file entry", u64::from(place.offset), reason);
         Error::corrupt(path(&self.dir, place.file), source)
     }
 
-    /// Notes that a chunk cannot be read, and keeps its bytes, damaged as they are, beside its file. False when that was known.
-    pub(super) fn set_aside(&self, place: ChunkPlace) -> bool {
+    /// Notes that a blob cannot be read, and keeps its bytes, damaged as they are, beside its file. False when that was known.
+    pub fn set_aside(&self, place: BlobPlace) -> bool {
         if !self.damaged.lock().insert(place) {
             return false;
         }
@@ -330,7 +331,7 @@ impl ChunkFiles {
         true
     }
 
-    fn copy_aside(&self, place: ChunkPlace, from: &dyn DiskFile) -> io::Result<()> {
+    fn copy_aside(&self, place: BlobPlace, from: &dyn DiskFile) -> io::Result<()> {
         let mut entry = vec![0; ENTRY_HEADER + place.len as usize];
         from.read_exact_at(&mut entry, u64::from(place.offset))?;
         let name = path(&self.dir, place.file);
@@ -345,27 +346,27 @@ impl ChunkFiles {
         }
     }
 
-    /// Whether a chunk is known to be damaged.
-    pub(super) fn is_damaged(&self, place: ChunkPlace) -> bool {
+    /// Whether a blob is known to be damaged.
+    pub fn is_damaged(&self, place: BlobPlace) -> bool {
         self.damaged_count.load(Ordering::Relaxed) > 0 && self.damaged.lock().contains(&place)
     }
 
-    /// Chunks found damaged since the files were opened.
-    pub(super) fn damaged_count(&self) -> u64 {
+    /// Blobs found damaged since the files were opened.
+    pub fn damaged_count(&self) -> u64 {
         self.damaged_count.load(Ordering::Relaxed)
     }
 
     /// Keeps the files that are there now, under another name when they are not needed any more: parts of the log that told what stands
     /// in them are damaged.
-    pub(super) fn keep_found(&self) {
+    pub fn keep_found(&self) {
         self.files
             .write()
             .values_mut()
             .for_each(|f| f.is_kept = true);
     }
 
-    /// Counts a chunk that a checkpoint refers to as live; false when the files do not hold it.
-    pub(super) fn adopt(&self, place: ChunkPlace) -> bool {
+    /// Counts a blob that a checkpoint refers to as live; false when the files do not hold it.
+    pub fn adopt(&self, place: BlobPlace) -> bool {
         let mut files = self.files.write();
         let end = u64::from(place.offset) + ENTRY_HEADER as u64 + u64::from(place.len);
         match files.get_mut(&place.file) {
@@ -377,8 +378,8 @@ impl ChunkFiles {
         }
     }
 
-    /// Gives chunks up.
-    pub(super) fn release(&self, places: &[ChunkPlace]) {
+    /// Gives blobs up.
+    pub fn release(&self, places: &[BlobPlace]) {
         let mut files = self.files.write();
         for p in places {
             if let Some(f) = files.get_mut(&p.file) {
@@ -387,8 +388,8 @@ impl ChunkFiles {
         }
     }
 
-    /// The files in which no live chunk stands and none will: a checkpoint that begins now will not refer to them.
-    pub(super) fn unused(&self) -> Vec<u32> {
+    /// The files in which no live blob stands and none will: a checkpoint that begins now will not refer to them.
+    pub fn unused(&self) -> Vec<u32> {
         let w = self.writer.lock();
         let files = self.files.read();
         let unused = files
@@ -397,8 +398,8 @@ impl ChunkFiles {
         unused.map(|(number, _)| *number).collect()
     }
 
-    /// Removes files to which nothing refers any more: those that were [`ChunkFiles::unused`] when the last finished checkpoint began.
-    pub(super) fn remove(&self, unused: &[u32]) {
+    /// Removes files to which nothing refers any more: those that were [`BlobFiles::unused`] when the last finished checkpoint began.
+    pub fn remove(&self, unused: &[u32]) {
         let w = self.writer.lock();
         let mut files = self.files.write();
         for number in unused {
@@ -428,7 +429,7 @@ impl ChunkFiles {
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses.
-    pub(super) fn flush(&self) -> Result<()> {
+    pub fn flush(&self) -> Result<()> {
         match self.write_tail(&mut self.writer.lock()) {
             true => Ok(()),
             false => Err(Error::Unavailable("chunk file cannot be written".into())),
@@ -439,7 +440,7 @@ impl ChunkFiles {
     ///
     /// # Errors
     /// `Unavailable` when the disk refuses, and while a file is in use whose sync failed once.
-    pub(super) fn sync(&self, unused: &[u32]) -> Result<()> {
+    pub fn sync(&self, unused: &[u32]) -> Result<()> {
         let dirty: Vec<(u32, Arc<dyn DiskFile>)> = {
             let mut files = self.files.write();
             let dirty = files
@@ -481,7 +482,7 @@ impl ChunkFiles {
     }
 
     /// Bytes in all files.
-    pub(super) fn size_bytes(&self) -> u64 {
+    pub fn size_bytes(&self) -> u64 {
         self.files.read().values().map(|f| u64::from(f.len)).sum()
     }
 }

@@ -4,7 +4,8 @@
 //! a histogram, messages of two bytes that become forty. So a decoder asks here before it makes bytes. What it is given is bounded
 //! for the request, and asked of a budget that all requests share, in steps, so that a sample costs a comparison and nothing more.
 
-use lgtm_core::{DecodeError, Error, Result};
+use crate::codec::size_bound::SizeBound;
+use crate::error::{DecodeError, Error, Result};
 
 /// What is asked of the budget at a time, at least: few enough bytes that small requests at once do not use it up.
 const STEP_BYTES: usize = 64 << 10;
@@ -17,6 +18,7 @@ pub type Grow<'a> = dyn FnMut(u64) -> Result<()> + Send + 'a;
 /// What one request may become in memory. Memory that a batch kept from an earlier request is used without being asked for.
 pub struct Allowance<'a> {
     max_bytes: usize,
+    hint: &'static str,
     spent: usize,
     granted: usize,
     /// The most that was needed at a time for what is soon let go of.
@@ -41,11 +43,19 @@ impl<'a> Allowance<'a> {
                 0 => MOST_BYTES,
                 max => max.min(MOST_BYTES),
             },
+            hint: "",
             spent: 0,
             granted: 0,
             scratch: 0,
             grow,
         }
+    }
+
+    /// What a refusal says behind the bound: the setting's name, an id that clients know.
+    #[must_use]
+    pub fn hint(mut self, hint: &'static str) -> Self {
+        self.hint = hint;
+        self
     }
 
     /// Bytes taken so far.
@@ -57,13 +67,13 @@ impl<'a> Allowance<'a> {
     ///
     /// # Errors
     /// `LimitExceeded` beyond the request's bound, naming it; those of the budget.
+    #[inline]
     pub fn take(&mut self, bytes: usize) -> Result<()> {
         let spent = self.spent.saturating_add(bytes);
         if spent > self.max_bytes {
-            return Err(Error::LimitExceeded(format!(
-                "the request takes at least {spent} bytes when it is decoded, the limit is {} (server.max_decoded_bytes) (err-mimir-distributor-max-write-message-size)",
-                self.max_bytes
-            )));
+            let (max_bytes, hint) = (self.max_bytes, self.hint);
+            let what = format!("the request takes at least {spent} bytes when it is decoded");
+            return Err(SizeBound { max_bytes, hint }.exceeded(&what));
         }
         if spent > self.granted {
             let step = (spent - self.granted).max(STEP_BYTES);
@@ -78,6 +88,7 @@ impl<'a> Allowance<'a> {
     ///
     /// # Errors
     /// As [`Allowance::take`].
+    #[inline]
     pub fn scratch(&mut self, bytes: usize) -> Result<()> {
         if bytes > self.scratch {
             self.take(bytes - self.scratch)?;
@@ -126,6 +137,7 @@ impl<'a> Allowance<'a> {
     ///
     /// # Errors
     /// As [`Allowance::take`].
+    #[inline]
     pub fn reserve_text(&mut self, text: &mut String, additional: usize) -> Result<()> {
         if additional <= text.capacity() - text.len() {
             return Ok(());
@@ -139,7 +151,7 @@ impl<'a> Allowance<'a> {
 
 /// What ends a decode.
 #[derive(Debug)]
-pub(super) enum DecodeFail {
+pub enum DecodeFail {
     /// The bytes are not what they should be.
     Broken(DecodeError),
     /// There is no room for what they mean.
@@ -170,7 +182,7 @@ impl From<DecodeFail> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lgtm_core::ErrorKind;
+    use crate::ErrorKind;
 
     #[test]
     fn bytes_are_asked_for_in_steps_and_before_they_are_made() {

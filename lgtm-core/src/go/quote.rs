@@ -1,10 +1,10 @@
-//! Strings in quotes, as Go writes them and PromQL reads them.
+//! Strings in quotes, as Go writes them and the query languages read them.
 //! Source: <https://go.dev/ref/spec#String_literals> and the documentation of Go's `strconv.Quote`.
 
 use std::fmt::Write;
 
 /// `"text"` with what does not print escaped.
-pub(super) fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -15,7 +15,7 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 /// As [`quote`], for bytes of which some may be no UTF-8: those become `\x..`.
-pub(super) fn quote_bytes(bytes: &[u8]) -> String {
+pub fn quote_bytes(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() + 2);
     out.push('"');
     for chunk in bytes.utf8_chunks() {
@@ -31,7 +31,7 @@ pub(super) fn quote_bytes(bytes: &[u8]) -> String {
 }
 
 /// `'c'`; nothing at all, as at the end of input, is the replacement character.
-pub(super) fn quote_char(c: Option<char>) -> String {
+pub fn quote_char(c: Option<char>) -> String {
     let mut out = String::from("'");
     push_escaped(&mut out, c.unwrap_or(char::REPLACEMENT_CHARACTER), '\'');
     out.push('\'');
@@ -39,7 +39,7 @@ pub(super) fn quote_char(c: Option<char>) -> String {
 }
 
 /// `U+0071 'q'`, without the second part for what does not print.
-pub(super) fn code_point(c: char) -> String {
+pub fn code_point(c: char) -> String {
     let mut out = format!("U+{:04X}", u32::from(c));
     if is_printable(c) {
         let _ = write!(out, " '{c}'");
@@ -85,7 +85,7 @@ fn is_printable(c: char) -> bool {
 }
 
 /// What a string token stands for: without quotes, escapes resolved. The lexer has checked it.
-pub(super) fn unquote(token: &str) -> Vec<u8> {
+pub fn unquote(token: &str) -> Vec<u8> {
     let inner = token.get(1..token.len().max(2) - 1).unwrap_or_default();
     if token.starts_with('`') || !inner.contains('\\') {
         return inner.as_bytes().to_vec();

@@ -2,8 +2,10 @@
 
 /// How an answer's body may be compressed, the one that costs least for its size first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Encoding {
+pub enum AnswerEncoding {
+    /// RFC 8878.
     Zstd,
+    /// RFC 1952.
     Gzip,
     /// The framing format, which can be streamed.
     SnappyFramed,
@@ -12,16 +14,16 @@ pub(super) enum Encoding {
 }
 
 /// In order of preference.
-const ALL: [Encoding; 4] = [
-    Encoding::Zstd,
-    Encoding::Gzip,
-    Encoding::SnappyFramed,
-    Encoding::Snappy,
+const ALL: [AnswerEncoding; 4] = [
+    AnswerEncoding::Zstd,
+    AnswerEncoding::Gzip,
+    AnswerEncoding::SnappyFramed,
+    AnswerEncoding::Snappy,
 ];
 
-impl Encoding {
+impl AnswerEncoding {
     /// The name in `Content-Encoding`.
-    pub(super) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Zstd => "zstd",
             Self::Gzip => "gzip",
@@ -37,7 +39,7 @@ impl Encoding {
 
     /// The compression that `Accept-Encoding` likes best; of those it likes equally, the first of ours. None when it likes the plain
     /// body better, or takes nothing of ours: a plain body is always understood.
-    pub(super) fn accepted<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
+    pub fn accepted<'a>(values: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut named = [None; ALL.len()];
         let (mut any, mut identity) = (None, None);
         for item in values.flat_map(|v| v.split(',')) {
@@ -56,7 +58,7 @@ impl Encoding {
         let mut best = (identity.unwrap_or(0), None);
         for (at, encoding) in ALL.into_iter().enumerate() {
             // `*` stands for whatever is not named; one block of Snappy is nothing to choose for somebody who did not ask for it.
-            let any = any.filter(|_| encoding != Encoding::Snappy);
+            let any = any.filter(|_| encoding != AnswerEncoding::Snappy);
             let weight = named[at].or(any).unwrap_or(0);
             let is_better = match best.1 {
                 Some(_) => weight > best.0,
@@ -90,34 +92,41 @@ mod tests {
         for (header, chosen) in [
             ("", None),
             ("br, deflate", None),
-            ("gzip", Some(Encoding::Gzip)),
-            ("GZIP", Some(Encoding::Gzip)),
-            ("x-gzip", Some(Encoding::Gzip)),
-            ("gzip, deflate, br, zstd", Some(Encoding::Zstd)),
-            ("zstd;q=0.5, gzip;q=0.8", Some(Encoding::Gzip)),
-            ("zstd ; q=0 , gzip ; Q=0.001", Some(Encoding::Gzip)),
+            ("gzip", Some(AnswerEncoding::Gzip)),
+            ("GZIP", Some(AnswerEncoding::Gzip)),
+            ("x-gzip", Some(AnswerEncoding::Gzip)),
+            ("gzip, deflate, br, zstd", Some(AnswerEncoding::Zstd)),
+            ("zstd;q=0.5, gzip;q=0.8", Some(AnswerEncoding::Gzip)),
+            ("zstd ; q=0 , gzip ; Q=0.001", Some(AnswerEncoding::Gzip)),
             ("gzip;q=0", None),
             ("gzip;q=2", None),
-            ("gzip;q=x, snappy", Some(Encoding::Snappy)),
-            ("x-snappy-framed", Some(Encoding::SnappyFramed)),
-            ("*", Some(Encoding::Zstd)),
-            ("zstd;q=0, *", Some(Encoding::Gzip)),
+            ("gzip;q=x, snappy", Some(AnswerEncoding::Snappy)),
+            ("x-snappy-framed", Some(AnswerEncoding::SnappyFramed)),
+            ("*", Some(AnswerEncoding::Zstd)),
+            ("zstd;q=0, *", Some(AnswerEncoding::Gzip)),
             ("*;q=0", None),
             ("identity", None),
             ("identity, gzip;q=0.5", None),
-            ("identity;q=0.5, gzip;q=0.5", Some(Encoding::Gzip)),
+            ("identity;q=0.5, gzip;q=0.5", Some(AnswerEncoding::Gzip)),
             ("identity;q=0, br", None),
         ] {
-            assert_eq!(Encoding::accepted([header].into_iter()), chosen, "{header}");
+            assert_eq!(
+                AnswerEncoding::accepted([header].into_iter()),
+                chosen,
+                "{header}"
+            );
         }
         let several = ["br", "gzip"].into_iter();
-        assert_eq!(Encoding::accepted(several), Some(Encoding::Gzip));
+        assert_eq!(
+            AnswerEncoding::accepted(several),
+            Some(AnswerEncoding::Gzip)
+        );
     }
 
     proptest::proptest! {
         #[test]
         fn arbitrary_headers_never_panic(header in "\\PC{0,60}") {
-            let _ = Encoding::accepted([header.as_str()].into_iter());
+            let _ = AnswerEncoding::accepted([header.as_str()].into_iter());
         }
     }
 }

@@ -1,0 +1,23 @@
+//! Bytes as the formats of the workspace spell them: integers, strings, checksums, protobuf, compression; and how much may come of them.
+//!
+//! [`Reader`] walks borrowed bytes and never panics; the `put_*` functions append to a `Vec<u8>`. Varints are LEB128, signed
+//! ones zig-zag, fixed-width integers big endian unless the name ends in `_le`. [`protobuf`] has the tags of fields and skips what is unknown:
+//! each message is walked by its reader, with nothing built in between.
+//!
+//! What outsiders send is decompressed (`ContentEncoding`, `snappy`, with the feature `compression`) within a [`SizeBound`], and an
+//! [`Allowance`] is asked before memory is made of it.
+
+mod allowance;
+mod codec;
+#[cfg(feature = "compression")]
+mod compression;
+pub mod protobuf;
+mod size_bound;
+#[cfg(feature = "compression")]
+pub mod snappy;
+
+pub use allowance::{Allowance, DecodeFail, Grow};
+pub use codec::{Reader, crc32c, crc32c_append, put_bytes, put_svarint, put_uvarint, uvarint_len};
+#[cfg(feature = "compression")]
+pub use compression::ContentEncoding;
+pub use size_bound::SizeBound;
