@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
@@ -16,6 +17,7 @@ use lgtm_core::http::Inflight;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
+use lgtm_core::testing::store_suite::{back_to_zero, cost_to_others};
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::components::clients::IngesterClient;
 use lgtm_tsdb::components::{
@@ -291,6 +293,38 @@ async fn what_all_pushes_become_is_bounded_by_what_may_be_in_flight() {
         (door.series(), door.write(V2, &symbol_bomb(2)).await.0),
         (0, 200)
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_at_once_cost_bounded_memory_and_hold_nobody_up() {
+    const IN_FLIGHT: u64 = 32 << 20;
+    let door = Door::new(bounded(ByteSize::mib(8), ByteSize::bytes(IN_FLIGHT)));
+    let bomb = snap::raw::Encoder::new().compress_vec(&symbol_bomb(2000));
+    let (bomb, buckets) = (bomb.unwrap(), bucket_bomb(500));
+    let bombs = (0..24).map(|n| match n % 2 {
+        0 => door.post("/api/v1/push", V2, bomb.clone()),
+        _ => door.post(
+            "/otlp/v1/metrics",
+            "application/x-protobuf",
+            buckets.clone(),
+        ),
+    });
+    let query = async || {
+        let request = Request::get("/api/v1/query?query=1").body(Body::empty());
+        let answer = door.router.clone().oneshot(request.unwrap()).await;
+        assert_eq!(answer.unwrap().status(), 200);
+    };
+    let work = futures::future::join_all(bombs);
+    let (answers, worst, grown) = cost_to_others(work, query).await;
+    for (status, text) in answers {
+        assert!([413, 503].contains(&status), "{status} {text}");
+    }
+    // Bounds with room for a machine that does other things too, and for code that is not optimised.
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    assert!(grown < 4 * IN_FLIGHT, "{grown}");
+    let inflight = Arc::clone(&door.inflight);
+    let left = back_to_zero(|| inflight.bytes(), Duration::from_secs(5)).await;
+    assert_eq!((left, door.series()), (Ok(()), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Serialize, Serializer};
 use xxhash_rust::xxh64::Xxh64;
 
 use crate::codec::{Reader, put_bytes};
@@ -292,6 +293,13 @@ impl fmt::Debug for Labels {
     }
 }
 
+/// As the query APIs write it: a map of names and values, in order.
+impl Serialize for Labels {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.iter())
+    }
+}
+
 /// Collects labels in any order.
 #[derive(Debug, Clone, Default)]
 pub struct LabelBuilder {
@@ -365,6 +373,7 @@ mod tests {
         let l = Labels::from_pairs([("b", "2"), ("a", "1"), ("c", "")]).unwrap();
         assert_eq!(l.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "2")]);
         assert_eq!(l.to_string(), r#"{a="1", b="2"}"#);
+        assert_eq!(serde_json::to_string(&l).unwrap(), r#"{"a":"1","b":"2"}"#);
         assert!(Labels::from_pairs([("a", "1"), ("a", "2")]).is_err());
         assert!(Labels::from_pairs([("", "1")]).is_err());
     }

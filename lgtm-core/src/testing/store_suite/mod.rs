@@ -16,7 +16,8 @@
 //! * [`in_motion`] does everything at once, restarts in the middle of it among them, for one seed: run it for hundreds;
 //! * [`crash_points`] stops the disk at each of its operations and opens what the crash left;
 //! * [`store_faults`] lets each request to the object store fail, [`store_away_at_start`] all of them while the store starts;
-//! * [`worst_latency`] and [`back_to_zero`] measure what one request does to others.
+//! * [`worst_latency`], [`cost_to_others`] and [`back_to_zero`] measure what requests that mean harm do to others: put them to the door of a
+//!   store within the test's process.
 //!
 //! All but the last give a report of what happened, by which a test sees that something did, or the [`Violation`] with its seed and the
 //! events before it. A violation is the store's fault: each of the checks is shown, in the suite's own tests, to pass on a store that
@@ -55,7 +56,7 @@ pub use crash_points::{CrashPointReport, crash_points};
 pub use ledger::{AnswerCounts, Violation};
 pub use model::{ModelOpener, ModelStore};
 pub use motion::{MotionReport, Turns, in_motion};
-pub use probe::{back_to_zero, worst_latency};
+pub use probe::{back_to_zero, cost_to_others, resident_bytes, worst_latency};
 pub use settings::SuiteSettings;
 pub use store::{Answer, Entry, Ground, StoreOpener, StoreUnderTest};
 pub use store_faults::{StoreFaultReport, store_away_at_start, store_faults};

@@ -1,6 +1,6 @@
 //! Whether one piece of work keeps others from being done.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -67,9 +67,33 @@ pub async fn back_to_zero(used: impl Fn() -> u64, patience: Duration) -> Result<
     }
 }
 
+/// Physical memory of this process, bytes; `None` where the system does not say (it is read from Linux' `/proc`).
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
+}
+
+/// Runs `work` and gives what it gave, the longest time for which it held others up (as [`worst_latency`]), and by how much the process
+/// grew meanwhile, looked at every millisecond: 0 where the system does not say. Run it in a process without other work.
+pub async fn cost_to_others<T>(
+    work: impl Future<Output = T>,
+    probe: impl AsyncFn(),
+) -> (T, Duration, u64) {
+    let before = resident_bytes();
+    let peak = AtomicU64::new(0);
+    let (value, worst) = worst_latency(work, async || {
+        probe().await;
+        peak.fetch_max(resident_bytes().unwrap_or(0), Ordering::Relaxed);
+    })
+    .await;
+    let grown = before.map(|b| peak.load(Ordering::Relaxed).saturating_sub(b));
+    (value, worst, grown.unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
 
     use super::*;
 
@@ -94,6 +118,22 @@ mod tests {
         };
         let (_, worst) = worst_latency(in_pieces, async || ()).await;
         assert!(worst < held / 2, "{worst:?}");
+    }
+
+    #[tokio::test]
+    async fn memory_that_work_takes_is_seen() {
+        let work = async {
+            let mut taken = vec![0u8; 64 << 20];
+            for page in taken.chunks_mut(4096) {
+                page[0] = 1;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            taken.len()
+        };
+        let (taken, _, grown) = cost_to_others(work, async || ()).await;
+        if resident_bytes().is_some() {
+            assert!(grown as usize > taken / 2, "{grown}");
+        }
     }
 
     #[tokio::test]
