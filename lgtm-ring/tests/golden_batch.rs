@@ -119,9 +119,10 @@ async fn check(case: &Value) {
         (Ok(()), None) => assert_eq!(case["outcome"], "success"),
         (Err(failure), Some(words)) => {
             assert_eq!(Value::from(failure.error.to_string()), *words, "{case}");
-            let family = match is_client_error(&failure.error) {
-                true => "client error",
-                false => "server error",
+            let family = if is_client_error(&failure.error) {
+                "client error"
+            } else {
+                "server error"
             };
             let rejected = case["outcome"] == "rejected before any call";
             assert!(rejected || case["outcome"] == family, "{case}");

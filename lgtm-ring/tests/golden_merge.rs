@@ -20,9 +20,10 @@ fn rings_merge_as_in_the_reference() {
     for (_, document) in documents("golden/ring", "ring_merge") {
         for case in document["ring_merge"].as_array().unwrap() {
             let name = case["name"].as_str().unwrap();
-            let kind = match case["local_cas"].as_bool().unwrap() {
-                true => MergeKind::Local,
-                false => MergeKind::Remote,
+            let kind = if case["local_cas"].as_bool().unwrap() {
+                MergeKind::Local
+            } else {
+                MergeKind::Remote
             };
             let (mut local, incoming) = (ring(&case["local"]), ring(&case["incoming"]));
             let encoded = [&local, &incoming].map(|r| RingCodec::encode(r).unwrap());

@@ -252,9 +252,10 @@ impl Resolver for OneAnswers {
     }
 
     async fn resolve(&self, seed: &str) -> Result<Vec<std::net::SocketAddr>> {
-        match seed == self.0 {
-            true => Ok(vec![self.1]),
-            false => std::future::pending().await,
+        if seed == self.0 {
+            Ok(vec![self.1])
+        } else {
+            std::future::pending().await
         }
     }
 }

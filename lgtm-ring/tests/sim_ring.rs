@@ -71,15 +71,16 @@ impl World {
         settings.gossip.push_pull_interval = Duration::from_secs(10);
         let mut cluster = SimCluster::new(settings, seed as u64);
         let members = (0..MEMBERS + STRANGERS).map(|n| {
-            let id = match n < MEMBERS {
-                true => cluster.add(&[NodeId(0), NodeId(1)]),
-                // Somebody gave them the wrong seeds.
-                false => cluster.add_labelled("others", &[NodeId(0), NodeId(MEMBERS)]),
+            let id = if n < MEMBERS {
+                cluster.add(&[NodeId(0), NodeId(1)])
+            } else {
+                cluster.add_labelled("others", &[NodeId(0), NodeId(MEMBERS)])
             };
             cluster.start(id);
-            let name = match n < MEMBERS {
-                true => format!("member-{n}"),
-                false => format!("stranger-{n}"),
+            let name = if n < MEMBERS {
+                format!("member-{n}")
+            } else {
+                format!("stranger-{n}")
             };
             Member {
                 id,
@@ -142,9 +143,10 @@ impl World {
     fn restart(&mut self, n: usize) {
         let has_file = self.numbers.below(2) == 0;
         let member = &mut self.members[n];
-        let tokens = match has_file {
-            true => member.machine.membership().tokens.to_vec(),
-            false => Vec::new(),
+        let tokens = if has_file {
+            member.machine.membership().tokens.to_vec()
+        } else {
+            Vec::new()
         };
         self.cluster.start(member.id);
         let now = self.cluster.now_at(member.id).monotonic;

@@ -242,6 +242,11 @@ async fn series_that_differ_in_their_name_alone_fall_together_where_it_is_droppe
         format!("rate({both}[5m])"),
         format!("topk(1, increase({both}[5m]) > 1e9)"),
         format!("sum(max_over_time({both}[5m]))"),
+        // At some steps both have a value, at others one.
+        format!("sum by (job) (abs({both}))"),
+        format!("count({both} * 2 > 1e9)"),
+        format!("topk(0, -{both})"),
+        format!("max(timestamp({both}))"),
     ] {
         let error = ask(&engine, &query).await.unwrap_err().to_string();
         let wanted = "vector cannot contain metrics with the same labelset";
@@ -253,6 +258,9 @@ async fn series_that_differ_in_their_name_alone_fall_together_where_it_is_droppe
             .replace("|failures_total", "|nothing_total"),
         "sum(rate(requests_total[5m])) + sum(rate(failures_total[5m]))".to_owned(),
         r#"sum(rate({__name__=~"re.+"}[5m]))"#.to_owned(),
+        r#"sum(abs({__name__=~"re.+"}))"#.to_owned(),
+        format!("sum by (job) (abs({both} > 1e9))"),
+        format!("absent_over_time({both}[5m])"),
     ] {
         assert!(ask(&engine, &query).await.is_ok(), "{query}");
     }

@@ -177,9 +177,10 @@ impl Answer {
     fn note(&mut self, result: Result<()>) {
         self.given = true;
         let result = result.map_err(|error| {
-            let family = match (self.is_client_error)(&error) {
-                true => ErrorFamily::Client,
-                false => ErrorFamily::Server,
+            let family = if (self.is_client_error)(&error) {
+                ErrorFamily::Client
+            } else {
+                ErrorFamily::Server
             };
             (family, error)
         });

@@ -103,9 +103,10 @@ async fn two_records_of_one_process_are_one_copy() {
         let call = move |instance: Arc<Instance>, places: Vec<u32>| {
             keys.lock().push(places);
             async move {
-                match instance.addr == failing {
-                    true => Err(Error::Unavailable(format!("{failing} is down"))),
-                    false => Ok(()),
+                if instance.addr == failing {
+                    Err(Error::Unavailable(format!("{failing} is down")))
+                } else {
+                    Ok(())
                 }
             }
         };

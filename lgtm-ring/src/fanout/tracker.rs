@@ -92,9 +92,10 @@ impl QuorumTracker {
 
     /// Instances to ask at once: those of the quorum when `minimize` is on, else all. They are no longer in reserve.
     pub fn begin(&mut self, minimize: bool) -> Vec<usize> {
-        let groups = match minimize {
-            true => self.needed,
-            false => self.groups.len(),
+        let groups = if minimize {
+            self.needed
+        } else {
+            self.groups.len()
         };
         (0..groups).flat_map(|_| self.release()).collect()
     }

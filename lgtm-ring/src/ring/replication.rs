@@ -37,10 +37,7 @@ impl ReplicationStrategy {
                 // Of those walked, not of those healthy: a read must meet a write that saw other ones healthy.
                 let min_success = replication_factor.max(walked) / 2 + 1;
                 healthy.checked_sub(min_success).ok_or_else(|| {
-                    let zones = match zone_aware {
-                        true => " across different availability zones",
-                        false => "",
-                    };
+                    let zones = if zone_aware { " across different availability zones" } else { "" };
                     let text = format!(
                         "at least {min_success} live replicas required{zones}, could only find {healthy}"
                     );

@@ -38,9 +38,10 @@ impl News {
         }
         let silence = before.news.and_then(|news| {
             let was_silent = now_s.saturating_sub(news.heard_s) > timeout_s;
-            match was_silent {
-                true => Some((news.heard_s, now_s)),
-                false => news.silence,
+            if was_silent {
+                Some((news.heard_s, now_s))
+            } else {
+                news.silence
             }
         });
         Some(Self {

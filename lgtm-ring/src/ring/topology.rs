@@ -72,12 +72,11 @@ impl Records {
 
     fn place_near(&self, place: usize, id: &str) -> Option<usize> {
         let is_there = self.instances.get(place).is_some_and(|i| i.id == id);
-        match is_there {
-            true => Some(place),
-            false => {
-                let search = self.instances.binary_search_by(|i| i.id.as_str().cmp(id));
-                search.ok()
-            }
+        if is_there {
+            Some(place)
+        } else {
+            let search = self.instances.binary_search_by(|i| i.id.as_str().cmp(id));
+            search.ok()
         }
     }
 }

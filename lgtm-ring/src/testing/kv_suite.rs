@@ -73,9 +73,10 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     let mut pending: Vec<_> = futures.map(Box::pin).collect();
     std::future::poll_fn(|cx| {
         pending.retain_mut(|f| f.as_mut().poll(cx).is_pending());
-        match pending.is_empty() {
-            true => std::task::Poll::Ready(()),
-            false => std::task::Poll::Pending,
+        if pending.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
         }
     })
     .await;

@@ -179,17 +179,18 @@ impl ConsulServer {
         if found.is_empty() {
             return reply(StatusCode::NOT_FOUND, index, String::new());
         }
-        let body = match query.contains_key("keys") {
-            true => json!(found.iter().map(|(k, _)| k).collect::<Vec<_>>()),
-            false => found
+        let body = if query.contains_key("keys") {
+            json!(found.iter().map(|(k, _)| k).collect::<Vec<_>>())
+        } else {
+            found
                 .iter()
                 .map(|(k, (value, index))| {
                     // An empty value is shown as null.
                     let value = (!value.is_empty()).then(|| STANDARD.encode(value));
                     json!({"Key": k, "Value": value, "Flags": 0, "LockIndex": 0,
-                        "CreateIndex": index, "ModifyIndex": index})
+                "CreateIndex": index, "ModifyIndex": index})
                 })
-                .collect(),
+                .collect()
         };
         reply(StatusCode::OK, index, body.to_string())
     }

@@ -97,11 +97,11 @@ fn corrupt(what: &'static str, reason: String) -> Error {
 }
 
 fn number(text: &str) -> Result<i64> {
-    match text.is_empty() {
-        true => Ok(0),
-        false => text
-            .parse()
-            .map_err(|_| corrupt("revision", format!("{text:?} is no number"))),
+    if text.is_empty() {
+        Ok(0)
+    } else {
+        text.parse()
+            .map_err(|_| corrupt("revision", format!("{text:?} is no number")))
     }
 }
 

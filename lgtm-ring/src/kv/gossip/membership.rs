@@ -150,9 +150,10 @@ impl Membership {
         let known = |addr: &SocketAddr| {
             *addr == self.node().addr || self.members().any(|(node, _)| node.addr == *addr)
         };
-        match addrs.iter().all(known) {
-            true => Ok(()),
-            false => Err(self.full()),
+        if addrs.iter().all(known) {
+            Ok(())
+        } else {
+            Err(self.full())
         }
     }
 
@@ -237,10 +238,7 @@ impl Membership {
             .apply_many(members.into_iter(), true, &mut self.collected);
         self.settle(now);
         outcome.map_err(|error| Refusal::Membership(error.to_string()))?;
-        match full {
-            true => Err(self.full()),
-            false => Ok(()),
-        }
+        if full { Err(self.full()) } else { Ok(()) }
     }
 
     /// Asks whoever listens at `addr` to be taken up.

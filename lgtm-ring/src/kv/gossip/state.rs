@@ -511,9 +511,10 @@ impl GossipState {
     /// whole to three members five times a second it would break every bound of bytes.
     fn queue(&mut self, origin: Origin, pair: Pair) {
         for part in self.store.split(pair, self.membership_room()) {
-            let members = match part.deleted {
-                true => Vec::new(),
-                false => self.store.member_names(&part),
+            let members = if part.deleted {
+                Vec::new()
+            } else {
+                self.store.member_names(&part)
             };
             let mut bytes = Vec::new();
             part.put_framed(&mut bytes);

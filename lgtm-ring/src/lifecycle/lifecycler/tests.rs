@@ -41,9 +41,10 @@ impl Outage {
         if self.refuses.load(Ordering::SeqCst) {
             return Err(Error::InvalidInput("no codec for this key".into()));
         }
-        match self.down.load(Ordering::SeqCst) {
-            true => Err(Error::Unavailable("the store is down".into())),
-            false => Ok(()),
+        if self.down.load(Ordering::SeqCst) {
+            Err(Error::Unavailable("the store is down".into()))
+        } else {
+            Ok(())
         }
     }
 }

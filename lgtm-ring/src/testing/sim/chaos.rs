@@ -116,9 +116,10 @@ impl World {
         let count = rng.random_range(3..=chaos.max_nodes.max(3));
         let seeds = [NodeId(0), NodeId(1)];
         let nodes: Vec<_> = (0..count).map(|_| cluster.add(&seeds)).collect();
-        let label = match chaos.strangers_have_their_own_label {
-            true => "theirs",
-            false => "ours",
+        let label = if chaos.strangers_have_their_own_label {
+            "theirs"
+        } else {
+            "ours"
         };
         let strange_seeds = [NodeId(0), NodeId(count)];
         let strangers: Vec<_> = (0..2)
