@@ -83,11 +83,12 @@ impl Opener {
         Arc::new(ForgetfulDisk::new(disk, "chunks_head", forgets))
     }
 
-    /// Ranges of a minute, segments of a few pushes, a checkpoint in every round of maintenance.
+    /// Ranges of a minute, segments of a few pushes, chunk buffers of a page, a checkpoint in every round of maintenance.
     fn settings(&self) -> IngesterSettings {
         let head = HeadSettings {
             block_range: Duration::from_secs(60),
             chunk_file_size: ByteSize::mib(1),
+            chunk_write_buffer: ByteSize::kib(4),
             wal: WalSettings {
                 segment_size: ByteSize::kib(2),
                 sync: self.sync,

@@ -391,6 +391,10 @@ const DOCS: &[(&str, &str)] = &[
         "Size of one file of finished chunks.",
     ),
     (
+        "ingester.head.chunk_write_buffer",
+        "Bytes of finished chunks that wait in memory until they are written in one call.",
+    ),
+    (
         "ingester.head.wal.segment_size",
         "Size at which a segment of the log is closed.",
     ),

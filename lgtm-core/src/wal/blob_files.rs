@@ -16,14 +16,12 @@ use parking_lot::{Mutex, RwLock};
 use crate::codec::{crc32c, crc32c_append};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{DecodeError, Error, Result};
+use crate::exec::in_place;
 
 /// First bytes of every file: magic and version.
 const HEADER: &[u8; 8] = b"LGCHUNK\x01";
 /// Bytes before the data of a blob: length, checksum, tag.
 const ENTRY_HEADER: usize = 9;
-/// Bytes that wait in memory until they are written in one call.
-const WRITE_BUFFER: usize = 256 << 10;
-
 /// Files of higher numbers are none of ours: there is always a next number.
 const MAX_NUMBER: u32 = u32::MAX / 2;
 /// Damaged entries of one file that are copied aside. A file with more is kept whole.
@@ -89,6 +87,7 @@ pub struct BlobFiles {
     disk: Arc<dyn Disk>,
     dir: String,
     file_size: u32,
+    write_buffer: usize,
     files: RwLock<BTreeMap<u32, File>>,
     writer: Mutex<Writer>,
     /// Files were made whose names no sync of the folder has seen.
@@ -98,11 +97,17 @@ pub struct BlobFiles {
 }
 
 impl BlobFiles {
-    /// Opens the folder `dir`. Files found there stay until a checkpoint finds them unused.
+    /// Opens the folder `dir`. Files found there stay until a checkpoint finds them unused. Files grow to `file_size` bytes; what is appended
+    /// waits in memory until there are `write_buffer` bytes, which are written in one call.
     ///
     /// # Errors
     /// `Unavailable` when the folder cannot be made or listed.
-    pub fn open(disk: Arc<dyn Disk>, dir: &str, file_size: u32) -> Result<Self> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &str,
+        file_size: u32,
+        write_buffer: usize,
+    ) -> Result<Self> {
         let io = |e: io::Error| Error::Unavailable(format!("chunk files in {dir}: {e}"));
         disk.create_dir_all(dir).map_err(io)?;
         let mut files = BTreeMap::new();
@@ -135,6 +140,7 @@ impl BlobFiles {
             disk,
             dir: dir.to_owned(),
             file_size,
+            write_buffer,
             files: RwLock::new(files),
             writer: Mutex::new(writer),
             has_new_names: AtomicBool::new(true),
@@ -149,9 +155,8 @@ impl BlobFiles {
         let len = u32::try_from(data.len()).ok()?;
         let mut w = self.writer.lock();
         let end = u64::from(w.flushed) + (w.tail.len() + ENTRY_HEADER + data.len()) as u64;
-        if (end > u64::from(self.file_size) || w.tail.len() > WRITE_BUFFER)
-            && !self.make_room(&mut w, end)
-        {
+        let is_full = end > u64::from(self.file_size) || w.tail.len() > self.write_buffer;
+        if is_full && !in_place(|| self.make_room(&mut w, end)) {
             return None;
         }
         let offset = w.flushed + w.tail.len() as u32;
