@@ -287,6 +287,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_serializes_as_it_is_printed() {
+        let point = |value: &str| Point {
+            t_ms: -1500,
+            value: value.to_owned(),
+        };
+        let mut odd = series(2);
+        odd[0].floats[0].value = f64::NAN;
+        odd[1].histograms[0].value = FloatHistogram {
+            zero_count: 2.0,
+            zero_threshold: 0.5,
+            ..FloatHistogram::default()
+        };
+        odd[2].floats.clear();
+        let scalar = Point {
+            t_ms: 1005,
+            value: 1e21,
+        };
+        for value in [
+            QueryValue::Matrix(odd.clone()),
+            QueryValue::Vector(odd),
+            QueryValue::Matrix(Vec::new()),
+            QueryValue::Scalar(scalar),
+            QueryValue::Text(point("a\"b")),
+        ] {
+            let (printed, _) = text(value.clone(), 0).await;
+            let printed: serde_json::Value = serde_json::from_str(&printed).unwrap();
+            assert_eq!(serde_json::to_value(answer(value)).unwrap(), printed);
+        }
+    }
+
+    #[tokio::test]
     async fn pieces_are_one_text() {
         for points in [0, 1, 2, 30_000] {
             let (printed, is_large) = text(QueryValue::Matrix(series(points)), 2).await;

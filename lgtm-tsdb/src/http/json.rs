@@ -6,7 +6,7 @@ use lgtm_core::go::json::push_quoted;
 use lgtm_core::go::{push_float, push_plain_float};
 use lgtm_core::model::{FloatHistogram, Labels};
 
-use crate::promql::{Point, QueryStats};
+use crate::promql::{Point, QueryStats, buckets};
 
 pub(super) fn push_labels(out: &mut String, labels: &Labels) {
     out.push('{');
@@ -87,68 +87,6 @@ pub(super) fn push_histogram_point(out: &mut String, p: &Point<FloatHistogram>) 
         out.push(']');
     }
     out.push_str("}]");
-}
-
-/// Upper bound of a bucket of an exponential schema. Within one unit in the last place of the reference's table.
-fn exponential_bound(index: i64, schema: i32) -> f64 {
-    if schema <= 0 {
-        return 2f64
-            .powi(i32::try_from(index << -schema).unwrap_or(i32::MAX))
-            .min(f64::MAX);
-    }
-    2f64.powf(index as f64 / f64::from(1u32 << schema))
-        .min(f64::MAX)
-}
-
-/// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count. A bucket
-/// that reaches into the zero bucket ends where that begins.
-fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
-    let list = |spans: &[lgtm_core::model::BucketSpan], counts: &[f64]| {
-        let mut next = 0i64;
-        let mut out = Vec::new();
-        let mut counts = counts.iter();
-        for s in spans {
-            next += i64::from(s.offset);
-            for _ in 0..s.length {
-                if let Some(c) = counts.next() {
-                    out.push((next, *c));
-                }
-                next += 1;
-            }
-        }
-        out
-    };
-    let bound = |i: i64| match h.uses_custom_buckets() {
-        true if i < 0 => f64::NEG_INFINITY,
-        true => h
-            .custom_values
-            .get(i as usize)
-            .copied()
-            .unwrap_or(f64::INFINITY),
-        false => exponential_bound(i, h.schema),
-    };
-    for (i, count) in list(&h.negative_spans, &h.negative_counts)
-        .into_iter()
-        .rev()
-    {
-        if count != 0.0 {
-            let upper = (-bound(i - 1)).min(-h.zero_threshold);
-            sink(1, -bound(i), upper, count);
-        }
-    }
-    // Neither a negative count nor none: what is left of a histogram divided by 0 has no buckets.
-    if h.zero_count > 0.0 {
-        sink(3, -h.zero_threshold, h.zero_threshold, h.zero_count);
-    }
-    for (i, count) in list(&h.positive_spans, &h.positive_counts) {
-        if count != 0.0 {
-            let lower = match h.uses_custom_buckets() {
-                true => bound(i - 1),
-                false => bound(i - 1).max(h.zero_threshold),
-            };
-            sink(0, lower, bound(i), count);
-        }
-    }
 }
 
 /// The `stats` of a query's answer; `all` adds what Prometheus does not tell.

@@ -9,6 +9,7 @@
 
 mod annotations;
 mod answer;
+mod answer_json;
 mod ast;
 mod embedded;
 mod engine;
@@ -34,6 +35,8 @@ mod splitter;
 mod token;
 
 pub use answer::{Answer, Point, QueryStats, QueryValue, Series};
+#[cfg(feature = "http")]
+pub(crate) use answer_json::buckets;
 pub use ast::{
     Aggregate, AggregateOp, AtModifier, Binary, BinaryOp, Call, Cardinality, DurationExpr, Edges,
     Expr, Length, MatrixSelector, NumberLiteral, Paren, Span, StringLiteral, Subquery, Unary,
