@@ -8,6 +8,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use super::answer::{Answer, Point, QueryValue, Series};
+use super::histogram::upper_bound;
 
 /// A time in seconds: a whole number where it is one.
 struct Seconds(i64);
@@ -143,17 +144,6 @@ impl Serialize for Answer {
     }
 }
 
-/// Upper bound of a bucket of an exponential schema. Within one unit in the last place of the reference's table.
-fn exponential_bound(index: i64, schema: i32) -> f64 {
-    if schema <= 0 {
-        return 2f64
-            .powi(i32::try_from(index << -schema).unwrap_or(i32::MAX))
-            .min(f64::MAX);
-    }
-    2f64.powf(index as f64 / f64::from(1u32 << schema))
-        .min(f64::MAX)
-}
-
 /// The buckets that are not empty, from the lowest to the highest: rule (0 open left, 1 open right, 3 closed), bounds, count. A bucket
 /// that reaches into the zero bucket ends where that begins.
 pub(crate) fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64)) {
@@ -172,15 +162,7 @@ pub(crate) fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64
         }
         out
     };
-    let bound = |i: i64| match h.uses_custom_buckets() {
-        true if i < 0 => f64::NEG_INFINITY,
-        true => h
-            .custom_values
-            .get(i as usize)
-            .copied()
-            .unwrap_or(f64::INFINITY),
-        false => exponential_bound(i, h.schema),
-    };
+    let bound = |i: i64| upper_bound(h, i32::try_from(i).unwrap_or(i32::MAX));
     for (i, count) in list(&h.negative_spans, &h.negative_counts)
         .into_iter()
         .rev()

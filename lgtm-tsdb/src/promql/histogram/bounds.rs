@@ -34,7 +34,7 @@ fn times_power_of_two(x: f64, n: i64) -> f64 {
 }
 
 /// Upper bound of a positive bucket.
-pub(super) fn upper(h: &FloatHistogram, index: i32) -> f64 {
+pub(in super::super) fn upper(h: &FloatHistogram, index: i32) -> f64 {
     match h.uses_custom_buckets() {
         true if index < 0 => f64::NEG_INFINITY,
         true => h

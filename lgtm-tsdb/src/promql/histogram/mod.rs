@@ -20,6 +20,7 @@ pub(crate) use arithmetic::copy_to_schema;
 pub use arithmetic::{
     IncompatibleBuckets, Merged, add, compact, divide, equals, multiply, subtract,
 };
+pub(super) use bounds::upper as upper_bound;
 pub(crate) use compensated::{Average, Sum};
 pub(crate) use fraction::fraction;
 pub(crate) use quantile::{NanEffect, quantile, variance};
