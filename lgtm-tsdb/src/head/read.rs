@@ -19,8 +19,8 @@ use crate::select::{
     SeriesBatches, SeriesChunk, SeriesChunks,
 };
 
-/// Series per batch at most: each batch goes through several hands, which costs as much as some hundred series.
-const BATCH_SERIES: usize = 2048;
+/// Series per batch at most. A query has several batches under way, of some 300 bytes a series beside the chunks.
+const BATCH_SERIES: usize = 512;
 /// Bytes of chunks after which a batch ends.
 const BATCH_BYTES: u64 = 256 << 10;
 /// Series whose labels are made at a time: those of a batch that follow are still near when their chunks are read.
