@@ -69,7 +69,7 @@ impl Heads {
 
 impl Head {
     /// The labels of a series, if there is one of this id.
-    pub(super) fn labels_of(&self, id: SeriesId) -> Option<Labels> {
+    fn labels_of(&self, id: SeriesId) -> Option<Labels> {
         let index = self.index.read();
         let (shard, slot) = locate(id);
         let shards = self.shards();

@@ -260,7 +260,6 @@ impl Head {
         if dead.is_empty() {
             return 0;
         }
-        self.order.forget(&dead);
         let mut refs = self.refs.write();
         for id in &dead {
             refs.remove(*id);

@@ -12,7 +12,6 @@ use lgtm_core::postings::{MemPostings, SeriesId, SymbolId, intersect_slices, sub
 
 use super::generation::Snapshot;
 use super::head::Head;
-use super::label_order::WORTHWHILE;
 use super::series::{MemSeries, locate};
 use super::shard::ShardGuard;
 use crate::select::SelectRequest;
@@ -25,15 +24,6 @@ const SLICE_SERIES: usize = 512;
 const VALUES_A_SERIES: usize = 8;
 /// A selection that looks at no more series than this is made where it is asked for: some tens of microseconds.
 const QUICK_SERIES: usize = 256;
-
-/// Series that were found, in label order.
-#[derive(Debug)]
-pub(super) enum Matched {
-    /// With their labels.
-    Labelled(Vec<(Labels, SeriesId)>),
-    /// Without: [`Head::with_labels`] gives them, some at a time.
-    Ids(Vec<SeriesId>),
-}
 
 /// Series that may match, by postings.
 #[derive(Debug)]
@@ -68,111 +58,16 @@ impl Head {
         snapshot: &Snapshot,
         cancel: &CancelToken,
     ) -> Result<Vec<(Labels, SeriesId)>> {
-        match self.matched(request, snapshot, cancel)? {
-            Matched::Labelled(series) => Ok(series),
-            Matched::Ids(ids) => {
-                let mut label_bytes = 0;
-                self.with_labels(&ids, &mut label_bytes, request, cancel)
-            }
-        }
-    }
-
-    /// As [`Head::matching`]. Of many series whose order is known only the ids: four bytes each.
-    ///
-    /// # Errors
-    /// As [`Head::matching`].
-    pub(super) fn matched(
-        &self,
-        request: &SelectRequest,
-        snapshot: &Snapshot,
-        cancel: &CancelToken,
-    ) -> Result<Matched> {
-        let (mut few, mut ids, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let (mut out, mut bytes) = (Vec::new(), 0);
         let mut arena = LabelArena::default();
         self.each_match(request, snapshot, cancel, &mut |index, id, series| {
-            if few.len() < WORTHWHILE {
-                let labels = index.labels(&series.labels, &mut arena);
-                bytes += labels.size_bytes() as u64;
-                few.push((labels, id));
-                return request.bounds.check_list(bytes);
-            }
-            if ids.is_empty() {
-                ids.extend(few.iter().map(|(_, id)| *id));
-            }
-            ids.push(id);
-            Ok(())
+            let labels = index.labels(&series.labels, &mut arena);
+            bytes += labels.size_bytes() as u64;
+            out.push((labels, id));
+            request.bounds.check_list(bytes)
         })?;
-        if ids.is_empty() {
-            self.order.sort(&mut few);
-            return Ok(Matched::Labelled(few));
-        }
-        drop(few);
-        if let Some(arranged) = self.order.arrange(&ids) {
-            let mut label_bytes = 0;
-            let others = self.with_labels(&arranged.others, &mut label_bytes, request, cancel)?;
-            return Ok(Matched::Ids(self.put_in_order(arranged.known, others)));
-        }
-        let mut series = self.with_labels(&ids, &mut 0, request, cancel)?;
-        cancel.check("selection of series")?;
-        self.order.sort(&mut series);
-        Ok(Matched::Labelled(series))
-    }
-
-    /// Series with their labels, in the order of `ids`; those that are gone are left out. `label_bytes` counts on.
-    ///
-    /// # Errors
-    /// As [`Head::matching`].
-    pub(super) fn with_labels(
-        &self,
-        ids: &[SeriesId],
-        label_bytes: &mut u64,
-        request: &SelectRequest,
-        cancel: &CancelToken,
-    ) -> Result<Vec<(Labels, SeriesId)>> {
-        let shards = self.shards();
-        let mut arena = LabelArena::default();
-        let mut out = Vec::with_capacity(ids.len());
-        for slice in ids.chunks(SLICE_SERIES) {
-            cancel.check("selection of series")?;
-            let index = self.index.read();
-            for &id in slice {
-                let (shard, slot) = locate(id);
-                let Some(shard) = shards.get(shard) else {
-                    continue;
-                };
-                if let Some(Some(series)) = shard.lock().get(slot) {
-                    let labels = index.labels(&series.labels, &mut arena);
-                    *label_bytes += labels.size_bytes() as u64;
-                    out.push((labels, id));
-                }
-            }
-            drop(index);
-            request.bounds.check_list(*label_bytes)?;
-        }
+        self.order.sort(&mut out);
         Ok(out)
-    }
-
-    /// Puts few series among many that are in label order.
-    fn put_in_order(
-        &self,
-        known: Vec<SeriesId>,
-        mut others: Vec<(Labels, SeriesId)>,
-    ) -> Vec<SeriesId> {
-        if others.is_empty() {
-            return known;
-        }
-        others.sort_unstable();
-        let mut out = Vec::with_capacity(known.len() + others.len());
-        let mut rest = known.as_slice();
-        for (labels, id) in others {
-            let is_before = |known: &SeriesId| self.labels_of(*known).is_some_and(|l| l < labels);
-            let (before, after) = rest.split_at(rest.partition_point(is_before));
-            out.extend_from_slice(before);
-            out.push(id);
-            rest = after;
-        }
-        out.extend_from_slice(rest);
-        out
     }
 
     /// Names of the labels of the series that match; those of all series when everything is asked for.

@@ -11,7 +11,6 @@ use lgtm_core::{Error, Result};
 use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
-use super::matching::Matched;
 use super::series::locate;
 use super::shard::Shard;
 use crate::select::{
@@ -23,8 +22,6 @@ use crate::select::{
 const BATCH_SERIES: usize = 512;
 /// Bytes of chunks after which a batch ends.
 const BATCH_BYTES: u64 = 256 << 10;
-/// Series whose labels are made at a time: those of a batch that follow are still near when their chunks are read.
-const LABELLED_AT_ONCE: usize = 512;
 /// So few series are read where they are asked for: handing them over would take longer.
 const FEW_SERIES: usize = 64;
 
@@ -43,12 +40,8 @@ struct HeadSeries {
     /// Keeps what a flush moves meanwhile, and the ids what they are.
     snapshot: Snapshot,
     shards: Arc<Vec<Arc<Shard>>>,
-    request: SelectRequest,
-    /// Those that come first.
-    labelled: std::vec::IntoIter<(Labels, SeriesId)>,
-    /// Those that come after them.
-    ids: std::vec::IntoIter<SeriesId>,
-    label_bytes: u64,
+    range: TimeRange,
+    series: std::vec::IntoIter<(Labels, SeriesId)>,
     end: SelectEnd,
 }
 
@@ -56,7 +49,7 @@ impl HeadSeries {
     /// What a series holds in the range. The bytes are read outside the shard's lock. A chunk that cannot be read is left out, with
     /// a warning.
     fn chunks(&mut self, labels: &Labels, id: SeriesId) -> ChunkList {
-        let range = self.request.range;
+        let range = self.range;
         let inside = |min: i64, max: i64| min < range.max_ms && max >= range.min_ms;
         let (shard, slot) = locate(id);
         let (kept, open) = match self.shards[shard].lock().get(slot) {
@@ -100,33 +93,15 @@ impl HeadSeries {
         out
     }
 
-    /// Series that were not read yet.
-    fn left(&self) -> usize {
-        self.labelled.len() + self.ids.len()
-    }
-
-    /// The next series with its labels.
-    fn next_series(&mut self, cancel: &CancelToken) -> Result<Option<(Labels, SeriesId)>> {
-        while self.labelled.len() == 0 && self.ids.len() > 0 {
-            let ids = self.ids.as_slice();
-            let ids = &ids[..ids.len().min(LABELLED_AT_ONCE)];
-            let bytes = &mut self.label_bytes;
-            let labelled = self.head.with_labels(ids, bytes, &self.request, cancel)?;
-            self.ids.nth(ids.len() - 1);
-            self.labelled = labelled.into_iter();
+    fn read_batch(&mut self) -> Option<Vec<SeriesChunks>> {
+        if self.series.len() == 0 {
+            return None;
         }
-        Ok(self.labelled.next())
-    }
-
-    fn read_batch(&mut self, cancel: &CancelToken) -> Result<Option<Vec<SeriesChunks>>> {
-        if self.left() == 0 {
-            return Ok(None);
-        }
-        let mut out = Vec::with_capacity(self.left().min(BATCH_SERIES));
+        let mut out = Vec::with_capacity(self.series.len().min(BATCH_SERIES));
         let mut bytes = 0;
         while out.len() < BATCH_SERIES
             && bytes < BATCH_BYTES
-            && let Some((labels, id)) = self.next_series(cancel)?
+            && let Some((labels, id)) = self.series.next()
         {
             let chunks = self.chunks(&labels, id);
             if !chunks.is_empty() {
@@ -135,7 +110,7 @@ impl HeadSeries {
             }
         }
         self.end.stats = self.end.stats.plus(FetchStats::of(&out));
-        Ok(Some(out))
+        Some(out)
     }
 }
 
@@ -156,12 +131,12 @@ impl SeriesBatches for HeadBatches {
         let Some(mut series) = self.series.take() else {
             return Ok(None);
         };
-        let (series, batch) = if series.left() <= FEW_SERIES {
-            let batch = series.read_batch(&self.cancel)?;
+        let (series, batch) = if series.series.len() <= FEW_SERIES {
+            let batch = series.read_batch();
             (series, batch)
         } else {
-            let job = move |cancel: &CancelToken| {
-                let batch = series.read_batch(cancel)?;
+            let job = move |_: &CancelToken| {
+                let batch = series.read_batch();
                 Ok::<_, Error>((series, batch))
             };
             self.executor.run(job, &self.cancel).await?
@@ -226,12 +201,9 @@ impl Select for HeadSelect {
     ) -> Result<Box<dyn SeriesBatches>> {
         let heads = Arc::clone(&self.heads);
         let series = self.ask(tenant, request, move |head, request, snapshot, cancel| {
-            let (labelled, ids) = match head.matched(request, &snapshot, cancel)? {
-                Matched::Labelled(series) => (series, Vec::new()),
-                Matched::Ids(ids) => (Vec::new(), ids),
-            };
+            let series = head.matching(request, &snapshot, cancel)?;
             request.bounds.check(&FetchStats {
-                series: (labelled.len() + ids.len()) as u64,
+                series: series.len() as u64,
                 ..FetchStats::default()
             })?;
             Ok(Some(HeadSeries {
@@ -239,10 +211,8 @@ impl Select for HeadSelect {
                 head: Arc::clone(head),
                 snapshot,
                 shards: head.shards(),
-                request: request.clone(),
-                labelled: labelled.into_iter(),
-                ids: ids.into_iter(),
-                label_bytes: 0,
+                range: request.range,
+                series: series.into_iter(),
                 end: SelectEnd::default(),
             }))
         });

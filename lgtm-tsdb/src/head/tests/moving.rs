@@ -3,7 +3,6 @@
 use lgtm_core::Error;
 use lgtm_core::exec::CancelToken;
 
-use super::super::matching::Matched;
 use super::*;
 use crate::select::SeriesBatches;
 
@@ -183,45 +182,4 @@ async fn years_of_old_data_leave_others_their_turn() {
     // The newest one and a half ranges of a tenant stay.
     assert_eq!(rounds[0], 16 + 1, "{rounds:?}");
     assert_eq!(blocks as i64, ranges - 2 + 1, "{rounds:?}");
-}
-
-#[tokio::test]
-async fn many_series_come_in_order_however_they_came_and_went() {
-    let s = Store::new(Limits::default());
-    s.blocks.sync().await.unwrap();
-    let tenant = TenantId::new("t").unwrap();
-    let name = |n: u32| format!("m{}", n.wrapping_mul(2_654_435_761));
-    let push = async |ids: std::ops::Range<u32>, t_ms: i64| {
-        let names: Vec<String> = ids.map(name).collect();
-        let samples = [(t_ms, 1.0)];
-        let series: Vec<_> = names.iter().map(|n| (n.as_str(), &samples[..])).collect();
-        assert_eq!(s.push("t", &series).await.samples, names.len() as u64);
-    };
-    let found = || {
-        let head = s.heads.get(&tenant).unwrap();
-        let (snapshot, cancel) = (head.parts.generations.enter(), CancelToken::new());
-        let is_arranged = matches!(
-            head.matched(&everything(), &snapshot, &cancel).unwrap(),
-            Matched::Ids(_)
-        );
-        let series = head.matching(&everything(), &snapshot, &cancel).unwrap();
-        assert!(series.is_sorted());
-        (is_arranged, series.len())
-    };
-    push(0..9000, 0).await;
-    assert_eq!(found(), (false, 9000), "the first sort");
-    assert_eq!(found(), (true, 9000));
-    push(9000..9100, 0).await;
-    assert_eq!(found(), (true, 9100), "few are new");
-    // All but some go, and others get their ids.
-    assert_eq!(s.flush(FlushScope::All).await, 1);
-    push(8000..9100, 3 * HOUR).await;
-    s.heads.drop_moved();
-    let head = s.heads.get(&tenant).unwrap();
-    assert_eq!(head.collect_idle(u32::MAX, 0), 8000);
-    push(20_000..30_000, 3 * HOUR).await;
-    assert_eq!(found(), (false, 11_100));
-    assert_eq!(found(), (true, 11_100));
-    let mut batches = s.querier().select(&tenant, &everything()).await.unwrap();
-    assert_eq!(count(&mut batches).await, 9100 + 1100 + 10_000);
 }
