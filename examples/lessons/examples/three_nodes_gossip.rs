@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::Result;
+use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::service::Service;
 use lgtm_ring::kv::Kv;
 use lgtm_ring::kv::gossip::{Codecs, GossipKv, GossipSettings, TransportSettings};
@@ -69,7 +70,8 @@ async fn member(name: &str, seeds: &[String]) -> Result<GossipKv> {
 async fn register(kv: &GossipKv, name: &str) -> Result<()> {
     kv.cas("ring", &mut |current| {
         let mut map = current.map_or_else(|| Ok(LwwMap::default()), |v| LwwMap::decode(&v))?;
-        map.set(name, 1_800_000_000, "ACTIVE");
+        // Records from beyond the clocks of the others would be refused.
+        map.set(name, SystemClock::new().now_ms() / 1000, "ACTIVE");
         Ok(Some(map.encode()))
     })
     .await
