@@ -232,19 +232,20 @@ fn bounded(max_decoded: ByteSize, max_inflight: ByteSize) -> ApiSettings {
     }
 }
 
+/// A bomb of each protocol, one after the other.
+async fn answers_to_bombs(door: &Door) -> [(u16, String); 2] {
+    let buckets = bucket_bomb(500);
+    [
+        door.write(V2, &symbol_bomb(500)).await,
+        door.post("/otlp/v1/metrics", "application/x-protobuf", buckets)
+            .await,
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_push_becomes_is_bounded_and_told_with_the_setting() {
     let door = Door::new(bounded(ByteSize::mib(8), ByteSize::mib(64)));
-    let answers = [
-        door.write(V2, &symbol_bomb(500)).await,
-        door.post(
-            "/otlp/v1/metrics",
-            "application/x-protobuf",
-            bucket_bomb(500),
-        )
-        .await,
-    ];
-    for (status, text) in answers {
+    for (status, text) in answers_to_bombs(&door).await {
         assert_eq!(status, 413, "{text}");
         for part in [
             "8388608",
@@ -272,16 +273,7 @@ async fn what_one_push_becomes_is_bounded_and_told_with_the_setting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_all_pushes_become_is_bounded_by_what_may_be_in_flight() {
     let door = Door::new(bounded(ByteSize::mib(64), ByteSize::mib(8)));
-    let answers = [
-        door.write(V2, &symbol_bomb(500)).await,
-        door.post(
-            "/otlp/v1/metrics",
-            "application/x-protobuf",
-            bucket_bomb(500),
-        )
-        .await,
-    ];
-    for (status, text) in answers {
+    for (status, text) in answers_to_bombs(&door).await {
         assert_eq!(status, 503, "{text}");
         assert!(
             text.contains("server.max_inflight_push_requests_bytes"),

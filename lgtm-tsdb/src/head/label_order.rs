@@ -4,6 +4,8 @@
 //! sort leaves behind where each series stood, and the next one begins with the series in that order: a stable sort of what is
 //! in order already is one comparison a series.
 
+use std::sync::Arc;
+
 use lgtm_core::model::Labels;
 use lgtm_core::postings::SeriesId;
 use parking_lot::RwLock;
@@ -17,10 +19,11 @@ const UNKNOWN: u32 = u32::MAX;
 #[derive(Debug, Default)]
 pub(super) struct LabelOrder(RwLock<Places>);
 
-/// Four bytes a series of a head that was asked for many.
-#[derive(Debug, Default)]
+/// Four bytes a series of a head that was asked for many. Whoever sorts works on what was there when it began, so that nobody waits for a
+/// sort.
+#[derive(Debug, Clone, Default)]
 struct Places {
-    by_id: Vec<u32>,
+    by_id: Arc<Vec<u32>>,
     /// The first place that no sort has given. Each sort gives places of its own, so that those of two metrics do not mingle.
     next: u32,
 }
@@ -47,12 +50,13 @@ impl Places {
         {
             *self = Self::default();
         }
+        let by_id = Arc::make_mut(&mut self.by_id);
         for ((_, id), place) in sorted.iter().zip(self.next..UNKNOWN) {
             let id = *id as usize;
-            if self.by_id.len() <= id {
-                self.by_id.resize(id + 1, UNKNOWN);
+            if by_id.len() <= id {
+                by_id.resize(id + 1, UNKNOWN);
             }
-            self.by_id[id] = place;
+            by_id[id] = place;
             self.next = place + 1;
         }
     }
@@ -65,13 +69,13 @@ impl LabelOrder {
             series.sort_unstable();
             return;
         }
-        {
-            let places = self.0.read();
-            series.sort_by_cached_key(|(_, id)| places.of(*id));
-        }
+        let mut places = self.0.read().clone();
+        series.sort_by_cached_key(|(_, id)| places.of(*id));
         series.sort_by(|a, b| a.0.cmp(&b.0));
-        if self.0.read().misled(series) {
-            self.0.write().learn(series);
+        if places.misled(series) {
+            // Of two who learn at once one is forgotten: it will be learnt again.
+            places.learn(series);
+            *self.0.write() = places;
         }
     }
 
