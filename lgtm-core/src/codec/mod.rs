@@ -10,7 +10,7 @@
 mod allowance;
 mod codec;
 #[cfg(feature = "compression")]
-mod compression;
+mod content_encoding;
 pub mod protobuf;
 mod size_bound;
 #[cfg(feature = "compression")]
@@ -19,5 +19,5 @@ pub mod snappy;
 pub use allowance::{Allowance, DecodeFail, Grow};
 pub use codec::{Reader, crc32c, crc32c_append, put_bytes, put_svarint, put_uvarint, uvarint_len};
 #[cfg(feature = "compression")]
-pub use compression::ContentEncoding;
+pub use content_encoding::ContentEncoding;
 pub use size_bound::SizeBound;
