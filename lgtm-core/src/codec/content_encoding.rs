@@ -1,4 +1,4 @@
-//! Bodies that HTTP says are compressed: gzip, zstd, or not at all.
+//! Bodies that HTTP says are compressed: gzip, deflate, zstd, or not at all.
 
 use std::io::Read;
 
@@ -19,6 +19,8 @@ pub enum ContentEncoding {
     Identity,
     /// RFC 1952.
     Gzip,
+    /// RFC 1950 or, from senders that took the name at its word, RFC 1951.
+    Deflate,
     /// RFC 8878.
     Zstd,
 }
@@ -29,6 +31,7 @@ impl ContentEncoding {
         match value {
             "" | "identity" => Some(Self::Identity),
             "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
             "zstd" => Some(Self::Zstd),
             _ => None,
         }
@@ -61,6 +64,18 @@ impl ContentEncoding {
                 let decoder = flate2::read::MultiGzDecoder::new(body);
                 self.read(decoder, bound, out, allowance)
             }
+            Self::Deflate if has_zlib_header(body) => self.read(
+                flate2::bufread::ZlibDecoder::new(body),
+                bound,
+                out,
+                allowance,
+            ),
+            Self::Deflate => self.read(
+                flate2::bufread::DeflateDecoder::new(body),
+                bound,
+                out,
+                allowance,
+            ),
             Self::Zstd => {
                 // The window is not asked for: no more of them live at a time than threads decompress.
                 let mut decoder = zstd::Decoder::with_buffer(body).map_err(|e| self.invalid(&e))?;
@@ -99,6 +114,11 @@ impl ContentEncoding {
     }
 }
 
+/// A raw stream does not begin so: it would be a plain block whose padding is not zero, and no compressor writes that.
+fn has_zlib_header(body: &[u8]) -> bool {
+    matches!(body, [method, flags, ..] if method & 0xf == 8 && u16::from_be_bytes([*method, *flags]) % 31 == 0)
+}
+
 fn too_large(bound: SizeBound) -> Error {
     let max = bound.max_bytes;
     bound.exceeded(&format!(
@@ -109,6 +129,7 @@ fn too_large(bound: SizeBound) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::{Compression, Compressor};
     use std::io::Write;
 
     #[test]
@@ -116,8 +137,17 @@ mod tests {
         let zeros = vec![0; 1 << 20];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&zeros).unwrap();
+        let [zlib, raw] = [Compression::Zlib, Compression::Deflate].map(|with| {
+            let mut out = Vec::new();
+            Compressor::default()
+                .compress(with, &zeros, &mut out)
+                .unwrap();
+            out
+        });
         let bodies = [
             (ContentEncoding::Gzip, gzip.finish().unwrap()),
+            (ContentEncoding::Deflate, zlib),
+            (ContentEncoding::Deflate, raw),
             (
                 ContentEncoding::Zstd,
                 zstd::encode_all(&zeros[..], 1).unwrap(),
