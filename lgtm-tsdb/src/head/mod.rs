@@ -4,6 +4,7 @@
 
 mod accept;
 mod append;
+mod batches;
 mod cardinality;
 mod checkpoint;
 mod columns;

@@ -1,5 +1,7 @@
 //! One series in memory: its open chunk, its finished chunks, its out-of-order samples.
 
+use std::ops::Range;
+
 use lgtm_core::DecodeError;
 use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
 use lgtm_core::postings::{SeriesId, SymbolId};
@@ -45,6 +47,26 @@ const _: () = assert!(
     size_of::<HeadChunk>() <= 40,
     "a series of four hours holds a dozen of them"
 );
+
+impl ChunkBytes {
+    /// Bytes of the chunk.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Memory(data) => data.len(),
+            Self::File(place) => place.len as usize,
+        }
+    }
+}
+
+/// A copy of an open chunk in a buffer that it shares with others.
+#[derive(Debug)]
+pub(super) struct OpenSpan {
+    pub(super) min_ms: i64,
+    pub(super) max_ms: i64,
+    pub(super) encoding: Encoding,
+    /// Place in the buffer.
+    pub(super) bytes: Range<usize>,
+}
 
 /// The chunk that takes samples.
 #[derive(Debug, Default)]
@@ -554,6 +576,36 @@ impl MemSeries {
         out
     }
 
+    /// Times of the first and the last sample of the open chunk.
+    pub(super) fn open_range(&self) -> Option<(i64, i64)> {
+        match &self.open {
+            Open::None => None,
+            Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
+            Open::StartedFloat(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+            Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+            Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+        }
+    }
+
+    /// Copies the open chunk as it stands to the end of `out`.
+    pub(super) fn copy_open_chunk(&self, out: &mut Vec<u8>) -> Option<OpenSpan> {
+        let from = out.len();
+        let (min_ms, max_ms, encoding) = if let Open::Float(chunk, _) = &self.open {
+            chunk.encode_into(out);
+            (chunk.first_t_ms(), chunk.last_t_ms(), Encoding::Xor)
+        } else {
+            let chunk = self.open_chunk()?;
+            out.extend_from_slice(&chunk.data);
+            (chunk.min_ms, chunk.max_ms, chunk.encoding)
+        };
+        Some(OpenSpan {
+            min_ms,
+            max_ms,
+            encoding,
+            bytes: from..out.len(),
+        })
+    }
+
     /// The open chunk as it stands.
     pub(super) fn open_chunk(&self) -> Option<EncodedChunk> {
         match &self.open {
@@ -591,13 +643,7 @@ impl MemSeries {
     }
 
     fn range_of(&self, takes: impl Fn(ChunkState) -> bool) -> Option<(i64, i64)> {
-        let open = match &self.open {
-            Open::None => None,
-            Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
-            Open::StartedFloat(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-            Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-            Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-        };
+        let open = self.open_range();
         let waiting = self.ooo.iter().flat_map(|o| &o.buffer);
         let waiting = waiting.map(|s| (s.0, s.0));
         let chunks = self.finished().iter().chain(self.late_finished());
