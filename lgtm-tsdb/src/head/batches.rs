@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 
 use super::generation::Snapshot;
 use super::head::Head;
+use super::head_chunk::{HeadChunk, OpenSpan};
 use super::heads::Heads;
-use super::series::{HeadChunk, MemSeries, OpenSpan, locate};
+use super::series::{MemSeries, locate};
 use super::shard::{Shard, ShardGuard};
 use crate::select::{
     ChunkList, FetchBounds, FetchStats, SelectEnd, SeriesBatches, SeriesChunk, SeriesChunks,

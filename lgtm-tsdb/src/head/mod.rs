@@ -13,6 +13,7 @@ mod exemplars;
 mod flush;
 mod generation;
 mod head;
+mod head_chunk;
 mod heads;
 mod label_order;
 mod matching;
