@@ -9,6 +9,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
+use lgtm_core::limits::Overrides;
 use lgtm_core::secret::mask_url;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, from_url};
@@ -31,7 +32,6 @@ use crate::self_monitor::SelfMonitor;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
-    log_to_stderr(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -40,7 +40,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     runtime.block_on(serve(config))
 }
 
-fn log_to_stderr(config: &Config) -> Result<()> {
+/// Has the process log as the settings say.
+pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
     let builder = tracing_subscriber::fmt()
@@ -56,8 +57,13 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let limits = Arc::new(config.overrides()?);
     let registry = Registry::new();
+    let limits = Arc::new(Overrides::default());
+    let runtime_config = config
+        .runtime_config()?
+        .limits("metrics", config.limits.metrics.clone(), &limits)
+        .metrics(&registry)
+        .build()?;
     ProcessCollector::register(&registry, &*clock);
     let layout = Layout::builder()
         .store(from_url(&config.storage_url(), &config.storage.backend)?)
@@ -68,14 +74,14 @@ async fn serve(config: Config) -> Result<()> {
     let bucket = layout.bucket(Component::MetricBlocks);
     let blocks = Arc::new(BucketBlocks::new(
         bucket.clone(),
-        config.store_gateway.clone(),
+        config.metrics.store_gateway.clone(),
     )?);
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
     let cleaner = Arc::new(BlocksCleaner::new(
         bucket.clone(),
         Arc::clone(&limits),
         Arc::clone(&clock),
-        config.blocks_cleaner.clone(),
+        config.metrics.blocks_cleaner.clone(),
     )?);
     let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
     let ingester = Ingester::builder(
@@ -85,7 +91,7 @@ async fn serve(config: Config) -> Result<()> {
         Arc::clone(&clock),
         os_random(),
     )
-    .settings(config.ingester.clone())
+    .settings(config.metrics.ingester.clone())
     .executor(executor.clone())
     .blocks(Arc::clone(&blocks))
     .build()?;
@@ -102,11 +108,11 @@ async fn serve(config: Config) -> Result<()> {
     let engine = Engine::new(
         Arc::clone(&source),
         executor.clone(),
-        config.querier.clone(),
+        config.metrics.querier.clone(),
     )?;
     let frontend = Arc::new(QueryFrontend::new(
         engine,
-        config.query_frontend.clone(),
+        config.metrics.query_frontend.clone(),
         Arc::clone(&limits),
         Arc::clone(&clock),
     )?);
@@ -125,12 +131,10 @@ async fn serve(config: Config) -> Result<()> {
     cleaner.register_metrics(&registry);
     frontend.register_metrics(&registry);
     api.register_metrics(&registry);
-    registry.collect(|c| {
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
-    });
+    tell_version(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
+        .add(runtime_config.clone())
         .add(Arc::clone(&ingester))
         .add(blocks)
         .add(Arc::clone(&cleaner))
@@ -142,7 +146,8 @@ async fn serve(config: Config) -> Result<()> {
         status: services.status(),
         ingester,
         registry: registry.clone(),
-        config: crate::settings_docs::documented(&config),
+        config: crate::config::documented(&config),
+        runtime_config,
         stop: Arc::clone(&stop),
     };
     let door = Door::new(&config, &registry)?;
@@ -170,6 +175,13 @@ async fn serve(config: Config) -> Result<()> {
     let ended = services.run_until(asked_to_stop(stop)).await;
     executor.shutdown().await;
     ended
+}
+
+fn tell_version(registry: &Registry) {
+    registry.collect(|c| {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
+    });
 }
 
 /// Three lines that can be pasted.
@@ -204,7 +216,11 @@ impl Door {
         let connections = Arc::clone(&self.connections);
         let server = HttpServer::bind(name, wanted, router, connections).await?;
         Ok(server
-            .after(&["metrics-ingester", "metrics-store-gateway"])
+            .after(&[
+                "runtime-config",
+                "metrics-ingester",
+                "metrics-store-gateway",
+            ])
             .guarded_by(&self.guard))
     }
 }
