@@ -55,7 +55,7 @@ fn read_all(chunk: &Chunk) -> Vec<Entry> {
 
 /// The blocks as the golden files tell them: entries, first time, last time, and the offset when the bytes are ours to choose.
 fn check_blocks(chunk: &Chunk, blocks: &Value, with_offsets: bool, name: &str) {
-    let blocks = blocks.as_array().unwrap();
+    let blocks = blocks.as_array().map_or(&[][..], Vec::as_slice);
     assert_eq!(chunk.blocks().len(), blocks.len(), "{name}");
     for (ours, theirs) in chunk.blocks().iter().zip(blocks) {
         assert_eq!(Some(ours.entry_count), theirs["entries"].as_u64(), "{name}");
@@ -159,7 +159,13 @@ fn chunk_vectors_are_read_and_written() {
         if !header.format.has_metadata() {
             wanted.iter_mut().for_each(|e| e.2.clear());
         }
-        assert_eq!(read_all(&chunk), wanted, "{name}");
+        // Loki's head takes no notice of empty lines that come first; ours does (docs/format/chunk.md).
+        let first_ns = chunk.blocks().first().map(|b| b.min_ns);
+        let is_whole = first_ns == Some(wanted[0].0);
+        match first_ns {
+            Some(_) => assert_eq!(read_all(&chunk), wanted, "{name}"),
+            None => assert!(wanted.iter().all(|e| e.1.is_empty()), "{name}"),
+        }
 
         let ours = build(&v, encoding);
         if v.get("uncompressed_size").is_some() {
@@ -170,23 +176,19 @@ fn chunk_vectors_are_read_and_written() {
         }
         let again = Chunk::open(ours.bytes.clone().into()).unwrap();
         let is_plain = encoding == ChunkEncoding::None;
-        // Loki's head forgets the time of empty lines that come first; ours does not (docs/format/chunk.md).
-        let is_exact = is_plain && chunk.blocks()[0].min_ns == wanted[0].0;
-        if is_exact {
+        if is_plain && is_whole {
             assert_eq!(ours.bytes, theirs, "{name}");
             exact += 1;
-        } else if is_plain {
+        } else if is_plain && first_ns.is_some() {
             let table = again.layout().trailer.table.start as usize;
             assert_eq!(ours.bytes[..table], theirs[..table], "{name}");
         }
-        if is_exact || !is_plain && chunk.blocks()[0].min_ns == wanted[0].0 {
-            check_blocks(&again, &v["blocks"], is_exact, name);
+        if is_whole {
+            check_blocks(&again, &v["blocks"], is_plain, name);
+            check_object(&v, &ours, is_plain);
         }
         assert_eq!(again.blocks()[0].min_ns, wanted[0].0, "{name}");
         assert_eq!(read_all(&again), wanted, "{name}");
-        if chunk.blocks()[0].min_ns == wanted[0].0 {
-            check_object(&v, &ours, is_exact);
-        }
         // The same entries in every encoding.
         for encoding in ChunkEncoding::ALL {
             let ours = build(&v, encoding);

@@ -91,15 +91,12 @@ const FORMATS: [ChunkFormat; 4] = [
 
 proptest! {
     #[test]
-    fn entries_of_one_block_come_back_in_order(all in entries(60)) {
-        for format in FORMATS {
-            for encoding in ChunkEncoding::ALL {
-                let chunk = build(format, encoding, 1 << 20, &all);
-                let back = read(&chunk.bytes.into()).unwrap();
-                prop_assert_eq!(back.blocks.len(), 1);
-                prop_assert_eq!(plain(&back.blocks), sorted(all.clone(), format));
-            }
-        }
+    fn entries_of_one_block_come_back_in_order(all in entries(60), format in 0usize..4, encoding in 0usize..9) {
+        let format = FORMATS[format];
+        let chunk = build(format, ChunkEncoding::ALL[encoding], 1 << 20, &all);
+        let back = read(&chunk.bytes.into()).unwrap();
+        prop_assert_eq!(back.blocks.len(), 1);
+        prop_assert_eq!(plain(&back.blocks), sorted(all.clone(), format));
     }
 
     #[test]
@@ -131,7 +128,7 @@ proptest! {
     }
 
     #[test]
-    fn every_flipped_bit_is_found_or_changes_nothing_that_is_read(all in entries(8), format in 0usize..4) {
+    fn every_flipped_bit_is_found_or_changes_nothing_that_is_read(all in entries(4), format in 0usize..4) {
         let format = FORMATS[format];
         let chunk = build(format, ChunkEncoding::None, 60, &all);
         let good = plain(&read(&chunk.bytes.clone().into()).unwrap().blocks);

@@ -48,14 +48,12 @@ mod tests {
 
     #[test]
     fn shards_share_all_fingerprints_out() {
-        for count in [2u32, 16, 1 << 20] {
-            let mut next = 0;
-            for shard in [0, 1, count / 2, count - 1] {
+        for count in [2u32, 16, 1 << 10] {
+            let mut next = 0u64;
+            for shard in 0..count {
                 let range = FingerprintRange::of_shard(shard, count).unwrap();
-                assert_eq!(range.first, u64::from(shard) << (64 - count.ilog2()));
-                if shard == 1 {
-                    assert_eq!(range.first, next);
-                }
+                assert_eq!(range.first, next);
+                assert!(range.contains(range.last) && range.first < range.last);
                 next = range.last.wrapping_add(1);
             }
             assert_eq!(next, 0);
