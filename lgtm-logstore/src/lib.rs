@@ -11,4 +11,6 @@
 pub mod chunk;
 pub mod entry;
 pub mod index;
+pub mod logql;
 pub mod schema;
+pub mod select;
