@@ -269,9 +269,14 @@ impl Head {
             let takes_away = m.matches_empty();
             let mut ids: Vec<SeriesId> = Vec::new();
             let ids_of_values = &mut ids;
+            let narrowed = kept.as_deref();
             self.each_value(m.name(), cancel, &mut |index: &MemPostings, value| {
                 if m.matches(index.symbols().resolve(value)) != takes_away {
-                    ids_of_values.extend_from_slice(index.postings_of_pair(m.name(), value));
+                    let list = index.postings_of_pair(m.name(), value);
+                    match narrowed {
+                        Some(kept) => ids_of_values.extend(intersect_slices(kept, list)),
+                        None => ids_of_values.extend_from_slice(list),
+                    }
                 }
                 Ok(())
             })?;
@@ -280,10 +285,7 @@ impl Head {
             if takes_away {
                 drop.push(ids);
             } else {
-                kept = Some(match kept {
-                    None => ids,
-                    Some(kept) => intersect_slices(&kept, &ids),
-                });
+                kept = Some(ids);
             }
         }
         let mut ids = kept.unwrap_or_else(|| self.index.read().all().to_vec());
