@@ -1,14 +1,17 @@
 //! What a tenant may do.
 //!
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
-//! operators write. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one per tenant; [`retry_after`] says when a refused client shall come back.
+//! operators write. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one per tenant; [`retry_after`] says when a refused client shall
+//! come back. [`Inflight`] bounds what is under way in a process.
 
+mod inflight;
 mod overrides;
 mod overrides_file;
 mod rate_limiter;
 mod retry_after;
 mod tenant_limiters;
 
+pub use inflight::{Inflight, InflightBound, Ticket};
 pub use overrides::Overrides;
 pub use overrides_file::OverridesFile;
 pub use rate_limiter::{RateLimit, RateLimiter};
