@@ -14,7 +14,9 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::{CleanerSettings, IngesterSettings, QueryFrontendSettings};
+use lgtm_tsdb::components::{
+    CleanerSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
+};
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::EngineSettings;
@@ -140,17 +142,17 @@ impl Default for Config {
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        let api = ApiSettings::default();
+        let (api, pushes) = (ApiSettings::default(), DistributorSettings::default());
         Self {
             http_listen_address: "127.0.0.1".into(),
             http_listen_port: 9009,
             grpc_listen_address: "127.0.0.1".into(),
             grpc_listen_port: 9095,
-            max_inflight_push_requests: api.max_inflight_push_requests,
-            max_inflight_push_requests_bytes: api.max_inflight_push_requests_bytes,
+            max_inflight_push_requests: pushes.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: pushes.max_inflight_push_requests_bytes,
             max_query_body_size: api.max_query_body_size,
             max_inflight_query_bodies_bytes: api.max_inflight_query_bodies_bytes,
-            max_decoded_bytes: api.max_decoded_bytes,
+            max_decoded_bytes: pushes.max_decoded_bytes,
             max_inflight_answer_bytes: api.max_inflight_answer_bytes,
             max_remote_read_bytes: api.max_remote_read_bytes,
             max_exemplars_bytes: api.max_exemplars_bytes,
@@ -209,16 +211,22 @@ impl Config {
     pub(crate) fn api_settings(&self) -> ApiSettings {
         ApiSettings {
             multitenancy_enabled: self.auth.multitenancy_enabled,
-            max_recv_msg_size: self.max_recv_msg_size,
-            max_inflight_push_requests: self.server.max_inflight_push_requests,
-            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
-            max_decoded_bytes: self.server.max_decoded_bytes,
             max_query_body_size: self.server.max_query_body_size,
             max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
             max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
             max_remote_read_bytes: self.server.max_remote_read_bytes,
             max_exemplars_bytes: self.server.max_exemplars_bytes,
             cors_origins: self.server.cors_origins.clone(),
+        }
+    }
+
+    /// How much may be pushed.
+    pub(crate) fn distributor_settings(&self) -> DistributorSettings {
+        DistributorSettings {
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_decoded_bytes: self.server.max_decoded_bytes,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
         }
     }
 

@@ -58,7 +58,7 @@ impl SelfMonitor {
         }
         let up = Labels::from_pairs([(METRIC_NAME, "up")].into_iter().chain(own))?;
         batch.push_series(up.iter(), &[Sample { t_ms, value: 1.0 }]);
-        self.distributor.push(&self.tenant, &batch).await.map(drop)
+        self.distributor.push(&self.tenant, batch).await.map(drop)
     }
 }
 

@@ -68,8 +68,8 @@ impl ApiError {
         })
     }
 
-    /// The error of a push: there a limit on bytes is 413, and a rule that the sender broke is 400.
-    pub(super) fn of_push(e: Error) -> Self {
+    /// The error where limits are limits on bytes, as with pushes: 413.
+    pub(super) fn of_payload(e: Error) -> Self {
         let too_large = e.kind() == ErrorKind::LimitExceeded;
         let mut out = Self::from(e);
         if too_large {

@@ -137,7 +137,7 @@ fn hooked_store(limits: Limits, settings: HeadSettings) -> (Store, HookDisk) {
     let elsewhere = tempfile::tempdir().unwrap();
     s.heads = open_heads(elsewhere.path(), &s.limits, &s.settings).0;
     let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
-    let limits = Arc::new(Overrides::fixed(s.limits.clone()));
+    let limits = Overrides::fixed(s.limits.clone());
     let (heads, log) = Heads::open(
         Arc::new(disk.clone()),
         ".",
@@ -439,7 +439,7 @@ async fn what_is_pushed_during_a_checkpoint_that_never_counts_has_its_anchor() {
     let mut s = Store::new(Limits::default());
     let open = |disk: &CrashDisk| {
         let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
-        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let limits = Overrides::fixed(Limits::default());
         let disk = Arc::new(disk.clone());
         let opened = Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7);
         let (heads, log) = opened.unwrap();
