@@ -9,6 +9,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
+use lgtm_core::limits::Overrides;
 use lgtm_core::secret::mask_url;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, from_url};
@@ -26,7 +27,6 @@ use crate::self_monitor::SelfMonitor;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
-    log_to_stderr(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -35,7 +35,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     runtime.block_on(serve(config))
 }
 
-fn log_to_stderr(config: &Config) -> Result<()> {
+/// Has the process log as the settings say.
+pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
     let builder = tracing_subscriber::fmt()
@@ -51,8 +52,13 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let limits = config.overrides()?;
     let registry = Registry::new();
+    let limits = Overrides::default();
+    let runtime_config = config
+        .runtime_config()?
+        .limits("metrics", config.limits.metrics.clone(), &limits)
+        .metrics(&registry)
+        .build()?;
     ProcessCollector::register(&registry, &*clock);
     let layout = Layout::builder()
         .store(from_url(&config.storage_url(), &config.storage.backend)?)
@@ -62,19 +68,19 @@ async fn serve(config: Config) -> Result<()> {
         .build()?;
     let bucket = layout.bucket(Component::MetricBlocks);
     let blocks = BucketBlocks::builder(bucket.clone())
-        .settings(config.store_gateway.clone())
+        .settings(config.metrics.store_gateway.clone())
         .clock(Arc::clone(&clock))
         .metrics(&registry)
         .build()?;
     let cleaner = BlocksCleaner::builder(bucket.clone(), limits.clone())
-        .settings(config.blocks_cleaner.clone())
+        .settings(config.metrics.blocks_cleaner.clone())
         .clock(Arc::clone(&clock))
         .metrics(&registry)
         .build()?;
     let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
     let ingester = Ingester::builder(bucket, disk, limits.clone())
-        .settings(config.ingester.clone())
+        .settings(config.metrics.ingester.clone())
         .clock(Arc::clone(&clock))
         .executor(executor.clone())
         .blocks(Arc::clone(&blocks))
@@ -87,12 +93,12 @@ async fn serve(config: Config) -> Result<()> {
         .build();
     let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&blocks) as _);
     let querier = Querier::builder(vec![recent], vec![stored], limits.clone(), executor.clone())
-        .settings(config.querier.clone())
+        .settings(config.metrics.querier.clone())
         .metrics(&registry)
         .build()?;
     let engine = querier.engine().clone();
     let frontend = QueryFrontend::builder(querier, engine, limits.clone())
-        .settings(config.query_frontend.clone())
+        .settings(config.metrics.query_frontend.clone())
         .clock(Arc::clone(&clock))
         .metrics(&registry)
         .build()?;
@@ -102,15 +108,13 @@ async fn serve(config: Config) -> Result<()> {
     let queries = QueryApi::builder(frontend, limits, executor.clone())
         .settings(config.api_settings())
         .clock(Arc::clone(&clock))
-        .parser(config.querier.parser.clone())
+        .parser(config.metrics.querier.parser.clone())
         .metrics(&registry)
         .build()?;
-    registry.collect(|c| {
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
-    });
+    tell_version(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
+        .add(runtime_config.clone())
         .add(Arc::clone(&ingester))
         .add(blocks)
         .add(Arc::clone(&cleaner))
@@ -122,7 +126,8 @@ async fn serve(config: Config) -> Result<()> {
         status: services.status(),
         ingester,
         registry: registry.clone(),
-        config: crate::settings_docs::documented(&config),
+        config: crate::config::documented(&config),
+        runtime_config,
         stop: Arc::clone(&stop),
     };
     let door = Door::new(&config, &registry)?;
@@ -151,6 +156,13 @@ async fn serve(config: Config) -> Result<()> {
     let ended = services.run_until(asked_to_stop(stop)).await;
     executor.shutdown().await;
     ended
+}
+
+fn tell_version(registry: &Registry) {
+    registry.collect(|c| {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
+    });
 }
 
 /// Three lines that can be pasted.
@@ -185,7 +197,11 @@ impl Door {
         let connections = Arc::clone(&self.connections);
         let server = HttpServer::bind(name, wanted, router, connections).await?;
         Ok(server
-            .after(&["metrics-ingester", "metrics-store-gateway"])
+            .after(&[
+                "runtime-config",
+                "metrics-ingester",
+                "metrics-store-gateway",
+            ])
             .guarded_by(&self.guard))
     }
 }

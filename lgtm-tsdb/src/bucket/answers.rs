@@ -221,6 +221,11 @@ impl Select for BucketBlocks {
         Ok(Box::new(merged.ending_with(end)))
     }
 
+    fn may_hold(&self, tenant: &TenantId, request: &SelectRequest) -> bool {
+        let found = self.overlapping(tenant, request);
+        !found.blocks.is_empty() || !found.warnings.is_empty()
+    }
+
     async fn series(
         &self,
         tenant: &TenantId,

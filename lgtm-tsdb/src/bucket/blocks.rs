@@ -32,7 +32,7 @@ use crate::select::SelectRequest;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketSettings {
-    /// How often the bucket is listed. Mimir's default.
+    /// How often the bucket is listed for blocks of others. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub sync_interval: Duration,
     /// Tenants and metas that are read at the same time.

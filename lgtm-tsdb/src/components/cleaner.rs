@@ -21,7 +21,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CleanerSettings {
-    /// How often the bucket is looked through. Each round lists all objects once; uploads that break off are rare.
+    /// How often the bucket is looked through for uploads that never ended. Each round lists all objects once; uploads that break off are rare.
     #[serde(with = "lgtm_core::units::duration")]
     pub cleanup_interval: Duration,
 }

@@ -57,6 +57,17 @@ impl Select for Holders {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
+        let is_stored = || self.stored.iter().any(|s| s.may_hold(tenant, request));
+        if let [only] = self.recent.as_slice()
+            && !is_stored()
+        {
+            let answer = only.select(tenant, request).await?;
+            // Nothing was flushed into a block before the answer was fixed, so it has everything.
+            if !is_stored() {
+                return Ok(answer);
+            }
+        }
+        let request = &request.whole_labels();
         let mut answers = Vec::with_capacity(self.recent.len() + self.stored.len());
         for holders in [&self.recent, &self.stored] {
             let asked = holders.iter().map(|s| s.select(tenant, request));

@@ -41,7 +41,7 @@ pub struct IngesterSettings {
     /// How often complete ranges are looked for, idle series forgotten and the log's size checked.
     #[serde(with = "lgtm_core::units::duration")]
     pub maintenance_interval: Duration,
-    /// Whether an orderly stop moves everything into blocks. Off, as in Mimir: the log has it, and the next start reads it.
+    /// Whether an orderly stop moves everything into blocks; otherwise the log keeps it for the next start. Off, as in Mimir.
     pub flush_on_shutdown: bool,
 }
 

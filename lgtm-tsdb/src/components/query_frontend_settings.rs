@@ -40,7 +40,7 @@ pub struct QueryFrontendSettings {
     /// Whether requests are cached whose start and end are no multiples of the step. On, other than in Mimir: `now` rarely is one,
     /// and each phase has a key of its own.
     pub cache_unaligned_requests: bool,
-    /// Whether aggregations are cut by series into `query_sharding_total_shards` parts. Off, as in Mimir, and for one process rightly
+    /// Whether aggregations are cut by series into the tenant's `query_sharding_total_shards` parts. Off, as in Mimir, and for one process rightly
     /// so: its engine already computes batches of one query on several cores, and each shard has to look at the labels of all series
     /// again. It pays where the parts run in several queriers.
     pub parallelize_shardable_queries: bool,

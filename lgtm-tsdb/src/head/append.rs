@@ -174,7 +174,7 @@ impl Head {
             }
         }
         if batch.has_exemplars() {
-            pass.take_exemplars(scratch);
+            pass.take_exemplars(limits.max_global_exemplars_per_user, scratch);
         }
         if pass.newest_ms > i64::MIN {
             self.raise_max_ms(pass.newest_ms);
@@ -449,7 +449,7 @@ impl<'a> Pass<'a> {
         });
     }
 
-    fn take_exemplars(&mut self, scratch: &mut AppendScratch) {
+    fn take_exemplars(&mut self, max: u64, scratch: &mut AppendScratch) {
         let mut ring = None;
         for n in 0..scratch.ids.len() {
             let Some(id) = scratch.ids[n] else {
@@ -457,7 +457,11 @@ impl<'a> Pass<'a> {
             };
             let view = self.series(n);
             for exemplar in view.exemplars {
-                let ring = ring.get_or_insert_with(|| self.head.exemplars.lock());
+                let ring = ring.get_or_insert_with(|| {
+                    let mut ring = self.head.exemplars.lock();
+                    ring.resize(max);
+                    ring
+                });
                 match ring.push(id, exemplar) {
                     Ok(stored) => {
                         self.report.exemplars += 1;

@@ -18,9 +18,10 @@ use lgtm_core::{DecodeError, Error, Result};
 
 use super::generation::ChunkState;
 use super::head::Head;
+use super::head_chunk::{ChunkBytes, HeadChunk};
 use super::heads::Heads;
 use super::record::{encode_exemplar, encode_metadata, kind};
-use super::series::{ChunkBytes, HeadChunk, Last, MemSeries};
+use super::series::{Last, MemSeries};
 use super::shard::SHARD_LEN;
 use crate::chunk::Encoding;
 use crate::wire::RawLabelsBuilder;

@@ -6,8 +6,9 @@ use lgtm_core::model::{LabelArena, Labels};
 use lgtm_core::postings::SeriesId;
 
 use super::head::Head;
+use super::head_chunk::{ChunkBytes, HeadChunk};
 use super::heads::Heads;
-use super::series::{ChunkBytes, HeadChunk, locate};
+use super::series::locate;
 
 /// Damaged chunks that the program's log names one by one; a lost file may hold hundreds of thousands.
 const MAX_NAMED: u64 = 100;

@@ -40,6 +40,24 @@ impl ExemplarRing {
         }
     }
 
+    /// Changes how many are kept; the oldest that are too many go.
+    pub(super) fn resize(&mut self, capacity: u64) {
+        self.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        while self.ring.len() > self.capacity {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((old, gone)) = self.ring.pop_front() else {
+            return;
+        };
+        self.first += 1;
+        if self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms) {
+            self.newest.remove(&old);
+        }
+    }
+
     /// Number of exemplars held.
     pub(super) fn len(&self) -> usize {
         self.ring.len()
@@ -76,13 +94,8 @@ impl ExemplarRing {
             }
         }
         self.newest.insert(id, key);
-        if self.ring.len() >= self.capacity
-            && let Some((old, gone)) = self.ring.pop_front()
-        {
-            self.first += 1;
-            if self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms) {
-                self.newest.remove(&old);
-            }
+        if self.ring.len() >= self.capacity {
+            self.forget_oldest();
         }
         self.ring.push_back((id, exemplar.clone()));
         Ok(true)
@@ -251,6 +264,14 @@ mod tests {
             ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
             [(1, 10), (2, 5)]
         );
+        ring.resize(1);
+        assert_eq!(ring.iter().map(|(id, _)| id).collect::<Vec<_>>(), [2]);
+        ring.resize(2);
+        assert_eq!(ring.push(1, &exemplar(11, 1.0)), Ok(true));
+        let mut ring = ExemplarRing::new(2);
+        for (id, t_ms, value) in [(1, 10, 1.0), (1, 10, 2.0), (2, 5, 1.0)] {
+            ring.push(id, &exemplar(t_ms, value)).unwrap();
+        }
         let numbers = |ring: &ExemplarRing, from| ring.from(from).map(|e| e.0).collect::<Vec<_>>();
         assert_eq!(
             (numbers(&ring, 0), numbers(&ring, 2)),

@@ -16,8 +16,9 @@ use lgtm_core::{Error, Result};
 
 use super::generation::ChunkState;
 use super::head::Head;
+use super::head_chunk::HeadChunk;
 use super::heads::Heads;
-use super::series::{HeadChunk, locate};
+use super::series::locate;
 use super::shard::SHARD_LEN;
 use crate::block::{
     BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,

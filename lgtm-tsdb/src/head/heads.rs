@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::append::AppendScratch;
 use super::head::{Head, HeadParts, SeriesCapacity};
-use super::series::{ChunkBytes, HeadChunk};
+use super::head_chunk::{ChunkBytes, HeadChunk};
 use crate::limits::Limits;
 
 /// How heads keep their data.

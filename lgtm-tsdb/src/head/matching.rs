@@ -70,6 +70,24 @@ impl Head {
         Ok(out)
     }
 
+    /// Ids of the series that match and hold samples in the range that the reader sees, ascending.
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    pub(super) fn matching_ids(
+        &self,
+        request: &SelectRequest,
+        snapshot: &Snapshot,
+        cancel: &CancelToken,
+    ) -> Result<Vec<SeriesId>> {
+        let mut out = Vec::new();
+        self.each_match(request, snapshot, cancel, &mut |_, id, _| {
+            out.push(id);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
     /// Names of the labels of the series that match; those of all series when everything is asked for.
     ///
     /// # Errors

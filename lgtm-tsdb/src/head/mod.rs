@@ -4,6 +4,7 @@
 
 mod accept;
 mod append;
+mod batches;
 mod cardinality;
 mod checkpoint;
 mod columns;
@@ -12,6 +13,7 @@ mod exemplars;
 mod flush;
 mod generation;
 mod head;
+mod head_chunk;
 mod heads;
 mod label_order;
 mod matching;

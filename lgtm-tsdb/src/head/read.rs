@@ -3,152 +3,22 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
+use lgtm_core::Result;
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
-use lgtm_core::postings::SeriesId;
-use lgtm_core::{Error, Result};
 
+use super::batches::{Chosen, HeadBatches, HeadSeries};
 use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
-use super::series::locate;
-use super::shard::Shard;
 use crate::select::{
-    ChunkList, FetchBounds, FetchStats, Listed, ReadyBatches, Select, SelectEnd, SelectRequest,
-    SeriesBatches, SeriesChunk, SeriesChunks,
+    FetchStats, Listed, ReadyBatches, Select, SelectEnd, SelectRequest, SeriesBatches,
 };
-
-/// Series per batch at most. A query has several batches under way, of some 300 bytes a series beside the chunks.
-const BATCH_SERIES: usize = 512;
-/// Bytes of chunks after which a batch ends.
-const BATCH_BYTES: u64 = 256 << 10;
-/// So few series are read where they are asked for: handing them over would take longer.
-const FEW_SERIES: usize = 64;
 
 impl Head {
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
     fn holds(&self, range: TimeRange) -> bool {
         self.max_ms().is_some_and(|newest| newest >= range.min_ms)
-    }
-}
-
-/// The head's answer to a select: series were chosen when it was asked, chunks are read batch by batch, as they were then.
-#[derive(Debug)]
-struct HeadSeries {
-    heads: Arc<Heads>,
-    head: Arc<Head>,
-    /// Keeps what a flush moves meanwhile, and the ids what they are.
-    snapshot: Snapshot,
-    shards: Arc<Vec<Arc<Shard>>>,
-    range: TimeRange,
-    series: std::vec::IntoIter<(Labels, SeriesId)>,
-    end: SelectEnd,
-}
-
-impl HeadSeries {
-    /// What a series holds in the range. The bytes are read outside the shard's lock. A chunk that cannot be read is left out, with
-    /// a warning.
-    fn chunks(&mut self, labels: &Labels, id: SeriesId) -> ChunkList {
-        let range = self.range;
-        let inside = |min: i64, max: i64| min < range.max_ms && max >= range.min_ms;
-        let (shard, slot) = locate(id);
-        let (kept, open) = match self.shards[shard].lock().get(slot) {
-            Some(Some(series)) => {
-                let mut kept = series.late_chunks();
-                kept.extend_from_slice(series.finished());
-                kept.retain(|c| inside(c.min_ms, c.max_ms) && self.snapshot.sees(c.state));
-                (
-                    kept,
-                    series.open_chunk().filter(|c| inside(c.min_ms, c.max_ms)),
-                )
-            }
-            _ => return ChunkList::new(),
-        };
-        let mut out = ChunkList::with_capacity(kept.len() + 1);
-        for c in kept {
-            match self.heads.read_chunk(&self.head, id, &c) {
-                Some(data) => out.push(SeriesChunk {
-                    min_ms: c.min_ms,
-                    max_ms: c.max_ms,
-                    encoding: c.encoding,
-                    data,
-                }),
-                None => self.end.merge(SelectEnd {
-                    warnings: vec![format!(
-                        "samples of {labels} from {} to {} are missing: a damaged chunk of the head was set aside",
-                        c.min_ms, c.max_ms
-                    )],
-                    ..SelectEnd::default()
-                }),
-            }
-        }
-        if let Some(c) = open {
-            out.push(SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            });
-        }
-        out
-    }
-
-    fn read_batch(&mut self) -> Option<Vec<SeriesChunks>> {
-        if self.series.len() == 0 {
-            return None;
-        }
-        let mut out = Vec::with_capacity(self.series.len().min(BATCH_SERIES));
-        let mut bytes = 0;
-        while out.len() < BATCH_SERIES
-            && bytes < BATCH_BYTES
-            && let Some((labels, id)) = self.series.next()
-        {
-            let chunks = self.chunks(&labels, id);
-            if !chunks.is_empty() {
-                bytes += chunks.iter().map(|c| c.data.len() as u64).sum::<u64>();
-                out.push(SeriesChunks { labels, chunks });
-            }
-        }
-        self.end.stats = self.end.stats.plus(FetchStats::of(&out));
-        Some(out)
-    }
-}
-
-/// Hands out [`HeadSeries`], reading on the compute pool what is more than a few series.
-#[derive(Debug)]
-struct HeadBatches {
-    /// `None` after a failure.
-    series: Option<HeadSeries>,
-    bounds: FetchBounds,
-    executor: Executor,
-    cancel: CancelToken,
-    _stops: CancelOnDrop,
-}
-
-#[async_trait]
-impl SeriesBatches for HeadBatches {
-    async fn next_batch(&mut self) -> Result<Option<Vec<SeriesChunks>>> {
-        let Some(mut series) = self.series.take() else {
-            return Ok(None);
-        };
-        let (series, batch) = if series.series.len() <= FEW_SERIES {
-            let batch = series.read_batch();
-            (series, batch)
-        } else {
-            let job = move |_: &CancelToken| {
-                let batch = series.read_batch();
-                Ok::<_, Error>((series, batch))
-            };
-            self.executor.run(job, &self.cancel).await?
-        };
-        self.bounds.check(&series.end.stats)?;
-        self.series = Some(series);
-        Ok(batch)
-    }
-
-    fn end(&mut self) -> SelectEnd {
-        let end = self.series.as_mut().map(|s| std::mem::take(&mut s.end));
-        end.unwrap_or_default()
     }
 }
 
@@ -201,9 +71,18 @@ impl Select for HeadSelect {
     ) -> Result<Box<dyn SeriesBatches>> {
         let heads = Arc::clone(&self.heads);
         let series = self.ask(tenant, request, move |head, request, snapshot, cancel| {
-            let series = head.matching(request, &snapshot, cancel)?;
+            let chosen = match &request.labels {
+                Some(names) => {
+                    let ids = head.matching_ids(request, &snapshot, cancel)?;
+                    Chosen::Bare(ids.into_iter(), names.clone())
+                }
+                None => {
+                    let series = head.matching(request, &snapshot, cancel)?;
+                    Chosen::Labelled(series.into_iter())
+                }
+            };
             request.bounds.check(&FetchStats {
-                series: series.len() as u64,
+                series: chosen.len() as u64,
                 ..FetchStats::default()
             })?;
             Ok(Some(HeadSeries {
@@ -212,21 +91,15 @@ impl Select for HeadSelect {
                 snapshot,
                 shards: head.shards(),
                 range: request.range,
-                series: series.into_iter(),
+                chosen,
                 end: SelectEnd::default(),
             }))
         });
         let Some(series) = series.await? else {
             return Ok(Box::<ReadyBatches>::default());
         };
-        let cancel = CancelToken::new();
-        Ok(Box::new(HeadBatches {
-            series: Some(series),
-            bounds: request.bounds,
-            executor: self.executor.in_line(tenant.as_str()),
-            _stops: cancel.cancel_on_drop(),
-            cancel,
-        }))
+        let executor = self.executor.in_line(tenant.as_str());
+        Ok(Box::new(HeadBatches::new(series, request.bounds, executor)))
     }
 
     async fn series(

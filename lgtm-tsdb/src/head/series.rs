@@ -9,6 +9,7 @@ use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
 use super::generation::{ChunkState, Snapshot};
 use super::head::HeadParts;
+use super::head_chunk::{ChunkBytes, HeadChunk, OpenSpan};
 use super::record::Anchor;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
@@ -20,31 +21,6 @@ use crate::wire::HistogramValue;
 
 /// Out-of-order samples are packed into a chunk when so many wait (Prometheus' default).
 const OOO_BUFFER_LEN: usize = 32;
-
-/// Bytes of a finished chunk: in memory, or in the chunk files.
-#[derive(Debug, Clone)]
-pub(super) enum ChunkBytes {
-    /// Boxed twice, as it is rare: a series holds a dozen chunks, and most are in files.
-    Memory(Box<Box<[u8]>>),
-    File(BlobPlace),
-}
-
-/// A finished chunk of a series in the head.
-#[derive(Debug, Clone)]
-pub(super) struct HeadChunk {
-    pub(super) min_ms: i64,
-    pub(super) max_ms: i64,
-    pub(super) encoding: Encoding,
-    pub(super) sample_count: u16,
-    pub(super) bytes: ChunkBytes,
-    /// On its way into a block.
-    pub(super) state: ChunkState,
-}
-
-const _: () = assert!(
-    size_of::<HeadChunk>() <= 40,
-    "a series of four hours holds a dozen of them"
-);
 
 /// The chunk that takes samples.
 #[derive(Debug, Default)]
@@ -554,6 +530,36 @@ impl MemSeries {
         out
     }
 
+    /// Times of the first and the last sample of the open chunk.
+    pub(super) fn open_range(&self) -> Option<(i64, i64)> {
+        match &self.open {
+            Open::None => None,
+            Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
+            Open::StartedFloat(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+            Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+            Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
+        }
+    }
+
+    /// Copies the open chunk as it stands to the end of `out`.
+    pub(super) fn copy_open_chunk(&self, out: &mut Vec<u8>) -> Option<OpenSpan> {
+        let from = out.len();
+        let (min_ms, max_ms, encoding) = if let Open::Float(chunk, _) = &self.open {
+            chunk.encode_into(out);
+            (chunk.first_t_ms(), chunk.last_t_ms(), Encoding::Xor)
+        } else {
+            let chunk = self.open_chunk()?;
+            out.extend_from_slice(&chunk.data);
+            (chunk.min_ms, chunk.max_ms, chunk.encoding)
+        };
+        Some(OpenSpan {
+            min_ms,
+            max_ms,
+            encoding,
+            bytes: from..out.len(),
+        })
+    }
+
     /// The open chunk as it stands.
     pub(super) fn open_chunk(&self) -> Option<EncodedChunk> {
         match &self.open {
@@ -591,13 +597,7 @@ impl MemSeries {
     }
 
     fn range_of(&self, takes: impl Fn(ChunkState) -> bool) -> Option<(i64, i64)> {
-        let open = match &self.open {
-            Open::None => None,
-            Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
-            Open::StartedFloat(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-            Open::Histogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-            Open::FloatHistogram(o) => Some((o.0.first_t_ms(), o.0.last_t_ms())),
-        };
+        let open = self.open_range();
         let waiting = self.ooo.iter().flat_map(|o| &o.buffer);
         let waiting = waiting.map(|s| (s.0, s.0));
         let chunks = self.finished().iter().chain(self.late_finished());
@@ -654,35 +654,6 @@ impl MemSeries {
                 .ooo
                 .as_ref()
                 .map_or(0, |o| o.chunks.len() + usize::from(!o.buffer.is_empty()))
-    }
-}
-
-impl HeadChunk {
-    fn in_memory(c: EncodedChunk) -> Self {
-        Self {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            sample_count: c.sample_count,
-            bytes: ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
-            state: ChunkState::HELD,
-        }
-    }
-
-    fn on_disk(c: EncodedChunk, files: &BlobFiles) -> Self {
-        let bytes = match files.append(c.encoding as u8, &c.data) {
-            Some(place) => ChunkBytes::File(place),
-            // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
-            None => ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
-        };
-        Self {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            sample_count: c.sample_count,
-            bytes,
-            state: ChunkState::HELD,
-        }
     }
 }
 

@@ -37,7 +37,7 @@ pub struct EngineSettings {
     pub delayed_name_removal: bool,
     /// Whether start timestamps tell of counter resets (`use-start-timestamps`). Off, as in Prometheus.
     pub start_timestamps: bool,
-    /// What of the language is on.
+    /// Syntax that Prometheus hides behind flags, and bounds of a query's text.
     pub parser: ParserOptions,
 }
 

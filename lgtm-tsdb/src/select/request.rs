@@ -55,6 +55,9 @@ pub struct SelectRequest {
     pub range: TimeRange,
     /// What the series are wanted for. A holder may use it to bring less or to bring it sooner, never to bring anything else.
     pub hints: SelectHints,
+    /// The labels that are looked at; all if there is no list. Then a holder may leave out the others and bring series in any order, so
+    /// that different series look alike: who joins the answers of several holders asks them for [`SelectRequest::whole_labels`].
+    pub labels: Option<Vec<String>>,
     /// The part of the series that is wanted; all if there is none. Every holder honours it, before it loads chunks.
     pub shard: Option<SeriesShard>,
     /// The blocks that are wanted, of those that a holder of blocks would read; all if there is no list. Who holds recent data takes no notice.
@@ -89,6 +92,7 @@ impl SelectRequest {
             matchers,
             range,
             hints: SelectHints::default(),
+            labels: None,
             shard,
             blocks: None,
             bounds: FetchBounds::default(),
@@ -100,6 +104,18 @@ impl SelectRequest {
     #[must_use]
     pub fn hints(self, hints: SelectHints) -> Self {
         Self { hints, ..self }
+    }
+
+    /// The same request of which these labels are looked at, or with `None` all.
+    #[must_use]
+    pub fn looking_at(self, labels: Option<Vec<String>>) -> Self {
+        Self { labels, ..self }
+    }
+
+    /// The same request for series with all their labels, in label order.
+    #[must_use]
+    pub fn whole_labels(&self) -> Self {
+        self.clone().looking_at(None)
     }
 
     /// The same request to holders of blocks, for these alone.

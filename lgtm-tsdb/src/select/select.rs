@@ -25,6 +25,12 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>>;
 
+    /// Whether the holder may have anything for the request, as far as it knows at once: `false` is for sure. Looks at the range, not at
+    /// the matchers, and waits for nothing.
+    fn may_hold(&self, _tenant: &TenantId, _request: &SelectRequest) -> bool {
+        true
+    }
+
     /// The label sets that match and have data in the range, in order.
     ///
     /// # Errors
@@ -57,7 +63,7 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
     ) -> Result<Listed<TextSet>>;
 }
 
-/// Batches of series in label order.
+/// Batches of series in label order; in any order when the request looks at some labels only.
 #[async_trait]
 pub trait SeriesBatches: std::fmt::Debug + Send {
     /// The next batch; `None` at the end. Not cancel-safe: drop the whole stream instead.

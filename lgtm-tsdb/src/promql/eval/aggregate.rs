@@ -309,6 +309,8 @@ impl Aggregator {
                 out.push(Series { labels, cells });
             }
         }
+        // Groups came as their first series did, which is in whatever order the holders found best.
+        out.sort_by(|a, b| a.labels.cmp(&b.labels));
         (out, self.charge)
     }
 }
@@ -413,6 +415,10 @@ impl Fold for Aggregator {
             names: Vec::new(),
             without: self.without,
         }
+    }
+
+    fn labels(&self) -> Option<&[String]> {
+        (!self.without).then_some(&self.names)
     }
 
     fn grouping(&self) -> Option<(Vec<String>, bool)> {

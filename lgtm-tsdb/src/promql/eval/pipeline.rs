@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::{join, try_join_all};
 use lgtm_core::exec::{CancelToken, move_to_pool};
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::{Labels, METRIC_NAME, TimeRange};
 use lgtm_core::vector::StepGrid;
 
 use super::cells::{Cells, histogram_points};
@@ -61,6 +61,11 @@ pub(super) trait Fold: Sized + Send + 'static {
         notes: &mut Annotations,
     ) -> Result<()>;
 
+    /// The labels that it looks at; `None` for all. Who looks at some only may be given series in any order.
+    fn labels(&self) -> Option<&[String]> {
+        None
+    }
+
     /// Labels that it keeps, or with `true` leaves out, if it groups.
     fn grouping(&self) -> Option<(Vec<String>, bool)> {
         None
@@ -91,7 +96,11 @@ impl Pipeline {
         let distinct = self
             .name_drop()
             .and_then(|(at, scope)| Some((at, Arc::new(Distinct::of(ctx, &selector, scope)?))));
-        let mut batches = ctx.select(&selector, range, self.hints.clone()).await?;
+        // Names are for notes, and whether series meet without their names is seen by all their labels.
+        let labels = fold.labels().filter(|_| distinct.is_none());
+        let labels = labels.map(|l| l.iter().cloned().chain([METRIC_NAME.to_owned()]).collect());
+        let hints = self.hints.clone();
+        let mut batches = ctx.select(&selector, range, hints, labels).await?;
         let width = ctx.switches.parallelism.max(1);
         let mut round = fetch(&mut batches, width).await?;
         if round.len() == 1 && round[0].len() <= 64 {

@@ -277,7 +277,9 @@ fn rows(ctx: &Context, all: Ranked, grid: StepGrid) -> Result<Vector> {
     // Each series that is chosen once gets a row of all steps.
     let mut rows = all.charge.empty();
     let row_bytes = (grid.len() * size_of::<f64>()) as u64;
-    for group in all.best {
+    let mut groups: Vec<_> = all.groups.finish().zip(all.best).collect();
+    groups.sort_by(|((a, _), _), ((b, _), _)| a.cmp(b));
+    for (_, group) in groups {
         ctx.cancel.check("query")?;
         for (step, best) in group.into_iter().enumerate() {
             for (_, c) in best.into_sorted() {

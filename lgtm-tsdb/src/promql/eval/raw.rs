@@ -64,7 +64,7 @@ async fn of_selector(
         range_ms,
         ..SelectHints::default()
     };
-    let mut batches = ctx.select(selector, range, hints).await?;
+    let mut batches = ctx.select(selector, range, hints, None).await?;
     let (edges, end_ms) = (selector.edges, windows.end_ms(0));
     let start_ms = end_ms.saturating_sub(range_ms);
     let mut out = Vec::new();

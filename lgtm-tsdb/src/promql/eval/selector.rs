@@ -54,9 +54,11 @@ impl Context {
         selector: &Selector,
         range: TimeRange,
         hints: SelectHints,
+        labels: Option<Vec<String>>,
     ) -> Result<QuerySeries> {
         let request = SelectRequest::new(selector.matchers.clone(), range)?;
-        let request = request.hints(hints).bounds(self.budget.bounds());
+        let request = request.hints(hints).looking_at(labels);
+        let request = request.bounds(self.budget.bounds());
         let batches = self.source.select(&self.tenant, &request).await?;
         Ok(QuerySeries {
             batches,
