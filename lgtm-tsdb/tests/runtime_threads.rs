@@ -109,9 +109,12 @@ fn door() -> (axum::Router, Executor) {
 }
 
 fn escaped(text: &str) -> String {
-    let escape = |b: u8| match b.is_ascii_alphanumeric() {
-        true => (b as char).to_string(),
-        false => format!("%{b:02X}"),
+    let escape = |b: u8| {
+        if b.is_ascii_alphanumeric() {
+            (b as char).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
     };
     text.bytes().map(escape).collect()
 }

@@ -112,10 +112,7 @@ async fn collect(
         }
         all.extend_from_slice(&piece);
     }
-    Ok(match all.is_empty() {
-        true => first,
-        false => all.into(),
-    })
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 fn broken(e: axum::Error) -> BodyError {

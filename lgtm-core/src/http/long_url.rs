@@ -117,9 +117,10 @@ impl HeldLine {
 
     /// What is to be given on next; empty if there is nothing.
     pub(super) fn next(&self) -> &[u8] {
-        match self.is_open {
-            true => &[],
-            false => &self.bytes[self.given..],
+        if self.is_open {
+            &[]
+        } else {
+            &self.bytes[self.given..]
         }
     }
 

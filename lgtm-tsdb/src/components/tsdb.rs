@@ -78,9 +78,10 @@ pub(crate) struct TsdbParts {
 
 impl TsdbParts {
     pub(super) async fn maintain(&self) -> Result<()> {
-        let listed = match self.blocks.stats().is_listed {
-            true => Ok(()),
-            false => self.blocks.sync().await,
+        let listed = if self.blocks.stats().is_listed {
+            Ok(())
+        } else {
+            self.blocks.sync().await
         };
         self.ingester.maintain().await.and(listed)
     }

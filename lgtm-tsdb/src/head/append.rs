@@ -352,9 +352,10 @@ impl<'a> Pass<'a> {
         columns: &mut SampleColumns,
     ) {
         let files: &BlobFiles = &self.head.parts.files;
-        let kept: &[i64] = match self.keeps_starts {
-            true => view.sample_starts,
-            false => &[],
+        let kept: &[i64] = if self.keeps_starts {
+            view.sample_starts
+        } else {
+            &[]
         };
         for (i, sample) in view.samples.iter().enumerate() {
             if self.zero_at_start

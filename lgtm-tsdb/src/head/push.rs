@@ -117,11 +117,12 @@ impl Heads {
     }
 
     fn check_open(&self) -> Result<()> {
-        match self.writable.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err(Error::Unavailable(
+        if self.writable.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(
                 "the head is replaying its write-ahead log, or closed".into(),
-            )),
+            ))
         }
     }
 

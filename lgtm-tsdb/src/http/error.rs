@@ -62,9 +62,10 @@ impl ApiError {
     /// the rest, and not when the rest breaks a rule.
     pub(super) fn of_outcome(outcome: &PushOutcome) -> Option<Self> {
         let fault = outcome.fault()?;
-        Some(match outcome.report.is_over_capacity {
-            true => Self::from(Error::Unavailable(fault.to_owned())),
-            false => Self::bad_data(fault),
+        Some(if outcome.report.is_over_capacity {
+            Self::from(Error::Unavailable(fault.to_owned()))
+        } else {
+            Self::bad_data(fault)
         })
     }
 

@@ -192,9 +192,10 @@ async fn one_instant(
             return matrix(eval, series, &times);
         }
         (QueryValue::Text(p), Expected::Text(wanted)) => {
-            return match p.value == *wanted {
-                true => Ok(()),
-                false => Err(format!("string {:?}, expected {wanted:?}", p.value)),
+            return if p.value == *wanted {
+                Ok(())
+            } else {
+                Err(format!("string {:?}, expected {wanted:?}", p.value))
             };
         }
         (QueryValue::Scalar(p), Expected::Scalar(wanted)) => {

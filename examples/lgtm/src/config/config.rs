@@ -214,9 +214,10 @@ impl Config {
 
     /// The tenant of the host's own metrics.
     pub(crate) fn own_tenant(&self) -> &'static str {
-        match self.auth.multitenancy_enabled {
-            true => "lgtm",
-            false => "anonymous",
+        if self.auth.multitenancy_enabled {
+            "lgtm"
+        } else {
+            "anonymous"
         }
     }
 

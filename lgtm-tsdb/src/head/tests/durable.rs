@@ -250,12 +250,11 @@ async fn a_checkpoint_counts_only_after_the_chunk_files_are_synced() {
     let _ = s.push("t", &[("a", &samples_of(500, 600_000))]).await;
     let mut fails = true;
     disk.set(move |operation, path| {
-        match operation == "sync" && path.contains("chunks_head") && fails {
-            true => {
-                fails = false;
-                Err(io::Error::other("the disk lost it"))
-            }
-            false => Ok(()),
+        if operation == "sync" && path.contains("chunks_head") && fails {
+            fails = false;
+            Err(io::Error::other("the disk lost it"))
+        } else {
+            Ok(())
         }
     });
     for _ in 0..2 {
@@ -280,9 +279,10 @@ async fn a_checkpoint_that_fails_anywhere_loses_nothing() {
         let mut left = step;
         disk.set(move |operation, path| {
             left -= 1;
-            match left < 0 && !path.contains("/wal/0") {
-                true => Err(io::Error::other(format!("{operation} fails"))),
-                false => Ok(()),
+            if left < 0 && !path.contains("/wal/0") {
+                Err(io::Error::other(format!("{operation} fails")))
+            } else {
+                Ok(())
             }
         });
         // What cannot be removed waits; anything else fails the checkpoint.

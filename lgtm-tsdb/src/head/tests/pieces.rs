@@ -165,12 +165,13 @@ async fn what_the_disk_did_not_take_is_not_acknowledged_and_is_written_once_it_d
         ..HeadSettings::default()
     });
     let _ = append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
-    disk.set(
-        |operation, path| match operation == "append" && path.contains("/wal/") {
-            true => Err(std::io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        },
-    );
+    disk.set(|operation, path| {
+        if operation == "append" && path.contains("/wal/") {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    });
     let tenant = TenantId::new("t").unwrap();
     let request = batch(&[("a", "", &[(1, 2.0)]), ("new", "", &[(1, 3.0)])]);
     for _ in 0..3 {
