@@ -12,6 +12,7 @@ mod querier;
 mod query_frontend;
 mod query_frontend_settings;
 mod query_rules;
+mod sample_sink;
 mod tsdb;
 mod tsdb_builder;
 
