@@ -10,7 +10,9 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
 use lgtm_core::limits::Overrides;
+use lgtm_core::model::TenantId;
 use lgtm_core::secret::mask_url;
+use lgtm_core::self_monitor::SelfMonitor;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
@@ -23,7 +25,6 @@ use tokio::sync::Notify;
 use crate::config::{Config, LogFormat, OtlpPorts};
 use crate::memory::MemoryTrimmer;
 use crate::ops::{self, Operations};
-use crate::self_monitor::SelfMonitor;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -141,15 +142,12 @@ async fn serve(config: Config) -> Result<()> {
         services = services.add(otlp);
     }
     if config.self_monitoring {
-        let interval = config.self_monitoring_interval.0;
-        services = services.add(SelfMonitor::new(
-            registry,
-            distributor,
-            clock,
-            config.own_tenant(),
-            address,
-            interval,
-        )?);
+        let monitor = SelfMonitor::builder(&registry, distributor, clock)
+            .tenant(TenantId::new(config.own_tenant())?)
+            .instance(&address.to_string())
+            .interval(config.self_monitoring_interval.0)
+            .after(&["metrics-ingester"]);
+        services = services.add(monitor.build()?);
     }
     services = services.add(server);
     say_what_next(&config, address);

@@ -15,6 +15,7 @@ mod query_frontend;
 mod query_frontend_settings;
 mod query_rules;
 mod random_source;
+mod sample_sink;
 mod store_gateway;
 mod tsdb;
 mod tsdb_builder;
