@@ -59,7 +59,8 @@
 //! | compute at steps, in groups, the best k | [`vector`] |
 //! | put queries in turns, cut and cache them | [`frontend`], [`cache`] |
 //! | run work off the runtime's threads, and stop it | [`exec`] |
-//! | start and stop parts in order, export metrics | [`service`], [`telemetry`] |
+//! | start and stop parts in order, export metrics, and keep a process' own metrics | [`service`], [`telemetry`], [`self_monitor`] |
+//! | let rules and generators write samples | [`sink`] |
 //! | hold tenants to their limits | [`limits`] |
 //! | open a door | `http` |
 //! | see a store in motion, on a disk that dies and an object store that lies | `testing` |
@@ -86,7 +87,9 @@ pub mod otlp;
 pub mod postings;
 pub mod re2;
 pub mod secret;
+pub mod self_monitor;
 pub mod service;
+pub mod sink;
 #[cfg(feature = "storage")]
 pub mod storage;
 pub mod telemetry;

@@ -26,6 +26,15 @@ pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str
     nearest(name, candidates).map_or_else(String::new, |near| format!(" (did you mean {near:?}?)"))
 }
 
+/// As [`did_you_mean`], for names that stand somewhere: of each path only what follows the last dot is compared, and all of it is told.
+pub fn did_you_mean_path<'a>(name: &str, paths: impl IntoIterator<Item = &'a str>) -> String {
+    let last = |path: &'a str| path.rsplit('.').next().unwrap_or(path);
+    let paths: Vec<&str> = paths.into_iter().collect();
+    let near = nearest(name, paths.iter().map(|p| last(p)));
+    let found = near.and_then(|near| paths.iter().find(|p| last(p) == near));
+    found.map_or_else(String::new, |path| format!(" (did you mean {path:?}?)"))
+}
+
 /// Levenshtein distance, with one row of the matrix at a time.
 fn edits(a: &[char], b: &str) -> usize {
     let mut row: Vec<usize> = (0..=a.len()).collect();
@@ -56,6 +65,16 @@ mod tests {
 
     #[test]
     fn a_slip_is_found_and_a_stranger_is_not() {
+        let paths = ["metrics", "metrics.rate", "logs.size"];
+        assert_eq!(
+            did_you_mean_path("rte", paths),
+            " (did you mean \"metrics.rate\"?)"
+        );
+        assert_eq!(
+            did_you_mean_path("metrcs", paths),
+            " (did you mean \"metrics\"?)"
+        );
+        assert_eq!(did_you_mean_path("something", paths), "");
         let names = ["ingester", "distributor", "querier"];
         assert_eq!(nearest("ingster", names), Some("ingester"));
         assert_eq!(nearest("xyz", names), None);

@@ -40,7 +40,7 @@ pub struct Limits {
     /// Bytes of a help text, unit or metric name in metadata: a longer help is cut, metadata with a longer name or unit is refused, as in
     /// Mimir. Mimir's default; 0: any.
     pub max_metadata_length: usize,
-    /// Buckets of a native histogram. 0 (default): unlimited.
+    /// Buckets of one native histogram. 0 (default): unlimited.
     pub max_native_histogram_buckets: usize,
     /// How far a sample may lie in the future. Mimir's default: clocks of senders are off by minutes, not more.
     #[serde(with = "lgtm_core::units::duration")]
@@ -57,11 +57,13 @@ pub struct Limits {
     /// nothing newer. Off (default): start times are not looked at.
     pub created_timestamp_zero_ingestion_enabled: bool,
     /// Whether samples keep the start (created) timestamps that remote write 2.0 and OTLP send with them, as in Prometheus with its
-    /// feature `st-storage`. Series that have some go into chunks of the experimental encodings 4 (read by Prometheus 3.11 and later)
+    /// feature `st-storage`: blocks of such series are read by Prometheus 3.11 (floats) and 3.14 (histograms) and later only, not by
+    /// Mimir, Thanos or Cortex. Such series go into chunks of the experimental encodings 4 (read by Prometheus 3.11 and later)
     /// and 5 and 6 (3.14 and later): every other reader of the blocks, Mimir, Thanos, Cortex and older Prometheus, fails on them. Off
     /// (default), as there: starts are dropped and blocks are read by all. May be switched at any time; what is stored stays as it is.
     pub st_storage_enabled: bool,
-    /// How OTLP names are translated. Prometheus' default.
+    /// How OTLP names are translated: `UnderscoreEscapingWithSuffixes`, `UnderscoreEscapingWithoutSuffixes`, `NoUTF8EscapingWithSuffixes` or
+    /// `NoTranslation`. Prometheus' default.
     pub otel_translation_strategy: TranslationStrategy,
     /// OTLP resource attributes that become labels of every series. None (default): they are in `target_info` only.
     pub promote_otel_resource_attributes: Vec<String>,
@@ -71,7 +73,7 @@ pub struct Limits {
     pub otel_keep_identifying_resource_attributes: bool,
     /// Whether OTLP histograms with explicit bounds become native histograms with custom buckets. Off (default): classic ones.
     pub otel_convert_histograms_to_nhcb: bool,
-    /// Whether OTLP points of delta temporality are stored as they come. Off (default): they are refused.
+    /// Whether OTLP points of delta temporality are stored as they come; otherwise they are refused. Off, as in Prometheus.
     pub otel_native_delta_ingestion: bool,
     /// How old a block folder without `meta.json` must be to be deleted. Mimir's default, far beyond the longest upload; 0: never.
     #[serde(with = "lgtm_core::units::duration")]
@@ -101,11 +103,11 @@ pub struct Limits {
     /// are left out without a word. What a step looks back at from there is read. 0 (default): unlimited.
     #[serde(with = "lgtm_core::units::duration")]
     pub max_query_lookback: Duration,
-    /// Whether the tenant may ask how many series its labels have. Off, as in Mimir: an answer costs a walk over the whole head.
+    /// Whether the tenant may ask (`/api/v1/cardinality/...`) how many series its labels have. Off, as in Mimir: an answer costs a walk over the whole head.
     pub cardinality_analysis_enabled: bool,
-    /// Entries that such an answer may list; a request may ask for fewer. Mimir's default.
+    /// Entries that an answer about cardinality may list; a request may ask for fewer. Mimir's default.
     pub cardinality_analysis_max_results: usize,
-    /// Label names that one request for their values may name. Mimir's default.
+    /// Label names that one request for the cardinality of their values may name. Mimir's default.
     pub label_values_max_cardinality_label_names_per_request: usize,
     /// Bytes of the names and values in a list of active series, which is streamed; a longer one is refused. Mimir's default.
     pub active_series_results_max_size_bytes: u64,

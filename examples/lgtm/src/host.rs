@@ -9,29 +9,26 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::TenantId;
 use lgtm_core::secret::mask_url;
+use lgtm_core::self_monitor::SelfMonitor;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
-use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend, os_random,
-};
-use lgtm_tsdb::http::Api;
-use lgtm_tsdb::promql::Engine;
-use lgtm_tsdb::select::Select;
+use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend};
+use lgtm_tsdb::http::{PushApi, QueryApi};
 use tokio::sync::Notify;
 
 use crate::config::{Config, LogFormat, OtlpPorts};
-use crate::memory::MemoryTrimmer;
+use crate::memory::{self, MemoryTrimmer};
 use crate::ops::{self, Operations};
-use crate::self_monitor::SelfMonitor;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
-    log_to_stderr(&config)?;
+    memory::bound_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -40,7 +37,8 @@ pub(crate) fn run(config: Config) -> Result<()> {
     runtime.block_on(serve(config))
 }
 
-fn log_to_stderr(config: &Config) -> Result<()> {
+/// Has the process log as the settings say.
+pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
     let builder = tracing_subscriber::fmt()
@@ -56,8 +54,13 @@ fn log_to_stderr(config: &Config) -> Result<()> {
 
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let limits = Arc::new(config.overrides()?);
     let registry = Registry::new();
+    let limits = Overrides::default();
+    let runtime_config = config
+        .runtime_config()?
+        .limits("metrics", config.limits.metrics.clone(), &limits)
+        .metrics(&registry)
+        .build()?;
     ProcessCollector::register(&registry, &*clock);
     let layout = Layout::builder()
         .store(from_url(&config.storage_url(), &config.storage.backend)?)
@@ -66,71 +69,54 @@ async fn serve(config: Config) -> Result<()> {
         .registry(&registry)
         .build()?;
     let bucket = layout.bucket(Component::MetricBlocks);
-    let blocks = Arc::new(BucketBlocks::new(
-        bucket.clone(),
-        config.store_gateway.clone(),
-    )?);
-    let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
-    let cleaner = Arc::new(BlocksCleaner::new(
-        bucket.clone(),
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-        config.blocks_cleaner.clone(),
-    )?);
+    let blocks = BucketBlocks::builder(bucket.clone())
+        .settings(config.metrics.store_gateway.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
+    let cleaner = BlocksCleaner::builder(bucket.clone(), limits.clone())
+        .settings(config.metrics.blocks_cleaner.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
     let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
-    let ingester = Ingester::builder(
-        bucket,
-        disk,
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-        os_random(),
-    )
-    .settings(config.ingester.clone())
-    .executor(executor.clone())
-    .blocks(Arc::clone(&blocks))
-    .build()?;
-    let ingester = Arc::new(ingester);
-    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-    let distributor = Arc::new(Distributor::new(
-        client,
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-    ));
-    let recent = Arc::clone(&ingester) as Arc<dyn Select>;
-    let stored = Arc::clone(&blocks) as Arc<dyn Select>;
-    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent], vec![stored]));
-    let engine = Engine::new(
-        Arc::clone(&source),
-        executor.clone(),
-        config.querier.clone(),
-    )?;
-    let frontend = Arc::new(QueryFrontend::new(
-        engine,
-        config.query_frontend.clone(),
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-    )?);
-    let api = Arc::new(Api::new(
-        config.api_settings(),
-        Arc::clone(&distributor),
-        Arc::clone(&ingester),
-        source,
-        Arc::clone(&frontend),
-        limits,
-        Arc::clone(&clock),
-    ));
-    ingester.register_metrics(&registry);
-    distributor.register_metrics(&registry);
-    blocks.register_metrics(&registry);
-    cleaner.register_metrics(&registry);
-    frontend.register_metrics(&registry);
-    api.register_metrics(&registry);
-    registry.collect(|c| {
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
-    });
+    let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
+    let ingester = Ingester::builder(bucket, disk, limits.clone())
+        .settings(config.metrics.ingester.clone())
+        .clock(Arc::clone(&clock))
+        .executor(executor.clone())
+        .blocks(Arc::clone(&blocks))
+        .metrics(&registry)
+        .build()?;
+    let distributor = Distributor::builder(Arc::clone(&ingester) as _, limits.clone())
+        .settings(config.distributor_settings())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build();
+    let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&blocks) as _);
+    let querier = Querier::builder(vec![recent], vec![stored], limits.clone(), executor.clone())
+        .settings(config.metrics.querier.clone())
+        .metrics(&registry)
+        .build()?;
+    let engine = querier.engine().clone();
+    let frontend = QueryFrontend::builder(querier, engine, limits.clone())
+        .settings(config.metrics.query_frontend.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
+    let pushes = PushApi::builder(Arc::clone(&distributor), executor.clone())
+        .settings(config.api_settings())
+        .build();
+    let queries = QueryApi::builder(frontend, limits, executor.clone())
+        .settings(config.api_settings())
+        .clock(Arc::clone(&clock))
+        .parser(config.metrics.querier.parser.clone())
+        .metrics(&registry)
+        .build()?;
+    tell_version(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
+        .add(runtime_config.clone())
         .add(Arc::clone(&ingester))
         .add(blocks)
         .add(Arc::clone(&cleaner))
@@ -142,34 +128,40 @@ async fn serve(config: Config) -> Result<()> {
         status: services.status(),
         ingester,
         registry: registry.clone(),
-        config: crate::settings_docs::documented(&config),
+        config: crate::config::documented(&config),
+        runtime_config,
         stop: Arc::clone(&stop),
     };
     let door = Door::new(&config, &registry)?;
-    let router = api.router().merge(ops::router(operations));
+    let router = pushes.router().merge(queries.router());
+    let router = router.merge(ops::router(operations));
     let server = door
         .open("server", &config.server.address(), router)
         .await?;
     let address = server.address();
-    if let Some(otlp) = otlp_server(&config, &door, api.otlp_router()).await? {
+    if let Some(otlp) = otlp_server(&config, &door, pushes.otlp_router()).await? {
         services = services.add(otlp);
     }
     if config.self_monitoring {
-        let interval = config.self_monitoring_interval.0;
-        services = services.add(SelfMonitor::new(
-            registry,
-            distributor,
-            clock,
-            config.own_tenant(),
-            address,
-            interval,
-        )?);
+        let monitor = SelfMonitor::builder(&registry, distributor, clock)
+            .tenant(TenantId::new(config.own_tenant())?)
+            .instance(&address.to_string())
+            .interval(config.self_monitoring_interval.0)
+            .after(&["metrics-ingester"]);
+        services = services.add(monitor.build()?);
     }
     services = services.add(server);
     say_what_next(&config, address);
     let ended = services.run_until(asked_to_stop(stop)).await;
     executor.shutdown().await;
     ended
+}
+
+fn tell_version(registry: &Registry) {
+    registry.collect(|c| {
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        c.gauge("lgtm_build_info", "Version of the program.", &version, 1.0);
+    });
 }
 
 /// Three lines that can be pasted.
@@ -204,7 +196,11 @@ impl Door {
         let connections = Arc::clone(&self.connections);
         let server = HttpServer::bind(name, wanted, router, connections).await?;
         Ok(server
-            .after(&["metrics-ingester", "metrics-store-gateway"])
+            .after(&[
+                "runtime-config",
+                "metrics-ingester",
+                "metrics-store-gateway",
+            ])
             .guarded_by(&self.guard))
     }
 }

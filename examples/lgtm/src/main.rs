@@ -4,31 +4,45 @@ mod config;
 mod host;
 mod memory;
 mod ops;
-mod self_monitor;
-mod settings_docs;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use config::{Action, Config};
+use config::{Action, Asked};
+use lgtm_core::Result;
 
 fn main() -> ExitCode {
-    let asked = Config::from_args(std::env::args().skip(1), |name| std::env::var(name).ok());
-    let (config, action) = match asked {
-        Ok(asked) => asked,
-        Err(e) => return fail(&e.to_string()),
-    };
-    match action {
-        Action::Print => say(&settings_docs::documented(&config)),
-        Action::Verify => say("configuration is valid\n"),
-        Action::Help => say(&settings_docs::help()),
-        Action::Run => {
-            if let Err(e) = host::run(config) {
-                return fail(&e.to_string());
-            }
+    match config::read(std::env::args().skip(1), |name| std::env::var(name).ok()).and_then(act) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            complain(&e.to_string());
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn act(asked: Asked) -> Result<()> {
+    let Asked {
+        config,
+        action,
+        warning,
+    } = asked;
+    if action == Action::Run {
+        host::log_to_stderr(&config)?;
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        return host::run(config);
+    }
+    if let Some(warning) = warning {
+        complain(&warning);
+    }
+    match action {
+        Action::Run | Action::Verify => say("configuration is valid\n"),
+        Action::Print => say(&config::documented(&config)),
+        Action::Help => say(&config::help()),
+    }
+    Ok(())
 }
 
 fn say(text: &str) {
@@ -36,7 +50,6 @@ fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn fail(message: &str) -> ExitCode {
+fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "lgtm: {message}");
-    ExitCode::FAILURE
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
+use lgtm_core::Error;
+use lgtm_core::limits::{RuntimeConfig, Shown};
 use lgtm_core::service::ServicesStatus;
 use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
 use lgtm_tsdb::components::Ingester;
@@ -20,6 +22,7 @@ pub(crate) struct Operations {
     pub(crate) ingester: Arc<Ingester>,
     pub(crate) registry: Registry,
     pub(crate) config: String,
+    pub(crate) runtime_config: RuntimeConfig,
     pub(crate) stop: Arc<Notify>,
 }
 
@@ -31,6 +34,7 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/metrics", get(metrics))
         .route("/services", get(services))
         .route("/config", get(config))
+        .route("/runtime_config", get(runtime_config))
         .route("/flush", post(flush))
         .route("/shutdown", post(shutdown))
         .with_state(Arc::new(operations))
@@ -39,7 +43,7 @@ pub(crate) fn router(operations: Operations) -> Router {
 async fn index() -> Html<&'static str> {
     Html(concat!(
         "<!doctype html><title>lgtm</title><h1>lgtm</h1><ul>",
-        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/config>config</a><li><a href=/metrics>metrics</a>",
+        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a>",
         "<li><a href=/prometheus/api/v1/status/tsdb>series</a></ul>"
     ))
 }
@@ -69,6 +73,21 @@ async fn config(State(o): State<Arc<Operations>>) -> Response {
         o.config.clone(),
     )
         .into_response()
+}
+
+/// The overrides in force, defaults filled in; with `mode=diff` what differs from the defaults.
+async fn runtime_config(State(o): State<Arc<Operations>>, query: RawQuery) -> Response {
+    let shown = match query.0.as_deref() {
+        Some(query) if query.split('&').any(|p| p == "mode=diff") => Shown::Differing,
+        _ => Shown::All,
+    };
+    let text = o.runtime_config.shown(shown).and_then(|overrides| {
+        serde_norway::to_string(&overrides).map_err(|e| Error::Internal(e.to_string()))
+    });
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text).into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),
+    }
 }
 
 /// Answers when everything received before is in the object store and queryable from there.

@@ -44,9 +44,10 @@ fn everywhere(host: &Host, has_form: bool, call: &str) -> Answer {
     for prefix in PREFIXES {
         answers.push(host.get(&format!("{prefix}{call}")));
         let posted = host.post(&format!("{prefix}{path}"), &[FORM], form.as_bytes());
-        match has_form {
-            true => answers.push(posted),
-            false => assert_eq!(posted.status, 405, "POST {path}"),
+        if has_form {
+            answers.push(posted)
+        } else {
+            assert_eq!(posted.status, 405, "POST {path}")
         }
     }
     let first = answers.pop().unwrap();
@@ -299,7 +300,7 @@ fn bad_parameters_are_told_by_name() {
 fn the_parser_of_all_calls_is_that_of_the_engine() {
     for (flag, status) in [("false", 400), ("true", 200)] {
         let dir = tempfile::tempdir().unwrap();
-        let flag = format!("-querier.parser.experimental-functions={flag}");
+        let flag = format!("-metrics.querier.parser.experimental-functions={flag}");
         let host = Host::start(dir.path(), &[&flag]);
         for call in ["query", "format_query", "parse_query", "query_exemplars"] {
             let path = format!("/api/v1/{call}?query=limitk(1,up)");
@@ -315,7 +316,7 @@ fn a_tenant_sees_what_it_has_and_may_have() {
     let config = dir.path().join("lgtm.yml");
     std::fs::write(
         &config,
-        "ingester: {maintenance_interval: 100ms}\nlimits: {max_global_series_per_user: 7}\noverrides: {a: {max_label_value_length: 99}}\n",
+        "metrics: {ingester: {maintenance_interval: 100ms}}\nlimits: {metrics: {max_global_series_per_user: 7}}\noverrides: {a: {metrics: {max_label_value_length: 99}}}\n",
     )
     .unwrap();
     let config = format!("-config.file={}", config.display());
@@ -385,7 +386,7 @@ fn piped(program: &str, args: &[&str], bytes: &[u8]) -> Vec<u8> {
 
 #[test]
 fn answers_are_compressed_as_the_client_takes_them() {
-    let (_dir, host, t_ms) = started(&["-limits.cardinality-analysis-enabled"]);
+    let (_dir, host, t_ms) = started(&["-limits.metrics.cardinality-analysis-enabled"]);
     let names: Vec<String> = (0..2000).map(|n| format!("series_number_{n:06}")).collect();
     let labels: Vec<_> = names.iter().map(|n| [("__name__", n.as_str())]).collect();
     let series: Vec<_> = labels.iter().map(|l| (&l[..], t_ms, 1.0)).collect();

@@ -16,10 +16,10 @@ fn started() -> (tempfile::TempDir, Host) {
     std::fs::write(
         &config,
         "auth: {multitenancy_enabled: true}\n\
-         ingester: {head: {active_series_idle_timeout: 3s}}\n\
+         metrics: {ingester: {head: {active_series_idle_timeout: 3s}}}\n\
          overrides:\n  \
-           a: {cardinality_analysis_enabled: true, label_values_max_cardinality_label_names_per_request: 3}\n  \
-           b: {cardinality_analysis_enabled: true, cardinality_analysis_max_results: 2, active_series_results_max_size_bytes: 30}\n",
+           a: {metrics: {cardinality_analysis_enabled: true, label_values_max_cardinality_label_names_per_request: 3}}\n  \
+           b: {metrics: {cardinality_analysis_enabled: true, cardinality_analysis_max_results: 2, active_series_results_max_size_bytes: 30}}\n",
     )
     .unwrap();
     let host = Host::start(

@@ -32,9 +32,9 @@ const ROUNDS_OF_A_FOLDER: u64 = 8;
 
 /// A checkpoint at nearly every moment. What is asked must not come out of a cache.
 const FLAGS: [&str; 3] = [
-    "-ingester.maintenance-interval=20ms",
-    "-ingester.head.checkpoint-after=32KiB",
-    "-query-frontend.cache-results=false",
+    "-metrics.ingester.maintenance-interval=20ms",
+    "-metrics.ingester.head.checkpoint-after=32KiB",
+    "-metrics.query-frontend.cache-results=false",
 ];
 
 /// Rounds: a few in CI, more by `LGTM_CRASH_ROUNDS=200`.

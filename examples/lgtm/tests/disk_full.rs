@@ -80,7 +80,7 @@ fn a_full_disk_refuses_new_writes_and_loses_none() {
     let flags = [
         bucket.as_str(),
         "-otlp.http-listen-port=0",
-        "-ingester.head.wal.segment-size=4MiB",
+        "-metrics.ingester.head.wal.segment-size=4MiB",
     ];
     let filler = data.join("filler");
     std::fs::write(&filler, vec![1; 36 << 20]).unwrap();

@@ -183,7 +183,7 @@ fn bad_queries_are_told_what_is_wrong() {
 
 #[test]
 fn a_push_keeps_what_is_good_and_names_what_is_not() {
-    let (_dir, host) = started(&["-limits.max-label-value-length=20"]);
+    let (_dir, host) = started(&["-limits.metrics.max-label-value-length=20"]);
     let t_ms = now_ms();
     let long = "x".repeat(21);
     let answer = host.push(&[

@@ -63,7 +63,7 @@ fn metric(host: &Host, name: &str) -> f64 {
 fn every_published_query_passes_directly_and_on_blocks() {
     let Some(shared) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let host = Host::start(dir.path(), &["-query-frontend.enabled=false"]);
+    let host = Host::start(dir.path(), &["-metrics.query-frontend.enabled=false"]);
     examine(&shared, &host, true, "direct, in the head");
     assert_eq!(host.post("/flush", &[], b"").status, 200);
     examine(&shared, &host, false, "direct, in blocks");
@@ -75,13 +75,13 @@ fn every_published_query_passes_through_the_query_frontend_cold_and_warm() {
     let Some(shared) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();
     let flags = [
-        "-query-frontend.enabled=true",
+        "-metrics.query-frontend.enabled=true",
         // The set is an hour long: short pieces cut most of its queries.
-        "-query-frontend.split-queries-by-interval=10m",
-        "-query-frontend.split-instant-queries-by-interval=7m",
-        "-query-frontend.cache-results=true",
-        "-query-frontend.parallelize-shardable-queries=true",
-        "-limits.query-sharding-total-shards=4",
+        "-metrics.query-frontend.split-queries-by-interval=10m",
+        "-metrics.query-frontend.split-instant-queries-by-interval=7m",
+        "-metrics.query-frontend.cache-results=true",
+        "-metrics.query-frontend.parallelize-shardable-queries=true",
+        "-limits.metrics.query-sharding-total-shards=4",
     ];
     let host = Host::start(dir.path(), &flags);
     examine(&shared, &host, true, "through the frontend, cold");

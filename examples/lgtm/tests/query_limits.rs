@@ -13,10 +13,10 @@ fn limits_of_queries_are_told_with_and_without_the_frontend() {
         let host = Host::start(
             dir.path(),
             &[
-                &format!("-query-frontend.enabled={frontend}"),
-                "-limits.max-query-expression-size-bytes=20",
-                "-limits.max-total-query-length=2h",
-                "-limits.max-query-lookback=30m",
+                &format!("-metrics.query-frontend.enabled={frontend}"),
+                "-limits.metrics.max-query-expression-size-bytes=20",
+                "-limits.metrics.max-total-query-length=2h",
+                "-limits.metrics.max-query-lookback=30m",
             ],
         );
         let t_ms = now_ms() / 60_000 * 60_000;
@@ -110,7 +110,7 @@ fn a_query_over_its_memory_ends_and_others_go_on() {
     // the series that it asked for (some 200 bytes each) and a batch of their chunks come on top.
     const MOST_RISE: u64 = AT_ONCE as u64 * (LIMIT + (8 << 20)) + (16 << 20);
     let (_dir, host) = host_with(&format!(
-        "overrides: {{bounded: {{max_estimated_memory_consumption_per_query: {LIMIT}}}}}\n"
+        "overrides: {{bounded: {{metrics: {{max_estimated_memory_consumption_per_query: {LIMIT}}}}}}}\n"
     ));
     let t_ms = now_ms() / 1000 * 1000;
     let t = t_ms / 1000;
@@ -176,7 +176,7 @@ fn a_query_over_its_memory_ends_and_others_go_on() {
     assert!(answered > 0);
     // Whoever has no limit of its own has the process' one, whose setting is named.
     let dir = tempfile::tempdir().unwrap();
-    let host = Host::start(dir.path(), &["-querier.max-memory=64KiB"]);
+    let host = Host::start(dir.path(), &["-metrics.querier.max-memory=64KiB"]);
     let series: Vec<String> = (0..100).map(|n| n.to_string()).collect();
     let labels: Vec<_> = series
         .iter()
@@ -195,8 +195,9 @@ fn a_query_over_its_memory_ends_and_others_go_on() {
 
 #[test]
 fn a_query_ends_with_its_time_and_with_its_client() {
-    let (_dir, host) =
-        host_with("query_frontend: {max_concurrent: 1, max_outstanding_requests_per_tenant: 1}\n");
+    let (_dir, host) = host_with(
+        "metrics: {query_frontend: {max_concurrent: 1, max_outstanding_requests_per_tenant: 1}}\n",
+    );
     let t_ms = now_ms() / 1000 * 1000;
     let t = t_ms / 1000;
     push_many(&host, "a", 20_000, t_ms);
@@ -252,7 +253,7 @@ fn a_query_ends_with_its_time_and_with_its_client() {
 #[test]
 fn labels_and_remote_reads_keep_to_the_times_a_tenant_may_see() {
     let (_dir, host) = host_with(
-        "overrides:\n  short: {max_query_lookback: 30m}\n  narrow: {max_labels_query_length: 30m}\n  long: {max_total_query_length: 1h}\n",
+        "overrides:\n  short: {metrics: {max_query_lookback: 30m}}\n  narrow: {metrics: {max_labels_query_length: 30m}}\n  long: {metrics: {max_total_query_length: 1h}}\n",
     );
     let now = now_ms() / 1000 * 1000;
     let old = now - 3600 * 1000;
@@ -320,7 +321,7 @@ fn labels_and_remote_reads_keep_to_the_times_a_tenant_may_see() {
 fn an_error_that_stays_is_told_again_without_another_look() {
     for cached in [false, true] {
         let (_dir, host) = host_with(&format!(
-            "query_frontend: {{cache_errors: {cached}}}\noverrides: {{none: {{results_cache_ttl_for_errors: 0s}}}}\n"
+            "metrics: {{query_frontend: {{cache_errors: {cached}}}}}\noverrides: {{none: {{metrics: {{results_cache_ttl_for_errors: 0s}}}}}}\n"
         ));
         let t_ms = now_ms() / 1000 * 1000;
         for tenant in ["a", "b", "none"] {
@@ -348,17 +349,16 @@ fn an_error_that_stays_is_told_again_without_another_look() {
             ("none", false),
             ("a", true),
         ] {
-            let answer = match form {
-                false => ask(&host, tenant, &failing),
-                true => {
-                    let (path, form) = failing.split_once('?').unwrap();
-                    let headers = [
-                        ("X-Scope-OrgID", tenant),
-                        ("Cache-Control", "no-store"),
-                        FORM,
-                    ];
-                    host.post(&format!("/api/v1{path}"), &headers, form.as_bytes())
-                }
+            let answer = if form {
+                let (path, form) = failing.split_once('?').unwrap();
+                let headers = [
+                    ("X-Scope-OrgID", tenant),
+                    ("Cache-Control", "no-store"),
+                    FORM,
+                ];
+                host.post(&format!("/api/v1{path}"), &headers, form.as_bytes())
+            } else {
+                ask(&host, tenant, &failing)
             };
             assert_eq!(answer.status, 422, "{}", answer.text());
             assert!(

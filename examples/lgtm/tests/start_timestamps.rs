@@ -176,14 +176,18 @@ fn number_of(message: &[u8], number: u64) -> i64 {
 }
 
 const QUERYING: [&str; 2] = [
-    "-querier.start-timestamps",
-    "-querier.parser.experimental-functions",
+    "-metrics.querier.start-timestamps",
+    "-metrics.querier.parser.experimental-functions",
 ];
 
 #[test]
 fn starts_come_back_from_memory_log_and_blocks() {
     let dir = tempfile::tempdir().unwrap();
-    let flags = [QUERYING[0], QUERYING[1], "-limits.st-storage-enabled"];
+    let flags = [
+        QUERYING[0],
+        QUERYING[1],
+        "-limits.metrics.st-storage-enabled",
+    ];
     let mut host = Host::start(dir.path(), &flags);
     // The counters begin anew between two equal values: only the start tells.
     let t_ms = now_ms() / 1000 * 1000 - 60_000;

@@ -114,6 +114,15 @@ impl<'a> Reader<'a> {
     }
 
     fn uvarint_long(&mut self) -> Result<u64, DecodeError> {
+        // Times in nanoseconds take nine bytes: eight at once, then the ninth.
+        if let Some(&[ref low @ .., ninth]) = self.rest().first_chunk::<9>()
+            && let low = u64::from_le_bytes(*low)
+            && low & 0x8080_8080_8080_8080 == 0x8080_8080_8080_8080
+            && ninth < 0x80
+        {
+            self.at += 9;
+            return Ok(join_sevens(low) | u64::from(ninth) << 56);
+        }
         let mut value = 0u64;
         for (i, &b) in self.rest().iter().take(10).enumerate() {
             if i == 9 && b > 1 {
@@ -166,6 +175,15 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(self.bytes()?)
             .map_err(|e| at.error(format!("string is not UTF-8: {e}")))
     }
+}
+
+/// The lower seven bits of eight bytes, without the gaps.
+#[inline]
+fn join_sevens(bytes: u64) -> u64 {
+    let sevens = bytes & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f_007f) | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4
 }
 
 /// Appends an unsigned LEB128 varint.

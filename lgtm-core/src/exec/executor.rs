@@ -28,13 +28,13 @@ use crate::exec::task_group::TaskGroup;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExecutorSettings {
-    /// Compute threads. Default: one per CPU that the process may use; more would only take turns.
+    /// Threads that compute. Default: one per CPU that the process may use; more would only take turns.
     pub threads: usize,
-    /// Further threads, each for a job of a line that has none running, when all others are busy: the system then shares the CPUs among
-    /// them. 0: a line waits until the jobs of others end. Default: 4, so that it takes long jobs of more than four tenants at once to
+    /// Further threads, each for a job of a line (a tenant) that has none running, when all others are busy: the system then shares the CPUs
+    /// among them. 0: a line waits until the jobs of others end. Default: 4, so that it takes long jobs of more than four tenants at once to
     /// delay another one; a thread that waits costs a few KiB.
     pub spare_threads: usize,
-    /// Jobs that wait for a thread before callers of [`Executor::run`] wait themselves; of one line, half as many. Default: 1024,
+    /// Jobs that may wait for a thread, of one line half as many; beyond, callers of [`Executor::run`] wait themselves. Default: 1024,
     /// enough to keep every thread busy, few enough that their inputs fit in memory.
     pub max_queued_jobs: usize,
     /// Blocking calls (file system) at the same time. Default: 64, since a disk gains nothing from a deeper queue.

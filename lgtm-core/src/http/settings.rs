@@ -17,9 +17,9 @@ const DERIVED_MAX: usize = 10_000;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionSettings {
-    /// Connections at a time. Beyond, the one whose client has kept us waiting longest is closed, those first that have had no answer yet;
-    /// when all are at work, a new one is answered 503. Default 0: half of the files that the process may open (`RLIMIT_NOFILE`), so that log and chunk files never go
-    /// short, at most 10,000.
+    /// Connections at a time; beyond, the one whose client has kept us waiting longest is closed (those first that have had no answer yet),
+    /// and when all are at work a new one is answered 503. 0 (default): half of the files that the process may open (`RLIMIT_NOFILE`), so
+    /// that log and chunk files never go short, at most 10,000.
     pub max: usize,
     /// From the first byte of a request's head to its last. Default 10s: a head fits one packet, and three of those lost are made up
     /// for in less.

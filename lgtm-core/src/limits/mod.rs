@@ -1,16 +1,24 @@
 //! What a tenant may do.
 //!
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
-//! operators write. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one per tenant; [`retry_after`] says when a refused client shall come back.
+//! operators write, [`RuntimeConfig`] reads it again while the process runs. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one
+//! per tenant; [`retry_after`] says when a refused client shall come back. [`Inflight`] bounds
+//! what is under way in a process.
 
+mod inflight;
 mod overrides;
 mod overrides_file;
 mod rate_limiter;
 mod retry_after;
+mod runtime_config;
 mod tenant_limiters;
 
+pub use inflight::{Inflight, InflightBound, Ticket};
 pub use overrides::Overrides;
 pub use overrides_file::OverridesFile;
 pub use rate_limiter::{RateLimit, RateLimiter};
 pub use retry_after::retry_after;
+pub use runtime_config::{
+    ReadOverrides, Reload, RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings, Shown,
+};
 pub use tenant_limiters::TenantLimiters;

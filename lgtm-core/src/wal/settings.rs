@@ -28,13 +28,14 @@ pub enum SyncPolicy {
 pub struct WalSettings {
     /// A segment is closed when it has grown to this. Prometheus' size.
     pub segment_size: ByteSize,
-    /// When the log survives a power loss.
+    /// When the log survives a power loss: `os` (the default: in half a minute or so), `every_batch`, or `!interval 1s`; `kill -9` it survives
+    /// in each.
     pub sync: SyncPolicy,
     /// Groups of records larger than this are compressed with zstd. Below, the header of a zstd frame eats the gain.
     pub compress_above: ByteSize,
     /// zstd level. 1 costs about 5 ns a sample; higher levels gain little on columns.
     pub compression_level: i32,
-    /// Bytes of records that may wait to be written; then appends are refused with `Unavailable`.
+    /// Bytes of records that may wait to be written; beyond, appends are refused with `Unavailable` (503).
     pub max_buffered: ByteSize,
     /// How long to wait before a failed write (disk full) is tried again.
     #[serde(with = "crate::units::duration")]

@@ -10,10 +10,12 @@ mod builder;
 mod disjoint;
 mod entry_ref;
 mod merge;
+mod metadata_name;
 mod symbols;
 
 pub use block::{EntryBlock, LineRange, SymbolPair};
 pub use builder::EntryBlockBuilder;
 pub use disjoint::{DisjointBlocks, disjoint};
 pub use entry_ref::EntryRef;
+pub use metadata_name::{is_normal_metadata_name, normal_metadata_name};
 pub use symbols::{SymbolList, SymbolListBuilder};

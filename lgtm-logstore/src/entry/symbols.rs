@@ -57,6 +57,11 @@ impl SymbolList {
         self.iter().position(|t| t == text).map(|n| n as u32)
     }
 
+    /// Bytes of all texts together.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Bytes of memory.
     pub fn size_bytes(&self) -> usize {
         self.text.capacity() + self.ends.capacity() * size_of::<u32>()
@@ -91,6 +96,16 @@ impl SymbolListBuilder {
         self.numbers
             .insert_unique(hash, symbol, |n| hashers.hash_one(list.get(*n)));
         Some(symbol)
+    }
+
+    /// The list as it is now.
+    pub fn list(&self) -> &SymbolList {
+        &self.list
+    }
+
+    /// Bytes of memory.
+    pub fn size_bytes(&self) -> usize {
+        self.list.size_bytes() + self.numbers.capacity() * 8
     }
 
     /// The list.

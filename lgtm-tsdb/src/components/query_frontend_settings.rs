@@ -40,7 +40,7 @@ pub struct QueryFrontendSettings {
     /// Whether requests are cached whose start and end are no multiples of the step. On, other than in Mimir: `now` rarely is one,
     /// and each phase has a key of its own.
     pub cache_unaligned_requests: bool,
-    /// Whether aggregations are cut by series into `query_sharding_total_shards` parts. Off, as in Mimir, and for one process rightly
+    /// Whether aggregations are cut by series into the tenant's `query_sharding_total_shards` parts. Off, as in Mimir, and for one process rightly
     /// so: its engine already computes batches of one query on several cores, and each shard has to look at the labels of all series
     /// again. It pays where the parts run in several queriers.
     pub parallelize_shardable_queries: bool,
@@ -123,9 +123,10 @@ impl QueryFrontendSettings {
             max_query_parallelism: limits.max_query_parallelism,
             max_cache_freshness: limits.max_cache_freshness,
             out_of_order_time_window: limits.out_of_order_time_window,
-            total_shards: match self.parallelize_shardable_queries {
-                true => limits.query_sharding_total_shards,
-                false => 0,
+            total_shards: if self.parallelize_shardable_queries {
+                limits.query_sharding_total_shards
+            } else {
+                0
             },
             max_sharded_queries: limits.query_sharding_max_sharded_queries,
             results_cache_enabled: !no_cache,

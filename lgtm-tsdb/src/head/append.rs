@@ -22,7 +22,7 @@ use super::shard::Shard;
 use crate::chunk::SampleTime;
 use crate::limits::Limits;
 use crate::wire::{
-    HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
+    HistogramSample, HistogramValue, PartView, RawLabels, RawLabelsBuilder, SeriesView,
 };
 
 /// Series that a piece may bring which are not known: making one takes ten times as long as finding it.
@@ -102,7 +102,7 @@ pub(super) struct AppendScratch {
 /// What one piece is taken by. Series have numbers in it, from 0 on.
 struct Pass<'a> {
     head: &'a Head,
-    batch: &'a WriteBatch,
+    batch: PartView<'a>,
     piece: &'a Piece,
     rules: AppendRules,
     epoch: u32,
@@ -125,7 +125,7 @@ impl Head {
     /// Only when the head itself cannot go on (`LimitExceeded` when symbols or ids run out); rejected samples are in the report.
     pub(super) fn append(
         &self,
-        batch: &WriteBatch,
+        batch: PartView<'_>,
         piece: &Piece,
         rules: AppendRules,
         limits: &Limits,
@@ -173,8 +173,8 @@ impl Head {
                 None => n += 1,
             }
         }
-        if batch.exemplar_count() > 0 {
-            pass.take_exemplars(scratch);
+        if batch.has_exemplars() {
+            pass.take_exemplars(limits.max_global_exemplars_per_user, scratch);
         }
         if pass.newest_ms > i64::MIN {
             self.raise_max_ms(pass.newest_ms);
@@ -352,9 +352,10 @@ impl<'a> Pass<'a> {
         columns: &mut SampleColumns,
     ) {
         let files: &BlobFiles = &self.head.parts.files;
-        let kept: &[i64] = match self.keeps_starts {
-            true => view.sample_starts,
-            false => &[],
+        let kept: &[i64] = if self.keeps_starts {
+            view.sample_starts
+        } else {
+            &[]
         };
         for (i, sample) in view.samples.iter().enumerate() {
             if self.zero_at_start
@@ -449,7 +450,7 @@ impl<'a> Pass<'a> {
         });
     }
 
-    fn take_exemplars(&mut self, scratch: &mut AppendScratch) {
+    fn take_exemplars(&mut self, max: u64, scratch: &mut AppendScratch) {
         let mut ring = None;
         for n in 0..scratch.ids.len() {
             let Some(id) = scratch.ids[n] else {
@@ -457,7 +458,11 @@ impl<'a> Pass<'a> {
             };
             let view = self.series(n);
             for exemplar in view.exemplars {
-                let ring = ring.get_or_insert_with(|| self.head.exemplars.lock());
+                let ring = ring.get_or_insert_with(|| {
+                    let mut ring = self.head.exemplars.lock();
+                    ring.resize(max);
+                    ring
+                });
                 match ring.push(id, exemplar) {
                     Ok(stored) => {
                         self.report.exemplars += 1;

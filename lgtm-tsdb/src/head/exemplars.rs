@@ -40,6 +40,24 @@ impl ExemplarRing {
         }
     }
 
+    /// Changes how many are kept; the oldest that are too many go.
+    pub(super) fn resize(&mut self, capacity: u64) {
+        self.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
+        while self.ring.len() > self.capacity {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((old, gone)) = self.ring.pop_front() else {
+            return;
+        };
+        self.first += 1;
+        if self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms) {
+            self.newest.remove(&old);
+        }
+    }
+
     /// Number of exemplars held.
     pub(super) fn len(&self) -> usize {
         self.ring.len()
@@ -76,13 +94,8 @@ impl ExemplarRing {
             }
         }
         self.newest.insert(id, key);
-        if self.ring.len() >= self.capacity
-            && let Some((old, gone)) = self.ring.pop_front()
-        {
-            self.first += 1;
-            if self.newest.get(&old).is_some_and(|n| n.0 == gone.t_ms) {
-                self.newest.remove(&old);
-            }
+        if self.ring.len() >= self.capacity {
+            self.forget_oldest();
         }
         self.ring.push_back((id, exemplar.clone()));
         Ok(true)
@@ -120,23 +133,32 @@ pub struct ExemplarBounds {
     pub max_bytes: u64,
 }
 
+/// Which exemplars are asked for.
+#[derive(Debug, Clone)]
+pub struct ExemplarsRequest {
+    /// Those of the series that pass all matchers of one of these.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// When.
+    pub range: TimeRange,
+    /// How many at most.
+    pub bounds: ExemplarBounds,
+}
+
 /// The exemplars of series, in label order.
 pub type SeriesExemplars = Vec<(Labels, Vec<Exemplar>)>;
 
 impl Head {
-    /// Exemplars of the series that match any of `selectors`. Looks at the exemplars that are held, not at all series.
+    /// Exemplars of the series that match any of the selectors. Looks at the exemplars that are held, not at all series.
     fn exemplars(
         &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        bounds: ExemplarBounds,
+        request: &ExemplarsRequest,
         cancel: &CancelToken,
     ) -> Result<SeriesExemplars> {
         // Ids are what they are as long as this is held.
         let _snapshot = self.parts.generations.enter();
         let mut by_id: HashMap<SeriesId, Vec<Exemplar>> = HashMap::new();
         for (id, e) in self.exemplars.lock().iter() {
-            if range.contains(e.t_ms) {
+            if request.range.contains(e.t_ms) {
                 by_id.entry(id).or_default().push(e.clone());
             }
         }
@@ -151,13 +173,13 @@ impl Head {
                     let value = |m: &Matcher| labels.get(m.name()).unwrap_or("");
                     selector.iter().all(|m| m.matches(value(m)))
                 };
-                if !selectors.iter().any(matches) {
+                if !request.selectors.iter().any(matches) {
                     continue;
                 }
                 let each = exemplars.iter().map(|e| e.labels.size_bytes() + 64);
                 bytes += (labels.size_bytes() + each.sum::<usize>()) as u64;
                 found.push((labels, exemplars));
-                bounds.check(found.len() as u64, bytes)?;
+                request.bounds.check(found.len() as u64, bytes)?;
             }
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -198,20 +220,18 @@ impl ExemplarBounds {
 }
 
 impl Heads {
-    /// Exemplars of a tenant's series that match any of `selectors`.
+    /// Exemplars of a tenant's series that match any of the selectors.
     ///
     /// # Errors
     /// `LimitExceeded` past the bounds, `Cancelled`.
     pub(crate) fn exemplars(
         &self,
         tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        bounds: ExemplarBounds,
+        request: &ExemplarsRequest,
         cancel: &CancelToken,
     ) -> Result<SeriesExemplars> {
         match self.get(tenant) {
-            Some(head) => head.exemplars(selectors, range, bounds, cancel),
+            Some(head) => head.exemplars(request, cancel),
             None => Ok(Vec::new()),
         }
     }
@@ -244,6 +264,14 @@ mod tests {
             ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
             [(1, 10), (2, 5)]
         );
+        ring.resize(1);
+        assert_eq!(ring.iter().map(|(id, _)| id).collect::<Vec<_>>(), [2]);
+        ring.resize(2);
+        assert_eq!(ring.push(1, &exemplar(11, 1.0)), Ok(true));
+        let mut ring = ExemplarRing::new(2);
+        for (id, t_ms, value) in [(1, 10, 1.0), (1, 10, 2.0), (2, 5, 1.0)] {
+            ring.push(id, &exemplar(t_ms, value)).unwrap();
+        }
         let numbers = |ring: &ExemplarRing, from| ring.from(from).map(|e| e.0).collect::<Vec<_>>();
         assert_eq!(
             (numbers(&ring, 0), numbers(&ring, 2)),

@@ -13,9 +13,9 @@ pub struct ParserOptions {
     pub experimental_functions: bool,
     /// Arithmetic in ranges, steps and offsets, `[5m * 2]`. On, as in Prometheus 3.14, which has no flag for it any more.
     pub duration_expressions: bool,
-    /// `anchored` and `smoothed` (`promql-extended-range-selectors`).
+    /// The modifiers `anchored` and `smoothed` (`promql-extended-range-selectors`).
     pub extended_range_selectors: bool,
-    /// `fill`, `fill_left` and `fill_right` (`promql-binop-fill-modifiers`).
+    /// The modifiers `fill`, `fill_left` and `fill_right` (`promql-binop-fill-modifiers`).
     pub fill_modifiers: bool,
     /// Bytes of a query's text; a longer one is refused before it is looked at. 1 MiB is far above any query that a person or a
     /// dashboard writes.
@@ -79,10 +79,11 @@ impl ParserOptions {
 }
 
 fn bounded(of: &str, what: &str, count: usize, max: usize) -> Result<()> {
-    match count <= max {
-        true => Ok(()),
-        false => Err(Error::InvalidInput(format!(
+    if count <= max {
+        Ok(())
+    } else {
+        Err(Error::InvalidInput(format!(
             "{of} has {count} {what} or more, the bound (querier.parser.max_{what}) is {max}"
-        ))),
+        )))
     }
 }

@@ -37,7 +37,7 @@ pub struct EngineSettings {
     pub delayed_name_removal: bool,
     /// Whether start timestamps tell of counter resets (`use-start-timestamps`). Off, as in Prometheus.
     pub start_timestamps: bool,
-    /// What of the language is on.
+    /// Syntax that Prometheus hides behind flags, and bounds of a query's text.
     pub parser: ParserOptions,
 }
 
@@ -86,12 +86,13 @@ impl EngineSettings {
         .into_iter()
         .filter_map(|(name, zero)| zero.then_some(name))
         .collect();
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(format!(
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(format!(
                 "querier: {} must be more than 0",
                 faults.join(", ")
-            ))),
+            )))
         }
     }
 }

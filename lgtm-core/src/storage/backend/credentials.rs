@@ -9,11 +9,11 @@ use crate::storage::backend::backend::LocalDurability;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackendSettings {
-    /// Keys. Default: what the environment gives, as the vendors' own tools do.
+    /// Keys of the object store. Default: what the environment gives, as the vendors' own tools do.
     pub credentials: Credentials,
     /// Whether an endpoint may be `http://`. Default no: keys and data would travel in the clear.
     pub allow_http: bool,
-    /// When an object on a local disk counts as stored.
+    /// When an object on a local disk counts as stored: `os` or `fsync`.
     pub local_durability: LocalDurability,
 }
 
@@ -27,11 +27,11 @@ pub enum Credentials {
     Environment,
     /// Fixed keys.
     Static {
-        /// S3: access key id. Azure: account name. GCS: not used, leave it empty.
+        /// The access key id (S3) or account name (Azure); GCS has none, leave it empty.
         id: String,
-        /// S3: secret access key. Azure: account key. GCS: the service account's JSON key.
+        /// The secret access key (S3), account key (Azure) or the service account's JSON key (GCS).
         secret: Secret,
-        /// S3: session token, if the keys are temporary.
+        /// The session token (S3), if the keys are temporary.
         #[serde(default)]
         session_token: Option<Secret>,
     },

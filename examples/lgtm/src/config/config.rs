@@ -1,0 +1,284 @@
+//! Everything that can be set.
+//!
+//! The first sentence of a field's comment is what `-help` and `-config.print` say of it (see `doc_comments`).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lgtm_core::exec::ExecutorSettings;
+use lgtm_core::limits::{Overrides, RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
+use lgtm_core::storage::{BackendSettings, StorageSettings};
+use lgtm_core::units::ByteSize;
+use lgtm_core::{Error, Result};
+use lgtm_tsdb::bucket::BucketSettings;
+use lgtm_tsdb::components::{
+    CleanerSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
+};
+use lgtm_tsdb::http::ApiSettings;
+use lgtm_tsdb::promql::EngineSettings;
+use serde::{Deserialize, Serialize};
+use serde_norway::Value;
+
+use super::overrides;
+use super::server::ServerSettings;
+use super::yaml;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Components to run: all, metrics.
+    pub(crate) target: String,
+    /// The server: addresses, and what requests may take of it together.
+    pub(crate) server: ServerSettings,
+    /// Ports of the OpenTelemetry receivers beside the HTTP port, on its address; one that is taken is a warning when it is the default and an
+    /// error otherwise. 0: none.
+    pub(crate) otlp: OtlpPorts,
+    /// Where files lie.
+    pub(crate) data: DataSettings,
+    /// Object storage: where blocks go.
+    pub(crate) storage: StorageConfig,
+    /// Who the tenant is.
+    pub(crate) auth: AuthSettings,
+    /// What is logged, to stderr.
+    pub(crate) log: LogSettings,
+    /// Whether the host stores its own metrics: in tenant lgtm, without multi-tenancy in anonymous.
+    pub(crate) self_monitoring: bool,
+    /// How often it does.
+    pub(crate) self_monitoring_interval: Seconds,
+    /// Largest push, compressed and decompressed.
+    pub(crate) max_recv_msg_size: ByteSize,
+    /// Limits of every tenant by signal; 0 means no limit.
+    pub(crate) limits: SignalLimits,
+    /// Limits of single tenants, by tenant and signal; what is not named there is as in `limits`.
+    pub(crate) overrides: BTreeMap<String, Value>,
+    /// Overrides that are read again while the process runs.
+    pub(crate) runtime_config: RuntimeConfigSettings,
+    /// Threads on which queries are computed.
+    pub(crate) compute: ExecutorSettings,
+    /// The components of the metrics store.
+    pub(crate) metrics: MetricsSettings,
+}
+
+/// What a tenant may do, by signal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SignalLimits {
+    /// Metrics.
+    pub(crate) metrics: lgtm_tsdb::limits::Limits,
+}
+
+/// The components of the metrics store.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsSettings {
+    /// What is recent: memory and write-ahead log.
+    pub(crate) ingester: IngesterSettings,
+    /// Blocks in the bucket.
+    pub(crate) store_gateway: BucketSettings,
+    /// Keeping the bucket clean.
+    pub(crate) blocks_cleaner: CleanerSettings,
+    /// How queries are computed.
+    pub(crate) querier: EngineSettings,
+    /// How queries are cut, kept and queued.
+    pub(crate) query_frontend: QueryFrontendSettings,
+}
+
+/// A duration of its own type, so that it can stand at the top level.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Seconds(#[serde(with = "lgtm_core::units::duration")] pub(crate) Duration);
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OtlpPorts {
+    /// OTLP over gRPC; no component of this version listens there yet.
+    pub(crate) grpc_listen_port: u16,
+    /// OTLP over HTTP: /v1/metrics.
+    pub(crate) http_listen_port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct DataSettings {
+    /// Folder of the write-ahead log, recent chunks, and of the bucket unless storage.url says otherwise.
+    pub(crate) dir: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StorageConfig {
+    /// Where blocks go: file:FOLDER, memory:, s3://BUCKET?endpoint=..&region=..&path_style=true, gs://, az://; empty:
+    /// file:DATA_DIR/bucket.
+    pub(crate) url: String,
+    /// How the back end is reached.
+    pub(crate) backend: BackendSettings,
+    /// Bounds of the requests.
+    pub(crate) requests: StorageSettings,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct AuthSettings {
+    /// Whether the tenant comes from the header X-Scope-OrgID; otherwise all is tenant anonymous.
+    pub(crate) multitenancy_enabled: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// error, warn, info, debug, trace, or per module as in lgtm_core=debug.
+    pub(crate) level: String,
+    /// text or json.
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            target: "all".into(),
+            server: ServerSettings::default(),
+            otlp: OtlpPorts::default(),
+            data: DataSettings::default(),
+            storage: StorageConfig::default(),
+            auth: AuthSettings::default(),
+            log: LogSettings::default(),
+            self_monitoring: true,
+            self_monitoring_interval: Seconds(Duration::from_secs(15)),
+            max_recv_msg_size: ByteSize::mib(100),
+            limits: SignalLimits::default(),
+            overrides: BTreeMap::new(),
+            runtime_config: RuntimeConfigSettings::default(),
+            compute: ExecutorSettings::default(),
+            metrics: MetricsSettings::default(),
+        }
+    }
+}
+
+impl Default for OtlpPorts {
+    fn default() -> Self {
+        Self {
+            grpc_listen_port: 4317,
+            http_listen_port: 4318,
+        }
+    }
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            dir: "./data".into(),
+        }
+    }
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+impl Config {
+    /// How the HTTP API takes requests.
+    pub(crate) fn api_settings(&self) -> ApiSettings {
+        ApiSettings {
+            multitenancy_enabled: self.auth.multitenancy_enabled,
+            max_query_body_size: self.server.max_query_body_size,
+            max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
+            max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
+            max_remote_read_bytes: self.server.max_remote_read_bytes,
+            max_exemplars_bytes: self.server.max_exemplars_bytes,
+            cors_origins: self.server.cors_origins.clone(),
+        }
+    }
+
+    /// How much may be pushed.
+    pub(crate) fn distributor_settings(&self) -> DistributorSettings {
+        DistributorSettings {
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_decoded_bytes: self.server.max_decoded_bytes,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+        }
+    }
+
+    /// The tenant of the host's own metrics.
+    pub(crate) fn own_tenant(&self) -> &'static str {
+        if self.auth.multitenancy_enabled {
+            "lgtm"
+        } else {
+            "anonymous"
+        }
+    }
+
+    /// All that can be set, as by default: the names that are known.
+    pub(super) fn known() -> Result<Value> {
+        serde_norway::to_value(Self::default()).map_err(|e| Error::Internal(e.to_string()))
+    }
+
+    /// From what was asked for; the rest is as by default.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that no setting has (names the nearest) and a value that does not fit.
+    pub(super) fn from_value(asked: Value) -> Result<Self> {
+        yaml::check_known(&asked, &Self::known()?, "")?;
+        serde_norway::from_value(asked)
+            .map_err(|e| Error::InvalidInput(format!("configuration: {e}")))
+    }
+
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the setting.
+    pub(super) fn validate(&self) -> Result<()> {
+        let metrics = &self.metrics;
+        metrics.ingester.head.validate()?;
+        metrics.querier.validate()?;
+        metrics.query_frontend.validate()?;
+        self.compute.validate()?;
+        self.storage.requests.validate()?;
+        let metrics = Overrides::default();
+        self.runtime_config()?
+            .limits("metrics", self.limits.metrics.clone(), &metrics)
+            .build()?;
+        let server = self.server.connections.validate();
+        let server = server.and_then(|()| self.server.access.validate());
+        let server = server.and_then(|()| self.api_settings().validate());
+        server.map_err(|e| Error::InvalidInput(format!("server.{e}")))?;
+        if !matches!(self.target.as_str(), "all" | "metrics") {
+            return Err(Error::InvalidInput(format!(
+                "target {:?} is not one of all, metrics",
+                self.target
+            )));
+        }
+        Ok(())
+    }
+
+    /// Where blocks go.
+    pub(crate) fn storage_url(&self) -> String {
+        match self.storage.url.as_str() {
+            "" => format!("file:{}/bucket", self.data.dir),
+            url => url.to_owned(),
+        }
+    }
+
+    /// The overrides of all signals, those of the file included once it runs. Add the limits of a signal before it is built.
+    ///
+    /// # Errors
+    /// `InvalidInput` for overrides that cannot be read.
+    pub(crate) fn runtime_config(&self) -> Result<RuntimeConfigBuilder> {
+        let overrides = overrides::from_settings(&self.overrides)?;
+        let settings = self.runtime_config.clone();
+        Ok(RuntimeConfig::builder(settings, overrides::read).configured(overrides))
+    }
+}

@@ -1,0 +1,372 @@
+//! Makes a chunk, entry by entry.
+
+use std::sync::Arc;
+
+use lgtm_core::codec::{Compressor, DecodeFail, crc32c};
+use lgtm_core::model::TimestampNs;
+use lgtm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::chunk::block::decode_block;
+use crate::chunk::chunk::ChunkCodec;
+use crate::chunk::encoding::ChunkEncoding;
+use crate::chunk::format::ChunkFormat;
+use crate::chunk::head::{HeadBlock, MAX_LINE_BYTES};
+use crate::chunk::layout::{BlockPlace, CRC_LEN, ChunkHeader, ChunkLayout, ChunkTrailer};
+use crate::chunk::symbols::encode_symbols;
+use crate::entry::{EntryBlock, SymbolList, SymbolListBuilder, SymbolPair, disjoint};
+
+pub use crate::chunk::head::Appended;
+
+/// How chunks are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChunkSettings {
+    /// How blocks are compressed. Default `zstd`: objects are kept for years, and it takes a third fewer bytes than `snappy`. (Loki's own
+    /// default is `gzip`.)
+    pub encoding: ChunkEncoding,
+    /// Bytes of lines (and 8 for each pair of metadata) at which a block is cut. Default 262144, as in Loki: a search that needs one line
+    /// decompresses no more than that.
+    pub block_size_bytes: usize,
+    /// About the most bytes of a chunk; 0: ten blocks. Default 1572864, as in Loki.
+    pub target_size_bytes: usize,
+}
+
+impl Default for ChunkSettings {
+    fn default() -> Self {
+        Self {
+            encoding: ChunkEncoding::Zstd,
+            block_size_bytes: 256 << 10,
+            target_size_bytes: 1536 << 10,
+        }
+    }
+}
+
+/// Blocks of a chunk without a target size.
+const BLOCKS_WITHOUT_TARGET: usize = 10;
+
+impl ChunkSettings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// `InvalidInput`, naming the field and its bound.
+    pub fn validate(&self) -> Result<()> {
+        let size = self.block_size_bytes;
+        if size == 0 || size >= MAX_LINE_BYTES {
+            let message = format!("block_size_bytes = {size}, must be in 1..{MAX_LINE_BYTES}");
+            return Err(Error::InvalidInput(message));
+        }
+        Ok(())
+    }
+}
+
+/// A chunk in the making: its head takes entries, [`ChunkBuilder::cut`] compresses what the head holds.
+///
+/// It does not cut by itself, so that a caller may append under a lock and compress outside of it: cut when [`ChunkBuilder::is_block_full`]
+/// says so, and begin another chunk when [`ChunkBuilder::has_room_for`] says no.
+#[derive(Debug)]
+pub struct ChunkBuilder {
+    format: ChunkFormat,
+    settings: Arc<ChunkSettings>,
+    head: HeadBlock,
+    symbols: SymbolListBuilder,
+    /// The cut blocks, each with its checksum behind it; their places count from here.
+    cut: Vec<u8>,
+    blocks: Vec<BlockPlace>,
+    /// Compressed bytes of the cut blocks, without checksums.
+    cut_bytes: u64,
+    pairs: Vec<SymbolPair>,
+    scratch: Vec<u8>,
+}
+
+/// A chunk that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedChunk {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Time of the first entry, nanoseconds.
+    pub min_ns: TimestampNs,
+    /// Time of the last entry, nanoseconds.
+    pub max_ns: TimestampNs,
+    /// Number of entries.
+    pub entry_count: u64,
+    /// Bytes of lines, 8 for each pair of metadata, and bytes of the symbols: what indexes tell in KB.
+    pub uncompressed_bytes: u64,
+}
+
+impl ChunkBuilder {
+    /// An empty chunk. `settings` must be valid.
+    pub fn new(format: ChunkFormat, settings: Arc<ChunkSettings>) -> Self {
+        Self {
+            format,
+            settings,
+            head: HeadBlock::default(),
+            symbols: SymbolListBuilder::default(),
+            cut: Vec::new(),
+            blocks: Vec::new(),
+            cut_bytes: 0,
+            pairs: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty() && self.blocks.is_empty()
+    }
+
+    /// What is not compressed yet.
+    pub fn head(&self) -> &HeadBlock {
+        &self.head
+    }
+
+    /// Number of entries.
+    pub fn entry_count(&self) -> u64 {
+        let cut: u64 = self.blocks.iter().map(|b| b.entry_count).sum();
+        cut + self.head.len() as u64
+    }
+
+    /// Times of the first and the last entry, nanoseconds.
+    pub fn time_range(&self) -> Option<(TimestampNs, TimestampNs)> {
+        let cut = self.blocks.iter().map(|b| (b.min_ns, b.max_ns));
+        cut.chain(self.head.time_range())
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
+    /// What an index counts as the chunk's uncompressed size, bytes.
+    pub fn uncompressed_bytes(&self) -> u64 {
+        let cut: u64 = self.blocks.iter().map(|b| b.uncompressed_bytes).sum();
+        cut + self.head.uncompressed_bytes() + self.symbols.list().text_bytes() as u64
+    }
+
+    /// Bytes of the cut blocks, compressed.
+    pub fn compressed_bytes(&self) -> u64 {
+        self.cut_bytes
+    }
+
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.head.memory_bytes()
+            + self.symbols.size_bytes()
+            + self.cut.capacity()
+            + self.blocks.capacity() * size_of::<BlockPlace>()
+            + self.scratch.capacity()
+    }
+
+    /// Whether an entry still belongs to this chunk: names and values of its metadata count as often as they stand there.
+    pub fn has_room_for(&self, line: &[u8], metadata: &[(&str, &str)]) -> bool {
+        if self.settings.target_size_bytes == 0 {
+            return self.blocks.len() < BLOCKS_WITHOUT_TARGET;
+        }
+        let texts: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
+        let entry = (line.len() + texts) as u64;
+        let held = self.symbols.list().text_bytes() as u64;
+        let size = held + self.cut_bytes + self.head.uncompressed_bytes() + entry;
+        size < self.settings.target_size_bytes as u64
+    }
+
+    /// Whether the head should be cut now.
+    pub fn is_block_full(&self) -> bool {
+        self.head.uncompressed_bytes() >= self.settings.block_size_bytes as u64
+    }
+
+    /// Adds an entry to the head. Metadata may come in any order of names; formats before version 4 drop them. Allocates nothing once
+    /// its buffers have grown, but for texts of metadata that are new.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a line of 1 GiB or more; `LimitExceeded` when the texts of metadata reach 4 GiB.
+    pub fn append(
+        &mut self,
+        t_ns: TimestampNs,
+        line: &[u8],
+        metadata: &[(&str, &str)],
+    ) -> Result<Appended> {
+        self.pairs.clear();
+        if self.format.has_metadata() {
+            // In order of names, since symbols are numbered in the order of their first use.
+            let is_sorted = metadata.is_sorted_by(|a, b| a.0 <= b.0);
+            let mut order: smallvec::SmallVec<[&(&str, &str); 16]> = metadata.iter().collect();
+            if !is_sorted {
+                order.sort_by_key(|(name, _)| *name);
+            }
+            for (name, value) in order {
+                let mut number = |text| {
+                    let full = || Error::LimitExceeded("metadata of a chunk exceed 4 GiB".into());
+                    self.symbols.intern(text).ok_or_else(full)
+                };
+                let pair = SymbolPair {
+                    name: number(name)?,
+                    value: number(value)?,
+                };
+                self.pairs.push(pair);
+            }
+        }
+        self.head.append(self.format, t_ns, line, &self.pairs)
+    }
+
+    /// Compresses what the head holds into a block; nothing if it is empty.
+    ///
+    /// # Errors
+    /// `Internal` when the compression fails; the head keeps its entries.
+    pub fn cut(&mut self, compressor: &mut Compressor) -> Result<()> {
+        let Some((min_ns, max_ns)) = self.head.time_range() else {
+            return Ok(());
+        };
+        let start = self.cut.len();
+        let compression = self.encoding().compression();
+        let bytes = self.head.sorted_bytes(&mut self.scratch);
+        compressor.compress(compression, bytes, &mut self.cut)?;
+        let len = (self.cut.len() - start) as u64;
+        let crc = crc32c(&self.cut[start..]);
+        self.cut.extend_from_slice(&crc.to_be_bytes());
+        self.blocks.push(BlockPlace {
+            entry_count: self.head.len() as u64,
+            min_ns,
+            max_ns,
+            start: start as u64,
+            uncompressed_bytes: self.head.uncompressed_bytes(),
+            len,
+        });
+        self.cut_bytes += len;
+        self.head.clear();
+        Ok(())
+    }
+
+    /// Version 1 knows gzip only.
+    fn encoding(&self) -> ChunkEncoding {
+        match self.format {
+            ChunkFormat::V1 => ChunkEncoding::Gzip,
+            _ => self.settings.encoding,
+        }
+    }
+
+    /// The entries so far that share a time with `[min_ns, max_ns)`: whole blocks, then the head. They may overlap.
+    ///
+    /// # Errors
+    /// [`DecodeFail::Refused`] when a block exceeds the bound of `codec`.
+    pub fn entries(
+        &self,
+        min_ns: TimestampNs,
+        max_ns: TimestampNs,
+        codec: &mut ChunkCodec,
+    ) -> Result<Vec<EntryBlock>, DecodeFail> {
+        let symbols = Arc::new(self.symbols.list().clone());
+        self.blocks_where(|b| b.overlaps(min_ns, max_ns), &symbols, codec)
+    }
+
+    fn blocks_where(
+        &self,
+        wanted: impl Fn(&BlockPlace) -> bool,
+        symbols: &Arc<SymbolList>,
+        codec: &mut ChunkCodec,
+    ) -> Result<Vec<EntryBlock>, DecodeFail> {
+        let mut out = Vec::new();
+        for place in self.blocks.iter().filter(|place| wanted(place)) {
+            let packed = &self.cut[place.start as usize..(place.start + place.len) as usize];
+            let mut plain = Vec::new();
+            let size = lgtm_core::codec::OutputSize {
+                expected_bytes: place.expected_bytes(),
+                max_bytes: codec.limits.max_block_bytes,
+            };
+            let compression = self.encoding().compression();
+            codec
+                .decompressor
+                .decompress(compression, packed, size, &mut plain)?;
+            let block = decode_block(self.format, plain.into(), place.entry_count, symbols)?;
+            out.push(block);
+        }
+        let head_place = self.head.time_range().map(|(min_ns, max_ns)| BlockPlace {
+            entry_count: 0,
+            min_ns,
+            max_ns,
+            start: 0,
+            uncompressed_bytes: 0,
+            len: 0,
+        });
+        if head_place.is_some_and(|place| wanted(&place)) {
+            out.push(self.head.entries(self.format, symbols)?);
+        }
+        Ok(out)
+    }
+
+    /// Completes the chunk: cuts the head; if blocks then overlap in time, all entries are put into new blocks in order of time, each once.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a chunk without entries; `Internal` when a compression fails; `LimitExceeded` when a block that must be read
+    /// again exceeds the bound of `codec`.
+    pub fn finish(
+        mut self,
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+    ) -> Result<FinishedChunk> {
+        self.cut(compressor)?;
+        let overlaps = |w: &[BlockPlace]| w[1].min_ns < w[0].max_ns;
+        if self.blocks.windows(2).any(overlaps) {
+            self = self.rebuilt(compressor, codec)?;
+        }
+        self.encode(compressor)
+    }
+
+    fn rebuilt(&self, compressor: &mut Compressor, codec: &mut ChunkCodec) -> Result<Self> {
+        let broken = |e| Error::Internal(format!("a block that was made here does not read: {e}"));
+        let symbols = Arc::new(self.symbols.list().clone());
+        let blocks = match self.blocks_where(|_| true, &symbols, codec) {
+            Ok(blocks) => blocks,
+            Err(DecodeFail::Broken(e)) => return Err(broken(e)),
+            Err(DecodeFail::Refused(e)) => return Err(e),
+        };
+        let mut new = Self::new(self.format, Arc::clone(&self.settings));
+        let blocks = disjoint(blocks).map_err(broken)?.blocks;
+        let mut metadata = Vec::new();
+        for entry in blocks.iter().flat_map(EntryBlock::iter) {
+            metadata.clear();
+            metadata.extend(entry.metadata());
+            new.append(entry.t_ns, entry.line, &metadata)?;
+            if new.is_block_full() {
+                new.cut(compressor)?;
+            }
+        }
+        new.cut(compressor)?;
+        Ok(new)
+    }
+
+    fn encode(mut self, compressor: &mut Compressor) -> Result<FinishedChunk> {
+        let Some((min_ns, max_ns)) = self.time_range() else {
+            return Err(Error::InvalidInput("a chunk without entries".into()));
+        };
+        let encoding = self.encoding();
+        let symbols = self.symbols.list();
+        let room = self.cut.len() + symbols.text_bytes() + 64 + 64 * self.blocks.len();
+        let mut bytes = Vec::with_capacity(room);
+        let format = self.format;
+        ChunkHeader { format, encoding }.encode(&mut bytes);
+        let symbols = match format.has_metadata() {
+            true => {
+                let start = bytes.len() as u64;
+                let len = encode_symbols(encoding, symbols, compressor, &mut bytes)?;
+                Some(start..start + len as u64)
+            }
+            false => None,
+        };
+        let first = bytes.len() as u64;
+        bytes.extend_from_slice(&self.cut);
+        for block in &mut self.blocks {
+            block.start += first;
+        }
+        let table = bytes.len() as u64;
+        let len = ChunkLayout::encode_table(format, &self.blocks, &mut bytes);
+        debug_assert_eq!(table as usize + len + CRC_LEN, bytes.len());
+        let trailer = ChunkTrailer {
+            symbols,
+            table: table..table + len as u64,
+        };
+        trailer.encode(&mut bytes);
+        Ok(FinishedChunk {
+            bytes,
+            min_ns,
+            max_ns,
+            entry_count: self.entry_count(),
+            uncompressed_bytes: self.uncompressed_bytes(),
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! Reads a chunk that is in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lgtm_core::DecodeError;
+use lgtm_core::codec::{DecodeFail, Decompressor, OutputSize};
+
+use crate::chunk::block::decode_block;
+use crate::chunk::layout::{
+    BlockPlace, CRC_LEN, ChunkHeader, ChunkLayout, ChunkTrailer, checked_section,
+};
+use crate::chunk::symbols::decode_symbols;
+use crate::entry::{EntryBlock, SymbolList};
+
+const WHAT: &str = "chunk block";
+
+/// Bounds of what is decompressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkLimits {
+    /// Bytes of one decompressed block. Default 256 MiB: writers cut blocks at 256 KiB, but one line may be as long as the limits of its
+    /// writer allowed.
+    pub max_block_bytes: usize,
+    /// Bytes of the decompressed symbols of a chunk. Default 256 MiB: a thousand times what a chunk of the default size may hold.
+    pub max_symbols_bytes: usize,
+}
+
+impl Default for ChunkLimits {
+    fn default() -> Self {
+        Self {
+            max_block_bytes: 256 << 20,
+            max_symbols_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What reading chunks needs beside their bytes; kept from chunk to chunk. One per thread or job.
+#[derive(Debug, Default)]
+pub struct ChunkCodec {
+    /// State of the compressions.
+    pub decompressor: Decompressor,
+    /// Bounds.
+    pub limits: ChunkLimits,
+}
+
+/// A block that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedBlock {
+    /// What the table says of it.
+    pub place: BlockPlace,
+    /// What is wrong with it.
+    pub error: DecodeError,
+}
+
+/// All that can be read of a chunk.
+#[derive(Debug, Clone)]
+pub struct ChunkEntries {
+    /// The blocks in the order of the table; in chunks that were not closed properly they may overlap in time.
+    pub blocks: Vec<EntryBlock>,
+    /// The blocks that are missing.
+    pub damaged: Vec<DamagedBlock>,
+}
+
+/// A chunk in memory, of any version. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    bytes: Bytes,
+    layout: Arc<ChunkLayout>,
+}
+
+impl Chunk {
+    /// Reads header, trailer and block table. Blocks are checked when they are read.
+    ///
+    /// # Errors
+    /// Any of them damaged; a block that leaves the chunk.
+    pub fn open(bytes: Bytes) -> Result<Self, DecodeError> {
+        let header = ChunkHeader::decode(&bytes)?;
+        let len = bytes.len() as u64;
+        let trailer = ChunkTrailer::decode(header.format, &bytes, len)?;
+        let table = trailer.table.start as usize..trailer.table.end as usize + CRC_LEN;
+        let at = table.start as u64;
+        let check = |start: u64, len: u64| block_bytes(&bytes, start, len).is_ok();
+        let layout = ChunkLayout::decode_table(header, trailer, &bytes[table], len, check)
+            .map_err(|e| DecodeError {
+                offset: e.offset + at,
+                ..e
+            })?;
+        Ok(Self {
+            layout: Arc::new(layout),
+            bytes,
+        })
+    }
+
+    /// What stands where.
+    pub fn layout(&self) -> &ChunkLayout {
+        &self.layout
+    }
+
+    /// The blocks as the table tells them.
+    pub fn blocks(&self) -> &[BlockPlace] {
+        &self.layout.blocks
+    }
+
+    /// Bytes of the chunk.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Names and values of the structured metadata; empty before version 4. Touches no block.
+    ///
+    /// # Errors
+    /// As [`decode_symbols`].
+    pub fn symbols(&self, codec: &mut ChunkCodec) -> Result<Arc<SymbolList>, DecodeFail> {
+        let Some(range) = &self.layout.trailer.symbols else {
+            return Ok(Arc::default());
+        };
+        let section = range.start as usize..range.end as usize + CRC_LEN;
+        let symbols = decode_symbols(
+            self.layout.header.encoding,
+            &self.bytes[section],
+            codec.limits.max_symbols_bytes,
+            &mut codec.decompressor,
+        )?;
+        Ok(Arc::new(symbols))
+    }
+
+    /// Checks, decompresses and reads one block. `symbols` are those of [`Chunk::symbols`].
+    ///
+    /// Costs one allocation of the decompressed size and some for the columns, none per entry.
+    ///
+    /// # Errors
+    /// [`DecodeFail::Broken`] for a checksum that does not fit, which is found before anything is decompressed, and for entries that are
+    /// none; [`DecodeFail::Refused`] when more than the bound comes out.
+    pub fn read_block(
+        &self,
+        place: &BlockPlace,
+        symbols: &Arc<SymbolList>,
+        codec: &mut ChunkCodec,
+    ) -> Result<EntryBlock, DecodeFail> {
+        let header = self.layout.header;
+        let packed = block_bytes(&self.bytes, place.start, place.len)?;
+        let mut plain = Vec::new();
+        let size = OutputSize {
+            expected_bytes: place.expected_bytes(),
+            max_bytes: codec.limits.max_block_bytes,
+        };
+        let compression = header.encoding.compression();
+        codec
+            .decompressor
+            .decompress(compression, packed, size, &mut plain)?;
+        let block = decode_block(header.format, plain.into(), place.entry_count, symbols)?;
+        Ok(block)
+    }
+
+    /// The blocks that `wanted` accepts, whole. Damaged ones are left out and named.
+    ///
+    /// # Errors
+    /// [`DecodeFail::Broken`] when the symbols cannot be read; [`DecodeFail::Refused`] when more than a bound comes out.
+    pub fn read(
+        &self,
+        wanted: impl Fn(&BlockPlace) -> bool,
+        codec: &mut ChunkCodec,
+    ) -> Result<ChunkEntries, DecodeFail> {
+        let mut out = ChunkEntries {
+            blocks: Vec::new(),
+            damaged: Vec::new(),
+        };
+        let symbols = self.symbols(codec)?;
+        for place in self.blocks().iter().filter(|place| wanted(place)) {
+            match self.read_block(place, &symbols, codec) {
+                Ok(block) => out.blocks.push(block),
+                Err(DecodeFail::Broken(error)) => out.damaged.push(DamagedBlock {
+                    place: *place,
+                    error,
+                }),
+                Err(refused) => return Err(refused),
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// The compressed bytes of a block, if the checksum behind them fits.
+fn block_bytes(chunk: &[u8], start: u64, len: u64) -> Result<&[u8], DecodeError> {
+    let place = || {
+        let start = usize::try_from(start).ok()?;
+        let len = usize::try_from(len).ok()?;
+        chunk.get(start..start.checked_add(len)?.checked_add(CRC_LEN)?)
+    };
+    let Some(section) = place() else {
+        let reason = format!("{len} bytes in a chunk of {}", chunk.len());
+        return Err(DecodeError::new(WHAT, start, reason));
+    };
+    checked_section(WHAT, section).map_err(|e| DecodeError {
+        offset: e.offset + start,
+        ..e
+    })
+}

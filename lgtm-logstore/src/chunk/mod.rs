@@ -1,0 +1,34 @@
+//! How one run of entries of a stream is packed: chunks, the objects that hold them, and their keys (`docs/format/chunk.md`,
+//! `docs/format/chunk_object.md`).
+//!
+//! * [`ChunkBuilder`] takes entries one by one and compresses them block by block; [`HeadBlock`] is its open end.
+//! * [`Chunk`] reads all versions: block by block, or only what the chunk knows of its metadata.
+//! * [`ChunkLayout`] and [`decode_symbols`] are for who reads parts of an object by ranges.
+//! * [`ObjectMeta`], [`encode_object`], [`ObjectHead`] wrap a chunk into an object, which a [`ChunkKey`] names.
+
+mod block;
+mod builder;
+mod chunk;
+mod encoding;
+mod format;
+mod head;
+mod key;
+mod layout;
+mod object;
+mod object_meta;
+mod symbols;
+
+pub use block::decode_block;
+pub use builder::{Appended, ChunkBuilder, ChunkSettings, FinishedChunk};
+pub use chunk::{Chunk, ChunkCodec, ChunkEntries, ChunkLimits, DamagedBlock};
+pub use encoding::ChunkEncoding;
+pub use format::ChunkFormat;
+pub use head::HeadBlock;
+pub use key::{ChunkKey, KeyForm};
+pub use layout::{BlockPlace, ChunkHeader, ChunkLayout, ChunkTrailer};
+pub use object::{ObjectHead, encode_object, read_object};
+pub use object_meta::ObjectMeta;
+pub use symbols::decode_symbols;
+
+#[cfg(test)]
+mod tests;
