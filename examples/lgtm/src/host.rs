@@ -14,7 +14,7 @@ use lgtm_core::{Error, Result};
 use tokio::sync::Notify;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
-use crate::memory::MemoryTrimmer;
+use crate::memory::{self, MemoryTrimmer};
 use crate::modules::{Module, Parts};
 use crate::ops::{self, Operations};
 
@@ -35,6 +35,7 @@ pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config, modules: Vec<&'static Module>) -> Result<()> {
+    memory::bound_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
