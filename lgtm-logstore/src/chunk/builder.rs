@@ -193,13 +193,12 @@ impl ChunkBuilder {
         self.pairs.clear();
         if self.format.has_metadata() {
             // In order of names, since symbols are numbered in the order of their first use.
-            match metadata.is_sorted_by(|a, b| a.0 <= b.0) {
-                true => self.intern(metadata)?,
-                false => {
-                    let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
-                    sorted.sort_by_key(|(name, _)| *name);
-                    self.intern(&sorted)?;
-                }
+            if metadata.is_sorted_by(|a, b| a.0 <= b.0) {
+                self.intern(metadata)?
+            } else {
+                let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
+                sorted.sort_by_key(|(name, _)| *name);
+                self.intern(&sorted)?;
             }
         }
         self.head.append(self.format, t_ns, line, &self.pairs)
@@ -326,12 +325,11 @@ impl ChunkBuilder {
         let mut blocks = self.blocks.clone();
         blocks.extend(self.pack_head(compressor)?);
         let overlaps = |w: &[CutBlock]| w[1].place.min_ns < w[0].place.max_ns;
-        match blocks.windows(2).any(overlaps) {
-            true => {
-                let rebuilt = self.rebuilt(&blocks, compressor, codec)?;
-                rebuilt.encode(&rebuilt.blocks, compressor)
-            }
-            false => self.encode(&blocks, compressor),
+        if blocks.windows(2).any(overlaps) {
+            let rebuilt = self.rebuilt(&blocks, compressor, codec)?;
+            rebuilt.encode(&rebuilt.blocks, compressor)
+        } else {
+            self.encode(&blocks, compressor)
         }
     }
 
@@ -377,13 +375,12 @@ impl ChunkBuilder {
         let room = packed + symbols.text_bytes() + 64 + 64 * blocks.len();
         let mut bytes = Vec::with_capacity(room);
         header.encode(&mut bytes);
-        let symbols = match header.format.has_metadata() {
-            true => {
-                let start = bytes.len() as u64;
-                let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
-                Some(start..start + len as u64)
-            }
-            false => None,
+        let symbols = if header.format.has_metadata() {
+            let start = bytes.len() as u64;
+            let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
+            Some(start..start + len as u64)
+        } else {
+            None
         };
         let mut places = Vec::with_capacity(blocks.len());
         for block in blocks {

@@ -47,12 +47,13 @@ impl ChunkBuilder {
         let byte = r.u8()?;
         let encoding = ChunkEncoding::from_byte(byte)
             .ok_or_else(|| r.error(format!("unknown encoding {byte}")))?;
-        let settings = match settings.encoding == encoding {
-            true => Arc::clone(settings),
-            false => Arc::new(ChunkSettings {
+        let settings = if settings.encoding == encoding {
+            Arc::clone(settings)
+        } else {
+            Arc::new(ChunkSettings {
                 encoding,
                 ..ChunkSettings::clone(settings)
-            }),
+            })
         };
         let mut builder = Self::new(format, settings);
         for expected in 0..r.uvarint()? {
@@ -77,9 +78,10 @@ impl ChunkBuilder {
             (builder.append(entry.t_ns, entry.line, &metadata))
                 .map_err(|e| r.error(e.to_string()))?;
         }
-        match r.is_empty() {
-            true => Ok(builder),
-            false => Err(r.error("bytes behind the end")),
+        if r.is_empty() {
+            Ok(builder)
+        } else {
+            Err(r.error("bytes behind the end"))
         }
     }
 }

@@ -66,9 +66,10 @@ impl HeadCapacity {
 
     /// Notes that open chunks which took `before` bytes take `after`.
     pub(super) fn open_bytes_changed(&self, before: usize, after: usize) {
-        match after >= before {
-            true => (self.open_bytes).fetch_add((after - before) as u64, Ordering::Relaxed),
-            false => (self.open_bytes).fetch_sub((before - after) as u64, Ordering::Relaxed),
+        if after >= before {
+            (self.open_bytes).fetch_add((after - before) as u64, Ordering::Relaxed)
+        } else {
+            (self.open_bytes).fetch_sub((before - after) as u64, Ordering::Relaxed)
         };
     }
 

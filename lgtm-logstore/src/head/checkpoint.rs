@@ -131,9 +131,10 @@ fn checkpoint_streams(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) ->
             record.truncate(empty);
         }
     }
-    match record.len() > empty {
-        true => sink(&record),
-        false => Ok(()),
+    if record.len() > empty {
+        sink(&record)
+    } else {
+        Ok(())
     }
 }
 

@@ -241,15 +241,14 @@ impl Push<'_> {
             let sequence = state.sequence;
             let mut faults = Faults::default();
             scratch.record.begin_stream();
-            let taken = entries
-                .clone()
-                .try_for_each(|n| match self.accepted.takes(first + n) {
-                    true => {
-                        let record = &mut scratch.record;
-                        self.take_entry(&stream, &mut state, view, n, record, &mut faults, report)
-                    }
-                    false => Ok(()),
-                });
+            let taken = entries.clone().try_for_each(|n| {
+                if self.accepted.takes(first + n) {
+                    let record = &mut scratch.record;
+                    self.take_entry(&stream, &mut state, view, n, record, &mut faults, report)
+                } else {
+                    Ok(())
+                }
+            });
             scratch
                 .record
                 .end_stream(view.labels().as_bytes(), sequence);

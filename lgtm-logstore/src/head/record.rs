@@ -126,10 +126,7 @@ impl EntriesRecord {
 
     /// The record; empty when no stream had entries.
     pub(super) fn bytes(&self) -> &[u8] {
-        match self.is_begun {
-            true => &self.out,
-            false => &[],
-        }
+        if self.is_begun { &self.out } else { &[] }
     }
 }
 

@@ -98,9 +98,10 @@ impl Heads {
         let log = log.for_each_with_progress(take, |at| *self.replay_progress.lock() = Some(at))?;
         report.log = log;
         // What of the log cannot be read may have named chunks: their files are not thrown away.
-        match report.is_whole() {
-            true => self.parts.files.remove(&self.parts.files.unused()),
-            false => self.parts.files.keep_found(),
+        if report.is_whole() {
+            self.parts.files.remove(&self.parts.files.unused())
+        } else {
+            self.parts.files.keep_found()
         }
         self.writable.store(true, Ordering::Release);
         Ok(report)

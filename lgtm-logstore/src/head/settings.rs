@@ -135,9 +135,10 @@ impl HeadSettings {
                 faults.push(format!("{name}: {e}"));
             }
         }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(faults.join("; "))),
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
         }
     }
 

@@ -135,9 +135,12 @@ fn batch(rows: &[(&str, i64, &str, &str)], limits: &Limits) -> PushBatch {
     let streams: Vec<serde_json::Value> = rows
         .chunk_by(|a, b| a.0 == b.0)
         .map(|rows| {
-            let values = rows.iter().map(|(_, t, line, m)| match m.is_empty() {
-                true => serde_json::json!([t.to_string(), line]),
-                false => serde_json::json!([t.to_string(), line, {"m": m}]),
+            let values = rows.iter().map(|(_, t, line, m)| {
+                if m.is_empty() {
+                    serde_json::json!([t.to_string(), line])
+                } else {
+                    serde_json::json!([t.to_string(), line, {"m": m}])
+                }
             });
             let values: Vec<_> = values.collect();
             serde_json::json!({"stream": {"app": rows[0].0}, "values": values})

@@ -255,9 +255,10 @@ impl<'a> EntryRules<'a> {
         };
         Self {
             limits,
-            oldest_ns: match limits.reject_old_samples {
-                true => now_ns.saturating_sub(ns(limits.reject_old_samples_max_age)),
-                false => i64::MIN,
+            oldest_ns: if limits.reject_old_samples {
+                now_ns.saturating_sub(ns(limits.reject_old_samples_max_age))
+            } else {
+                i64::MIN
             },
             newest_ns: now_ns.saturating_add(ns(limits.creation_grace_period)),
             max_line: match limits.max_line_size.as_usize() {

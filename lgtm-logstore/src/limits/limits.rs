@@ -233,9 +233,10 @@ impl Limits {
                 "block_ingestion_status_code {status} is not between 200 and 599"
             ));
         }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(faults.join("; "))),
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
         }
     }
 

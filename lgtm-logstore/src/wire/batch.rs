@@ -154,12 +154,11 @@ impl PushBatch {
     #[inline]
     pub(super) fn text(&self, place: Place) -> &[u8] {
         let (start, end) = (place.start as usize, place.end as usize);
-        match place.end <= self.body_len {
-            true => &self.body[start..end],
-            false => {
-                let body = self.body_len as usize;
-                &self.arena[start - body..end - body]
-            }
+        if place.end <= self.body_len {
+            &self.body[start..end]
+        } else {
+            let body = self.body_len as usize;
+            &self.arena[start - body..end - body]
         }
     }
 

@@ -143,17 +143,14 @@ impl Decoding<'_, '_, '_> {
         let room = kept as usize + identifier.len();
         self.allowance.reserve(&mut self.batch.arena, room)?;
         let body_len = self.batch.body_len;
-        match cut.end <= body_len {
-            true => {
-                let text = &self.body[cut.start as usize..cut.end as usize];
-                self.batch.arena.extend_from_slice(text);
-            }
-            false => {
-                let from = (cut.start - body_len) as usize;
-                self.batch
-                    .arena
-                    .extend_from_within(from..from + kept as usize);
-            }
+        if cut.end <= body_len {
+            let text = &self.body[cut.start as usize..cut.end as usize];
+            self.batch.arena.extend_from_slice(text);
+        } else {
+            let from = (cut.start - body_len) as usize;
+            self.batch
+                .arena
+                .extend_from_within(from..from + kept as usize);
         }
         self.batch.arena.extend_from_slice(identifier.as_bytes());
         self.batch.arena_from(start)
@@ -198,9 +195,10 @@ impl Decoding<'_, '_, '_> {
 
     /// The text of a place while the body is not in the batch.
     fn text(&self, place: Place) -> &[u8] {
-        match place.end <= self.batch.body_len {
-            true => &self.body[place.start as usize..place.end as usize],
-            false => self.batch.text(place),
+        if place.end <= self.batch.body_len {
+            &self.body[place.start as usize..place.end as usize]
+        } else {
+            self.batch.text(place)
         }
     }
 

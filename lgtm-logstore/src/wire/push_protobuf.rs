@@ -53,9 +53,10 @@ fn stream(decoding: &mut Decoding<'_, '_, '_>, bytes: &[u8]) -> Decoded {
             tag => skip(&mut r, tag)?,
         }
     }
-    match decoding.has_entries() {
-        true => end_with_text(decoding, labels),
-        false => Ok(()),
+    if decoding.has_entries() {
+        end_with_text(decoding, labels)
+    } else {
+        Ok(())
     }
 }
 

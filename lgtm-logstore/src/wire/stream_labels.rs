@@ -43,9 +43,12 @@ impl<'a> StreamLabels<'a> {
     /// canonical.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a str)> + Clone {
         let mut r = Reader::new("stream labels", self.0);
-        std::iter::from_fn(move || match r.is_empty() {
-            true => None,
-            false => Some((r.str().ok()?, r.str().ok()?)),
+        std::iter::from_fn(move || {
+            if r.is_empty() {
+                None
+            } else {
+                Some((r.str().ok()?, r.str().ok()?))
+            }
         })
     }
 

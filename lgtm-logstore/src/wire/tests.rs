@@ -78,8 +78,11 @@ fn message(fields: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     out
 }
 
+/// Time, line, metadata.
+type SentEntry<'a> = (i64, &'a [u8], &'a [(&'a [u8], &'a [u8])]);
+
 /// A request of one stream whose labels stand behind its entries.
-fn request(labels: &str, entries: &[(i64, &[u8], &[(&[u8], &[u8])])]) -> Vec<u8> {
+fn request(labels: &str, entries: &[SentEntry<'_>]) -> Vec<u8> {
     let stream = message(|out| {
         for (t_ns, line, pairs) in entries {
             let entry = message(|out| {
@@ -324,7 +327,7 @@ proptest! {
         let json = serde_json::json!({"streams": [{"stream": {"a": "b"}, "values": values}]});
         let pairs: Vec<Vec<(&[u8], &[u8])>> = entries.iter()
             .map(|e| e.2.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())).collect()).collect();
-        let of_protobuf: Vec<(i64, &[u8], &[(&[u8], &[u8])])> = entries.iter().zip(&pairs)
+        let of_protobuf: Vec<SentEntry<'_>> = entries.iter().zip(&pairs)
             .map(|(e, p)| (e.0, e.1.as_bytes(), p.as_slice())).collect();
         let limits = Limits::default();
         let a = decode_within(Form::Json, json.to_string().as_bytes(), &limits, 0).unwrap();

@@ -135,9 +135,12 @@ impl OtlpRules {
     pub(super) fn of_resource(&self, attribute: &str) -> AttributeAction {
         let rules = &self.resource_attributes;
         let is_label = || !rules.ignore_defaults && DEFAULT_LABELS.contains(&attribute);
-        action_of(&rules.attributes_config, attribute).unwrap_or_else(|| match is_label() {
-            true => AttributeAction::IndexLabel,
-            false => AttributeAction::StructuredMetadata,
+        action_of(&rules.attributes_config, attribute).unwrap_or_else(|| {
+            if is_label() {
+                AttributeAction::IndexLabel
+            } else {
+                AttributeAction::StructuredMetadata
+            }
         })
     }
 
