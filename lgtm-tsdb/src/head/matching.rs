@@ -10,11 +10,11 @@ use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, Matcher, TextSet};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId, intersect_slices, subtract_slice};
 
-use super::generation::Snapshot;
 use super::head::Head;
 use super::series::{MemSeries, locate};
 use super::shard::ShardGuard;
 use crate::select::SelectRequest;
+use lgtm_core::wal::Snapshot;
 
 /// Bytes of label values that are matched in one slice: half a millisecond of a regular expression that is slow.
 const SLICE_BYTES: usize = 16 << 10;

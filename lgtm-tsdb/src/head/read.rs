@@ -8,12 +8,12 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
 
 use super::batches::{Chosen, HeadBatches, HeadSeries};
-use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
 use crate::select::{
     FetchStats, Listed, ReadyBatches, Select, SelectEnd, SelectRequest, SeriesBatches,
 };
+use lgtm_core::wal::Snapshot;
 
 impl Head {
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
