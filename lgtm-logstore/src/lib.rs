@@ -4,11 +4,13 @@
 //! wire (pushes read) -> limits (what is taken)
 //! schema -> chunk (a stream's entries, packed), index (where is what I match)
 //! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
+heads -> bucket (chunks and index files in the object store, written and read)
 //! ```
 //!
 //! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
 //! that find them, [`schema`] the rules by which both are laid out. The pages below `docs/format` describe the bytes.
 
+pub mod bucket;
 pub mod chunk;
 pub mod entry;
 pub mod head;
