@@ -205,6 +205,15 @@ impl StreamState {
         self.finished.extend(chunk);
     }
 
+    /// Times of the first and the last entry held.
+    pub(super) fn range(&self) -> Option<(TimestampNs, TimestampNs)> {
+        let open = [&self.open, &self.late].into_iter().flatten();
+        let open = open.filter_map(|c| c.time_range());
+        let finished = self.finished.iter().map(|c| (c.min_ns, c.max_ns));
+        open.chain(finished)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+    }
+
     /// Finishes chunks that span more than `max_age_ns` or, when the stream is idle, all.
     pub(super) fn finish_due(&mut self, max_age_ns: i64, is_idle: bool, parts: &HeadParts) {
         for lane in [Lane::Open, Lane::Late] {

@@ -3,6 +3,7 @@
 mod durable;
 mod limits;
 mod model;
+mod select;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
