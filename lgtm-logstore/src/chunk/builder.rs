@@ -6,9 +6,9 @@ use lgtm_core::codec::{Compressor, DecodeFail, crc32c};
 use lgtm_core::model::TimestampNs;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::chunk::block::decode_block;
-use crate::chunk::chunk::ChunkCodec;
+use crate::chunk::chunk::{ChunkCodec, unpack_block};
 use crate::chunk::encoding::ChunkEncoding;
 use crate::chunk::format::ChunkFormat;
 use crate::chunk::head::{HeadBlock, MAX_LINE_BYTES};
@@ -76,7 +76,6 @@ pub struct ChunkBuilder {
     /// Compressed bytes of the cut blocks, without checksums.
     cut_bytes: u64,
     pairs: Vec<SymbolPair>,
-    scratch: Vec<u8>,
 }
 
 /// A chunk that is complete.
@@ -106,7 +105,6 @@ impl ChunkBuilder {
             blocks: Vec::new(),
             cut_bytes: 0,
             pairs: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -150,7 +148,6 @@ impl ChunkBuilder {
             + self.symbols.size_bytes()
             + self.cut.capacity()
             + self.blocks.capacity() * size_of::<BlockPlace>()
-            + self.scratch.capacity()
     }
 
     /// Whether an entry still belongs to this chunk: names and values of its metadata count as often as they stand there.
@@ -171,7 +168,7 @@ impl ChunkBuilder {
     }
 
     /// Adds an entry to the head. Metadata may come in any order of names; formats before version 4 drop them. Allocates nothing once
-    /// its buffers have grown, but for texts of metadata that are new.
+    /// its buffers have grown.
     ///
     /// # Errors
     /// `InvalidInput` for a line of 1 GiB or more; `LimitExceeded` when the texts of metadata reach 4 GiB.
@@ -184,27 +181,32 @@ impl ChunkBuilder {
         self.pairs.clear();
         if self.format.has_metadata() {
             // In order of names, since symbols are numbered in the order of their first use.
-            let is_sorted = metadata.is_sorted_by(|a, b| a.0 <= b.0);
-            let mut order: smallvec::SmallVec<[&(&str, &str); 16]> = metadata.iter().collect();
-            if !is_sorted {
-                order.sort_by_key(|(name, _)| *name);
-            }
-            for (name, value) in order {
-                let mut number = |text| {
-                    let full = || Error::LimitExceeded("metadata of a chunk exceed 4 GiB".into());
-                    self.symbols.intern(text).ok_or_else(full)
-                };
-                let pair = SymbolPair {
-                    name: number(name)?,
-                    value: number(value)?,
-                };
-                self.pairs.push(pair);
+            match metadata.is_sorted_by(|a, b| a.0 <= b.0) {
+                true => self.intern(metadata)?,
+                false => {
+                    let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
+                    sorted.sort_by_key(|(name, _)| *name);
+                    self.intern(&sorted)?;
+                }
             }
         }
         self.head.append(self.format, t_ns, line, &self.pairs)
     }
 
-    /// Compresses what the head holds into a block; nothing if it is empty.
+    fn intern(&mut self, metadata: &[(&str, &str)]) -> Result<()> {
+        let full = || Error::LimitExceeded("metadata of a chunk exceed 4 GiB".into());
+        for (name, value) in metadata {
+            let pair = SymbolPair {
+                name: self.symbols.intern(name).ok_or_else(full)?,
+                value: self.symbols.intern(value).ok_or_else(full)?,
+            };
+            self.pairs.push(pair);
+        }
+        Ok(())
+    }
+
+    /// Compresses what the head holds into a block; nothing if it is empty. The head's memory is given back: a stream that falls silent
+    /// should hold none.
     ///
     /// # Errors
     /// `Internal` when the compression fails; the head keeps its entries.
@@ -213,9 +215,8 @@ impl ChunkBuilder {
             return Ok(());
         };
         let start = self.cut.len();
-        let compression = self.encoding().compression();
-        let bytes = self.head.sorted_bytes(&mut self.scratch);
-        compressor.compress(compression, bytes, &mut self.cut)?;
+        let compression = self.header().encoding.compression();
+        compressor.compress(compression, &self.head.sorted_bytes(), &mut self.cut)?;
         let len = (self.cut.len() - start) as u64;
         let crc = crc32c(&self.cut[start..]);
         self.cut.extend_from_slice(&crc.to_be_bytes());
@@ -228,15 +229,18 @@ impl ChunkBuilder {
             len,
         });
         self.cut_bytes += len;
-        self.head.clear();
+        self.head = HeadBlock::default();
         Ok(())
     }
 
-    /// Version 1 knows gzip only.
-    fn encoding(&self) -> ChunkEncoding {
-        match self.format {
-            ChunkFormat::V1 => ChunkEncoding::Gzip,
-            _ => self.settings.encoding,
+    fn header(&self) -> ChunkHeader {
+        ChunkHeader {
+            format: self.format,
+            encoding: match self.format {
+                // It knows no other.
+                ChunkFormat::V1 => ChunkEncoding::Gzip,
+                _ => self.settings.encoding,
+            },
         }
     }
 
@@ -251,42 +255,27 @@ impl ChunkBuilder {
         codec: &mut ChunkCodec,
     ) -> Result<Vec<EntryBlock>, DecodeFail> {
         let symbols = Arc::new(self.symbols.list().clone());
-        self.blocks_where(|b| b.overlaps(min_ns, max_ns), &symbols, codec)
-    }
-
-    fn blocks_where(
-        &self,
-        wanted: impl Fn(&BlockPlace) -> bool,
-        symbols: &Arc<SymbolList>,
-        codec: &mut ChunkCodec,
-    ) -> Result<Vec<EntryBlock>, DecodeFail> {
         let mut out = Vec::new();
-        for place in self.blocks.iter().filter(|place| wanted(place)) {
-            let packed = &self.cut[place.start as usize..(place.start + place.len) as usize];
-            let mut plain = Vec::new();
-            let size = lgtm_core::codec::OutputSize {
-                expected_bytes: place.expected_bytes(),
-                max_bytes: codec.limits.max_block_bytes,
-            };
-            let compression = self.encoding().compression();
-            codec
-                .decompressor
-                .decompress(compression, packed, size, &mut plain)?;
-            let block = decode_block(self.format, plain.into(), place.entry_count, symbols)?;
-            out.push(block);
+        for place in self.blocks.iter().filter(|b| b.overlaps(min_ns, max_ns)) {
+            out.push(self.read_cut(place, &symbols, codec)?);
         }
-        let head_place = self.head.time_range().map(|(min_ns, max_ns)| BlockPlace {
-            entry_count: 0,
-            min_ns,
-            max_ns,
-            start: 0,
-            uncompressed_bytes: 0,
-            len: 0,
-        });
-        if head_place.is_some_and(|place| wanted(&place)) {
-            out.push(self.head.entries(self.format, symbols)?);
+        if let Some((first, last)) = self.head.time_range()
+            && first < max_ns
+            && min_ns <= last
+        {
+            out.push(self.head.entries(self.format, &symbols)?);
         }
         Ok(out)
+    }
+
+    fn read_cut(
+        &self,
+        place: &BlockPlace,
+        symbols: &Arc<SymbolList>,
+        codec: &mut ChunkCodec,
+    ) -> Result<EntryBlock, DecodeFail> {
+        let packed = &self.cut[place.start as usize..(place.start + place.len) as usize];
+        unpack_block(self.header(), packed, place, symbols, codec)
     }
 
     /// Completes the chunk: cuts the head; if blocks then overlap in time, all entries are put into new blocks in order of time, each once.
@@ -310,11 +299,14 @@ impl ChunkBuilder {
     fn rebuilt(&self, compressor: &mut Compressor, codec: &mut ChunkCodec) -> Result<Self> {
         let broken = |e| Error::Internal(format!("a block that was made here does not read: {e}"));
         let symbols = Arc::new(self.symbols.list().clone());
-        let blocks = match self.blocks_where(|_| true, &symbols, codec) {
-            Ok(blocks) => blocks,
-            Err(DecodeFail::Broken(e)) => return Err(broken(e)),
-            Err(DecodeFail::Refused(e)) => return Err(e),
-        };
+        let mut blocks = Vec::with_capacity(self.blocks.len());
+        for place in &self.blocks {
+            match self.read_cut(place, &symbols, codec) {
+                Ok(block) => blocks.push(block),
+                Err(DecodeFail::Broken(e)) => return Err(broken(e)),
+                Err(DecodeFail::Refused(e)) => return Err(e),
+            }
+        }
         let mut new = Self::new(self.format, Arc::clone(&self.settings));
         let blocks = disjoint(blocks).map_err(broken)?.blocks;
         let mut metadata = Vec::new();
@@ -334,16 +326,15 @@ impl ChunkBuilder {
         let Some((min_ns, max_ns)) = self.time_range() else {
             return Err(Error::InvalidInput("a chunk without entries".into()));
         };
-        let encoding = self.encoding();
+        let header = self.header();
         let symbols = self.symbols.list();
         let room = self.cut.len() + symbols.text_bytes() + 64 + 64 * self.blocks.len();
         let mut bytes = Vec::with_capacity(room);
-        let format = self.format;
-        ChunkHeader { format, encoding }.encode(&mut bytes);
-        let symbols = match format.has_metadata() {
+        header.encode(&mut bytes);
+        let symbols = match header.format.has_metadata() {
             true => {
                 let start = bytes.len() as u64;
-                let len = encode_symbols(encoding, symbols, compressor, &mut bytes)?;
+                let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
                 Some(start..start + len as u64)
             }
             false => None,
@@ -354,7 +345,7 @@ impl ChunkBuilder {
             block.start += first;
         }
         let table = bytes.len() as u64;
-        let len = ChunkLayout::encode_table(format, &self.blocks, &mut bytes);
+        let len = ChunkLayout::encode_table(header.format, &self.blocks, &mut bytes);
         debug_assert_eq!(table as usize + len + CRC_LEN, bytes.len());
         let trailer = ChunkTrailer {
             symbols,
