@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lgtm_core::codec::{Compressor, OutputSize};
+use lgtm_core::codec::{CompressionLevels, Compressor, OutputSize};
 use lgtm_logstore::chunk::{
     Chunk, ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings,
 };
@@ -98,7 +98,16 @@ fn chunk_codec(c: &mut Criterion) {
         let chunk = Chunk::open(packed.clone().into()).expect("made above");
         let mut codec = ChunkCodec::default();
         group.bench_function(format!("decode/{encoding}"), |b| {
-            b.iter(|| black_box(chunk.read(|_| true, &mut codec).expect("made above")));
+            b.iter(|| {
+                let symbols = chunk.symbols(&mut codec).expect("made above");
+                for place in chunk.blocks() {
+                    black_box(
+                        chunk
+                            .read_block(place, &symbols, &mut codec)
+                            .expect("made above"),
+                    );
+                }
+            });
         });
         let mut out = Vec::new();
         group.bench_function(format!("decompress_only/{encoding}"), |b| {
@@ -118,6 +127,20 @@ fn chunk_codec(c: &mut Criterion) {
                     black_box(&out);
                 }
             });
+        });
+    }
+    for zstd in [1, 2, 3, 6] {
+        let mut compressor = Compressor::new(CompressionLevels {
+            zstd,
+            ..CompressionLevels::default()
+        });
+        let packed = build(&lines, ChunkEncoding::Zstd, &mut compressor);
+        eprintln!(
+            "zstd level {zstd}: {bytes} bytes of lines in {}",
+            packed.len()
+        );
+        group.bench_function(format!("append_and_compress/zstd-{zstd}"), |b| {
+            b.iter(|| black_box(build(&lines, ChunkEncoding::Zstd, &mut compressor)));
         });
     }
     group.finish();

@@ -31,14 +31,21 @@ pub fn decode_block(
     // An entry has at least a time and a length.
     builder.reserve(usize::try_from(entry_count).map_or(0, |n| n.min(bytes.len() / 2)));
     let mut names = MetadataNames::new(symbols);
+    let has_metadata = format.has_metadata();
     while !r.is_empty() {
         let t_ns = r.svarint()?;
-        let len = r.length()?;
-        let start = r.position();
-        r.take(len)?;
-        builder.push(t_ns, start..start + len)?;
-        if format.has_metadata() {
-            metadata(&mut r, &mut names, &mut builder)?;
+        let line = r.bytes()?;
+        let end = r.position();
+        builder.push(t_ns, end - line.len()..end)?;
+        if !has_metadata {
+            continue;
+        }
+        match r.rest() {
+            // A section of one byte, and no pair.
+            [1, 0, ..] => {
+                r.take(2)?;
+            }
+            _ => metadata(&mut r, &mut names, &mut builder)?,
         }
     }
     if builder.len() as u64 != entry_count {
