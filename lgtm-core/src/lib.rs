@@ -1,7 +1,7 @@
 //! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
 //!
 //! ```text
-//! error clock go re2 nearest secret units disk exec telemetry otlp | model codec | service cache postings vector | wal storage limits | frontend index | http | testing
+//! error clock go re2 nearest secret units disk exec telemetry otlp | model codec | service cache postings vector sink | wal storage limits self_monitor | frontend index | http | testing
 //! ```
 //!
 //! Folders are listed bottom to top; each imports only what stands left of it.
@@ -17,6 +17,7 @@
 //! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
 //! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
 //! * `http` (feature): the server, bodies with bounds, the guard against pages of other sites.
+//! * [`sink`]: where rules, the metrics-generator and [`self_monitor`] put their samples.
 //! * `service`: lifecycles, started in dependency order and stopped in reverse.
 //!
 //! ```
@@ -47,7 +48,9 @@ pub mod otlp;
 pub mod postings;
 pub mod re2;
 pub mod secret;
+pub mod self_monitor;
 pub mod service;
+pub mod sink;
 #[cfg(feature = "storage")]
 pub mod storage;
 pub mod telemetry;

@@ -53,9 +53,10 @@ impl Serialize for Secret {
 /// The text of the setting `name` as it may be shown: stars when the name says that it is secret, otherwise as [`mask_url`].
 pub fn mask_setting<'a>(name: &str, text: &'a str) -> Cow<'a, str> {
     let name = name.to_ascii_lowercase().replace('-', "_");
-    match !text.is_empty() && SECRET_NAMES.iter().any(|s| name.contains(s)) {
-        true => Cow::Borrowed(STARS),
-        false => mask_url(text),
+    if !text.is_empty() && SECRET_NAMES.iter().any(|s| name.contains(s)) {
+        Cow::Borrowed(STARS)
+    } else {
+        mask_url(text)
     }
 }
 
@@ -93,10 +94,10 @@ pub fn mask_url(text: &str) -> Cow<'_, str> {
             Some(value) => {
                 out.push_str(name);
                 out.push('=');
-                match is_plain && !value.contains('%') {
-                    true => out.push_str(&without_user(value)),
-                    false if value.is_empty() => {}
-                    false => out.push_str(STARS),
+                if is_plain && !value.contains('%') {
+                    out.push_str(&without_user(value));
+                } else if !value.is_empty() {
+                    out.push_str(STARS);
                 }
             }
             None if is_plain || name.is_empty() => out.push_str(name),
@@ -104,9 +105,10 @@ pub fn mask_url(text: &str) -> Cow<'_, str> {
         }
         rest = &rest[end..];
     }
-    match out == text {
-        true => Cow::Borrowed(text),
-        false => Cow::Owned(out),
+    if out == text {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(out)
     }
 }
 
@@ -131,9 +133,10 @@ fn without_user(text: &str) -> Cow<'_, str> {
     let has_strange_port = authority
         .rsplit_once(':')
         .is_some_and(|(_, port)| !port.ends_with(']') && port.parse::<u16>().is_err());
-    let searched = match authority.contains('@') || !has_strange_port {
-        true => authority,
-        false => rest,
+    let searched = if authority.contains('@') || !has_strange_port {
+        authority
+    } else {
+        rest
     };
     match searched.rfind('@') {
         Some(at) => Cow::Owned(format!("{scheme}://{STARS}{}", &rest[at..])),

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use lgtm_core::model::{Labels, Sample, TenantId};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::wire::WriteBatch;
 use object_store::memory::InMemory;
 
 const SERIES: usize = 100_000;
@@ -82,17 +81,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let db = open()?;
     measured("append", samples, || {
-        let mut batch = WriteBatch::default();
         for scrape in 0..SCRAPES {
             for (n, group) in labels.chunks(BATCH).enumerate() {
-                batch.clear();
+                let mut batch = db.batch();
                 for (i, l) in group.iter().enumerate() {
                     let value = (scrape * (1 + (n * BATCH + i) as i64 % 17)) as f64;
                     let t_ms = start_ms + scrape * 15_000;
                     batch.push_series(l.iter(), &[Sample { t_ms, value }]);
                 }
                 let report = runtime
-                    .block_on(db.push(&tenant, &batch))
+                    .block_on(db.push(&tenant, batch))
                     .expect("a log that can be written");
                 assert_eq!(report.rejected.total(), 0);
             }

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use lgtm_core::model::{Labels, Sample, TenantId};
 use lgtm_core::storage::{BackendSettings, from_url};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::wire::WriteBatch;
 
 const TENANTS: usize = 10_000;
 const SERIES: usize = 10;
@@ -77,21 +76,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .collect::<Result<_, _>>()?;
     let begin = Instant::now();
-    let mut batch = WriteBatch::default();
     for scrape in 0..SCRAPES {
-        batch.clear();
-        for l in &labels {
-            let t_ms = 1_700_000_000_000 + scrape * 15_000;
-            batch.push_series(
-                l.iter(),
-                &[Sample {
-                    t_ms,
-                    value: scrape as f64,
-                }],
-            );
-        }
+        let sample = Sample {
+            t_ms: 1_700_000_000_000 + scrape * 15_000,
+            value: scrape as f64,
+        };
         for tenant in &tenants {
-            let _ = runtime.block_on(db.push(tenant, &batch))?;
+            let mut batch = db.batch();
+            for l in &labels {
+                batch.push_series(l.iter(), &[sample]);
+            }
+            let _ = runtime.block_on(db.push(tenant, batch))?;
         }
     }
     let (steady_mb, files) = (rss_anon_mb(), open_files());

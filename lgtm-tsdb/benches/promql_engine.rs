@@ -11,7 +11,7 @@ use lgtm_core::Result;
 use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
-use lgtm_tsdb::promql::{Engine, EngineSettings, QueryOptions, RangeQuery};
+use lgtm_tsdb::promql::{Engine, EngineSettings, Query};
 use lgtm_tsdb::select::{
     Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
@@ -103,7 +103,10 @@ fn queries(c: &mut Criterion) {
             parallelism: threads,
             ..EngineSettings::default()
         };
-        let engine = Engine::new(Arc::clone(&source), executor, settings).expect("settings");
+        let engine = Engine::builder(Arc::clone(&source), executor)
+            .settings(settings)
+            .build()
+            .expect("settings");
         for (name, query) in [
             (
                 "sum_by_rate",
@@ -116,16 +119,11 @@ fn queries(c: &mut Criterion) {
             ),
             ("instants", "http_requests_total"),
         ] {
-            let query = RangeQuery {
-                query: query.to_owned(),
-                start_ms: 300_000,
-                end_ms: (SAMPLES - 1) * 30_000,
-                step_ms: 30_000,
-                options: QueryOptions::default(),
-            };
+            let (end_ms, parser) = ((SAMPLES - 1) * 30_000, &engine.settings().parser);
+            let query = Query::range(query, 300_000..=end_ms, 30_000, parser).expect("a query");
             group.bench_function(format!("{name}/threads={threads}"), |b| {
                 b.iter(|| {
-                    let answer = engine.range(&tenant, &query);
+                    let answer = engine.query(&tenant, &query);
                     runtime.block_on(answer).expect("an answer")
                 });
             });

@@ -15,9 +15,10 @@ use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
-use lgtm_tsdb::components::{QueryFrontend, QueryFrontendSettings};
+use lgtm_tsdb::components::clients::{Queries, StoreGatewayClient};
+use lgtm_tsdb::components::{Querier, QueryFrontend};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::promql::{Engine, EngineSettings, InstantQuery, QueryOptions, RangeQuery};
+use lgtm_tsdb::promql::{ParserOptions, Query};
 use lgtm_tsdb::select::{
     Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
@@ -61,6 +62,8 @@ impl Week {
     }
 }
 
+impl StoreGatewayClient for Week {}
+
 #[async_trait]
 impl Select for Week {
     async fn select(&self, _: &TenantId, r: &SelectRequest) -> Result<Box<dyn SeriesBatches>> {
@@ -100,25 +103,22 @@ fn frontend(c: &mut Criterion) {
         .build()
         .expect("a runtime");
     let executor = Executor::inline(runtime.handle().clone());
-    let source: Arc<dyn Select> = Arc::new(Week::new());
-    let engine = Engine::new(source, executor, EngineSettings::default()).expect("settings");
     // An hour later: all of the week is old enough to be kept.
     let clock = Arc::new(ManualClock::at_ms(END_MS + 3_600_000));
-    let limits = Arc::new(Overrides::fixed(Limits::default()));
-    let settings = QueryFrontendSettings::default();
-    let frontend = QueryFrontend::new(engine.clone(), settings, limits, clock).expect("settings");
-    let tenant = TenantId::anonymous();
-    let instant = InstantQuery {
-        query: "sum(rate(http_requests_total{job=\"job-01\"}[5m]))".into(),
-        t_ms: END_MS,
-        options: QueryOptions::default(),
-    };
-    let range = |days: i64, step_ms: i64| RangeQuery {
-        query: "sum by (job) (rate(http_requests_total[5m]))".into(),
-        start_ms: END_MS - days * DAY_MS,
-        end_ms: END_MS,
-        step_ms,
-        options: QueryOptions::default(),
+    let limits = Overrides::fixed(Limits::default());
+    let week = vec![Arc::new(Week::new()) as _];
+    let querier = Querier::builder(Vec::new(), week, limits.clone(), executor);
+    let querier = querier.build().expect("settings");
+    let engine = querier.engine().clone();
+    let frontend = QueryFrontend::builder(querier, engine.clone(), limits).clock(clock);
+    let frontend = frontend.build().expect("settings");
+    let (tenant, parser) = (TenantId::anonymous(), ParserOptions::default());
+    let text = "sum(rate(http_requests_total{job=\"job-01\"}[5m]))";
+    let instant = Query::instant(text, END_MS, &parser).expect("a query");
+    let range = |days: i64, step_ms: i64| {
+        let text = "sum by (job) (rate(http_requests_total[5m]))";
+        let range_ms = END_MS - days * DAY_MS..=END_MS;
+        Query::range(text, range_ms, step_ms, &parser).expect("a query")
     };
     let (day, week) = (range(1, 300_000), range(7, 1_800_000));
     // Each time a tenant that was never seen: nothing of it is in the cache, and its answer goes there.
@@ -133,7 +133,7 @@ fn frontend(c: &mut Criterion) {
         b.iter(|| {
             black_box(
                 runtime
-                    .block_on(engine.instant(&tenant, &instant))
+                    .block_on(engine.query(&tenant, &instant))
                     .expect("ok"),
             )
         })
@@ -142,7 +142,7 @@ fn frontend(c: &mut Criterion) {
         b.iter(|| {
             black_box(
                 runtime
-                    .block_on(frontend.instant(&tenant, &instant))
+                    .block_on(frontend.query(&tenant, &instant))
                     .expect("ok"),
             )
         })
@@ -152,14 +152,14 @@ fn frontend(c: &mut Criterion) {
         let mut group = c.benchmark_group(name);
         group.sample_size(20);
         group.bench_function("engine", |b| {
-            b.iter(|| black_box(runtime.block_on(engine.range(&tenant, query)).expect("ok")))
+            b.iter(|| black_box(runtime.block_on(engine.query(&tenant, query)).expect("ok")))
         });
         group.bench_function("frontend, cold", |b| {
             b.iter(|| {
                 let tenant = stranger();
                 black_box(
                     runtime
-                        .block_on(frontend.range(&tenant, query))
+                        .block_on(frontend.query(&tenant, query))
                         .expect("ok"),
                 )
             })
@@ -168,7 +168,7 @@ fn frontend(c: &mut Criterion) {
             b.iter(|| {
                 black_box(
                     runtime
-                        .block_on(frontend.range(&tenant, query))
+                        .block_on(frontend.query(&tenant, query))
                         .expect("ok"),
                 )
             })

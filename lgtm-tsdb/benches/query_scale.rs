@@ -16,8 +16,7 @@ use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::model::{Labels, Sample, TenantId};
 use lgtm_core::storage::{BackendSettings, from_url};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::promql::{Engine, EngineSettings, QueryOptions, RangeQuery};
-use lgtm_tsdb::wire::WriteBatch;
+use lgtm_tsdb::promql::{Engine, EngineSettings, Query};
 
 const START_MS: i64 = 1_700_000_000_000;
 const STEP_MS: i64 = 30_000;
@@ -79,10 +78,9 @@ async fn filled(dir: &std::path::Path, series: usize) -> Result<Tsdb, Failure> {
     let db = Tsdb::builder(dir.join("data"), store).open().await?;
     let labels: Vec<Labels> = (0..series).map(labels).collect::<Result<_, _>>()?;
     let tenant = TenantId::anonymous();
-    let mut batch = WriteBatch::default();
     for scrape in 0..SCRAPES {
         for some in labels.chunks(10_000) {
-            batch.clear();
+            let mut batch = db.batch();
             for (i, l) in some.iter().enumerate() {
                 let sample = Sample {
                     t_ms: START_MS + scrape * STEP_MS,
@@ -90,7 +88,7 @@ async fn filled(dir: &std::path::Path, series: usize) -> Result<Tsdb, Failure> {
                 };
                 batch.push_series(l.iter(), &[sample]);
             }
-            let _ = db.push(&tenant, &batch).await?;
+            let _ = db.push(&tenant, batch).await?;
         }
     }
     db.flush().await?;
@@ -129,13 +127,13 @@ const QUERIES: [(&str, &str, bool); 6] = [
 fn measure(
     runtime: &tokio::runtime::Runtime,
     engine: &Engine,
-    query: &RangeQuery,
+    query: &Query,
     series: usize,
     name: &str,
     threads: usize,
 ) -> Result<(), Failure> {
     let tenant = TenantId::anonymous();
-    let ask = || runtime.block_on(engine.range(&tenant, query));
+    let ask = || runtime.block_on(engine.query(&tenant, query));
     ask()?;
     // 5 takes the high-water mark back to what is held now.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
@@ -184,20 +182,17 @@ fn main() -> Result<(), Failure> {
                 max_memory: lgtm_core::units::ByteSize::mib(8 << 10),
                 ..EngineSettings::default()
             };
-            let engine = Engine::new(db.source(), executor, settings)?;
+            let engine = Engine::builder(db.source(), executor)
+                .settings(settings)
+                .build()?;
             for (name, text, is_range) in QUERIES.iter().filter(|q| q.0.contains(&only)) {
                 let end_ms = START_MS + (SCRAPES - 1) * STEP_MS;
-                let query = RangeQuery {
-                    query: (*text).to_owned(),
-                    start_ms: if *is_range {
-                        end_ms - 3_600_000
-                    } else {
-                        end_ms
-                    },
-                    end_ms,
-                    step_ms: STEP_MS,
-                    options: QueryOptions::default(),
+                let start_ms = if *is_range {
+                    end_ms - 3_600_000
+                } else {
+                    end_ms
                 };
+                let query = Query::range(text, start_ms..=end_ms, STEP_MS, db.parser())?;
                 measure(&runtime, &engine, &query, series, name, threads)?;
             }
         }

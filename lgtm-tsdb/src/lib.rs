@@ -1,13 +1,13 @@
 //! A metrics store to embed: Prometheus remote write and OTLP in, PromQL out, Prometheus TSDB blocks in an object store.
 //!
 //! ```text
-//!  push, append                                   query, query_range, the Prometheus API
+//!  push, append, PushApi                          query, query_range, QueryApi
 //!       |                                                        |
 //!  Distributor (rates)                            QueryFrontend (cut, remember, take turns)
 //!       |                                                        |
-//!   Ingester ---- log and chunk files on disk                 Engine (PromQL)
+//!   Ingester ---- log and chunk files on disk           Querier (PromQL engine)
 //!       |    \                                                   |
-//!       |     `--- heads: the last hours, in memory --------- Querier
+//!       |     `--- heads: the last hours, in memory --------- Holders
 //!       v                                                        |
 //!  blocks in the object store  <--------------------------- BucketBlocks (ranged reads, cached)
 //! ```
@@ -38,7 +38,8 @@
 //! # }
 //! ```
 //!
-//! [`Tsdb`] is all of it as one value. Who wants the parts takes them: [`components`] (what a host starts), [`promql`] over any
+//! [`Tsdb`] is all of it as one value. Who wants the parts takes them: [`components`] (what a host starts; they know each other by the
+//! traits of [`components::clients`]), [`promql`] over any
 //! [`select::Select`], [`head`], [`block`] and [`bucket`], [`chunk`], [`index`], [`wire`]. [`prelude`] has the names that most programs need.
 //!
 //! Features: `http` adds the Prometheus API as an `axum` router (`Tsdb::router`). The object stores S3, GCS and Azure are features of

@@ -82,13 +82,10 @@ async fn a_closed_store_takes_nothing_and_says_so() {
     put(&db, T_MS).await;
     let (frontend, ingester) = (db.frontend(), db.ingester());
     db.close().await.unwrap();
-    let query = InstantQuery {
-        query: "up".into(),
-        t_ms: T_MS,
-        options: QueryOptions::default(),
-    };
+    let parser = &frontend.engine().settings().parser;
+    let query = Query::instant("up", T_MS, parser).unwrap();
     let tenant = TenantId::new("team-a").unwrap();
-    let error = frontend.instant(&tenant, &query).await.unwrap_err();
+    let error = frontend.query(&tenant, &query).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     assert!(ingester.series_by_tenant().is_empty());
 }

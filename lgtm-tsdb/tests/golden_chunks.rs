@@ -124,9 +124,12 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
     let mut actions = Vec::new();
     macro_rules! histograms {
         ($appender:ident, $value:path) => {{
-            let begin = |header| match encoding.keeps_starts() {
-                true => $appender::with_header(header).keeping_starts(),
-                false => $appender::with_header(header),
+            let begin = |header| {
+                if encoding.keeps_starts() {
+                    $appender::with_header(header).keeping_starts()
+                } else {
+                    $appender::with_header(header)
+                }
             };
             let mut open = begin(CounterResetHeader::Unknown);
             for s in samples {

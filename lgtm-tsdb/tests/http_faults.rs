@@ -16,13 +16,10 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
 use lgtm_core::{Error, Result};
-use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    Distributor, Ingester, QueryFrontend, QueryFrontendSettings, os_random,
-};
-use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::components::clients::StoreGatewayClient;
+use lgtm_tsdb::components::{Distributor, Ingester, Querier, QueryFrontend, QueryFrontendSettings};
+use lgtm_tsdb::http::{ApiSettings, PushApi, QueryApi};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::promql::{Engine, EngineSettings};
 use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches};
 use tower::ServiceExt;
 
@@ -69,42 +66,65 @@ impl Select for Faulty {
     }
 }
 
-/// An API whose holder of metrics is faulty, and its frontend.
-fn api(settings: QueryFrontendSettings) -> (axum::Router, Arc<QueryFrontend>) {
-    api_with(settings, ApiSettings::default())
-}
+impl StoreGatewayClient for Faulty {}
 
-fn api_with(
-    settings: QueryFrontendSettings,
-    door: ApiSettings,
-) -> (axum::Router, Arc<QueryFrontend>) {
-    let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(1_000_000_000));
-    let limits = Arc::new(Overrides::fixed(Limits::default()));
+/// The routes of pushes; nothing can be pushed, as the ingester behind them is not open.
+fn pushes(door: ApiSettings) -> axum::Router {
     let store = from_url("memory:", &BackendSettings::default()).unwrap();
     let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
-    // Never opened: the calls here do not ask it.
+    let limits = Overrides::fixed(Limits::default());
     let disk = Arc::new(LocalDisk::new("none"));
-    let parts = (Arc::clone(&limits), Arc::clone(&clock));
-    let ingester = Ingester::builder(bucket, disk, parts.0, parts.1, os_random());
-    let ingester = Arc::new(ingester.build().unwrap());
-    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-    let distributor = Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock));
-    let source: Arc<dyn Select> = Arc::new(Faulty);
+    let ingester = Ingester::builder(bucket, disk, limits.clone());
+    let ingester = ingester.build().unwrap();
+    let distributor = Distributor::builder(ingester, limits).build();
     let executor = Executor::inline(tokio::runtime::Handle::current());
-    let engine = Engine::new(Arc::clone(&source), executor, EngineSettings::default()).unwrap();
-    let parts = (Arc::clone(&limits), Arc::clone(&clock));
-    let frontend = QueryFrontend::new(engine, settings, parts.0, parts.1).unwrap();
-    let frontend = Arc::new(frontend);
-    let api = Api::new(
-        door,
-        Arc::new(distributor),
-        ingester,
-        source,
-        Arc::clone(&frontend),
-        limits,
-        clock,
-    );
-    (Arc::new(api).router(), frontend)
+    let api = PushApi::builder(distributor, executor).settings(door);
+    api.build().router()
+}
+
+/// A door whose holder of metrics is faulty, and the frontend behind it.
+struct Door {
+    router: axum::Router,
+    api: Arc<QueryApi>,
+    frontend: Arc<QueryFrontend>,
+}
+
+impl Door {
+    fn new(settings: QueryFrontendSettings) -> Self {
+        Self::with(settings, ApiSettings::default())
+    }
+
+    fn with(settings: QueryFrontendSettings, door: ApiSettings) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(1_000_000_000));
+        let limits = Overrides::fixed(Limits::default());
+        let executor = Executor::inline(tokio::runtime::Handle::current());
+        let faulty = vec![Arc::new(Faulty) as _];
+        let querier = Querier::builder(Vec::new(), faulty, limits.clone(), executor.clone());
+        let querier = querier.build().unwrap();
+        let engine = querier.engine().clone();
+        let frontend = QueryFrontend::builder(querier, engine, limits.clone())
+            .settings(settings)
+            .clock(Arc::clone(&clock))
+            .build()
+            .unwrap();
+        let queries = Arc::clone(&frontend) as _;
+        let api = QueryApi::builder(queries, limits, executor)
+            .settings(door)
+            .clock(clock)
+            .build()
+            .unwrap();
+        Self {
+            router: api.router(),
+            api,
+            frontend,
+        }
+    }
+
+    /// Faults that were counted.
+    fn panics(&self) -> u64 {
+        let queries = &self.frontend.engine().counts().panicked;
+        queries.load(Ordering::Relaxed) + self.api.panics()
+    }
 }
 
 async fn get(router: &axum::Router, path: &str) -> (u16, serde_json::Value) {
@@ -119,11 +139,11 @@ async fn get(router: &axum::Router, path: &str) -> (u16, serde_json::Value) {
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_500_for_its_call_alone_and_is_counted() {
     for enabled in [true, false] {
-        let (router, frontend) = api(QueryFrontendSettings {
+        let door = Door::new(QueryFrontendSettings {
             enabled,
             ..QueryFrontendSettings::default()
         });
-        let panicked = || frontend.engine().counts().panicked.load(Ordering::Relaxed);
+        let router = &door.router;
         for (n, call) in [
             "query?query=panics",
             "query_range?query=sum(panics)&start=1&end=2&step=1",
@@ -138,19 +158,19 @@ async fn a_panic_is_500_for_its_call_alone_and_is_counted() {
             let broken = format!("/api/v1/{call}");
             let well = "/prometheus/api/v1/query?query=1";
             let ((status, body), (other, _)) =
-                tokio::join!(get(&router, &broken), get(&router, well));
+                tokio::join!(get(router, &broken), get(router, well));
             assert_eq!((status, other), (500, 200), "{call}: {body}");
             assert_eq!(body["errorType"], "internal", "{call}");
-            assert_eq!(panicked(), n as u64 + 1, "{call}");
+            assert_eq!(door.panics(), n as u64 + 1, "{call}");
         }
         let well = "/api/v1/query?query=well";
-        assert_eq!(get(&router, well).await.0, 200);
+        assert_eq!(get(router, well).await.0, 200);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_kind_of_error_has_its_status_and_its_name() {
-    let (router, _) = api(QueryFrontendSettings::default());
+    let router = Door::new(QueryFrontendSettings::default()).router;
     for (metric, status, kind) in [
         ("down", 503, "unavailable"),
         ("damaged", 500, "internal"),
@@ -182,7 +202,8 @@ async fn answers_are_shared_with_other_origins_if_that_is_set() {
     };
     for (door, is_shared) in [(ApiSettings::default(), false), (shared, true)] {
         door.validate().unwrap();
-        let (router, _) = api_with(QueryFrontendSettings::default(), door);
+        let router = pushes(door.clone());
+        let router = router.merge(Door::with(QueryFrontendSettings::default(), door).router);
         for (method, path, status) in [
             ("OPTIONS", "/prometheus/api/v1/query", 204),
             ("OPTIONS", "/api/v1/label/job/values", 204),

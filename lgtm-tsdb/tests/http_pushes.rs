@@ -13,20 +13,15 @@ use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::codec::{put_bytes, put_uvarint};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings};
-use lgtm_core::http::Inflight;
-use lgtm_core::limits::Overrides;
+use lgtm_core::limits::{Inflight, Overrides};
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
 use lgtm_core::testing::store_suite::{back_to_zero, cost_to_others};
 use lgtm_core::units::ByteSize;
-use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    Distributor, Ingester, QueryFrontend, QueryFrontendSettings, os_random,
-};
-use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::components::clients::Inspect;
+use lgtm_tsdb::components::{Distributor, DistributorSettings, Ingester, Querier};
+use lgtm_tsdb::http::{ApiSettings, PushApi, QueryApi};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::promql::{Engine, EngineSettings};
-use lgtm_tsdb::select::Select;
 use tower::ServiceExt;
 
 const NOW_MS: i64 = 1_700_000_000_000;
@@ -42,49 +37,40 @@ struct Door {
 }
 
 impl Door {
-    fn new(settings: ApiSettings) -> Self {
+    fn new(settings: DistributorSettings) -> Self {
+        Self::with(settings, ApiSettings::default())
+    }
+
+    fn with(settings: DistributorSettings, door: ApiSettings) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(NOW_MS));
-        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let limits = Overrides::fixed(Limits::default());
         let store = from_url("memory:", &BackendSettings::default()).unwrap();
         let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(LocalDisk::new(dir.path()));
-        let parts = (Arc::clone(&limits), Arc::clone(&clock));
-        let ingester = Ingester::builder(bucket, disk, parts.0, parts.1, os_random());
-        let ingester = Arc::new(ingester.build().unwrap());
+        let ingester = Ingester::builder(bucket, disk, limits.clone()).clock(Arc::clone(&clock));
+        let ingester = ingester.build().unwrap();
         ingester.open().unwrap();
         ingester.replay().unwrap();
-        let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-        let distributor = Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock));
-        let source = Arc::clone(&ingester) as Arc<dyn Select>;
+        let distributor = Distributor::builder(Arc::clone(&ingester) as _, limits.clone())
+            .settings(settings)
+            .clock(clock)
+            .build();
         let pool = ExecutorSettings {
             threads: 1,
             ..ExecutorSettings::default()
         };
         let executor = Executor::new(&pool, tokio::runtime::Handle::current()).unwrap();
-        let engine = Engine::new(
-            Arc::clone(&source),
-            executor.clone(),
-            EngineSettings::default(),
-        );
-        let parts = (Arc::clone(&limits), Arc::clone(&clock));
-        let frontend = QueryFrontendSettings::default();
-        let frontend = QueryFrontend::new(engine.unwrap(), frontend, parts.0, parts.1).unwrap();
-        let api = Api::new(
-            settings,
-            Arc::new(distributor),
-            Arc::clone(&ingester),
-            source,
-            Arc::new(frontend),
-            limits,
-            clock,
-        );
-        let api = Arc::new(api);
+        let api = PushApi::builder(Arc::clone(&distributor), executor.clone()).settings(door);
+        let recent = vec![Arc::clone(&ingester) as _];
+        let querier = Querier::builder(recent, Vec::new(), limits.clone(), executor.clone());
+        let queries = QueryApi::builder(querier.build().unwrap(), limits, executor.clone());
+        let queries = queries.build().unwrap();
         Self {
-            router: api.router(),
+            router: api.build().router().merge(queries.router()),
             ingester,
             executor,
-            inflight: api.inflight(),
+            inflight: Arc::clone(distributor.inflight()),
             _dir: dir,
         }
     }
@@ -109,8 +95,9 @@ impl Door {
         assert_eq!((self.inflight.requests(), self.inflight.bytes()), (0, 0));
     }
 
-    fn series(&self) -> u64 {
-        self.ingester.tenant_stats(&TenantId::anonymous()).0
+    async fn series(&self) -> u64 {
+        let tenant = TenantId::anonymous();
+        self.ingester.tenant_stats(&tenant).await.unwrap().series
     }
 }
 
@@ -224,11 +211,11 @@ fn gauge(name: &str, points: usize) -> Vec<u8> {
     })
 }
 
-fn bounded(max_decoded: ByteSize, max_inflight: ByteSize) -> ApiSettings {
-    ApiSettings {
+fn bounded(max_decoded: ByteSize, max_inflight: ByteSize) -> DistributorSettings {
+    DistributorSettings {
         max_decoded_bytes: max_decoded,
         max_inflight_push_requests_bytes: max_inflight,
-        ..ApiSettings::default()
+        ..DistributorSettings::default()
     }
 }
 
@@ -256,7 +243,7 @@ async fn what_one_push_becomes_is_bounded_and_told_with_the_setting() {
         }
         door.assert_nothing_is_counted();
     }
-    assert_eq!(door.series(), 0);
+    assert_eq!(door.series().await, 0);
     // The same things in small are taken.
     assert_eq!(door.write(V2, &symbol_bomb(20)).await.0, 200);
     let (status, text) = door
@@ -266,7 +253,7 @@ async fn what_one_push_becomes_is_bounded_and_told_with_the_setting() {
             bucket_bomb(20),
         )
         .await;
-    assert_eq!((status, door.series()), (200, 1 + 22), "{text}");
+    assert_eq!((status, door.series().await), (200, 1 + 22), "{text}");
     door.assert_nothing_is_counted();
 }
 
@@ -282,7 +269,7 @@ async fn what_all_pushes_become_is_bounded_by_what_may_be_in_flight() {
         door.assert_nothing_is_counted();
     }
     assert_eq!(
-        (door.series(), door.write(V2, &symbol_bomb(2)).await.0),
+        (door.series().await, door.write(V2, &symbol_bomb(2)).await.0),
         (0, 200)
     );
 }
@@ -316,12 +303,12 @@ async fn bombs_at_once_cost_bounded_memory_and_hold_nobody_up() {
     assert!(grown < 4 * IN_FLIGHT, "{grown}");
     let inflight = Arc::clone(&door.inflight);
     let left = back_to_zero(|| inflight.bytes(), Duration::from_secs(5)).await;
-    assert_eq!((left, door.series()), (Ok(()), 0));
+    assert_eq!((left, door.series().await), (Ok(()), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn series_that_are_too_large_are_refused_and_their_neighbours_taken() {
-    let door = Door::new(ApiSettings::default());
+    let door = Door::new(DistributorSettings::default());
     let long = "m".repeat(1 << 20);
     let request = otlp(&[gauge(&long, 3000), gauge("good", 1)]);
     let (status, text) = door
@@ -352,12 +339,12 @@ async fn series_that_are_too_large_are_refused_and_their_neighbours_taken() {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(text.len() < 1000, "{}", text.len());
-    assert_eq!(door.series(), 2);
+    assert_eq!(door.series().await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn helps_are_cut_before_they_are_kept() {
-    let door = Door::new(ApiSettings::default());
+    let door = Door::new(DistributorSettings::default());
     let help = "H".repeat(1 << 20);
     let v1 = message(|out| {
         for name in ["one".to_owned(), "x".repeat(1025)] {
@@ -395,7 +382,11 @@ async fn helps_are_cut_before_they_are_kept() {
         )
         .await;
     assert_eq!(status, 200, "{text}");
-    let kept = door.ingester.metadata(&TenantId::anonymous(), None);
+    let kept = door
+        .ingester
+        .metadata(&TenantId::anonymous(), None)
+        .await
+        .unwrap();
     let kept: Vec<_> = (kept.iter())
         .map(|(name, all)| (name.as_str(), all.len(), all[0].help.len()))
         .collect();
@@ -407,7 +398,7 @@ async fn helps_are_cut_before_they_are_kept() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn histograms_that_no_reader_takes_are_refused_and_their_neighbours_taken() {
-    let door = Door::new(ApiSettings::default());
+    let door = Door::new(DistributorSettings::default());
     let histogram = |spans: usize, buckets: usize| {
         message(|out| {
             varint_field(out, 1, buckets as u64);
@@ -464,10 +455,11 @@ async fn histograms_that_no_reader_takes_are_refused_and_their_neighbours_taken(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_of_markers_are_no_tenants() {
-    let door = Door::new(ApiSettings {
+    let door = ApiSettings {
         multitenancy_enabled: true,
         ..ApiSettings::default()
-    });
+    };
+    let door = Door::with(DistributorSettings::default(), door);
     let request = Request::post("/api/v1/push")
         .header("X-Scope-OrgID", "__evil")
         .body(Body::empty())
@@ -478,7 +470,7 @@ async fn ids_of_markers_are_no_tenants() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_pushes_are_decoded_on_the_pool_and_small_ones_at_once() {
-    let door = Door::new(ApiSettings::default());
+    let door = Door::new(DistributorSettings::default());
     let finished = || door.executor.stats().finished;
     let protobuf = "application/x-protobuf";
     assert_eq!(door.write(V2, &symbol_bomb(20)).await.0, 200);
@@ -512,7 +504,7 @@ async fn large_pushes_are_decoded_on_the_pool_and_small_ones_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_push_whose_sender_has_gone_is_not_begun() {
-    let door = Door::new(ApiSettings::default());
+    let door = Door::new(DistributorSettings::default());
     let (begun, has_begun) = std::sync::mpsc::channel();
     let (release, released) = std::sync::mpsc::channel::<()>();
     let executor = door.executor.clone();
@@ -541,6 +533,6 @@ async fn a_push_whose_sender_has_gone_is_not_begun() {
         tokio::task::yield_now().await;
     }
     assert_eq!(door.executor.stats().cancelled, 1);
-    assert_eq!(door.series(), 0);
+    assert_eq!(door.series().await, 0);
     door.assert_nothing_is_counted();
 }

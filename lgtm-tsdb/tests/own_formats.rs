@@ -61,7 +61,7 @@ async fn open(folder: &Path) -> Tsdb {
     };
     Tsdb::builder(folder, Arc::new(InMemory::new()))
         .clock(Arc::new(ManualClock::at_ms(START + 7_200_000)))
-        .limits(Arc::new(lgtm_core::limits::Overrides::fixed(limits)))
+        .limits(lgtm_core::limits::Overrides::fixed(limits))
         .settings(settings)
         .open()
         .await
@@ -153,7 +153,7 @@ async fn make(folder: &Path) {
                 batch.push_histogram_sample(labels("latency").iter(), sample);
             }
             let tenant = TenantId::new(tenant).unwrap();
-            let report = db.push(&tenant, &batch).await.unwrap();
+            let report = db.push(&tenant, batch).await.unwrap();
             assert_eq!(report.rejected.total(), 0, "{:?}", report.rejected);
         }
         // One checkpoint in the middle: behind it come records, before it chunk files that it refers to.
@@ -186,9 +186,10 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }

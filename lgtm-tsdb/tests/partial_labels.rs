@@ -10,7 +10,7 @@ use lgtm_core::Result;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TextSet, TimeRange};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::components::Querier;
+use lgtm_tsdb::components::Holders;
 use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 const T_MS: i64 = 1_700_000_000_000;
@@ -163,17 +163,17 @@ async fn whoever_joins_answers_asks_for_all_labels() {
             has_from,
             ..Holder::default()
         });
-        let querier = Querier::new(vec![Arc::clone(&head) as _], vec![Arc::clone(&blocks) as _]);
+        let holders = Holders::new(vec![Arc::clone(&head) as _], vec![Arc::clone(&blocks) as _]);
         let tenant = TenantId::anonymous();
-        querier.select(&tenant, &by_job()).await.unwrap();
+        holders.select(&tenant, &by_job()).await.unwrap();
         assert_eq!(*head.asked.lock(), recent);
         assert_eq!(*blocks.asked.lock(), stored);
     }
     // Two replicas hold the same series.
     let heads = [Arc::new(Holder::default()), Arc::new(Holder::default())];
     let recent = heads.iter().map(|h| Arc::clone(h) as _).collect();
-    let querier = Querier::new(recent, vec![]);
-    querier
+    let holders = Holders::new(recent, vec![]);
+    holders
         .select(&TenantId::anonymous(), &by_job())
         .await
         .unwrap();

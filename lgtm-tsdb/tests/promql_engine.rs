@@ -16,7 +16,7 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{
-    Answer, Engine, EngineSettings, ParserOptions, QueryError, QueryOptions, QueryValue, RangeQuery,
+    Answer, Engine, EngineSettings, ParserOptions, Query, QueryError, QueryValue,
 };
 use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
 use memory::Memory;
@@ -62,18 +62,16 @@ fn engine(source: Arc<dyn Select>, settings: EngineSettings) -> Engine {
         ..ExecutorSettings::default()
     };
     let executor = Executor::new(&pool, tokio::runtime::Handle::current()).unwrap();
-    Engine::new(source, executor, settings).unwrap()
+    Engine::builder(source, executor)
+        .settings(settings)
+        .build()
+        .unwrap()
 }
 
 async fn ask(engine: &Engine, query: &str) -> Result<Answer, QueryError> {
-    let request = RangeQuery {
-        query: query.to_owned(),
-        start_ms: 300_000,
-        end_ms: 3_600_000,
-        step_ms: 30_000,
-        options: QueryOptions::default(),
-    };
-    engine.range(&TenantId::anonymous(), &request).await
+    let parser = &engine.settings().parser;
+    let query = Query::range(query, 300_000..=3_600_000, 30_000, parser)?;
+    engine.query(&TenantId::anonymous(), &query).await
 }
 
 /// Labels and points, floats rounded to nine digits.
@@ -427,7 +425,10 @@ fn the_highest_trees_are_evaluated_on_a_small_stack() {
             };
             let source = Arc::new(Memory::new(series(3), 2));
             let executor = Executor::inline(tokio::runtime::Handle::current());
-            let engine = Engine::new(source, executor, settings).unwrap();
+            let engine = Engine::builder(source, executor)
+                .settings(settings)
+                .build()
+                .unwrap();
             for query in queries {
                 let begins: String = query.chars().take(12).collect();
                 let answer = ask(&engine, &query).await;
@@ -459,26 +460,16 @@ async fn a_grid_that_memory_has_no_room_for_is_refused_before_it_is_made() {
         "sum_over_time(vector(1 < bool 2)[100y:1ms])",
         "vector(1)[100y:1ms]",
     ] {
-        let request = lgtm_tsdb::promql::InstantQuery {
-            query: query.to_owned(),
-            t_ms: 3_600_000,
-            options: QueryOptions::default(),
-        };
-        let answer = engine.instant(&TenantId::anonymous(), &request).await;
+        let asked = Query::instant(query, 3_600_000, &engine.settings().parser).unwrap();
+        let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
         assert!(
             error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
             "{query}: {error}"
         );
     }
-    let request = RangeQuery {
-        query: "vector(1)".into(),
-        start_ms: 0,
-        end_ms: i64::MAX,
-        step_ms: 1,
-        options: QueryOptions::default(),
-    };
-    let answer = engine.range(&TenantId::anonymous(), &request).await;
+    let asked = Query::range("vector(1)", 0..=i64::MAX, 1, &engine.settings().parser).unwrap();
+    let answer = engine.query(&TenantId::anonymous(), &asked).await;
     let error = answer.unwrap_err().to_string();
     assert!(
         error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
@@ -510,12 +501,8 @@ async fn the_samples_of_a_long_series_count_as_memory() {
         "long[1h]",
         "max_over_time(long[1h]) > 5",
     ] {
-        let request = lgtm_tsdb::promql::InstantQuery {
-            query: query.to_owned(),
-            t_ms: 3_000_000,
-            options: QueryOptions::default(),
-        };
-        let answer = engine.instant(&TenantId::anonymous(), &request).await;
+        let asked = Query::instant(query, 3_000_000, &engine.settings().parser).unwrap();
+        let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
         assert!(
             error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
@@ -559,14 +546,8 @@ async fn rows_of_the_answer_count_as_memory() {
     let engine = engine(Arc::new(Memory::new(data, 100)), settings);
     // 2,000 series of 2,000 steps are 32 MB.
     for query in ["topk(1, x)", "limitk(1, x)", "info(x)", "x @ 1999 + x"] {
-        let request = RangeQuery {
-            query: query.to_owned(),
-            start_ms: 0,
-            end_ms: 1_999_000,
-            step_ms: 1000,
-            options: QueryOptions::default(),
-        };
-        let answer = engine.range(&TenantId::anonymous(), &request).await;
+        let asked = Query::range(query, 0..=1_999_000, 1000, &engine.settings().parser).unwrap();
+        let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
         assert!(
             error.contains("err-mimir-max-estimated-memory-consumption-per-query"),

@@ -19,11 +19,11 @@ use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{BucketSpan, FloatHistogram, Labels, TenantId};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
-use lgtm_tsdb::components::{QueryFrontend, QueryFrontendSettings};
+use lgtm_tsdb::components::clients::Queries;
+use lgtm_tsdb::components::{Querier, QueryFrontend, QueryFrontendSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{
-    Answer, AtModifier, Engine, EngineSettings, Expr, InstantQuery, Length, QueryError,
-    QueryOptions, QueryValue, RangeQuery, VectorSelector, parse,
+    Answer, AtModifier, Engine, Expr, Length, Query, QueryError, QueryValue, VectorSelector, parse,
 };
 use lgtm_tsdb::select::{SeriesChunk, SeriesChunks};
 use memory::Memory;
@@ -284,7 +284,7 @@ fn notes(answer: &Answer) -> BTreeSet<&str> {
 /// The engine alone, and with all that stands before it.
 struct House {
     engine: Engine,
-    frontend: QueryFrontend,
+    frontend: Arc<QueryFrontend>,
 }
 
 impl House {
@@ -294,8 +294,6 @@ impl House {
             ..ExecutorSettings::default()
         };
         let executor = Executor::new(&pool, tokio::runtime::Handle::current()).unwrap();
-        let settings = EngineSettings::default();
-        let engine = Engine::new(Arc::new(Memory::new(data(), 7)), executor, settings).unwrap();
         let settings = QueryFrontendSettings {
             split_queries_by_interval: Duration::from_secs(600),
             split_instant_queries_by_interval: Duration::from_secs(300),
@@ -309,40 +307,32 @@ impl House {
         };
         // The last minutes of the data may still change, and are not kept.
         let clock = Arc::new(ManualClock::at_ms(START_MS + LENGTH_MS));
-        let limits = Arc::new(Overrides::fixed(limits));
-        let frontend = QueryFrontend::new(engine.clone(), settings, limits, clock).unwrap();
+        let limits = Overrides::fixed(limits);
+        let memory = vec![Arc::new(Memory::new(data(), 7)) as _];
+        let querier = Querier::builder(Vec::new(), memory, limits.clone(), executor);
+        let querier = querier.build().unwrap();
+        let engine = querier.engine().clone();
+        let frontend = QueryFrontend::builder(querier, engine.clone(), limits)
+            .settings(settings)
+            .clock(clock);
+        let frontend = frontend.build().unwrap();
         Self { engine, frontend }
     }
 
     async fn check(&self, text: &str, range: Option<(i64, i64, i64)>, t_ms: i64) {
         let tenant = TenantId::anonymous();
         let what = format!("{text} at {range:?} or {t_ms}");
-        let (wanted, got) = match range {
+        let parser = &self.engine.settings().parser;
+        let query = match range {
             Some((start_ms, end_ms, step_ms)) => {
-                let q = RangeQuery {
-                    query: text.to_owned(),
-                    start_ms,
-                    end_ms,
-                    step_ms,
-                    options: QueryOptions::default(),
-                };
-                (
-                    self.engine.range(&tenant, &q).await,
-                    self.frontend.range(&tenant, &q).await,
-                )
+                Query::range(text, start_ms..=end_ms, step_ms, parser)
             }
-            None => {
-                let q = InstantQuery {
-                    query: text.to_owned(),
-                    t_ms,
-                    options: QueryOptions::default(),
-                };
-                (
-                    self.engine.instant(&tenant, &q).await,
-                    self.frontend.instant(&tenant, &q).await,
-                )
-            }
+            None => Query::instant(text, t_ms, parser),
         };
+        // What does not parse reaches neither.
+        let Ok(query) = query else { return };
+        let wanted = self.engine.query(&tenant, &query).await;
+        let got = self.frontend.query(&tenant, &query).await;
         let wanted = match wanted {
             Ok(answer) => answer,
             // A conflict between series that never meet in one piece is none there.

@@ -13,19 +13,14 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, header};
 use lgtm_core::Result;
 use lgtm_core::clock::{Clock, ManualClock};
-use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{Executor, ExecutorSettings, move_to_pool};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
-use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
-use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    Distributor, Ingester, QueryFrontend, QueryFrontendSettings, os_random,
-};
-use lgtm_tsdb::http::{Api, ApiSettings};
+use lgtm_tsdb::components::clients::StoreGatewayClient;
+use lgtm_tsdb::components::{Querier, QueryFrontend};
+use lgtm_tsdb::http::{ApiSettings, QueryApi};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::promql::{Engine, EngineSettings};
 use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
 use memory::Memory;
 use tower::ServiceExt;
@@ -37,6 +32,8 @@ const NOW_S: i64 = 1_000_000;
 /// What a holder of many series does: it looks through them in the pool.
 #[derive(Debug)]
 struct Large(Memory);
+
+impl StoreGatewayClient for Large {}
 
 #[async_trait]
 impl Select for Large {
@@ -90,46 +87,34 @@ fn series() -> Vec<SeriesChunks> {
 
 fn door() -> (axum::Router, Executor) {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(NOW_S * 1000));
-    let limits = Arc::new(Overrides::fixed(Limits::default()));
-    let store = from_url("memory:", &BackendSettings::default()).unwrap();
-    let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
-    // Never opened: nothing here is pushed.
-    let disk = Arc::new(LocalDisk::new("none"));
-    let parts = (Arc::clone(&limits), Arc::clone(&clock));
-    let ingester = Ingester::builder(bucket, disk, parts.0, parts.1, os_random());
-    let ingester = Arc::new(ingester.build().unwrap());
-    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-    let distributor = Distributor::new(client, Arc::clone(&limits), Arc::clone(&clock));
-    let source: Arc<dyn Select> = Arc::new(Large(Memory::new(series(), 512)));
+    let limits = Overrides::fixed(Limits::default());
     let pool = ExecutorSettings {
         threads: 2,
         ..ExecutorSettings::default()
     };
     let executor = Executor::new(&pool, tokio::runtime::Handle::current()).unwrap();
-    let settings = EngineSettings::default();
-    let engine = Engine::new(Arc::clone(&source), executor.clone(), settings).unwrap();
-    let parts = (Arc::clone(&limits), Arc::clone(&clock));
-    let settings = QueryFrontendSettings::default();
-    let frontend = QueryFrontend::new(engine, settings, parts.0, parts.1).unwrap();
-    let api = Api::new(
-        ApiSettings {
-            multitenancy_enabled: true,
-            ..ApiSettings::default()
-        },
-        Arc::new(distributor),
-        ingester,
-        source,
-        Arc::new(frontend),
-        limits,
-        clock,
-    );
-    (Arc::new(api).router(), executor)
+    let large = vec![Arc::new(Large(Memory::new(series(), 512))) as _];
+    let querier = Querier::builder(Vec::new(), large, limits.clone(), executor.clone());
+    let querier = querier.build().unwrap();
+    let engine = querier.engine().clone();
+    let frontend = QueryFrontend::builder(querier, engine, limits.clone()).clock(clock.clone());
+    let settings = ApiSettings {
+        multitenancy_enabled: true,
+        ..ApiSettings::default()
+    };
+    let api = QueryApi::builder(frontend.build().unwrap(), limits, executor.clone())
+        .settings(settings)
+        .clock(clock);
+    (api.build().unwrap().router(), executor)
 }
 
 fn escaped(text: &str) -> String {
-    let escape = |b: u8| match b.is_ascii_alphanumeric() {
-        true => (b as char).to_string(),
-        false => format!("%{b:02X}"),
+    let escape = |b: u8| {
+        if b.is_ascii_alphanumeric() {
+            (b as char).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
     };
     text.bytes().map(escape).collect()
 }

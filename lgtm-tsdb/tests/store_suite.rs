@@ -24,9 +24,7 @@ use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::{BucketBlocks, BucketSettings};
 use lgtm_tsdb::chunk::SampleValue;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    BlocksCleaner, CleanerSettings, Ingester, IngesterSettings, Querier, RandomSource,
-};
+use lgtm_tsdb::components::{BlocksCleaner, Holders, Ingester, IngesterSettings, RandomSource};
 use lgtm_tsdb::head::{FlushScope, HeadSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::select::{Select, SelectRequest, samples};
@@ -111,9 +109,9 @@ impl Opener {
 struct Store {
     ingester: Arc<Ingester>,
     blocks: Arc<BucketBlocks>,
-    querier: Querier,
+    holders: Holders,
     hides_warnings: bool,
-    cleaner: BlocksCleaner,
+    cleaner: Arc<BlocksCleaner>,
 }
 
 fn bucket(ground: &Ground) -> Result<lgtm_core::storage::Bucket> {
@@ -149,34 +147,39 @@ impl StoreOpener for Opener {
 
     async fn open(&self, ground: &Ground) -> Result<Store> {
         let bucket = bucket(ground)?;
-        let limits = Arc::new(Overrides::fixed(Limits {
+        let limits = Overrides::fixed(Limits {
             out_of_order_time_window: Duration::from_secs(3600),
             ..Limits::default()
-        }));
+        });
         let settings = BucketSettings {
             max_open_blocks: 2,
             batch_series: 2,
             ..BucketSettings::default()
         };
-        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), settings)?);
+        let blocks = BucketBlocks::builder(bucket.clone()).settings(settings);
+        let blocks = blocks.build()?;
         let (disk, clock) = (self.disk(ground.disk.clone()), ground.clock.clone());
-        let random = random(ground.seed);
-        let ingester =
-            Ingester::builder(bucket.clone(), disk, limits.clone(), clock.clone(), random);
-        let ingester = ingester.settings(self.settings()).blocks(blocks.clone());
-        let ingester = Arc::new(ingester.build()?);
+        let ingester = Ingester::builder(bucket.clone(), disk, limits.clone())
+            .settings(self.settings())
+            .clock(clock.clone())
+            .random(random(ground.seed))
+            .blocks(blocks.clone())
+            .build()?;
         ingester.open()?;
         let (recent, stored) = (vec![ingester.clone() as _], vec![blocks.clone() as _]);
-        let querier = match self.has(OldFault::BlocksFirst) {
-            true => Querier::new(stored, recent),
-            false => Querier::new(recent, stored),
+        let holders = if self.has(OldFault::BlocksFirst) {
+            Holders::new(stored, recent)
+        } else {
+            Holders::new(recent, stored)
         };
         Ok(Store {
             ingester,
             blocks,
-            querier,
+            holders,
             hides_warnings: self.has(OldFault::NoWarnings),
-            cleaner: BlocksCleaner::new(bucket, limits, clock, CleanerSettings::default())?,
+            cleaner: BlocksCleaner::builder(bucket, limits)
+                .clock(clock)
+                .build()?,
         })
     }
 
@@ -210,7 +213,7 @@ impl StoreUnderTest for Store {
             };
             batch.push_series(labels(e.stream).iter(), &[sample]);
         }
-        let report = self.ingester.push(tenant, &batch).await?;
+        let report = self.ingester.push(tenant, batch.into()).await?;
         match report.rejected.total() {
             0 => Ok(()),
             _ => Err(Error::InvalidInput(format!("{:?}", report.rejected))),
@@ -220,7 +223,7 @@ impl StoreUnderTest for Store {
     async fn ask(&self, tenant: &TenantId, range: TimeRange) -> Result<Answer> {
         let matchers = vec![Matcher::equal("job", "x")];
         let request = SelectRequest::new(matchers, range)?;
-        let mut batches = self.querier.select(tenant, &request).await?;
+        let mut batches = self.holders.select(tenant, &request).await?;
         let mut answer = Answer::default();
         while let Some(batch) = batches.next_batch().await? {
             for series in batch {

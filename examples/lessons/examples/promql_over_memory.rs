@@ -9,9 +9,7 @@ use lgtm_core::Result;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
-use lgtm_tsdb::promql::{
-    Engine, EngineSettings, InstantQuery, QueryOptions, QueryValue, RangeQuery,
-};
+use lgtm_tsdb::promql::{Engine, Query, QueryValue};
 use lgtm_tsdb::select::{
     Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
 };
@@ -93,30 +91,23 @@ async fn main() -> Result<()> {
     ]);
     // The executor has the threads on which queries are computed; `inline` computes where it is awaited.
     let executor = Executor::inline(tokio::runtime::Handle::current());
-    let engine = Engine::new(Arc::new(memory), executor, EngineSettings::default())?;
+    let engine = Engine::builder(Arc::new(memory), executor).build()?;
     let tenant = TenantId::anonymous();
 
     // At one time: the sum of both pods.
-    let query = InstantQuery {
-        query: r#"sum(rate(requests_total{job="api"}[5m]))"#.into(),
-        t_ms: 600_000,
-        options: QueryOptions::default(),
-    };
-    let answer = engine.instant(&tenant, &query).await?;
+    let parser = &engine.settings().parser;
+    let text = r#"sum(rate(requests_total{job="api"}[5m]))"#;
+    let query = Query::instant(text, 600_000, parser)?;
+    let answer = engine.query(&tenant, &query).await?;
     let QueryValue::Vector(series) = answer.value else {
         unreachable!("a sum is a vector")
     };
     assert!((series[0].floats[0].value - 5.0).abs() < 1e-9);
 
     // Over a range: one series for each group, a point for each step, sorted by labels.
-    let query = RangeQuery {
-        query: "sum by (job) (rate(requests_total[5m])) > 6".into(),
-        start_ms: 300_000,
-        end_ms: 600_000,
-        step_ms: 60_000,
-        options: QueryOptions::default(),
-    };
-    let answer = engine.range(&tenant, &query).await?;
+    let text = "sum by (job) (rate(requests_total[5m])) > 6";
+    let query = Query::range(text, 300_000..=600_000, 60_000, parser)?;
+    let answer = engine.query(&tenant, &query).await?;
     let QueryValue::Matrix(series) = answer.value else {
         unreachable!("a range query gives a matrix")
     };
@@ -127,12 +118,7 @@ async fn main() -> Result<()> {
     assert_eq!(answer.stats.samples_read, 360);
 
     // What does not parse is told with its place.
-    let query = InstantQuery {
-        query: "sum(rate(requests_total))".into(),
-        t_ms: 0,
-        options: QueryOptions::default(),
-    };
-    let Err(error) = engine.instant(&tenant, &query).await else {
+    let Err(error) = Query::instant("sum(rate(requests_total))", 0, parser) else {
         unreachable!("rate wants a range")
     };
     assert!(

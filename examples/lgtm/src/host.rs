@@ -10,25 +10,21 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
 use lgtm_core::limits::Overrides;
+use lgtm_core::model::TenantId;
 use lgtm_core::secret::mask_url;
+use lgtm_core::self_monitor::SelfMonitor;
 use lgtm_core::service::Services;
 use lgtm_core::storage::{Component, Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketBlocks;
-use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{
-    BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend, os_random,
-};
-use lgtm_tsdb::http::Api;
-use lgtm_tsdb::promql::Engine;
-use lgtm_tsdb::select::Select;
+use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend};
+use lgtm_tsdb::http::{PushApi, QueryApi};
 use tokio::sync::Notify;
 
 use crate::config::{Config, LogFormat, OtlpPorts};
 use crate::memory::MemoryTrimmer;
 use crate::ops::{self, Operations};
-use crate::self_monitor::SelfMonitor;
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
@@ -58,7 +54,7 @@ pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
 async fn serve(config: Config) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let registry = Registry::new();
-    let limits = Arc::new(Overrides::default());
+    let limits = Overrides::default();
     let runtime_config = config
         .runtime_config()?
         .limits("metrics", config.limits.metrics.clone(), &limits)
@@ -72,65 +68,50 @@ async fn serve(config: Config) -> Result<()> {
         .registry(&registry)
         .build()?;
     let bucket = layout.bucket(Component::MetricBlocks);
-    let blocks = Arc::new(BucketBlocks::new(
-        bucket.clone(),
-        config.metrics.store_gateway.clone(),
-    )?);
-    let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
-    let cleaner = Arc::new(BlocksCleaner::new(
-        bucket.clone(),
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-        config.metrics.blocks_cleaner.clone(),
-    )?);
+    let blocks = BucketBlocks::builder(bucket.clone())
+        .settings(config.metrics.store_gateway.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
+    let cleaner = BlocksCleaner::builder(bucket.clone(), limits.clone())
+        .settings(config.metrics.blocks_cleaner.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
     let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
-    let ingester = Ingester::builder(
-        bucket,
-        disk,
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-        os_random(),
-    )
-    .settings(config.metrics.ingester.clone())
-    .executor(executor.clone())
-    .blocks(Arc::clone(&blocks))
-    .build()?;
-    let ingester = Arc::new(ingester);
-    let client: Arc<dyn IngesterClient> = Arc::clone(&ingester) as _;
-    let distributor = Arc::new(Distributor::new(
-        client,
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-    ));
-    let recent = Arc::clone(&ingester) as Arc<dyn Select>;
-    let stored = Arc::clone(&blocks) as Arc<dyn Select>;
-    let source: Arc<dyn Select> = Arc::new(Querier::new(vec![recent], vec![stored]));
-    let engine = Engine::new(
-        Arc::clone(&source),
-        executor.clone(),
-        config.metrics.querier.clone(),
-    )?;
-    let frontend = Arc::new(QueryFrontend::new(
-        engine,
-        config.metrics.query_frontend.clone(),
-        Arc::clone(&limits),
-        Arc::clone(&clock),
-    )?);
-    let api = Arc::new(Api::new(
-        config.api_settings(),
-        Arc::clone(&distributor),
-        Arc::clone(&ingester),
-        source,
-        Arc::clone(&frontend),
-        limits,
-        Arc::clone(&clock),
-    ));
-    ingester.register_metrics(&registry);
-    distributor.register_metrics(&registry);
-    blocks.register_metrics(&registry);
-    cleaner.register_metrics(&registry);
-    frontend.register_metrics(&registry);
-    api.register_metrics(&registry);
+    let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
+    let ingester = Ingester::builder(bucket, disk, limits.clone())
+        .settings(config.metrics.ingester.clone())
+        .clock(Arc::clone(&clock))
+        .executor(executor.clone())
+        .blocks(Arc::clone(&blocks))
+        .metrics(&registry)
+        .build()?;
+    let distributor = Distributor::builder(Arc::clone(&ingester) as _, limits.clone())
+        .settings(config.distributor_settings())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build();
+    let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&blocks) as _);
+    let querier = Querier::builder(vec![recent], vec![stored], limits.clone(), executor.clone())
+        .settings(config.metrics.querier.clone())
+        .metrics(&registry)
+        .build()?;
+    let engine = querier.engine().clone();
+    let frontend = QueryFrontend::builder(querier, engine, limits.clone())
+        .settings(config.metrics.query_frontend.clone())
+        .clock(Arc::clone(&clock))
+        .metrics(&registry)
+        .build()?;
+    let pushes = PushApi::builder(Arc::clone(&distributor), executor.clone())
+        .settings(config.api_settings())
+        .build();
+    let queries = QueryApi::builder(frontend, limits, executor.clone())
+        .settings(config.api_settings())
+        .clock(Arc::clone(&clock))
+        .parser(config.metrics.querier.parser.clone())
+        .metrics(&registry)
+        .build()?;
     tell_version(&registry);
     let stop = Arc::new(Notify::new());
     let mut services = Services::new()
@@ -151,24 +132,22 @@ async fn serve(config: Config) -> Result<()> {
         stop: Arc::clone(&stop),
     };
     let door = Door::new(&config, &registry)?;
-    let router = api.router().merge(ops::router(operations));
+    let router = pushes.router().merge(queries.router());
+    let router = router.merge(ops::router(operations));
     let server = door
         .open("server", &config.server.address(), router)
         .await?;
     let address = server.address();
-    if let Some(otlp) = otlp_server(&config, &door, api.otlp_router()).await? {
+    if let Some(otlp) = otlp_server(&config, &door, pushes.otlp_router()).await? {
         services = services.add(otlp);
     }
     if config.self_monitoring {
-        let interval = config.self_monitoring_interval.0;
-        services = services.add(SelfMonitor::new(
-            registry,
-            distributor,
-            clock,
-            config.own_tenant(),
-            address,
-            interval,
-        )?);
+        let monitor = SelfMonitor::builder(&registry, distributor, clock)
+            .tenant(TenantId::new(config.own_tenant())?)
+            .instance(&address.to_string())
+            .interval(config.self_monitoring_interval.0)
+            .after(&["metrics-ingester"]);
+        services = services.add(monitor.build()?);
     }
     services = services.add(server);
     say_what_next(&config, address);

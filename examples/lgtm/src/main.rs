@@ -4,7 +4,6 @@ mod config;
 mod host;
 mod memory;
 mod ops;
-mod self_monitor;
 
 use std::io::Write;
 use std::process::ExitCode;

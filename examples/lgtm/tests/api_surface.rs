@@ -44,9 +44,10 @@ fn everywhere(host: &Host, has_form: bool, call: &str) -> Answer {
     for prefix in PREFIXES {
         answers.push(host.get(&format!("{prefix}{call}")));
         let posted = host.post(&format!("{prefix}{path}"), &[FORM], form.as_bytes());
-        match has_form {
-            true => answers.push(posted),
-            false => assert_eq!(posted.status, 405, "POST {path}"),
+        if has_form {
+            answers.push(posted)
+        } else {
+            assert_eq!(posted.status, 405, "POST {path}")
         }
     }
     let first = answers.pop().unwrap();

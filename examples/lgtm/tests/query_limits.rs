@@ -349,17 +349,16 @@ fn an_error_that_stays_is_told_again_without_another_look() {
             ("none", false),
             ("a", true),
         ] {
-            let answer = match form {
-                false => ask(&host, tenant, &failing),
-                true => {
-                    let (path, form) = failing.split_once('?').unwrap();
-                    let headers = [
-                        ("X-Scope-OrgID", tenant),
-                        ("Cache-Control", "no-store"),
-                        FORM,
-                    ];
-                    host.post(&format!("/api/v1{path}"), &headers, form.as_bytes())
-                }
+            let answer = if form {
+                let (path, form) = failing.split_once('?').unwrap();
+                let headers = [
+                    ("X-Scope-OrgID", tenant),
+                    ("Cache-Control", "no-store"),
+                    FORM,
+                ];
+                host.post(&format!("/api/v1{path}"), &headers, form.as_bytes())
+            } else {
+                ask(&host, tenant, &failing)
             };
             assert_eq!(answer.status, 422, "{}", answer.text());
             assert!(

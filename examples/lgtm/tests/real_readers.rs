@@ -60,9 +60,12 @@ fn fill(host: &Host, end: i64) {
 
 fn escaped(text: &str) -> String {
     let safe = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    let each = text.bytes().map(|b| match safe(b) {
-        true => (b as char).to_string(),
-        false => format!("%{b:02X}"),
+    let each = text.bytes().map(|b| {
+        if safe(b) {
+            (b as char).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
     });
     each.collect()
 }

@@ -103,9 +103,10 @@ impl<'a> Allowance<'a> {
     /// As [`Allowance::take`].
     #[inline]
     pub fn reserve<T>(&mut self, vec: &mut Vec<T>, additional: usize) -> Result<()> {
-        match additional > vec.capacity() - vec.len() {
-            true => self.extend(vec, additional),
-            false => Ok(()),
+        if additional > vec.capacity() - vec.len() {
+            self.extend(vec, additional)
+        } else {
+            Ok(())
         }
     }
 

@@ -37,9 +37,10 @@ pub async fn move_to_pool() {
     if begins.unwrap_or(false) {
         // One poll ends here; the driver makes the next one a job.
         let mut moved = false;
-        std::future::poll_fn(|cx| match std::mem::replace(&mut moved, true) {
-            true => Poll::Ready(()),
-            false => {
+        std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut moved, true) {
+                Poll::Ready(())
+            } else {
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

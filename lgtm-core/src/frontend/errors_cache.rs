@@ -125,10 +125,7 @@ mod tests {
     proptest! {
         #[test]
         fn entries_read_as_they_were_written(key in "\\PC{0,40}", message in "\\PC{0,40}", limit: bool) {
-            let error = match limit {
-                true => Error::LimitExceeded(message),
-                false => Error::InvalidInput(message),
-            };
+            let error = if limit { Error::LimitExceeded(message) } else { Error::InvalidInput(message) };
             let bytes = encode_entry(&key, &error).unwrap();
             let read = decode_entry(&key, &bytes).unwrap();
             prop_assert_eq!(format!("{read:?}"), format!("{error:?}"));

@@ -39,9 +39,10 @@ pub fn format_two_digits(value: f64) -> String {
 /// As OpenMetrics writes bounds and quantiles: a whole number ends in `.0`.
 pub fn format_open_metrics(value: f64) -> String {
     let text = format_short(value);
-    match text.contains(['.', 'e', 'N', 'I']) {
-        true => text,
-        false => text + ".0",
+    if text.contains(['.', 'e', 'N', 'I']) {
+        text
+    } else {
+        text + ".0"
     }
 }
 

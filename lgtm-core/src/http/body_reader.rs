@@ -8,9 +8,9 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use futures::future::poll_fn;
 
-use super::inflight::{Inflight, Ticket};
 use super::request_body::TooSlow;
 use crate::error::Error;
+use crate::limits::{Inflight, Ticket};
 
 /// The least that is taken at once for a body of several pieces.
 const FIRST_BYTES: usize = 64 << 10;
@@ -112,10 +112,7 @@ async fn collect(
         }
         all.extend_from_slice(&piece);
     }
-    Ok(match all.is_empty() {
-        true => first,
-        false => all.into(),
-    })
+    Ok(if all.is_empty() { first } else { all.into() })
 }
 
 fn broken(e: axum::Error) -> BodyError {
@@ -133,8 +130,8 @@ fn broken(e: axum::Error) -> BodyError {
 mod tests {
     use futures::stream;
 
-    use super::super::inflight::InflightBound;
     use super::*;
+    use crate::limits::InflightBound;
 
     fn inflight(max_bytes: u64) -> Arc<Inflight> {
         let bound = |max| InflightBound { max, hint: "" };

@@ -105,12 +105,11 @@ impl Pieces {
             }
             let most = if whole { usize::MAX } else { PIECE_BYTES };
             let piece = self.waiting.split_to(self.waiting.len().min(most));
-            let (compressor, out) = match piece.len() <= INLINE_BYTES {
-                true => compressor.write(&piece)?,
-                false => {
-                    let job = move |_: &CancelToken| compressor.write(&piece);
-                    self.executor.run(job, &CancelToken::new()).await?
-                }
+            let (compressor, out) = if piece.len() <= INLINE_BYTES {
+                compressor.write(&piece)?
+            } else {
+                let job = move |_: &CancelToken| compressor.write(&piece);
+                self.executor.run(job, &CancelToken::new()).await?
             };
             self.compressor = Some(compressor);
             if !out.is_empty() {

@@ -117,9 +117,10 @@ pub(super) async fn serve(
 
 /// A request's body, which most requests do not have.
 fn watched(body: Incoming, watch: &Arc<Watch>) -> Body {
-    match body.is_end_stream() {
-        true => Body::empty(),
-        false => Body::new(RequestBody::new(body, Arc::clone(watch))),
+    if body.is_end_stream() {
+        Body::empty()
+    } else {
+        Body::new(RequestBody::new(body, Arc::clone(watch)))
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::inflight::{Inflight, InflightBound};
 use super::long_url::HeldLine;
 use super::settings::ConnectionSettings;
 use super::watch::{Asked, Owed, Watch};
 use crate::error::Result;
+use crate::limits::{Inflight, InflightBound};
 use crate::telemetry::{Counter, Registry};
 
 /// Connections beyond the bound that may still be on their way out. Past them new ones are refused, so that the bound holds also when

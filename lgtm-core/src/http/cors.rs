@@ -51,9 +51,10 @@ impl Cors {
 
     /// The routes, with their answers shared and OPTIONS answered. Without an origin they stay as they are.
     pub fn around<S: Clone + Send + Sync + 'static>(&self, routes: Router<S>) -> Router<S> {
-        match self.0.is_empty() {
-            true => routes,
-            false => routes.layer(from_fn_with_state(self.clone(), share)),
+        if self.0.is_empty() {
+            routes
+        } else {
+            routes.layer(from_fn_with_state(self.clone(), share))
         }
     }
 
@@ -84,9 +85,10 @@ impl Cors {
 async fn share(State(cors): State<Cors>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let is_preflight = request.method() == Method::OPTIONS;
-    let mut answer = match is_preflight {
-        true => StatusCode::NO_CONTENT.into_response(),
-        false => next.run(request).await,
+    let mut answer = if is_preflight {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        next.run(request).await
     };
     cors.headers(origin.as_ref(), is_preflight, answer.headers_mut());
     answer

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use axum::body::{Body, Bytes, HttpBody};
 use hyper::body::{Frame, SizeHint};
 
-use super::inflight::Ticket;
+use crate::limits::Ticket;
 
 /// Keeps `ticket` for as long as `body` or any byte that came out of it is held by anyone.
 pub fn hold(body: Body, ticket: Ticket) -> Body {
@@ -62,8 +62,8 @@ impl HttpBody for HeldBody {
 mod tests {
     use futures::future::poll_fn;
 
-    use super::super::inflight::{Inflight, InflightBound};
     use super::*;
+    use crate::limits::{Inflight, InflightBound};
 
     #[tokio::test]
     async fn room_is_held_until_the_last_byte_is_gone() {

@@ -11,7 +11,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, Uri};
 
-use super::inflight::{Inflight, Ticket};
+use crate::limits::{Inflight, Ticket};
 
 /// The longest target that is left to the parser, whose own bound is 65,534.
 const PARSED_BYTES: usize = 64_000;
@@ -117,9 +117,10 @@ impl HeldLine {
 
     /// What is to be given on next; empty if there is nothing.
     pub(super) fn next(&self) -> &[u8] {
-        match self.is_open {
-            true => &[],
-            false => &self.bytes[self.given..],
+        if self.is_open {
+            &[]
+        } else {
+            &self.bytes[self.given..]
         }
     }
 
@@ -150,8 +151,8 @@ fn cut(line: &[u8]) -> Option<(Place, Place)> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::inflight::InflightBound;
     use super::*;
+    use crate::limits::InflightBound;
 
     const MAX: usize = 200_000;
 

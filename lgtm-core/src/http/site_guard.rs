@@ -99,11 +99,12 @@ impl SiteGuard {
             || !name.contains('.')
             || ends_with_ignore_case(name, ".localhost")
             || allowed.iter().any(|a| a.eq_ignore_ascii_case(name));
-        match is_ours {
-            true => Ok(()),
-            false => Err(format!(
+        if is_ours {
+            Ok(())
+        } else {
+            Err(format!(
                 "host {name:?} is not a name of this server; if it is, list it in server.access.allowed_hosts"
-            )),
+            ))
         }
     }
 
@@ -123,12 +124,13 @@ impl SiteGuard {
             (None, Some(origin)) => is_same_host(origin, host.unwrap_or_default()),
             (None, None) => true,
         };
-        match is_own {
-            true => Ok(()),
-            false => Err(format!(
+        if is_own {
+            Ok(())
+        } else {
+            Err(format!(
                 "a page of {} may not send this; if it is to, list its origin in server.access.allowed_origins",
                 origin.unwrap_or("another site")
-            )),
+            ))
         }
     }
 

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::error::Result;
 use crate::exec::CancelToken;
+use crate::limits::{Inflight, InflightBound};
 use crate::service::Service;
 use crate::telemetry::Registry;
 use crate::units::ByteSize;

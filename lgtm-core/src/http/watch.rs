@@ -209,9 +209,10 @@ impl Watch {
         self.body.forget();
         self.is_body_left.store(false, Relaxed);
         self.has_body_failed.store(false, Relaxed);
-        match self.is_answer_made.load(Relaxed) {
-            true => self.is_next_begun.store(true, Relaxed),
-            false => self.send.forget(),
+        if self.is_answer_made.load(Relaxed) {
+            self.is_next_begun.store(true, Relaxed)
+        } else {
+            self.send.forget()
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
 //! operators write, [`RuntimeConfig`] reads it again while the process runs. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one
-//! per tenant; [`retry_after`] says when a refused client shall come back.
+//! per tenant; [`retry_after`] says when a refused client shall come back. [`Inflight`] bounds
+//! what is under way in a process.
 
+mod inflight;
 mod overrides;
 mod overrides_file;
 mod rate_limiter;
@@ -11,6 +13,7 @@ mod retry_after;
 mod runtime_config;
 mod tenant_limiters;
 
+pub use inflight::{Inflight, InflightBound, Ticket};
 pub use overrides::Overrides;
 pub use overrides_file::OverridesFile;
 pub use rate_limiter::{RateLimit, RateLimiter};

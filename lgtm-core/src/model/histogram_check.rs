@@ -225,9 +225,10 @@ impl Histogram {
             + sum_deltas("negative", &self.negative_deltas)?;
         let count = u128::from(self.count);
         // Observations of NaN are in the count and in no bucket; they make the sum NaN.
-        let (broken, id) = match self.sum.is_nan() {
-            true => (buckets > count, "native-histogram-count-not-big-enough"),
-            false => (buckets != count, "native-histogram-count-mismatch"),
+        let (broken, id) = if self.sum.is_nan() {
+            (buckets > count, "native-histogram-count-not-big-enough")
+        } else {
+            (buckets != count, "native-histogram-count-mismatch")
         };
         if broken {
             return fault(

@@ -88,9 +88,12 @@ impl Message {
 /// Whether `key` is `camel` in snake_case.
 fn is_snake_of(key: &str, camel: &str) -> bool {
     let mut rest = key.bytes();
-    let same = camel.bytes().all(|c| match c.is_ascii_uppercase() {
-        true => rest.next() == Some(b'_') && rest.next() == Some(c.to_ascii_lowercase()),
-        false => rest.next() == Some(c),
+    let same = camel.bytes().all(|c| {
+        if c.is_ascii_uppercase() {
+            rest.next() == Some(b'_') && rest.next() == Some(c.to_ascii_lowercase())
+        } else {
+            rest.next() == Some(c)
+        }
     });
     same && rest.next().is_none()
 }

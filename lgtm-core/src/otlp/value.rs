@@ -210,9 +210,10 @@ fn push_base64(bytes: &[u8], out: &mut String) {
         three[..group.len()].copy_from_slice(group);
         let bits = u32::from_be_bytes([0, three[0], three[1], three[2]]);
         for i in 0..4 {
-            match i <= group.len() {
-                true => out.push(char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize])),
-                false => out.push('='),
+            if i <= group.len() {
+                out.push(char::from(DIGITS[(bits >> (18 - 6 * i) & 63) as usize]))
+            } else {
+                out.push('=')
             }
         }
     }

@@ -9,11 +9,11 @@ use tokio::sync::watch;
 use crate::error::{Error, Result};
 use crate::exec::{CancelToken, panic_message};
 use crate::service::service::ServiceState;
-use crate::service::status::{Entry, Life};
+use crate::service::status::{Life, ServiceEntry};
 
 /// One service among the others.
 pub(super) struct Lifecycle {
-    pub(super) entry: Entry,
+    pub(super) entry: ServiceEntry,
     pub(super) dependencies: Vec<watch::Receiver<Life>>,
     pub(super) dependants: Vec<watch::Receiver<Life>>,
     /// Cancelled when all services shall stop, for whatever reason.

@@ -11,7 +11,7 @@ use crate::exec::{CancelToken, TaskGroup};
 use crate::service::graph::Graph;
 use crate::service::lifecycle::Lifecycle;
 use crate::service::service::Service;
-use crate::service::status::ServicesStatus;
+use crate::service::status::{ServiceEntry, ServicesStatus};
 
 /// Starts services after what they depend on, and stops them in reverse.
 ///
@@ -56,7 +56,19 @@ impl Services {
         reason = "a host adds services; nobody expects a sum"
     )]
     pub fn add(self, service: impl Service) -> Self {
-        self.status.add(Arc::new(service));
+        self.add_after([], service)
+    }
+
+    /// Adds a service that starts after those named, beside what it depends on by itself: for a host that knows which of its parts asks
+    /// which.
+    #[must_use]
+    pub fn add_after<'a>(
+        self,
+        after: impl IntoIterator<Item = &'a str>,
+        service: impl Service,
+    ) -> Self {
+        let after = after.into_iter().map(str::to_owned).collect();
+        self.status.add(Arc::new(service), after);
         self
     }
 
@@ -81,7 +93,7 @@ impl Services {
         let mut graph = Graph::default();
         for entry in self.status.entries() {
             let name = entry.service.name().to_owned();
-            if !graph.add(name.clone(), entry.service.depends_on()) {
+            if !graph.add(name.clone(), entry.depends_on()) {
                 return Err(Error::InvalidInput(format!(
                     "service {name} was added twice"
                 )));
@@ -143,19 +155,20 @@ impl Services {
 
     fn lifecycles(&self, stop_all: &CancelToken) -> Vec<Lifecycle> {
         let entries = self.status.entries();
-        let depends = |from: &dyn Service, on: &dyn Service| {
-            from.depends_on().iter().any(|name| name == on.name())
+        let depends = |from: &ServiceEntry, on: &ServiceEntry| {
+            let names = from.depends_on();
+            names.iter().any(|name| name == on.service.name())
         };
-        let others = |keep: &dyn Fn(&dyn Service) -> bool| {
-            let kept = entries.iter().filter(|other| keep(&*other.service));
+        let others = |keep: &dyn Fn(&ServiceEntry) -> bool| {
+            let kept = entries.iter().filter(|other| keep(other));
             kept.map(|other| other.life.subscribe()).collect()
         };
         entries
             .iter()
             .map(|entry| Lifecycle {
                 entry: entry.clone(),
-                dependencies: others(&|other| depends(&*entry.service, other)),
-                dependants: others(&|other| depends(other, &*entry.service)),
+                dependencies: others(&|other| depends(entry, other)),
+                dependants: others(&|other| depends(other, entry)),
                 stop_all: stop_all.clone(),
             })
             .collect()

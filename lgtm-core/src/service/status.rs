@@ -16,13 +16,15 @@ pub struct ServicesStatus(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    entries: Mutex<Vec<Entry>>,
+    entries: Mutex<Vec<ServiceEntry>>,
     stopping: AtomicBool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Entry {
+pub(super) struct ServiceEntry {
     pub(super) service: Arc<dyn Service>,
+    /// What the host says that it depends on.
+    pub(super) after: Vec<String>,
     pub(super) life: Arc<watch::Sender<Life>>,
 }
 
@@ -108,7 +110,7 @@ impl ServicesStatus {
 
     /// What the services have to tell although they are ready, a line each.
     pub fn remarks(&self) -> Vec<String> {
-        let of = |entry: &Entry| {
+        let of = |entry: &ServiceEntry| {
             let name = entry.service.name().to_owned();
             let remarks = entry.service.remarks().into_iter();
             remarks.map(move |r| format!("{name}: {r}"))
@@ -128,18 +130,19 @@ impl ServicesStatus {
         true
     }
 
-    pub(super) fn add(&self, service: Arc<dyn Service>) {
+    pub(super) fn add(&self, service: Arc<dyn Service>, after: Vec<String>) {
         let life = Life {
             state: ServiceState::New,
             failure: None,
         };
-        self.0.entries.lock().push(Entry {
+        self.0.entries.lock().push(ServiceEntry {
             service,
+            after,
             life: Arc::new(watch::Sender::new(life)),
         });
     }
 
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<ServiceEntry> {
         self.0.entries.lock().clone()
     }
 
@@ -148,7 +151,14 @@ impl ServicesStatus {
     }
 }
 
-impl Entry {
+impl ServiceEntry {
+    /// What must run before it: by what it says itself, and by what its host says.
+    pub(super) fn depends_on(&self) -> Vec<String> {
+        let mut names = self.service.depends_on();
+        names.extend(self.after.iter().cloned());
+        names
+    }
+
     pub(super) fn enter(&self, state: ServiceState) {
         self.life.send_modify(|life| life.state = state);
     }

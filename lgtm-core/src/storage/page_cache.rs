@@ -143,9 +143,10 @@ impl ReadAt for PagedFile {
     async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
         let size = self.file.size();
         let is_wrong = |w: &Range<u64>| w.start > w.end || w.end > size;
-        let pages = match wishes.iter().any(is_wrong) {
-            true => Vec::new(),
-            false => self.pages_of(wishes),
+        let pages = if wishes.iter().any(is_wrong) {
+            Vec::new()
+        } else {
+            self.pages_of(wishes)
         };
         let count = pages.len() as u64;
         let is_dense = 2 * union_len(wishes) > count * self.pages.page_bytes;
@@ -156,10 +157,11 @@ impl ReadAt for PagedFile {
         let is_sparse = 4 * union_len(wishes) < count * self.pages.page_bytes;
         let cut = |wish| {
             let part = self.cut(wish, &pages, &bytes);
-            match is_sparse {
+            if is_sparse {
                 // Few bytes of many pages must not keep all of those in memory.
-                true => Bytes::copy_from_slice(&part),
-                false => part,
+                Bytes::copy_from_slice(&part)
+            } else {
+                part
             }
         };
         Ok(wishes.iter().map(cut).collect())

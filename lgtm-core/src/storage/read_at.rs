@@ -46,9 +46,10 @@ pub trait ReadAt: Debug + Send + Sync + 'static {
             out.extend(items.iter().map(|wish| {
                 let from = (wish.start - read.range.start) as usize;
                 let item = from..from + (wish.end - wish.start) as usize;
-                match is_sparse {
-                    true => Bytes::copy_from_slice(&bytes[item]),
-                    false => bytes.slice(item),
+                if is_sparse {
+                    Bytes::copy_from_slice(&bytes[item])
+                } else {
+                    bytes.slice(item)
                 }
             }));
         }

@@ -258,9 +258,10 @@ enum Fate {
 
 impl State {
     fn check_running(&self) -> io::Result<()> {
-        match self.stopped {
-            true => Err(io::Error::other("the disk has stopped")),
-            false => Ok(()),
+        if self.stopped {
+            Err(io::Error::other("the disk has stopped"))
+        } else {
+            Ok(())
         }
     }
 
@@ -336,12 +337,13 @@ impl State {
             None => usize::MAX,
         };
         self.file(number).append(&bytes[..bytes.len().min(room)]);
-        match bytes.len() <= room {
-            true => Ok(()),
-            false => Err(io::Error::new(
+        if bytes.len() <= room {
+            Ok(())
+        } else {
+            Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 format!("no room for {what} (injected)"),
-            )),
+            ))
         }
     }
 }
@@ -405,9 +407,10 @@ impl Disk for CrashDisk {
             state.check_running()?;
             state.names.get(&plain(path)).is_some()
         };
-        match is_taken {
-            true => Err(io::ErrorKind::AlreadyExists.into()),
-            false => self.open_append(path),
+        if is_taken {
+            Err(io::ErrorKind::AlreadyExists.into())
+        } else {
+            self.open_append(path)
         }
     }
 

@@ -407,9 +407,10 @@ impl ObjectStore for FaultyStore {
         if flips {
             bytes = self.shared.flip(&bytes);
         }
-        let pieces = match breaks {
-            true => vec![Ok(bytes.slice(..bytes.len() / 2)), Err(reset())],
-            false => vec![Ok(bytes)],
+        let pieces = if breaks {
+            vec![Ok(bytes.slice(..bytes.len() / 2)), Err(reset())]
+        } else {
+            vec![Ok(bytes)]
         };
         Ok(GetResult {
             payload: GetResultPayload::Stream(stream::iter(pieces).boxed()),

@@ -46,9 +46,10 @@ pub fn match_groups<'a>(
             sides.push((Vec::new(), Vec::new()));
         }
         let place = u32::try_from(place).expect("a vector holds fewer than 2^32 series");
-        match is_left {
-            true => sides[group].0.push(place),
-            false => sides[group].1.push(place),
+        if is_left {
+            sides[group].0.push(place)
+        } else {
+            sides[group].1.push(place)
         }
     };
     for (place, labels) in left.enumerate() {

@@ -230,9 +230,10 @@ impl BlobFiles {
             return false;
         };
         // What a failed write left half behind would move every later entry.
-        let written = match w.failed {
-            true => handle.truncate(u64::from(w.flushed)),
-            false => Ok(()),
+        let written = if w.failed {
+            handle.truncate(u64::from(w.flushed))
+        } else {
+            Ok(())
         };
         match written.and_then(|()| handle.append(&w.tail)) {
             Ok(()) => {
@@ -415,9 +416,10 @@ impl BlobFiles {
                 continue;
             };
             let name = path(&self.dir, *number);
-            let gone = match f.is_kept {
-                true => self.disk.rename(&name, &format!("{name}.kept")),
-                false => self.disk.remove(&name),
+            let gone = if f.is_kept {
+                self.disk.rename(&name, &format!("{name}.kept"))
+            } else {
+                self.disk.remove(&name)
             };
             match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -435,9 +437,10 @@ impl BlobFiles {
     /// # Errors
     /// `Unavailable` when the disk refuses.
     pub fn flush(&self) -> Result<()> {
-        match self.write_tail(&mut self.writer.lock()) {
-            true => Ok(()),
-            false => Err(Error::Unavailable("chunk file cannot be written".into())),
+        if self.write_tail(&mut self.writer.lock()) {
+            Ok(())
+        } else {
+            Err(Error::Unavailable("chunk file cannot be written".into()))
         }
     }
 

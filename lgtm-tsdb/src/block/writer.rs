@@ -180,9 +180,10 @@ impl BlockWriter {
         for chunk in chunks {
             let count = u64::from(chunk.sample_count);
             self.stats.num_samples += count;
-            match chunk.is_histogram {
-                true => self.stats.num_histogram_samples += count,
-                false => self.stats.num_float_samples += count,
+            if chunk.is_histogram {
+                self.stats.num_histogram_samples += count
+            } else {
+                self.stats.num_float_samples += count
             }
         }
         Ok(())
@@ -276,12 +277,13 @@ impl BlockWriter {
     }
 
     fn check_usable(&self) -> Result<()> {
-        match self.is_poisoned {
-            false => Ok(()),
-            true => Err(Error::Internal(format!(
+        if self.is_poisoned {
+            Err(Error::Internal(format!(
                 "the writer of block {} failed before",
                 self.id
-            ))),
+            )))
+        } else {
+            Ok(())
         }
     }
 }

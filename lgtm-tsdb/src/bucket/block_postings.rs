@@ -76,15 +76,14 @@ pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<
         Some(kept) => kept,
         None => index.postings_all().await?,
     };
-    let refs = match drop.is_empty() {
-        true => kept,
-        false => {
-            let dropped = united(drop);
-            computed(kept.len() + dropped.len(), || {
-                let dropped = List::from_ascending(dropped);
-                subtract(List::from_ascending(kept), dropped).collect_ids()
-            })
-        }
+    let refs = if drop.is_empty() {
+        kept
+    } else {
+        let dropped = united(drop);
+        computed(kept.len() + dropped.len(), || {
+            let dropped = List::from_ascending(dropped);
+            subtract(List::from_ascending(kept), dropped).collect_ids()
+        })
     };
     Ok(Matched {
         refs,

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use lgtm_core::cache::{CacheStats, MemoryCache, MemoryCacheSettings};
+use lgtm_core::cache::{Cache, CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PageCache};
+use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
@@ -62,6 +63,85 @@ const PAGE_BYTES: u64 = 16_000;
 /// How long after a failed sync the next one is tried, until the list is known for the first time: answers lack all blocks meanwhile.
 const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
 
+/// Collects the parts of [`BucketBlocks`].
+#[derive(Debug)]
+pub struct BucketBlocksBuilder {
+    bucket: Bucket,
+    clock: Arc<dyn Clock>,
+    page_cache: Option<Arc<dyn Cache>>,
+    registry: Option<Registry>,
+    settings: BucketSettings,
+}
+
+impl BucketBlocksBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: BucketSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets where pages of blocks are kept. Without it that is memory, as much as `page_cache_size` says.
+    #[must_use]
+    pub fn page_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.page_cache = Some(cache);
+        self
+    }
+
+    /// Has `registry` tell which blocks are known and how they are read.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings out of bounds.
+    pub fn build(self) -> Result<Arc<BucketBlocks>> {
+        let Self {
+            bucket,
+            clock,
+            page_cache,
+            registry,
+            settings,
+        } = self;
+        let max_bytes = settings.page_cache_size;
+        let cache = match page_cache {
+            None if max_bytes.as_u64() > 0 => {
+                let size = MemoryCacheSettings { max_bytes };
+                let memory = MemoryCache::new("block-pages", &size, Arc::clone(&clock))?;
+                Some(Arc::new(memory) as Arc<dyn Cache>)
+            }
+            given => given,
+        };
+        let pages = cache.map(|cache| PageCache::new(cache, PAGE_BYTES));
+        let blocks = OpenBlocks::new(bucket, pages, clock, settings.max_open_blocks);
+        let blocks = Arc::new(BucketBlocks {
+            settings,
+            blocks: Arc::new(blocks),
+            tenants: RwLock::default(),
+            unreadable: Mutex::default(),
+            unlisted: Mutex::new(Unlisted {
+                everybody: Some("the object store was not listed yet".to_owned()),
+                tenants: BTreeMap::new(),
+            }),
+        });
+        if let Some(registry) = &registry {
+            blocks.register_metrics(registry);
+        }
+        Ok(blocks)
+    }
+}
+
 /// Counts over the blocks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BucketStats {
@@ -103,44 +183,15 @@ pub(super) struct Overlapping {
 }
 
 impl BucketBlocks {
-    /// The blocks in `bucket`; none are known before [`BucketBlocks::sync`].
-    ///
-    /// # Errors
-    /// `InvalidInput` for settings out of bounds.
-    pub fn new(bucket: Bucket, settings: BucketSettings) -> Result<Self> {
-        Self::with_clock(bucket, settings, Arc::new(SystemClock::new()))
-    }
-
-    /// [`BucketBlocks::new`] by another clock.
-    ///
-    /// # Errors
-    /// As [`BucketBlocks::new`].
-    pub fn with_clock(
-        bucket: Bucket,
-        settings: BucketSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Self> {
-        let pages = match settings.page_cache_size.as_u64() {
-            0 => None,
-            _ => {
-                let size = MemoryCacheSettings {
-                    max_bytes: settings.page_cache_size,
-                };
-                let cache = MemoryCache::new("block-pages", &size, Arc::clone(&clock))?;
-                Some(PageCache::new(Arc::new(cache), PAGE_BYTES))
-            }
-        };
-        let blocks = OpenBlocks::new(bucket, pages, clock, settings.max_open_blocks);
-        Ok(Self {
-            settings,
-            blocks: Arc::new(blocks),
-            tenants: RwLock::default(),
-            unreadable: Mutex::default(),
-            unlisted: Mutex::new(Unlisted {
-                everybody: Some("the object store was not listed yet".to_owned()),
-                tenants: BTreeMap::new(),
-            }),
-        })
+    /// Begins a builder: the blocks in `bucket`. None are known before [`BucketBlocks::sync`].
+    pub fn builder(bucket: Bucket) -> BucketBlocksBuilder {
+        BucketBlocksBuilder {
+            bucket,
+            clock: Arc::new(SystemClock::new()),
+            page_cache: None,
+            registry: None,
+            settings: BucketSettings::default(),
+        }
     }
 
     /// Counts of the cache of pages, if there is one.

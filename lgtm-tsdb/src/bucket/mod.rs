@@ -5,7 +5,8 @@ mod block_entry;
 mod block_postings;
 mod block_select;
 mod blocks;
+mod metrics;
 mod open_blocks;
 
 pub(crate) use answers::merge_labels;
-pub use blocks::{BucketBlocks, BucketSettings, BucketStats};
+pub use blocks::{BucketBlocks, BucketBlocksBuilder, BucketSettings, BucketStats};

@@ -336,11 +336,13 @@ impl<K: Kind> Appender<K> {
                 };
                 let positive = side(&positive, &layout.positive_spans, sh.positive_spans);
                 let negative = side(&negative, &layout.negative_spans, sh.negative_spans);
-                match is_readable(&positive) && is_readable(&negative) {
-                    true => Fit::Recode(positive, negative),
+                if is_readable(&positive) && is_readable(&negative) {
+                    Fit::Recode(positive, negative)
+                } else if gauge {
                     // Each alone can be read, both in one chunk could not.
-                    false if gauge => Fit::New(CounterResetHeader::Gauge),
-                    false => Fit::New(K::AFTER_CUT),
+                    Fit::New(CounterResetHeader::Gauge)
+                } else {
+                    Fit::New(K::AFTER_CUT)
                 }
             }
         }

@@ -136,12 +136,13 @@ impl<'a> HistogramIter<'a> {
         };
         let count = sample_count(encoding, data)?;
         let with_starts = matches!(encoding, Encoding::HistogramSt | Encoding::FloatHistogramSt);
-        let (flags, starts) = match with_starts {
-            true => (
+        let (flags, starts) = if with_starts {
+            (
                 u16::from_be_bytes([*a, *b]) >> 14,
                 Some(StartTimes::new(*third)),
-            ),
-            false => (u16::from(*third >> 6), None),
+            )
+        } else {
+            (u16::from(*third >> 6), None)
         };
         let mut reader = BitReader::new("histogram chunk", &data[3..]);
         let layout = if count > 0 {

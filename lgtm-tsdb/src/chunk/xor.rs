@@ -263,9 +263,10 @@ impl<'a> XorIter<'a> {
         tail[..data.len() - tail_at].copy_from_slice(&data[tail_at..]);
         let load = |at: usize| -> Option<u64> {
             let byte = at / 8;
-            let word = match byte < tail_at {
-                true => data.get(byte..)?.first_chunk::<8>()?,
-                false => tail.get(byte - tail_at..)?.first_chunk::<8>()?,
+            let word = if byte < tail_at {
+                data.get(byte..)?.first_chunk::<8>()?
+            } else {
+                tail.get(byte - tail_at..)?.first_chunk::<8>()?
             };
             Some(u64::from_be_bytes(*word) << (at % 8))
         };

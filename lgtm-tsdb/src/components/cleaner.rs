@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lgtm_core::clock::Clock;
+use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
 use lgtm_core::limits::Overrides;
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, delete_leftovers};
+use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -33,41 +34,84 @@ impl Default for CleanerSettings {
     }
 }
 
+/// Collects the parts of a [`BlocksCleaner`].
+#[derive(Debug)]
+pub struct BlocksCleanerBuilder {
+    bucket: Bucket,
+    limits: Overrides<Limits>,
+    clock: Arc<dyn Clock>,
+    registry: Option<Registry>,
+    settings: CleanerSettings,
+}
+
+impl BlocksCleanerBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: CleanerSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Has `registry` tell what was deleted.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an interval below a second.
+    pub fn build(self) -> Result<Arc<BlocksCleaner>> {
+        if self.settings.cleanup_interval < Duration::from_secs(1) {
+            return Err(Error::InvalidInput(format!(
+                "cleanup_interval {:?} is less than 1s",
+                self.settings.cleanup_interval
+            )));
+        }
+        let cleaner = Arc::new(BlocksCleaner {
+            bucket: self.bucket,
+            limits: self.limits,
+            clock: self.clock,
+            settings: self.settings,
+            deleted: AtomicU64::new(0),
+        });
+        if let Some(registry) = &self.registry {
+            cleaner.register_metrics(registry);
+        }
+        Ok(cleaner)
+    }
+}
+
 /// Deletes partial blocks: folders without `meta.json` to which nothing was added for the tenant's
 /// `compactor_partial_block_deletion_delay`. Readers pass them over in the meantime.
 #[derive(Debug)]
 pub struct BlocksCleaner {
     bucket: Bucket,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     settings: CleanerSettings,
     deleted: AtomicU64,
 }
 
 impl BlocksCleaner {
-    /// A cleaner of `bucket`.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an interval below a second.
-    pub fn new(
-        bucket: Bucket,
-        limits: Arc<Overrides<Limits>>,
-        clock: Arc<dyn Clock>,
-        settings: CleanerSettings,
-    ) -> Result<Self> {
-        if settings.cleanup_interval < Duration::from_secs(1) {
-            return Err(Error::InvalidInput(format!(
-                "cleanup_interval {:?} is less than 1s",
-                settings.cleanup_interval
-            )));
-        }
-        Ok(Self {
+    /// Begins a builder: a cleaner of `bucket`.
+    pub fn builder(bucket: Bucket, limits: Overrides<Limits>) -> BlocksCleanerBuilder {
+        BlocksCleanerBuilder {
             bucket,
             limits,
-            clock,
-            settings,
-            deleted: AtomicU64::new(0),
-        })
+            clock: Arc::new(SystemClock::new()),
+            registry: None,
+            settings: CleanerSettings::default(),
+        }
     }
 
     /// Partial blocks deleted so far.
@@ -131,7 +175,7 @@ impl Service for BlocksCleaner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lgtm_core::clock::{ManualClock, SystemClock};
+    use lgtm_core::clock::ManualClock;
     use lgtm_core::model::TenantId;
     use lgtm_core::storage::{Component, Layout};
     use object_store::memory::InMemory;
@@ -155,9 +199,8 @@ mod tests {
         );
         let now_ms = SystemClock::new().now_ms();
         let clock = Arc::new(ManualClock::at_ms(now_ms + 5 * 3_600_000));
-        let settings = CleanerSettings::default();
-        let cleaner =
-            BlocksCleaner::new(bucket.clone(), Arc::new(limits), clock, settings).unwrap();
+        let cleaner = BlocksCleaner::builder(bucket.clone(), limits).clock(clock);
+        let cleaner = cleaner.build().unwrap();
         cleaner.clean().await.unwrap();
         assert_eq!(cleaner.deleted(), 1);
         for (tenant, left) in [("a", true), ("b", false), ("c", true)] {

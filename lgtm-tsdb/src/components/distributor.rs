@@ -1,19 +1,50 @@
-//! The front of the write path: rates, and what the sender is told.
+//! The front of the write path: what may be under way, rates, and what the sender is told.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::Result;
-use lgtm_core::clock::Clock;
-use lgtm_core::limits::{Overrides, RateLimit, TenantLimiters};
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::limits::{Inflight, InflightBound, Overrides, RateLimit, TenantLimiters, Ticket};
 use lgtm_core::model::TenantId;
+use lgtm_core::telemetry::Registry;
+use lgtm_core::units::ByteSize;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use super::clients::IngesterClient;
 use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG, ReasonId};
 use crate::limits::Limits;
-use crate::wire::WriteBatch;
+use crate::wire::{BatchPool, PooledBatch, PushPart};
+
+/// How much a distributor takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DistributorSettings {
+    /// Bytes of a push request, compressed and decompressed. Mimir's default.
+    pub max_recv_msg_size: ByteSize,
+    /// Bytes that one push may take in memory when it is decoded: the decompressed body and the series, samples and texts made of it.
+    /// Room for the largest body with its samples beside it, and a quarter of all pushes' bytes; what is repeated beyond that (a symbol
+    /// that thousands of series refer to, attributes in each bucket of a histogram) is refused. 0: 2 GiB, which places in a batch reach.
+    pub max_decoded_bytes: ByteSize,
+    /// Pushes at a time; further ones are answered 503. Mimir's default; 0: no bound.
+    pub max_inflight_push_requests: u64,
+    /// Bytes of all pushes at a time: compressed, decompressed, and what they become when they are decoded. Some hundred times what is
+    /// under way when all is well; 0: no bound.
+    pub max_inflight_push_requests_bytes: ByteSize,
+}
+
+impl Default for DistributorSettings {
+    fn default() -> Self {
+        Self {
+            max_recv_msg_size: ByteSize::mib(100),
+            max_decoded_bytes: ByteSize::mib(256),
+            max_inflight_push_requests: 2000,
+            max_inflight_push_requests_bytes: ByteSize::mib(1024),
+        }
+    }
+}
 
 /// What became of a push.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,27 +77,91 @@ pub struct DistributorCounts {
     pub discarded_metadata: Mutex<HashMap<(TenantId, ReasonId), u64>>,
 }
 
+/// Collects the parts of a [`Distributor`].
+#[derive(Debug)]
+pub struct DistributorBuilder {
+    ingester: Arc<dyn IngesterClient>,
+    limits: Overrides<Limits>,
+    clock: Arc<dyn Clock>,
+    registry: Option<Registry>,
+    settings: DistributorSettings,
+}
+
+impl DistributorBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: DistributorSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the clock that rates go by.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Has `registry` tell what came in, what of it was not stored, and what is under way.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// The distributor.
+    pub fn build(self) -> Arc<Distributor> {
+        let requests = InflightBound {
+            max: self.settings.max_inflight_push_requests,
+            hint: "(server.max_inflight_push_requests) (err-mimir-distributor-max-inflight-push-requests)",
+        };
+        let bytes = InflightBound {
+            max: self.settings.max_inflight_push_requests_bytes.as_u64(),
+            hint: "(server.max_inflight_push_requests_bytes) (err-mimir-distributor-max-inflight-push-requests-bytes)",
+        };
+        let distributor = Arc::new(Distributor {
+            ingester: self.ingester,
+            limits: self.limits,
+            rates: TenantLimiters::new(self.clock),
+            inflight: Arc::new(Inflight::new(requests, bytes)),
+            batches: Arc::default(),
+            settings: self.settings,
+            counts: DistributorCounts::default(),
+        });
+        if let Some(registry) = &self.registry {
+            distributor.register_metrics(registry);
+        }
+        distributor
+    }
+}
+
 /// Takes requests, holds them against the tenant's rates, hands them to the ingester.
+///
+/// A request is the distributor's from the moment in which it is pushed: its batch and the room that it is counted for are shared by
+/// the pushes to all ingesters, and free when the last of them has ended.
 #[derive(Debug)]
 pub struct Distributor {
     ingester: Arc<dyn IngesterClient>,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
     rates: TenantLimiters,
+    inflight: Arc<Inflight>,
+    batches: Arc<BatchPool>,
+    settings: DistributorSettings,
     counts: DistributorCounts,
 }
 
 impl Distributor {
-    /// A distributor in front of one ingester.
-    pub fn new(
+    /// Begins a builder: a distributor in front of one ingester.
+    pub fn builder(
         ingester: Arc<dyn IngesterClient>,
-        limits: Arc<Overrides<Limits>>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
+        limits: Overrides<Limits>,
+    ) -> DistributorBuilder {
+        DistributorBuilder {
             ingester,
             limits,
-            rates: TenantLimiters::new(clock),
-            counts: DistributorCounts::default(),
+            clock: Arc::new(SystemClock::new()),
+            registry: None,
+            settings: DistributorSettings::default(),
         }
     }
 
@@ -75,11 +170,36 @@ impl Distributor {
         &self.counts
     }
 
+    /// How much it takes.
+    pub fn settings(&self) -> &DistributorSettings {
+        &self.settings
+    }
+
+    /// The limits of a tenant, by which its requests are decoded.
+    pub fn limits(&self, tenant: &TenantId) -> Arc<Limits> {
+        self.limits.for_tenant(tenant)
+    }
+
+    /// Pushes under way. Whoever reads a request counts it here before it takes memory.
+    pub fn inflight(&self) -> &Arc<Inflight> {
+        &self.inflight
+    }
+
+    /// An empty batch to decode a request into, which holds `room`.
+    pub fn batch(&self, room: Ticket) -> PooledBatch {
+        self.batches.take(room)
+    }
+
     /// Stores a request. Invalid series and samples are left out and told in the outcome; all others are stored.
     ///
     /// # Errors
     /// `RateLimited` for the whole request; those of the ingester.
-    pub async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<PushOutcome> {
+    pub async fn push(
+        &self,
+        tenant: &TenantId,
+        batch: impl Into<PooledBatch>,
+    ) -> Result<PushOutcome> {
+        let batch = Arc::new(batch.into());
         let samples = (batch.sample_count() + batch.histogram_count()) as u64;
         let c = &self.counts;
         c.requests.fetch_add(1, Ordering::Relaxed);
@@ -90,7 +210,8 @@ impl Distributor {
             tenant,
             samples + batch.exemplar_count() as u64 + batch.metadata().len() as u64,
         )?;
-        let mut report = self.ingester.push(tenant, batch).await?;
+        let part = PushPart::whole(Arc::clone(&batch));
+        let mut report = self.ingester.push(tenant, part).await?;
         for bad in batch.malformed() {
             report
                 .rejected

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lgtm_core::clock::Clock;
+use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Matcher, Metadata, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, claim};
+use lgtm_core::telemetry::Registry;
 use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -20,15 +21,16 @@ use tokio::runtime::Handle;
 
 use super::clients::IngesterClient;
 use super::ingestion_rate::IngestionRates;
+use super::random_source::{RandomSource, os_random};
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, ExemplarBounds, FlushScope, FlushTo, HeadReplayReport, HeadSelect, HeadSettings,
-    HeadStats, Heads, SeriesExemplars, TenantSeries,
+    AppendReport, FlushScope, FlushTo, HeadReplayReport, HeadSelect, HeadSettings, Heads,
+    TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::{Listed, Select, SelectRequest, SeriesBatches};
-use crate::wire::WriteBatch;
+use crate::wire::PushPart;
 
 /// How an ingester works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,18 +55,16 @@ impl Default for IngesterSettings {
     }
 }
 
-/// Where block ids and hash seeds take their randomness from.
-pub type RandomSource = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
-
 /// Collects the parts of an [`Ingester`].
 pub struct IngesterBuilder {
     bucket: Bucket,
     disk: Arc<dyn Disk>,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     random: RandomSource,
     blocks: Option<Arc<BucketBlocks>>,
     executor: Option<Executor>,
+    registry: Option<Registry>,
     settings: IngesterSettings,
 }
 
@@ -81,6 +81,27 @@ impl IngesterBuilder {
     #[must_use]
     pub fn settings(mut self, settings: IngesterSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets where block ids and hash seeds take their randomness from; without it, from the operating system.
+    #[must_use]
+    pub fn random(mut self, random: RandomSource) -> Self {
+        self.random = random;
+        self
+    }
+
+    /// Has `registry` tell what the ingester holds and does.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
         self
     }
 
@@ -102,20 +123,25 @@ impl IngesterBuilder {
     ///
     /// # Errors
     /// `InvalidInput` naming every fault of the settings.
-    pub fn build(self) -> Result<Ingester> {
+    pub fn build(mut self) -> Result<Arc<Ingester>> {
         self.settings.head.validate()?;
         if self.settings.maintenance_interval < Duration::from_millis(10) {
             return Err(Error::InvalidInput(
                 "maintenance_interval is less than 10ms".into(),
             ));
         }
-        Ok(Ingester {
+        let registry = self.registry.take();
+        let ingester = Arc::new(Ingester {
             parts: self,
             is_claimed: AtomicBool::new(false),
             running: Mutex::default(),
             flushed: FlushCounts::default(),
             rates: Mutex::default(),
-        })
+        });
+        if let Some(registry) = &registry {
+            ingester.register_metrics(registry);
+        }
+        Ok(ingester)
     }
 }
 
@@ -157,20 +183,18 @@ impl Ingester {
     pub fn builder(
         bucket: Bucket,
         disk: Arc<dyn Disk>,
-        limits: Arc<Overrides<Limits>>,
-        clock: Arc<dyn Clock>,
-        random: RandomSource,
+        limits: Overrides<Limits>,
     ) -> IngesterBuilder {
-        let settings = IngesterSettings::default();
         IngesterBuilder {
             bucket,
             disk,
             limits,
-            clock,
-            random,
+            clock: Arc::new(SystemClock::new()),
+            random: os_random(),
             blocks: None,
             executor: None,
-            settings,
+            registry: None,
+            settings: IngesterSettings::default(),
         }
     }
 
@@ -194,7 +218,7 @@ impl Ingester {
             Arc::clone(&p.disk),
             ".",
             p.settings.head.clone(),
-            Arc::clone(&p.limits),
+            p.limits.clone(),
             Arc::clone(&p.clock),
             u64::from_le_bytes(seed),
         )?;
@@ -225,7 +249,7 @@ impl Ingester {
         Ok(HeadSelect::new(self.heads()?, self.executor()))
     }
 
-    fn executor(&self) -> Executor {
+    pub(super) fn executor(&self) -> Executor {
         let executor = self.parts.executor.clone();
         executor.unwrap_or_else(|| Executor::inline(Handle::current()))
     }
@@ -329,32 +353,15 @@ impl Ingester {
         &self.flushed
     }
 
-    /// Counts over a tenant's head; lists have at most `limit` entries. A walk over all label pairs: for the compute pool.
-    ///
-    /// # Errors
-    /// `Cancelled`.
-    pub fn head_stats(
-        &self,
-        tenant: &TenantId,
-        limit: usize,
-        cancel: &CancelToken,
-    ) -> Result<HeadStats> {
-        match self.heads() {
-            Ok(heads) => heads.stats(tenant, limit, cancel),
-            Err(_) => Ok(HeadStats::default()),
-        }
-    }
-
     /// Series by tenant.
     pub fn series_by_tenant(&self) -> Vec<TenantSeries> {
         self.heads()
             .map_or_else(|_| Vec::new(), |h| h.series_by_tenant())
     }
 
-    /// Series of a tenant, and the samples a second that it brought between the last two rounds of maintenance.
-    pub fn tenant_stats(&self, tenant: &TenantId) -> (u64, f64) {
-        let series = self.heads().map_or(0, |h| h.series_of(tenant));
-        (series, self.rates.lock().of(tenant))
+    /// Samples a second that a tenant brought between the last two rounds of maintenance.
+    pub(super) fn samples_per_s(&self, tenant: &TenantId) -> f64 {
+        self.rates.lock().of(tenant)
     }
 
     /// What the log has done so far.
@@ -394,37 +401,15 @@ impl Ingester {
         self.running.lock().report.clone()
     }
 
-    /// Metadata of a tenant's metrics, by name.
-    pub fn metadata(&self, tenant: &TenantId, name: Option<&str>) -> Vec<(String, Vec<Metadata>)> {
-        self.heads()
-            .map_or_else(|_| Vec::new(), |h| h.metadata(tenant, name))
-    }
-
-    /// Exemplars of the series that match any of the selectors, by series. A walk that may take some ten milliseconds: for the compute
-    /// pool. Ends early when `cancel` is cancelled.
-    ///
-    /// # Errors
-    /// `LimitExceeded` past the bounds, `Unavailable` before the start, `Cancelled`.
-    pub fn exemplars(
-        &self,
-        tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        bounds: ExemplarBounds,
-        cancel: &CancelToken,
-    ) -> Result<SeriesExemplars> {
-        self.heads()?
-            .exemplars(tenant, selectors, range, bounds, cancel)
-    }
-
     /// Flushes if the settings say so, and closes the log. Nothing can be pushed afterwards.
     ///
     /// # Errors
     /// Those of the flush; the log is closed all the same.
     pub async fn close(&self) -> Result<()> {
-        let flushed = match self.parts.settings.flush_on_shutdown && self.heads().is_ok() {
-            true => self.flush(FlushScope::All).await.map(drop),
-            false => Ok(()),
+        let flushed = if self.parts.settings.flush_on_shutdown && self.heads().is_ok() {
+            self.flush(FlushScope::All).await.map(drop)
+        } else {
+            Ok(())
         };
         let running = std::mem::take(&mut *self.running.lock());
         if let Some(heads) = running.heads {
@@ -437,8 +422,8 @@ impl Ingester {
 
 #[async_trait]
 impl IngesterClient for Ingester {
-    async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
-        self.heads()?.append(tenant, batch).await
+    async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<AppendReport> {
+        self.heads()?.append(tenant, part.view()).await
     }
 }
 

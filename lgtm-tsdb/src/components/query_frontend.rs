@@ -6,39 +6,164 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use lgtm_core::Error;
-use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
-use lgtm_core::clock::Clock;
-use lgtm_core::frontend::{Downstream, Frontend, ShardPlan, StepRange};
+use lgtm_core::cache::{Cache, MemoryCache, MemoryCacheSettings};
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits, ShardPlan};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::model::{Labels, Matcher, TenantId, TextSet};
+use lgtm_core::telemetry::Registry;
+use lgtm_core::{Error, Result};
 
+use super::clients::{Inspect, MetricMetadata, Queries};
 use super::query_frontend_settings::QueryFrontendSettings;
-use super::query_rules::{check_length, check_text, earliest_ms, labels_range};
+use super::query_rules::{check_length, check_text, earliest_ms, labels_range, read_range};
+use crate::head::{
+    ActiveSeriesRequest, CardinalityRequest, ExemplarsRequest, HeadStats, HistogramCardinality,
+    LabelNamesCardinality, LabelValuesCardinality, SeriesExemplars, TenantStats,
+};
 use crate::limits::Limits;
 use crate::promql::{
-    Answer, AnswerMemory, EmbeddedLegs, Engine, Expr, FrontendAnswer, FrontendQuery, InstantQuery,
-    ParsedQuery, Point, PromqlSplitter, QueryError, QueryKind, QueryOptions, QueryStats,
-    QueryValue, RangeQuery, ValueType, check_range_type, move_if_heavy,
+    Answer, AnswerMemory, EmbeddedLegs, Engine, FrontendAnswer, Point, PromqlSplitter, Query,
+    QueryError, QueryKind, QueryOptions, QueryStats, QueryValue, Series, ValueType, move_if_heavy,
 };
-use crate::select::{FetchBounds, QueryBudget};
+use crate::select::{
+    FetchBounds, LabelBatches, Listed, ReadyBatches, Select, SelectRequest, SeriesBatches,
+};
+
+/// Collects the parts of a [`QueryFrontend`].
+#[derive(Debug)]
+pub struct QueryFrontendBuilder {
+    querier: Arc<dyn Queries>,
+    engine: Engine,
+    limits: Overrides<Limits>,
+    clock: Arc<dyn Clock>,
+    results_cache: Option<Arc<dyn Cache>>,
+    registry: Option<Registry>,
+    settings: QueryFrontendSettings,
+}
+
+impl QueryFrontendBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: QueryFrontendSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets where answers are kept. Without it that is memory, as much as `results_cache_size` says.
+    #[must_use]
+    pub fn results_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.results_cache = Some(cache);
+        self
+    }
+
+    /// Has `registry` tell what is asked, how it is cut and remembered.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that make no sense.
+    pub fn build(mut self) -> Result<Arc<QueryFrontend>> {
+        self.settings.validate()?;
+        let frontend = if self.settings.enabled {
+            Some(self.frontend()?)
+        } else {
+            None
+        };
+        let frontend = Arc::new(QueryFrontend(Arc::new(FrontendParts {
+            querier: self.querier,
+            engine: self.engine,
+            frontend,
+            settings: self.settings,
+            limits: self.limits,
+            clock: self.clock,
+            counts: QueryFrontendCounts::default(),
+        })));
+        if let Some(registry) = &self.registry {
+            frontend.register_metrics(registry);
+        }
+        Ok(frontend)
+    }
+
+    fn frontend(&mut self) -> Result<Frontend<PromqlSplitter>> {
+        let (e, settings) = (self.engine.settings(), &self.settings);
+        let interval_ms = settings.split_instant_queries_by_interval.as_millis();
+        let splitter = PromqlSplitter {
+            long_range_ms: i64::try_from(interval_ms).unwrap_or(i64::MAX),
+            max_points: match e.max_samples {
+                0 => u64::MAX,
+                n => n,
+            },
+            max_stored_bytes: settings.results_cache_max_item_size.as_u64(),
+            cuts_by_series: !e.delayed_name_removal,
+            engine_switches: format!(
+                "{:?},{:?},{},{}",
+                e.lookback_delta,
+                e.default_subquery_step,
+                e.delayed_name_removal,
+                e.start_timestamps
+            ),
+        };
+        let downstream = Arc::new(QuerierDownstream {
+            querier: Arc::clone(&self.querier),
+            engine: self.engine.clone(),
+            limits: self.limits.clone(),
+        });
+        let mut builder = Frontend::builder(splitter, downstream, Arc::clone(&self.clock))
+            .settings(settings.core());
+        if settings.cache_results || settings.cache_errors {
+            let cache = match self.results_cache.take() {
+                Some(cache) => cache,
+                None => {
+                    let size = MemoryCacheSettings {
+                        max_bytes: settings.results_cache_size,
+                    };
+                    let clock = Arc::clone(&self.clock);
+                    Arc::new(MemoryCache::new("results", &size, clock)?)
+                }
+            };
+            if settings.cache_results {
+                builder = builder.results_cache(Arc::clone(&cache));
+            }
+            if settings.cache_errors {
+                builder = builder.errors_cache(cache);
+            }
+        }
+        builder.build()
+    }
+}
 
 /// Where all queries of a process enter.
 ///
-/// Answers are those of the engine: same shape, same order, same warnings. Floats of aggregations that are cut by series may differ
+/// Answers are those of the querier: same shape, same order, same warnings. Floats of aggregations that are cut by series may differ
 /// in their last bits. A budget counts for each part of a query for itself, as in Mimir; memory of a query is that of its parts and
 /// its answer, each bounded by the engine's settings. Small queries are answered where they are awaited, others go to the engine's
 /// compute pool. Dropping the future of a query stops its parts.
+///
+/// Series, labels and samples are looked for where the tenant's limits allow; all else goes on to the querier as it is.
 #[derive(Debug)]
-pub struct QueryFrontend(Arc<Shared>);
+pub struct QueryFrontend(Arc<FrontendParts>);
 
 #[derive(Debug)]
-struct Shared {
+struct FrontendParts {
+    querier: Arc<dyn Queries>,
     engine: Engine,
     /// None when it is switched off.
     frontend: Option<Frontend<PromqlSplitter>>,
     settings: QueryFrontendSettings,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     counts: QueryFrontendCounts,
 }
@@ -52,74 +177,28 @@ pub struct QueryFrontendCounts {
     pub range: AtomicU64,
 }
 
-/// A query whose limits were checked.
-struct Asked<'a> {
-    text: &'a str,
-    kind: QueryKind,
-    steps: StepRange,
-    options: &'a QueryOptions,
-}
-
 impl QueryFrontend {
-    /// In front of `engine`, whose answers to legs it joins too.
-    ///
-    /// # Errors
-    /// `InvalidInput` for settings that make no sense.
-    pub fn new(
+    /// Begins a builder: in front of `querier`. `engine` joins its answers; in the process of the querier that is the querier's own, so
+    /// that all count against one bound on memory.
+    pub fn builder(
+        querier: Arc<dyn Queries>,
         engine: Engine,
-        settings: QueryFrontendSettings,
-        limits: Arc<Overrides<Limits>>,
-        clock: Arc<dyn Clock>,
-    ) -> lgtm_core::Result<Self> {
-        settings.validate()?;
-        let frontend = match settings.enabled {
-            true => Some(frontend(&engine, &settings, &limits, &clock)?),
-            false => None,
-        };
-        Ok(Self(Arc::new(Shared {
+        limits: Overrides<Limits>,
+    ) -> QueryFrontendBuilder {
+        QueryFrontendBuilder {
+            querier,
             engine,
-            frontend,
-            settings,
             limits,
-            clock,
-            counts: QueryFrontendCounts::default(),
-        })))
+            clock: Arc::new(SystemClock::new()),
+            results_cache: None,
+            registry: None,
+            settings: QueryFrontendSettings::default(),
+        }
     }
 
-    /// What it asks.
+    /// What joins answers.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
-    }
-
-    /// How it works.
-    pub fn settings(&self) -> &QueryFrontendSettings {
-        &self.0.settings
-    }
-
-    /// The times of `range` whose series and labels a tenant may look at; `None` when there are none.
-    pub fn labels_range(&self, tenant: &TenantId, range: TimeRange) -> Option<TimeRange> {
-        labels_range(
-            &self.0.limits.for_tenant(tenant),
-            self.0.clock.now_ms(),
-            range,
-        )
-    }
-
-    /// The times of `range` that a remote read of a tenant may ask for; `None` when all of it lies too far back.
-    ///
-    /// # Errors
-    /// `Execution` when it is longer than a query may be.
-    pub fn read_range(
-        &self,
-        tenant: &TenantId,
-        range: TimeRange,
-    ) -> Result<Option<TimeRange>, QueryError> {
-        let limits = self.0.limits.for_tenant(tenant);
-        check_length(&limits, range.min_ms, range.max_ms.saturating_sub(1))?;
-        let min_ms = range
-            .min_ms
-            .max(earliest_ms(&limits, self.0.clock.now_ms()));
-        Ok((min_ms < range.max_ms).then_some(TimeRange { min_ms, ..range }))
     }
 
     /// What cuts and remembers, unless it is switched off: for its statistics.
@@ -132,77 +211,170 @@ impl QueryFrontend {
         &self.0.counts
     }
 
-    /// Answers at one time.
-    ///
-    /// # Errors
-    /// Those of the engine; `Execution` too for a limit of the tenant, and `RateLimited` when too many of its requests wait.
-    pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer, QueryError> {
-        self.0.counts.instant.fetch_add(1, Ordering::Relaxed);
-        let (shared, tenant, q) = (Arc::clone(&self.0), tenant.clone(), q.clone());
-        let executor = self.engine().executor().in_line(tenant.as_str());
-        let work = async move {
-            let asked = Asked {
-                text: &q.query,
-                kind: QueryKind::Instant,
-                steps: StepRange::instant(q.t_ms),
-                options: &q.options,
-            };
-            shared.answer(&tenant, asked).await
-        };
-        executor.run_movable(work).await
-    }
-
-    /// Answers at many times.
-    ///
-    /// # Errors
-    /// As [`QueryFrontend::instant`].
-    pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer, QueryError> {
-        self.0.counts.range.fetch_add(1, Ordering::Relaxed);
-        let (shared, tenant, q) = (Arc::clone(&self.0), tenant.clone(), q.clone());
-        let executor = self.engine().executor().in_line(tenant.as_str());
-        let work = async move {
-            let asked = Asked {
-                text: &q.query,
-                kind: QueryKind::Range,
-                steps: StepRange {
-                    start_ms: q.start_ms,
-                    end_ms: q.end_ms,
-                    step_ms: q.step_ms,
-                },
-                options: &q.options,
-            };
-            shared.answer(&tenant, asked).await
-        };
-        executor.run_movable(work).await
+    /// A request for what of series and labels its tenant may look at; `None` when there is nothing.
+    fn listed(&self, tenant: &TenantId, request: &SelectRequest) -> Option<SelectRequest> {
+        let limits = self.0.limits.for_tenant(tenant);
+        let range = labels_range(&limits, self.0.clock.now_ms(), request.range)?;
+        Some(SelectRequest {
+            range,
+            ..request.clone()
+        })
     }
 }
 
-impl Shared {
-    async fn answer(&self, tenant: &TenantId, mut asked: Asked<'_>) -> Result<Answer, QueryError> {
-        let limits = self.limits.for_tenant(tenant);
-        check_text(&limits, asked.text)?;
-        check_length(&limits, asked.steps.start_ms, asked.steps.end_ms)?;
-        move_if_heavy(asked.text).await;
-        let expr = self.engine.parse(asked.text)?;
-        if asked.kind == QueryKind::Range {
-            check_range_type(&expr)?;
+#[async_trait]
+impl Queries for QueryFrontend {
+    async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
+        let counts = &self.0.counts;
+        let count = if query.is_range() {
+            &counts.range
+        } else {
+            &counts.instant
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        let (parts, tenant, query) = (Arc::clone(&self.0), tenant.clone(), query.clone());
+        let executor = self.engine().executor().in_line(tenant.as_str());
+        let work = async move { parts.answer(&tenant, query).await };
+        executor.run_movable(work).await
+    }
+
+    fn cuts_by_series(&self) -> bool {
+        self.0.settings.parallelize_shardable_queries
+    }
+}
+
+#[async_trait]
+impl Select for QueryFrontend {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn SeriesBatches>> {
+        let limits = self.0.limits.for_tenant(tenant);
+        let Some(range) = read_range(&limits, self.0.clock.now_ms(), request.range)? else {
+            return Ok(Box::new(ReadyBatches::default()));
+        };
+        let request = SelectRequest {
+            range,
+            ..request.clone()
+        };
+        self.0.querier.select(tenant, &request).await
+    }
+
+    async fn series(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<Labels>>> {
+        match self.listed(tenant, request) {
+            Some(request) => self.0.querier.series(tenant, &request).await,
+            None => Ok(Listed::default()),
         }
+    }
+
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        match self.listed(tenant, request) {
+            Some(request) => self.0.querier.label_names(tenant, &request).await,
+            None => Ok(Listed::default()),
+        }
+    }
+
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        match self.listed(tenant, request) {
+            Some(request) => self.0.querier.label_values(tenant, name, &request).await,
+            None => Ok(Listed::default()),
+        }
+    }
+}
+
+#[async_trait]
+impl Inspect for QueryFrontend {
+    async fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> Result<MetricMetadata> {
+        self.0.querier.metadata(tenant, metric).await
+    }
+
+    async fn exemplars(
+        &self,
+        tenant: &TenantId,
+        request: &ExemplarsRequest,
+    ) -> Result<SeriesExemplars> {
+        self.0.querier.exemplars(tenant, request).await
+    }
+
+    async fn label_names_cardinality(
+        &self,
+        tenant: &TenantId,
+        request: &CardinalityRequest,
+    ) -> Result<LabelNamesCardinality> {
+        let querier = &self.0.querier;
+        querier.label_names_cardinality(tenant, request).await
+    }
+
+    async fn label_values_cardinality(
+        &self,
+        tenant: &TenantId,
+        names: &[String],
+        request: &CardinalityRequest,
+    ) -> Result<LabelValuesCardinality> {
+        let querier = &self.0.querier;
+        querier
+            .label_values_cardinality(tenant, names, request)
+            .await
+    }
+
+    async fn active_series(
+        &self,
+        tenant: &TenantId,
+        request: &ActiveSeriesRequest,
+    ) -> Result<Box<dyn LabelBatches>> {
+        self.0.querier.active_series(tenant, request).await
+    }
+
+    async fn active_histograms(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+    ) -> Result<Vec<HistogramCardinality>> {
+        self.0.querier.active_histograms(tenant, matchers).await
+    }
+
+    async fn head_stats(&self, tenant: &TenantId, limit: usize) -> Result<HeadStats> {
+        self.0.querier.head_stats(tenant, limit).await
+    }
+
+    async fn tenant_stats(&self, tenant: &TenantId) -> Result<TenantStats> {
+        self.0.querier.tenant_stats(tenant).await
+    }
+}
+
+impl FrontendParts {
+    async fn answer(&self, tenant: &TenantId, mut query: Query) -> Result<Answer, QueryError> {
+        let limits = self.limits.for_tenant(tenant);
+        check_text(&limits, &query.text)?;
+        check_length(&limits, query.steps.start_ms, query.steps.end_ms)?;
+        move_if_heavy(&query.text).await;
         let earliest_ms = earliest_ms(&limits, self.clock.now_ms());
-        if asked.steps.start_ms < earliest_ms {
-            asked.steps = asked.steps.clip(earliest_ms, i64::MAX);
-            if asked.steps.is_empty() && expr.value_type() != ValueType::Text {
-                return Ok(nothing(&expr, asked.kind));
+        if query.steps.start_ms < earliest_ms {
+            query.steps = query.steps.clip(earliest_ms, i64::MAX);
+            if query.steps.is_empty() && query.expr.value_type() != ValueType::Text {
+                return Ok(nothing(&query));
             }
         }
         match &self.frontend {
             Some(frontend) => {
-                let limits = self.settings.limits(&limits, asked.options.no_cache);
-                self.through(frontend, tenant, expr, asked, &limits).await
+                let limits = self.settings.limits(&limits, query.options.no_cache);
+                self.through(frontend, tenant, query, &limits).await
             }
-            None => {
-                let query = parsed(asked.text, &expr, &asked, asked.options.clone());
-                self.engine.parsed(tenant, &query).await
-            }
+            None => self.querier.query(tenant, &query).await,
         }
     }
 
@@ -210,22 +382,14 @@ impl Shared {
         &self,
         frontend: &Frontend<PromqlSplitter>,
         tenant: &TenantId,
-        expr: Expr,
-        asked: Asked<'_>,
-        limits: &lgtm_core::frontend::FrontendLimits,
+        query: Query,
+        limits: &FrontendLimits,
     ) -> Result<Answer, QueryError> {
         let begin = tokio::time::Instant::now();
-        let value_type = expr.value_type();
-        let query = FrontendQuery {
-            expr: Arc::new(expr),
-            text: asked.text.into(),
-            steps: asked.steps,
-            kind: asked.kind,
-            lookback_ms: asked.options.lookback_ms,
-            timeout: asked.options.timeout,
-        };
+        let (kind, value_type) = (query.kind, query.expr.value_type());
+        let start_ms = query.steps.start_ms;
         let limit = self.engine.settings().timeout;
-        let after = asked.options.timeout.map_or(limit, |t| t.min(limit));
+        let after = query.options.timeout.map_or(limit, |t| t.min(limit));
         // A fault in one query must not take others with it.
         let work = AssertUnwindSafe(frontend.run(tenant, query, limits)).catch_unwind();
         let answer = match tokio::time::timeout(after, work).await {
@@ -246,11 +410,11 @@ impl Shared {
             },
             warnings: answer.warnings,
             infos: answer.infos,
-            value: match (asked.kind, value_type) {
+            value: match (kind, value_type) {
                 (QueryKind::Range, _) | (_, ValueType::Matrix) => QueryValue::Matrix(answer.series),
                 (_, ValueType::Vector) => QueryValue::Vector(answer.series),
                 (_, ValueType::Text) => QueryValue::Text(Point {
-                    t_ms: asked.steps.start_ms,
+                    t_ms: start_ms,
                     value: answer.string.unwrap_or_default(),
                 }),
                 (_, ValueType::Scalar) => {
@@ -265,52 +429,10 @@ impl Shared {
     }
 }
 
-fn frontend(
-    engine: &Engine,
-    settings: &QueryFrontendSettings,
-    limits: &Arc<Overrides<Limits>>,
-    clock: &Arc<dyn Clock>,
-) -> lgtm_core::Result<Frontend<PromqlSplitter>> {
-    let e = engine.settings();
-    let interval_ms = settings.split_instant_queries_by_interval.as_millis();
-    let splitter = PromqlSplitter {
-        long_range_ms: i64::try_from(interval_ms).unwrap_or(i64::MAX),
-        max_points: match e.max_samples {
-            0 => u64::MAX,
-            n => n,
-        },
-        max_stored_bytes: settings.results_cache_max_item_size.as_u64(),
-        cuts_by_series: !e.delayed_name_removal,
-        engine_switches: format!(
-            "{:?},{:?},{},{}",
-            e.lookback_delta, e.default_subquery_step, e.delayed_name_removal, e.start_timestamps
-        ),
-    };
-    let downstream = Arc::new(EngineDownstream {
-        engine: engine.clone(),
-        limits: Arc::clone(limits),
-    });
-    let mut builder =
-        Frontend::builder(splitter, downstream, Arc::clone(clock)).settings(settings.core());
-    if settings.cache_results || settings.cache_errors {
-        let size = MemoryCacheSettings {
-            max_bytes: settings.results_cache_size,
-        };
-        let cache = Arc::new(MemoryCache::new("results", &size, Arc::clone(clock))?);
-        if settings.cache_results {
-            builder = builder.results_cache(Arc::clone(&cache) as _);
-        }
-        if settings.cache_errors {
-            builder = builder.errors_cache(cache);
-        }
-    }
-    builder.build()
-}
-
 /// The answer to a query all of whose steps lie too far back.
-fn nothing(expr: &Expr, kind: QueryKind) -> Answer {
+fn nothing(query: &Query) -> Answer {
     Answer {
-        value: match (kind, expr.value_type()) {
+        value: match (query.kind, query.expr.value_type()) {
             (QueryKind::Instant, ValueType::Vector | ValueType::Scalar) => {
                 QueryValue::Vector(Vec::new())
             }
@@ -323,101 +445,61 @@ fn nothing(expr: &Expr, kind: QueryKind) -> Answer {
     }
 }
 
-fn parsed<'a>(
-    text: &'a str,
-    expr: &'a Expr,
-    asked: &Asked<'_>,
-    options: QueryOptions,
-) -> ParsedQuery<'a> {
-    ParsedQuery {
-        text,
-        expr,
-        start_ms: asked.steps.start_ms,
-        end_ms: asked.steps.end_ms,
-        step_ms: (asked.kind == QueryKind::Range).then_some(asked.steps.step_ms),
-        options,
-    }
-}
-
-/// The engine of this process as the one that answers.
+/// The querier as the one that answers parts, and the engine as the one that joins what they give.
 #[derive(Debug)]
-struct EngineDownstream {
+struct QuerierDownstream {
+    querier: Arc<dyn Queries>,
     engine: Engine,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
 }
 
-impl EngineDownstream {
-    async fn ask(
-        engine: &Engine,
-        tenant: &TenantId,
-        query: &FrontendQuery,
-        budget: QueryBudget,
-        max_memory_bytes: u64,
-    ) -> lgtm_core::Result<FrontendAnswer> {
-        let options = QueryOptions {
-            lookback_ms: query.lookback_ms,
-            timeout: query.timeout,
-            budget: Arc::new(budget),
-            max_memory_bytes,
-            no_cache: false,
-        };
-        let asked = Asked {
-            text: &query.text,
-            kind: query.kind,
-            steps: query.steps,
-            options: &options,
-        };
-        let asked = parsed(&query.text, &query.expr, &asked, options.clone());
-        let answer = engine.parsed(tenant, &asked).await?;
+impl From<Answer> for FrontendAnswer {
+    fn from(answer: Answer) -> Self {
         let (series, string) = match answer.value {
             QueryValue::Vector(series) | QueryValue::Matrix(series) => (series, None),
             QueryValue::Scalar(point) => {
-                let series = crate::promql::Series {
+                let series = Series {
                     floats: vec![point],
-                    ..Default::default()
+                    ..Series::default()
                 };
                 (vec![series], None)
             }
             QueryValue::Text(point) => (Vec::new(), Some(point.value)),
         };
-        Ok(FrontendAnswer {
+        Self {
             series,
             string,
             warnings: answer.warnings,
             infos: answer.infos,
             stats: answer.stats,
             memory: answer.memory,
-        })
+        }
     }
 }
 
 #[async_trait]
-impl Downstream<PromqlSplitter> for EngineDownstream {
-    async fn run(
-        &self,
-        tenant: &TenantId,
-        query: &FrontendQuery,
-    ) -> lgtm_core::Result<Arc<FrontendAnswer>> {
-        let l = self.limits.for_tenant(tenant);
-        let budget = QueryBudget::new(FetchBounds::of(&l));
-        let memory = l.max_estimated_memory_consumption_per_query;
-        Ok(Arc::new(
-            Self::ask(&self.engine, tenant, query, budget, memory).await?,
-        ))
+impl Downstream<PromqlSplitter> for QuerierDownstream {
+    async fn run(&self, tenant: &TenantId, query: &Query) -> Result<Arc<FrontendAnswer>> {
+        let answer = self.querier.query(tenant, query).await?;
+        Ok(Arc::new(answer.into()))
     }
 
     async fn join(
         &self,
         tenant: &TenantId,
-        plan: &ShardPlan<FrontendQuery>,
+        plan: &ShardPlan<Query>,
         legs: Vec<Vec<Arc<FrontendAnswer>>>,
-    ) -> lgtm_core::Result<Arc<FrontendAnswer>> {
+    ) -> Result<Arc<FrontendAnswer>> {
         let embedded = EmbeddedLegs::new(plan.outer.steps, &legs)?;
         let engine = self.engine.over(Arc::new(embedded));
         let limits = self.limits.for_tenant(tenant);
-        let memory = limits.max_estimated_memory_consumption_per_query;
-        let budget = QueryBudget::default();
-        let mut whole = Self::ask(&engine, tenant, &plan.outer, budget, memory).await?;
+        // What is joined was fetched already.
+        let outer = plan.outer.clone().options(QueryOptions {
+            max_memory_bytes: limits.max_estimated_memory_consumption_per_query,
+            bounds: FetchBounds::default(),
+            ..plan.outer.options
+        });
+        let mut whole = FrontendAnswer::from(engine.query(tenant, &outer).await?);
         let mut cost = QueryStats::default();
         for leg in legs.iter().flatten() {
             cost = cost.plus(leg.stats);

@@ -123,9 +123,10 @@ impl QueryFrontendSettings {
             max_query_parallelism: limits.max_query_parallelism,
             max_cache_freshness: limits.max_cache_freshness,
             out_of_order_time_window: limits.out_of_order_time_window,
-            total_shards: match self.parallelize_shardable_queries {
-                true => limits.query_sharding_total_shards,
-                false => 0,
+            total_shards: if self.parallelize_shardable_queries {
+                limits.query_sharding_total_shards
+            } else {
+                0
             },
             max_sharded_queries: limits.query_sharding_max_sharded_queries,
             results_cache_enabled: !no_cache,

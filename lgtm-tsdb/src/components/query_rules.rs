@@ -15,7 +15,7 @@ fn exceeded(what: &str, actual: String, limit: String, id: &str, setting: &str) 
 ///
 /// # Errors
 /// `Execution` naming the limit.
-pub(super) fn check_text(limits: &Limits, text: &str) -> Result<(), QueryError> {
+pub(crate) fn check_text(limits: &Limits, text: &str) -> Result<(), QueryError> {
     let (size, limit) = (text.len() as u64, limits.max_query_expression_size_bytes);
     if limit > 0 && size > limit {
         return Err(exceeded(
@@ -64,16 +64,28 @@ pub(super) fn labels_range(limits: &Limits, now_ms: i64, range: TimeRange) -> Op
     if let Ok(length_ms) = length_ms
         && length_ms > 0
     {
-        let end_ms = match range.max_ms == TimeRange::ALL.max_ms {
-            true => now_ms,
-            false => range.max_ms,
-        };
+        let is_open = range.max_ms == TimeRange::ALL.max_ms;
+        let end_ms = if is_open { now_ms } else { range.max_ms };
         min_ms = min_ms.max(end_ms.saturating_sub(length_ms));
     }
     (min_ms < range.max_ms).then_some(TimeRange {
         min_ms,
         max_ms: range.max_ms,
     })
+}
+
+/// The times of `range` whose samples may be read, no earlier than the lookback allows; `None` when nothing is left.
+///
+/// # Errors
+/// `Execution` when it is longer than a query may be.
+pub(crate) fn read_range(
+    limits: &Limits,
+    now_ms: i64,
+    range: TimeRange,
+) -> Result<Option<TimeRange>, QueryError> {
+    check_length(limits, range.min_ms, range.max_ms.saturating_sub(1))?;
+    let min_ms = range.min_ms.max(earliest_ms(limits, now_ms));
+    Ok((min_ms < range.max_ms).then_some(TimeRange { min_ms, ..range }))
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use lgtm_core::storage::Backend;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
+use super::clients::Queries;
 use super::housekeeping::Housekeeping;
 use super::tsdb_builder::TsdbBuilder;
 use super::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
@@ -25,9 +26,9 @@ use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
 #[cfg(feature = "http")]
 use crate::limits::Limits;
-use crate::promql::{Answer, InstantQuery, QueryError, QueryOptions, RangeQuery};
+use crate::promql::{Answer, ParserOptions, Query, QueryError, move_if_heavy};
 use crate::select::{Listed, Select, SelectRequest, samples};
-use crate::wire::WriteBatch;
+use crate::wire::PooledBatch;
 
 /// A metrics store: a folder for what is recent, an object store for blocks, PromQL over both.
 ///
@@ -66,7 +67,7 @@ pub(crate) struct TsdbParts {
     pub(crate) source: Arc<dyn Select>,
     pub(crate) frontend: Arc<QueryFrontend>,
     #[cfg(feature = "http")]
-    pub(crate) limits: Arc<Overrides<Limits>>,
+    pub(crate) limits: Overrides<Limits>,
     #[cfg(feature = "http")]
     pub(crate) clock: Arc<dyn Clock>,
     #[cfg(feature = "http")]
@@ -77,9 +78,10 @@ pub(crate) struct TsdbParts {
 
 impl TsdbParts {
     pub(super) async fn maintain(&self) -> Result<()> {
-        let listed = match self.blocks.stats().is_listed {
-            true => Ok(()),
-            false => self.blocks.sync().await,
+        let listed = if self.blocks.stats().is_listed {
+            Ok(())
+        } else {
+            self.blocks.sync().await
         };
         self.ingester.maintain().await.and(listed)
     }
@@ -116,18 +118,28 @@ impl Tsdb {
         tenant: &TenantId,
         series: &[(Labels, Vec<Sample>)],
     ) -> Result<AppendReport> {
-        let mut batch = WriteBatch::default();
+        let mut batch = self.batch();
         for (labels, samples) in series {
             batch.push_series(labels.iter(), samples);
         }
-        self.push(tenant, &batch).await
+        self.push(tenant, batch).await
     }
 
-    /// Stores a decoded request.
+    /// An empty batch for [`Tsdb::push`], with the memory of one that was pushed before.
+    pub fn batch(&self) -> PooledBatch {
+        let distributor = &self.parts.distributor;
+        distributor.batch(distributor.inflight().ticket())
+    }
+
+    /// Stores a batch: one of [`Tsdb::batch`], or a [`WriteBatch`](crate::wire::WriteBatch).
     ///
     /// # Errors
     /// As [`Tsdb::append`].
-    pub async fn push(&self, tenant: &TenantId, batch: &WriteBatch) -> Result<AppendReport> {
+    pub async fn push(
+        &self,
+        tenant: &TenantId,
+        batch: impl Into<PooledBatch>,
+    ) -> Result<AppendReport> {
         Ok(self.parts.distributor.push(tenant, batch).await?.report)
     }
 
@@ -141,12 +153,8 @@ impl Tsdb {
         query: &str,
         t_ms: i64,
     ) -> Result<Answer, QueryError> {
-        let query = InstantQuery {
-            query: query.to_owned(),
-            t_ms,
-            options: QueryOptions::default(),
-        };
-        self.parts.frontend.instant(tenant, &query).await
+        let parse = move |text: &str, parser: &_| Query::instant(text, t_ms, parser);
+        self.parse_and_ask(tenant, query, parse).await
     }
 
     /// Answers a PromQL query at every `step` of a range in milliseconds, both ends included.
@@ -160,14 +168,31 @@ impl Tsdb {
         range_ms: RangeInclusive<i64>,
         step: Duration,
     ) -> Result<Answer, QueryError> {
-        let query = RangeQuery {
-            query: query.to_owned(),
-            start_ms: *range_ms.start(),
-            end_ms: *range_ms.end(),
-            step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
-            options: QueryOptions::default(),
+        let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
+        let parse = move |text: &str, parser: &_| Query::range(text, range_ms, step_ms, parser);
+        self.parse_and_ask(tenant, query, parse).await
+    }
+
+    /// A long text is parsed in the pool.
+    async fn parse_and_ask(
+        &self,
+        tenant: &TenantId,
+        text: &str,
+        parse: impl FnOnce(&str, &ParserOptions) -> Result<Query, QueryError> + Send + 'static,
+    ) -> Result<Answer, QueryError> {
+        let (frontend, tenant, text) = (self.frontend(), tenant.clone(), text.to_owned());
+        let executor = frontend.engine().executor().in_line(tenant.as_str());
+        let work = async move {
+            move_if_heavy(&text).await;
+            let query = parse(&text, &frontend.engine().settings().parser)?;
+            frontend.query(&tenant, &query).await
         };
-        self.parts.frontend.range(tenant, &query).await
+        executor.run_movable(work).await
+    }
+
+    /// How queries are parsed.
+    pub fn parser(&self) -> &ParserOptions {
+        &self.parts.frontend.engine().settings().parser
     }
 
     /// The series that match, in label order, with their samples in `range`, native histograms too. What could not be read is told in

@@ -12,17 +12,15 @@ use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
-use super::clients::IngesterClient;
 use super::housekeeping::Housekeeping;
 use super::tsdb::{Tsdb, TsdbParts};
 use super::{
-    BlocksCleaner, CleanerSettings, Distributor, Ingester, IngesterSettings, Querier,
-    QueryFrontend, QueryFrontendSettings, RandomSource,
+    BlocksCleaner, CleanerSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
+    Querier, QueryFrontend, QueryFrontendSettings,
 };
 use crate::bucket::{BucketBlocks, BucketSettings};
 use crate::limits::Limits;
-use crate::promql::{Engine, EngineSettings};
-use crate::select::Select;
+use crate::promql::EngineSettings;
 
 /// Collects the parts of a [`Tsdb`].
 pub struct TsdbBuilder {
@@ -32,11 +30,11 @@ pub struct TsdbBuilder {
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
     cleaner: CleanerSettings,
+    distributor: DistributorSettings,
     querier: EngineSettings,
     query_frontend: QueryFrontendSettings,
-    limits: Arc<Overrides<Limits>>,
+    limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
-    random: RandomSource,
     executor: Option<Executor>,
     registry: Option<Registry>,
     keeps_house: bool,
@@ -60,11 +58,11 @@ impl TsdbBuilder {
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
             cleaner: CleanerSettings::default(),
+            distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
             query_frontend: QueryFrontendSettings::default(),
-            limits: Arc::new(Overrides::fixed(Limits::default())),
+            limits: Overrides::fixed(Limits::default()),
             clock: Arc::new(SystemClock::new()),
-            random: os_random(),
             executor: None,
             registry: None,
             keeps_house: true,
@@ -92,6 +90,13 @@ impl TsdbBuilder {
         self
     }
 
+    /// Sets how much may be pushed at a time.
+    #[must_use]
+    pub fn distributor(mut self, settings: DistributorSettings) -> Self {
+        self.distributor = settings;
+        self
+    }
+
     /// Sets how queries are computed, and what they may take.
     #[must_use]
     pub fn querier(mut self, settings: EngineSettings) -> Self {
@@ -108,7 +113,7 @@ impl TsdbBuilder {
 
     /// Sets the limits of tenants.
     #[must_use]
-    pub fn limits(mut self, limits: Arc<Overrides<Limits>>) -> Self {
+    pub fn limits(mut self, limits: Overrides<Limits>) -> Self {
         self.limits = limits;
         self
     }
@@ -197,54 +202,46 @@ impl TsdbBuilder {
             .registry(&registry)
             .build()?;
         let bucket = layout.bucket(Component::MetricBlocks);
-        let blocks = Arc::new(BucketBlocks::new(bucket.clone(), self.store_gateway)?);
-        let cleaner = Arc::new(BlocksCleaner::new(
-            bucket.clone(),
-            Arc::clone(&self.limits),
-            Arc::clone(&self.clock),
-            self.cleaner,
-        )?);
+        let blocks = BucketBlocks::builder(bucket.clone())
+            .settings(self.store_gateway)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let cleaner = BlocksCleaner::builder(bucket.clone(), self.limits.clone())
+            .settings(self.cleaner)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
         let owns_executor = self.executor.is_none();
         let executor = match self.executor {
             Some(executor) => executor,
             None => Executor::new(&ExecutorSettings::default(), Handle::current())?,
         };
-        let ingester = Ingester::builder(
-            bucket,
-            Arc::new(LocalDisk::new(&self.folder)),
-            Arc::clone(&self.limits),
-            Arc::clone(&self.clock),
-            self.random,
-        );
-        let ingester = Arc::new(
-            ingester
-                .settings(self.ingester)
-                .executor(executor.clone())
-                .blocks(Arc::clone(&blocks))
-                .build()?,
-        );
-        let client = Arc::clone(&ingester) as Arc<dyn IngesterClient>;
-        let distributor = Arc::new(Distributor::new(
-            client,
-            Arc::clone(&self.limits),
-            Arc::clone(&self.clock),
-        ));
-        let source: Arc<dyn Select> = Arc::new(Querier::new(
-            vec![Arc::clone(&ingester) as _],
-            vec![Arc::clone(&blocks) as _],
-        ));
-        let engine = Engine::new(Arc::clone(&source), executor.clone(), self.querier)?;
-        let frontend = Arc::new(QueryFrontend::new(
-            engine,
-            self.query_frontend,
-            Arc::clone(&self.limits),
-            Arc::clone(&self.clock),
-        )?);
-        ingester.register_metrics(&registry);
-        distributor.register_metrics(&registry);
-        blocks.register_metrics(&registry);
-        cleaner.register_metrics(&registry);
-        frontend.register_metrics(&registry);
+        let disk = Arc::new(LocalDisk::new(&self.folder));
+        let ingester = Ingester::builder(bucket, disk, self.limits.clone())
+            .settings(self.ingester)
+            .clock(Arc::clone(&self.clock))
+            .executor(executor.clone())
+            .blocks(Arc::clone(&blocks))
+            .metrics(&registry)
+            .build()?;
+        let distributor = Distributor::builder(Arc::clone(&ingester) as _, self.limits.clone())
+            .settings(self.distributor)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build();
+        let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&blocks) as _);
+        let limits = self.limits.clone();
+        let querier = Querier::builder(vec![recent], vec![stored], limits, executor.clone())
+            .settings(self.querier)
+            .metrics(&registry)
+            .build()?;
+        let (source, engine) = (querier.holders(), querier.engine().clone());
+        let frontend = QueryFrontend::builder(querier, engine, self.limits.clone())
+            .settings(self.query_frontend)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
         let tasks = executor.task_group();
         let parts = TsdbParts {
             ingester,
@@ -263,15 +260,4 @@ impl TsdbBuilder {
         };
         Ok((parts, tasks))
     }
-}
-
-/// The operating system's randomness, by way of the standard library's hash keys.
-pub fn os_random() -> RandomSource {
-    use std::hash::{BuildHasher, RandomState};
-    Arc::new(|out: &mut [u8]| {
-        for chunk in out.chunks_mut(8) {
-            let bytes = RandomState::new().hash_one(chunk.len()).to_le_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-    })
 }

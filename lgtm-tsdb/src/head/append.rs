@@ -22,7 +22,7 @@ use super::shard::Shard;
 use crate::chunk::SampleTime;
 use crate::limits::Limits;
 use crate::wire::{
-    HistogramSample, HistogramValue, RawLabels, RawLabelsBuilder, SeriesView, WriteBatch,
+    HistogramSample, HistogramValue, PartView, RawLabels, RawLabelsBuilder, SeriesView,
 };
 
 /// Series that a piece may bring which are not known: making one takes ten times as long as finding it.
@@ -102,7 +102,7 @@ pub(super) struct AppendScratch {
 /// What one piece is taken by. Series have numbers in it, from 0 on.
 struct Pass<'a> {
     head: &'a Head,
-    batch: &'a WriteBatch,
+    batch: PartView<'a>,
     piece: &'a Piece,
     rules: AppendRules,
     epoch: u32,
@@ -125,7 +125,7 @@ impl Head {
     /// Only when the head itself cannot go on (`LimitExceeded` when symbols or ids run out); rejected samples are in the report.
     pub(super) fn append(
         &self,
-        batch: &WriteBatch,
+        batch: PartView<'_>,
         piece: &Piece,
         rules: AppendRules,
         limits: &Limits,
@@ -173,7 +173,7 @@ impl Head {
                 None => n += 1,
             }
         }
-        if batch.exemplar_count() > 0 {
+        if batch.has_exemplars() {
             pass.take_exemplars(limits.max_global_exemplars_per_user, scratch);
         }
         if pass.newest_ms > i64::MIN {
@@ -352,9 +352,10 @@ impl<'a> Pass<'a> {
         columns: &mut SampleColumns,
     ) {
         let files: &BlobFiles = &self.head.parts.files;
-        let kept: &[i64] = match self.keeps_starts {
-            true => view.sample_starts,
-            false => &[],
+        let kept: &[i64] = if self.keeps_starts {
+            view.sample_starts
+        } else {
+            &[]
         };
         for (i, sample) in view.samples.iter().enumerate() {
             if self.zero_at_start

@@ -7,10 +7,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, METRIC_NAME, Matcher, TenantId};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
+use lgtm_core::{Error, Result};
 
 use super::head::Head;
 use super::heads::Heads;
@@ -28,6 +28,26 @@ pub enum CountMethod {
     InMemory,
     /// Those that got a sample within `active_series_idle_timeout`.
     Active,
+}
+
+/// Which series are counted, and how much is told of them.
+#[derive(Debug, Clone, Default)]
+pub struct CardinalityRequest {
+    /// All must pass.
+    pub matchers: Vec<Matcher>,
+    /// Which of those that match count.
+    pub method: CountMethod,
+    /// Entries of each list.
+    pub limit: usize,
+}
+
+/// Which series that got a sample lately are listed.
+#[derive(Debug, Clone, Default)]
+pub struct ActiveSeriesRequest {
+    /// All must pass.
+    pub matchers: Vec<Matcher>,
+    /// Bytes that the names and values of all of them may take; 0: no bound.
+    pub max_label_bytes: u64,
 }
 
 /// How many values the labels have.
@@ -247,18 +267,17 @@ impl Heads {
     pub(crate) fn label_names_cardinality(
         &self,
         tenant: &TenantId,
-        matchers: &[Matcher],
-        method: CountMethod,
-        limit: usize,
+        request: &CardinalityRequest,
         cancel: &CancelToken,
     ) -> Result<LabelNamesCardinality> {
         let mut out = LabelNamesCardinality::default();
         let Some(head) = self.get(tenant) else {
             return Ok(out);
         };
-        let set = counted(&head, matchers, self.counts_since(method), cancel)?;
+        let since_s = self.counts_since(request.method);
+        let set = counted(&head, &request.matchers, since_s, cancel)?;
         let names: Vec<String> = head.index.read().names().map(str::to_owned).collect();
-        let mut highest = Highest::new(limit);
+        let mut highest = Highest::new(request.limit);
         for name in names {
             let values = count_values(&head, &name, set.as_ref(), 0, cancel)?.values_total;
             if values > 0 {
@@ -276,23 +295,21 @@ impl Heads {
         &self,
         tenant: &TenantId,
         names: &[String],
-        matchers: &[Matcher],
-        method: CountMethod,
-        limit: usize,
+        request: &CardinalityRequest,
         cancel: &CancelToken,
     ) -> Result<LabelValuesCardinality> {
         let mut out = LabelValuesCardinality::default();
         let Some(head) = self.get(tenant) else {
             return Ok(out);
         };
-        let since_s = self.counts_since(method);
-        let set = counted(&head, matchers, since_s, cancel)?;
+        let since_s = self.counts_since(request.method);
+        let set = counted(&head, &request.matchers, since_s, cancel)?;
         out.series_total = match since_s {
             0 => head.series_count() as u64,
             _ => active(&head, head.ids_of(&[], cancel)?, since_s).len() as u64,
         };
         for name in names {
-            let counts = count_values(&head, name, set.as_ref(), limit, cancel)?;
+            let counts = count_values(&head, name, set.as_ref(), request.limit, cancel)?;
             if counts.values_total > 0 {
                 out.labels.push(LabelCardinality {
                     name: name.clone(),
@@ -310,21 +327,32 @@ impl Heads {
     }
 
     /// The active series that match, in the order of their making; their labels are resolved batch by batch.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when their labels take more than they may.
     pub(crate) fn active_series(
         &self,
         tenant: &TenantId,
-        matchers: &[Matcher],
+        request: &ActiveSeriesRequest,
         cancel: &CancelToken,
     ) -> Result<ActiveSeries> {
         let Some(head) = self.get(tenant) else {
             return Ok(ActiveSeries::default());
         };
         let since_s = self.counts_since(CountMethod::Active);
-        let ids = active(&head, head.ids_of(matchers, cancel)?, since_s);
-        Ok(ActiveSeries {
+        let ids = active(&head, head.ids_of(&request.matchers, cancel)?, since_s);
+        let series = ActiveSeries {
             head: Some(head),
             ids: ids.into_iter(),
-        })
+        };
+        let max = request.max_label_bytes;
+        let bytes = if max > 0 { series.label_bytes() } else { 0 };
+        if bytes > max {
+            return Err(Error::LimitExceeded(format!(
+                "the labels of the active series take {bytes} bytes, the limit is {max} (active_series_results_max_size_bytes); consider a narrower selector"
+            )));
+        }
+        Ok(series)
     }
 
     /// How large the native histograms of the active series that match are, by metric. A series counts from its first sample after a
@@ -395,14 +423,14 @@ impl HistogramCardinality {
 
 /// Active series of a tenant, as they were when it was made; those forgotten since are passed over. Memory: four bytes a series.
 #[derive(Debug, Default)]
-pub struct ActiveSeries {
+pub(crate) struct ActiveSeries {
     head: Option<Arc<Head>>,
     ids: std::vec::IntoIter<SeriesId>,
 }
 
 impl ActiveSeries {
     /// Bytes of the names and values of all series that are left.
-    pub fn label_bytes(&self) -> u64 {
+    fn label_bytes(&self) -> u64 {
         let Some(head) = &self.head else { return 0 };
         let mut bytes = 0;
         for slice in self.ids.as_slice().chunks(BATCH) {
@@ -459,6 +487,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::HeadSettings;
+    use lgtm_core::ErrorKind;
+
     use super::*;
     use crate::limits::Limits;
     use crate::wire::WriteBatch;
@@ -506,7 +536,7 @@ mod tests {
         const SERIES: usize = 1300;
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at_ms(1_700_000_000_000));
-        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let limits = Overrides::fixed(Limits::default());
         let disk = Arc::new(LocalDisk::new(dir.path()));
         let settings = HeadSettings::default();
         let idle = settings.active_series_idle_timeout;
@@ -543,8 +573,13 @@ mod tests {
                 for (name, value) in chosen.iter().flat_map(|l| l.iter()) {
                     *pairs.entry(name).or_default().entry(value).or_default() += 1;
                 }
+                let request = CardinalityRequest {
+                    matchers: matchers.clone(),
+                    method,
+                    limit: 10_000,
+                };
                 let got = heads
-                    .label_names_cardinality(&tenant, &matchers, method, 10_000, &cancel)
+                    .label_names_cardinality(&tenant, &request, &cancel)
                     .unwrap();
                 let wanted: BTreeMap<_, _> = pairs
                     .iter()
@@ -558,7 +593,7 @@ mod tests {
                 assert_eq!(got.values_total, wanted.values().sum::<u64>());
 
                 let got = heads
-                    .label_values_cardinality(&tenant, &names, &matchers, method, 10_000, &cancel)
+                    .label_values_cardinality(&tenant, &names, &request, &cancel)
                     .unwrap();
                 assert_eq!(
                     (got.series_total, got.labels.len()),
@@ -576,10 +611,19 @@ mod tests {
                     assert_eq!(label.series_total, wanted.values().sum::<u64>());
                 }
                 if only_even {
-                    let listed = heads.active_series(&tenant, &matchers, &cancel).unwrap();
+                    let mut request = ActiveSeriesRequest {
+                        matchers: matchers.clone(),
+                        max_label_bytes: 0,
+                    };
+                    let listed = heads.active_series(&tenant, &request, &cancel).unwrap();
                     let bytes = chosen.iter().flat_map(|l| l.iter());
                     let bytes: usize = bytes.map(|(n, v)| n.len() + v.len()).sum();
                     assert_eq!(listed.label_bytes(), bytes as u64);
+                    request.max_label_bytes = bytes as u64;
+                    assert!(heads.active_series(&tenant, &request, &cancel).is_ok());
+                    request.max_label_bytes -= 1;
+                    let refused = heads.active_series(&tenant, &request, &cancel);
+                    assert_eq!(refused.unwrap_err().kind(), ErrorKind::LimitExceeded);
                     let listed: Vec<Labels> = listed.flatten().collect();
                     assert_eq!(listed.len(), chosen.len());
                     assert_eq!(listed.iter().collect::<BTreeSet<_>>(), chosen);

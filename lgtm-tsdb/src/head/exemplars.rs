@@ -133,23 +133,32 @@ pub struct ExemplarBounds {
     pub max_bytes: u64,
 }
 
+/// Which exemplars are asked for.
+#[derive(Debug, Clone)]
+pub struct ExemplarsRequest {
+    /// Those of the series that pass all matchers of one of these.
+    pub selectors: Vec<Vec<Matcher>>,
+    /// When.
+    pub range: TimeRange,
+    /// How many at most.
+    pub bounds: ExemplarBounds,
+}
+
 /// The exemplars of series, in label order.
 pub type SeriesExemplars = Vec<(Labels, Vec<Exemplar>)>;
 
 impl Head {
-    /// Exemplars of the series that match any of `selectors`. Looks at the exemplars that are held, not at all series.
+    /// Exemplars of the series that match any of the selectors. Looks at the exemplars that are held, not at all series.
     fn exemplars(
         &self,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        bounds: ExemplarBounds,
+        request: &ExemplarsRequest,
         cancel: &CancelToken,
     ) -> Result<SeriesExemplars> {
         // Ids are what they are as long as this is held.
         let _snapshot = self.parts.generations.enter();
         let mut by_id: HashMap<SeriesId, Vec<Exemplar>> = HashMap::new();
         for (id, e) in self.exemplars.lock().iter() {
-            if range.contains(e.t_ms) {
+            if request.range.contains(e.t_ms) {
                 by_id.entry(id).or_default().push(e.clone());
             }
         }
@@ -164,13 +173,13 @@ impl Head {
                     let value = |m: &Matcher| labels.get(m.name()).unwrap_or("");
                     selector.iter().all(|m| m.matches(value(m)))
                 };
-                if !selectors.iter().any(matches) {
+                if !request.selectors.iter().any(matches) {
                     continue;
                 }
                 let each = exemplars.iter().map(|e| e.labels.size_bytes() + 64);
                 bytes += (labels.size_bytes() + each.sum::<usize>()) as u64;
                 found.push((labels, exemplars));
-                bounds.check(found.len() as u64, bytes)?;
+                request.bounds.check(found.len() as u64, bytes)?;
             }
         }
         found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -211,20 +220,18 @@ impl ExemplarBounds {
 }
 
 impl Heads {
-    /// Exemplars of a tenant's series that match any of `selectors`.
+    /// Exemplars of a tenant's series that match any of the selectors.
     ///
     /// # Errors
     /// `LimitExceeded` past the bounds, `Cancelled`.
     pub(crate) fn exemplars(
         &self,
         tenant: &TenantId,
-        selectors: &[Vec<Matcher>],
-        range: TimeRange,
-        bounds: ExemplarBounds,
+        request: &ExemplarsRequest,
         cancel: &CancelToken,
     ) -> Result<SeriesExemplars> {
         match self.get(tenant) {
-            Some(head) => head.exemplars(selectors, range, bounds, cancel),
+            Some(head) => head.exemplars(request, cancel),
             None => Ok(Vec::new()),
         }
     }

@@ -60,9 +60,10 @@ impl SeriesCapacity {
         if used >= self.max {
             return Err(RejectReason::MaxSeries);
         }
-        match own < self.share_of(own) {
-            true => Ok(()),
-            false => Err(RejectReason::MaxSeriesShare),
+        if own < self.share_of(own) {
+            Ok(())
+        } else {
+            Err(RejectReason::MaxSeriesShare)
         }
     }
 

@@ -139,7 +139,7 @@ pub(crate) struct Heads {
     pub(super) wal: Wal,
     pub(super) parts: HeadParts,
     pub(super) settings: HeadSettings,
-    pub(super) limits: Arc<Overrides<Limits>>,
+    pub(super) limits: Overrides<Limits>,
     pub(super) clock: Arc<dyn Clock>,
     /// Seed of the label hashes.
     seed: u64,
@@ -163,7 +163,7 @@ impl Heads {
         disk: Arc<dyn Disk>,
         dir: &str,
         settings: HeadSettings,
-        limits: Arc<Overrides<Limits>>,
+        limits: Overrides<Limits>,
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<(Self, lgtm_core::wal::WalReplay)> {

@@ -67,9 +67,10 @@ impl MetadataStore {
             return Put::Known;
         }
         let is_new = known.is_empty();
-        let gone = match known.len() >= MAX_PER_NAME {
-            true => entry_bytes(&known[0]),
-            false => 0,
+        let gone = if known.len() >= MAX_PER_NAME {
+            entry_bytes(&known[0])
+        } else {
+            0
         };
         let mut bytes = self.bytes - gone + entry_bytes(metadata);
         if is_new {

@@ -28,20 +28,20 @@ mod shard;
 mod stats;
 
 pub use append::{AppendReport, ReasonId, Rejections};
-
+pub(crate) use cardinality::ActiveSeries;
 pub use cardinality::{
-    ActiveSeries, CountMethod, HistogramCardinality, LabelCardinality, LabelNamesCardinality,
-    LabelValuesCardinality,
+    ActiveSeriesRequest, CardinalityRequest, CountMethod, HistogramCardinality, LabelCardinality,
+    LabelNamesCardinality, LabelValuesCardinality,
 };
 pub(crate) use exemplars::EXEMPLAR_LABELS_TOO_LONG;
-pub use exemplars::{ExemplarBounds, SeriesExemplars};
+pub use exemplars::{ExemplarBounds, ExemplarsRequest, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
 pub use heads::{HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
 pub use replay::HeadReplayReport;
-pub use stats::HeadStats;
+pub use stats::{HeadStats, TenantStats};
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::append::AppendReport;
-use crate::wire::{HistogramValue, MetadataEntry, SeriesView, WriteBatch};
+use crate::wire::{HistogramValue, MetadataEntry, PartView, SeriesView};
 
 /// Series of a piece: looked up and appended to in about a millisecond.
 const MAX_SERIES: usize = 4096;
@@ -89,13 +89,14 @@ pub(super) struct Piece {
 impl Piece {
     /// What it has of the series at a place.
     #[inline]
-    pub(super) fn series_at<'a>(&self, batch: &'a WriteBatch, place: usize) -> SeriesView<'a> {
+    pub(super) fn series_at<'a>(&self, batch: PartView<'a>, place: usize) -> SeriesView<'a> {
         let view = batch.series_at(place);
         let is_first = place == self.places.start && self.skipped != (0, 0);
         let is_last = place + 1 == self.places.end && self.end != (usize::MAX, usize::MAX);
-        match is_first || is_last {
-            true => self.part(view, is_first, is_last),
-            false => view,
+        if is_first || is_last {
+            self.part(view, is_first, is_last)
+        } else {
+            view
         }
     }
 
@@ -121,7 +122,7 @@ impl Piece {
 /// Cuts a request.
 #[derive(Debug)]
 pub(super) struct Pieces<'a> {
-    batch: &'a WriteBatch,
+    batch: PartView<'a>,
     bounds: PieceBounds,
     place: usize,
     /// Samples and histograms of the series at `place` that earlier pieces have.
@@ -130,7 +131,7 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    pub(super) fn new(batch: &'a WriteBatch, bounds: PieceBounds) -> Self {
+    pub(super) fn new(batch: PartView<'a>, bounds: PieceBounds) -> Self {
         Self {
             batch,
             bounds,
@@ -263,9 +264,8 @@ impl<'a> Pieces<'a> {
     }
 
     fn take_metadata(&mut self, piece: &mut Piece, report: &mut AppendReport) {
-        let all = self.batch.metadata();
-        while let Some(entry) = all.get(self.metadata) {
-            let each = metadata_bytes(entry);
+        while self.metadata < self.batch.metadata_count() {
+            let each = metadata_bytes(self.batch.metadata_at(self.metadata));
             if RECORDS_BYTES + each > self.bounds.single {
                 // What came before goes first, so that the piece stays one range.
                 if !piece.metadata.is_empty() {

@@ -20,7 +20,7 @@ use super::metadata::{METADATA_LIMIT, MetadataRoom, Put};
 use super::pieces::{Piece, PieceBounds, Pieces};
 use super::record::{encode_exemplar, encode_metadata, kind};
 use crate::limits::Limits;
-use crate::wire::WriteBatch;
+use crate::wire::PartView;
 
 /// What one piece adds to the log: kinds and payloads.
 type Records = Vec<(u8, Vec<u8>)>;
@@ -34,7 +34,7 @@ const TOLD_AFTER: Duration = Duration::from_secs(2);
 /// A request that is being taken, and by what.
 struct Request<'a> {
     head: &'a Head,
-    batch: &'a WriteBatch,
+    batch: PartView<'a>,
     limits: &'a Limits,
     /// Of the request as a whole: samples of one piece must not make those of the next one late.
     rules: AppendRules,
@@ -67,8 +67,9 @@ impl Heads {
     pub(crate) async fn append(
         &self,
         tenant: &TenantId,
-        batch: &WriteBatch,
+        batch: impl Into<PartView<'_>>,
     ) -> Result<AppendReport> {
+        let batch = batch.into();
         let limits = self.limits.for_tenant(tenant);
         let bounds = PieceBounds::new(
             self.settings.wal.max_buffered.as_u64(),
@@ -116,11 +117,12 @@ impl Heads {
     }
 
     fn check_open(&self) -> Result<()> {
-        match self.writable.load(Ordering::Acquire) {
-            true => Ok(()),
-            false => Err(Error::Unavailable(
+        if self.writable.load(Ordering::Acquire) {
+            Ok(())
+        } else {
+            Err(Error::Unavailable(
                 "the head is replaying its write-ahead log, or closed".into(),
-            )),
+            ))
         }
     }
 
@@ -178,7 +180,7 @@ impl Heads {
     }
 
     /// The records of what a head took. The samples record, the largest of most requests, uses the buffer in `scratch`.
-    fn records(&self, head: &Head, batch: &WriteBatch, scratch: &mut AppendScratch) -> Records {
+    fn records(&self, head: &Head, batch: PartView<'_>, scratch: &mut AppendScratch) -> Records {
         let name = head.tenant.as_str();
         let mut records = Vec::new();
         if !scratch.anchors.is_empty() {
@@ -218,14 +220,14 @@ impl Heads {
 
 fn metadata_record(
     head: &Head,
-    batch: &WriteBatch,
+    batch: PartView<'_>,
     piece: &Piece,
     limits: &Limits,
     records: &mut Records,
     report: &mut AppendReport,
 ) {
     let mut record = Vec::new();
-    for entry in &batch.metadata()[piece.metadata.clone()] {
+    for entry in piece.metadata.clone().map(|n| batch.metadata_at(n)) {
         let room = MetadataRoom::of(limits);
         let put = head.metadata.lock().put(&entry.name, &entry.metadata, room);
         match put {

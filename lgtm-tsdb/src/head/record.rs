@@ -79,9 +79,10 @@ struct Starts<'a> {
 
 impl<'a> Starts<'a> {
     fn new(r: &mut Reader<'a>, are_there: bool) -> Result<Self, DecodeError> {
-        let bytes = match are_there {
-            true => Some(Reader::new("sample starts", r.bytes()?)),
-            false => None,
+        let bytes = if are_there {
+            Some(Reader::new("sample starts", r.bytes()?))
+        } else {
+            None
         };
         Ok(Self {
             r: bytes,
@@ -144,9 +145,10 @@ impl SampleColumns {
         self.values.encode(out);
         self.times.clear();
         (self.count, self.last_t_ms) = (0, 0);
-        match are_started {
-            true => kind::STARTED_SAMPLES,
-            false => kind::SAMPLES,
+        if are_started {
+            kind::STARTED_SAMPLES
+        } else {
+            kind::SAMPLES
         }
     }
 }
@@ -410,9 +412,10 @@ impl Histograms {
         out.extend_from_slice(&self.body);
         self.count = 0;
         self.body.clear();
-        match are_started {
-            true => kind::STARTED_HISTOGRAMS,
-            false => kind::HISTOGRAMS,
+        if are_started {
+            kind::STARTED_HISTOGRAMS
+        } else {
+            kind::HISTOGRAMS
         }
     }
 }
@@ -690,10 +693,7 @@ mod tests {
             rows in proptest::collection::vec((any::<u32>(), any::<i64>(), prop_oneof![Just(0i64), any::<i64>()], any::<u64>(), any::<bool>()), 0..20),
         ) {
             let anchor = |id: u32| Some(Anchor { id, tag: id, base: 0.0 });
-            let value = |count: u64, float: bool| match float {
-                true => HistogramValue::from(FloatHistogram { count: count as f64, ..FloatHistogram::default() }),
-                false => HistogramValue::from(Histogram { count, ..Histogram::default() }),
-            };
+            let value = |count: u64, float: bool| if float { HistogramValue::from(FloatHistogram { count: count as f64, ..FloatHistogram::default() }) } else { HistogramValue::from(Histogram { count, ..Histogram::default() }) };
             let mut columns = Histograms::default();
             for (id, t_ms, start_ms, count, float) in rows.iter().copied() {
                 columns.push(anchor(id).unwrap(), SampleTime { t_ms, start_ms }, &value(count, float));

@@ -152,9 +152,10 @@ impl Heads {
             );
         }
         // What of the log cannot be read may have named chunks: their files are not thrown away.
-        match report.is_whole() {
-            true => self.parts.files.remove(&self.parts.files.unused()),
-            false => self.parts.files.keep_found(),
+        if report.is_whole() {
+            self.parts.files.remove(&self.parts.files.unused())
+        } else {
+            self.parts.files.keep_found()
         }
         self.writable
             .store(true, std::sync::atomic::Ordering::Release);

@@ -32,6 +32,15 @@ pub struct HeadStats {
     pub series_by_pair: Vec<(String, u64)>,
 }
 
+/// How much a tenant has and brings.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TenantStats {
+    /// Series in memory.
+    pub series: u64,
+    /// Samples a second between the last two rounds of maintenance.
+    pub samples_per_s: f64,
+}
+
 impl Heads {
     /// Counts over a tenant's head; the lists have at most `limit` entries. A walk over all label pairs, in slices: for the compute pool.
     ///

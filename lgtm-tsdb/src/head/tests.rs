@@ -19,9 +19,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::block::BlockId;
-use crate::bucket::{BucketBlocks, BucketSettings};
+use crate::bucket::BucketBlocks;
 use crate::chunk::SampleValue;
-use crate::components::Querier;
+use crate::components::Holders;
 use crate::limits::Limits;
 use crate::select::{Select, SelectRequest, samples};
 use crate::wire::WriteBatch;
@@ -53,7 +53,7 @@ fn open_heads(
     settings: &HeadSettings,
 ) -> (Arc<Heads>, HeadReplayReport) {
     let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
-    let limits = Arc::new(Overrides::fixed(limits.clone()));
+    let limits = Overrides::fixed(limits.clone());
     let disk = Arc::new(LocalDisk::new(dir));
     let (heads, log) = Heads::open(disk, ".", settings.clone(), limits, clock, 7).unwrap();
     let report = heads.replay(log).unwrap();
@@ -69,8 +69,7 @@ impl Store {
     fn over(store: impl Into<Backend>, limits: Limits, settings: HeadSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
-        let blocks = BucketBlocks::new(bucket.clone(), BucketSettings::default());
-        let blocks = Arc::new(blocks.unwrap());
+        let blocks = BucketBlocks::builder(bucket.clone()).build().unwrap();
         let (heads, report) = open_heads(dir.path(), &limits, &settings);
         Self {
             dir,
@@ -141,10 +140,10 @@ impl Store {
     }
 
     /// Asks heads and blocks as one.
-    fn querier(&self) -> Querier {
+    fn holders(&self) -> Holders {
         let executor = Executor::inline(tokio::runtime::Handle::current());
         let recent = Arc::new(HeadSelect::new(Arc::clone(&self.heads), executor));
-        Querier::new(vec![recent], vec![self.blocks.clone()])
+        Holders::new(vec![recent], vec![self.blocks.clone()])
     }
 
     /// Name, time since the start, bits of the value.
@@ -152,7 +151,7 @@ impl Store {
         let matchers = vec![Matcher::equal("job", "x")];
         let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new(tenant).unwrap();
-        let mut batches = self.querier().select(&tenant, &request).await.unwrap();
+        let mut batches = self.holders().select(&tenant, &request).await.unwrap();
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {
             for s in batch {

@@ -169,12 +169,11 @@ impl AnswerText {
                         "{\"metric\":"
                     });
                     push_labels(out, &series.labels);
-                    match is_matrix {
-                        true => Place::Float(n, 0),
-                        false => {
-                            push_value(out, series);
-                            Place::Series(n + 1)
-                        }
+                    if is_matrix {
+                        Place::Float(n, 0)
+                    } else {
+                        push_value(out, series);
+                        Place::Series(n + 1)
                     }
                 }
             },

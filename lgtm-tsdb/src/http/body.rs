@@ -9,33 +9,23 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
 use lgtm_core::codec::SizeBound;
-use lgtm_core::http::{self, BodyError, Inflight, InflightBound, Ticket};
+use lgtm_core::http::{self, BodyError};
+use lgtm_core::limits::{Inflight, InflightBound, Ticket};
 
-use super::api::{Api, ApiSettings};
 use super::error::ApiError;
+use super::query_api::QueryApi;
+use super::settings::ApiSettings;
+use crate::components::DistributorSettings;
 
 /// Answers of at most so many bytes are always given.
 const SMALL_ANSWER: u64 = 256 << 10;
 
 /// Bytes of a push, compressed and decompressed.
-pub(super) fn size_bound(settings: &ApiSettings) -> SizeBound {
+pub(super) fn size_bound(settings: &DistributorSettings) -> SizeBound {
     SizeBound {
         max_bytes: settings.max_recv_msg_size.as_usize(),
         hint: "(err-mimir-distributor-max-write-message-size)",
     }
-}
-
-/// What pushes hold.
-pub(super) fn pushes(settings: &ApiSettings) -> Arc<Inflight> {
-    let requests = InflightBound {
-        max: settings.max_inflight_push_requests,
-        hint: "(server.max_inflight_push_requests) (err-mimir-distributor-max-inflight-push-requests)",
-    };
-    let bytes = InflightBound {
-        max: settings.max_inflight_push_requests_bytes.as_u64(),
-        hint: "(server.max_inflight_push_requests_bytes) (err-mimir-distributor-max-inflight-push-requests-bytes)",
-    };
-    Arc::new(Inflight::new(requests, bytes))
 }
 
 /// What bodies of all other requests hold. Queries have their own turns, so that only bytes are bounded here.
@@ -66,7 +56,7 @@ pub(super) async fn read_body(
 ) -> Result<(Ticket, HeaderMap, Bytes), ApiError> {
     let read = http::read_body(inflight, request, max_bytes as u64).await;
     read.map_err(|e| match e {
-        BodyError::TooLarge { bytes, max } => ApiError::of_push(Error::LimitExceeded(format!(
+        BodyError::TooLarge { bytes, max } => ApiError::of_payload(Error::LimitExceeded(format!(
             "received a request of at least {bytes} bytes, the limit is {max} (max_recv_msg_size) (err-mimir-distributor-max-write-message-size)"
         ))),
         BodyError::NoRoom(e) => e.into(),
@@ -77,13 +67,17 @@ pub(super) async fn read_body(
 }
 
 /// Reads the body of any other request before its handler runs, with bounds of our own.
-pub(super) async fn bounded(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn bounded(
+    State(api): State<Arc<QueryApi>>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.body().is_end_stream() {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     let max = api.settings.max_query_body_size.as_u64();
-    let read = http::collect_body(&api.query_bodies, &parts.headers, body, max).await;
+    let read = http::collect_body(&api.bodies, &parts.headers, body, max).await;
     match read {
         Ok((_ticket, bytes)) => {
             let request = Request::from_parts(parts, Body::from(bytes));
@@ -94,7 +88,11 @@ pub(super) async fn bounded(State(api): State<Arc<Api>>, request: Request, next:
 }
 
 /// Counts an answer that is held whole, until its client has read it. Small ones are as many as there are connections.
-pub(super) async fn held(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn held(
+    State(api): State<Arc<QueryApi>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let answer = next.run(request).await;
     let size = answer.body().size_hint().exact();
     let Some(bytes) = size.filter(|bytes| *bytes > SMALL_ANSWER) else {

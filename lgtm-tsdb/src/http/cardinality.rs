@@ -5,22 +5,25 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures::stream;
-use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, Matcher};
 
-use super::api::Api;
 use super::error::ApiError;
 use super::json::push_labels;
 use super::query::{Call, call};
-use crate::head::{ActiveSeries, CountMethod, LabelNamesCardinality, LabelValuesCardinality};
+use super::query_api::QueryApi;
+use crate::head::{
+    ActiveSeriesRequest, CardinalityRequest, CountMethod, LabelNamesCardinality,
+    LabelValuesCardinality,
+};
 use crate::limits::Limits;
 use crate::promql::parse_selector;
+use crate::select::LabelBatches;
 
 /// Entries that are listed when a request does not say.
 const DEFAULT_LIMIT: usize = 20;
@@ -56,7 +59,7 @@ struct Asked {
 
 impl Asked {
     fn new(
-        api: &Api,
+        api: &QueryApi,
         query: Option<&str>,
         headers: &HeaderMap,
         body: &Bytes,
@@ -75,7 +78,7 @@ impl Asked {
             matchers: Vec::new(),
         };
         if let Some(text) = asked.single("selector")? {
-            let parsed = parse_selector(text, api.parser());
+            let parsed = parse_selector(text, &api.parser);
             asked.matchers = parsed.map_err(|e| ApiError::bad_data(e.to_string()))?;
         }
         Ok(asked)
@@ -116,6 +119,15 @@ impl Asked {
         }
     }
 
+    /// What is counted.
+    fn request(&self) -> Result<CardinalityRequest, Refusal> {
+        Ok(CardinalityRequest {
+            limit: self.limit()?,
+            method: self.count_method()?,
+            matchers: self.matchers.clone(),
+        })
+    }
+
     fn label_names(&self) -> Result<Vec<String>, Refusal> {
         let names = self.call.params.all("label_names[]");
         let mut names: Vec<String> = names.map(str::to_owned).collect();
@@ -147,33 +159,21 @@ impl Asked {
     }
 }
 
-/// Counting walks a whole head: in the compute pool, until it is done or its client is gone.
-async fn computed<T: Send + 'static>(
-    executor: Executor,
-    job: impl FnOnce(&CancelToken) -> lgtm_core::Result<T> + Send + 'static,
-) -> Result<T, Refusal> {
-    Ok(executor.run(job, &CancelToken::new()).await?)
-}
-
 fn json(body: impl Into<Body>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
 /// `/cardinality/label_names`
 pub(super) async fn label_names(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    let (limit, method) = (asked.limit()?, asked.count_method()?);
-    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
-    let count = move |cancel: &CancelToken| {
-        let tenant = &asked.call.tenant;
-        ingester.label_names_cardinality(tenant, &asked.matchers, method, limit, cancel)
-    };
-    Ok(json(names_json(&computed(executor, count).await?)))
+    let (request, tenant) = (asked.request()?, &asked.call.tenant);
+    let counts = api.queries.label_names_cardinality(tenant, &request);
+    Ok(json(names_json(&counts.await?)))
 }
 
 fn names_json(c: &LabelNamesCardinality) -> String {
@@ -196,20 +196,18 @@ fn names_json(c: &LabelNamesCardinality) -> String {
 
 /// `/cardinality/label_values`
 pub(super) async fn label_values(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    let names = asked.label_names()?;
-    let (limit, method) = (asked.limit()?, asked.count_method()?);
-    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
-    let count = move |cancel: &CancelToken| {
-        let (tenant, matchers) = (&asked.call.tenant, &asked.matchers);
-        ingester.label_values_cardinality(tenant, &names, matchers, method, limit, cancel)
-    };
-    Ok(json(values_json(&computed(executor, count).await?)))
+    let (names, request) = (asked.label_names()?, asked.request()?);
+    let tenant = &asked.call.tenant;
+    let counts = api
+        .queries
+        .label_values_cardinality(tenant, &names, &request);
+    Ok(json(values_json(&counts.await?)))
 }
 
 fn values_json(c: &LabelValuesCardinality) -> String {
@@ -243,50 +241,46 @@ fn values_json(c: &LabelValuesCardinality) -> String {
 
 /// `/cardinality/active_series`. The list is streamed; what is too large is refused before it begins.
 pub(super) async fn active_series(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     asked.needs_selector()?;
-    let max = asked.limits.active_series_results_max_size_bytes;
-    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
-    let select = move |cancel: &CancelToken| {
-        let series = ingester.active_series(&asked.call.tenant, &asked.matchers, cancel)?;
-        let bytes = series.label_bytes();
-        Ok((series, bytes))
+    let request = ActiveSeriesRequest {
+        matchers: asked.matchers,
+        max_label_bytes: asked.limits.active_series_results_max_size_bytes,
     };
-    let (series, bytes) = computed(executor, select).await?;
-    if max > 0 && bytes > max {
-        return Err(Refusal(ApiError {
-            status: StatusCode::PAYLOAD_TOO_LARGE,
-            ..ApiError::bad_data(format!(
-                "the labels of the active series take {bytes} bytes, the limit is {max} (active_series_results_max_size_bytes); consider a narrower selector"
-            ))
-        }));
-    }
+    let series = api.queries.active_series(&asked.call.tenant, &request);
+    let series = series.await.map_err(ApiError::of_payload)?;
     Ok(json(Body::from_stream(series_stream(series))))
 }
 
+/// What of a list is printed next.
+enum ListPlace {
+    Begin,
+    /// Behind so many series.
+    Behind(usize),
+    End,
+}
+
 fn series_stream(
-    mut series: ActiveSeries,
+    series: Box<dyn LabelBatches>,
 ) -> impl futures::Stream<Item = lgtm_core::Result<Bytes>> {
-    let mut begun = false;
-    let pieces = std::iter::from_fn(move || {
-        let batch = series.next()?;
-        let piece = batch_json(&batch, !begun);
-        begun = true;
-        Some(piece)
-    });
-    let all = std::iter::once("{\"data\":[".to_owned())
-        .chain(pieces)
-        .chain(std::iter::once("]}".to_owned()));
-    // A batch is half a millisecond of work; others run between two.
-    stream::unfold(all, |mut all| async move {
-        tokio::task::yield_now().await;
-        let piece = all.next()?;
-        Some((Ok(Bytes::from(piece)), all))
+    stream::try_unfold((series, ListPlace::Begin), async |(mut series, place)| {
+        let (text, next) = match place {
+            ListPlace::Begin => ("{\"data\":[".to_owned(), ListPlace::Behind(0)),
+            ListPlace::Behind(n) => match series.next_batch().await? {
+                Some(batch) => (
+                    batch_json(&batch, n == 0),
+                    ListPlace::Behind(n + batch.len()),
+                ),
+                None => ("]}".to_owned(), ListPlace::End),
+            },
+            ListPlace::End => return Ok(None),
+        };
+        Ok(Some((Bytes::from(text), (series, next))))
     })
 }
 
@@ -303,18 +297,15 @@ fn batch_json(batch: &[Labels], is_first: bool) -> String {
 
 /// `/cardinality/active_native_histogram_metrics`
 pub(super) async fn active_native_histogram_metrics(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
     let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
     asked.needs_selector()?;
-    let (executor, ingester) = (api.executor(&headers), Arc::clone(&api.ingester));
-    let count = move |cancel: &CancelToken| {
-        ingester.active_histograms(&asked.call.tenant, &asked.matchers, cancel)
-    };
-    let all = computed(executor, count).await?;
+    let (tenant, matchers) = (&asked.call.tenant, &asked.matchers);
+    let all = api.queries.active_histograms(tenant, matchers).await?;
     let mut out = String::from("{\"data\":[");
     for (i, h) in all.iter().enumerate() {
         out.push_str(if i > 0 {

@@ -6,11 +6,11 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::api::Api;
+use super::query_api::QueryApi;
 
 /// Compresses what the handlers answer.
 pub(super) async fn compress(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     request: Request,
     next: Next,
 ) -> Response {

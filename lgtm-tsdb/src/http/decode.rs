@@ -2,15 +2,14 @@
 
 use lgtm_core::codec::Allowance;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::http::Ticket;
+use lgtm_core::limits::Ticket;
 use lgtm_core::model::TenantId;
 use lgtm_core::{Error, ErrorKind, Result};
 
-use super::api::Api;
 use super::error::ApiError;
-
+use super::push_api::PushApi;
 use crate::components::PushOutcome;
-use crate::wire::WriteBatch;
+use crate::wire::{PooledBatch, WriteBatch};
 
 /// What is said of a request that becomes too large.
 const TOO_LARGE: &str = "(server.max_decoded_bytes) (err-mimir-distributor-max-write-message-size)";
@@ -25,28 +24,28 @@ pub(super) enum Effort {
     Large,
 }
 
-/// What a push has been given of the bytes that all pushes may take.
-struct Paid {
-    ticket: Ticket,
-    bytes: u64,
+/// A batch that is being decoded, and what of its room was paid for that.
+struct Decoding {
+    batch: PooledBatch,
+    paid_bytes: u64,
 }
 
-impl Paid {
+impl Decoding {
     /// Decodes with at most `max_bytes`. What an earlier attempt was given is not asked for again.
     fn decode(
         &mut self,
-        batch: &mut WriteBatch,
         max_bytes: usize,
         cancel: &CancelToken,
         decode: &impl Fn(&mut WriteBatch, &mut Allowance<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut credit = self.bytes;
+        let (batch, mut room) = self.batch.parts();
+        let mut credit = self.paid_bytes;
         let mut grow = |bytes: u64| {
             cancel.check("the decoding of a push")?;
             let more = bytes.saturating_sub(credit);
             credit = credit.saturating_sub(bytes);
-            self.bytes += more;
-            self.ticket.add(more)
+            self.paid_bytes += more;
+            room.as_mut().map_or(Ok(()), |room| room.add(more))
         };
         decode(
             batch,
@@ -55,28 +54,30 @@ impl Paid {
     }
 }
 
-impl Api {
+impl PushApi {
     /// Decodes a push and hands it on. `decode` may be called twice. Whoever drops the future cancels what has not begun, and what has at
     /// its next step.
     pub(super) async fn decode_and_push<D>(
         &self,
         tenant: &TenantId,
-        ticket: Ticket,
+        room: Ticket,
         effort: Effort,
         decode: D,
     ) -> std::result::Result<PushOutcome, ApiError>
     where
         D: Fn(&mut WriteBatch, &mut Allowance<'_>) -> Result<()> + Send + 'static,
     {
-        let max_bytes = self.settings.max_decoded_bytes.as_usize();
-        let mut paid = Paid { ticket, bytes: 0 };
-        let mut batch = self.take_batch();
+        let max_bytes = self.distributor.settings().max_decoded_bytes.as_usize();
         let at_once = match max_bytes {
             0 => AT_ONCE_BYTES,
             max => max.min(AT_ONCE_BYTES),
         };
+        let mut decoding = Decoding {
+            batch: self.distributor.batch(room),
+            paid_bytes: 0,
+        };
         let mut decoded = match effort {
-            Effort::Small => Some(paid.decode(&mut batch, at_once, &CancelToken::new(), &decode)),
+            Effort::Small => Some(decoding.decode(at_once, &CancelToken::new(), &decode)),
             Effort::Large => None,
         };
         if let Some(Err(e)) = &decoded
@@ -85,30 +86,21 @@ impl Api {
         {
             decoded = None;
         }
-        // Held until all is answered, so that what the batch takes stays counted.
-        let _paid;
         let decoded = match decoded {
-            Some(decoded) => {
-                _paid = paid;
-                decoded
-            }
+            Some(decoded) => decoded,
             None => {
                 let job = move |cancel: &CancelToken| {
-                    let decoded = paid.decode(&mut batch, max_bytes, cancel, &decode);
-                    Ok::<_, Error>((paid, batch, decoded))
+                    let decoded = decoding.decode(max_bytes, cancel, &decode);
+                    Ok::<_, Error>((decoding, decoded))
                 };
-                let executor = self.frontend.engine().executor();
-                let done = executor.run(job, &CancelToken::new()).await;
+                let done = self.executor.run(job, &CancelToken::new()).await;
                 let decoded;
-                (_paid, batch, decoded) = done.map_err(ApiError::of_push)?;
+                (decoding, decoded) = done.map_err(ApiError::of_payload)?;
                 decoded
             }
         };
-        let outcome = match decoded {
-            Ok(()) => self.distributor.push(tenant, &batch).await,
-            Err(e) => Err(e),
-        };
-        self.keep_batch(batch);
-        outcome.map_err(ApiError::of_push)
+        decoded.map_err(ApiError::of_payload)?;
+        let outcome = self.distributor.push(tenant, decoding.batch).await;
+        outcome.map_err(ApiError::of_payload)
     }
 }

@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use axum::Router;
+use lgtm_core::Result;
 
-use super::api::{Api, ApiSettings};
+use super::push_api::PushApi;
+use super::query_api::QueryApi;
+use super::settings::ApiSettings;
 use crate::components::Tsdb;
 
 impl Tsdb {
-    /// The Prometheus API over this store: pushes at `/api/v1/push`, `/api/v1/write` and `/otlp/v1/metrics`, queries below
-    /// `/prometheus/api/v1` and `/api/v1`. Make it once: each has bounds of its own on what is under way.
+    /// The Prometheus API over this store with the default settings, in which all is tenant `anonymous`: pushes at `/api/v1/push`,
+    /// `/api/v1/write` and `/otlp/v1/metrics`, queries below `/prometheus/api/v1` and `/api/v1`. Make it once: each has bounds of its
+    /// own on what is under way.
     ///
     /// The routes bound what a request may be and may become. Whoever may reach them is the server's matter:
     /// [`lgtm_core::http::HttpServer`] bounds connections and keeps pages of other sites out.
@@ -20,27 +24,37 @@ impl Tsdb {
     /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
     /// let db = Tsdb::builder("data", Backend::memory()).open().await?;
     /// let listener = tokio::net::TcpListener::bind("127.0.0.1:9009").await?;
-    /// axum::serve(listener, db.api(ApiSettings::default()).router()).await?;
+    /// axum::serve(listener, db.router()).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub fn api(&self, settings: ApiSettings) -> Arc<Api> {
-        let parts = self.parts();
-        let api = Api::new(
-            settings,
-            Arc::clone(&parts.distributor),
-            Arc::clone(&parts.ingester),
-            Arc::clone(&parts.source),
-            Arc::clone(&parts.frontend),
-            Arc::clone(&parts.limits),
-            Arc::clone(&parts.clock),
-        );
-        api.register_metrics(&parts.registry);
-        Arc::new(api)
+    pub fn router(&self) -> Router {
+        let settings = ApiSettings::default();
+        let queries = self.query_api(settings.clone());
+        let queries = queries.expect("the default settings are valid");
+        self.push_api(settings).router().merge(queries.router())
     }
 
-    /// The routes of [`Tsdb::api`] with its default settings: all is tenant `anonymous`.
-    pub fn router(&self) -> Router {
-        self.api(ApiSettings::default()).router()
+    /// The door for pushes alone.
+    pub fn push_api(&self, settings: ApiSettings) -> Arc<PushApi> {
+        let parts = self.parts();
+        let executor = parts.frontend.engine().executor().clone();
+        let api = PushApi::builder(Arc::clone(&parts.distributor), executor);
+        api.settings(settings).build()
+    }
+
+    /// The door for queries alone.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that make no sense.
+    pub fn query_api(&self, settings: ApiSettings) -> Result<Arc<QueryApi>> {
+        let (parts, executor) = (self.parts(), self.frontend().engine().executor().clone());
+        let queries = Arc::clone(&parts.frontend) as _;
+        QueryApi::builder(queries, parts.limits.clone(), executor)
+            .settings(settings)
+            .clock(Arc::clone(&parts.clock))
+            .parser(self.parser().clone())
+            .metrics(&parts.registry)
+            .build()
     }
 }

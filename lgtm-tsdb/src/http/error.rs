@@ -62,14 +62,15 @@ impl ApiError {
     /// the rest, and not when the rest breaks a rule.
     pub(super) fn of_outcome(outcome: &PushOutcome) -> Option<Self> {
         let fault = outcome.fault()?;
-        Some(match outcome.report.is_over_capacity {
-            true => Self::from(Error::Unavailable(fault.to_owned())),
-            false => Self::bad_data(fault),
+        Some(if outcome.report.is_over_capacity {
+            Self::from(Error::Unavailable(fault.to_owned()))
+        } else {
+            Self::bad_data(fault)
         })
     }
 
-    /// The error of a push: there a limit on bytes is 413, and a rule that the sender broke is 400.
-    pub(super) fn of_push(e: Error) -> Self {
+    /// The error where limits are limits on bytes, as with pushes: 413.
+    pub(super) fn of_payload(e: Error) -> Self {
         let too_large = e.kind() == ErrorKind::LimitExceeded;
         let mut out = Self::from(e);
         if too_large {

@@ -6,42 +6,40 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::exec::CancelToken;
+use lgtm_core::exec::move_to_pool;
 use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TimeRange;
 
-use super::api::Api;
 use super::error::ApiError;
 use super::json::{push_labels, push_time};
 use super::query::{Call, call, success};
-use crate::head::{ExemplarBounds, SeriesExemplars};
-use crate::promql::QueryError;
+use super::query_api::QueryApi;
+use crate::head::{ExemplarBounds, ExemplarsRequest, SeriesExemplars};
+use crate::promql::{QueryError, move_if_heavy, parse_with};
 
 /// `/query_exemplars`
 pub(super) async fn exemplars(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
-    let executor = api.executor(&headers);
-    let timeout = api.frontend.engine().settings().timeout;
-    let cancel = CancelToken::new();
-    let search = executor.run(
-        move |cancel| {
-            let c = call(&api, query.as_deref(), &headers, &body)?;
-            Ok::<_, ApiError>(success(&listed(&found(&api, &c, cancel)?)))
-        },
-        &cancel,
-    );
-    match tokio::time::timeout(timeout, search).await {
-        Ok(answer) => answer,
-        Err(_) => Err(QueryError::TimedOut.into()),
+    let c = call(&api, query.as_deref(), &headers, &body)?;
+    let text = c.params.required("query")?;
+    move_if_heavy(text).await;
+    let request = request(&api, &c, text)?;
+    let found = api.queries.exemplars(&c.tenant, &request).await?;
+    if found.len() > FEW_SERIES {
+        move_to_pool().await;
     }
+    Ok(success(&listed(&found)))
 }
 
-fn found(api: &Api, c: &Call, cancel: &CancelToken) -> Result<SeriesExemplars, ApiError> {
+/// So many series are written in a fraction of a millisecond.
+const FEW_SERIES: usize = 100;
+
+fn request(api: &QueryApi, c: &Call, text: &str) -> Result<ExemplarsRequest, ApiError> {
     let start_ms = c.params.time("start")?.unwrap_or(i64::MIN);
     let end_ms = c.params.time("end")?.unwrap_or(i64::MAX - 1);
     if end_ms < start_ms {
@@ -49,20 +47,18 @@ fn found(api: &Api, c: &Call, cancel: &CancelToken) -> Result<SeriesExemplars, A
             "end timestamp must not be before start timestamp",
         ));
     }
-    let range = TimeRange::inclusive(start_ms, end_ms);
-    let expr = api.frontend.engine().parse(c.params.required("query")?)?;
+    let expr = parse_with(text, &api.parser).map_err(|e| QueryError::Invalid(e.to_string()))?;
     let selectors = expr.selectors();
-    api.parser().check_selectors(selectors.len())?;
-    let selectors: Vec<_> = selectors.into_iter().map(|s| s.matchers.clone()).collect();
+    api.parser.check_selectors(selectors.len())?;
     let limits = api.limits.for_tenant(&c.tenant);
-    let bounds = ExemplarBounds {
-        max_series: limits.max_fetched_series_per_query,
-        max_bytes: api.settings.max_exemplars_bytes.as_u64(),
-    };
-    let found = api
-        .ingester
-        .exemplars(&c.tenant, &selectors, range, bounds, cancel);
-    Ok(found?)
+    Ok(ExemplarsRequest {
+        selectors: selectors.into_iter().map(|s| s.matchers.clone()).collect(),
+        range: TimeRange::inclusive(start_ms, end_ms),
+        bounds: ExemplarBounds {
+            max_series: limits.max_fetched_series_per_query,
+            max_bytes: api.settings.max_exemplars_bytes.as_u64(),
+        },
+    })
 }
 
 /// As JSON.

@@ -10,16 +10,16 @@ use lgtm_core::exec::move_to_pool;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, TextSet, TimeRange};
 
-use super::api::Api;
 use super::error::ApiError;
 use super::json::{push_labels, strings};
-use super::query::{Call, bounds, call, listed};
+use super::query::{Call, call, listed};
+use super::query_api::QueryApi;
 use crate::bucket::merge_labels;
 use crate::promql::move_if_heavy;
 use crate::select::{FetchBounds, Listed, SelectRequest, TruncatedList};
 
-/// The selects of a call: one per `match[]`, or one that takes everything. None when the tenant may not look at any of the times.
-async fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiError> {
+/// The selects of a call: one per `match[]`, or one that takes everything.
+async fn selects(api: &QueryApi, c: &Call, limit: usize) -> Result<Vec<SelectRequest>, ApiError> {
     for text in c.params.all("match[]") {
         move_if_heavy(text).await;
     }
@@ -27,18 +27,11 @@ async fn selects(api: &Api, c: &Call, limit: usize) -> Result<Vec<SelectRequest>
         c.params.time("start")?.unwrap_or(i64::MIN),
         c.params.time("end")?.unwrap_or(i64::MAX - 1),
     );
-    let mut selectors = c.params.selectors(api.parser())?;
+    let mut selectors = c.params.selectors(&api.parser)?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }
-    let Some(range) = api.frontend.labels_range(&c.tenant, range) else {
-        return Ok(Vec::new());
-    };
-    let bounds = bounds(api, &c.tenant);
-    let request = |matchers| {
-        let request = SelectRequest::new(matchers, range)?;
-        Ok(request.bounds(bounds).limit(limit))
-    };
+    let request = |matchers| Ok(SelectRequest::new(matchers, range)?.limit(limit));
     selectors.into_iter().map(request).collect()
 }
 
@@ -51,11 +44,11 @@ struct Lists<T> {
 }
 
 impl<T: Default + TruncatedList> Lists<T> {
-    fn new(api: &Api, c: &Call, limit: usize) -> Self {
+    fn new(api: &QueryApi, c: &Call, limit: usize) -> Self {
         Self {
             all: Listed::default(),
             bytes: 0,
-            bounds: bounds(api, &c.tenant),
+            bounds: FetchBounds::of(&api.limits.for_tenant(&c.tenant)),
             limit,
         }
     }
@@ -86,7 +79,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 
 /// `/series`
 pub(super) async fn series(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -98,7 +91,7 @@ pub(super) async fn series(
     let limit = c.params.limit()?;
     let mut lists: Lists<Vec<Labels>> = Lists::new(&api, &c, limit);
     for request in selects(&api, &c, limit).await? {
-        let list = api.source.series(&c.tenant, &request).await?;
+        let list = api.queries.series(&c.tenant, &request).await?;
         let bytes = list.items.iter().map(|l| l.size_bytes() as u64).sum();
         let join = |all: &mut Vec<Labels>, part| {
             *all = merge_labels(std::mem::take(all), part);
@@ -121,7 +114,7 @@ pub(super) async fn series(
 
 /// `/labels`
 pub(super) async fn label_names(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -130,7 +123,7 @@ pub(super) async fn label_names(
     let limit = c.params.limit()?;
     let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
     for request in selects(&api, &c, limit).await? {
-        let list = api.source.label_names(&c.tenant, &request).await?;
+        let list = api.queries.label_names(&c.tenant, &request).await?;
         let bytes = list.items.text_bytes() as u64;
         let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
         lists.add(list, bytes, join).await?;
@@ -140,7 +133,7 @@ pub(super) async fn label_names(
 
 /// `/label/{name}/values`
 pub(super) async fn label_values(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     Path(name): Path<String>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
@@ -154,7 +147,7 @@ pub(super) async fn label_values(
     }
     let mut lists: Lists<TextSet> = Lists::new(&api, &c, limit);
     for request in selects(&api, &c, limit).await? {
-        let list = api.source.label_values(&c.tenant, &name, &request).await?;
+        let list = api.queries.label_values(&c.tenant, &name, &request).await?;
         let bytes = list.items.text_bytes() as u64;
         let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
         lists.add(list, bytes, join).await?;

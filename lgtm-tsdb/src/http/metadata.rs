@@ -9,10 +9,10 @@ use axum::response::Response;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
-use super::api::Api;
 use super::error::ApiError;
 use super::params::Params;
 use super::query::{call, success};
+use super::query_api::QueryApi;
 
 /// How many names; a number below 0, or none, is all of them. Other than elsewhere 0 is none at all.
 fn most(params: &Params, name: &str) -> Result<usize, ApiError> {
@@ -25,7 +25,7 @@ fn most(params: &Params, name: &str) -> Result<usize, ApiError> {
 
 /// `/metadata`
 pub(super) async fn metadata(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -37,7 +37,8 @@ pub(super) async fn metadata(
         n => n,
     };
     let mut out = String::from("{");
-    let all = api.ingester.metadata(&c.tenant, c.params.get("metric"));
+    let metric = c.params.get("metric");
+    let all = api.queries.metadata(&c.tenant, metric).await?;
     let known = all.iter().filter(|(_, e)| !e.is_empty());
     for (i, (name, entries)) in known.take(limit).enumerate() {
         if i > 0 {

@@ -10,15 +10,19 @@ use lgtm_core::Error;
 use lgtm_core::exec::move_to_pool;
 use lgtm_core::http::UrlQuery;
 
-use super::api::Api;
 use super::error::ApiError;
+use super::query_api::QueryApi;
 
 /// A longer text may take half a millisecond to read.
 const LONG_BYTES: u64 = 1024;
 
 /// Lets a call go on in the pool, in its tenant's line: at once if it is long, else where it says so itself. When its client goes
 /// away, it ends.
-pub(super) async fn movable(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+pub(super) async fn movable(
+    State(api): State<Arc<QueryApi>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let executor = api.executor(request.headers());
     let query = UrlQuery::of(request.uri(), request.extensions());
     let query = query.map_or(0, str::len) as u64;

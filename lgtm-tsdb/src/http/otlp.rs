@@ -10,10 +10,10 @@ use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uva
 use lgtm_core::go::json::quoted;
 use lgtm_core::otlp::json_to_protobuf;
 
-use super::api::Api;
 use super::body::{read_body, size_bound};
 use super::decode::Effort;
 use super::error::ApiError;
+use super::push_api::PushApi;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{OTLP_REQUEST, WriteBatch, decode_otlp};
@@ -58,7 +58,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 }
 
 /// `POST /otlp/v1/metrics`
-pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Response {
+pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> Response {
     let spelling = match Spelling::of(request.headers()) {
         Ok(spelling) => spelling,
         Err(e) => return failure(Spelling::Protobuf, e),
@@ -70,18 +70,19 @@ pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
 }
 
 async fn take(
-    api: &Api,
+    api: &PushApi,
     request: Request,
     spelling: Spelling,
 ) -> std::result::Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-    let bound = size_bound(&api.settings);
-    let (ticket, headers, body) = read_body(&api.inflight, request, bound.max_bytes).await?;
+    let bound = size_bound(api.distributor.settings());
+    let (ticket, headers, body) =
+        read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
     let encoding = text(&headers, header::CONTENT_ENCODING);
     let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
         ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
     })?;
-    let limits = api.limits.for_tenant(&tenant);
+    let limits = api.distributor.limits(&tenant);
     let (options, rules) = (limits.otlp(), limits.decode_rules());
     let is_plain = spelling == Spelling::Protobuf && encoding == ContentEncoding::Identity;
     let at_once = if is_plain {
@@ -89,9 +90,10 @@ async fn take(
     } else {
         AT_ONCE_BYTES / 4
     };
-    let effort = match body.len() <= at_once {
-        true => Effort::Small,
-        false => Effort::Large,
+    let effort = if body.len() <= at_once {
+        Effort::Small
+    } else {
+        Effort::Large
     };
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         decode_otlp(batch, &options, &rules, allowance, |out, allowance| {

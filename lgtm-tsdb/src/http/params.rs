@@ -50,11 +50,6 @@ impl Params {
             .transpose()
     }
 
-    /// The query; none at all is one that does not parse.
-    pub(super) fn query(&self) -> Result<String, ApiError> {
-        Ok(self.0.all("query").next().unwrap_or_default().to_owned())
-    }
-
     /// A limit; 0 means none.
     pub(super) fn limit(&self) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else {

@@ -10,9 +10,9 @@ use lgtm_core::exec::move_to_pool;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
-use super::api::Api;
 use super::error::ApiError;
 use super::query::{call, success};
+use super::query_api::QueryApi;
 use crate::promql::{Expr, parse_with};
 
 /// A query of the greatest length grows beyond this only by the indents of the greatest depth.
@@ -20,7 +20,7 @@ const MAX_PRETTY_BYTES: usize = 8 << 20;
 
 /// `/format_query`
 pub(super) async fn format_query(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -39,7 +39,7 @@ pub(super) async fn format_query(
 
 /// `/parse_query`
 pub(super) async fn parse_query(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -50,7 +50,7 @@ pub(super) async fn parse_query(
 }
 
 fn parsed(
-    api: &Api,
+    api: &QueryApi,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
@@ -58,6 +58,6 @@ fn parsed(
     let c = call(api, query, headers, body)?;
     // An empty query is one that does not parse, rather than a parameter that is missing.
     let text = c.params.get("query").unwrap_or_default();
-    parse_with(text, api.parser())
+    parse_with(text, &api.parser)
         .map_err(|e| ApiError::bad_data(format!("invalid parameter \"query\": {e}")))
 }

@@ -7,10 +7,10 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::codec::{Allowance, snappy};
 
-use super::api::Api;
 use super::body::{read_body, size_bound};
 use super::decode::Effort;
 use super::error::ApiError;
+use super::push_api::PushApi;
 use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{WriteBatch, decode_v1, decode_v2};
@@ -33,7 +33,7 @@ const WRITTEN: [&str; 3] = [
 ];
 
 /// `POST /api/v1/push` and `/api/v1/write`.
-pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Response {
+pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> Response {
     let protocol = match protocol(request.headers()) {
         Ok(protocol) => protocol,
         Err(e) => return e.into_plain(),
@@ -57,15 +57,20 @@ pub(super) async fn push(State(api): State<Arc<Api>>, request: Request) -> Respo
     response
 }
 
-async fn take(api: &Api, request: Request, protocol: Protocol) -> Result<PushOutcome, ApiError> {
+async fn take(
+    api: &PushApi,
+    request: Request,
+    protocol: Protocol,
+) -> Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-    let bound = size_bound(&api.settings);
-    let (ticket, _, body) = read_body(&api.inflight, request, bound.max_bytes).await?;
-    let claimed = snappy::decompressed_len(&body, bound).map_err(ApiError::of_push)?;
-    let rules = api.limits.for_tenant(&tenant).decode_rules();
-    let effort = match claimed <= AT_ONCE_BYTES {
-        true => Effort::Small,
-        false => Effort::Large,
+    let bound = size_bound(api.distributor.settings());
+    let (ticket, _, body) = read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+    let claimed = snappy::decompressed_len(&body, bound).map_err(ApiError::of_payload)?;
+    let rules = api.distributor.limits(&tenant).decode_rules();
+    let effort = if claimed <= AT_ONCE_BYTES {
+        Effort::Small
+    } else {
+        Effort::Large
     };
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {

@@ -12,13 +12,13 @@ use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TenantId;
 
 use super::answer_text::AnswerText;
-use super::api::Api;
 use super::error::ApiError;
 use super::json::strings;
 use super::params::Params;
-use super::tenant::tenant;
-use crate::promql::{Answer, InstantQuery, QueryOptions, RangeQuery};
-use crate::select::{FetchBounds, Listed, QueryBudget};
+use super::query_api::QueryApi;
+use crate::components::check_text;
+use crate::promql::{Answer, Query, QueryOptions, move_if_heavy};
+use crate::select::Listed;
 
 /// Steps that one range query may have, in all of Prometheus' family.
 const MAX_STEPS: i64 = 11_000;
@@ -32,7 +32,7 @@ pub(super) struct Call {
 }
 
 pub(super) fn call(
-    api: &Api,
+    api: &QueryApi,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
@@ -43,7 +43,7 @@ pub(super) fn call(
         .flat_map(|v| v.split(','));
     Ok(Call {
         no_store: directives.any(|d| d.trim().eq_ignore_ascii_case("no-store")),
-        tenant: tenant(headers, api.settings.multitenancy_enabled)?,
+        tenant: api.tenant(headers)?,
         params: Params::read(query, headers, body)?,
     })
 }
@@ -75,12 +75,7 @@ fn success_with(data: &str, is_cut: bool, warnings: &[String]) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// What one query of a tenant may fetch.
-pub(super) fn bounds(api: &Api, tenant: &TenantId) -> FetchBounds {
-    FetchBounds::of(&api.limits.for_tenant(tenant))
-}
-
-fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
+fn options(c: &Call) -> Result<QueryOptions, ApiError> {
     let timeout = c.params.duration("timeout")?;
     let lookback = c.params.duration("lookback_delta").map_err(|_| {
         let text = c.params.get("lookback_delta").unwrap_or_default();
@@ -93,36 +88,41 @@ fn options(api: &Api, c: &Call) -> Result<QueryOptions, ApiError> {
         timeout: timeout
             .and_then(|ms| u64::try_from(ms).ok())
             .map(Duration::from_millis),
-        budget: Arc::new(QueryBudget::new(bounds(api, &c.tenant))),
-        max_memory_bytes: api
-            .limits
-            .for_tenant(&c.tenant)
-            .max_estimated_memory_consumption_per_query,
         no_cache: c.no_store,
+        ..QueryOptions::default()
     })
+}
+
+/// The text of a query, once the tenant may ask one so long; one that takes long to parse is parsed in the pool. No text at all is one that
+/// does not parse.
+async fn text<'a>(api: &QueryApi, c: &'a Call) -> Result<&'a str, ApiError> {
+    let text = c.params.get("query").unwrap_or_default();
+    check_text(&api.limits.for_tenant(&c.tenant), text)?;
+    move_if_heavy(text).await;
+    Ok(text)
 }
 
 /// `/query`
 pub(super) async fn instant(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
     let limit = c.params.limit()?;
-    let request = InstantQuery {
-        t_ms: c.params.time("time")?.unwrap_or_else(|| api.clock.now_ms()),
-        options: options(&api, &c)?,
-        query: c.params.query()?,
-    };
-    let answer = api.frontend.instant(&c.tenant, &request).await?;
+    let t_ms = c.params.time("time")?;
+    let t_ms = t_ms.unwrap_or_else(|| api.clock.now_ms());
+    let options = options(&c)?;
+    let text = text(&api, &c).await?;
+    let query = Query::instant(text, t_ms, &api.parser)?.options(options);
+    let answer = api.queries.query(&c.tenant, &query).await?;
     Ok(answered(answer, limit, &c, api.executor(&headers)))
 }
 
 /// `/query_range`
 pub(super) async fn range(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
     body: Bytes,
@@ -157,14 +157,10 @@ pub(super) async fn range(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));
     }
-    let request = RangeQuery {
-        start_ms,
-        end_ms,
-        step_ms,
-        options: options(&api, &c)?,
-        query: p.query()?,
-    };
-    let answer = api.frontend.range(&c.tenant, &request).await?;
+    let options = options(&c)?;
+    let text = text(&api, &c).await?;
+    let query = Query::range(text, start_ms..=end_ms, step_ms, &api.parser)?.options(options);
+    let answer = api.queries.query(&c.tenant, &query).await?;
     Ok(answered(answer, limit, &c, api.executor(&headers)))
 }
 

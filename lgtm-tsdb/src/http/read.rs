@@ -12,12 +12,12 @@ use lgtm_core::exec::{current_cancel, move_to_pool};
 use lgtm_core::model::{Labels, TenantId, TimeRange};
 use lgtm_core::{Error, Result};
 
-use super::api::Api;
 use super::error::ApiError;
-use super::query::bounds;
-use super::tenant::tenant;
+use super::query_api::QueryApi;
 use crate::chunk::{SampleValue, encode_run};
-use crate::select::{Select, SelectRequest, SeriesBatches, SeriesChunk, samples};
+use crate::components::clients::Queries;
+use crate::components::read_range;
+use crate::select::{SelectRequest, SeriesBatches, SeriesChunk, samples};
 use crate::wire::{
     ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
     put_chunk_frame,
@@ -29,22 +29,26 @@ const FRAME_BYTES: usize = 1 << 20;
 const MAX_REQUEST_BYTES: usize = 1 << 20;
 
 /// `POST /read`
-pub(super) async fn read(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn read(
+    State(api): State<Arc<QueryApi>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     match answer(&api, &headers, &body).await {
         Ok(response) => response,
         Err(e) => e.into_plain(),
     }
 }
 
-async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response, ApiError> {
-    let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
+async fn answer(api: &QueryApi, headers: &HeaderMap, body: &Bytes) -> Result<Response, ApiError> {
+    let tenant = api.tenant(headers)?;
     // Encoding samples is work even where they are few, and nobody waits for a remote read.
     move_to_pool().await;
     let mut plain = Vec::new();
     snappy::decompress(body, SizeBound::new(MAX_REQUEST_BYTES), &mut plain)?;
     let bounds = ReadBounds {
-        max_queries: api.parser().max_selectors,
-        max_matchers: api.parser().max_matchers,
+        max_queries: api.parser.max_selectors,
+        max_matchers: api.parser.max_matchers,
     };
     let request = decode_read_request(&plain, bounds);
     let request = request.map_err(|e| ApiError::bad_data(e.to_string()))?;
@@ -79,18 +83,18 @@ async fn answer(api: &Api, headers: &HeaderMap, body: &Bytes) -> Result<Response
     Ok((headers, compressed).into_response())
 }
 
-/// What a query of a read asks the source for; nothing when it lies too far back for the tenant.
+/// What a query of a read asks for; nothing when it lies too far back for the tenant.
 fn select_request(
-    api: &Api,
+    api: &QueryApi,
     tenant: &TenantId,
     query: &ReadQuery,
 ) -> Result<Option<SelectRequest>> {
     let range = TimeRange::inclusive(query.start_ms, query.end_ms);
-    let range = api.frontend.read_range(tenant, range)?;
-    let bounds = bounds(api, tenant);
+    // Chunks reach outside of what is asked for; what is taken of them must not lie outside of what the tenant may read.
+    let limits = api.limits.for_tenant(tenant);
+    let range = read_range(&limits, api.clock.now_ms(), range)?;
     let request = |range| SelectRequest::new(query.matchers.clone(), range);
-    let request = range.map(request).transpose()?;
-    Ok(request.map(|r| r.bounds(bounds)))
+    range.map(request).transpose()
 }
 
 fn decoded(
@@ -102,13 +106,15 @@ fn decoded(
 }
 
 /// The answer in samples. It is one message and has to be held whole.
-async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Vec<u8>> {
+async fn all_samples(api: &QueryApi, tenant: &TenantId, request: &ReadRequest) -> Result<Vec<u8>> {
     let max = api.settings.max_remote_read_bytes.as_usize();
-    let within_bounds = |bytes: usize| match bytes <= max {
-        true => Ok(()),
-        false => Err(Error::LimitExceeded(format!(
-            "the answer of a remote read exceeds {max} bytes (max_remote_read_bytes); ask for less, or for chunks, which are streamed"
-        ))),
+    let within_bounds = |bytes: usize| {
+        if bytes > max {
+            return Err(Error::LimitExceeded(format!(
+                "the answer of a remote read exceeds {max} bytes (max_remote_read_bytes); ask for less, or for chunks, which are streamed"
+            )));
+        }
+        Ok(())
     };
     let cancel = current_cancel();
     let mut response = Vec::new();
@@ -118,7 +124,7 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
             result.finish(&mut response);
             continue;
         };
-        let mut batches = api.source.select(tenant, &request).await?;
+        let mut batches = api.queries.select(tenant, &request).await?;
         while let Some(batch) = batches.next_batch().await? {
             cancel.check("a remote read")?;
             for series in batch {
@@ -146,7 +152,7 @@ async fn all_samples(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Res
 
 /// An answer in chunks, made batch by batch as it is sent.
 struct ChunkFrames {
-    source: Arc<dyn Select>,
+    queries: Arc<dyn Queries>,
     tenant: TenantId,
     /// Requests not begun yet, the last one first, by their place.
     waiting: Vec<(u64, SelectRequest)>,
@@ -154,14 +160,14 @@ struct ChunkFrames {
 }
 
 impl ChunkFrames {
-    fn new(api: &Api, tenant: &TenantId, request: &ReadRequest) -> Result<Self> {
+    fn new(api: &QueryApi, tenant: &TenantId, request: &ReadRequest) -> Result<Self> {
         let mut waiting = Vec::new();
         for (n, query) in request.queries.iter().enumerate().rev() {
             let request = select_request(api, tenant, query)?;
             waiting.extend(request.map(|r| (n as u64, r)));
         }
         Ok(Self {
-            source: Arc::clone(&api.source),
+            queries: Arc::clone(&api.queries),
             tenant: tenant.clone(),
             waiting,
             open: None,
@@ -175,7 +181,7 @@ impl ChunkFrames {
                 let Some((n, request)) = self.waiting.pop() else {
                     return Ok(None);
                 };
-                let batches = self.source.select(&self.tenant, &request).await?;
+                let batches = self.queries.select(&self.tenant, &request).await?;
                 self.open = Some((n, request.range, batches));
                 continue;
             };
@@ -234,9 +240,10 @@ fn in_order(
     }
     let mut out = Vec::with_capacity(chunks.len() + 1);
     for c in chunks {
-        match c.encoding.keeps_starts() {
-            false => out.push(c),
-            true => out.extend(encoded_anew(&[c], labels, range)?),
+        if c.encoding.keeps_starts() {
+            out.extend(encoded_anew(&[c], labels, range)?);
+        } else {
+            out.push(c);
         }
     }
     Ok(out)

@@ -8,9 +8,9 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::http::UrlQuery;
 
-use super::api::Api;
 use super::error::ApiError;
 use super::query::{call, success};
+use super::query_api::QueryApi;
 
 fn invalid(name: &str, why: String) -> ApiError {
     ApiError::bad_data(format!("invalid parameter \"{name}\": {why}"))
@@ -18,7 +18,7 @@ fn invalid(name: &str, why: String) -> ApiError {
 
 /// `/rules`
 pub(super) async fn rules(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
@@ -36,7 +36,7 @@ pub(super) async fn rules(
         let why = format!("{text:?} is neither true nor false");
         return Err(invalid("exclude_alerts", why));
     }
-    p.selectors(api.parser())?;
+    p.selectors(&api.parser)?;
     let limit = p.get("group_limit");
     if limit.is_some_and(|l| !l.parse::<i64>().is_ok_and(|n| n > 0)) {
         let why = "group_limit needs to be a valid number and greater than 0";
@@ -57,7 +57,7 @@ pub(super) async fn rules(
 
 /// `/alerts`
 pub(super) async fn alerts(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     call(&api, None, &headers, &Bytes::new())?;

@@ -5,19 +5,17 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::exec::CancelToken;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 
-use super::api::Api;
 use super::error::ApiError;
 use super::params::Params;
 use super::query::success;
-use super::tenant::tenant;
+use super::query_api::QueryApi;
 
 /// `/status/buildinfo`. Grafana tells Mimir from Prometheus by `application` and `features`.
-pub(super) async fn build_info(State(api): State<Arc<Api>>) -> Response {
-    let is_sharded = api.frontend.settings().parallelize_shardable_queries;
+pub(super) async fn build_info(State(api): State<Arc<QueryApi>>) -> Response {
+    let is_sharded = api.queries.cuts_by_series();
     success(&format!(
         concat!(
             "{{\"version\":\"",
@@ -57,17 +55,14 @@ fn list_length(params: &Params) -> Result<usize, ApiError> {
 
 /// `/status/tsdb`
 pub(super) async fn tsdb(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     UrlQuery(query): UrlQuery,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
+    let tenant = api.tenant(&headers)?;
     let params = Params::read(query.as_deref(), &headers, &axum::body::Bytes::new())?;
     let limit = list_length(&params)?;
-    let ingester = Arc::clone(&api.ingester);
-    let count = move |cancel: &CancelToken| ingester.head_stats(&tenant, limit, cancel);
-    let executor = api.executor(&headers);
-    let s = executor.run(count, &CancelToken::new()).await?;
+    let s = api.queries.head_stats(&tenant, limit).await?;
     // An empty head's times are the ends of the number line, as in Prometheus.
     let (min, max) = (s.min_ms.unwrap_or(i64::MAX), s.max_ms.unwrap_or(i64::MIN));
     let mut out = format!(

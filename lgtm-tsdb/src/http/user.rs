@@ -7,17 +7,17 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Error;
 
-use super::api::Api;
 use super::error::ApiError;
-use super::tenant::tenant;
+use super::query_api::QueryApi;
 
 /// `/api/v1/user_stats`
 pub(super) async fn stats(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
-    let (series, rate) = api.ingester.tenant_stats(&tenant);
+    let tenant = api.tenant(&headers)?;
+    let stats = api.queries.tenant_stats(&tenant).await?;
+    let (series, rate) = (stats.series, stats.samples_per_s);
     Ok(json(format!(
         "{{\"ingestionRate\":{rate},\"numSeries\":{series},\"APIIngestionRate\":{rate},\"RuleIngestionRate\":0}}"
     )))
@@ -25,10 +25,10 @@ pub(super) async fn stats(
 
 /// `/api/v1/user_limits`: all limits by their names in the settings, where Mimir lists a dozen of them.
 pub(super) async fn limits(
-    State(api): State<Arc<Api>>,
+    State(api): State<Arc<QueryApi>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tenant = tenant(&headers, api.settings.multitenancy_enabled)?;
+    let tenant = api.tenant(&headers)?;
     let limits = serde_json::to_string(&*api.limits.for_tenant(&tenant));
     Ok(json(limits.map_err(|e| {
         Error::Internal(format!("limits as JSON: {e}"))

@@ -178,9 +178,10 @@ pub(crate) fn buckets(h: &FloatHistogram, mut sink: impl FnMut(u8, f64, f64, f64
     }
     for (i, count) in list(&h.positive_spans, &h.positive_counts) {
         if count != 0.0 {
-            let lower = match h.uses_custom_buckets() {
-                true => bound(i - 1),
-                false => bound(i - 1).max(h.zero_threshold),
+            let lower = if h.uses_custom_buckets() {
+                bound(i - 1)
+            } else {
+                bound(i - 1).max(h.zero_threshold)
             };
             sink(0, lower, bound(i), count);
         }

@@ -79,10 +79,11 @@ impl ParserOptions {
 }
 
 fn bounded(of: &str, what: &str, count: usize, max: usize) -> Result<()> {
-    match count <= max {
-        true => Ok(()),
-        false => Err(Error::InvalidInput(format!(
+    if count <= max {
+        Ok(())
+    } else {
+        Err(Error::InvalidInput(format!(
             "{of} has {count} {what} or more, the bound (querier.parser.max_{what}) is {max}"
-        ))),
+        )))
     }
 }

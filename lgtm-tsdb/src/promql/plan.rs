@@ -424,12 +424,13 @@ fn check_edges(function: &str, arg: &Expr) -> Result<()> {
         Edges::Anchored => ("anchored", ANCHORED.as_slice()),
         Edges::Smoothed => ("smoothed", SMOOTHED.as_slice()),
     };
-    match known.contains(&function) {
-        true => Ok(()),
-        false => Err(QueryError::Execution(format!(
+    if known.contains(&function) {
+        Ok(())
+    } else {
+        Err(QueryError::Execution(format!(
             "{word} modifier can only be used with: {} - not with {function}",
             known.join(", ")
-        ))),
+        )))
     }
 }
 
@@ -441,11 +442,12 @@ fn marked((node, constant): Planned) -> Arc<Node> {
         Kind::Number(_) | Kind::Text(_) | Kind::Matrix { .. }
     );
     let node = Arc::new(node);
-    match constant && !literal {
-        true => Arc::new(Node {
+    if constant && !literal {
+        Arc::new(Node {
             pos,
             kind: Kind::Constant(node),
-        }),
-        false => node,
+        })
+    } else {
+        node
     }
 }

@@ -86,12 +86,13 @@ impl EngineSettings {
         .into_iter()
         .filter_map(|(name, zero)| zero.then_some(name))
         .collect();
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(format!(
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(format!(
                 "querier: {} must be more than 0",
                 faults.join(", ")
-            ))),
+            )))
         }
     }
 }

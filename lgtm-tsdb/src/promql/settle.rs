@@ -1,20 +1,11 @@
 //! What of a query depends on its steps as a whole, written out, so that it can be cut in time; and whether its answers are final.
 
+use lgtm_core::frontend::StepRange;
+
 use super::ast::{AtModifier, DurationExpr, Expr, Length, NumberLiteral, Span, VectorSelector};
 
-/// The whole of a query's steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueryTimes {
-    /// First step, milliseconds.
-    pub start_ms: i64,
-    /// End, milliseconds.
-    pub end_ms: i64,
-    /// Distance of two steps, milliseconds.
-    pub step_ms: i64,
-}
-
 /// Writes out `@ start()` and `@ end()`, and `start()`, `end()`, `step()` and `range()` as functions and in durations.
-pub fn settle(expr: &mut Expr, times: QueryTimes) {
+pub fn settle(expr: &mut Expr, times: StepRange) {
     expr.walk_mut(&mut |e| match e {
         Expr::Vector(s) => settle_selector(s, times),
         Expr::Matrix(m) => {
@@ -50,12 +41,12 @@ fn seconds(ms: i64, span: Span) -> NumberLiteral {
     }
 }
 
-fn settle_selector(s: &mut VectorSelector, times: QueryTimes) {
+fn settle_selector(s: &mut VectorSelector, times: StepRange) {
     settle_at(&mut s.at, times);
     settle_length(&mut s.offset, times);
 }
 
-fn settle_at(at: &mut Option<AtModifier>, times: QueryTimes) {
+fn settle_at(at: &mut Option<AtModifier>, times: StepRange) {
     match at {
         Some(AtModifier::Start) => *at = Some(AtModifier::Time(times.start_ms)),
         Some(AtModifier::End) => *at = Some(AtModifier::Time(times.end_ms)),
@@ -63,13 +54,13 @@ fn settle_at(at: &mut Option<AtModifier>, times: QueryTimes) {
     }
 }
 
-fn settle_length(length: &mut Length, times: QueryTimes) {
+fn settle_length(length: &mut Length, times: StepRange) {
     if let Length::Computed(expr) = length {
         settle_duration(expr, times);
     }
 }
 
-fn settle_duration(expr: &mut DurationExpr, times: QueryTimes) {
+fn settle_duration(expr: &mut DurationExpr, times: StepRange) {
     match expr {
         DurationExpr::Number(_) => {}
         DurationExpr::Step(span) => *expr = DurationExpr::Number(seconds(times.step_ms, *span)),
@@ -122,7 +113,7 @@ mod tests {
 
     #[test]
     fn what_depends_on_the_whole_is_written_out() {
-        let times = QueryTimes {
+        let times = StepRange {
             start_ms: 100_000,
             end_ms: 160_500,
             step_ms: 15_000,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lgtm_core::codec::{self, Reader};
 use lgtm_core::frontend::{ShardPlan, Splitter, StepRange};
@@ -10,38 +9,12 @@ use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::{DecodeError, Error, Result};
 
 use super::answer::{Point, QueryStats, Series};
-use super::ast::Expr;
 use super::long_range::split_long_ranges;
 use super::memory::AnswerMemory;
-use super::settle::{QueryTimes, is_final_before, settle};
+use super::query::Query;
+use super::settle::{is_final_before, settle};
 use super::shard::{ShardedQuery, shard_query};
 use crate::chunk::{self, Encoding, SampleValue};
-
-/// A query as the frontend sees it.
-#[derive(Debug, Clone)]
-pub struct FrontendQuery {
-    /// What is asked.
-    pub expr: Arc<Expr>,
-    /// The text that it was made of, for the places in warnings.
-    pub text: Arc<str>,
-    /// When: the steps of a range query, or the one of an instant query.
-    pub steps: StepRange,
-    /// Which of the two it is.
-    pub kind: QueryKind,
-    /// Another lookback than the engine's, milliseconds.
-    pub lookback_ms: Option<i64>,
-    /// A shorter timeout than the engine's. Changes no answer.
-    pub timeout: Option<Duration>,
-}
-
-/// At how many times a query is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueryKind {
-    /// At one.
-    Instant,
-    /// At the steps of a range.
-    Range,
-}
 
 /// What a query gave: a matrix, a vector as one with a point a series, or a scalar as one point without labels.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -84,44 +57,39 @@ pub struct PromqlSplitter {
 }
 
 impl Splitter for PromqlSplitter {
-    type Request = FrontendQuery;
+    type Request = Query;
     type Answer = Arc<FrontendAnswer>;
 
-    fn times(&self, query: &FrontendQuery) -> StepRange {
+    fn times(&self, query: &Query) -> StepRange {
         query.steps
     }
 
-    fn steps(&self, query: &FrontendQuery) -> Option<StepRange> {
-        (query.kind == QueryKind::Range).then_some(query.steps)
+    fn steps(&self, query: &Query) -> Option<StepRange> {
+        query.is_range().then_some(query.steps)
     }
 
-    fn settled(&self, query: FrontendQuery) -> FrontendQuery {
-        let times = QueryTimes {
-            start_ms: query.steps.start_ms,
-            end_ms: query.steps.end_ms,
-            step_ms: query.steps.step_ms,
-        };
+    fn settled(&self, query: Query) -> Query {
         let mut expr = (*query.expr).clone();
-        settle(&mut expr, times);
-        FrontendQuery {
-            expr: Arc::new(expr),
-            ..query
-        }
+        settle(&mut expr, query.steps);
+        query.with_expr(expr)
     }
 
-    fn with_steps(&self, query: &FrontendQuery, steps: StepRange) -> FrontendQuery {
-        FrontendQuery {
+    fn with_steps(&self, query: &Query, steps: StepRange) -> Query {
+        Query {
             steps,
             ..query.clone()
         }
     }
 
-    fn key(&self, query: &FrontendQuery) -> String {
-        let lookback = query.lookback_ms.map_or(String::new(), |ms| ms.to_string());
+    fn key(&self, query: &Query) -> String {
+        let lookback = query
+            .options
+            .lookback_ms
+            .map_or(String::new(), |ms| ms.to_string());
         format!("{};{lookback};{}", query.expr, self.engine_switches)
     }
 
-    fn is_cacheable(&self, query: &FrontendQuery, fresh_ms: i64) -> bool {
+    fn is_cacheable(&self, query: &Query, fresh_ms: i64) -> bool {
         is_final_before(&query.expr, fresh_ms)
     }
 
@@ -245,25 +213,23 @@ impl Splitter for PromqlSplitter {
             .all(|answer| answer.warnings.is_empty())
     }
 
-    fn shard(&self, query: &FrontendQuery, shards: u32) -> Option<ShardPlan<FrontendQuery>> {
+    fn shard(&self, query: &Query, shards: u32) -> Option<ShardPlan<Query>> {
         if !self.cuts_by_series {
             return None;
         }
-        let by_time = match query.kind {
-            QueryKind::Instant => split_long_ranges(&query.expr, self.long_range_ms),
-            QueryKind::Range => None,
+        let by_time = if query.is_range() {
+            None
+        } else {
+            split_long_ranges(&query.expr, self.long_range_ms)
         };
         let ShardedQuery { outer, legs } = by_time.or_else(|| shard_query(&query.expr, shards))?;
-        let asked = |expr: Expr| FrontendQuery {
-            expr: Arc::new(expr),
-            ..query.clone()
-        };
+        let part = |expr| query.with_expr(expr);
         let legs = legs
             .into_iter()
-            .map(|leg| leg.into_iter().map(asked).collect());
+            .map(|leg| leg.into_iter().map(part).collect());
         Some(ShardPlan {
             legs: legs.collect(),
-            outer: asked(outer),
+            outer: part(outer),
         })
     }
 }

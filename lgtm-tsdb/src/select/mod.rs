@@ -18,4 +18,6 @@ pub use end::{FetchStats, Listed, SelectEnd, TruncatedList};
 pub use merged::MergedSeries;
 pub use request::{FetchBounds, QUERY_SHARD_LABEL, SelectHints, SelectRequest, SeriesShard};
 pub use samples::{samples, started_samples};
-pub use select::{ChunkList, ReadyBatches, Select, SeriesBatches, SeriesChunk, SeriesChunks};
+pub use select::{
+    ChunkList, LabelBatches, ReadyBatches, Select, SeriesBatches, SeriesChunk, SeriesChunks,
+};

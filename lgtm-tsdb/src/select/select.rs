@@ -76,6 +76,16 @@ pub trait SeriesBatches: std::fmt::Debug + Send {
     fn end(&mut self) -> SelectEnd;
 }
 
+/// Batches of label sets, in no particular order.
+#[async_trait]
+pub trait LabelBatches: std::fmt::Debug + Send {
+    /// The next batch; `None` at the end. Not cancel-safe: drop the whole stream instead.
+    ///
+    /// # Errors
+    /// `Unavailable`.
+    async fn next_batch(&mut self) -> Result<Option<Vec<Labels>>>;
+}
+
 /// An encoded chunk of a series.
 #[derive(Debug, Clone)]
 pub struct SeriesChunk {

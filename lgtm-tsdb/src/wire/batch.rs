@@ -388,6 +388,14 @@ impl WriteBatch {
         }
     }
 
+    /// Adds an exemplar by hand to the series that was added last; without a series it is left out.
+    pub fn push_exemplar(&mut self, exemplar: Exemplar) {
+        if let Some(series) = self.series.last_mut() {
+            self.exemplars.push(exemplar);
+            series.exemplars.end += 1;
+        }
+    }
+
     /// Adds metadata by hand.
     pub fn push_metadata(&mut self, entry: MetadataEntry) {
         self.metadata.push(entry);

@@ -47,15 +47,17 @@ impl LabelBounds {
         for (name, value) in labels.filter(|(_, value)| !value.is_empty()) {
             count += 1;
             if too_long.is_none() && !self.admits(name, value) {
-                too_long = Some(match over(name.len(), self.max_name_bytes) {
-                    true => "label-name-too-long",
-                    false => "label-value-too-long",
+                too_long = Some(if over(name.len(), self.max_name_bytes) {
+                    "label-name-too-long"
+                } else {
+                    "label-value-too-long"
                 });
             }
         }
-        match over(count, self.max_names) {
-            true => Some("max-label-names-per-series"),
-            false => too_long,
+        if over(count, self.max_names) {
+            Some("max-label-names-per-series")
+        } else {
+            too_long
         }
     }
 

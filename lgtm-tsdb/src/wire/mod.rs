@@ -1,10 +1,13 @@
-//! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out.
+//! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out. A decoded request is a
+//! [`WriteBatch`]; it goes to each ingester as a [`PushPart`].
 
 mod batch;
+mod batch_pool;
 mod decode_rules;
 mod label_bounds;
 mod metadata;
 mod otlp;
+mod push_part;
 mod raw_labels;
 mod remote_read;
 mod remote_write;
@@ -14,10 +17,12 @@ pub(crate) use batch::MAX_EXEMPLAR_CHARS;
 pub use batch::{
     HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
 };
+pub use batch_pool::{BatchPool, PooledBatch};
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
 pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode_otlp};
+pub use push_part::{PartView, PushPart};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
     ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,

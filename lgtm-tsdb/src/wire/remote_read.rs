@@ -39,9 +39,10 @@ pub struct ReadBounds {
 }
 
 fn bounded(r: &Reader<'_>, what: &str, count: usize, max: usize) -> Result<(), DecodeError> {
-    match count < max {
-        true => Ok(()),
-        false => Err(r.error(format!("more than {max} {what}"))),
+    if count < max {
+        Ok(())
+    } else {
+        Err(r.error(format!("more than {max} {what}")))
     }
 }
 

@@ -298,9 +298,10 @@ fn exemplar(bytes: &[u8], symbols: &[&str]) -> Result<Option<Exemplar>, DecodeEr
     let mut reference = |reference: u64| -> Result<(), String> {
         let text = symbol(symbols, reference)?;
         // No character takes more than four bytes.
-        chars += match text.len() > 4 * MAX_EXEMPLAR_CHARS {
-            true => MAX_EXEMPLAR_CHARS + 1,
-            false => text.chars().count(),
+        chars += if text.len() > 4 * MAX_EXEMPLAR_CHARS {
+            MAX_EXEMPLAR_CHARS + 1
+        } else {
+            text.chars().count()
         };
         match name.take() {
             None => name = Some(text),
@@ -504,9 +505,10 @@ mod tests {
         let series = |name: u8, is_native: bool| {
             let mut s = Vec::new();
             field(&mut s, bytes_tag(1), &[1, name]);
-            match is_native {
-                true => field(&mut s, bytes_tag(3), &[0x78, 7]),
-                false => field(&mut s, bytes_tag(2), &[0x10, 7]),
+            if is_native {
+                field(&mut s, bytes_tag(3), &[0x78, 7])
+            } else {
+                field(&mut s, bytes_tag(2), &[0x10, 7])
             }
             field(&mut s, bytes_tag(5), &[0x08, 3, 0x18, 5]);
             s

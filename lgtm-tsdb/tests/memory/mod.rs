@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_tsdb::components::clients::StoreGatewayClient;
 use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// Chunks in a list.
@@ -11,6 +12,9 @@ pub(crate) struct Memory {
     series: Vec<SeriesChunks>,
     batch: usize,
 }
+
+/// A holder of what does not change, like a store-gateway.
+impl StoreGatewayClient for Memory {}
 
 impl Memory {
     /// Holds `series`, which are sorted by labels, and hands them out in batches of `batch`.

@@ -252,9 +252,12 @@ fn aggregate(dialect: Dialect, vector: BoxedStrategy<String>) -> BoxedStrategy<S
         .boxed();
     let op = prop_oneof![3 => plain, 1 => with_param, 1 => with_text];
     (op, maybe(modifier), vector, any::<bool>())
-        .prop_map(|((op, param), modifier, vector, first)| match first {
-            true => format!("{op} {modifier} ({param}{vector})"),
-            false => format!("{op}({param}{vector}) {modifier}"),
+        .prop_map(|((op, param), modifier, vector, first)| {
+            if first {
+                format!("{op} {modifier} ({param}{vector})")
+            } else {
+                format!("{op}({param}{vector}) {modifier}")
+            }
         })
         .boxed()
 }

@@ -52,10 +52,10 @@ impl Store {
         let dir = tempfile::tempdir().unwrap();
         let bucket = Arc::new(object_store::memory::InMemory::new());
         let db = Tsdb::builder(dir.path(), bucket)
-            .limits(Arc::new(Overrides::fixed(Limits {
+            .limits(Overrides::fixed(Limits {
                 st_storage_enabled: true,
                 ..Limits::default()
-            })))
+            }))
             .clock(Arc::new(ManualClock::at_ms(1_000_000_000_000)))
             .open()
             .await
@@ -100,7 +100,7 @@ async fn append(db: &Tsdb, data: &Data) {
                 ),
             }
         }
-        let report = db.push(&TenantId::anonymous(), &batch).await.unwrap();
+        let report = db.push(&TenantId::anonymous(), batch).await.unwrap();
         let taken = report.samples + report.histograms;
         assert_eq!(taken, part.len() as u64, "{report:?}");
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, TenantId};
 use lgtm_tsdb::promql::{
-    Answer, AtModifier, Engine, EngineSettings, Expr, InstantQuery, ParserOptions, QueryError,
-    QueryOptions, QueryValue, RangeQuery, Series, parse_with,
+    Answer, AtModifier, Engine, EngineSettings, Expr, ParserOptions, Query, QueryError, QueryValue,
+    Series, parse_with,
 };
 
 use super::backend::{Backend, Data, Store};
@@ -60,7 +60,10 @@ pub(crate) async fn run_file(path: &Path, backend: Backend, language: &EngineSet
                 }
                 let source = store.as_ref().unwrap().source.clone();
                 let executor = Executor::inline(tokio::runtime::Handle::current());
-                let engine = Engine::new(source, executor, settings.clone()).unwrap();
+                let engine = Engine::builder(source, executor)
+                    .settings(settings.clone())
+                    .build()
+                    .unwrap();
                 match case(&engine, &eval).await {
                     Ok(()) => out.passed += 1,
                     Err(why) => out
@@ -74,12 +77,8 @@ pub(crate) async fn run_file(path: &Path, backend: Backend, language: &EngineSet
 }
 
 async fn instant(engine: &Engine, query: &str, t_ms: i64) -> Result<Answer, QueryError> {
-    let request = InstantQuery {
-        query: query.to_owned(),
-        t_ms,
-        options: QueryOptions::default(),
-    };
-    engine.instant(&TenantId::anonymous(), &request).await
+    let query = Query::instant(query, t_ms, &engine.settings().parser)?;
+    engine.query(&TenantId::anonymous(), &query).await
 }
 
 async fn range(
@@ -87,14 +86,9 @@ async fn range(
     query: &str,
     (start_ms, end_ms, step_ms): (i64, i64, i64),
 ) -> Result<Answer, QueryError> {
-    let request = RangeQuery {
-        query: query.to_owned(),
-        start_ms,
-        end_ms,
-        step_ms,
-        options: QueryOptions::default(),
-    };
-    engine.range(&TenantId::anonymous(), &request).await
+    let parser = &engine.settings().parser;
+    let query = Query::range(query, start_ms..=end_ms, step_ms, parser)?;
+    engine.query(&TenantId::anonymous(), &query).await
 }
 
 async fn case(engine: &Engine, eval: &Eval) -> Result<(), String> {
@@ -198,9 +192,10 @@ async fn one_instant(
             return matrix(eval, series, &times);
         }
         (QueryValue::Text(p), Expected::Text(wanted)) => {
-            return match p.value == *wanted {
-                true => Ok(()),
-                false => Err(format!("string {:?}, expected {wanted:?}", p.value)),
+            return if p.value == *wanted {
+                Ok(())
+            } else {
+                Err(format!("string {:?}, expected {wanted:?}", p.value))
             };
         }
         (QueryValue::Scalar(p), Expected::Scalar(wanted)) => {

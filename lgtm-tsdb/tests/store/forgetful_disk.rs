@@ -33,13 +33,14 @@ impl ForgetfulDisk {
     }
 
     fn wrap(&self, path: &str, file: Box<dyn DiskFile>) -> Box<dyn DiskFile> {
-        match path.contains(self.folder) {
-            true => Box::new(ForgetfulFile {
+        if path.contains(self.folder) {
+            Box::new(ForgetfulFile {
                 inner: file,
                 forgets: self.forgets,
                 held: Mutex::default(),
-            }),
-            false => file,
+            })
+        } else {
+            file
         }
     }
 }

@@ -11,7 +11,9 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::{CleanerSettings, IngesterSettings, QueryFrontendSettings};
+use lgtm_tsdb::components::{
+    CleanerSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
+};
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
@@ -191,10 +193,6 @@ impl Config {
     pub(crate) fn api_settings(&self) -> ApiSettings {
         ApiSettings {
             multitenancy_enabled: self.auth.multitenancy_enabled,
-            max_recv_msg_size: self.max_recv_msg_size,
-            max_inflight_push_requests: self.server.max_inflight_push_requests,
-            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
-            max_decoded_bytes: self.server.max_decoded_bytes,
             max_query_body_size: self.server.max_query_body_size,
             max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
             max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
@@ -204,11 +202,22 @@ impl Config {
         }
     }
 
+    /// How much may be pushed.
+    pub(crate) fn distributor_settings(&self) -> DistributorSettings {
+        DistributorSettings {
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_decoded_bytes: self.server.max_decoded_bytes,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+        }
+    }
+
     /// The tenant of the host's own metrics.
     pub(crate) fn own_tenant(&self) -> &'static str {
-        match self.auth.multitenancy_enabled {
-            true => "lgtm",
-            false => "anonymous",
+        if self.auth.multitenancy_enabled {
+            "lgtm"
+        } else {
+            "anonymous"
         }
     }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lgtm_core::http::{AccessSettings, ConnectionSettings};
 use lgtm_core::units::ByteSize;
+use lgtm_tsdb::components::DistributorSettings;
 use lgtm_tsdb::http::ApiSettings;
 use serde::{Deserialize, Serialize};
 
@@ -50,17 +51,17 @@ pub(crate) struct ServerSettings {
 
 impl Default for ServerSettings {
     fn default() -> Self {
-        let api = ApiSettings::default();
+        let (api, pushes) = (ApiSettings::default(), DistributorSettings::default());
         Self {
             http_listen_address: "127.0.0.1".into(),
             http_listen_port: 9009,
             grpc_listen_address: "127.0.0.1".into(),
             grpc_listen_port: 9095,
-            max_inflight_push_requests: api.max_inflight_push_requests,
-            max_inflight_push_requests_bytes: api.max_inflight_push_requests_bytes,
+            max_inflight_push_requests: pushes.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: pushes.max_inflight_push_requests_bytes,
             max_query_body_size: api.max_query_body_size,
             max_inflight_query_bodies_bytes: api.max_inflight_query_bodies_bytes,
-            max_decoded_bytes: api.max_decoded_bytes,
+            max_decoded_bytes: pushes.max_decoded_bytes,
             max_inflight_answer_bytes: api.max_inflight_answer_bytes,
             max_remote_read_bytes: api.max_remote_read_bytes,
             max_exemplars_bytes: api.max_exemplars_bytes,

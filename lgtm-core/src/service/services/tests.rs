@@ -121,6 +121,31 @@ async fn once_running(status: ServicesStatus) {
 }
 
 #[tokio::test]
+async fn a_host_says_what_a_service_comes_after() {
+    let stage = Stage::new();
+    let fake = |name: &'static str, deps: &[&'static str]| Fake {
+        name,
+        deps: deps.to_vec(),
+        plan: Plan::Obey,
+        log: stage.log.clone(),
+        go: stage.go.clone(),
+    };
+    let services = Services::new()
+        .add_after(["ring", "storage"], fake("ingester", &["storage"]))
+        .add(fake("storage", &[]))
+        .add(fake("ring", &[]));
+    let status = services.status();
+    services.run_until(once_running(status)).await.unwrap();
+    let log = stage.log.lock().clone();
+    assert_eq!(
+        (log[2].as_str(), log[4].as_str()),
+        ("start ingester", "stop ingester")
+    );
+    let unknown = Services::new().add_after(["rin"], fake("ingester", &[]));
+    assert!(unknown.validate().unwrap_err().to_string().contains("rin"));
+}
+
+#[tokio::test]
 async fn services_start_in_order_and_stop_in_reverse() {
     let stage = Stage::new()
         .with("api", &["querier", "ring"], Plan::Obey)

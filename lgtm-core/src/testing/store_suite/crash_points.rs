@@ -85,9 +85,10 @@ async fn cycle<O: StoreOpener>(
 ) -> Result<bool, Violation> {
     // A store that the disk stops while it opens may say so.
     let Ok(store) = opener.open(ground).await else {
-        return match ground.disk.is_stopped() {
-            true => Ok(true),
-            false => refused(ledger),
+        return if ground.disk.is_stopped() {
+            Ok(true)
+        } else {
+            refused(ledger)
         };
     };
     let session = Session::of(store, ground.clone(), ledger.clone(), settings);

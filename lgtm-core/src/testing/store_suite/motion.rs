@@ -205,9 +205,10 @@ async fn read<S: StoreUnderTest>(session: Session<S>, mut dice: Dice) {
             return;
         }
         let tenant = dice.below(session.settings.tenants as u64) as usize;
-        let range = match dice.once_in(3) {
-            true => session.some_times(&mut dice),
-            false => session.all_times(),
+        let range = if dice.once_in(3) {
+            session.some_times(&mut dice)
+        } else {
+            session.all_times()
         };
         let asked = session.ask(tenant, range, Demand::Honest);
         session.with_patience(&mut dice, asked).await;

@@ -22,9 +22,10 @@ impl Gate {
         while state.0 {
             self.moved.wait(&mut state);
         }
-        match state.1 {
-            true => Err(io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
+        if state.1 {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
         }
     }
 }

@@ -11,8 +11,7 @@ use crate::components::Ingester;
 const MAX_TENANTS: usize = 100;
 
 impl Ingester {
-    /// Has `registry` tell what the ingester holds and does.
-    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+    pub(in crate::components) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
         registry.collect_from(self, |ingester, e| {
             ingester.head_metrics(e);
             ingester.log_metrics(e);

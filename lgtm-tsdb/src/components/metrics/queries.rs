@@ -6,15 +6,11 @@ use lgtm_core::frontend::ResultsCacheStats;
 use lgtm_core::telemetry::{Collection, Registry};
 
 use super::value::n;
-use crate::components::QueryFrontend;
+use crate::components::{Querier, QueryFrontend};
 
-impl QueryFrontend {
-    /// Has `registry` tell what is asked, how it is cut and remembered, and what the engine does.
-    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
-        registry.collect_from(self, |frontend, e| {
-            frontend.engine_metrics(e);
-            frontend.frontend_metrics(e);
-        });
+impl Querier {
+    pub(in crate::components) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, Self::engine_metrics);
     }
 
     fn engine_metrics(&self, e: &mut Collection) {
@@ -42,6 +38,12 @@ impl QueryFrontend {
         let held = self.engine().memory().held_bytes();
         let help = "Memory that queries and their answers hold.";
         e.gauge("lgtm_query_memory_bytes", help, &[], held as f64);
+    }
+}
+
+impl QueryFrontend {
+    pub(in crate::components) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, Self::frontend_metrics);
     }
 
     fn frontend_metrics(&self, e: &mut Collection) {

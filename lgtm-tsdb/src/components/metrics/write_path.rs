@@ -8,12 +8,24 @@ use super::value::n;
 use crate::components::Distributor;
 
 impl Distributor {
-    /// Has `registry` tell what came in and what of it was not stored.
-    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+    pub(in crate::components) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
         registry.collect_from(self, Self::metrics);
     }
 
     fn metrics(&self, e: &mut Collection) {
+        let pushes = self.inflight();
+        e.gauge(
+            "cortex_distributor_inflight_push_requests",
+            "Pushes under way.",
+            &[],
+            pushes.requests() as f64,
+        );
+        e.gauge(
+            "cortex_distributor_inflight_push_requests_bytes",
+            "Bytes of pushes under way, compressed and decompressed.",
+            &[],
+            pushes.bytes() as f64,
+        );
         let c = self.counts();
         e.counter(
             "cortex_distributor_requests_in_total",

@@ -137,7 +137,7 @@ fn hooked_store(limits: Limits, settings: HeadSettings) -> (Store, HookDisk) {
     let elsewhere = tempfile::tempdir().unwrap();
     s.heads = open_heads(elsewhere.path(), &s.limits, &s.settings).0;
     let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
-    let limits = Arc::new(Overrides::fixed(s.limits.clone()));
+    let limits = Overrides::fixed(s.limits.clone());
     let (heads, log) = Heads::open(
         Arc::new(disk.clone()),
         ".",
@@ -250,12 +250,11 @@ async fn a_checkpoint_counts_only_after_the_chunk_files_are_synced() {
     let _ = s.push("t", &[("a", &samples_of(500, 600_000))]).await;
     let mut fails = true;
     disk.set(move |operation, path| {
-        match operation == "sync" && path.contains("chunks_head") && fails {
-            true => {
-                fails = false;
-                Err(io::Error::other("the disk lost it"))
-            }
-            false => Ok(()),
+        if operation == "sync" && path.contains("chunks_head") && fails {
+            fails = false;
+            Err(io::Error::other("the disk lost it"))
+        } else {
+            Ok(())
         }
     });
     for _ in 0..2 {
@@ -280,9 +279,10 @@ async fn a_checkpoint_that_fails_anywhere_loses_nothing() {
         let mut left = step;
         disk.set(move |operation, path| {
             left -= 1;
-            match left < 0 && !path.contains("/wal/0") {
-                true => Err(io::Error::other(format!("{operation} fails"))),
-                false => Ok(()),
+            if left < 0 && !path.contains("/wal/0") {
+                Err(io::Error::other(format!("{operation} fails")))
+            } else {
+                Ok(())
             }
         });
         // What cannot be removed waits; anything else fails the checkpoint.
@@ -439,7 +439,7 @@ async fn what_is_pushed_during_a_checkpoint_that_never_counts_has_its_anchor() {
     let mut s = Store::new(Limits::default());
     let open = |disk: &CrashDisk| {
         let clock = Arc::new(ManualClock::at_ms(START + 100 * HOUR));
-        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let limits = Overrides::fixed(Limits::default());
         let disk = Arc::new(disk.clone());
         let opened = Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7);
         let (heads, log) = opened.unwrap();

@@ -30,7 +30,7 @@ async fn a_query_that_began_before_a_flush_sees_what_it_would_have_seen() {
     let samples: &[(i64, f64)] = &[(0, 1.0), (HOUR, 2.0), (3 * HOUR, 3.0)];
     let series: Vec<(&str, &[(i64, f64)])> = names.iter().map(|n| (n.as_str(), samples)).collect();
     let _ = s.push("t", &series).await;
-    let querier = s.querier();
+    let querier = s.holders();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     // One batch is read, the rest is asked for when all of it has moved.
     let first = before.next_batch().await.unwrap().unwrap().len();
@@ -55,7 +55,7 @@ async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     s.blocks.sync().await.unwrap();
     let tenant = TenantId::new("t").unwrap();
     let _ = s.push("t", &[("a", &[(0, 1.0)]), ("b", &[(5, 2.0)])]).await;
-    let querier = s.querier();
+    let querier = s.holders();
     let mut before = querier.select(&tenant, &everything()).await.unwrap();
     assert_eq!(s.flush(FlushScope::All).await, 1);
     assert_eq!(

@@ -5,7 +5,7 @@ use lgtm_core::units::ByteSize;
 
 use super::durable::hooked_with;
 use super::*;
-use crate::wire::MetadataEntry;
+use crate::wire::{MetadataEntry, PushPart};
 
 /// A store whose log has the smallest buffer.
 fn narrow() -> Store {
@@ -46,6 +46,37 @@ fn batch(series: &[Row<'_>]) -> WriteBatch {
         batch.push_series(labels.iter(), &samples);
     }
     batch
+}
+
+/// A replica gets the series and the metadata of its keys, and no others.
+#[tokio::test]
+async fn of_a_part_only_its_places_are_taken() {
+    let s = Store::new(Limits::default());
+    let mut request = batch(&[
+        ("a", "", &[(0, 1.0)]),
+        ("b", "", &[(0, 2.0), (1, 3.0)]),
+        ("c", "", &[(0, 4.0)]),
+    ]);
+    for name in ["a", "b"] {
+        request.push_metadata(MetadataEntry {
+            name: name.to_owned(),
+            metadata: Metadata {
+                metric_type: MetricType::Gauge,
+                ..Metadata::default()
+            },
+        });
+    }
+    let request = Arc::new(request.into());
+    let tenant = TenantId::new("t").unwrap();
+    for (places, samples) in [(vec![1, 4], 2), (vec![0, 2], 2), (vec![], 0)] {
+        let part = PushPart::of(Arc::clone(&request), places);
+        let report = s.heads.append(&tenant, part.view()).await.unwrap();
+        assert_eq!((report.samples, report.rejected.total()), (samples, 0));
+    }
+    assert_eq!(s.heads.series_count(), 3);
+    let told = s.heads.metadata(&tenant, None);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].0, "b");
 }
 
 #[tokio::test]
@@ -134,12 +165,13 @@ async fn what_the_disk_did_not_take_is_not_acknowledged_and_is_written_once_it_d
         ..HeadSettings::default()
     });
     let _ = append(&s, "t", &batch(&[("a", "", &[(0, 1.0)])])).await;
-    disk.set(
-        |operation, path| match operation == "append" && path.contains("/wal/") {
-            true => Err(std::io::ErrorKind::StorageFull.into()),
-            false => Ok(()),
-        },
-    );
+    disk.set(|operation, path| {
+        if operation == "append" && path.contains("/wal/") {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
+    });
     let tenant = TenantId::new("t").unwrap();
     let request = batch(&[("a", "", &[(1, 2.0)]), ("new", "", &[(1, 3.0)])]);
     for _ in 0..3 {
@@ -164,7 +196,7 @@ async fn what_the_disk_did_not_take_is_not_acknowledged_and_is_written_once_it_d
 async fn a_data_folder_has_one_owner() {
     let s = Store::new(Limits::default());
     let open = || {
-        let limits = Arc::new(Overrides::fixed(Limits::default()));
+        let limits = Overrides::fixed(Limits::default());
         let clock = Arc::new(ManualClock::at_ms(START));
         let disk = Arc::new(LocalDisk::new(s.dir.path()));
         Heads::open(disk, ".", HeadSettings::default(), limits, clock, 7)
@@ -213,7 +245,7 @@ proptest! {
             request.push_metadata(MetadataEntry { name: "m".into(), metadata });
         }
         let max = 64 << 10;
-        let (mut pieces, mut report) = (Pieces::new(&request, PieceBounds::new(max, zeros)), AppendReport::default());
+        let (mut pieces, mut report) = (Pieces::new((&request).into(), PieceBounds::new(max, zeros)), AppendReport::default());
         let mut floats: Vec<Vec<i64>> = vec![Vec::new(); request.series_count()];
         let mut histograms = vec![0; request.series_count()];
         let mut seen = 0;
@@ -231,7 +263,7 @@ proptest! {
                 seen = piece.metadata.end;
             }
             for place in places {
-                let view = piece.series_at(&request, place);
+                let view = piece.series_at((&request).into(), place);
                 floats[place].extend(view.samples.iter().map(|s| s.t_ms));
                 histograms[place] += view.histograms.len();
             }

@@ -70,7 +70,7 @@ impl Store {
         let matchers = vec![Matcher::equal("job", "x")];
         let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new("t").unwrap();
-        let querier = self.querier();
+        let querier = self.holders();
         let mut batches = querier.select(&tenant, &request).await.unwrap();
         let mut out = Vec::new();
         while let Some(batch) = batches.next_batch().await.unwrap() {

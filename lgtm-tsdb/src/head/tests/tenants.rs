@@ -115,7 +115,7 @@ async fn who_may_push_is_found_again_in_the_bucket() {
     assert_eq!(s.flush(FlushScope::All).await, ids.len());
     s.dir = tempfile::tempdir().unwrap();
     s.reopen();
-    s.blocks = Arc::new(BucketBlocks::new(s.bucket.clone(), BucketSettings::default()).unwrap());
+    s.blocks = BucketBlocks::builder(s.bucket.clone()).build().unwrap();
     s.blocks.sync().await.unwrap();
     for id in ids {
         assert_eq!(s.all(id).await, [f("up", 1, 1.0)], "{id}");

@@ -83,9 +83,10 @@ impl Groups {
     /// The group of a series.
     pub(super) fn of_series(&mut self, labels: &Labels, cells: &Cells) -> usize {
         let hidden = cells.drop_name && !self.delayed_names;
-        let group = match hidden {
-            true => self.table.index_of_hiding(labels, is_metadata),
-            false => self.table.index_of(labels),
+        let group = if hidden {
+            self.table.index_of_hiding(labels, is_metadata)
+        } else {
+            self.table.index_of(labels)
         };
         self.mark(group, cells.drop_name && self.delayed_names);
         group

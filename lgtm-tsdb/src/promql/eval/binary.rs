@@ -70,9 +70,12 @@ pub(super) fn operate(
     );
     let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
     let any = |side: &[Series], step: usize| side.iter().any(|s| s.cells.has(step));
-    let active = (0..grid.len()).map(|step| match fills {
-        true => any(&many, step) || any(&one, step),
-        false => any(&many, step) && any(&one, step),
+    let active = (0..grid.len()).map(|step| {
+        if fills {
+            any(&many, step) || any(&one, step)
+        } else {
+            any(&many, step) && any(&one, step)
+        }
     });
     let sides = Sides {
         operator,
@@ -291,18 +294,17 @@ impl Sides<'_> {
             m.card != Cardinality::OneToOne || m.labels.iter().any(|l| l == name) == m.on
         };
         let kept = many.iter().filter(|(name, _)| keep(name));
-        let labels = match m.include.is_empty() {
-            true => Labels::from_sorted(kept).unwrap_or_default(),
-            false => {
-                let mut builder = LabelBuilder::default();
-                for (name, value) in kept {
-                    builder.push(name, value);
-                }
-                for name in &m.include {
-                    builder.set(name, one.get(name).unwrap_or(""));
-                }
-                builder.build().unwrap_or_default()
+        let labels = if m.include.is_empty() {
+            Labels::from_sorted(kept).unwrap_or_default()
+        } else {
+            let mut builder = LabelBuilder::default();
+            for (name, value) in kept {
+                builder.push(name, value);
             }
+            for name in &m.include {
+                builder.set(name, one.get(name).unwrap_or(""));
+            }
+            builder.build().unwrap_or_default()
         };
         cells.drop_name = o.return_bool && o.delayed_names || named && !drop;
         Series { labels, cells }

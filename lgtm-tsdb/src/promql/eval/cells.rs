@@ -73,9 +73,10 @@ impl Cells {
     #[inline]
     pub(crate) fn get(&self, step: usize) -> Option<Element> {
         let v = self.floats[step];
-        match is_gap(v) {
-            false => Some(Element::Float(v)),
-            true => self.histogram(step).cloned().map(Element::Histogram),
+        if is_gap(v) {
+            self.histogram(step).cloned().map(Element::Histogram)
+        } else {
+            Some(Element::Float(v))
         }
     }
 
@@ -138,9 +139,10 @@ impl Cells {
     pub(crate) fn repeated(self, steps: usize) -> Self {
         Self {
             floats: vec![self.floats[0]; steps],
-            histograms: match self.histograms.is_empty() {
-                true => Vec::new(),
-                false => vec![self.histograms[0].clone(); steps],
+            histograms: if self.histograms.is_empty() {
+                Vec::new()
+            } else {
+                vec![self.histograms[0].clone(); steps]
             },
             drop_name: self.drop_name,
         }

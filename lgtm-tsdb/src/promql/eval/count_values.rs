@@ -93,13 +93,12 @@ pub(super) async fn count_values(
         .to_owned();
     // The value's label replaces one of that name before series are grouped.
     let others = a.names.iter().filter(|n| **n != name).cloned();
-    let (grouping, keeps_value) = match a.without {
-        false => (Grouping::by(others), true),
-        true => {
-            let all: Vec<String> = others.chain([name.clone()]).collect();
-            let keeps = !a.names.contains(&name);
-            (super::labels::grouping(&all, true), keeps)
-        }
+    let (grouping, keeps_value) = if a.without {
+        let all: Vec<String> = others.chain([name.clone()]).collect();
+        let keeps = !a.names.contains(&name);
+        (super::labels::grouping(&all, true), keeps)
+    } else {
+        (Grouping::by(others), true)
     };
     let fold = Counts {
         groups: Groups::of(grouping, ctx.switches.delayed_names),
@@ -115,9 +114,10 @@ pub(super) async fn count_values(
             .counts
             .into_iter()
             .map(|((group, value), counts)| Series {
-                labels: match keeps_value {
-                    true => with(&groups[group], &name, &value),
-                    false => groups[group].clone(),
+                labels: if keeps_value {
+                    with(&groups[group], &name, &value)
+                } else {
+                    groups[group].clone()
                 },
                 cells: Cells::of_floats(
                     counts
@@ -128,9 +128,10 @@ pub(super) async fn count_values(
             })
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let series = match keeps_value {
-            true => series,
-            false => merge_equal(series)?,
+        let series = if keeps_value {
+            series
+        } else {
+            merge_equal(series)?
         };
         drop(all.charge);
         Vector::new(ctx, series)

@@ -129,10 +129,13 @@ pub(super) fn keep_totals(histograms: &mut [Arc<FloatHistogram>]) {
             continue;
         }
         let hint = match (h.hint, &before) {
-            (CounterResetHint::Unknown, Some(before)) => match histogram::is_reset(h, before) {
-                true => CounterResetHint::Reset,
-                false => CounterResetHint::NotReset,
-            },
+            (CounterResetHint::Unknown, Some(before)) => {
+                if histogram::is_reset(h, before) {
+                    CounterResetHint::Reset
+                } else {
+                    CounterResetHint::NotReset
+                }
+            }
             (hint, _) => hint,
         };
         let totals = FloatHistogram {

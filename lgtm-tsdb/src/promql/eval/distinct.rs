@@ -201,9 +201,10 @@ impl Steps {
             || !other.bits.is_empty()
             || self.end < other.first
             || other.end < self.first;
-        let bits = match has_gap {
-            true => bits(first..end, |step| self.has(step) || other.has(step)),
-            false => Vec::new(),
+        let bits = if has_gap {
+            bits(first..end, |step| self.has(step) || other.has(step))
+        } else {
+            Vec::new()
         };
         *self = Self { first, end, bits };
     }

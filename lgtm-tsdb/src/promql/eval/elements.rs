@@ -71,9 +71,10 @@ pub(super) fn combine(
                 return Outcome::Value(Float(f(*a, *b)));
             }
             if let Some(holds) = comparison(op) {
-                return match holds(a, b) {
-                    true => Outcome::Value(Float(*a)),
-                    false => Outcome::Filtered,
+                return if holds(a, b) {
+                    Outcome::Value(Float(*a))
+                } else {
+                    Outcome::Filtered
                 };
             }
         }
@@ -124,9 +125,10 @@ fn of_histograms(
 ) -> Option<Outcome> {
     let add = match op {
         BinaryOp::Equal | BinaryOp::NotEqual => {
-            return Some(match histogram::equals(a, b) == (op == BinaryOp::Equal) {
-                true => Outcome::Value(Element::Histogram(Arc::clone(a))),
-                false => Outcome::Filtered,
+            return Some(if histogram::equals(a, b) == (op == BinaryOp::Equal) {
+                Outcome::Value(Element::Histogram(Arc::clone(a)))
+            } else {
+                Outcome::Filtered
             });
         }
         BinaryOp::Add => true,
@@ -134,9 +136,10 @@ fn of_histograms(
         _ => return None,
     };
     let mut out = (**a).clone();
-    let (merged, operation) = match add {
-        true => (histogram::add(&mut out, b), Operation::Addition),
-        false => (histogram::subtract(&mut out, b), Operation::Subtraction),
+    let (merged, operation) = if add {
+        (histogram::add(&mut out, b), Operation::Addition)
+    } else {
+        (histogram::subtract(&mut out, b), Operation::Subtraction)
     };
     let Ok(merged) = merged else {
         notes.add(Note::IncompatibleBucketLayout { op: op.name() }, pos);

@@ -254,9 +254,10 @@ fn peel<'a>(
                 if !one_scalar || o.op.is_set() {
                     return Ok((Vec::new(), node));
                 }
-                let (number, inner) = match scalar_first {
-                    true => (&o.lhs, &o.rhs),
-                    false => (&o.rhs, &o.lhs),
+                let (number, inner) = if scalar_first {
+                    (&o.lhs, &o.rhs)
+                } else {
+                    (&o.rhs, &o.lhs)
                 };
                 let operation = ScalarOperation {
                     op: o.op,
@@ -463,22 +464,21 @@ async fn operation(
         let mut made = lhs.charge.empty();
         made.grow(0, matching::groups_bytes(&lhs.series, &rhs.series))?;
         let held = (lhs.charge, rhs.charge);
-        let series = match op.is_set() {
-            true => matching::set_operation(op, lhs.series, rhs.series, &m, grid, &ctx.cancel)?,
-            false => {
-                let operator = binary::Operator {
-                    op,
-                    return_bool,
-                    pos,
-                    delayed_names: ctx.switches.delayed_names,
-                };
-                let work = binary::Work {
-                    notes: &mut notes,
-                    made: &mut made,
-                    cancel: &ctx.cancel,
-                };
-                binary::operate(&operator, lhs.series, rhs.series, &m, grid, work)?
-            }
+        let series = if op.is_set() {
+            matching::set_operation(op, lhs.series, rhs.series, &m, grid, &ctx.cancel)?
+        } else {
+            let operator = binary::Operator {
+                op,
+                return_bool,
+                pos,
+                delayed_names: ctx.switches.delayed_names,
+            };
+            let work = binary::Work {
+                notes: &mut notes,
+                made: &mut made,
+                cancel: &ctx.cancel,
+            };
+            binary::operate(&operator, lhs.series, rhs.series, &m, grid, work)?
         };
         drop((held, made));
         ctx.merge_notes(notes);

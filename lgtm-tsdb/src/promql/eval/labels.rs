@@ -22,12 +22,11 @@ pub(crate) fn without_metadata(labels: &Labels) -> Labels {
 
 /// How an aggregation groups.
 pub(super) fn grouping(names: &[String], without: bool) -> Grouping {
-    match without {
-        false => Grouping::by(names.iter().cloned()),
-        true => {
-            let metadata = [METRIC_NAME, "__type__", "__unit__"].map(str::to_owned);
-            Grouping::without(names.iter().cloned().chain(metadata))
-        }
+    if without {
+        let metadata = [METRIC_NAME, "__type__", "__unit__"].map(str::to_owned);
+        Grouping::without(names.iter().cloned().chain(metadata))
+    } else {
+        Grouping::by(names.iter().cloned())
     }
 }
 
@@ -68,8 +67,9 @@ pub(crate) fn drop_marked_names(mut series: Vec<Series>) -> Result<Vec<Series>> 
         s.cells.drop_name = false;
         dropped = true;
     }
-    match dropped {
-        true => merge_equal(series),
-        false => Ok(series),
+    if dropped {
+        merge_equal(series)
+    } else {
+        Ok(series)
     }
 }

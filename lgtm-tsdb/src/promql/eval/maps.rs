@@ -156,17 +156,20 @@ impl ScalarOperation {
                 continue;
             };
             let scalar = Element::Float(self.values[step]);
-            let (lhs, rhs) = match self.scalar_first {
-                true => (&scalar, &vector),
-                false => (&vector, &scalar),
+            let (lhs, rhs) = if self.scalar_first {
+                (&scalar, &vector)
+            } else {
+                (&vector, &scalar)
             };
             match combine(self.op, lhs, rhs, self.pos, notes) {
                 Outcome::Value(value) => {
-                    let value = match self.return_bool {
-                        true => Element::Float(1.0),
+                    let value = if self.return_bool {
+                        Element::Float(1.0)
+                    } else if self.op.is_comparison() {
                         // What passes is the vector's value, on whichever side it stands.
-                        false if self.op.is_comparison() => vector,
-                        false => value,
+                        vector
+                    } else {
+                        value
                     };
                     cells.set(step, value);
                 }

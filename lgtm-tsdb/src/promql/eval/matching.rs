@@ -11,9 +11,10 @@ use crate::promql::query_error::Result;
 
 /// Which labels make series of two sides partners.
 pub(super) fn grouping(m: &VectorMatching) -> Grouping {
-    match m.on {
-        true => Grouping::by(m.labels.iter().cloned()),
-        false => Grouping::without(m.labels.iter().cloned().chain([METRIC_NAME.to_owned()])),
+    if m.on {
+        Grouping::by(m.labels.iter().cloned())
+    } else {
+        Grouping::without(m.labels.iter().cloned().chain([METRIC_NAME.to_owned()]))
     }
 }
 

@@ -72,9 +72,10 @@ impl Moments {
     }
 
     pub(super) fn mean(&self) -> f64 {
-        match self.incremental {
-            true => self.sum + self.error,
-            false => (self.sum + self.error) / self.count,
+        if self.incremental {
+            self.sum + self.error
+        } else {
+            (self.sum + self.error) / self.count
         }
     }
 
@@ -99,9 +100,10 @@ impl Moments {
         if self.incremental || other.incremental || sum.is_infinite() {
             let (a, b) = (self.mean(), other.mean());
             self.incremental = true;
-            self.sum = match a == b {
-                true => a,
-                false => a * (self.count / total) + b * (other.count / total),
+            self.sum = if a == b {
+                a
+            } else {
+                a * (self.count / total) + b * (other.count / total)
             };
             self.error = 0.0;
         } else {
@@ -133,10 +135,7 @@ mod tests {
             for variance in [false, true] {
                 let mut joined = of(&a, variance);
                 joined.join(&of(&b, variance));
-                let (x, y) = match variance {
-                    true => (joined.variance(), of(&all, true).variance()),
-                    false => (joined.mean(), of(&all, false).mean()),
-                };
+                let (x, y) = if variance { (joined.variance(), of(&all, true).variance()) } else { (joined.mean(), of(&all, false).mean()) };
                 prop_assert!((x - y).abs() <= 1e-9 * (1.0 + y.abs()), "{} {}", x, y);
             }
         }

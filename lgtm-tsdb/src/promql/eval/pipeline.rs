@@ -198,10 +198,12 @@ impl Pipeline {
         }
         for (n, series) in batch.iter().enumerate() {
             // A histogram is tens of values, added one by one whatever the function.
-            let looks = match series.chunks.iter().any(|c| c.encoding.is_histogram()) {
-                true => overlap.saturating_mul(16),
-                false if is_linear => 1,
-                false => overlap,
+            let looks = if series.chunks.iter().any(|c| c.encoding.is_histogram()) {
+                overlap.saturating_mul(16)
+            } else if is_linear {
+                1
+            } else {
+                overlap
             };
             let of_samples = sample_count(series).saturating_mul(looks);
             cost = cost.saturating_add(of_samples.saturating_add(steps));

@@ -112,11 +112,13 @@ impl Fold for Ranked {
             if shown.is_none() {
                 self.charge.grow(0, labels.size_bytes() as u64 + 64)?;
             }
-            let labels =
-                shown.get_or_insert_with(|| match cells.drop_name && !self.delayed_names {
-                    true => without_metadata(labels),
-                    false => labels.detached(),
-                });
+            let labels = shown.get_or_insert_with(|| {
+                if cells.drop_name && !self.delayed_names {
+                    without_metadata(labels)
+                } else {
+                    labels.detached()
+                }
+            });
             let chosen = Chosen {
                 labels: labels.clone(),
                 drop_name: cells.drop_name && self.delayed_names,
@@ -193,24 +195,27 @@ impl Fold for Sampled {
         cells: &mut Cells,
         notes: &mut Annotations,
     ) -> Result<()> {
-        let hash = match cells.drop_name && !self.delayed_names {
-            true => without_metadata(labels).stable_hash(),
-            false => labels.stable_hash(),
+        let hash = if cells.drop_name && !self.delayed_names {
+            without_metadata(labels).stable_hash()
+        } else {
+            labels.stable_hash()
         };
         // Of 64 bits a float holds 53: the largest hash rounds up to 1.
         let offset = hash as f64 / u64::MAX as f64;
         for (step, ratio) in self.ratio.iter().enumerate() {
-            let kept = match *ratio >= 0.0 {
-                true => offset < *ratio,
-                false => offset >= 1.0 + ratio,
+            let kept = if *ratio >= 0.0 {
+                offset < *ratio
+            } else {
+                offset >= 1.0 + ratio
             };
             if !kept {
                 cells.unset(step);
             }
         }
-        match cells.is_empty() {
-            true => Ok(()),
-            false => self.kept.add(place, labels, cells, notes),
+        if cells.is_empty() {
+            Ok(())
+        } else {
+            self.kept.add(place, labels, cells, notes)
         }
     }
 

@@ -145,9 +145,10 @@ pub(super) fn instants(
         let Some((sample_ms, i)) = (if is_float { float } else { histogram }) else {
             continue;
         };
-        let stale = match is_float {
-            true => is_stale_nan(samples.floats[i]),
-            false => samples.histograms[i].is_stale(),
+        let stale = if is_float {
+            is_stale_nan(samples.floats[i])
+        } else {
+            samples.histograms[i].is_stale()
         };
         if stale || t.saturating_sub(sample_ms) >= windows.range_ms {
             continue;

@@ -97,9 +97,10 @@ fn rank(buckets: &[ClassicBucket], v: f64) -> Option<f64> {
             return Some(rank);
         }
         if b.upper > v {
-            return Some(match begin == f64::NEG_INFINITY {
-                true => b.count,
-                false => rank + (b.count - rank) * (v - begin) / (b.upper - begin),
+            return Some(if begin == f64::NEG_INFINITY {
+                b.count
+            } else {
+                rank + (b.count - rank) * (v - begin) / (b.upper - begin)
             });
         }
         rank = b.count;

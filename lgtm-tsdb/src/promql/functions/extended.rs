@@ -28,9 +28,10 @@ pub(super) fn slope(slope: Slope, smoothed: bool, w: &Window<'_>, notes: &mut Ra
         notes.add(RangeNotes::MIXED);
         return Found::Nothing;
     }
-    match w.histograms.is_empty() {
-        true => floats(slope, smoothed, w).map_or(Found::Nothing, Found::Float),
-        false => histograms(slope, smoothed, w, notes).map_or(Found::Nothing, Found::Histogram),
+    if w.histograms.is_empty() {
+        floats(slope, smoothed, w).map_or(Found::Nothing, Found::Float)
+    } else {
+        histograms(slope, smoothed, w, notes).map_or(Found::Nothing, Found::Histogram)
     }
 }
 
@@ -70,13 +71,15 @@ fn edge_values(
     is_counter: bool,
 ) -> (f64, f64) {
     let at = |i: usize| (w.times[i], w.floats[i]);
-    let left = match smoothed && w.times[first] < w.start_ms {
-        true => between(at(first), at(first + 1), w.start_ms, is_counter),
-        false => w.floats[first],
+    let left = if smoothed && w.times[first] < w.start_ms {
+        between(at(first), at(first + 1), w.start_ms, is_counter)
+    } else {
+        w.floats[first]
     };
-    let right = match smoothed && last > 0 && w.times[last] > w.end_ms {
-        true => between(at(last - 1), at(last), w.end_ms, is_counter),
-        false => w.floats[last],
+    let right = if smoothed && last > 0 && w.times[last] > w.end_ms {
+        between(at(last - 1), at(last), w.end_ms, is_counter)
+    } else {
+        w.floats[last]
     };
     (left, right)
 }
@@ -133,19 +136,21 @@ fn histograms(
         }
     }
     let at = |i: usize| (w.h_times[i], &*all[i]);
-    let left = match smoothed && w.h_times[first] < w.start_ms {
-        true => between_histograms(
+    let left = if smoothed && w.h_times[first] < w.start_ms {
+        between_histograms(
             at(first),
             at(first + 1),
             w.start_ms,
             slope.is_counter,
             notes,
-        )?,
-        false => (*all[first]).clone(),
+        )?
+    } else {
+        (*all[first]).clone()
     };
-    let right = match smoothed && last > 0 && w.h_times[last] > w.end_ms {
-        true => between_histograms(at(last - 1), at(last), w.end_ms, slope.is_counter, notes)?,
-        false => (*all[last]).clone(),
+    let right = if smoothed && last > 0 && w.h_times[last] > w.end_ms {
+        between_histograms(at(last - 1), at(last), w.end_ms, slope.is_counter, notes)?
+    } else {
+        (*all[last]).clone()
     };
     let is_gauge = |h: &FloatHistogram| h.hint == CounterResetHint::Gauge;
     let gauges = is_gauge(&left) && is_gauge(&right);
@@ -159,9 +164,10 @@ fn histograms(
         let crossed = smoothed
             && w.h_times[first] < w.start_ms
             && histogram::is_reset(&all[first + 1], &all[first]);
-        let (from, before) = match crossed {
-            true => (first + 2, Arc::clone(&all[first + 1])),
-            false => (first + 1, Arc::new(left)),
+        let (from, before) = if crossed {
+            (first + 2, Arc::clone(&all[first + 1]))
+        } else {
+            (first + 1, Arc::new(left))
         };
         if from <= last {
             correct(&mut value, before, &all[from..last], &right, notes)?;

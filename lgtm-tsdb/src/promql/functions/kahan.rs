@@ -7,9 +7,10 @@ pub(crate) fn kahan_add(x: f64, sum: f64, error: f64) -> (f64, f64) {
     if total.is_infinite() {
         return (total, 0.0);
     }
-    let lost = match sum.abs() >= x.abs() {
-        true => (sum - total) + x,
-        false => (x - total) + sum,
+    let lost = if sum.abs() >= x.abs() {
+        (sum - total) + x
+    } else {
+        (x - total) + sum
     };
     (total, error + lost)
 }

@@ -205,12 +205,8 @@ pub(crate) fn evaluate(
     if samples.h_times.is_empty() && overlap_far(windows) {
         match function {
             RangeFunction::Sum => {
-                return Ok(slide::<SumFold>(samples, windows, cancel, out, |f| match f
-                    .0
-                    .is_infinite()
-                {
-                    true => f.0,
-                    false => f.0 + f.1,
+                return Ok(slide::<SumFold>(samples, windows, cancel, out, |f| {
+                    if f.0.is_infinite() { f.0 } else { f.0 + f.1 }
                 }));
             }
             RangeFunction::Max => {
@@ -385,18 +381,17 @@ fn total(average: bool, w: &Window<'_>, notes: &mut RangeNotes) -> Found {
         return Found::Nothing;
     }
     let Some((first, rest)) = w.histograms.split_first() else {
-        return Found::Float(match average {
-            true => statistics::average(w.floats),
-            false => {
-                let mut sum = SumFold(0.0, 0.0);
-                w.floats
-                    .iter()
-                    .for_each(|v| sum = sum.join(SumFold::of(*v)));
-                if sum.0.is_infinite() {
-                    sum.0
-                } else {
-                    sum.0 + sum.1
-                }
+        return Found::Float(if average {
+            statistics::average(w.floats)
+        } else {
+            let mut sum = SumFold(0.0, 0.0);
+            w.floats
+                .iter()
+                .for_each(|v| sum = sum.join(SumFold::of(*v)));
+            if sum.0.is_infinite() {
+                sum.0
+            } else {
+                sum.0 + sum.1
             }
         });
     };
@@ -405,17 +400,14 @@ fn total(average: bool, w: &Window<'_>, notes: &mut RangeNotes) -> Found {
     if hints.collide() {
         notes.add(RangeNotes::HINTS_COLLIDE);
     }
-    let result = match average {
-        true => {
-            let mut all = histogram::Average::new(first);
-            let fits = rest.iter().all(|h| all.add(h).is_ok());
-            fits.then(|| (all.bounds_reconciled(), all.finish()))
-        }
-        false => {
-            let mut all = histogram::Sum::new(first);
-            let fits = rest.iter().all(|h| all.add(h).is_ok());
-            fits.then(|| (all.bounds_reconciled, all.finish()))
-        }
+    let result = if average {
+        let mut all = histogram::Average::new(first);
+        let fits = rest.iter().all(|h| all.add(h).is_ok());
+        fits.then(|| (all.bounds_reconciled(), all.finish()))
+    } else {
+        let mut all = histogram::Sum::new(first);
+        let fits = rest.iter().all(|h| all.add(h).is_ok());
+        fits.then(|| (all.bounds_reconciled, all.finish()))
     };
     let Some((reconciled, h)) = result else {
         notes.add(RangeNotes::MIXED_BUCKETS);
@@ -429,9 +421,10 @@ fn total(average: bool, w: &Window<'_>, notes: &mut RangeNotes) -> Found {
 
 /// `changes` and `resets`: how often a sample differs from the one before, or begins anew.
 fn transitions(resets: bool, is_anchored: bool, w: &Window<'_>) -> Found {
-    let first = match is_anchored {
-        true => super::extended::anchored_first(w),
-        false => Some((0, 0)),
+    let first = if is_anchored {
+        super::extended::anchored_first(w)
+    } else {
+        Some((0, 0))
     };
     let Some((mut f, mut h)) = first else {
         return Found::Nothing;
@@ -463,10 +456,7 @@ fn transitions(resets: bool, is_anchored: bool, w: &Window<'_>) -> Found {
             count += u32::from(differs);
         }
         before = Some(now);
-        match is_float {
-            true => f += 1,
-            false => h += 1,
-        }
+        if is_float { f += 1 } else { h += 1 }
     }
     Found::Float(f64::from(count))
 }

@@ -80,16 +80,18 @@ impl Slope {
         // Whether the counter would reach zero before the window's start, with room for rounding. NaN and infinities say yes.
         let (to_start, sampled) = (place.0 as f64 / 1000.0, place.2 as f64 / 1000.0);
         let is_far = sampled * r.first > to_start * r.value * 1.000_001;
-        match !self.is_counter || is_far || r.value <= 0.0 || r.first < 0.0 {
-            true => last.factor,
-            false => self.stretch(r, start_ms, end_ms),
+        if !self.is_counter || is_far || r.value <= 0.0 || r.first < 0.0 {
+            last.factor
+        } else {
+            self.stretch(r, start_ms, end_ms)
         }
     }
 
     fn per_window(self, factor: f64, start_ms: i64, end_ms: i64) -> f64 {
-        match self.per_second {
-            true => factor / ((end_ms - start_ms) as f64 / 1000.0),
-            false => factor,
+        if self.per_second {
+            factor / ((end_ms - start_ms) as f64 / 1000.0)
+        } else {
+            factor
         }
     }
 
@@ -102,11 +104,12 @@ impl Slope {
         mut give: impl FnMut(usize, f64),
     ) -> u64 {
         let (times, floats) = (&samples.times, &samples.floats);
-        let resets: Vec<usize> = match self.is_counter {
-            true => (1..floats.len())
+        let resets: Vec<usize> = if self.is_counter {
+            (1..floats.len())
                 .filter(|i| floats[*i] < floats[*i - 1])
-                .collect(),
-            false => Vec::new(),
+                .collect()
+        } else {
+            Vec::new()
         };
         let (mut cursor, mut next_reset, mut seen) = (Cursor::default(), 0, 0);
         let mut stretched = Stretched {
@@ -149,13 +152,12 @@ impl Slope {
             notes.add(RangeNotes::MIXED);
             return Found::Nothing;
         }
-        match w.histograms.is_empty() {
-            true => self
-                .float_window(w, notes)
-                .map_or(Found::Nothing, Found::Float),
-            false => self
-                .histogram_window(w, notes)
-                .map_or(Found::Nothing, Found::Histogram),
+        if w.histograms.is_empty() {
+            self.float_window(w, notes)
+                .map_or(Found::Nothing, Found::Float)
+        } else {
+            self.histogram_window(w, notes)
+                .map_or(Found::Nothing, Found::Histogram)
         }
     }
 

@@ -39,9 +39,10 @@ impl Fold for MaxFold {
     }
 
     fn join(self, newer: Self) -> Self {
-        match newer.0 > self.0 || self.0.is_nan() {
-            true => newer,
-            false => self,
+        if newer.0 > self.0 || self.0.is_nan() {
+            newer
+        } else {
+            self
         }
     }
 }
@@ -56,9 +57,10 @@ impl Fold for MinFold {
     }
 
     fn join(self, newer: Self) -> Self {
-        match newer.0 < self.0 || self.0.is_nan() {
-            true => newer,
-            false => self,
+        if newer.0 < self.0 || self.0.is_nan() {
+            newer
+        } else {
+            self
         }
     }
 }

@@ -65,9 +65,10 @@ fn incremental_average(mut mean: f64, mut error: f64, before: usize, rest: &[f64
 pub(super) fn regression(times: &[i64], values: &[f64], at_ms: i64) -> (f64, f64) {
     let first = values[0];
     if values.iter().all(|v| *v == first) {
-        return match first.is_infinite() {
-            true => (f64::NAN, f64::NAN),
-            false => (0.0, first),
+        return if first.is_infinite() {
+            (f64::NAN, f64::NAN)
+        } else {
+            (0.0, first)
         };
     }
     let mut sums = [(0.0, 0.0); 4];

@@ -126,9 +126,12 @@ pub(super) fn for_each_window<'a>(
 ) -> u64 {
     let (mut floats, mut histograms) = (Cursor::default(), Cursor::default());
     let mut seen = 0;
-    let part = |starts: &'a [i64], c: &Cursor| match starts.is_empty() {
-        true => starts,
-        false => &starts[c.low..c.high],
+    let part = |starts: &'a [i64], c: &Cursor| {
+        if starts.is_empty() {
+            starts
+        } else {
+            &starts[c.low..c.high]
+        }
     };
     for step in 0..windows.grid.len() {
         // A window may hold a day of samples.

@@ -35,15 +35,14 @@ fn times_power_of_two(x: f64, n: i64) -> f64 {
 
 /// Upper bound of a positive bucket.
 pub(in super::super) fn upper(h: &FloatHistogram, index: i32) -> f64 {
-    match h.uses_custom_buckets() {
-        true if index < 0 => f64::NEG_INFINITY,
-        true => h
-            .custom_values
-            .get(index as usize)
-            .copied()
-            .unwrap_or(f64::INFINITY),
-        false => exponential(index, h.schema),
+    if !h.uses_custom_buckets() {
+        return exponential(index, h.schema);
     }
+    if index < 0 {
+        return f64::NEG_INFINITY;
+    }
+    let bound = h.custom_values.get(index as usize);
+    bound.copied().unwrap_or(f64::INFINITY)
 }
 
 /// The index that a bucket gets in a coarser schema.

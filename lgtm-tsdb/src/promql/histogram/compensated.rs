@@ -168,9 +168,10 @@ impl Average {
 
     /// The average.
     pub(crate) fn finish(self) -> FloatHistogram {
-        match self.incremental {
-            true => self.sum.finish(),
-            false => self.sum.divided(self.count),
+        if self.incremental {
+            self.sum.finish()
+        } else {
+            self.sum.divided(self.count)
         }
     }
 }

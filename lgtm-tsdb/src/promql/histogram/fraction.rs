@@ -15,10 +15,7 @@ pub(crate) fn fraction(lower: f64, upper: f64, h: &FloatHistogram) -> (f64, bool
     }
     let buckets = all_buckets(h);
     let in_buckets: f64 = buckets.iter().map(|b| b.count).sum();
-    let counted = match h.sum.is_nan() {
-        true => in_buckets,
-        false => h.count,
-    };
+    let counted = if h.sum.is_nan() { in_buckets } else { h.count };
     let below = |v: f64| rank(&buckets, h, v).map_or(counted, |r| r.min(counted));
     let share = (below(upper) - below(lower)) / h.count;
     (share, h.sum.is_nan() && in_buckets < h.count)
@@ -34,12 +31,14 @@ fn rank(buckets: &[Bucket], h: &FloatHistogram, v: f64) -> Option<f64> {
             return Some(rank);
         }
         if b.upper > v {
-            return Some(match h.uses_custom_buckets() || is_zero {
-                // Nothing is known of how an infinite bucket is filled.
-                true if b.lower == f64::NEG_INFINITY => b.count,
-                true => rank + b.count * (v - b.lower) / (b.upper - b.lower),
-                false => rank + b.count * exponential_share(&b, v),
-            });
+            if !h.uses_custom_buckets() && !is_zero {
+                return Some(rank + b.count * exponential_share(&b, v));
+            }
+            // Nothing is known of how an infinite bucket is filled.
+            if b.lower == f64::NEG_INFINITY {
+                return Some(b.count);
+            }
+            return Some(rank + b.count * (v - b.lower) / (b.upper - b.lower));
         }
         rank += b.count;
     }
@@ -49,8 +48,9 @@ fn rank(buckets: &[Bucket], h: &FloatHistogram, v: f64) -> Option<f64> {
 /// Which part of an exponential bucket lies below `v`.
 pub(super) fn exponential_share(b: &Bucket, v: f64) -> f64 {
     let (lower, upper, at) = (b.lower.abs().log2(), b.upper.abs().log2(), v.abs().log2());
-    match v > 0.0 {
-        true => (at - lower) / (upper - lower),
-        false => 1.0 - (at - upper) / (lower - upper),
+    if v > 0.0 {
+        (at - lower) / (upper - lower)
+    } else {
+        1.0 - (at - upper) / (lower - upper)
     }
 }

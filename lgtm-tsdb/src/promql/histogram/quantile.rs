@@ -33,9 +33,10 @@ pub(crate) fn quantile(q: f64, h: &FloatHistogram) -> (f64, Option<NanEffect>) {
     } else {
         (1.0 - q) * h.count
     };
-    let mut order: Box<dyn Iterator<Item = &Bucket>> = match upwards {
-        true => Box::new(buckets.iter()),
-        false => Box::new(buckets.iter().rev()),
+    let mut order: Box<dyn Iterator<Item = &Bucket>> = if upwards {
+        Box::new(buckets.iter())
+    } else {
+        Box::new(buckets.iter().rev())
     };
     let mut bucket = Bucket {
         lower: 0.0,
@@ -67,14 +68,16 @@ pub(crate) fn quantile(q: f64, h: &FloatHistogram) -> (f64, Option<NanEffect>) {
         seen = h.count;
     }
     if seen < rank {
-        return match h.sum.is_nan() {
-            true => (f64::NAN, Some(NanEffect::Result)),
-            false => (bucket.upper, None),
+        return if h.sum.is_nan() {
+            (f64::NAN, Some(NanEffect::Result))
+        } else {
+            (bucket.upper, None)
         };
     }
-    let inside = match upwards {
-        true => rank - (seen - bucket.count),
-        false => seen - rank,
+    let inside = if upwards {
+        rank - (seen - bucket.count)
+    } else {
+        seen - rank
     };
     let skewed = h.sum.is_nan() && seen + rest < h.count;
     let value = interpolated(h, &bucket, inside / bucket.count);
@@ -87,9 +90,10 @@ fn interpolated(h: &FloatHistogram, b: &Bucket, fraction: f64) -> f64 {
         return b.lower + (b.upper - b.lower) * fraction;
     }
     let (lower, upper) = (b.lower.abs().log2(), b.upper.abs().log2());
-    match b.lower > 0.0 {
-        true => (lower + (upper - lower) * fraction).exp2(),
-        false => -(upper + (lower - upper) * (1.0 - fraction)).exp2(),
+    if b.lower > 0.0 {
+        (lower + (upper - lower) * fraction).exp2()
+    } else {
+        -(upper + (lower - upper) * (1.0 - fraction)).exp2()
     }
 }
 

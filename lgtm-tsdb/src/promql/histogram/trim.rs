@@ -110,9 +110,10 @@ impl Cut {
         if b.lower.is_infinite() || b.upper.is_infinite() {
             return self.split_infinite(b);
         }
-        let share = match self.linear {
-            true => (self.at - b.lower) / (b.upper - b.lower),
-            false => exponential_share(b, self.at),
+        let share = if self.linear {
+            (self.at - b.lower) / (b.upper - b.lower)
+        } else {
+            exponential_share(b, self.at)
         };
         let below = b.count * share;
         match self.keep {

@@ -6,7 +6,7 @@ use lgtm_core::model::TenantId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::promql::parse;
+use crate::promql::{ParserOptions, QueryOptions};
 
 fn splitter() -> PromqlSplitter {
     PromqlSplitter {
@@ -18,19 +18,9 @@ fn splitter() -> PromqlSplitter {
     }
 }
 
-fn query(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> FrontendQuery {
-    FrontendQuery {
-        expr: Arc::new(parse(text).unwrap()),
-        text: text.into(),
-        steps: StepRange {
-            start_ms,
-            end_ms,
-            step_ms,
-        },
-        kind: QueryKind::Range,
-        lookback_ms: None,
-        timeout: None,
-    }
+fn query(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Query {
+    let parser = ParserOptions::default();
+    Query::range(text, start_ms..=end_ms, step_ms, &parser).unwrap()
 }
 
 fn series(name: &str, floats: Vec<(i64, f64)>, histograms: Vec<i64>) -> Series {
@@ -61,10 +51,10 @@ fn keys_tell_apart_what_answers_differently() {
         key("sum by (z) (x{a=\"2\", b=\"1\"})")
     );
     assert_ne!(key("x"), key("x offset 1m"));
-    let other = FrontendQuery {
+    let other = query("x", 0, 10, 1).options(QueryOptions {
         lookback_ms: Some(1),
-        ..query("x", 0, 10, 1)
-    };
+        ..QueryOptions::default()
+    });
     assert_ne!(s.key(&other), key("x"));
 }
 
@@ -117,8 +107,7 @@ fn joined_answers_have_a_bound() {
 #[test]
 fn instant_queries_over_long_ranges_are_cut_by_time() {
     let s = splitter();
-    let mut q = query("sum_over_time(x[3d])", 0, 0, 1);
-    q.kind = QueryKind::Instant;
+    let q = Query::instant("sum_over_time(x[3d])", 0, &ParserOptions::default()).unwrap();
     let plan = s.shard(&q, 4).unwrap();
     assert_eq!(plan.legs[0].len(), 3);
     assert_eq!(
@@ -154,14 +143,14 @@ fn answer(steps: StepRange) -> Arc<FrontendAnswer> {
 
 #[async_trait]
 impl Downstream<PromqlSplitter> for Data {
-    async fn run(&self, _: &TenantId, q: &FrontendQuery) -> Result<Arc<FrontendAnswer>> {
+    async fn run(&self, _: &TenantId, q: &Query) -> Result<Arc<FrontendAnswer>> {
         Ok(answer(q.steps))
     }
 
     async fn join(
         &self,
         _: &TenantId,
-        _: &ShardPlan<FrontendQuery>,
+        _: &ShardPlan<Query>,
         _: Vec<Vec<Arc<FrontendAnswer>>>,
     ) -> Result<Arc<FrontendAnswer>> {
         unreachable!("plain selectors are not cut by series")

@@ -118,9 +118,10 @@ fn without_end<'a>(text: &'a str, end: &str) -> &'a str {
 
 /// The name with a `_` before it if it begins with a digit.
 fn not_from_digit(name: String) -> String {
-    match name.starts_with(|c: char| c.is_ascii_digit()) {
-        true => format!("_{name}"),
-        false => name,
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        format!("_{name}")
+    } else {
+        name
     }
 }
 
@@ -149,11 +150,12 @@ impl TranslationStrategy {
             Self::NoTranslation => name.to_owned(),
         };
         let is_lost = self.escapes() && out != name && out.bytes().all(|b| b == b'_');
-        match out.is_empty() || is_lost {
-            true => Err(format!(
+        if out.is_empty() || is_lost {
+            Err(format!(
                 "metric name {name:?} becomes {out:?}, which is no name"
-            )),
-            false => Ok(out),
+            ))
+        } else {
+            Ok(out)
         }
     }
 
@@ -192,10 +194,10 @@ impl TranslationStrategy {
             (Some(false), _) if !begins_well => out.push_str("key_"),
             _ => {}
         }
-        out.extend(name.chars().map(|c| match c.is_ascii_alphanumeric() {
-            true => c,
-            false => '_',
-        }));
+        out.extend(
+            name.chars()
+                .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }),
+        );
         let made = &out[from..];
         if made != name && made.bytes().all(|b| b == b'_') {
             out.truncate(from);

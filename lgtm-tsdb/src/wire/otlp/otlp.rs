@@ -178,9 +178,10 @@ impl Decoder<'_, '_> {
         let instance = text_of("service.instance.id")?;
         if !name.is_empty() {
             self.allowance.scratch(namespace.len() + 1 + name.len())?;
-            let job = match namespace.is_empty() {
-                true => name.clone(),
-                false => format!("{namespace}/{name}"),
+            let job = if namespace.is_empty() {
+                name.clone()
+            } else {
+                format!("{namespace}/{name}")
             };
             (self.labels).push("job", &job, Source::Target, self.allowance)?;
         }
@@ -265,9 +266,10 @@ impl Decoder<'_, '_> {
             }
         }
         self.metadata(metric, kind, is_delta)?;
-        let hint = match is_delta {
-            true => CounterResetHint::Gauge,
-            false => CounterResetHint::Unknown,
+        let hint = if is_delta {
+            CounterResetHint::Gauge
+        } else {
+            CounterResetHint::Unknown
         };
         match kind {
             MetricKind::Gauge | MetricKind::Sum => self.numbers(metric, kind),

@@ -1,18 +1,16 @@
-//! Blocks in the object store.
+//! What is told of blocks in the object store. Names follow Mimir's where the meaning is the same.
 
 use std::sync::Arc;
 
 use lgtm_core::telemetry::{Collection, Registry};
 
-use crate::bucket::BucketBlocks;
-use crate::components::BlocksCleaner;
+use super::blocks::BucketBlocks;
 
 /// Blocks set aside that are named, each with a series of its own.
 const MAX_NAMED: usize = 100;
 
 impl BucketBlocks {
-    /// Has `registry` tell which blocks are known and how they are read.
-    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+    pub(super) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
         registry.collect_from(self, Self::metrics);
     }
 
@@ -65,19 +63,5 @@ impl BucketBlocks {
                 1.0,
             );
         }
-    }
-}
-
-impl BlocksCleaner {
-    /// Has `registry` tell what was deleted.
-    pub fn register_metrics(self: &Arc<Self>, registry: &Registry) {
-        registry.collect_from(self, |cleaner, e| {
-            e.counter(
-                "cortex_compactor_blocks_cleaned_total",
-                "Partial blocks deleted.",
-                &[],
-                cleaner.deleted() as f64,
-            );
-        });
     }
 }

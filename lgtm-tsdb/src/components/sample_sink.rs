@@ -1,0 +1,81 @@
+//! The distributor as the place where other components put samples.
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::model::{Sample, TenantId};
+use lgtm_core::sink::{SampleSink, SinkReport, SinkSample, SinkValue};
+
+use super::Distributor;
+use crate::wire::WriteBatch;
+
+#[async_trait]
+impl SampleSink for Distributor {
+    async fn write(&self, tenant: &TenantId, samples: &[SinkSample]) -> Result<SinkReport> {
+        let mut batch = self.batch(self.inflight().ticket());
+        for sample in samples {
+            add(&mut batch, sample);
+        }
+        let outcome = self.push(tenant, batch).await?;
+        Ok(SinkReport {
+            refused: outcome.report.rejected.samples.values().sum(),
+            fault: outcome.fault().map(str::to_owned),
+        })
+    }
+}
+
+fn add(batch: &mut WriteBatch, sample: &SinkSample) {
+    let (labels, t_ms) = (sample.labels.iter(), sample.t_ms);
+    let before = batch.series_count();
+    match &sample.value {
+        SinkValue::Float(value) => {
+            let value = *value;
+            batch.push_series(labels, &[Sample { t_ms, value }]);
+        }
+        SinkValue::Histogram(histogram) => {
+            batch.push_histogram(labels, t_ms, (**histogram).clone());
+        }
+        SinkValue::FloatHistogram(histogram) => {
+            batch.push_histogram(labels, t_ms, (**histogram).clone());
+        }
+    }
+    // A series for which there was no room has none either.
+    if let Some(exemplar) = &sample.exemplar
+        && batch.series_count() > before
+    {
+        batch.push_exemplar(exemplar.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lgtm_core::model::{Exemplar, Labels};
+
+    use super::*;
+
+    #[test]
+    fn samples_of_all_kinds_become_series_of_the_batch() {
+        let labels = |name| Labels::from_pairs([("__name__", name)]).unwrap();
+        let exemplar = Exemplar {
+            labels: Labels::from_pairs([("trace_id", "x")]).unwrap(),
+            value: 2.0,
+            t_ms: 5,
+        };
+        let mut batch = WriteBatch::default();
+        add(&mut batch, &SinkSample::float(labels("a"), 5, 1.0));
+        let histogram = SinkSample {
+            labels: labels("h"),
+            t_ms: 6,
+            value: SinkValue::Histogram(Box::default()),
+            exemplar: Some(exemplar.clone()),
+        };
+        add(&mut batch, &histogram);
+        let series: Vec<_> = batch.series().collect();
+        assert_eq!(series[0].samples.len() + series[1].histograms.len(), 2);
+        assert_eq!(
+            (series[0].samples[0].t_ms, series[1].histograms[0].t_ms),
+            (5, 6)
+        );
+        assert!(series[0].exemplars.is_empty());
+        assert_eq!(series[1].exemplars, [exemplar]);
+    }
+}
