@@ -73,6 +73,7 @@ fn build(v: &Value, encoding: ChunkEncoding) -> FinishedChunk {
         encoding,
         block_size_bytes: number("block_size"),
         target_size_bytes: number("target_size"),
+        ..ChunkSettings::default()
     };
     let format = ChunkFormat::new(v["format"].as_u64().unwrap() as u8).unwrap();
     let (mut compressor, mut codec) = (Compressor::default(), ChunkCodec::default());
