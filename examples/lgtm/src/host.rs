@@ -23,11 +23,12 @@ use lgtm_tsdb::http::{PushApi, QueryApi};
 use tokio::sync::Notify;
 
 use crate::config::{Config, LogFormat, OtlpPorts};
-use crate::memory::MemoryTrimmer;
+use crate::memory::{self, MemoryTrimmer};
 use crate::ops::{self, Operations};
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config) -> Result<()> {
+    memory::bound_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -72,10 +72,10 @@ fn metadata(
         let value = symbol(r)?;
         builder.push_metadata(SymbolPair { name, value });
     }
-    match r.position() == end {
-        true => Ok(()),
-        false => Err(r.error(format!("{count} pairs do not fill {len} bytes"))),
+    if r.position() != end {
+        return Err(r.error(format!("{count} pairs do not fill {len} bytes")));
     }
+    Ok(())
 }
 
 /// A number beyond the list reads as the empty text, however large it is.
@@ -113,13 +113,14 @@ impl<'a> MetadataNames<'a> {
     #[cold]
     fn learn(&mut self, symbol: u32) -> u32 {
         let text = self.symbols.get(symbol);
-        let normal = match is_normal_metadata_name(text) {
-            true => symbol,
+        let normal = if is_normal_metadata_name(text) {
+            symbol
+        } else {
             // A name without a normal form is kept: dropping the pair would make entries equal that are not.
-            false => normal_metadata_name(text).map_or(symbol, |normal| {
+            normal_metadata_name(text).map_or(symbol, |normal| {
                 self.more.push(normal);
                 (self.symbols.len() + self.more.len() - 1) as u32
-            }),
+            })
         };
         // Beyond so many names looking them up costs more than learning them anew.
         const MAX_KNOWN: usize = 256;

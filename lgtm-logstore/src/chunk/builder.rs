@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lgtm_core::codec::{CompressionLevels, Compressor, DecodeFail, crc32c};
 use lgtm_core::model::TimestampNs;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::chunk::block::decode_block;
-use crate::chunk::chunk::{ChunkCodec, unpack};
+use crate::chunk::chunk::{ChunkCodec, unpack_block};
 use crate::chunk::encoding::ChunkEncoding;
 use crate::chunk::format::ChunkFormat;
 use crate::chunk::head::{HeadBlock, MAX_LINE_BYTES};
@@ -83,16 +83,28 @@ impl ChunkSettings {
 /// says so, and begin another chunk when [`ChunkBuilder::has_room_for`] says no.
 #[derive(Debug)]
 pub struct ChunkBuilder {
-    format: ChunkFormat,
-    settings: Arc<ChunkSettings>,
-    head: HeadBlock,
-    symbols: SymbolListBuilder,
-    /// The cut blocks, each with its checksum behind it; their places count from here.
-    cut: Vec<u8>,
-    blocks: Vec<BlockPlace>,
+    pub(super) format: ChunkFormat,
+    pub(super) settings: Arc<ChunkSettings>,
+    pub(super) head: HeadBlock,
+    pub(super) symbols: SymbolListBuilder,
+    pub(super) blocks: Vec<CutBlock>,
     /// Compressed bytes of the cut blocks, without checksums.
-    cut_bytes: u64,
+    pub(super) cut_bytes: u64,
     pairs: Vec<SymbolPair>,
+}
+
+/// A block that was cut: what the table will say of it, and its bytes with the checksum behind them. Its place has no start yet.
+#[derive(Debug, Clone)]
+pub(super) struct CutBlock {
+    pub(super) place: BlockPlace,
+    pub(super) bytes: Bytes,
+}
+
+impl CutBlock {
+    /// The compressed bytes.
+    pub(super) fn packed(&self) -> Bytes {
+        self.bytes.slice(..self.place.len as usize)
+    }
 }
 
 /// A chunk that is complete.
@@ -118,7 +130,6 @@ impl ChunkBuilder {
             settings,
             head: HeadBlock::default(),
             symbols: SymbolListBuilder::default(),
-            cut: Vec::new(),
             blocks: Vec::new(),
             cut_bytes: 0,
             pairs: Vec::new(),
@@ -137,20 +148,20 @@ impl ChunkBuilder {
 
     /// Number of entries.
     pub fn entry_count(&self) -> u64 {
-        let cut: u64 = self.blocks.iter().map(|b| b.entry_count).sum();
+        let cut: u64 = self.blocks.iter().map(|b| b.place.entry_count).sum();
         cut + self.head.len() as u64
     }
 
     /// Times of the first and the last entry, nanoseconds.
     pub fn time_range(&self) -> Option<(TimestampNs, TimestampNs)> {
-        let cut = self.blocks.iter().map(|b| (b.min_ns, b.max_ns));
+        let cut = self.blocks.iter().map(|b| (b.place.min_ns, b.place.max_ns));
         cut.chain(self.head.time_range())
             .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// What an index counts as the chunk's uncompressed size, bytes.
     pub fn uncompressed_bytes(&self) -> u64 {
-        let cut: u64 = self.blocks.iter().map(|b| b.uncompressed_bytes).sum();
+        let cut: u64 = self.blocks.iter().map(|b| b.place.uncompressed_bytes).sum();
         cut + self.head.uncompressed_bytes() + self.symbols.list().text_bytes() as u64
     }
 
@@ -163,8 +174,8 @@ impl ChunkBuilder {
     pub fn memory_bytes(&self) -> usize {
         self.head.memory_bytes()
             + self.symbols.size_bytes()
-            + self.cut.capacity()
-            + self.blocks.capacity() * size_of::<BlockPlace>()
+            + (self.cut_bytes as usize + self.blocks.len() * CRC_LEN)
+            + self.blocks.capacity() * size_of::<CutBlock>()
     }
 
     /// Whether an entry still belongs to this chunk: names and values of its metadata count as often as they stand there.
@@ -198,13 +209,12 @@ impl ChunkBuilder {
         self.pairs.clear();
         if self.format.has_metadata() {
             // In order of names, since symbols are numbered in the order of their first use.
-            match metadata.is_sorted_by(|a, b| a.0 <= b.0) {
-                true => self.intern(metadata)?,
-                false => {
-                    let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
-                    sorted.sort_by_key(|(name, _)| *name);
-                    self.intern(&sorted)?;
-                }
+            if metadata.is_sorted_by(|a, b| a.0 <= b.0) {
+                self.intern(metadata)?
+            } else {
+                let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
+                sorted.sort_by_key(|(name, _)| *name);
+                self.intern(&sorted)?;
             }
         }
         self.head.append(self.format, t_ns, line, &self.pairs)
@@ -228,29 +238,39 @@ impl ChunkBuilder {
     /// # Errors
     /// `Internal` when the compression fails; the head keeps its entries.
     pub fn cut(&mut self, compressor: &mut Compressor) -> Result<()> {
-        let Some((min_ns, max_ns)) = self.head.time_range() else {
-            return Ok(());
-        };
-        let start = self.cut.len();
-        let compression = self.header().encoding.compression();
-        compressor.compress(compression, &self.head.sorted_bytes(), &mut self.cut)?;
-        let len = (self.cut.len() - start) as u64;
-        let crc = crc32c(&self.cut[start..]);
-        self.cut.extend_from_slice(&crc.to_be_bytes());
-        self.blocks.push(BlockPlace {
-            entry_count: self.head.len() as u64,
-            min_ns,
-            max_ns,
-            start: start as u64,
-            uncompressed_bytes: self.head.uncompressed_bytes(),
-            len,
-        });
-        self.cut_bytes += len;
-        self.head = HeadBlock::default();
+        if let Some(block) = self.pack_head(compressor)? {
+            self.cut_bytes += block.place.len;
+            self.blocks.push(block);
+            self.head = HeadBlock::default();
+        }
         Ok(())
     }
 
-    fn header(&self) -> ChunkHeader {
+    /// What the head holds as a block; `None` if it is empty.
+    fn pack_head(&self, compressor: &mut Compressor) -> Result<Option<CutBlock>> {
+        let Some((min_ns, max_ns)) = self.head.time_range() else {
+            return Ok(None);
+        };
+        let compression = self.header().encoding.compression();
+        let mut bytes = Vec::new();
+        compressor.compress(compression, &self.head.sorted_bytes(), &mut bytes)?;
+        let len = bytes.len() as u64;
+        let crc = crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        bytes.shrink_to_fit();
+        let place = BlockPlace {
+            entry_count: self.head.len() as u64,
+            min_ns,
+            max_ns,
+            start: 0,
+            uncompressed_bytes: self.head.uncompressed_bytes(),
+            len,
+        };
+        let bytes = bytes.into();
+        Ok(Some(CutBlock { place, bytes }))
+    }
+
+    pub(super) fn header(&self) -> ChunkHeader {
         ChunkHeader {
             format: self.format,
             encoding: match self.format {
@@ -273,8 +293,9 @@ impl ChunkBuilder {
     ) -> Result<Vec<EntryBlock>, DecodeFail> {
         let symbols = Arc::new(self.symbols.list().clone());
         let mut out = Vec::new();
-        for place in self.blocks.iter().filter(|b| b.overlaps(min_ns, max_ns)) {
-            out.push(self.read_cut(place, &symbols, codec)?);
+        let blocks = self.blocks.iter();
+        for block in blocks.filter(|b| b.place.overlaps(min_ns, max_ns)) {
+            out.push(self.read_cut(block, &symbols, codec)?);
         }
         if let Some((first, last)) = self.head.time_range()
             && first < max_ns
@@ -287,18 +308,12 @@ impl ChunkBuilder {
 
     fn read_cut(
         &self,
-        place: &BlockPlace,
+        block: &CutBlock,
         symbols: &Arc<SymbolList>,
         codec: &mut ChunkCodec,
     ) -> Result<EntryBlock, DecodeFail> {
-        let packed = &self.cut[place.start as usize..(place.start + place.len) as usize];
-        let bytes = unpack(self.header().encoding, packed, place, codec)?;
-        Ok(decode_block(
-            self.format,
-            bytes,
-            place.entry_count,
-            symbols,
-        )?)
+        let packed = block.packed();
+        unpack_block(self.header(), &packed, &block.place, symbols, codec)
     }
 
     /// Completes the chunk: cuts the head; if blocks then overlap in time, all entries are put into new blocks in order of time, each once.
@@ -307,24 +322,44 @@ impl ChunkBuilder {
     /// `InvalidInput` for a chunk without entries; `Internal` when a compression fails; `LimitExceeded` when a block that must be read
     /// again exceeds the bound of `codec`.
     pub fn finish(
-        mut self,
+        self,
         compressor: &mut Compressor,
         codec: &mut ChunkCodec,
     ) -> Result<FinishedChunk> {
-        self.cut(compressor)?;
-        let overlaps = |w: &[BlockPlace]| w[1].min_ns < w[0].max_ns;
-        if self.blocks.windows(2).any(overlaps) {
-            self = self.rebuilt(compressor, codec)?;
-        }
-        self.encode(compressor)
+        self.finished(compressor, codec)
     }
 
-    fn rebuilt(&self, compressor: &mut Compressor, codec: &mut ChunkCodec) -> Result<Self> {
+    /// The chunk as [`ChunkBuilder::finish`] completes it, while others may still read this.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finished(
+        &self,
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+    ) -> Result<FinishedChunk> {
+        let mut blocks = self.blocks.clone();
+        blocks.extend(self.pack_head(compressor)?);
+        let overlaps = |w: &[CutBlock]| w[1].place.min_ns < w[0].place.max_ns;
+        if blocks.windows(2).any(overlaps) {
+            let rebuilt = self.rebuilt(&blocks, compressor, codec)?;
+            rebuilt.encode(&rebuilt.blocks, compressor)
+        } else {
+            self.encode(&blocks, compressor)
+        }
+    }
+
+    fn rebuilt(
+        &self,
+        cut: &[CutBlock],
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+    ) -> Result<Self> {
         let broken = |e| Error::Internal(format!("a block that was made here does not read: {e}"));
         let symbols = Arc::new(self.symbols.list().clone());
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for place in &self.blocks {
-            match self.read_cut(place, &symbols, codec) {
+        let mut blocks = Vec::with_capacity(cut.len());
+        for block in cut {
+            match self.read_cut(block, &symbols, codec) {
                 Ok(block) => blocks.push(block),
                 Err(DecodeFail::Broken(e)) => return Err(broken(e)),
                 Err(DecodeFail::Refused(e)) => return Err(e),
@@ -345,30 +380,34 @@ impl ChunkBuilder {
         Ok(new)
     }
 
-    fn encode(mut self, compressor: &mut Compressor) -> Result<FinishedChunk> {
+    /// A chunk of these blocks, which hold all entries.
+    fn encode(&self, blocks: &[CutBlock], compressor: &mut Compressor) -> Result<FinishedChunk> {
         let Some((min_ns, max_ns)) = self.time_range() else {
             return Err(Error::InvalidInput("a chunk without entries".into()));
         };
         let header = self.header();
         let symbols = self.symbols.list();
-        let room = self.cut.len() + symbols.text_bytes() + 64 + 64 * self.blocks.len();
+        let packed: usize = blocks.iter().map(|b| b.bytes.len()).sum();
+        let room = packed + symbols.text_bytes() + 64 + 64 * blocks.len();
         let mut bytes = Vec::with_capacity(room);
         header.encode(&mut bytes);
-        let symbols = match header.format.has_metadata() {
-            true => {
-                let start = bytes.len() as u64;
-                let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
-                Some(start..start + len as u64)
-            }
-            false => None,
+        let symbols = if header.format.has_metadata() {
+            let start = bytes.len() as u64;
+            let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
+            Some(start..start + len as u64)
+        } else {
+            None
         };
-        let first = bytes.len() as u64;
-        bytes.extend_from_slice(&self.cut);
-        for block in &mut self.blocks {
-            block.start += first;
+        let mut places = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            places.push(BlockPlace {
+                start: bytes.len() as u64,
+                ..block.place
+            });
+            bytes.extend_from_slice(&block.bytes);
         }
         let table = bytes.len() as u64;
-        let len = ChunkLayout::encode_table(header.format, &self.blocks, &mut bytes);
+        let len = ChunkLayout::encode_table(header.format, &places, &mut bytes);
         debug_assert_eq!(table as usize + len + CRC_LEN, bytes.len());
         let trailer = ChunkTrailer {
             symbols,

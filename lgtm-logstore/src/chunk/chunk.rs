@@ -138,9 +138,8 @@ impl Chunk {
         symbols: &Arc<SymbolList>,
         codec: &mut ChunkCodec,
     ) -> Result<EntryBlock, DecodeFail> {
-        let bytes = self.unpack_block(place, codec)?;
-        let format = self.layout.header.format;
-        Ok(decode_block(format, bytes, place.entry_count, symbols)?)
+        let packed = block_bytes(&self.bytes, place.start, place.len)?;
+        unpack_block(self.layout.header, packed, place, symbols, codec)
     }
 
     /// Checks and decompresses one block, for who looks through its bytes before it has [`decode_block`] name the entries: a search for a rare
@@ -185,8 +184,20 @@ impl Chunk {
     }
 }
 
-/// Decompresses a block.
-pub(super) fn unpack(
+/// Decompresses a block and names its entries.
+pub(super) fn unpack_block(
+    header: ChunkHeader,
+    packed: &[u8],
+    place: &BlockPlace,
+    symbols: &Arc<SymbolList>,
+    codec: &mut ChunkCodec,
+) -> Result<EntryBlock, DecodeFail> {
+    let bytes = unpack(header.encoding, packed, place, codec)?;
+    let block = decode_block(header.format, bytes, place.entry_count, symbols)?;
+    Ok(block)
+}
+
+fn unpack(
     encoding: ChunkEncoding,
     packed: &[u8],
     place: &BlockPlace,

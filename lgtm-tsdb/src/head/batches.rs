@@ -11,7 +11,6 @@ use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
 use lgtm_core::{Error, Result};
 use smallvec::SmallVec;
 
-use super::generation::Snapshot;
 use super::head::Head;
 use super::head_chunk::{HeadChunk, OpenSpan};
 use super::heads::Heads;
@@ -20,6 +19,7 @@ use super::shard::{Shard, ShardGuard};
 use crate::select::{
     ChunkList, FetchBounds, FetchStats, SelectEnd, SeriesBatches, SeriesChunk, SeriesChunks,
 };
+use lgtm_core::wal::Snapshot;
 
 /// Series per batch at most. A query has several batches under way, of some 300 bytes a series beside the chunks.
 const BATCH_SERIES: usize = 512;

@@ -14,7 +14,6 @@ use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
 
-use super::generation::ChunkState;
 use super::head::Head;
 use super::head_chunk::HeadChunk;
 use super::heads::Heads;
@@ -25,6 +24,7 @@ use crate::block::{
 };
 use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
 use crate::select::{SeriesChunk, started_samples};
+use lgtm_core::wal::ChunkState;
 
 /// How much of a head goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

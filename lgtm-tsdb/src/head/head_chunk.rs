@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use lgtm_core::wal::{BlobFiles, BlobPlace};
 
-use super::generation::ChunkState;
 use crate::chunk::{EncodedChunk, Encoding};
+use lgtm_core::wal::ChunkState;
 
 /// Bytes of a finished chunk: in memory, or in the chunk files.
 #[derive(Debug, Clone)]
