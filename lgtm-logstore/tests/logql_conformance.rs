@@ -83,6 +83,7 @@ async fn load_head(folder: &Path, tenant: &TenantId, dir: &Path) -> HeadSelect {
             encoding: ChunkEncoding::Snappy,
             block_size_bytes: 1000,
             target_size_bytes: 5000,
+            ..ChunkSettings::default()
         },
         max_chunk_age: Duration::from_secs(1_000_000_000),
         ..HeadSettings::default()

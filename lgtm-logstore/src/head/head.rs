@@ -50,7 +50,8 @@ impl HeadParts {
 
     /// Runs `job` with what making chunks needs.
     pub(super) fn with_tools<T>(&self, job: impl FnOnce(&mut ChunkTools) -> T) -> T {
-        let mut tools = self.tools.lock().pop().unwrap_or_default();
+        let kept = self.tools.lock().pop();
+        let mut tools = kept.unwrap_or_else(|| ChunkTools::new(&self.chunk_settings));
         let done = job(&mut tools);
         self.tools.lock().push(tools);
         done

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::head::HeadParts;
 use super::head_chunk::{ChunkBytes, HeadChunk};
-use crate::chunk::{Appended, ChunkBuilder, ChunkCodec};
+use crate::chunk::{Appended, ChunkBuilder, ChunkCodec, ChunkSettings};
 
 /// A stream. It has a lock of its own: streams hold much, and compressing a block takes a millisecond.
 #[derive(Debug)]
@@ -113,10 +113,19 @@ impl MemStream {
 }
 
 /// What making and reading chunks needs beside their bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ChunkTools {
     pub(super) compressor: Compressor,
     pub(super) codec: ChunkCodec,
+}
+
+impl ChunkTools {
+    pub(super) fn new(settings: &ChunkSettings) -> Self {
+        Self {
+            compressor: settings.compressor(),
+            codec: ChunkCodec::default(),
+        }
+    }
 }
 
 impl StreamState {
