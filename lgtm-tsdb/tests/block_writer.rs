@@ -16,8 +16,9 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
-    ChunkData, MetaInput, ThanosMeta,
+    MetaInput, ThanosMeta,
 };
+use lgtm_tsdb::chunk::{ChunkRef, Encoding};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -176,14 +177,12 @@ fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
     BlockWriter::new(bucket_over(store), &tenant, id, symbols, settings).unwrap()
 }
 
-fn chunk(data: &[u8]) -> ChunkData<'_> {
-    ChunkData {
+fn chunk(data: &[u8]) -> ChunkRef<'_> {
+    ChunkRef {
         min_ms: 100,
         max_ms: 199,
-        encoding: 1,
+        encoding: Encoding::Xor,
         data,
-        sample_count: 10,
-        is_histogram: false,
     }
 }
 
@@ -202,7 +201,10 @@ fn meta_input() -> MetaInput {
 async fn write_block(store: Arc<dyn ObjectStore>) -> Result<Option<BlockMeta>> {
     let mut writer = writer(store);
     for i in 0..200 {
-        writer.add_series(&[(1, 2 + i)], &[chunk(&[i as u8; 90])])?;
+        let mut data = [i as u8; 90];
+        // The number of its samples.
+        data[..2].copy_from_slice(&[0, 10]);
+        writer.add_series(&[(1, 2 + i)], &[chunk(&data)])?;
         if writer.wants_flush()
             && let Err(error) = writer.flush_pending().await
         {
@@ -276,11 +278,7 @@ async fn meta_becomes_visible_last_and_tells_every_file() {
     assert_eq!(block.meta(), &meta);
     let refs = block.index().postings("job", "v123").await.unwrap();
     let series = block.index().series(&refs).await.unwrap();
-    let data = block
-        .chunks()
-        .read(&[series[0].chunks[0].reference])
-        .await
-        .unwrap();
+    let data = block.chunks().read(&series[0].chunks[..1]).await.unwrap();
     assert_eq!(data[0].data, [123; 90].as_slice());
 }
 

@@ -15,12 +15,13 @@ use super::maps::{Map, name_drop};
 use super::range_call::{RangeCall, note_range};
 use super::selector::{QuerySeries, SampleField, instants, smoothed};
 use crate::chunk;
+use crate::chunk::Chunk;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid};
 use crate::promql::plan::Selector;
 use crate::promql::query_error::Result;
-use crate::select::{SelectHints, SeriesChunk, SeriesChunks};
+use crate::select::{SelectHints, SeriesChunks};
 
 /// Where a chain begins.
 #[derive(Debug)]
@@ -285,7 +286,7 @@ fn apply(maps: &[Map], worker: &mut Worker<'_>) {
 
 /// Samples that the chunks say they have.
 fn sample_count(series: &SeriesChunks) -> u64 {
-    let count = |c: &SeriesChunk| chunk::sample_count(c.encoding, &c.data).unwrap_or(0);
+    let count = |c: &Chunk| chunk::sample_count(c.encoding, &c.data).unwrap_or(0);
     series.chunks.iter().map(|c| u64::from(count(c))).sum()
 }
 
