@@ -1,33 +1,72 @@
-//! The ground of the `lgtm` crates: what metrics, logs and traces storage have in common.
+//! What a store of metrics, logs or traces stands on: a write-ahead log, object storage kept in bounds, caches, a compute pool, the data
+//! model, and the suites that show whether it holds.
+//!
+//! Nothing here knows a query language or a signal. Take it to build a store of your own: one that acknowledges what survives `kill -9`,
+//! answers whole or says what is missing, and keeps to the memory it was given.
 //!
 //! ```text
-//! error clock go re2 nearest secret units disk exec telemetry otlp | model codec | service cache postings vector sink | wal storage limits self_monitor | frontend index | http | testing
+//!      what comes in                                                      what is asked
+//!           |                                                                  |
+//!     http (feature): bounds on bodies, connections and time     frontend: cut, remember, take turns
+//!           |                                                                  |
+//!     codec, otlp, go: bytes to values, never more than allowed     re2, vector: what languages compute with
+//!           |                                                                  |
+//!     wal: logged before it is answered ---- your head ---- postings: what series match
+//!           |                                    |                             |
+//!     disk: local files, their owner        exec: pool, cancellation      cache, index
+//!           `------------------------------- storage: one prefix a component, ranged reads, uploads that appear whole
 //! ```
 //!
-//! Folders are listed bottom to top; each imports only what stands left of it.
-//!
-//! * [`model`]: tenants, times, labels, matchers, histograms. Parse once at the edge; inside, a value is valid.
-//! * [`codec`]: integers, checksums, protobuf, decompression; how much may come of a request.
-//! * [`go`]: values as Go spells them; [`otlp`]: what the three OTLP signals share.
-//! * [`re2`]: regular expressions in the dialect of Go.
-//! * [`postings`]: set operations over sorted ids, and what heads find their series by.
-//! * [`wal`]: the write-ahead log and the local files of finished chunks; `storage`: object storage cut into component prefixes, ranged reads,
-//!   uploads that appear whole.
-//! * `index`: the sections that indexes laid out as Prometheus' share.
-//! * [`vector`]: what the query languages compute with: step grids, grouping keys, matching, the best k.
-//! * [`frontend`]: queries cut into pieces, answers remembered, tenants taking turns.
-//! * `http` (feature): the server, bodies with bounds, the guard against pages of other sites.
-//! * [`sink`]: where rules, the metrics-generator and [`self_monitor`] put their samples.
-//! * `service`: lifecycles, started in dependency order and stopped in reverse.
+//! A log that keeps its word, and how it is read back:
 //!
 //! ```
+//! use std::sync::Arc;
+//! use lgtm_core::clock::SystemClock;
+//! use lgtm_core::disk::LocalDisk;
 //! use lgtm_core::model::{Labels, Matcher};
+//! use lgtm_core::wal::{Wal, WalSettings};
 //!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> lgtm_core::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let (disk, clock) = (Arc::new(LocalDisk::new(folder.path())), Arc::new(SystemClock::new()));
 //! let labels = Labels::from_pairs([("job", "api"), ("__name__", "up")])?;
-//! let matcher = Matcher::regex("job", "api|web")?;
-//! assert!(matcher.matches(labels.get("job").unwrap_or("")));
-//! # Ok::<(), lgtm_core::Error>(())
+//! {
+//!     let (wal, _) = Wal::open(disk.clone(), "wal", WalSettings::default(), clock.clone())?;
+//!     let position = wal.append(1, labels.to_string().as_bytes())?;
+//!     wal.commit(position).await?; // now it may be acknowledged
+//! } // the process may die here, or anywhere
+//!
+//! let (_wal, log) = Wal::open(disk, "wal", WalSettings::default(), clock)?;
+//! let mut found = Vec::new();
+//! log.for_each(|record| Ok(found.push(record.payload.to_vec())))?;
+//! assert_eq!(found, [br#"{__name__="up", job="api"}"#.to_vec()]);
+//!
+//! // Patterns are Go's, whichever language they stand in.
+//! assert!(Matcher::regex("job", "api|web")?.matches(labels.get("job").unwrap_or_default()));
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! | to | go to |
+//! |---|---|
+//! | log what must not be lost, keep finished chunks in local files | [`wal`], [`disk`] |
+//! | read and write objects within one prefix, with retries, deadlines and counted requests | `storage` |
+//! | name tenants, times, labels, matchers, histograms | [`model`] |
+//! | find series by their labels | [`postings`], `index` (sections of the index on disk) |
+//! | decode what strangers send | [`codec`], [`otlp`], [`go`] |
+//! | match patterns as Go does | [`re2`] |
+//! | compute at steps, in groups, the best k | [`vector`] |
+//! | put queries in turns, cut and cache them | [`frontend`], [`cache`] |
+//! | run work off the runtime's threads, and stop it | [`exec`] |
+//! | start and stop parts in order, export metrics, and keep a process' own metrics | [`service`], [`telemetry`], [`self_monitor`] |
+//! | let rules and generators write samples | [`sink`] |
+//! | hold tenants to their limits | [`limits`] |
+//! | open a door | `http` |
+//! | see a store in motion, on a disk that dies and an object store that lies | `testing` |
+//!
+//! Features: `storage` (default), `compression`, `http`, `testing`, and the back ends `s3`, `gcs`, `azure`. The lessons in the repository
+//! (`examples/lessons`) take one idea each; begin with `wal_survives_a_crash`.
 
 pub mod cache;
 pub mod clock;

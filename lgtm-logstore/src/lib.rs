@@ -1,6 +1,7 @@
 //! The log store: streams, chunks and their index.
 //!
 //! ```text
+//! wire (pushes read) -> limits (what is taken)
 //! schema -> chunk (a stream's entries, packed), index (where is what I match)
 //! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
 //! ```
@@ -10,5 +11,8 @@
 
 pub mod chunk;
 pub mod entry;
+pub mod head;
 pub mod index;
+pub mod limits;
 pub mod schema;
+pub mod wire;

@@ -3,6 +3,7 @@
 mod config;
 mod host;
 mod memory;
+mod modules;
 mod ops;
 
 use std::io::Write;
@@ -27,12 +28,13 @@ fn act(asked: Asked) -> Result<()> {
         action,
         warning,
     } = asked;
+    let modules = modules::selected(&config.target)?;
     if action == Action::Run {
         host::log_to_stderr(&config)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
-        return host::run(config);
+        return host::run(config, modules);
     }
     if let Some(warning) = warning {
         complain(&warning);

@@ -11,15 +11,15 @@ use lgtm_core::Error;
 use lgtm_core::limits::{RuntimeConfig, Shown};
 use lgtm_core::service::ServicesStatus;
 use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
-use lgtm_tsdb::components::Ingester;
-use lgtm_tsdb::head::FlushScope;
 use tokio::sync::Notify;
+
+use crate::modules::Flush;
 
 /// What the pages show and do.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) status: ServicesStatus,
-    pub(crate) ingester: Arc<Ingester>,
+    pub(crate) flushes: Vec<Arc<dyn Flush>>,
     pub(crate) registry: Registry,
     pub(crate) config: String,
     pub(crate) runtime_config: RuntimeConfig,
@@ -92,11 +92,18 @@ async fn runtime_config(State(o): State<Arc<Operations>>, query: RawQuery) -> Re
 
 /// Answers when everything received before is in the object store and queryable from there.
 async fn flush(State(o): State<Arc<Operations>>) -> Response {
-    let flushed = o.ingester.flush(FlushScope::All).await;
+    let (mut blocks, mut failure) = (0, None);
+    for part in &o.flushes {
+        match part.flush().await {
+            Ok(written) => blocks += written,
+            // The others are flushed all the same.
+            Err(e) => failure = failure.or(Some(e)),
+        }
+    }
     let _ = tokio::task::spawn_blocking(crate::memory::give_back).await;
-    match flushed {
-        Ok(blocks) => format!("{} blocks written\n", blocks.len()).into_response(),
-        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+    match failure {
+        None => format!("{blocks} blocks written\n").into_response(),
+        Some(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
     }
 }
 

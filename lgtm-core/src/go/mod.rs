@@ -1,10 +1,11 @@
-//! Values as Go spells them, since the peers, their languages and their files do: quoted text, numbers, durations, floats, JSON.
+//! Values as Go spells them, since the peers, their languages and their files do: quoted text, numbers, durations, floats, times, JSON.
 
 mod duration;
 mod float;
 pub mod json;
 mod number;
 mod quote;
+mod time;
 
 pub use duration::{ns_to_seconds, parse_duration_ns};
 pub use float::{
@@ -13,3 +14,4 @@ pub use float::{
 };
 pub use number::parse_number;
 pub use quote::{code_point, quote, quote_bytes, quote_char, unquote};
+pub use time::{format_rfc3339, format_time, parse_rfc3339_ns};

@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 use crate::error::{Error, Result};
+use crate::go::parse_rfc3339_ns;
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -90,51 +91,7 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
         let (whole, fraction) = (seconds.trunc() * 1000.0, seconds.fract() * 1000.0);
         return (whole.abs() < 9.2e18).then_some(whole as i64 + fraction.round() as i64);
     }
-    parse_rfc3339(text)
-}
-
-fn parse_rfc3339(text: &str) -> Option<i64> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let b = text.as_bytes();
-    let signs =
-        (b[4], b[7], b[10].to_ascii_uppercase(), b[13], b[16]) == (b'-', b'-', b'T', b':', b':');
-    if !signs
-        || !(1..=12).contains(&month)
-        || !(1..=31).contains(&day)
-        || hour > 23
-        || minute > 59
-        || second > 60
-    {
-        return None;
-    }
-    let mut rest = text.get(19..)?;
-    let mut ms = 0;
-    if let Some(fraction) = rest.strip_prefix('.') {
-        let digits = fraction
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(fraction.len());
-        ms = format!("{:0<3.3}", &fraction[..digits])
-            .parse::<i64>()
-            .ok()?;
-        rest = &fraction[digits..];
-    }
-    let offset_s = match rest.as_bytes() {
-        [b'Z' | b'z'] => 0,
-        [sign @ (b'+' | b'-'), ..] if rest.len() == 6 && rest.as_bytes()[3] == b':' => {
-            let s = rest[1..3].parse::<i64>().ok()? * 3600 + rest[4..6].parse::<i64>().ok()? * 60;
-            if *sign == b'+' { s } else { -s }
-        }
-        _ => return None,
-    };
-    // Days since the epoch by counting in 400-year eras that begin in March.
-    let y = if month <= 2 { year - 1 } else { year };
-    let era = y.div_euclid(400);
-    let of_era = y.rem_euclid(400);
-    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    Some(((days * 86_400 + hour * 3600 + minute * 60 + second - offset_s) * 1000) + ms)
+    parse_rfc3339_ns(text).map(|t_ns| t_ns.div_euclid(1_000_000))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The frame around the items of a request: resources and scopes, as borrowed bytes.
 
-use crate::codec::protobuf::{bytes_tag, skip};
+use crate::codec::protobuf::{bytes_tag, skip, varint_tag};
 use crate::codec::{Allowance, DecodeFail, Reader};
 use crate::error::DecodeError;
 
@@ -24,6 +24,8 @@ pub struct Scoped<'a> {
     pub schema_url: &'a str,
     /// Its attributes, each a `KeyValue`.
     pub attributes: Vec<&'a [u8]>,
+    /// Attributes that the sender left out.
+    pub dropped_attributes_count: u64,
     /// Metrics, log records or spans.
     pub items: Vec<&'a [u8]>,
 }
@@ -114,6 +116,7 @@ impl<'a> Scoped<'a> {
                 tag if tag == bytes_tag(1) => self.name = r.str()?,
                 tag if tag == bytes_tag(2) => self.version = r.str()?,
                 tag if tag == bytes_tag(3) => allowance.push(&mut self.attributes, r.bytes()?)?,
+                tag if tag == varint_tag(4) => self.dropped_attributes_count = r.uvarint()?,
                 tag => skip(&mut r, tag)?,
             }
         }

@@ -131,6 +131,7 @@ impl Value<'_, '_, '_> {
     fn tag(&mut self) {
         let wire = match self.0.kind {
             Kind::Double | Kind::Fixed64 => wire_type::FIXED64,
+            Kind::Fixed32 => wire_type::FIXED32,
             Kind::Varint | Kind::Signed | Kind::Enum(_) => wire_type::VARINT,
             Kind::Text | Kind::Hex | Kind::Base64 | Kind::Message(_) => wire_type::BYTES,
         };
@@ -153,6 +154,13 @@ impl Value<'_, '_, '_> {
         match self.0.kind {
             Kind::Double => self.double((v as f64).to_bits())?,
             Kind::Fixed64 => self.double(bits)?,
+            Kind::Fixed32 => {
+                let bits = u32::try_from(bits)
+                    .map_err(|_| E::custom(format!("{name}: {v} does not fit 32 bits")))?;
+                self.1.room(NUMBER_BYTES)?;
+                self.tag();
+                self.1.out.extend_from_slice(&bits.to_le_bytes());
+            }
             Kind::Varint | Kind::Enum(_) => {
                 self.1.room(NUMBER_BYTES)?;
                 self.tag();

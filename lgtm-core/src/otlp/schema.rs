@@ -30,6 +30,8 @@ pub enum Kind {
     Double,
     /// Eight bytes, unsigned or signed.
     Fixed64,
+    /// Four bytes, unsigned.
+    Fixed32,
     /// Unsigned, `bool` or `int64` as varint.
     Varint,
     /// An enum: a number, or in JSON one of the names by which it is known.
@@ -53,6 +55,7 @@ pub static SCOPE: Message = Message(&[
     field("name", 1, Kind::Text),
     field("version", 2, Kind::Text),
     field("attributes", 3, Kind::Message(&KEY_VALUE)),
+    field("droppedAttributesCount", 4, Kind::Varint),
 ]);
 
 /// An attribute.

@@ -40,6 +40,11 @@ impl<'a> Attribute<'a> {
         Ok(out)
     }
 
+    /// A value that stands alone, an `AnyValue`; it has no key.
+    pub fn of_value(value: &'a [u8]) -> Self {
+        Self { key: "", value }
+    }
+
     /// The value.
     ///
     /// # Errors

@@ -256,6 +256,11 @@ impl MemPostings {
         self.values.keys().map(|n| self.symbols.resolve(*n))
     }
 
+    /// Number of names.
+    pub fn name_count(&self) -> usize {
+        self.values.len()
+    }
+
     /// Number of series with a label.
     pub fn series_with(&self, name: &str, value: &str) -> usize {
         let pair = self.symbols.find(name).zip(self.symbols.find(value));

@@ -3,11 +3,13 @@
 //! Records are opaque; the stores put tenants and data into them. [`Wal::append`] copies a record into the group that is being
 //! collected, [`Wal::commit`] waits until it is written: one thread writes whole groups, each as one frame with a checksum.
 //!
-//! [`BlobFiles`] are the local files in which heads keep what is finished, so that it leaves memory; the log's checkpoints name it by place.
+//! [`BlobFiles`] are the local files in which heads keep what is finished, so that it leaves memory; the log's checkpoints name it by place. [`Generations`] tell which readers may still need
+//! what a flush has moved to the object store.
 
 mod blob_files;
 mod checkpoint;
 mod frame;
+mod generation;
 mod names;
 mod replay;
 mod reservation;
@@ -22,6 +24,7 @@ mod tests;
 
 pub use blob_files::{BlobFiles, BlobPlace};
 pub use checkpoint::Checkpoint;
+pub use generation::{ChunkState, Generations, Snapshot};
 pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
 pub use reservation::Reservation;
 pub use settings::{SyncPolicy, WalSettings};

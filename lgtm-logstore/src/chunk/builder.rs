@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use lgtm_core::codec::{Compressor, DecodeFail, crc32c};
 use lgtm_core::model::TimestampNs;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use crate::chunk::block::decode_block;
-use crate::chunk::chunk::ChunkCodec;
+use crate::chunk::chunk::{ChunkCodec, unpack_block};
 use crate::chunk::encoding::ChunkEncoding;
 use crate::chunk::format::ChunkFormat;
 use crate::chunk::head::{HeadBlock, MAX_LINE_BYTES};
@@ -66,17 +67,28 @@ impl ChunkSettings {
 /// says so, and begin another chunk when [`ChunkBuilder::has_room_for`] says no.
 #[derive(Debug)]
 pub struct ChunkBuilder {
-    format: ChunkFormat,
-    settings: Arc<ChunkSettings>,
-    head: HeadBlock,
-    symbols: SymbolListBuilder,
-    /// The cut blocks, each with its checksum behind it; their places count from here.
-    cut: Vec<u8>,
-    blocks: Vec<BlockPlace>,
+    pub(super) format: ChunkFormat,
+    pub(super) settings: Arc<ChunkSettings>,
+    pub(super) head: HeadBlock,
+    pub(super) symbols: SymbolListBuilder,
+    pub(super) blocks: Vec<CutBlock>,
     /// Compressed bytes of the cut blocks, without checksums.
-    cut_bytes: u64,
+    pub(super) cut_bytes: u64,
     pairs: Vec<SymbolPair>,
-    scratch: Vec<u8>,
+}
+
+/// A block that was cut: what the table will say of it, and its bytes with the checksum behind them. Its place has no start yet.
+#[derive(Debug, Clone)]
+pub(super) struct CutBlock {
+    pub(super) place: BlockPlace,
+    pub(super) bytes: Bytes,
+}
+
+impl CutBlock {
+    /// The compressed bytes.
+    pub(super) fn packed(&self) -> Bytes {
+        self.bytes.slice(..self.place.len as usize)
+    }
 }
 
 /// A chunk that is complete.
@@ -102,11 +114,9 @@ impl ChunkBuilder {
             settings,
             head: HeadBlock::default(),
             symbols: SymbolListBuilder::default(),
-            cut: Vec::new(),
             blocks: Vec::new(),
             cut_bytes: 0,
             pairs: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -122,20 +132,20 @@ impl ChunkBuilder {
 
     /// Number of entries.
     pub fn entry_count(&self) -> u64 {
-        let cut: u64 = self.blocks.iter().map(|b| b.entry_count).sum();
+        let cut: u64 = self.blocks.iter().map(|b| b.place.entry_count).sum();
         cut + self.head.len() as u64
     }
 
     /// Times of the first and the last entry, nanoseconds.
     pub fn time_range(&self) -> Option<(TimestampNs, TimestampNs)> {
-        let cut = self.blocks.iter().map(|b| (b.min_ns, b.max_ns));
+        let cut = self.blocks.iter().map(|b| (b.place.min_ns, b.place.max_ns));
         cut.chain(self.head.time_range())
             .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// What an index counts as the chunk's uncompressed size, bytes.
     pub fn uncompressed_bytes(&self) -> u64 {
-        let cut: u64 = self.blocks.iter().map(|b| b.uncompressed_bytes).sum();
+        let cut: u64 = self.blocks.iter().map(|b| b.place.uncompressed_bytes).sum();
         cut + self.head.uncompressed_bytes() + self.symbols.list().text_bytes() as u64
     }
 
@@ -148,9 +158,8 @@ impl ChunkBuilder {
     pub fn memory_bytes(&self) -> usize {
         self.head.memory_bytes()
             + self.symbols.size_bytes()
-            + self.cut.capacity()
-            + self.blocks.capacity() * size_of::<BlockPlace>()
-            + self.scratch.capacity()
+            + (self.cut_bytes as usize + self.blocks.len() * CRC_LEN)
+            + self.blocks.capacity() * size_of::<CutBlock>()
     }
 
     /// Whether an entry still belongs to this chunk: names and values of its metadata count as often as they stand there.
@@ -171,7 +180,7 @@ impl ChunkBuilder {
     }
 
     /// Adds an entry to the head. Metadata may come in any order of names; formats before version 4 drop them. Allocates nothing once
-    /// its buffers have grown, but for texts of metadata that are new.
+    /// its buffers have grown.
     ///
     /// # Errors
     /// `InvalidInput` for a line of 1 GiB or more; `LimitExceeded` when the texts of metadata reach 4 GiB.
@@ -184,59 +193,75 @@ impl ChunkBuilder {
         self.pairs.clear();
         if self.format.has_metadata() {
             // In order of names, since symbols are numbered in the order of their first use.
-            let is_sorted = metadata.is_sorted_by(|a, b| a.0 <= b.0);
-            let mut order: smallvec::SmallVec<[&(&str, &str); 16]> = metadata.iter().collect();
-            if !is_sorted {
-                order.sort_by_key(|(name, _)| *name);
-            }
-            for (name, value) in order {
-                let mut number = |text| {
-                    let full = || Error::LimitExceeded("metadata of a chunk exceed 4 GiB".into());
-                    self.symbols.intern(text).ok_or_else(full)
-                };
-                let pair = SymbolPair {
-                    name: number(name)?,
-                    value: number(value)?,
-                };
-                self.pairs.push(pair);
+            if metadata.is_sorted_by(|a, b| a.0 <= b.0) {
+                self.intern(metadata)?
+            } else {
+                let mut sorted: SmallVec<[(&str, &str); 16]> = SmallVec::from_slice(metadata);
+                sorted.sort_by_key(|(name, _)| *name);
+                self.intern(&sorted)?;
             }
         }
         self.head.append(self.format, t_ns, line, &self.pairs)
     }
 
-    /// Compresses what the head holds into a block; nothing if it is empty.
+    fn intern(&mut self, metadata: &[(&str, &str)]) -> Result<()> {
+        let full = || Error::LimitExceeded("metadata of a chunk exceed 4 GiB".into());
+        for (name, value) in metadata {
+            let pair = SymbolPair {
+                name: self.symbols.intern(name).ok_or_else(full)?,
+                value: self.symbols.intern(value).ok_or_else(full)?,
+            };
+            self.pairs.push(pair);
+        }
+        Ok(())
+    }
+
+    /// Compresses what the head holds into a block; nothing if it is empty. The head's memory is given back: a stream that falls silent
+    /// should hold none.
     ///
     /// # Errors
     /// `Internal` when the compression fails; the head keeps its entries.
     pub fn cut(&mut self, compressor: &mut Compressor) -> Result<()> {
-        let Some((min_ns, max_ns)) = self.head.time_range() else {
-            return Ok(());
-        };
-        let start = self.cut.len();
-        let compression = self.encoding().compression();
-        let bytes = self.head.sorted_bytes(&mut self.scratch);
-        compressor.compress(compression, bytes, &mut self.cut)?;
-        let len = (self.cut.len() - start) as u64;
-        let crc = crc32c(&self.cut[start..]);
-        self.cut.extend_from_slice(&crc.to_be_bytes());
-        self.blocks.push(BlockPlace {
-            entry_count: self.head.len() as u64,
-            min_ns,
-            max_ns,
-            start: start as u64,
-            uncompressed_bytes: self.head.uncompressed_bytes(),
-            len,
-        });
-        self.cut_bytes += len;
-        self.head.clear();
+        if let Some(block) = self.pack_head(compressor)? {
+            self.cut_bytes += block.place.len;
+            self.blocks.push(block);
+            self.head = HeadBlock::default();
+        }
         Ok(())
     }
 
-    /// Version 1 knows gzip only.
-    fn encoding(&self) -> ChunkEncoding {
-        match self.format {
-            ChunkFormat::V1 => ChunkEncoding::Gzip,
-            _ => self.settings.encoding,
+    /// What the head holds as a block; `None` if it is empty.
+    fn pack_head(&self, compressor: &mut Compressor) -> Result<Option<CutBlock>> {
+        let Some((min_ns, max_ns)) = self.head.time_range() else {
+            return Ok(None);
+        };
+        let compression = self.header().encoding.compression();
+        let mut bytes = Vec::new();
+        compressor.compress(compression, &self.head.sorted_bytes(), &mut bytes)?;
+        let len = bytes.len() as u64;
+        let crc = crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_be_bytes());
+        bytes.shrink_to_fit();
+        let place = BlockPlace {
+            entry_count: self.head.len() as u64,
+            min_ns,
+            max_ns,
+            start: 0,
+            uncompressed_bytes: self.head.uncompressed_bytes(),
+            len,
+        };
+        let bytes = bytes.into();
+        Ok(Some(CutBlock { place, bytes }))
+    }
+
+    pub(super) fn header(&self) -> ChunkHeader {
+        ChunkHeader {
+            format: self.format,
+            encoding: match self.format {
+                // It knows no other.
+                ChunkFormat::V1 => ChunkEncoding::Gzip,
+                _ => self.settings.encoding,
+            },
         }
     }
 
@@ -251,42 +276,28 @@ impl ChunkBuilder {
         codec: &mut ChunkCodec,
     ) -> Result<Vec<EntryBlock>, DecodeFail> {
         let symbols = Arc::new(self.symbols.list().clone());
-        self.blocks_where(|b| b.overlaps(min_ns, max_ns), &symbols, codec)
-    }
-
-    fn blocks_where(
-        &self,
-        wanted: impl Fn(&BlockPlace) -> bool,
-        symbols: &Arc<SymbolList>,
-        codec: &mut ChunkCodec,
-    ) -> Result<Vec<EntryBlock>, DecodeFail> {
         let mut out = Vec::new();
-        for place in self.blocks.iter().filter(|place| wanted(place)) {
-            let packed = &self.cut[place.start as usize..(place.start + place.len) as usize];
-            let mut plain = Vec::new();
-            let size = lgtm_core::codec::OutputSize {
-                expected_bytes: place.expected_bytes(),
-                max_bytes: codec.limits.max_block_bytes,
-            };
-            let compression = self.encoding().compression();
-            codec
-                .decompressor
-                .decompress(compression, packed, size, &mut plain)?;
-            let block = decode_block(self.format, plain.into(), place.entry_count, symbols)?;
-            out.push(block);
+        let blocks = self.blocks.iter();
+        for block in blocks.filter(|b| b.place.overlaps(min_ns, max_ns)) {
+            out.push(self.read_cut(block, &symbols, codec)?);
         }
-        let head_place = self.head.time_range().map(|(min_ns, max_ns)| BlockPlace {
-            entry_count: 0,
-            min_ns,
-            max_ns,
-            start: 0,
-            uncompressed_bytes: 0,
-            len: 0,
-        });
-        if head_place.is_some_and(|place| wanted(&place)) {
-            out.push(self.head.entries(self.format, symbols)?);
+        if let Some((first, last)) = self.head.time_range()
+            && first < max_ns
+            && min_ns <= last
+        {
+            out.push(self.head.entries(self.format, &symbols)?);
         }
         Ok(out)
+    }
+
+    fn read_cut(
+        &self,
+        block: &CutBlock,
+        symbols: &Arc<SymbolList>,
+        codec: &mut ChunkCodec,
+    ) -> Result<EntryBlock, DecodeFail> {
+        let packed = block.packed();
+        unpack_block(self.header(), &packed, &block.place, symbols, codec)
     }
 
     /// Completes the chunk: cuts the head; if blocks then overlap in time, all entries are put into new blocks in order of time, each once.
@@ -295,26 +306,49 @@ impl ChunkBuilder {
     /// `InvalidInput` for a chunk without entries; `Internal` when a compression fails; `LimitExceeded` when a block that must be read
     /// again exceeds the bound of `codec`.
     pub fn finish(
-        mut self,
+        self,
         compressor: &mut Compressor,
         codec: &mut ChunkCodec,
     ) -> Result<FinishedChunk> {
-        self.cut(compressor)?;
-        let overlaps = |w: &[BlockPlace]| w[1].min_ns < w[0].max_ns;
-        if self.blocks.windows(2).any(overlaps) {
-            self = self.rebuilt(compressor, codec)?;
-        }
-        self.encode(compressor)
+        self.finished(compressor, codec)
     }
 
-    fn rebuilt(&self, compressor: &mut Compressor, codec: &mut ChunkCodec) -> Result<Self> {
+    /// The chunk as [`ChunkBuilder::finish`] completes it, while others may still read this.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finished(
+        &self,
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+    ) -> Result<FinishedChunk> {
+        let mut blocks = self.blocks.clone();
+        blocks.extend(self.pack_head(compressor)?);
+        let overlaps = |w: &[CutBlock]| w[1].place.min_ns < w[0].place.max_ns;
+        if blocks.windows(2).any(overlaps) {
+            let rebuilt = self.rebuilt(&blocks, compressor, codec)?;
+            rebuilt.encode(&rebuilt.blocks, compressor)
+        } else {
+            self.encode(&blocks, compressor)
+        }
+    }
+
+    fn rebuilt(
+        &self,
+        cut: &[CutBlock],
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+    ) -> Result<Self> {
         let broken = |e| Error::Internal(format!("a block that was made here does not read: {e}"));
         let symbols = Arc::new(self.symbols.list().clone());
-        let blocks = match self.blocks_where(|_| true, &symbols, codec) {
-            Ok(blocks) => blocks,
-            Err(DecodeFail::Broken(e)) => return Err(broken(e)),
-            Err(DecodeFail::Refused(e)) => return Err(e),
-        };
+        let mut blocks = Vec::with_capacity(cut.len());
+        for block in cut {
+            match self.read_cut(block, &symbols, codec) {
+                Ok(block) => blocks.push(block),
+                Err(DecodeFail::Broken(e)) => return Err(broken(e)),
+                Err(DecodeFail::Refused(e)) => return Err(e),
+            }
+        }
         let mut new = Self::new(self.format, Arc::clone(&self.settings));
         let blocks = disjoint(blocks).map_err(broken)?.blocks;
         let mut metadata = Vec::new();
@@ -330,31 +364,34 @@ impl ChunkBuilder {
         Ok(new)
     }
 
-    fn encode(mut self, compressor: &mut Compressor) -> Result<FinishedChunk> {
+    /// A chunk of these blocks, which hold all entries.
+    fn encode(&self, blocks: &[CutBlock], compressor: &mut Compressor) -> Result<FinishedChunk> {
         let Some((min_ns, max_ns)) = self.time_range() else {
             return Err(Error::InvalidInput("a chunk without entries".into()));
         };
-        let encoding = self.encoding();
+        let header = self.header();
         let symbols = self.symbols.list();
-        let room = self.cut.len() + symbols.text_bytes() + 64 + 64 * self.blocks.len();
+        let packed: usize = blocks.iter().map(|b| b.bytes.len()).sum();
+        let room = packed + symbols.text_bytes() + 64 + 64 * blocks.len();
         let mut bytes = Vec::with_capacity(room);
-        let format = self.format;
-        ChunkHeader { format, encoding }.encode(&mut bytes);
-        let symbols = match format.has_metadata() {
-            true => {
-                let start = bytes.len() as u64;
-                let len = encode_symbols(encoding, symbols, compressor, &mut bytes)?;
-                Some(start..start + len as u64)
-            }
-            false => None,
+        header.encode(&mut bytes);
+        let symbols = if header.format.has_metadata() {
+            let start = bytes.len() as u64;
+            let len = encode_symbols(header.encoding, symbols, compressor, &mut bytes)?;
+            Some(start..start + len as u64)
+        } else {
+            None
         };
-        let first = bytes.len() as u64;
-        bytes.extend_from_slice(&self.cut);
-        for block in &mut self.blocks {
-            block.start += first;
+        let mut places = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            places.push(BlockPlace {
+                start: bytes.len() as u64,
+                ..block.place
+            });
+            bytes.extend_from_slice(&block.bytes);
         }
         let table = bytes.len() as u64;
-        let len = ChunkLayout::encode_table(format, &self.blocks, &mut bytes);
+        let len = ChunkLayout::encode_table(header.format, &places, &mut bytes);
         debug_assert_eq!(table as usize + len + CRC_LEN, bytes.len());
         let trailer = ChunkTrailer {
             symbols,

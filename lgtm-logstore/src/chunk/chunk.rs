@@ -137,19 +137,8 @@ impl Chunk {
         symbols: &Arc<SymbolList>,
         codec: &mut ChunkCodec,
     ) -> Result<EntryBlock, DecodeFail> {
-        let header = self.layout.header;
         let packed = block_bytes(&self.bytes, place.start, place.len)?;
-        let mut plain = Vec::new();
-        let size = OutputSize {
-            expected_bytes: place.expected_bytes(),
-            max_bytes: codec.limits.max_block_bytes,
-        };
-        let compression = header.encoding.compression();
-        codec
-            .decompressor
-            .decompress(compression, packed, size, &mut plain)?;
-        let block = decode_block(header.format, plain.into(), place.entry_count, symbols)?;
-        Ok(block)
+        unpack_block(self.layout.header, packed, place, symbols, codec)
     }
 
     /// The blocks that `wanted` accepts, whole. Damaged ones are left out and named.
@@ -178,6 +167,27 @@ impl Chunk {
         }
         Ok(out)
     }
+}
+
+/// Decompresses a block and names its entries.
+pub(super) fn unpack_block(
+    header: ChunkHeader,
+    packed: &[u8],
+    place: &BlockPlace,
+    symbols: &Arc<SymbolList>,
+    codec: &mut ChunkCodec,
+) -> Result<EntryBlock, DecodeFail> {
+    let mut plain = Vec::new();
+    let size = OutputSize {
+        expected_bytes: place.expected_bytes(),
+        max_bytes: codec.limits.max_block_bytes,
+    };
+    let compression = header.encoding.compression();
+    codec
+        .decompressor
+        .decompress(compression, packed, size, &mut plain)?;
+    let block = decode_block(header.format, plain.into(), place.entry_count, symbols)?;
+    Ok(block)
 }
 
 /// The compressed bytes of a block, if the checksum behind them fits.

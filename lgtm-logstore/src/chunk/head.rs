@@ -1,5 +1,6 @@
 //! The open end of a chunk: entries that are not compressed yet.
 
+use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub struct HeadBlock {
     max_ns: TimestampNs,
     size_bytes: u64,
     is_sorted: bool,
-    /// What stands in the head, once an entry came that others of its time may equal.
-    seen: Option<HashTable<u32>>,
+    /// Hashes of all entries with their numbers, once one came that others of its time may equal.
+    seen: Option<HashTable<(u64, u32)>>,
     hashers: DefaultHashBuilder,
 }
 
@@ -75,7 +76,9 @@ impl HeadBlock {
     /// Bytes of memory.
     pub fn memory_bytes(&self) -> usize {
         let seen = self.seen.as_ref().map_or(0, HashTable::capacity);
-        self.bytes.capacity() + self.entries.capacity() * size_of::<HeadEntry>() + seen * 8
+        self.bytes.capacity()
+            + self.entries.capacity() * size_of::<HeadEntry>()
+            + seen * size_of::<(u64, u32)>()
     }
 
     /// Adds an entry; `metadata` sorted by name.
@@ -104,13 +107,9 @@ impl HeadBlock {
             size += 8 * metadata.len();
         }
         let is_newest = self.is_empty() || t_ns > self.max_ns;
-        if !is_newest || self.seen.is_some() {
-            // Encoded bytes are equal when entries are: they hold the time, the line and the numbers of the symbols.
-            if !is_newest && self.is_known(start) {
-                self.bytes.truncate(start);
-                return Ok(Appended::Duplicate);
-            }
-            self.remember(start);
+        if (!is_newest || self.seen.is_some()) && !self.note(start, is_newest) {
+            self.bytes.truncate(start);
+            return Ok(Appended::Duplicate);
         }
         (self.min_ns, self.max_ns, self.is_sorted) = match self.entries.last() {
             None => (t_ns, t_ns, true),
@@ -126,59 +125,44 @@ impl HeadBlock {
         Ok(Appended::Stored)
     }
 
-    /// Whether the entry whose bytes stand from `start` on equals one that is there.
-    fn is_known(&mut self, start: usize) -> bool {
-        if self.seen.is_none() {
-            self.seen = Some(HashTable::new());
-            for n in 0..self.entries.len() {
-                self.remember_entry(n);
+    /// Notes the entry whose bytes stand from `start` on, which is about to be the last; false if it was there already.
+    fn note(&mut self, start: usize, is_newest: bool) -> bool {
+        let (bytes, entries, hashers) = (&self.bytes, &self.entries, &self.hashers);
+        let of = |n: u32| &bytes[entry_range(entries, n as usize)];
+        let seen = self.seen.get_or_insert_with(|| {
+            let mut all = HashTable::with_capacity(2 * entries.len());
+            for n in 0..entries.len() as u32 {
+                let hash = hashers.hash_one(of(n));
+                all.insert_unique(hash, (hash, n), |(hash, _)| *hash);
             }
+            all
+        });
+        // Encoded bytes are equal when entries are: they hold the time, the line and the numbers of the symbols.
+        let new = &bytes[start..];
+        let hash = hashers.hash_one(new);
+        if !is_newest
+            && seen
+                .find(hash, |(h, n)| *h == hash && of(*n) == new)
+                .is_some()
+        {
+            return false;
         }
-        let bytes = &self.bytes[start..];
-        let hash = self.hashers.hash_one(bytes);
-        let is_equal = |n: &u32| &self.bytes[self.range(*n as usize)] == bytes;
-        let seen = self.seen.as_ref();
-        seen.is_some_and(|seen| seen.find(hash, is_equal).is_some())
+        seen.insert_unique(hash, (hash, entries.len() as u32), |(hash, _)| *hash);
+        true
     }
 
-    /// Notes the entry that is about to be the last.
-    fn remember(&mut self, start: usize) {
-        let (bytes, entries, hashers) = (&self.bytes, &self.entries, &self.hashers);
-        let next = entries.len();
-        let hash_of = |n: &u32| match *n as usize {
-            n if n == next => hashers.hash_one(&bytes[start..]),
-            n => hashers.hash_one(&bytes[entry_range(entries, n)]),
-        };
-        if let Some(seen) = &mut self.seen {
-            seen.insert_unique(hash_of(&(next as u32)), next as u32, hash_of);
-        }
-    }
-
-    fn remember_entry(&mut self, n: usize) {
-        let (bytes, entries, hashers) = (&self.bytes, &self.entries, &self.hashers);
-        let hash_of = |n: &u32| hashers.hash_one(&bytes[entry_range(entries, *n as usize)]);
-        if let Some(seen) = &mut self.seen {
-            seen.insert_unique(hash_of(&(n as u32)), n as u32, hash_of);
-        }
-    }
-
-    fn range(&self, n: usize) -> Range<usize> {
-        entry_range(&self.entries, n)
-    }
-
-    /// The entries as a block holds them, in order of time: the bytes themselves, or gathered in `scratch`.
-    pub(super) fn sorted_bytes<'a>(&'a self, scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    /// The entries as a block holds them, in order of time.
+    pub(super) fn sorted_bytes(&self) -> Cow<'_, [u8]> {
         if self.is_sorted {
-            return &self.bytes;
+            return Cow::Borrowed(&self.bytes);
         }
         let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
         order.sort_by_key(|n| self.entries[*n as usize].t_ns);
-        scratch.clear();
-        scratch.reserve(self.bytes.len());
+        let mut out = Vec::with_capacity(self.bytes.len());
         for n in order {
-            scratch.extend_from_slice(&self.bytes[self.range(n as usize)]);
+            out.extend_from_slice(&self.bytes[entry_range(&self.entries, n as usize)]);
         }
-        scratch
+        Cow::Owned(out)
     }
 
     /// The entries as they are now. Copies them.
@@ -192,14 +176,6 @@ impl HeadBlock {
     ) -> Result<EntryBlock, DecodeError> {
         let bytes = Bytes::copy_from_slice(&self.bytes);
         decode_block(format, bytes, self.len() as u64, symbols)
-    }
-
-    /// Empties it; keeps the memory of bytes and entries.
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries.clear();
-        self.size_bytes = 0;
-        self.seen = None;
     }
 }
 

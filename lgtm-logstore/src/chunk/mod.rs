@@ -2,12 +2,14 @@
 //! `docs/format/chunk_object.md`).
 //!
 //! * [`ChunkBuilder`] takes entries one by one and compresses them block by block; [`HeadBlock`] is its open end.
+//!   A [`BuilderSnapshot`] is what a reader sees of it.
 //! * [`Chunk`] reads all versions: block by block, or only what the chunk knows of its metadata.
 //! * [`ChunkLayout`] and [`decode_symbols`] are for who reads parts of an object by ranges.
 //! * [`ObjectMeta`], [`encode_object`], [`ObjectHead`] wrap a chunk into an object, which a [`ChunkKey`] names.
 
 mod block;
 mod builder;
+mod builder_state;
 mod chunk;
 mod encoding;
 mod format;
@@ -16,6 +18,7 @@ mod key;
 mod layout;
 mod object;
 mod object_meta;
+mod snapshot;
 mod symbols;
 
 pub use block::decode_block;
@@ -28,6 +31,7 @@ pub use key::{ChunkKey, KeyForm};
 pub use layout::{BlockPlace, ChunkHeader, ChunkLayout, ChunkTrailer};
 pub use object::{ObjectHead, encode_object, read_object};
 pub use object_meta::ObjectMeta;
+pub use snapshot::{BuilderSnapshot, PackedBlock};
 pub use symbols::decode_symbols;
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, MatchOp, Matcher};
-use lgtm_core::postings::{List, Postings, intersect, subtract, union};
+use lgtm_core::postings::{List, Postings, intersect, intersect_slices, subtract, union};
 
 use crate::index::IndexReader;
 
@@ -66,7 +66,7 @@ pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<
             let mut fails = |v: &str| !m.matches(v);
             drop.extend(index.postings_for_values(m.name(), &mut fails).await?);
         } else {
-            narrowed.keep(matching(index, m).await?);
+            narrowed.keep_any(matching(index, m).await?);
         }
         if narrowed.kept.as_ref().is_some_and(Vec::is_empty) {
             return Ok(none());
@@ -111,6 +111,20 @@ impl Narrowed {
         kept.is_some_and(|kept| (kept.len() as u64) < series)
     }
 
+    /// Keeps what is in any of the lists. Where little is left they are narrowed before they are joined.
+    fn keep_any(&mut self, mut lists: Vec<Vec<u32>>) {
+        if let Some(kept) = &self.kept {
+            let ids = lists.iter().map(|l| l.len().min(kept.len())).sum();
+            computed(ids, || {
+                for list in &mut lists {
+                    *list = intersect_slices(kept, list);
+                }
+                lists.retain(|list| !list.is_empty());
+            });
+        }
+        self.kept = Some(united(lists));
+    }
+
     fn keep(&mut self, list: Vec<u32>) {
         self.kept = Some(match self.kept.take() {
             None => list,
@@ -122,22 +136,22 @@ impl Narrowed {
     }
 }
 
-async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<u32>> {
-    let lists = match m.literal_values() {
+/// The list of each value that passes.
+async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<Vec<u32>>> {
+    match m.literal_values() {
         Some(values) if matches!(m.op(), MatchOp::Equal | MatchOp::Regex) => {
             let mut lists = Vec::with_capacity(values.len());
             for value in &values {
                 lists.push(index.postings(m.name(), value).await?);
             }
-            lists
+            Ok(lists)
         }
         _ => {
             index
                 .postings_for_values(m.name(), &mut |v| m.matches(v))
-                .await?
+                .await
         }
-    };
-    Ok(united(lists))
+    }
 }
 
 /// Ids that are worked on in less than a millisecond.

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
 use lgtm_core::model::{LabelArena, Labels, TimeRange};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
+use lgtm_core::wal::Snapshot;
 use lgtm_core::{Error, Result};
 use smallvec::SmallVec;
 
-use super::generation::Snapshot;
 use super::head::Head;
 use super::head_chunk::{HeadChunk, OpenSpan};
 use super::heads::Heads;

@@ -16,7 +16,6 @@ use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{BlobPlace, Checkpoint, SyncPolicy};
 use lgtm_core::{DecodeError, Error, Result};
 
-use super::generation::ChunkState;
 use super::head::Head;
 use super::head_chunk::{ChunkBytes, HeadChunk};
 use super::heads::Heads;
@@ -25,6 +24,7 @@ use super::series::{Last, MemSeries};
 use super::shard::SHARD_LEN;
 use crate::chunk::Encoding;
 use crate::wire::RawLabelsBuilder;
+use lgtm_core::wal::ChunkState;
 
 /// A record is closed when it has grown to this: the bound of what replay holds at once.
 const RECORD_BYTES: usize = 256 << 10;

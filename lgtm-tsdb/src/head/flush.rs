@@ -12,9 +12,9 @@ use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::storage::Bucket;
+use lgtm_core::wal::ChunkState;
 use lgtm_core::{Error, Result};
 
-use super::generation::ChunkState;
 use super::head::Head;
 use super::head_chunk::HeadChunk;
 use super::heads::Heads;

@@ -20,13 +20,13 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::accept::{AppendRules, RejectReason};
 use super::exemplars::ExemplarRing;
-use super::generation::Generations;
 use super::label_order::LabelOrder;
 use super::metadata::MetadataStore;
 use super::record::anchor_tag;
 use super::series::{MemSeries, locate};
 use super::shard::{SHARD_LEN, Shard};
 use crate::limits::Limits;
+use lgtm_core::wal::Generations;
 
 /// Idle series that are forgotten while pushes wait: some ten milliseconds.
 const FORGOTTEN_AT_ONCE: usize = 16 << 10;

@@ -2,9 +2,8 @@
 
 use std::ops::Range;
 
-use lgtm_core::wal::{BlobFiles, BlobPlace};
+use lgtm_core::wal::{BlobFiles, BlobPlace, ChunkState};
 
-use super::generation::ChunkState;
 use crate::chunk::{Chunk, Encoding};
 
 /// Bytes of a finished chunk: in memory, or in the chunk files.

@@ -10,11 +10,11 @@ use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{LabelArena, Labels, Matcher, TextSet};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId, intersect_slices, subtract_slice};
 
-use super::generation::Snapshot;
 use super::head::Head;
 use super::series::{MemSeries, locate};
 use super::shard::ShardGuard;
 use crate::select::SelectRequest;
+use lgtm_core::wal::Snapshot;
 
 /// Bytes of label values that are matched in one slice: half a millisecond of a regular expression that is slow.
 const SLICE_BYTES: usize = 16 << 10;
@@ -24,6 +24,8 @@ const SLICE_SERIES: usize = 512;
 const VALUES_A_SERIES: usize = 8;
 /// A selection that looks at no more series than this is made where it is asked for: some tens of microseconds.
 const QUICK_SERIES: usize = 256;
+/// So many names or values are listed where they are asked for: some hundred microseconds.
+const QUICK_TEXTS: usize = 2048;
 
 /// Series that may match, by postings.
 #[derive(Debug)]
@@ -45,6 +47,16 @@ impl Head {
         }
         let fewest = request.matchers.iter().filter_map(|m| index.count_of(m));
         request.matchers.len() <= 16 && fewest.min().is_some_and(|n| n <= QUICK_SERIES)
+    }
+
+    /// Whether the names, or the values of `label`, are listed in less time than handing the request over would take.
+    pub(super) fn is_quick_list(&self, label: Option<&str>, request: &SelectRequest) -> bool {
+        if !request.takes_all() {
+            return self.is_quick(request);
+        }
+        let index = self.index.read();
+        let texts = label.map_or_else(|| index.name_count(), |name| index.value_count(name));
+        texts <= QUICK_TEXTS
     }
 
     /// The series that match and hold samples in the range that the reader sees, in label order. Costs about a microsecond a series
@@ -257,9 +269,14 @@ impl Head {
             let takes_away = m.matches_empty();
             let mut ids: Vec<SeriesId> = Vec::new();
             let ids_of_values = &mut ids;
+            let narrowed = kept.as_deref();
             self.each_value(m.name(), cancel, &mut |index: &MemPostings, value| {
                 if m.matches(index.symbols().resolve(value)) != takes_away {
-                    ids_of_values.extend_from_slice(index.postings_of_pair(m.name(), value));
+                    let list = index.postings_of_pair(m.name(), value);
+                    match narrowed {
+                        Some(kept) => ids_of_values.extend(intersect_slices(kept, list)),
+                        None => ids_of_values.extend_from_slice(list),
+                    }
                 }
                 Ok(())
             })?;
@@ -268,10 +285,7 @@ impl Head {
             if takes_away {
                 drop.push(ids);
             } else {
-                kept = Some(match kept {
-                    None => ids,
-                    Some(kept) => intersect_slices(&kept, &ids),
-                });
+                kept = Some(ids);
             }
         }
         let mut ids = kept.unwrap_or_else(|| self.index.read().all().to_vec());

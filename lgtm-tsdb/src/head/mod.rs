@@ -11,7 +11,6 @@ mod columns;
 mod damage;
 mod exemplars;
 mod flush;
-mod generation;
 mod head;
 mod head_chunk;
 mod heads;

@@ -8,12 +8,12 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId, TextSet, TimeRange};
 
 use super::batches::{Chosen, HeadBatches, HeadSeries};
-use super::generation::Snapshot;
 use super::head::Head;
 use super::heads::Heads;
 use crate::select::{
     FetchStats, Listed, ReadyBatches, Select, SelectEnd, SelectRequest, SeriesBatches,
 };
+use lgtm_core::wal::Snapshot;
 
 impl Head {
     /// Whether some sample may lie in `range`: names and values are told for the head as a whole.
@@ -35,12 +35,12 @@ impl HeadSelect {
         Self { heads, executor }
     }
 
-    /// Runs `ask` on a tenant's head as it is now: here if it looks at few series, else on the compute pool. Dropping the future
-    /// stops it.
+    /// Runs `ask` on a tenant's head as it is now: here if that `is_quick`, else on the compute pool. Dropping the future stops it.
     async fn ask<T: Default + Send + 'static>(
         &self,
         tenant: &TenantId,
         request: &SelectRequest,
+        is_quick: impl FnOnce(&Head) -> bool,
         ask: impl FnOnce(&Arc<Head>, &SelectRequest, Snapshot, &CancelToken) -> Result<T>
         + Send
         + 'static,
@@ -52,7 +52,7 @@ impl HeadSelect {
             return Ok(T::default());
         };
         let cancel = CancelToken::new();
-        if head.is_quick(request) {
+        if is_quick(&head) {
             return ask(&head, request, snapshot, &cancel);
         }
         let request = request.clone();
@@ -70,31 +70,37 @@ impl Select for HeadSelect {
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
         let heads = Arc::clone(&self.heads);
-        let series = self.ask(tenant, request, move |head, request, snapshot, cancel| {
-            let chosen = match &request.labels {
-                Some(names) => {
-                    let ids = head.matching_ids(request, &snapshot, cancel)?;
-                    Chosen::Bare(ids.into_iter(), names.clone())
-                }
-                None => {
-                    let series = head.matching(request, &snapshot, cancel)?;
-                    Chosen::Labelled(series.into_iter())
-                }
-            };
-            request.bounds.check(&FetchStats {
-                series: chosen.len() as u64,
-                ..FetchStats::default()
-            })?;
-            Ok(Some(HeadSeries {
-                heads,
-                head: Arc::clone(head),
-                snapshot,
-                shards: head.shards(),
-                range: request.range,
-                chosen,
-                end: SelectEnd::default(),
-            }))
-        });
+        let quick = |head: &Head| head.is_quick(request);
+        let series = self.ask(
+            tenant,
+            request,
+            quick,
+            move |head, request, snapshot, cancel| {
+                let chosen = match &request.labels {
+                    Some(names) => {
+                        let ids = head.matching_ids(request, &snapshot, cancel)?;
+                        Chosen::Bare(ids.into_iter(), names.clone())
+                    }
+                    None => {
+                        let series = head.matching(request, &snapshot, cancel)?;
+                        Chosen::Labelled(series.into_iter())
+                    }
+                };
+                request.bounds.check(&FetchStats {
+                    series: chosen.len() as u64,
+                    ..FetchStats::default()
+                })?;
+                Ok(Some(HeadSeries {
+                    heads,
+                    head: Arc::clone(head),
+                    snapshot,
+                    shards: head.shards(),
+                    range: request.range,
+                    chosen,
+                    end: SelectEnd::default(),
+                }))
+            },
+        );
         let Some(series) = series.await? else {
             return Ok(Box::<ReadyBatches>::default());
         };
@@ -107,7 +113,8 @@ impl Select for HeadSelect {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<Vec<Labels>>> {
-        let series = self.ask(tenant, request, |head, request, snapshot, cancel| {
+        let quick = |head: &Head| head.is_quick(request);
+        let series = self.ask(tenant, request, quick, |head, request, snapshot, cancel| {
             let series = head.matching(request, &snapshot, cancel)?;
             Ok(series.into_iter().map(|(labels, _)| labels).collect())
         });
@@ -119,7 +126,8 @@ impl Select for HeadSelect {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<TextSet>> {
-        let names = self.ask(tenant, request, |head, request, snapshot, cancel| {
+        let quick = |head: &Head| head.is_quick_list(None, request);
+        let names = self.ask(tenant, request, quick, |head, request, snapshot, cancel| {
             if request.takes_all() && !head.holds(request.range) {
                 return Ok(TextSet::new());
             }
@@ -134,13 +142,19 @@ impl Select for HeadSelect {
         name: &str,
         request: &SelectRequest,
     ) -> Result<Listed<TextSet>> {
-        let name = name.to_owned();
-        let values = self.ask(tenant, request, move |head, request, snapshot, cancel| {
-            if request.takes_all() && !head.holds(request.range) {
-                return Ok(TextSet::new());
-            }
-            head.values_of(&name, request, &snapshot, cancel)
-        });
+        let quick = |head: &Head| head.is_quick_list(Some(name), request);
+        let owned = name.to_owned();
+        let values = self.ask(
+            tenant,
+            request,
+            quick,
+            move |head, request, snapshot, cancel| {
+                if request.takes_all() && !head.holds(request.range) {
+                    return Ok(TextSet::new());
+                }
+                head.values_of(&owned, request, &snapshot, cancel)
+            },
+        );
         Ok(Listed::first(values.await?, request.limit))
     }
 }

@@ -7,7 +7,6 @@ use lgtm_core::wal::{BlobFiles, BlobPlace};
 
 use super::accept::{AppendRules, RejectReason, Taken};
 use super::checkpoint::SeriesState;
-use super::generation::{ChunkState, Snapshot};
 use super::head::HeadParts;
 use super::head_chunk::{ChunkBytes, HeadChunk, OpenSpan};
 use super::record::Anchor;
@@ -18,6 +17,7 @@ use crate::chunk::{
     encode_started_run,
 };
 use crate::wire::HistogramValue;
+use lgtm_core::wal::{ChunkState, Snapshot};
 
 /// Out-of-order samples are packed into a chunk when so many wait (Prometheus' default).
 const OOO_BUFFER_LEN: usize = 32;

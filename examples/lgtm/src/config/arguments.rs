@@ -142,7 +142,6 @@ mod tests {
         let error = given(&["-overrides.a.metrics.ingestion-rte=1"]);
         let error = error.unwrap_err().to_string();
         assert!(error.contains("ingestion_rate"), "{error}");
-        assert!(given(&["-target=everything"]).is_err());
         assert!(given(&["x"]).is_err());
     }
 }

@@ -27,7 +27,8 @@ use super::yaml;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Components to run: all, metrics.
+    /// Components to run, comma separated: `all`, `read`, `write`, `backend`, those of one signal (`metrics`, `metrics-write`), or single ones
+    /// (`metrics-ingester`).
     pub(crate) target: String,
     /// The server: addresses, and what requests may take of it together.
     pub(crate) server: ServerSettings,
@@ -254,14 +255,7 @@ impl Config {
         let server = self.server.connections.validate();
         let server = server.and_then(|()| self.server.access.validate());
         let server = server.and_then(|()| self.api_settings().validate());
-        server.map_err(|e| Error::InvalidInput(format!("server.{e}")))?;
-        if !matches!(self.target.as_str(), "all" | "metrics") {
-            return Err(Error::InvalidInput(format!(
-                "target {:?} is not one of all, metrics",
-                self.target
-            )));
-        }
-        Ok(())
+        server.map_err(|e| Error::InvalidInput(format!("server.{e}")))
     }
 
     /// Where blocks go.

@@ -1,4 +1,4 @@
-//! Which readers may still need what flushes have moved into blocks.
+//! Which readers may still need what flushes of a head have moved into the object store.
 //!
 //! A query takes a [`Snapshot`] of the heads first and the list of blocks second. A flush puts its block on the list first and then
 //! begins a new generation. So a query of an older generation may not know the block: what the flush moved stays in the head for it.
@@ -10,35 +10,35 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Where a finished chunk of the head stands on its way into a block.
+/// Where a finished chunk of a head stands on its way into the object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ChunkState(u32);
+pub struct ChunkState(u32);
 
 impl ChunkState {
     /// Only the head has it.
-    pub(super) const HELD: Self = Self(0);
+    pub const HELD: Self = Self(0);
     /// A flush under way writes it into a block.
-    pub(super) const FLUSHING: Self = Self(u32::MAX);
+    pub const FLUSHING: Self = Self(u32::MAX);
 
     /// A block has it, on the list since `generation`.
-    pub(super) fn moved(generation: u32) -> Self {
+    pub fn moved(generation: u32) -> Self {
         Self(generation)
     }
 
-    /// Whether a block on the list has it.
-    pub(super) fn is_moved(self) -> bool {
+    /// Whether a block on the list (the index, for logs) has it.
+    pub fn is_moved(self) -> bool {
         self != Self::HELD && self != Self::FLUSHING
     }
 
     /// Whether no reader of `oldest` or a later generation looks at it.
-    pub(super) fn is_past(self, oldest: u32) -> bool {
+    pub fn is_past(self, oldest: u32) -> bool {
         self.is_moved() && self.0 <= oldest
     }
 }
 
 /// The generations of the heads of a process, and their readers.
 #[derive(Debug, Default)]
-pub(super) struct Generations(Mutex<State>);
+pub struct Generations(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -54,7 +54,7 @@ impl State {
 
 impl Generations {
     /// A snapshot of the heads as they are now.
-    pub(super) fn enter(self: &Arc<Self>) -> Snapshot {
+    pub fn enter(self: &Arc<Self>) -> Snapshot {
         let mut state = self.0.lock();
         let generation = state.now;
         *state.readers.entry(generation).or_default() += 1;
@@ -66,28 +66,28 @@ impl Generations {
 
     /// Begins a generation: its readers know what was listed before this call. Gives its number, and the oldest one that still has
     /// readers.
-    pub(super) fn advance(&self) -> (u32, u32) {
+    pub fn advance(&self) -> (u32, u32) {
         let mut state = self.0.lock();
         state.now += 1;
         (state.now, state.oldest())
     }
 
     /// The oldest generation that still has readers, or else the newest one.
-    pub(super) fn oldest(&self) -> u32 {
+    pub fn oldest(&self) -> u32 {
         self.0.lock().oldest()
     }
 }
 
 /// A reader's hold on what the heads had when it began. Costs no memory but for what flushes move while it lives.
 #[derive(Debug)]
-pub(super) struct Snapshot {
+pub struct Snapshot {
     of: Arc<Generations>,
     generation: u32,
 }
 
 impl Snapshot {
     /// Whether this reader is to look at a chunk: no block that it knows has it.
-    pub(super) fn sees(&self, state: ChunkState) -> bool {
+    pub fn sees(&self, state: ChunkState) -> bool {
         !state.is_past(self.generation)
     }
 }

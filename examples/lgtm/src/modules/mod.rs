@@ -1,0 +1,10 @@
+//! What the process can run: for each signal a table of modules, of which `-target` names those to be made.
+
+mod metrics;
+mod module;
+mod parts;
+mod targets;
+
+pub(crate) use module::Module;
+pub(crate) use parts::{Flush, Parts};
+pub(crate) use targets::selected;

@@ -1,0 +1,147 @@
+//! What modules are made of, and what they give to the process.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use lgtm_core::Result;
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::exec::Executor;
+use lgtm_core::limits::RuntimeConfig;
+use lgtm_core::service::{Service, Services};
+use lgtm_core::sink::SampleSink;
+use lgtm_core::storage::{Layout, from_url};
+use lgtm_core::telemetry::{ProcessCollector, Registry};
+
+use super::metrics::MetricsParts;
+use super::module::Module;
+use crate::config::Config;
+
+/// Moves what is in memory into the object store.
+#[async_trait]
+pub(crate) trait Flush: Debug + Send + Sync {
+    /// Blocks written: everything received before the call is in the store, and can be queried from there.
+    async fn flush(&self) -> Result<usize>;
+}
+
+/// The parts that all modules share, and what has been made of them.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Registry,
+    pub(crate) executor: Executor,
+    pub(crate) layout: Layout,
+    pub(crate) runtime_config: RuntimeConfig,
+    pub(crate) services: Services,
+    /// Routes of the one HTTP port.
+    pub(crate) router: Router,
+    /// Routes of the port of OTLP.
+    pub(crate) otlp: Option<Router>,
+    /// Where the process stores its own metrics.
+    pub(crate) sink: Option<Arc<dyn SampleSink>>,
+    pub(crate) flushes: Vec<Arc<dyn Flush>>,
+    pub(super) metrics: MetricsParts,
+    modules: Vec<&'static Module>,
+    /// The module that is being made.
+    making: Option<&'static Module>,
+    /// Services so far.
+    running: Vec<&'static str>,
+}
+
+/// The service that all others start after: it has read their limits.
+const FIRST: &str = "runtime-config";
+
+impl Parts {
+    /// What `modules` are made of. Inside of the runtime that computes.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that do not fit, `Unavailable` for threads and folders that cannot be had.
+    pub(crate) fn new(config: Config, modules: Vec<&'static Module>) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let registry = Registry::new();
+        ProcessCollector::register(&registry, &*clock);
+        let layout = Layout::builder()
+            .store(from_url(&config.storage_url(), &config.storage.backend)?)
+            .settings(config.storage.requests.clone())
+            .clock(Arc::clone(&clock))
+            .registry(&registry)
+            .build()?;
+        let metrics = MetricsParts::default();
+        let runtime_config = config
+            .runtime_config()?
+            .limits("metrics", config.limits.metrics.clone(), &metrics.limits)
+            .metrics(&registry)
+            .build()?;
+        let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
+        let services = Services::new()
+            .add(runtime_config.clone())
+            .shutdown_delay(config.server.shutdown_delay);
+        Ok(Self {
+            config,
+            clock,
+            registry,
+            executor,
+            layout,
+            runtime_config,
+            services,
+            router: Router::new(),
+            otlp: None,
+            sink: None,
+            flushes: Vec::new(),
+            metrics,
+            modules,
+            making: None,
+            running: vec![FIRST],
+        })
+    }
+
+    /// Makes all modules, those that others need first.
+    ///
+    /// # Errors
+    /// Those of their builders.
+    pub(crate) fn make_all(&mut self) -> Result<()> {
+        for module in self.modules.clone() {
+            self.making = Some(module);
+            (module.make)(self)?;
+        }
+        self.making = None;
+        Ok(())
+    }
+
+    /// Whether a module is, or will be, made.
+    pub(crate) fn is_made(&self, name: &str) -> bool {
+        self.modules.iter().any(|m| m.name == name)
+    }
+
+    /// The services so far: what can answer only when all of it runs comes after them.
+    pub(crate) fn running(&self) -> Vec<&'static str> {
+        self.running.clone()
+    }
+
+    /// Adds the service of the module that is being made.
+    pub(super) fn run(&mut self, service: impl Service) {
+        let module = self.making.expect("modules are made by make_all");
+        let mut after = vec![FIRST];
+        self.services_behind(module, &mut after);
+        self.services = std::mem::take(&mut self.services).add_after(after, service);
+        self.running.push(module.name);
+    }
+
+    /// Adds routes to those of the one HTTP port.
+    pub(super) fn route(&mut self, router: Router) {
+        self.router = std::mem::take(&mut self.router).merge(router);
+    }
+
+    /// The services of the modules that one needs; of a module without one, those behind it.
+    fn services_behind(&self, module: &Module, found: &mut Vec<&'static str>) {
+        for need in module.needs {
+            if self.running.contains(need) {
+                found.push(need);
+            } else if let Some(module) = self.modules.iter().find(|m| m.name == *need) {
+                self.services_behind(module, found);
+            }
+        }
+    }
+}

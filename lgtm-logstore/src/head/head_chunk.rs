@@ -1,0 +1,67 @@
+//! A chunk of a head that takes no more entries.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lgtm_core::model::TimestampNs;
+use lgtm_core::wal::{BlobFiles, BlobPlace, ChunkState};
+
+use crate::chunk::{ChunkBuilder, FinishedChunk};
+
+/// Says in the chunk files that an entry is a log chunk.
+pub(super) const BLOB_TAG: u8 = 0x4c;
+
+/// Where the chunk is.
+#[derive(Debug, Clone)]
+pub(super) enum ChunkBytes {
+    /// Complete, but not put together yet.
+    Builder(Arc<ChunkBuilder>),
+    /// In memory: the disk refused it.
+    Memory(Bytes),
+    /// In the chunk files.
+    File(BlobPlace),
+}
+
+/// A chunk that takes no more entries.
+#[derive(Debug, Clone)]
+pub(super) struct HeadChunk {
+    /// Its number in the process.
+    pub(super) id: u64,
+    /// Time of the first entry, nanoseconds.
+    pub(super) min_ns: TimestampNs,
+    /// Time of the last entry, nanoseconds.
+    pub(super) max_ns: TimestampNs,
+    pub(super) entry_count: u64,
+    /// What indexes tell of its size.
+    pub(super) uncompressed_bytes: u64,
+    pub(super) bytes: ChunkBytes,
+    pub(super) state: ChunkState,
+}
+
+impl HeadChunk {
+    /// A chunk that is to be put together; `None` when it has no entries.
+    pub(super) fn of_builder(id: u64, builder: ChunkBuilder) -> Option<Self> {
+        let (min_ns, max_ns) = builder.time_range()?;
+        Some(Self {
+            id,
+            min_ns,
+            max_ns,
+            entry_count: builder.entry_count(),
+            uncompressed_bytes: builder.uncompressed_bytes(),
+            bytes: ChunkBytes::Builder(Arc::new(builder)),
+            state: ChunkState::HELD,
+        })
+    }
+
+    /// Takes the complete chunk in place of the builder, in the chunk files if these take it.
+    pub(super) fn complete(&mut self, chunk: FinishedChunk, files: &BlobFiles) {
+        self.min_ns = chunk.min_ns;
+        self.max_ns = chunk.max_ns;
+        self.entry_count = chunk.entry_count;
+        self.uncompressed_bytes = chunk.uncompressed_bytes;
+        self.bytes = match files.append(BLOB_TAG, &chunk.bytes) {
+            Some(place) => ChunkBytes::File(place),
+            None => ChunkBytes::Memory(chunk.bytes.into()),
+        };
+    }
+}

@@ -1,0 +1,9 @@
+//! What a tenant may do, what of a push is refused for it, and what its sender is told.
+
+mod admission;
+mod limits;
+mod push_report;
+
+pub use admission::{Accepted, Admission};
+pub use limits::{Limits, ServiceNameSources};
+pub use push_report::{IgnoredEntries, PushRefusal, PushReport, PushRule, Refused};
