@@ -14,5 +14,7 @@ pub mod entry;
 pub mod head;
 pub mod index;
 pub mod limits;
+pub mod logql;
 pub mod schema;
+pub mod select;
 pub mod wire;

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
-/// An immutable label set: names sorted and unique, no empty value.
+/// An immutable label set: names sorted and unique, no empty value (but see [`Labels::from_sorted_keeping_empty`]).
 ///
 /// One piece of memory holds all of it (length-prefixed name and value, in order), shared by clones and, in sets from a
 /// [`LabelArena`], with its neighbours. Ordering is the index's: label by label, name bytes then value bytes, and a prefix comes
@@ -50,6 +50,16 @@ impl Labels {
     pub fn from_sorted<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
         // Most sets fit; names and values of a usual series have 100 to 200 bytes.
         LabelArena::with_capacity(256).from_sorted(labels)
+    }
+
+    /// As [`Labels::from_sorted`], with labels of empty value kept: the answers of LogQL have some.
+    ///
+    /// # Errors
+    /// As [`Labels::from_sorted`].
+    pub fn from_sorted_keeping_empty<'a>(
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self> {
+        LabelArena::with_capacity(256).collect(labels, true)
     }
 
     /// The same set in memory of its own: for one that outlives the others of its arena by far.
@@ -142,6 +152,14 @@ impl LabelArena {
         &mut self,
         labels: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Labels> {
+        self.collect(labels, false)
+    }
+
+    fn collect<'a>(
+        &mut self,
+        labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+        keeps_empty: bool,
+    ) -> Result<Labels> {
         self.bytes.clear();
         let mut last = "";
         for (name, value) in labels {
@@ -149,7 +167,7 @@ impl LabelArena {
                 return Err(out_of_order(last, name, value));
             }
             last = name;
-            if !value.is_empty() {
+            if keeps_empty || !value.is_empty() {
                 self.put(name);
                 self.put(value);
             }

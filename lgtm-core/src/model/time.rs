@@ -70,3 +70,43 @@ impl TimeRange {
             && !other.is_empty()
     }
 }
+
+/// A half-open range of nanoseconds, `[min_ns, max_ns)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TimeRangeNs {
+    /// First nanosecond inside.
+    pub min_ns: TimestampNs,
+    /// First nanosecond no longer inside.
+    pub max_ns: TimestampNs,
+}
+
+impl TimeRangeNs {
+    /// All times but the very last nanosecond.
+    pub const ALL: Self = Self {
+        min_ns: i64::MIN,
+        max_ns: i64::MAX,
+    };
+
+    /// `[min_ns, max_ns)`.
+    pub fn new(min_ns: TimestampNs, max_ns: TimestampNs) -> Self {
+        Self { min_ns, max_ns }
+    }
+
+    /// Whether nothing is inside.
+    pub fn is_empty(&self) -> bool {
+        self.min_ns >= self.max_ns
+    }
+
+    /// Whether `t_ns` is inside.
+    pub fn contains(&self, t_ns: TimestampNs) -> bool {
+        self.min_ns <= t_ns && t_ns < self.max_ns
+    }
+
+    /// Whether the two ranges share a nanosecond.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.min_ns < other.max_ns
+            && other.min_ns < self.max_ns
+            && !self.is_empty()
+            && !other.is_empty()
+    }
+}

@@ -49,6 +49,23 @@ impl Re2Groups {
             .is_match()
             .then_some(FoundGroups { text, captures })
     }
+
+    /// The places that match, from left to right, none overlapping the one before; as Go's `FindAll`, an empty match right behind the one
+    /// before is left out.
+    pub fn find_all<'t>(&self, text: &'t str) -> impl Iterator<Item = FoundGroups<'t>> {
+        let input = Input::new(text).anchored(self.anchored);
+        let mut last_end = None;
+        let all = self.regex.captures_iter(input);
+        let all = all.filter(move |captures| {
+            let Some(span) = captures.get_match().map(|m| m.range()) else {
+                return false;
+            };
+            let repeats = span.is_empty() && last_end == Some(span.start);
+            last_end = Some(span.end);
+            !repeats
+        });
+        all.map(move |captures| FoundGroups { text, captures })
+    }
 }
 
 /// The groups at one place of a text.
@@ -59,6 +76,11 @@ pub struct FoundGroups<'t> {
 }
 
 impl<'t> FoundGroups<'t> {
+    /// Where a group stands, the whole match for 0.
+    pub fn range(&self, group: usize) -> Option<std::ops::Range<usize>> {
+        self.captures.get_group(group).map(|span| span.range())
+    }
+
     /// The text of a group, the whole match for 0. `None` if the expression has no such group, or the match goes without it.
     pub fn get(&self, group: usize) -> Option<&'t str> {
         let span = self.captures.get_group(group)?;

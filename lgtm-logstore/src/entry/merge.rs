@@ -52,6 +52,15 @@ pub(super) fn merge(blocks: &[EntryBlock]) -> Result<(EntryBlock, u64), DecodeEr
     Ok((out.builder.finish(symbols), duplicates))
 }
 
+/// The same block with each entry once, and how many were left out. Copies all lines.
+///
+/// # Errors
+/// When the lines take more than 4 GiB together.
+pub fn distinct(block: &EntryBlock) -> Result<(EntryBlock, u64), DecodeError> {
+    // Beside another block each entry is looked at.
+    merge(&[block.clone(), block.slice(0..0)])
+}
+
 struct Merged {
     builder: EntryBlockBuilder,
     symbols: SymbolListBuilder,

@@ -13,8 +13,8 @@ mod samples;
 mod select;
 
 pub use budget::QueryBudget;
-pub(crate) use end::merge_warnings;
-pub use end::{FetchStats, Listed, SelectEnd, TruncatedList};
+pub use end::{FetchStats, SelectEnd};
+pub use lgtm_core::model::{Listed, TruncatedList};
 pub use merged::MergedSeries;
 pub use request::{FetchBounds, QUERY_SHARD_LABEL, SelectHints, SelectRequest, SeriesShard};
 pub use samples::{samples, started_samples};

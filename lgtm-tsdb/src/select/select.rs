@@ -2,10 +2,10 @@
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use smallvec::SmallVec;
 
-use super::end::{FetchStats, Listed, SelectEnd};
+use super::end::{FetchStats, SelectEnd};
 use super::request::SelectRequest;
 use crate::chunk::Chunk;
 

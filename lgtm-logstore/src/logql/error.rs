@@ -1,0 +1,42 @@
+//! Why a query does not parse.
+
+use std::fmt;
+
+/// Why a query does not parse, and where if one place is at fault, in the words of Loki.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// What is wrong.
+    pub message: String,
+    /// Line and column, both from 1.
+    pub place: Option<(usize, usize)>,
+}
+
+impl ParseError {
+    /// A fault of the query as a whole.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            place: None,
+        }
+    }
+
+    /// A fault at a place.
+    pub(crate) fn at(place: (usize, usize), message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            place: Some(place),
+        }
+    }
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.place {
+            Some((line, column)) => write!(f, "parse error at line {line}, col {column}: ")?,
+            None => f.write_str("parse error : ")?,
+        }
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ParseError {}

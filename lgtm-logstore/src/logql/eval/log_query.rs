@@ -1,0 +1,84 @@
+//! Log queries: entries in the order of time, until there are enough.
+
+use std::sync::Arc;
+
+use lgtm_core::model::TimeRangeNs;
+
+use super::context::{BatchJob, QueryContext};
+use super::entry_list::EntryList;
+use crate::logql::answer::AnswerStream;
+use crate::logql::memory::Charge;
+use crate::logql::plan::LogPlan;
+use crate::logql::query_error::Result;
+use crate::select::{SelectHints, SelectOrder, SelectRequest};
+
+/// Which entries of those that pass are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogBounds {
+    pub(crate) newest_first: bool,
+    pub(crate) limit: usize,
+    /// Least distance of two entries; 0: none.
+    pub(crate) interval_ns: i64,
+}
+
+/// Runs a log query.
+pub(crate) async fn run_log_query(
+    ctx: &Arc<QueryContext>,
+    plan: LogPlan,
+    range: TimeRangeNs,
+    bounds: LogBounds,
+) -> Result<(Vec<AnswerStream>, Charge)> {
+    let mut list = EntryList::new(bounds, ctx.charge());
+    if range.is_empty() {
+        return Ok(list.finish());
+    }
+    let order = match bounds.newest_first {
+        true => SelectOrder::NewestFirst,
+        false => SelectOrder::OldestFirst,
+    };
+    let is_plain = plan.pipeline.as_ref().is_ok_and(|p| p.is_plain());
+    let hints = SelectHints {
+        line_needles: plan
+            .pipeline
+            .as_ref()
+            .map(|p| p.needles())
+            .unwrap_or_default(),
+        entries: if is_plain && bounds.interval_ns == 0 {
+            bounds.limit
+        } else {
+            0
+        },
+        ..SelectHints::default()
+    };
+    let request = SelectRequest::new(plan.matchers, range)
+        .order(order)
+        .hints(hints);
+    let mut answer = ctx.select(request).await?;
+    let pipeline = Arc::new(plan.pipeline);
+    let worst = Arc::new(parking_lot::Mutex::new(None));
+    let (job_ctx, job_pipeline, job_worst) =
+        (Arc::clone(ctx), Arc::clone(&pipeline), Arc::clone(&worst));
+    let job = move |batch| -> BatchJob<EntryList> {
+        let (ctx, pipeline) = (Arc::clone(&job_ctx), Arc::clone(&job_pipeline));
+        let worst = *job_worst.lock();
+        Box::new(move |cancel| {
+            let mut part = EntryList::new(bounds, ctx.charge());
+            match &*pipeline {
+                Ok(pipeline) => part.fill(batch, pipeline, worst, cancel)?,
+                Err(fault) => return Err(fault.clone().into()),
+            }
+            Ok(part)
+        })
+    };
+    ctx.each_round(&mut *answer, job, |parts, horizon| {
+        for part in parts {
+            list.join(part)?;
+        }
+        *worst.lock() = list.worst_ns();
+        Ok(!horizon.is_some_and(|h| list.is_settled(h)))
+    })
+    .await?;
+    ctx.note_end(&mut *answer);
+    ctx.note_passed(list.passed);
+    Ok(list.finish())
+}

@@ -1,0 +1,42 @@
+//! From text to answer: the whole of LogQL.
+//!
+//! The text half: `lexer` cuts a query, `parser` makes the tree of `ast` and checks it, `format` writes it again.
+//!
+//! The other half runs it: `plan` compiles pipelines (`pipeline`, `template`, `pattern`) and places windows, `eval` sends blocks of entries
+//! through them on the compute pool, `engine` bounds, times and reports all of it.
+
+mod answer;
+mod answer_json;
+mod arithmetic;
+mod ast;
+mod engine;
+mod error;
+mod eval;
+mod format;
+mod lexer;
+mod memory;
+mod parser;
+mod pattern;
+mod pipeline;
+mod plan;
+mod query_error;
+mod settings;
+mod template;
+mod units;
+
+pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValue, Series};
+pub use answer_json::LabelEncoding;
+pub use ast::{
+    BinaryExpr, BinaryOp, CompareOp, Conversion, Expr, FieldPath, GroupingClause, LabelFilter,
+    LabelFormat, LabelPick, LabelReplace, LabelReplaceArguments, LineFilter, LineFilterOp,
+    LineOperand, LogExpr, LogfmtStage, MatchSide, MetricExpr, RangeAggregation, RangeOp, Stage,
+    Unwrap, VectorAggregation, VectorMatching, VectorOp,
+};
+pub use engine::{
+    Direction, Engine, EngineCounts, InstantQuery, QueryOptions, RangeQuery, aligned_range,
+};
+pub use error::ParseError;
+pub use memory::{AnswerMemory, QueryMemory};
+pub use parser::{parse, parse_selector, parse_with};
+pub use query_error::QueryError;
+pub use settings::{EngineSettings, ParserSettings};

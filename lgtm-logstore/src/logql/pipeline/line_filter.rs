@@ -1,0 +1,108 @@
+//! Line filters, compiled.
+
+use lgtm_core::re2::{Anchoring, Dot, Re2};
+use memchr::memmem::Finder;
+
+use super::ip::IpRange;
+use crate::logql::ast::{LineFilter, LineFilterOp, LineOperand};
+use crate::logql::pattern::Pattern;
+
+/// A line filter that can be asked.
+#[derive(Debug)]
+pub(crate) struct LineTest {
+    negated: bool,
+    tests: Vec<OneTest>,
+}
+
+#[derive(Debug)]
+enum OneTest {
+    Contains(Box<Finder<'static>>),
+    Regex(Box<Re2>),
+    Pattern(Box<Pattern>),
+    Ip(IpRange),
+}
+
+impl LineTest {
+    /// # Errors
+    /// For a regular expression, pattern or address that is none.
+    pub(crate) fn new(filter: &LineFilter) -> Result<Self, String> {
+        let one = |operand: &LineOperand| {
+            Ok(match (operand, filter.op) {
+                (LineOperand::Ip(range), LineFilterOp::Contains | LineFilterOp::NotContains) => {
+                    OneTest::Ip(IpRange::parse(range)?)
+                }
+                (LineOperand::Ip(_), _) => return Err("ip: invalid operation".to_owned()),
+                (LineOperand::Text(text), LineFilterOp::Contains | LineFilterOp::NotContains) => {
+                    contains(text.as_bytes())
+                }
+                (LineOperand::Text(text), LineFilterOp::Matches | LineFilterOp::NotMatches) => {
+                    let regex = Re2::new(text, Anchoring::Anywhere, Dot::NotNewline)
+                        .map_err(|e| format!("error parsing regexp: {e}"))?;
+                    OneTest::Regex(Box::new(regex))
+                }
+                (LineOperand::Text(text), LineFilterOp::Pattern | LineFilterOp::NotPattern) => {
+                    OneTest::Pattern(Box::new(Pattern::filter(text)?))
+                }
+            })
+        };
+        Ok(Self {
+            negated: filter.op.is_negated(),
+            tests: filter
+                .operands
+                .iter()
+                .map(one)
+                .collect::<Result<_, String>>()?,
+        })
+    }
+
+    /// A filter that keeps lines which contain some bytes.
+    pub(crate) fn containing(bytes: &[u8]) -> Self {
+        Self {
+            negated: false,
+            tests: vec![contains(bytes)],
+        }
+    }
+
+    /// Bytes that every line holds that passes; `None` if none are known.
+    pub(crate) fn needle(&self) -> Option<&[u8]> {
+        match (self.negated, &self.tests[..]) {
+            (false, [OneTest::Contains(finder)]) if !finder.needle().is_empty() => {
+                Some(finder.needle())
+            }
+            (false, [OneTest::Pattern(pattern)]) => pattern.literals().max_by_key(|l| l.len()),
+            _ => None,
+        }
+    }
+
+    /// What finds the lines, if that is all there is to it.
+    pub(crate) fn finder(&self) -> Option<&Finder<'static>> {
+        match (self.negated, &self.tests[..]) {
+            (false, [OneTest::Contains(finder)]) if !finder.needle().is_empty() => Some(finder),
+            _ => None,
+        }
+    }
+
+    /// Whether a line passes.
+    pub(crate) fn passes(&self, line: &[u8]) -> bool {
+        self.tests.iter().any(|t| t.holds(line)) != self.negated
+    }
+}
+
+fn contains(bytes: &[u8]) -> OneTest {
+    OneTest::Contains(Box::new(Finder::new(bytes).into_owned()))
+}
+
+impl OneTest {
+    fn holds(&self, line: &[u8]) -> bool {
+        match self {
+            Self::Contains(finder) => finder.find(line).is_some(),
+            Self::Pattern(pattern) => pattern.is_match(line),
+            Self::Ip(range) => range.is_in_line(line),
+            Self::Regex(regex) => match std::str::from_utf8(line) {
+                Ok(text) => regex.is_match(text),
+                // What is no UTF-8 counts as the replacement character.
+                Err(_) => regex.is_match(&String::from_utf8_lossy(line)),
+            },
+        }
+    }
+}

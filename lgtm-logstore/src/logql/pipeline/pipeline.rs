@@ -1,0 +1,249 @@
+//! A compiled pipeline, and the walk of a block through it.
+
+use lgtm_core::exec::CancelToken;
+use memchr::memmem::Finder;
+
+use super::candidates::{has_byte, lines_with};
+use super::json::ParseScratch;
+use super::labels::{EntryLabels, StreamLabels};
+use super::line_filter::LineTest;
+use super::parse_target::Needed;
+use super::step::{EntryOnWay, Step};
+use crate::entry::EntryBlock;
+use crate::logql::query_error::Result;
+use crate::logql::template::TemplateScratch;
+
+/// Entries between two looks at the cancel token.
+const SLICE: usize = 256;
+
+/// A pipeline that can be run, by many threads at once.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    /// Filters on the lines as they are stored; all come first.
+    pub(super) line_tests: Vec<LineTest>,
+    pub(super) steps: Vec<Step>,
+    pub(super) needed: Needed,
+    /// Texts that a line must hold for a label filter to pass.
+    pub(super) implied: Vec<ImpliedText>,
+    /// Whether structured metadata play any part.
+    pub(super) reads_metadata: bool,
+    pub(super) now_ns: i64,
+}
+
+/// A text that follows from `| json | user="abc"`: without escapes in the line, the value stands there as it is.
+#[derive(Debug)]
+pub(super) struct ImpliedText {
+    pub(super) label: String,
+    pub(super) test: LineTest,
+}
+
+/// The buffers of a walk, which live as long as the worker.
+#[derive(Debug, Default)]
+pub(crate) struct PipelineScratch {
+    pub(super) labels: EntryLabels,
+    /// The line, where a stage has changed it.
+    pub(super) line: Vec<u8>,
+    pub(super) is_changed: bool,
+    /// The next line, while a stage makes it.
+    pub(super) spare: Vec<u8>,
+    pub(super) formatted: String,
+    pub(super) parse: ParseScratch,
+    pub(super) name: String,
+    pub(super) names: Vec<String>,
+    pub(super) templates: TemplateScratch,
+    candidates: Vec<u32>,
+}
+
+impl PipelineScratch {
+    pub(super) fn line<'a>(&'a self, raw: &'a [u8]) -> &'a [u8] {
+        match self.is_changed {
+            true => &self.line,
+            false => raw,
+        }
+    }
+
+    /// Makes the line that stands in `spare` the line.
+    pub(super) fn take_spare(&mut self) {
+        std::mem::swap(&mut self.line, &mut self.spare);
+        self.is_changed = true;
+    }
+}
+
+/// An entry that passed.
+pub(crate) struct Passed<'a> {
+    /// Its place in the block.
+    pub(crate) entry: usize,
+    pub(crate) t_ns: i64,
+    pub(crate) line: &'a [u8],
+    pub(crate) stream: &'a StreamLabels,
+    pub(crate) labels: &'a mut EntryLabels,
+}
+
+/// Whether a walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    Continue,
+    Stop,
+}
+
+impl Pipeline {
+    /// Whether every entry passes with the labels of its stream and its metadata.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.line_tests.is_empty() && self.steps.is_empty()
+    }
+
+    /// Whether it looks at structured metadata.
+    pub(crate) fn reads_metadata(&self) -> bool {
+        self.reads_metadata
+    }
+
+    /// Whether entries keep the labels of their stream, if they have no metadata.
+    pub(crate) fn keeps_labels(&self) -> bool {
+        self.steps.iter().all(|s| matches!(s, Step::Line(_)))
+    }
+
+    /// Bytes that the line of every entry holds that passes.
+    pub(crate) fn needles(&self) -> Vec<Vec<u8>> {
+        let needles = self.line_tests.iter().filter_map(LineTest::needle);
+        needles.map(<[u8]>::to_vec).collect()
+    }
+
+    /// Sends the entries of a block through, in the order of time or against it, and hands what passes to `sink`.
+    ///
+    /// # Errors
+    /// Those of `sink`; `Cancelled`.
+    pub(crate) fn run(
+        &self,
+        stream: &StreamLabels,
+        block: &EntryBlock,
+        newest_first: bool,
+        scratch: &mut PipelineScratch,
+        cancel: &CancelToken,
+        sink: &mut dyn FnMut(Passed<'_>) -> Result<Flow>,
+    ) -> Result<()> {
+        let mut candidates = std::mem::take(&mut scratch.candidates);
+        let tests = self.tests(stream, block, &mut candidates);
+        let count = match tests.has_candidates {
+            true => candidates.len(),
+            false => block.len(),
+        };
+        let mut walked = Ok(());
+        for n in 0..count {
+            if n % SLICE == 0
+                && let Err(e) = cancel.check("query")
+            {
+                walked = Err(e.into());
+                break;
+            }
+            let n = if newest_first { count - 1 - n } else { n };
+            let at = match tests.has_candidates {
+                true => candidates[n] as usize,
+                false => n,
+            };
+            match self.entry(stream, block, at, &tests, scratch, sink) {
+                Ok(Flow::Continue) => {}
+                Ok(Flow::Stop) => break,
+                Err(e) => {
+                    walked = Err(e);
+                    break;
+                }
+            }
+        }
+        scratch.candidates = candidates;
+        walked
+    }
+
+    /// What must be asked of each line of a block, once the candidates were found that stand in `candidates`.
+    fn tests<'p>(
+        &'p self,
+        stream: &StreamLabels,
+        block: &EntryBlock,
+        candidates: &mut Vec<u32>,
+    ) -> BlockTests<'p> {
+        let is_parsed = |label: &str| {
+            !(stream.has(label) || block.has_metadata() && block.symbols().find(label).is_some())
+        };
+        let implied = self.implied.iter().filter(|i| is_parsed(&i.label));
+        let mut tests = BlockTests {
+            lines: self.line_tests.iter().collect(),
+            implied: implied.map(|i| &i.test).collect(),
+            has_candidates: false,
+        };
+        if let Some((n, finder)) = longest(&tests.lines) {
+            tests.has_candidates = lines_with(block, finder, candidates);
+            if tests.has_candidates {
+                tests.lines.remove(n);
+            }
+        } else if let Some((n, finder)) = longest(&tests.implied)
+            && !has_byte(block, b'\\')
+        {
+            tests.has_candidates = lines_with(block, finder, candidates);
+            if tests.has_candidates {
+                tests.implied.remove(n);
+            }
+        }
+        tests
+    }
+
+    fn entry(
+        &self,
+        stream: &StreamLabels,
+        block: &EntryBlock,
+        at: usize,
+        tests: &BlockTests<'_>,
+        scratch: &mut PipelineScratch,
+        sink: &mut dyn FnMut(Passed<'_>) -> Result<Flow>,
+    ) -> Result<Flow> {
+        let raw = block.line(at);
+        if !tests.lines.iter().all(|t| t.passes(raw)) {
+            return Ok(Flow::Continue);
+        }
+        let may_pass = |t: &&LineTest| t.passes(raw) || memchr::memchr(b'\\', raw).is_some();
+        if !tests.implied.iter().all(may_pass) {
+            return Ok(Flow::Continue);
+        }
+        let t_ns = block.times()[at];
+        scratch.is_changed = false;
+        scratch.labels.reset(stream);
+        if self.reads_metadata && block.has_metadata() {
+            for (name, value) in block.get(at).metadata() {
+                scratch.labels.add_metadata(stream, name, value);
+            }
+        }
+        let entry = EntryOnWay {
+            stream,
+            raw,
+            t_ns,
+            now_ns: self.now_ns,
+            needed: &self.needed,
+        };
+        if !self.steps.iter().all(|step| step.run(&entry, scratch)) {
+            return Ok(Flow::Continue);
+        }
+        sink(Passed {
+            entry: at,
+            t_ns,
+            line: match scratch.is_changed {
+                true => &scratch.line,
+                false => raw,
+            },
+            stream,
+            labels: &mut scratch.labels,
+        })
+    }
+}
+
+/// The test that looks for the longest text: the rarest, as far as one can know.
+fn longest<'p>(tests: &[&'p LineTest]) -> Option<(usize, &'p Finder<'static>)> {
+    let finders = tests.iter().enumerate();
+    let finders = finders.filter_map(|(n, t)| Some((n, t.finder()?)));
+    finders.max_by_key(|(_, f)| f.needle().len())
+}
+
+/// What is asked of the lines of one block.
+struct BlockTests<'p> {
+    lines: Vec<&'p LineTest>,
+    /// A line with escapes passes them.
+    implied: Vec<&'p LineTest>,
+    has_candidates: bool,
+}

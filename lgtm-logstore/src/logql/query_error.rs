@@ -1,0 +1,54 @@
+//! What can go wrong with a query.
+
+use lgtm_core::{Error, ErrorKind};
+
+use super::error::ParseError;
+
+/// Why a query has no answer. The messages are those of Loki where they are known.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueryError {
+    /// The query does not parse, or the arguments of a stage are wrong.
+    #[error("{0}")]
+    Parse(#[from] ParseError),
+    /// What is asked for makes no sense: a step of zero, a log query at one time.
+    #[error("{0}")]
+    Invalid(String),
+    /// A series of a metric query carries an error of its pipeline.
+    #[error("{0}")]
+    Pipeline(String),
+    /// The query needs more than it may.
+    #[error("{0}")]
+    Limit(String),
+    /// The query failed on the data that it met.
+    #[error("{0}")]
+    Execution(String),
+    /// What is asked for is switched off.
+    #[error("{0}")]
+    Disabled(String),
+    /// The query took longer than it may.
+    #[error(
+        "request timed out, decrease the duration of the request or add more label matchers (prefer exact match over regex match) to reduce the amount of data processed"
+    )]
+    TimedOut,
+    /// Reading the data failed.
+    #[error(transparent)]
+    Source(#[from] Error),
+}
+
+impl QueryError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Parse(_) | Self::Invalid(_) | Self::Pipeline(_) => ErrorKind::InvalidInput,
+            Self::Limit(_) => ErrorKind::LimitExceeded,
+            // The reference answers both with 500.
+            Self::Execution(_) | Self::Disabled(_) => ErrorKind::Internal,
+            Self::TimedOut => ErrorKind::Timeout,
+            Self::Source(e) => e.kind(),
+        }
+    }
+}
+
+/// `Result` with [`QueryError`].
+pub(crate) type Result<T, E = QueryError> = std::result::Result<T, E>;

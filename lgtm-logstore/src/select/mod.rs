@@ -1,0 +1,18 @@
+//! The one question that any holder of logs answers: which streams match, and their entries in a time range.
+//!
+//! [`Select`] hands out decoded blocks of entries in bounded batches, stream by stream or by time over all streams, and says at the end
+//! how whole that was ([`SelectEnd`]). [`MergedEntries`] joins the answers of several holders; [`MemorySelect`] is a complete holder in memory, the reference of all others. What goes in and
+//! out is plain data.
+
+mod end;
+mod memory;
+mod merged;
+mod request;
+mod select;
+
+pub use end::{FetchStats, SelectEnd};
+pub use lgtm_core::model::{Listed, TruncatedList};
+pub use memory::MemorySelect;
+pub use merged::MergedEntries;
+pub use request::{FetchBounds, SelectHints, SelectOrder, SelectRequest, StreamShard};
+pub use select::{EntryBatch, EntryBatches, ReadyBatches, Select, StreamBlock};

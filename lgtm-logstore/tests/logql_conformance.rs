@@ -1,0 +1,308 @@
+//! The answers of a real Loki, query by query: the sets below `conformance` whose name begins with `logql`.
+
+#![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+#![allow(clippy::print_stdout, reason = "a test says what it leaves out")]
+
+mod shared;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use lgtm_core::clock::SystemClock;
+use lgtm_core::exec::{Executor, ExecutorSettings};
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
+use lgtm_logstore::logql::{
+    Direction, Engine, EngineSettings, Expr, InstantQuery, LabelEncoding, QueryError, QueryOptions,
+    RangeQuery, aligned_range, parse,
+};
+use lgtm_logstore::select::MemorySelect;
+use serde_json::Value;
+use shared::json_lines;
+
+/// An entry as the input has it: time, line, metadata.
+type InputEntry = (i64, String, BTreeMap<String, String>);
+
+fn texts(value: &Value) -> BTreeMap<String, String> {
+    let map = value.as_object().into_iter().flatten();
+    map.map(|(k, v)| (k.clone(), v.as_str().unwrap().to_owned()))
+        .collect()
+}
+
+/// The input in blocks of a few entries each, so that queries meet many.
+fn load(folder: &Path, tenant: &TenantId) -> MemorySelect {
+    let mut streams: BTreeMap<Labels, Vec<InputEntry>> = BTreeMap::new();
+    for entry in json_lines(&folder.join("data.jsonl")) {
+        let labels = Labels::from_pairs(texts(&entry["stream"])).unwrap();
+        streams.entry(labels).or_default().push((
+            entry["ts"].as_str().unwrap().parse().unwrap(),
+            entry["line"].as_str().unwrap().to_owned(),
+            texts(&entry["structured_metadata"]),
+        ));
+    }
+    let source = MemorySelect::default();
+    for (labels, entries) in streams {
+        for part in entries.chunks(7) {
+            let mut block = EntryBlockBuilder::copying(0);
+            let mut symbols = SymbolListBuilder::default();
+            for (t_ns, line, metadata) in part {
+                block.push_copy(*t_ns, line.as_bytes()).unwrap();
+                for (name, value) in metadata {
+                    let name = symbols.intern(name).unwrap();
+                    let value = symbols.intern(value).unwrap();
+                    block.push_metadata(SymbolPair { name, value });
+                }
+            }
+            let block = block.finish(Arc::new(symbols.finish()));
+            source.push(tenant, &labels, block).unwrap();
+        }
+    }
+    source
+}
+
+/// What the API's door makes of parameters, as far as the cases need it.
+mod door {
+    use super::QueryError;
+    use lgtm_core::go::parse_duration_ns;
+
+    fn invalid(message: String) -> QueryError {
+        QueryError::Invalid(message)
+    }
+
+    pub(super) fn time_ns(name: &str, text: &str) -> Result<i64, QueryError> {
+        if text.contains('.')
+            && let Ok(seconds) = text.parse::<f64>()
+        {
+            return Ok((seconds * 1000.0).round() as i64 * 1_000_000);
+        }
+        if text.contains('T')
+            && let Ok(time) = text.parse::<jiff::Timestamp>()
+        {
+            return Ok(i64::try_from(time.as_nanosecond()).unwrap());
+        }
+        match text.parse::<i64>() {
+            Ok(n) if text.len() <= 10 => Ok(n.saturating_mul(1_000_000_000)),
+            Ok(n) => Ok(n),
+            Err(_) => Err(invalid(format!(
+                "could not parse '{name}' parameter: strconv.ParseInt: parsing {text:?}: invalid syntax"
+            ))),
+        }
+    }
+
+    pub(super) fn duration_ms(text: &str) -> Result<i64, QueryError> {
+        if let Ok(seconds) = text.parse::<f64>() {
+            return Ok((seconds * 1000.0) as i64);
+        }
+        match parse_duration_ns(text) {
+            Ok(ns) => Ok(ns as i64 / 1_000_000),
+            Err(_) => Err(invalid(format!(
+                "cannot parse {text:?} to a valid duration"
+            ))),
+        }
+    }
+}
+
+async fn ask(
+    engine: &Engine,
+    tenant: &TenantId,
+    case: &Value,
+    splits: bool,
+) -> Result<Value, QueryError> {
+    let query = case["query"].as_str().unwrap().to_owned();
+    let params = texts(&case["params"]);
+    let param = |name: &str| {
+        params
+            .get(name)
+            .map(String::as_str)
+            .filter(|p| !p.is_empty())
+    };
+    let direction = match param("direction").map(str::to_lowercase).as_deref() {
+        Some("forward") => Direction::Forward,
+        None | Some("backward") => Direction::Backward,
+        Some(other) => return Err(QueryError::Invalid(format!("invalid direction '{other}'"))),
+    };
+    let limit: i64 = param("limit").map_or(100, |l| l.parse().unwrap());
+    if limit <= 0 {
+        return Err(QueryError::Invalid("limit must be a positive value".into()));
+    }
+    let answer = if case["kind"] == "instant" {
+        let t_ns = door::time_ns("time", param("time").unwrap())?;
+        let query = InstantQuery {
+            query,
+            t_ns,
+            options: QueryOptions::default(),
+        };
+        engine.instant(tenant, &query).await?
+    } else {
+        let mut end_ns = door::time_ns("end", param("end").unwrap())?;
+        let mut start_ns = match (param("start"), param("since")) {
+            (Some(start), _) => door::time_ns("start", start)?,
+            (None, since) => end_ns - door::duration_ms(since.unwrap_or("1h"))? * 1_000_000,
+        };
+        let default_step = ((end_ns - start_ns) / 1_000_000_000 / 250).max(1) * 1000;
+        let step_ms = param("step").map_or(Ok(default_step), door::duration_ms)?;
+        let interval_ns = param("interval").map_or(Ok(0), door::duration_ms)? * 1_000_000;
+        let is_metric = matches!(parse(&query), Ok(Expr::Metric(_)));
+        if limit > 5000 && !is_metric {
+            return Err(QueryError::Limit(format!(
+                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({limit} > 5000)"
+            )));
+        }
+        if splits && is_metric && step_ms > 0 && start_ns <= end_ns {
+            (start_ns, end_ns) = aligned_range(start_ns, end_ns, step_ms);
+        }
+        let query = RangeQuery {
+            query,
+            start_ns,
+            end_ns,
+            step_ms,
+            interval_ns,
+            limit: limit as usize,
+            direction,
+            options: QueryOptions::default(),
+        };
+        engine.range(tenant, &query).await?
+    };
+    let json = answer.value.to_json(LabelEncoding::Merged, None);
+    Ok(serde_json::from_str(&json).unwrap())
+}
+
+fn class(error: &QueryError) -> (u64, &'static str) {
+    match error {
+        QueryError::Parse(_) => (400, "parse"),
+        QueryError::Pipeline(_) => (400, "pipeline"),
+        QueryError::Limit(_) => (400, "limit"),
+        QueryError::Invalid(_) => (400, "bad_request"),
+        QueryError::Disabled(_) => (500, "disabled"),
+        QueryError::Execution(_) => (500, "execution"),
+        _ => (500, "other"),
+    }
+}
+
+/// Numbers in quotes may differ in the last digits.
+fn same(got: &Value, wanted: &Value) -> bool {
+    match (got, wanted) {
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|w| same(v, w)))
+        }
+        (Value::Number(a), Value::Number(b)) => {
+            let (a, b) = (a.as_f64().unwrap(), b.as_f64().unwrap());
+            (a - b).abs() <= 1e-9 * a.abs().max(b.abs())
+        }
+        (Value::String(a), Value::String(b)) => a == b || same_number(a, b),
+        (a, b) => a == b,
+    }
+}
+
+fn same_number(a: &str, b: &str) -> bool {
+    match (a.parse::<f64>(), b.parse::<f64>()) {
+        (Ok(a), Ok(b)) if a.is_nan() || b.is_nan() => a.is_nan() && b.is_nan(),
+        (Ok(a), Ok(b)) => a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()),
+        _ => false,
+    }
+}
+
+/// The answer with its series in one order, unless their order says something.
+fn ordered(mut data: Value, query: &str) -> Value {
+    let says = ["topk", "bottomk", "sort"]
+        .iter()
+        .any(|f| query.starts_with(f));
+    if data["resultType"] == "vector" && says {
+        return data;
+    }
+    if let Some(result) = data["result"].as_array_mut()
+        && result.first().is_some_and(Value::is_object)
+    {
+        result.sort_by_key(|s| {
+            s.get("metric")
+                .or_else(|| s.get("stream"))
+                .map(Value::to_string)
+        });
+    }
+    data
+}
+
+async fn check(folder: &Path, file: &str, splits: bool) -> (usize, Vec<String>) {
+    let tenant = TenantId::new("conformance").unwrap();
+    let source = Arc::new(load(folder, &tenant));
+    let runtime = tokio::runtime::Handle::current();
+    let executor = Executor::new(&ExecutorSettings::default(), runtime).unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let engine = Engine::new(source, executor, clock, EngineSettings::default()).unwrap();
+    let (mut count, mut failures) = (0, Vec::new());
+    for case in json_lines(&folder.join(file)) {
+        if case["unstable"] == true {
+            continue;
+        }
+        count += 1;
+        let (id, query) = (
+            case["id"].as_str().unwrap(),
+            case["query"].as_str().unwrap(),
+        );
+        let status = case["status"].as_u64().unwrap();
+        let fault = match ask(&engine, &tenant, &case, splits).await {
+            Err(e) => {
+                let (got_status, got_class) = class(&e);
+                let wanted = case["error_class"].as_str().unwrap_or("none");
+                (got_status != status || got_class != wanted).then(|| {
+                    format!(
+                        "{got_status} {got_class} {e}, wanted {status} {wanted} {}",
+                        case["error"]
+                    )
+                })
+            }
+            Ok(_) if status != 200 => Some(format!("answered, wanted {status} {}", case["error"])),
+            Ok(data) => {
+                let (got, wanted) = (
+                    ordered(data, query),
+                    ordered(case["expected"].clone(), query),
+                );
+                (!same(&got, &wanted)).then(|| format!("\n   got {got}\nwanted {wanted}"))
+            }
+        };
+        if let Some(fault) = fault {
+            failures.push(format!("{id} {query}: {fault}"));
+        }
+    }
+    (count, failures)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_those_of_loki() {
+    let Some(root) = shared::folder("conformance") else {
+        return;
+    };
+    let mut folders = shared::folders(&root);
+    folders.retain(|f| {
+        f.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("logql")
+    });
+    assert!(!folders.is_empty(), "no set of cases");
+    let mut failures = Vec::new();
+    for folder in folders {
+        for (file, splits) in [("cases.jsonl", true), ("cases-nosplit.jsonl", false)] {
+            if folder.join(file).is_file() {
+                let (count, failed) = check(&folder, file, splits).await;
+                println!(
+                    "{}: {count} cases, {} differ",
+                    folder.join(file).display(),
+                    failed.len()
+                );
+                failures.extend(failed);
+            }
+        }
+    }
+    assert!(
+        failures.is_empty(),
+        "{} differ:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
+}
