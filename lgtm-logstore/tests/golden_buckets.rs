@@ -12,10 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use lgtm_core::clock::SystemClock;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
 use lgtm_core::storage::{Backend, Bucket, Component, Layout, LocalDurability};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
+use lgtm_logstore::logql::{
+    Direction, Engine, EngineSettings, QueryOptions, QueryValue, RangeQuery,
+};
 use lgtm_logstore::schema::{Schema, SchemaSettings};
 use lgtm_logstore::select::{Select, SelectOrder, SelectRequest, StreamShard};
 use serde_json::Value;
@@ -226,6 +230,63 @@ async fn buckets_of_a_real_loki_are_read_whole() {
     }
     println!("{sets} buckets");
     assert!(sets > 0);
+}
+
+#[tokio::test]
+async fn logql_over_a_real_bucket_finds_what_is_in_it() {
+    let Some(folder) = shared::folder("golden/loki") else {
+        return;
+    };
+    let set = "snappy-small-blocks";
+    let wanted = expected(&folder, set);
+    let bucket = folder.join("buckets").join(set).join("bucket");
+    let chunks = opened(&bucket, set, BucketSettings::default()).await;
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let clock = Arc::new(SystemClock::new());
+    let settings = EngineSettings::default();
+    let engine = Engine::new(chunks, executor, clock, settings).unwrap();
+    for (tenant, streams) in wanted {
+        let tenant = TenantId::new(&tenant).unwrap();
+        for needle in ["", "Failed", "level=info", "nowhere to be found"] {
+            let lines = streams.values().flatten();
+            let mut lines: Vec<_> = lines
+                .filter(|e| e.1.contains(needle))
+                .map(|e| (e.0, e.1.clone()))
+                .collect();
+            lines.sort();
+            for (limit, direction) in [
+                (1_000_000, Direction::Forward),
+                (20, Direction::Forward),
+                (20, Direction::Backward),
+            ] {
+                let query = RangeQuery {
+                    query: format!("{{service_name=~\".+\"}} |= `{needle}`"),
+                    start_ns: 0,
+                    end_ns: 2_000_000_000_000_000_000,
+                    step_ms: 1_000_000_000,
+                    interval_ns: 0,
+                    limit,
+                    direction,
+                    options: QueryOptions::default(),
+                };
+                let answer = engine.range(&tenant, &query).await.unwrap();
+                assert_eq!(answer.warnings, Vec::<String>::new());
+                let QueryValue::Streams(got) = answer.value else {
+                    panic!("{:?}", answer.value);
+                };
+                let got = got.iter().flat_map(|s| &s.entries).map(|e| e.t_ns);
+                let mut got: Vec<i64> = got.collect();
+                got.sort_unstable();
+                let mut times: Vec<i64> = lines.iter().map(|e| e.0).collect();
+                if direction == Direction::Backward {
+                    times.reverse();
+                }
+                times.truncate(limit);
+                times.sort_unstable();
+                assert_eq!(got, times, "{tenant} {needle:?} {limit}");
+            }
+        }
+    }
 }
 
 fn copy(from: &Path, to: &Path) {
