@@ -1,13 +1,15 @@
 //! The log store: streams, chunks and their index.
 //!
 //! ```text
-//! wire (pushes read) -> limits (what is taken)
+//! wire (pushes read) -> limits (what is taken) -> head (log and memory)
 //! schema -> chunk (a stream's entries, packed), index (where is what I match)
 //! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
 //! ```
 //!
 //! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
 //! that find them, [`schema`] the rules by which both are laid out. The pages below `docs/format` describe the bytes.
+//!
+//! What is sent comes in through [`wire`], is held against [`limits`] and goes into the [`head`], which answers for it until the object store can.
 
 pub mod chunk;
 pub mod entry;

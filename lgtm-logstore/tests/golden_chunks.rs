@@ -73,6 +73,7 @@ fn build(v: &Value, encoding: ChunkEncoding) -> FinishedChunk {
         encoding,
         block_size_bytes: number("block_size"),
         target_size_bytes: number("target_size"),
+        ..ChunkSettings::default()
     };
     let format = ChunkFormat::new(v["format"].as_u64().unwrap() as u8).unwrap();
     let (mut compressor, mut codec) = (Compressor::default(), ChunkCodec::default());
@@ -261,9 +262,10 @@ fn all_objects_of_all_buckets_are_read() {
     let rules: Value = serde_json::from_slice(&rules).unwrap();
     for set in shared::folders(&folder.join("buckets")) {
         let name = set.file_name().unwrap().to_str().unwrap();
-        let form = match name.ends_with("v11") {
-            true => KeyForm::Flat,
-            false => KeyForm::StreamFolders,
+        let form = if name.ends_with("v11") {
+            KeyForm::Flat
+        } else {
+            KeyForm::StreamFolders
         };
         let mut streams: BTreeMap<_, BTreeMap<_, Vec<Entry>>> = BTreeMap::new();
         for v in shared::json_lines(&set.join("chunks.jsonl")) {

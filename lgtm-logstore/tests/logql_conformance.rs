@@ -8,16 +8,25 @@ mod shared;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lgtm_core::clock::SystemClock;
+use lgtm_core::codec::Allowance;
+use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{Executor, ExecutorSettings};
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId};
+use lgtm_logstore::chunk::{ChunkEncoding, ChunkSettings};
 use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
+use lgtm_logstore::head::{HeadHost, HeadSelect, HeadSettings, Heads};
+use lgtm_logstore::limits::{Accepted, Limits, PushReport};
 use lgtm_logstore::logql::{
     Direction, Engine, EngineSettings, Expr, InstantQuery, LabelEncoding, QueryError, QueryOptions,
     RangeQuery, aligned_range, parse,
 };
-use lgtm_logstore::select::MemorySelect;
+use lgtm_logstore::schema::{SchemaPeriods, SchemaSettings};
+use lgtm_logstore::select::{MemorySelect, Select};
+use lgtm_logstore::wire::{PushBatch, decode_json};
 use serde_json::Value;
 use shared::json_lines;
 
@@ -59,6 +68,64 @@ fn load(folder: &Path, tenant: &TenantId) -> MemorySelect {
         }
     }
     source
+}
+
+/// The same input pushed into a head: many small blocks and chunks, the first half of them finished.
+async fn load_head(folder: &Path, tenant: &TenantId, dir: &Path) -> HeadSelect {
+    let host = HeadHost {
+        disk: Arc::new(LocalDisk::new(dir)),
+        clock: Arc::new(SystemClock::new()),
+        executor: Executor::inline(tokio::runtime::Handle::current()),
+        seed: 7,
+    };
+    let settings = HeadSettings {
+        chunk: ChunkSettings {
+            encoding: ChunkEncoding::Snappy,
+            block_size_bytes: 1000,
+            target_size_bytes: 5000,
+            ..ChunkSettings::default()
+        },
+        max_chunk_age: Duration::from_secs(1_000_000_000),
+        ..HeadSettings::default()
+    };
+    // What Loki added stands in the input already.
+    let limits = Limits {
+        discover_service_name: Vec::new(),
+        discover_log_levels: false,
+        ..Limits::default()
+    };
+    let schema = SchemaPeriods::new(&SchemaSettings::default()).unwrap();
+    let overrides = Overrides::fixed(limits.clone());
+    let (heads, log) = Heads::open(host, "logs", settings, schema, overrides).unwrap();
+    heads.replay(log).unwrap();
+    let entries = json_lines(&folder.join("data.jsonl"));
+    let mut batch = PushBatch::default();
+    for (n, some) in entries.chunks(20).enumerate() {
+        let streams: Vec<Value> = some
+            .iter()
+            .map(|e| {
+                let value = [&e["ts"], &e["line"], &e["structured_metadata"]];
+                serde_json::json!({"stream": e["stream"], "values": [value]})
+            })
+            .collect();
+        let body = serde_json::json!({"streams": streams}).to_string();
+        let mut grow = |_| Ok(());
+        let mut allowance = Allowance::new(0, &mut grow);
+        let fill = |out: &mut Vec<u8>, _: &mut Allowance<'_>| {
+            out.extend_from_slice(body.as_bytes());
+            Ok(())
+        };
+        decode_json(&mut batch, &limits.push_options(), &mut allowance, fill).unwrap();
+        let mut report = PushReport::default();
+        let accepted = Accepted::all(&batch);
+        let pushed = heads.push(tenant, &batch, &accepted, &mut report).await;
+        pushed.unwrap();
+        assert_eq!(report.refusal("x"), None);
+        if n == entries.len() / 40 {
+            heads.finish_all().await.unwrap();
+        }
+    }
+    HeadSelect::new(Arc::new(heads))
 }
 
 /// What the API's door makes of parameters, as far as the cases need it.
@@ -226,9 +293,13 @@ fn ordered(mut data: Value, query: &str) -> Value {
     data
 }
 
-async fn check(folder: &Path, file: &str, splits: bool) -> (usize, Vec<String>) {
-    let tenant = TenantId::new("conformance").unwrap();
-    let source = Arc::new(load(folder, &tenant));
+async fn check(
+    folder: &Path,
+    file: &str,
+    splits: bool,
+    source: Arc<dyn Select>,
+) -> (usize, Vec<String>) {
+    let tenant = tenant();
     let runtime = tokio::runtime::Handle::current();
     let executor = Executor::new(&ExecutorSettings::default(), runtime).unwrap();
     let clock = Arc::new(SystemClock::new());
@@ -271,6 +342,13 @@ async fn check(folder: &Path, file: &str, splits: bool) -> (usize, Vec<String>) 
     (count, failures)
 }
 
+/// Cases, and whether Loki had cut the queries by time.
+const FILES: [(&str, bool); 2] = [("cases.jsonl", true), ("cases-nosplit.jsonl", false)];
+
+fn tenant() -> TenantId {
+    TenantId::new("conformance").unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_are_those_of_loki() {
     let Some(root) = shared::folder("conformance") else {
@@ -287,11 +365,20 @@ async fn answers_are_those_of_loki() {
     assert!(!folders.is_empty(), "no set of cases");
     let mut failures = Vec::new();
     for folder in folders {
-        for (file, splits) in [("cases.jsonl", true), ("cases-nosplit.jsonl", false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let head = load_head(&folder, &tenant(), dir.path()).await;
+        let holders: [(&str, Arc<dyn Select>); 2] = [
+            ("memory", Arc::new(load(&folder, &tenant()))),
+            ("head", Arc::new(head)),
+        ];
+        let files = holders
+            .iter()
+            .flat_map(|holder| FILES.map(|file| (holder, file)));
+        for ((holder, source), (file, splits)) in files {
             if folder.join(file).is_file() {
-                let (count, failed) = check(&folder, file, splits).await;
+                let (count, failed) = check(&folder, file, splits, Arc::clone(source)).await;
                 println!(
-                    "{}: {count} cases, {} differ",
+                    "{} ({holder}): {count} cases, {} differ",
                     folder.join(file).display(),
                     failed.len()
                 );

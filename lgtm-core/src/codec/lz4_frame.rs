@@ -62,12 +62,11 @@ pub(super) fn compress(
         out.resize(start + 4 + get_maximum_output_size(block.len()), 0);
         let n = compress_into_with_table(block, &mut out[start + 4..], table)
             .map_err(|e| Error::Internal(format!("lz4: {e}")))?;
-        let (n, plain) = match n < block.len() {
-            true => (n, 0),
-            false => {
-                out[start + 4..start + 4 + block.len()].copy_from_slice(block);
-                (block.len(), PLAIN)
-            }
+        let (n, plain) = if n < block.len() {
+            (n, 0)
+        } else {
+            out[start + 4..start + 4 + block.len()].copy_from_slice(block);
+            (block.len(), PLAIN)
         };
         out.truncate(start + 4 + n);
         out[start..start + 4].copy_from_slice(&(n as u32 | plain).to_le_bytes());

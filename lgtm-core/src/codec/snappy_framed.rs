@@ -39,12 +39,11 @@ pub(super) fn compress(
             .compress(piece, &mut out[start + 8..])
             .map_err(|e| Error::Internal(format!("snappy: {e}")))?;
         // As the reference does: what does not shrink by an eighth is not worth a decoder's time.
-        let (kind, n) = match n < piece.len() - piece.len() / 8 {
-            true => (chunk_type::COMPRESSED, n),
-            false => {
-                out[start + 8..start + 8 + piece.len()].copy_from_slice(piece);
-                (chunk_type::PLAIN, piece.len())
-            }
+        let (kind, n) = if n < piece.len() - piece.len() / 8 {
+            (chunk_type::COMPRESSED, n)
+        } else {
+            out[start + 8..start + 8 + piece.len()].copy_from_slice(piece);
+            (chunk_type::PLAIN, piece.len())
         };
         out.truncate(start + 8 + n);
         let len = (n as u32 + 4).to_le_bytes();
@@ -115,8 +114,8 @@ fn check_chunk(
         let reason = format!("a chunk of {bytes} bytes, at most {CHUNK_BYTES} are allowed");
         return Err(at.error(reason).into());
     }
-    match bytes > room {
-        true => Err(too_large(WHAT, size)),
-        false => Ok(()),
+    if bytes > room {
+        return Err(too_large(WHAT, size));
     }
+    Ok(())
 }

@@ -31,14 +31,21 @@ pub fn decode_block(
     // An entry has at least a time and a length.
     builder.reserve(usize::try_from(entry_count).map_or(0, |n| n.min(bytes.len() / 2)));
     let mut names = MetadataNames::new(symbols);
+    let has_metadata = format.has_metadata();
     while !r.is_empty() {
         let t_ns = r.svarint()?;
-        let len = r.length()?;
-        let start = r.position();
-        r.take(len)?;
-        builder.push(t_ns, start..start + len)?;
-        if format.has_metadata() {
-            metadata(&mut r, &mut names, &mut builder)?;
+        let line = r.bytes()?;
+        let end = r.position();
+        builder.push(t_ns, end - line.len()..end)?;
+        if !has_metadata {
+            continue;
+        }
+        match r.rest() {
+            // A section of one byte, and no pair.
+            [1, 0, ..] => {
+                r.take(2)?;
+            }
+            _ => metadata(&mut r, &mut names, &mut builder)?,
         }
     }
     if builder.len() as u64 != entry_count {
@@ -65,10 +72,10 @@ fn metadata(
         let value = symbol(r)?;
         builder.push_metadata(SymbolPair { name, value });
     }
-    match r.position() == end {
-        true => Ok(()),
-        false => Err(r.error(format!("{count} pairs do not fill {len} bytes"))),
+    if r.position() != end {
+        return Err(r.error(format!("{count} pairs do not fill {len} bytes")));
     }
+    Ok(())
 }
 
 /// A number beyond the list reads as the empty text, however large it is.
@@ -106,13 +113,14 @@ impl<'a> MetadataNames<'a> {
     #[cold]
     fn learn(&mut self, symbol: u32) -> u32 {
         let text = self.symbols.get(symbol);
-        let normal = match is_normal_metadata_name(text) {
-            true => symbol,
+        let normal = if is_normal_metadata_name(text) {
+            symbol
+        } else {
             // A name without a normal form is kept: dropping the pair would make entries equal that are not.
-            false => normal_metadata_name(text).map_or(symbol, |normal| {
+            normal_metadata_name(text).map_or(symbol, |normal| {
                 self.more.push(normal);
                 (self.symbols.len() + self.more.len() - 1) as u32
-            }),
+            })
         };
         // Beyond so many names looking them up costs more than learning them anew.
         const MAX_KNOWN: usize = 256;

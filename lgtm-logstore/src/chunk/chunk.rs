@@ -7,6 +7,7 @@ use lgtm_core::DecodeError;
 use lgtm_core::codec::{DecodeFail, Decompressor, OutputSize};
 
 use crate::chunk::block::decode_block;
+use crate::chunk::encoding::ChunkEncoding;
 use crate::chunk::layout::{
     BlockPlace, CRC_LEN, ChunkHeader, ChunkLayout, ChunkTrailer, checked_section,
 };
@@ -141,6 +142,20 @@ impl Chunk {
         unpack_block(self.layout.header, packed, place, symbols, codec)
     }
 
+    /// Checks and decompresses one block, for who looks through its bytes before it has [`decode_block`] name the entries: a search for a rare
+    /// text finds that most blocks need not be looked at any further.
+    ///
+    /// # Errors
+    /// As [`Chunk::read_block`].
+    pub fn unpack_block(
+        &self,
+        place: &BlockPlace,
+        codec: &mut ChunkCodec,
+    ) -> Result<Bytes, DecodeFail> {
+        let packed = block_bytes(&self.bytes, place.start, place.len)?;
+        unpack(self.layout.header.encoding, packed, place, codec)
+    }
+
     /// The blocks that `wanted` accepts, whole. Damaged ones are left out and named.
     ///
     /// # Errors
@@ -177,17 +192,26 @@ pub(super) fn unpack_block(
     symbols: &Arc<SymbolList>,
     codec: &mut ChunkCodec,
 ) -> Result<EntryBlock, DecodeFail> {
+    let bytes = unpack(header.encoding, packed, place, codec)?;
+    let block = decode_block(header.format, bytes, place.entry_count, symbols)?;
+    Ok(block)
+}
+
+fn unpack(
+    encoding: ChunkEncoding,
+    packed: &[u8],
+    place: &BlockPlace,
+    codec: &mut ChunkCodec,
+) -> Result<Bytes, DecodeFail> {
     let mut plain = Vec::new();
     let size = OutputSize {
         expected_bytes: place.expected_bytes(),
         max_bytes: codec.limits.max_block_bytes,
     };
-    let compression = header.encoding.compression();
     codec
         .decompressor
-        .decompress(compression, packed, size, &mut plain)?;
-    let block = decode_block(header.format, plain.into(), place.entry_count, symbols)?;
-    Ok(block)
+        .decompress(encoding.compression(), packed, size, &mut plain)?;
+    Ok(plain.into())
 }
 
 /// The compressed bytes of a block, if the checksum behind them fits.

@@ -25,9 +25,10 @@ pub enum KeyForm {
 impl KeyForm {
     /// The form under the schema of a chunk's `from`.
     pub fn of(schema: Schema) -> Self {
-        match schema.has_stream_folders() {
-            true => Self::StreamFolders,
-            false => Self::Flat,
+        if schema.has_stream_folders() {
+            Self::StreamFolders
+        } else {
+            Self::Flat
         }
     }
 }

@@ -34,14 +34,14 @@ impl ObjectHead {
     /// Fewer bytes, a length without sense.
     pub fn chunk_start(head: &[u8]) -> Result<u64, DecodeError> {
         let len = Reader::new(WHAT, head).u32()?;
-        match (len as usize) < LENGTH || len as usize > MAX_META_BYTES {
-            true => Err(DecodeError::new(
+        if (len as usize) < LENGTH || len as usize > MAX_META_BYTES {
+            return Err(DecodeError::new(
                 WHAT,
                 0,
                 format!("metadata of {len} bytes"),
-            )),
-            false => Ok(u64::from(len) + LENGTH as u64),
+            ));
         }
+        Ok(u64::from(len) + LENGTH as u64)
     }
 
     /// Reads the frame of a whole object; does not look into the chunk.

@@ -21,6 +21,7 @@ fn build(
         encoding,
         block_size_bytes,
         target_size_bytes: 0,
+        ..ChunkSettings::default()
     };
     settings.validate().unwrap();
     let mut compressor = Compressor::default();
@@ -294,6 +295,7 @@ fn a_chunk_is_full_by_its_size_or_by_ten_blocks() {
             encoding: ChunkEncoding::None,
             block_size_bytes: 10,
             target_size_bytes,
+            ..ChunkSettings::default()
         };
         let mut chunk = ChunkBuilder::new(ChunkFormat::V4, Arc::new(settings));
         let mut n = 0;
@@ -309,11 +311,18 @@ fn a_chunk_is_full_by_its_size_or_by_ten_blocks() {
     // An entry has 16 bytes in a block (time, length, line, metadata), the symbols 2, the entry that is asked about 12.
     assert_eq!((room(0), room(14), room(15), room(100)), (10, 1, 1, 6));
     assert_eq!(room(12), 0);
-    let faulty = ChunkSettings {
-        block_size_bytes: 0,
-        ..ChunkSettings::default()
-    };
-    assert!(faulty.validate().is_err());
+    type Change = fn(&mut ChunkSettings);
+    let faults: [Change; 3] = [
+        |s| s.block_size_bytes = 0,
+        |s| s.block_size_bytes = 1 << 30,
+        |s| s.zstd_level = 0,
+    ];
+    for change in faults {
+        let mut faulty = ChunkSettings::default();
+        assert!(faulty.validate().is_ok());
+        change(&mut faulty);
+        assert!(faulty.validate().is_err(), "{faulty:?}");
+    }
     let empty = ChunkBuilder::new(ChunkFormat::V4, Arc::new(ChunkSettings::default()));
     let none = empty.finish(&mut Compressor::default(), &mut ChunkCodec::default());
     assert!(none.is_err());

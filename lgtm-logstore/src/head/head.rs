@@ -13,7 +13,7 @@ use lgtm_core::Result;
 use lgtm_core::exec::in_place;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId, TimestampNs};
 use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
-use lgtm_core::wal::BlobFiles;
+use lgtm_core::wal::{BlobFiles, Generations};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::capacity::HeadCapacity;
@@ -31,6 +31,7 @@ pub(super) struct HeadParts {
     pub(super) schema: SchemaPeriods,
     pub(super) sync: SyncRule,
     pub(super) capacity: HeadCapacity,
+    pub(super) generations: Arc<Generations>,
     pub(super) chunk_ids: AtomicU64,
     /// No stream that was forgotten had numbered an entry as high as this.
     pub(super) sequence_floor: AtomicU64,
@@ -49,7 +50,8 @@ impl HeadParts {
 
     /// Runs `job` with what making chunks needs.
     pub(super) fn with_tools<T>(&self, job: impl FnOnce(&mut ChunkTools) -> T) -> T {
-        let mut tools = self.tools.lock().pop().unwrap_or_default();
+        let kept = self.tools.lock().pop();
+        let mut tools = kept.unwrap_or_else(|| ChunkTools::new(&self.chunk_settings));
         let done = job(&mut tools);
         self.tools.lock().push(tools);
         done

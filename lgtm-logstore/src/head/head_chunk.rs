@@ -64,4 +64,9 @@ impl HeadChunk {
             None => ChunkBytes::Memory(chunk.bytes.into()),
         };
     }
+
+    /// Whether it has entries with `min_ns <= time < max_ns`.
+    pub(super) fn overlaps(&self, min_ns: TimestampNs, max_ns: TimestampNs) -> bool {
+        self.min_ns < max_ns && min_ns <= self.max_ns
+    }
 }

@@ -125,6 +125,7 @@ impl Heads {
                 settings.max_streams_per_tenant_share,
                 settings.max_open_chunk_bytes.as_u64(),
             ),
+            generations: Arc::default(),
             chunk_ids: AtomicU64::new(0),
             sequence_floor: AtomicU64::new(0),
             tools: Mutex::default(),
@@ -316,6 +317,11 @@ impl Heads {
     /// Bytes in the chunk files.
     pub fn chunk_file_bytes(&self) -> u64 {
         self.parts.files.size_bytes()
+    }
+
+    /// Finished chunks found damaged since the heads were opened.
+    pub fn damaged_chunks(&self) -> u64 {
+        self.parts.files.damaged_count()
     }
 
     /// What the log has done so far.

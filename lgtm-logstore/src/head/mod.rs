@@ -7,12 +7,15 @@
 //!
 //! Open [`head`](head/head.rs) first, then `stream`, `push`, `heads`, `checkpoint`, `replay`, `read`.
 
+mod batches;
 mod capacity;
 mod checkpoint;
 mod head;
 mod head_chunk;
 mod heads;
+mod pieces;
 mod push;
+mod read;
 mod record;
 mod replay;
 mod settings;
@@ -22,5 +25,6 @@ mod stream;
 mod tests;
 
 pub use heads::{HeadHost, Heads, TenantStreams};
+pub use read::HeadSelect;
 pub use replay::HeadReplayReport;
 pub use settings::HeadSettings;

@@ -84,7 +84,7 @@ impl Heads {
     /// `Unavailable` when the log's files cannot be read. Damage is set aside and reported, not an error.
     pub fn replay(&self, log: WalReplay) -> Result<HeadReplayReport> {
         let mut report = HeadReplayReport::default();
-        let mut tools = ChunkTools::default();
+        let mut tools = ChunkTools::new(&self.parts.chunk_settings);
         let take = |record: RecordRef<'_>| {
             if let Err(e) = self.replay_record(&record, &mut tools, &mut report) {
                 report.undecodable_records += 1;

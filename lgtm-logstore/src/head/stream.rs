@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::head::HeadParts;
 use super::head_chunk::{ChunkBytes, HeadChunk};
-use crate::chunk::{Appended, ChunkBuilder, ChunkCodec};
+use crate::chunk::{Appended, ChunkBuilder, ChunkCodec, ChunkSettings};
 
 /// A stream. It has a lock of its own: streams hold much, and compressing a block takes a millisecond.
 #[derive(Debug)]
@@ -113,10 +113,19 @@ impl MemStream {
 }
 
 /// What making and reading chunks needs beside their bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ChunkTools {
     pub(super) compressor: Compressor,
     pub(super) codec: ChunkCodec,
+}
+
+impl ChunkTools {
+    pub(super) fn new(settings: &ChunkSettings) -> Self {
+        Self {
+            compressor: settings.compressor(),
+            codec: ChunkCodec::default(),
+        }
+    }
 }
 
 impl StreamState {
@@ -203,6 +212,15 @@ impl StreamState {
         let chunk = self.lane(lane).take();
         let chunk = chunk.and_then(|c| HeadChunk::of_builder(parts.next_chunk_id(), *c));
         self.finished.extend(chunk);
+    }
+
+    /// Times of the first and the last entry held.
+    pub(super) fn range(&self) -> Option<(TimestampNs, TimestampNs)> {
+        let open = [&self.open, &self.late].into_iter().flatten();
+        let open = open.filter_map(|c| c.time_range());
+        let finished = self.finished.iter().map(|c| (c.min_ns, c.max_ns));
+        open.chain(finished)
+            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
     }
 
     /// Finishes chunks that span more than `max_age_ns` or, when the stream is idle, all.

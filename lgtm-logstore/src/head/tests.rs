@@ -3,6 +3,7 @@
 mod durable;
 mod limits;
 mod model;
+mod select;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,6 +53,7 @@ fn small_settings() -> HeadSettings {
             encoding: ChunkEncoding::Snappy,
             block_size_bytes: 500,
             target_size_bytes: 3000,
+            ..ChunkSettings::default()
         },
         chunk_file_size: ByteSize::mib(1),
         ..HeadSettings::default()

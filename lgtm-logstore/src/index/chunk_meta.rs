@@ -88,9 +88,10 @@ pub(super) fn encode_chunks(version: IndexVersion, chunks: &[ChunkMeta], out: &m
         put_svarint(&mut markers, max_ms.wrapping_sub(page[0].min_ms));
     }
     // Without pages the length stays 0, though a count follows.
-    let len = match chunks.is_empty() {
-        true => 0,
-        false => markers.len() as u32,
+    let len = if chunks.is_empty() {
+        0
+    } else {
+        markers.len() as u32
     };
     out.extend_from_slice(&len.to_be_bytes());
     out.extend_from_slice(&markers);
@@ -153,10 +154,10 @@ pub(super) fn decode_chunks(
             out.push(chunk);
         }
     }
-    match r.is_empty() {
-        true => Ok(()),
-        false => Err(r.error("bytes after the last chunk")),
+    if !r.is_empty() {
+        return Err(r.error("bytes after the last chunk"));
     }
+    Ok(())
 }
 
 /// Reads the pages that the markers do not exclude.
@@ -202,10 +203,10 @@ fn decode_pages(
             }
         }
     }
-    match seen == count && markers.position() == end {
-        true => Ok(()),
-        false => Err(markers.error(format!("{seen} chunks in pages, {count} in all"))),
+    if seen != count || markers.position() != end {
+        return Err(markers.error(format!("{seen} chunks in pages, {count} in all")));
     }
+    Ok(())
 }
 
 fn decode_meta(

@@ -192,10 +192,10 @@ impl IndexEncoder {
                 self.show(previous)
             ));
         }
-        match are_in_order(chunks) {
-            true => Ok(()),
-            false => fail(format!("chunks of {} are not in order", self.show(labels))),
+        if !are_in_order(chunks) {
+            return fail(format!("chunks of {} are not in order", self.show(labels)));
         }
+        Ok(())
     }
 
     fn show(&self, labels: &[(u32, u32)]) -> String {

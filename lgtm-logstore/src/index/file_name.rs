@@ -75,10 +75,8 @@ impl FromStr for IndexFileName {
         let created = number(time).ok_or_else(|| fail("no time in front"))?;
         let parts: Vec<&str> = rest.split('-').collect();
         if let [COMPACTOR, min, max, checksum] = parts[..] {
-            let scale = match time.len() <= MOST_DIGITS_OF_SECONDS {
-                true => 1_000_000_000,
-                false => 1,
-            };
+            let is_seconds = time.len() <= MOST_DIGITS_OF_SECONDS;
+            let scale = if is_seconds { 1_000_000_000 } else { 1 };
             let created_ns = created.checked_mul(scale);
             let checksum = u32::from_str_radix(checksum, 16).ok();
             if let (Some(created_ns), Some(min_ms), Some(max_ms), Some(checksum)) =

@@ -95,9 +95,10 @@ impl IndexToc {
 
     /// Where the last postings list ends: at the next section after the first list.
     pub fn postings_end(&self) -> u64 {
-        match self.label_offset_table > self.postings {
-            true => self.label_offset_table.min(self.postings_table),
-            false => self.postings_table,
+        if self.label_offset_table > self.postings {
+            self.label_offset_table.min(self.postings_table)
+        } else {
+            self.postings_table
         }
     }
 

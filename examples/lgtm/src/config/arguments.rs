@@ -85,9 +85,11 @@ pub(crate) fn read(
     let mut asked = yaml::parse("config file", &yaml::expand(&text, env)?)?;
     let mut old = OldSpellings::new()?;
     old.nest(&mut asked)?;
-    for (path, value) in arguments.flags {
-        let value = serde_norway::from_str(&value).unwrap_or(Value::String(value));
-        yaml::set(&mut asked, &old.path(&path), value)?;
+    let known = Config::known()?;
+    for (path, text) in arguments.flags {
+        let path = old.path(&path);
+        let is_text = yaml::get(&known, &path).is_some_and(Value::is_string);
+        yaml::set(&mut asked, &path, yaml::flag_value(text, is_text))?;
     }
     let config = Config::from_value(asked)?;
     config.validate()?;
@@ -100,6 +102,10 @@ pub(crate) fn read(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use lgtm_core::wal::SyncPolicy;
+
     use super::*;
 
     fn given(args: &[&str]) -> Result<Config> {
@@ -119,6 +125,14 @@ mod tests {
         assert_eq!((c.server.http_listen_port, c.data.dir.as_str()), (0, "/x"));
         assert!(c.auth.multitenancy_enabled && !c.self_monitoring);
         assert_eq!(c.storage_url(), "file:/x/bucket");
+        let c = given(&[
+            "-storage.url=memory:",
+            "-metrics.ingester.head.wal.sync=!interval 1s",
+        ]);
+        let c = c.unwrap();
+        assert_eq!(c.storage_url(), "memory:");
+        let second = SyncPolicy::Interval(Duration::from_secs(1));
+        assert_eq!(c.metrics.ingester.head.wal.sync, second);
         for flag in [
             "-limits.metrics.creation-grace-period=1h",
             "-limits.creation-grace-period=1h",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lgtm_core::exec::ExecutorSettings;
-use lgtm_core::limits::{Overrides, RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
+use lgtm_core::limits::{RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
 use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
@@ -19,6 +19,7 @@ use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
+use super::limits::{LimitsInForce, SignalLimits};
 use super::overrides;
 use super::server::ServerSettings;
 use super::yaml;
@@ -59,14 +60,6 @@ pub(crate) struct Config {
     pub(crate) compute: ExecutorSettings,
     /// The components of the metrics store.
     pub(crate) metrics: MetricsSettings,
-}
-
-/// What a tenant may do, by signal.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct SignalLimits {
-    /// Metrics.
-    pub(crate) metrics: lgtm_tsdb::limits::Limits,
 }
 
 /// The components of the metrics store.
@@ -248,10 +241,7 @@ impl Config {
         metrics.query_frontend.validate()?;
         self.compute.validate()?;
         self.storage.requests.validate()?;
-        let metrics = Overrides::default();
-        self.runtime_config()?
-            .limits("metrics", self.limits.metrics.clone(), &metrics)
-            .build()?;
+        self.runtime_config(&LimitsInForce::default())?.build()?;
         let server = self.server.connections.validate();
         let server = server.and_then(|()| self.server.access.validate());
         let server = server.and_then(|()| self.api_settings().validate());
@@ -266,13 +256,14 @@ impl Config {
         }
     }
 
-    /// The overrides of all signals, those of the file included once it runs. Add the limits of a signal before it is built.
+    /// What keeps the limits of all signals as these settings and the overrides file say.
     ///
     /// # Errors
     /// `InvalidInput` for overrides that cannot be read.
-    pub(crate) fn runtime_config(&self) -> Result<RuntimeConfigBuilder> {
+    pub(crate) fn runtime_config(&self, limits: &LimitsInForce) -> Result<RuntimeConfigBuilder> {
         let overrides = overrides::from_settings(&self.overrides)?;
         let settings = self.runtime_config.clone();
-        Ok(RuntimeConfig::builder(settings, overrides::read).configured(overrides))
+        let builder = RuntimeConfig::builder(settings, overrides::read).configured(overrides);
+        Ok(self.limits.kept_by(builder, limits))
     }
 }

@@ -7,6 +7,7 @@ mod arguments;
 mod config;
 #[cfg(test)]
 mod doc_comments;
+mod limits;
 mod overrides;
 mod server;
 mod spellings;
@@ -15,4 +16,5 @@ mod yaml;
 
 pub(crate) use arguments::{Action, Asked, read};
 pub(crate) use config::{Config, LogFormat, OtlpPorts};
+pub(crate) use limits::LimitsInForce;
 pub(crate) use texts::{documented, help};

@@ -40,6 +40,20 @@ pub(super) fn expand(text: &str, env: impl Fn(&str) -> Option<String>) -> Result
     Ok(out)
 }
 
+/// What stands where `path` leads.
+pub(super) fn get<'a>(from: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(from, |at, key| at.get(key))
+}
+
+/// The value of a flag, written as in YAML. Where a text is expected, `memory:` is one and no section without a value.
+pub(super) fn flag_value(text: String, is_text: bool) -> Value {
+    match serde_norway::from_str(&text) {
+        Ok(Value::Mapping(_) | Value::Null) if is_text => Value::String(text),
+        Ok(value) => value,
+        Err(_) => Value::String(text),
+    }
+}
+
 /// Puts `value` where `path` leads, with all sections on the way there.
 pub(super) fn set(into: &mut Value, path: &str, value: Value) -> Result<()> {
     let mut at = into;

@@ -5,14 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::limits::Overrides;
 use lgtm_core::storage::Component;
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::Queries;
 use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
 use lgtm_tsdb::http::{PushApi, QueryApi};
-use lgtm_tsdb::limits::Limits;
 
 use super::module::{Module, Signal};
 use super::parts::{Flush, Parts};
@@ -64,8 +62,6 @@ pub(super) const SIGNAL: Signal = Signal {
 /// What modules of metrics take from each other.
 #[derive(Debug, Default)]
 pub(crate) struct MetricsParts {
-    /// What tenants may do.
-    pub(crate) limits: Overrides<Limits>,
     blocks: Option<Arc<BucketBlocks>>,
     ingester: Option<Arc<Ingester>>,
     querier: Option<Arc<Querier>>,
@@ -89,7 +85,7 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
 
 fn blocks_cleaner(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(Component::MetricBlocks);
-    let cleaner = BlocksCleaner::builder(bucket, parts.metrics.limits.clone())
+    let cleaner = BlocksCleaner::builder(bucket, parts.limits.metrics.clone())
         .settings(parts.config.metrics.blocks_cleaner.clone())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
@@ -101,7 +97,7 @@ fn blocks_cleaner(parts: &mut Parts) -> Result<()> {
 fn ingester(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(Component::MetricBlocks);
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", parts.config.data.dir)));
-    let mut ingester = Ingester::builder(bucket, disk, parts.metrics.limits.clone())
+    let mut ingester = Ingester::builder(bucket, disk, parts.limits.metrics.clone())
         .settings(parts.config.metrics.ingester.clone())
         .clock(Arc::clone(&parts.clock))
         .executor(parts.executor.clone())
@@ -127,7 +123,7 @@ impl Flush for Ingester {
 
 fn distributor(parts: &mut Parts) -> Result<()> {
     let ingester = made(&parts.metrics.ingester);
-    let distributor = Distributor::builder(ingester, parts.metrics.limits.clone())
+    let distributor = Distributor::builder(ingester, parts.limits.metrics.clone())
         .settings(parts.config.distributor_settings())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
@@ -143,7 +139,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
 
 fn querier(parts: &mut Parts) -> Result<()> {
     let (ingester, blocks) = (made(&parts.metrics.ingester), made(&parts.metrics.blocks));
-    let limits = parts.metrics.limits.clone();
+    let limits = parts.limits.metrics.clone();
     let executor = parts.executor.clone();
     let querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
         .settings(parts.config.metrics.querier.clone())
@@ -159,7 +155,7 @@ fn querier(parts: &mut Parts) -> Result<()> {
 fn query_frontend(parts: &mut Parts) -> Result<()> {
     let querier = made(&parts.metrics.querier);
     let engine = querier.engine().clone();
-    let frontend = QueryFrontend::builder(querier, engine, parts.metrics.limits.clone())
+    let frontend = QueryFrontend::builder(querier, engine, parts.limits.metrics.clone())
         .settings(parts.config.metrics.query_frontend.clone())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
@@ -169,7 +165,7 @@ fn query_frontend(parts: &mut Parts) -> Result<()> {
 
 /// The routes of queries, whoever answers them here.
 fn query_api(parts: &mut Parts, queries: Arc<dyn Queries>) -> Result<()> {
-    let limits = parts.metrics.limits.clone();
+    let limits = parts.limits.metrics.clone();
     let api = QueryApi::builder(queries, limits, parts.executor.clone())
         .settings(parts.config.api_settings())
         .clock(Arc::clone(&parts.clock))

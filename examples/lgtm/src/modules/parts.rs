@@ -16,7 +16,7 @@ use lgtm_core::telemetry::{ProcessCollector, Registry};
 
 use super::metrics::MetricsParts;
 use super::module::Module;
-use crate::config::Config;
+use crate::config::{Config, LimitsInForce};
 
 /// Moves what is in memory into the object store.
 #[async_trait]
@@ -33,6 +33,7 @@ pub(crate) struct Parts {
     pub(crate) registry: Registry,
     pub(crate) executor: Executor,
     pub(crate) layout: Layout,
+    pub(crate) limits: LimitsInForce,
     pub(crate) runtime_config: RuntimeConfig,
     pub(crate) services: Services,
     /// Routes of the one HTTP port.
@@ -68,12 +69,9 @@ impl Parts {
             .clock(Arc::clone(&clock))
             .registry(&registry)
             .build()?;
-        let metrics = MetricsParts::default();
-        let runtime_config = config
-            .runtime_config()?
-            .limits("metrics", config.limits.metrics.clone(), &metrics.limits)
-            .metrics(&registry)
-            .build()?;
+        let limits = LimitsInForce::default();
+        let runtime_config = config.runtime_config(&limits)?;
+        let runtime_config = runtime_config.metrics(&registry).build()?;
         let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
         let services = Services::new()
             .add(runtime_config.clone())
@@ -84,13 +82,14 @@ impl Parts {
             registry,
             executor,
             layout,
+            limits,
             runtime_config,
             services,
             router: Router::new(),
             otlp: None,
             sink: None,
             flushes: Vec::new(),
-            metrics,
+            metrics: MetricsParts::default(),
             modules,
             making: None,
             running: vec![FIRST],

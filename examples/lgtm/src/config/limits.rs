@@ -1,0 +1,29 @@
+//! What tenants may do, by signal. A signal is a field in both structs and a line in `kept_by`.
+
+use lgtm_core::limits::{Overrides, RuntimeConfigBuilder};
+use serde::{Deserialize, Serialize};
+
+/// What a tenant may do that has no overrides, by signal.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SignalLimits {
+    /// Metrics.
+    pub(crate) metrics: lgtm_tsdb::limits::Limits,
+}
+
+/// What every tenant may do now, by signal: what components read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LimitsInForce {
+    pub(crate) metrics: Overrides<lgtm_tsdb::limits::Limits>,
+}
+
+impl SignalLimits {
+    /// Has the overrides of each signal kept, beginning with these limits.
+    pub(super) fn kept_by(
+        &self,
+        builder: RuntimeConfigBuilder,
+        now: &LimitsInForce,
+    ) -> RuntimeConfigBuilder {
+        builder.limits("metrics", self.metrics.clone(), &now.metrics)
+    }
+}
