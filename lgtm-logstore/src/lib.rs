@@ -4,6 +4,7 @@
 //! wire (pushes read) -> limits (what is taken) -> head (log and memory)
 //! schema -> chunk (a stream's entries, packed), index (where is what I match)
 //! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
+//! heads -> bucket (chunks and index files in the object store, written and read)
 //! ```
 //!
 //! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
@@ -11,6 +12,7 @@
 //!
 //! What is sent comes in through [`wire`], is held against [`limits`] and goes into the [`head`], which answers for it until the object store can.
 
+pub mod bucket;
 pub mod chunk;
 pub mod entry;
 pub mod head;

@@ -39,8 +39,8 @@ fn texts(value: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The input in blocks of a few entries each, so that queries meet many.
-fn load(folder: &Path, tenant: &TenantId) -> MemorySelect {
+/// The input in blocks of so many entries: how they lie in blocks must not matter.
+fn load(folder: &Path, tenant: &TenantId, block_entries: usize) -> MemorySelect {
     let mut streams: BTreeMap<Labels, Vec<InputEntry>> = BTreeMap::new();
     for entry in json_lines(&folder.join("data.jsonl")) {
         let labels = Labels::from_pairs(texts(&entry["stream"])).unwrap();
@@ -52,7 +52,7 @@ fn load(folder: &Path, tenant: &TenantId) -> MemorySelect {
     }
     let source = MemorySelect::default();
     for (labels, entries) in streams {
-        for part in entries.chunks(7) {
+        for part in entries.chunks(block_entries) {
             let mut block = EntryBlockBuilder::copying(0);
             let mut symbols = SymbolListBuilder::default();
             for (t_ns, line, metadata) in part {
@@ -367,8 +367,11 @@ async fn answers_are_those_of_loki() {
     for folder in folders {
         let dir = tempfile::tempdir().unwrap();
         let head = load_head(&folder, &tenant(), dir.path()).await;
-        let holders: [(&str, Arc<dyn Select>); 2] = [
-            ("memory", Arc::new(load(&folder, &tenant()))),
+        let in_memory = |block_entries| Arc::new(load(&folder, &tenant(), block_entries));
+        let holders: [(&str, Arc<dyn Select>); 4] = [
+            ("memory, blocks of 1", in_memory(1)),
+            ("memory, blocks of 7", in_memory(7)),
+            ("memory, blocks of 1000", in_memory(1000)),
             ("head", Arc::new(head)),
         ];
         let files = holders

@@ -240,7 +240,7 @@ impl Push<'_> {
             let before = state.open_bytes();
             let sequence = state.sequence;
             let mut faults = Faults::default();
-            scratch.record.begin_stream();
+            (scratch.record).begin_stream(view.labels().as_bytes(), sequence);
             let taken = entries.clone().try_for_each(|n| {
                 if self.accepted.takes(first + n) {
                     let record = &mut scratch.record;
@@ -249,9 +249,7 @@ impl Push<'_> {
                     Ok(())
                 }
             });
-            scratch
-                .record
-                .end_stream(view.labels().as_bytes(), sequence);
+            scratch.record.end_stream();
             state.touched_s = self.now_s;
             (self.head.parts.capacity).open_bytes_changed(before, state.open_bytes());
             let is_untidy = state.wants_tidying();

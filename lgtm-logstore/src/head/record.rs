@@ -12,6 +12,8 @@ pub(super) mod kind {
     pub(crate) const STREAM_STATE: u8 = 2;
 }
 
+/// Bytes of the number of a stream's entries: a varint that is long enough for 32 bits.
+const COUNT_BYTES: usize = 5;
 /// Names of metadata that a record refers to by number.
 const MAX_NAMES: usize = 32;
 
@@ -24,13 +26,13 @@ pub(super) const STREAM_OVERHEAD: usize = 40;
 
 /// Writes a record of entries: streams one after the other, entries of each in the order in which they were taken.
 ///
-/// Entries of a stream wait in a buffer of their own until their number is known, which stands in front of them.
+/// The number of a stream's entries stands in front of them, in a fixed number of bytes, as it is known only behind them.
 #[derive(Debug, Default)]
 pub(super) struct EntriesRecord {
     out: Vec<u8>,
-    /// Entries of the open stream.
-    entries: Vec<u8>,
-    count: u64,
+    /// Where the open stream begins, and where the number of its entries stands.
+    stream: (usize, usize),
+    count: u32,
     last_ns: TimestampNs,
     names: Vec<KnownName>,
     names_len: usize,
@@ -54,9 +56,13 @@ impl EntriesRecord {
         put_bytes(&mut self.out, tenant.as_str().as_bytes());
     }
 
-    /// Begins a stream.
-    pub(super) fn begin_stream(&mut self) {
-        self.entries.clear();
+    /// Begins a stream. `sequence` is the number of its first entry.
+    pub(super) fn begin_stream(&mut self, labels: &[u8], sequence: u64) {
+        let start = self.out.len();
+        put_bytes(&mut self.out, labels);
+        put_uvarint(&mut self.out, sequence);
+        self.stream = (start, self.out.len());
+        self.out.extend_from_slice(&[0; COUNT_BYTES]);
         self.count = 0;
         self.last_ns = 0;
     }
@@ -64,10 +70,10 @@ impl EntriesRecord {
     /// Adds an entry to the stream.
     #[inline]
     pub(super) fn push(&mut self, t_ns: TimestampNs, line: &[u8], metadata: &[(&str, &str)]) {
-        put_svarint(&mut self.entries, t_ns.wrapping_sub(self.last_ns));
+        put_svarint(&mut self.out, t_ns.wrapping_sub(self.last_ns));
         self.last_ns = t_ns;
-        put_bytes(&mut self.entries, line);
-        put_uvarint(&mut self.entries, metadata.len() as u64);
+        put_bytes(&mut self.out, line);
+        put_uvarint(&mut self.out, metadata.len() as u64);
         for (name, value) in metadata {
             self.push_pair(name.as_bytes(), value.as_bytes());
         }
@@ -81,17 +87,17 @@ impl EntriesRecord {
             // Twice the number of the name; one more when its value is the last one.
             Some((n, known)) => {
                 let is_same = known.value == value;
-                put_uvarint(&mut self.entries, 2 * (n as u64 + 1) + u64::from(is_same));
+                put_uvarint(&mut self.out, 2 * (n as u64 + 1) + u64::from(is_same));
                 if !is_same {
-                    put_bytes(&mut self.entries, value);
+                    put_bytes(&mut self.out, value);
                     known.value.clear();
                     known.value.extend_from_slice(value);
                 }
             }
             None => {
-                self.entries.push(0);
-                put_bytes(&mut self.entries, name);
-                put_bytes(&mut self.entries, value);
+                self.out.push(0);
+                put_bytes(&mut self.out, name);
+                put_bytes(&mut self.out, value);
                 self.remember(name, value);
             }
         }
@@ -112,15 +118,17 @@ impl EntriesRecord {
         self.names_len += 1;
     }
 
-    /// Ends the stream; one without entries leaves no trace. `sequence` is the number of its first entry.
-    pub(super) fn end_stream(&mut self, labels: &[u8], sequence: u64) {
+    /// Ends the stream; one without entries leaves no trace.
+    pub(super) fn end_stream(&mut self) {
+        let (start, at) = self.stream;
         if self.count == 0 {
+            self.out.truncate(start);
             return;
         }
-        put_bytes(&mut self.out, labels);
-        put_uvarint(&mut self.out, sequence);
-        put_uvarint(&mut self.out, self.count);
-        self.out.extend_from_slice(&self.entries);
+        for (n, byte) in self.out[at..at + COUNT_BYTES].iter_mut().enumerate() {
+            let more = if n + 1 < COUNT_BYTES { 0x80 } else { 0 };
+            *byte = (self.count >> (7 * n)) as u8 & 0x7f | more;
+        }
         self.is_begun = true;
     }
 

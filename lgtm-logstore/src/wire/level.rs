@@ -1,6 +1,6 @@
 //! The level of a line, which becomes the structured metadata `detected_level`.
 
-use memchr::{memchr, memchr2};
+use memchr::{memchr_iter, memchr2};
 
 /// Name of the metadata that holds the level.
 pub const DETECTED_LEVEL: &str = "detected_level";
@@ -88,7 +88,7 @@ impl Level {
     pub(super) fn of_line(line: &[u8], rules: &LevelRules<'_>) -> Self {
         let value = if is_json_object(line) {
             json_field(line, rules)
-        } else if memchr(b'=', line).is_some() {
+        } else if names_field(line, rules) {
             logfmt_field(line, rules)
         } else {
             None
@@ -178,6 +178,19 @@ fn string_at(line: &[u8], at: usize) -> Option<&[u8]> {
         }
         from = found + 2;
     }
+}
+
+/// Whether one of the fields stands in front of a `=`: most lines have none, and need not be taken apart.
+fn names_field(line: &[u8], rules: &LevelRules<'_>) -> bool {
+    let longest = rules.fields.iter().map(String::len).max().unwrap_or(0);
+    memchr_iter(b'=', line).any(|at| {
+        let near = &line[at.saturating_sub(longest + 1)..at];
+        let is_border = |b: &u8| *b <= b' ' || *b == b'=' || *b == b'"';
+        let start = near.iter().rposition(is_border).map_or(0, |n| n + 1);
+        let key = &near[start..];
+        let is_key = |f: &String| f.as_bytes().eq_ignore_ascii_case(key);
+        rules.fields.iter().any(is_key)
+    })
 }
 
 /// The value of the field that stands first in the list, in any letter case. Stops at what is no pair.

@@ -56,7 +56,10 @@ async fn run(steps: &[Step]) {
                 model.extend(sorted(&rows));
             }
             Step::Checkpoint => drop(s.heads.checkpoint().await.unwrap()),
-            Step::Finish => s.heads.finish_all().await.unwrap(),
+            Step::Finish => {
+                s.heads.finish_all().await.unwrap();
+                assert_eq!(s.heads.open_chunk_bytes(), 0);
+            }
             Step::Maintain => s.heads.maintain().await.unwrap(),
             Step::Crash => {
                 s.reopen(Crash::Process);

@@ -72,6 +72,9 @@ impl ParseTarget<'_> {
 
     /// The same for a name that stands in `self.name` already.
     pub(super) fn wants_name(&mut self) -> bool {
+        if !self.needed.may_begin(self.name) {
+            return false;
+        }
         self.finish_name();
         self.needed.has(self.name)
     }

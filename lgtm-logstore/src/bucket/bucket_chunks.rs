@@ -1,0 +1,309 @@
+//! The logs in a bucket, of all tenants.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::service::Service;
+use lgtm_core::storage::Bucket;
+use lgtm_core::telemetry::Registry;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::chunk_source::ChunkSource;
+use super::index_file::IndexFile;
+use super::open_files::OpenFiles;
+use super::settings::BucketSettings;
+use super::tables::Tables;
+use crate::schema::{DAY_MS, SchemaPeriods, SchemaSettings};
+
+/// How long after a failed listing the next one is tried, until the list is known for the first time: answers lack everything meanwhile.
+const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
+
+/// Collects the parts of [`BucketChunks`].
+#[derive(Debug)]
+pub struct BucketChunksBuilder {
+    bucket: Bucket,
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+    schema: SchemaSettings,
+    index_folder: Option<PathBuf>,
+    registry: Option<Registry>,
+    settings: BucketSettings,
+}
+
+impl BucketChunksBuilder {
+    /// Sets the settings.
+    #[must_use]
+    pub fn settings(mut self, settings: BucketSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the schema periods of the bucket. Default: `v13` from 1970 on.
+    #[must_use]
+    pub fn schema(mut self, schema: SchemaSettings) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets an existing local folder for large unpacked index files. Their names are taken away as soon as they are open. Without it they are
+    /// unpacked to memory.
+    #[must_use]
+    pub fn index_folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.index_folder = Some(folder.into());
+        self
+    }
+
+    /// Has `registry` tell which index files are known and what was read.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings out of bounds.
+    pub fn build(self) -> Result<Arc<BucketChunks>> {
+        self.settings.validate()?;
+        let periods = SchemaPeriods::new(&self.schema)?;
+        let source = ChunkSource::new(
+            self.bucket.clone(),
+            periods.clone(),
+            Arc::clone(&self.clock),
+        );
+        let tables = Tables::new(
+            self.bucket.clone(),
+            periods,
+            self.settings.max_index_files,
+            self.settings.index_concurrency,
+        );
+        let files = OpenFiles::new(
+            self.bucket,
+            self.executor,
+            self.clock,
+            self.index_folder,
+            self.settings.clone(),
+        );
+        let chunks = Arc::new(BucketChunks {
+            settings: self.settings,
+            tables,
+            files,
+            source: Arc::new(source),
+            listing: tokio::sync::Mutex::new(ListingState {
+                full_at: None,
+                is_known: false,
+            }),
+            unlisted: Mutex::new(Some("it was not listed yet".to_owned())),
+            wake: Notify::new(),
+        });
+        if let Some(registry) = &self.registry {
+            chunks.register_metrics(registry);
+        }
+        Ok(chunks)
+    }
+}
+
+/// Counts over index files and chunks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BucketStats {
+    /// Index files known.
+    pub index_files: u64,
+    /// Readers of index files opened so far.
+    pub index_files_opened: u64,
+    /// Bytes of memory that open index files take.
+    pub index_memory_bytes: u64,
+    /// Index files set aside: path, fault.
+    pub index_files_set_aside: Vec<(String, String)>,
+    /// Chunks loaded so far.
+    pub chunks_loaded: u64,
+    /// Bytes of chunks loaded so far.
+    pub chunk_bytes_loaded: u64,
+    /// Chunks found damaged or gone so far, each as often as it was tried.
+    pub chunks_damaged: u64,
+    /// Whether the list of index files is complete as of the last listing.
+    pub is_listed: bool,
+}
+
+#[derive(Debug)]
+struct ListingState {
+    /// When all tables were listed last, on the clock that never goes back.
+    full_at: Option<Duration>,
+    is_known: bool,
+}
+
+/// The chunks of all tenants in a bucket, found by its index files.
+///
+/// Answers [`Select`](crate::select::Select) and tells [volumes](BucketChunks::volumes). As a [`Service`] it keeps the list of index files up
+/// to date.
+#[derive(Debug)]
+pub struct BucketChunks {
+    pub(super) settings: BucketSettings,
+    pub(super) tables: Tables,
+    pub(super) files: OpenFiles,
+    pub(super) source: Arc<ChunkSource>,
+    listing: tokio::sync::Mutex<ListingState>,
+    /// Why the list may lack files: what went wrong with the last listing.
+    unlisted: Mutex<Option<String>>,
+    /// Asks the service for a listing at once.
+    wake: Notify,
+}
+
+impl BucketChunks {
+    /// Begins a builder: the logs in `bucket`; `executor` unpacks and decodes. No index file is known before [`BucketChunks::sync`].
+    pub fn builder(bucket: Bucket, executor: Executor) -> BucketChunksBuilder {
+        BucketChunksBuilder {
+            bucket,
+            executor,
+            clock: Arc::new(SystemClock::new()),
+            schema: SchemaSettings::default(),
+            index_folder: None,
+            registry: None,
+            settings: BucketSettings::default(),
+        }
+    }
+
+    /// Learns which index files there are: those of the last days, every now and then all. New ones are added, those gone are forgotten, those
+    /// set aside get another chance.
+    ///
+    /// Costs one request per table and 1000 objects; a listing of all tables one per 1000 index files.
+    ///
+    /// # Errors
+    /// The first error of the store, `LimitExceeded` for more files than `max_index_files`; what is known stays, and answers say that they
+    /// may lack something.
+    pub async fn sync(&self) -> Result<()> {
+        let mut state = self.listing.lock().await;
+        let now = self.files.clock.monotonic();
+        let is_recent = |at: Duration| now.saturating_sub(at) < self.settings.full_sync_interval;
+        let is_full = !state.is_known || !state.full_at.is_some_and(is_recent);
+        let listed = if is_full {
+            self.tables.sync_all().await
+        } else {
+            self.tables.sync_days(&self.days_to_list()).await
+        };
+        match listed {
+            Ok(gone) => {
+                self.files.close(&gone);
+                if is_full {
+                    state.full_at = Some(now);
+                    state.is_known = true;
+                }
+                *self.unlisted.lock() = None;
+                Ok(())
+            }
+            Err(e) => {
+                *self.unlisted.lock() = Some(e.to_string());
+                Err(e)
+            }
+        }
+    }
+
+    fn days_to_list(&self) -> BTreeSet<i64> {
+        // Clocks of others may be ahead.
+        let last = self.files.now_ms().div_euclid(DAY_MS) + 1;
+        let first = last - i64::from(self.settings.recent_tables) + 1;
+        let mut days: BTreeSet<i64> = (first..=last).collect();
+        days.extend(self.tables.outdated());
+        days
+    }
+
+    /// Has the service list at once: an object that is on the list is gone, as after a compaction by others.
+    pub(super) fn wake_sync(&self) {
+        if !self.tables.outdated().is_empty() {
+            self.wake.notify_one();
+        }
+    }
+
+    /// What every answer has to say of the list.
+    pub(super) fn list_warnings(&self) -> Vec<String> {
+        let why = self.unlisted.lock();
+        let warning = why.as_ref().map(|why| {
+            format!("the index files in the object store are not all known, entries may be missing: {why}")
+        });
+        warning.into_iter().collect()
+    }
+
+    /// The periods of the bucket.
+    pub(super) fn periods(&self) -> &SchemaPeriods {
+        self.tables.periods()
+    }
+
+    /// Puts an index file on the list that was just uploaded, open already. Queries that begin later know it.
+    pub(super) async fn add_written(&self, path: String, day: i64, index: Vec<u8>) {
+        let file = Arc::new(IndexFile::written(path, day));
+        // What cannot be opened here is read from the store, and judged then.
+        if let Err(e) = self.files.open_written(&file, index).await {
+            tracing::warn!(file = file.path, error = %e, "index file just written does not open");
+        }
+        self.tables.add(file);
+    }
+
+    /// Counts so far.
+    pub fn stats(&self) -> BucketStats {
+        let all = self.tables.all();
+        let set_aside = all
+            .iter()
+            .filter_map(|f| Some((f.path.clone(), f.known_fault()?)));
+        let counts = &self.source.counts;
+        BucketStats {
+            index_files: self.tables.len() as u64,
+            index_files_opened: self.files.opened(),
+            index_memory_bytes: self.files.memory_bytes(),
+            index_files_set_aside: set_aside.collect(),
+            chunks_loaded: counts.loaded(),
+            chunk_bytes_loaded: counts.bytes(),
+            chunks_damaged: counts.damaged(),
+            is_listed: self.unlisted.lock().is_none(),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for BucketChunks {
+    fn name(&self) -> &str {
+        "logs-index-gateway"
+    }
+
+    async fn start(&self) -> Result<()> {
+        // Without its store the process still takes writes and answers from the heads, with a warning.
+        if let Err(e) = self.sync().await {
+            tracing::warn!(error = %e, "the index files in the object store cannot be listed; answers say that entries may be missing until they can");
+        }
+        Ok(())
+    }
+
+    async fn run(&self, stop: CancelToken) -> Result<()> {
+        while !stop.is_cancelled() {
+            let interval = self.settings.sync_interval;
+            let is_known = self.listing.lock().await.is_known;
+            let pause = if is_known {
+                interval
+            } else {
+                FIRST_SYNC_RETRY.min(interval)
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.wake.notified() => {}
+                () = stop.cancelled() => return Ok(()),
+            }
+            if let Err(e) = self.sync().await {
+                tracing::warn!(error = %e, "the list of index files cannot be brought up to date; the old one serves");
+            }
+        }
+        Ok(())
+    }
+}

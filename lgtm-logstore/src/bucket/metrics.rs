@@ -1,0 +1,78 @@
+//! What is told of index files and chunks in the object store.
+
+use std::sync::Arc;
+
+use lgtm_core::telemetry::{Collection, Registry};
+
+use super::bucket_chunks::BucketChunks;
+
+/// Index files set aside that are named, each with a series of its own.
+const MAX_NAMED: usize = 100;
+
+impl BucketChunks {
+    pub(super) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        registry.collect_from(self, Self::metrics);
+    }
+
+    fn metrics(&self, e: &mut Collection) {
+        let stats = self.stats();
+        let gauges = [
+            (
+                "lgtm_logs_index_files",
+                "Index files known.",
+                stats.index_files as f64,
+            ),
+            (
+                "lgtm_logs_index_memory_bytes",
+                "Memory of open index files.",
+                stats.index_memory_bytes as f64,
+            ),
+            (
+                "lgtm_logs_index_files_set_aside",
+                "Damaged index files set aside.",
+                stats.index_files_set_aside.len() as f64,
+            ),
+            (
+                "lgtm_logs_index_is_listed",
+                "1 if the last listing of index files succeeded.",
+                f64::from(u8::from(stats.is_listed)),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            e.gauge(name, help, &[], value);
+        }
+        let counters = [
+            (
+                "lgtm_logs_index_files_opened_total",
+                "Readers of index files opened.",
+                stats.index_files_opened,
+            ),
+            (
+                "lgtm_logs_chunks_loaded_total",
+                "Chunks loaded.",
+                stats.chunks_loaded,
+            ),
+            (
+                "lgtm_logs_chunk_bytes_loaded_total",
+                "Bytes of chunks loaded.",
+                stats.chunk_bytes_loaded,
+            ),
+            (
+                "lgtm_logs_chunks_damaged_total",
+                "Chunks, and blocks of them, found damaged or gone.",
+                stats.chunks_damaged,
+            ),
+        ];
+        for (name, help, value) in counters {
+            e.counter(name, help, &[], value as f64);
+        }
+        for (path, _) in stats.index_files_set_aside.iter().take(MAX_NAMED) {
+            e.gauge(
+                "lgtm_logs_index_file_set_aside",
+                "1 for a damaged index file.",
+                &[("file", path.as_str())],
+                1.0,
+            );
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What is in the object store: index files and chunks, read lazily, and written so that a real Loki reads them.
+//!
+//! * [`BucketChunks`] knows which index files there are (no query lists anything), opens those that a query needs, and answers
+//!   [`Select`](crate::select::Select) out of the chunks that they name. What is damaged or gone is counted, named in the answer's
+//!   warnings and tried again later; the rest is served.
+//! * [`BucketWriter`] puts chunks into the store, then the index files that name them, and has [`BucketChunks`] know these at once.
+//!
+//! Open [`bucket_chunks`](bucket_chunks.rs) first, then `tables`, `open_files`, `streams` (which chunks), `sweep` (in which order they are
+//! read), `answers`; of writing `writer`, then `pending_index`.
+
+mod answers;
+mod bucket_chunks;
+mod chunk_source;
+mod index_file;
+mod index_postings;
+mod metrics;
+mod open_files;
+mod pending_index;
+mod settings;
+mod streams;
+mod sweep;
+mod tables;
+mod volume;
+mod writer;
+
+pub use bucket_chunks::{BucketChunks, BucketChunksBuilder, BucketStats};
+pub use settings::{BucketSettings, BucketWriterSettings};
+pub use volume::StreamVolume;
+pub use writer::{BucketWriter, StreamChunk, WrittenIndex};

@@ -1,0 +1,560 @@
+//! In which order chunks are loaded and their blocks decoded.
+//!
+//! Every chunk is *due* at the time by which it may have entries: its first in ascending order, its last in descending order, as the index
+//! tells it; once it is loaded, those of its next block. The sweep takes what is due first. Whatever a stream has before all that is still due
+//! of it is complete and is handed out. So no more is held than what overlaps, and who stops reading early loads and decodes little more than
+//! what was read.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use lgtm_core::codec::DecodeFail;
+use lgtm_core::exec::{CancelToken, Executor, TaskGroup, TaskHandle, in_place};
+use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampNs, merge_warnings};
+use lgtm_core::{Error, Result};
+
+use super::chunk_source::{ChunkSource, LoadedChunk};
+use super::settings::BucketSettings;
+use super::streams::{FoundChunk, FoundStreams};
+use crate::chunk::{BlockPlace, ChunkCodec, ChunkKey};
+use crate::entry::{EntryBlock, disjoint};
+use crate::select::{
+    EntryBatch, EntryBatches, FetchStats, SelectEnd, SelectOrder, SelectRequest, StreamBlock,
+};
+
+const NS_A_MS: i64 = 1_000_000;
+/// Bytes of decompressed blocks in a batch, by their chunks' tables; a single larger block comes alone.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Blocks that one job decodes.
+const BLOCKS_A_JOB: usize = 4;
+/// Bytes that a chunk is taken to have for each byte that the index counts, until it was loaded.
+const COMPRESSED_PART: u64 = 4;
+
+/// When something is due: the stream's place, where streams come one after the other, else 0; then the time, its bits turned over where the
+/// newest come first.
+type Due = (u32, i64);
+
+/// Where a chunk is.
+#[derive(Debug)]
+enum RunState {
+    Away,
+    Coming(TaskHandle<Result<Result<LoadedChunk, String>>>),
+    Here(Arc<LoadedChunk>),
+}
+
+/// A chunk on its way through the sweep.
+#[derive(Debug)]
+struct ChunkRun {
+    stream: u32,
+    found: FoundChunk,
+    state: RunState,
+    due: Due,
+    /// What is left of its blocks of the range, the next one first; `None` before it was loaded.
+    blocks: Option<VecDeque<BlockPlace>>,
+    /// Bytes of its object, as far as is known.
+    size_bytes: u64,
+}
+
+#[derive(Debug)]
+struct SweepStream {
+    labels: Labels,
+    /// Its chunks that are not done.
+    due: BTreeSet<(Due, u32)>,
+    /// Decoded, and not complete yet.
+    held: Vec<EntryBlock>,
+}
+
+/// A block whose turn it is.
+#[derive(Debug)]
+struct DueBlock {
+    stream: u32,
+    run: u32,
+    chunk: Arc<LoadedChunk>,
+    place: BlockPlace,
+}
+
+/// A block that was decoded, or what is wrong with it.
+type Decoded = (u32, u32, BlockPlace, Result<EntryBlock, DecodeFail>);
+
+/// The entries of many chunks in the order of a request.
+#[derive(Debug)]
+pub(super) struct ChunkSweep {
+    source: Arc<ChunkSource>,
+    executor: Executor,
+    tasks: TaskGroup,
+    tenant: TenantId,
+    request: SelectRequest,
+    concurrency: usize,
+    max_loaded_bytes: u64,
+    batch_blocks: usize,
+    runs: Vec<ChunkRun>,
+    streams: Vec<SweepStream>,
+    /// All chunks that are not done.
+    due: BTreeSet<(Due, u32)>,
+    /// Streams whose blocks may have become complete.
+    touched: BTreeSet<u32>,
+    loaded: BTreeSet<u32>,
+    loaded_bytes: u64,
+    coming: BTreeSet<u32>,
+    coming_bytes: u64,
+    /// Entries that the reader is taken to want before it stops; 0: it reads all.
+    wanted: u64,
+    handed_out: u64,
+    /// Chunks beyond those that the wanted entries need that are loaded ahead, where the reader may stop: grows as it does not.
+    ahead: usize,
+    end: SelectEnd,
+}
+
+impl ChunkSweep {
+    pub(super) fn new(
+        source: Arc<ChunkSource>,
+        executor: Executor,
+        tenant: &TenantId,
+        request: SelectRequest,
+        found: FoundStreams,
+        settings: &BucketSettings,
+    ) -> Self {
+        let mut sweep = Self {
+            source,
+            tasks: executor.task_group(),
+            executor: executor.in_line(tenant.as_str()),
+            tenant: tenant.clone(),
+            concurrency: settings.chunk_concurrency,
+            max_loaded_bytes: settings.chunk_memory.as_u64(),
+            batch_blocks: settings.batch_blocks,
+            runs: Vec::new(),
+            streams: Vec::with_capacity(found.streams.len()),
+            due: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            loaded: BTreeSet::new(),
+            loaded_bytes: 0,
+            coming: BTreeSet::new(),
+            coming_bytes: 0,
+            wanted: request.hints.entries as u64,
+            handed_out: 0,
+            ahead: 0,
+            end: SelectEnd {
+                warnings: found.warnings,
+                ..SelectEnd::default()
+            },
+            request,
+        };
+        sweep.end.stats.streams = found.streams.len() as u64;
+        for (n, stream) in found.streams.into_iter().enumerate() {
+            let n = n as u32;
+            let mut due = BTreeSet::new();
+            for found in stream.chunks {
+                let meta = &found.meta;
+                let first = meta.min_ms.saturating_mul(NS_A_MS);
+                let last = meta.max_ms.saturating_mul(NS_A_MS);
+                let run = sweep.runs.len() as u32;
+                let at = sweep.due_at(n, first, last);
+                due.insert((at, run));
+                sweep.runs.push(ChunkRun {
+                    stream: n,
+                    state: RunState::Away,
+                    due: at,
+                    blocks: None,
+                    size_bytes: (u64::from(meta.kb) * 1024 / COMPRESSED_PART).max(4096),
+                    found,
+                });
+            }
+            sweep.due.extend(&due);
+            sweep.streams.push(SweepStream {
+                labels: stream.labels,
+                due,
+                held: Vec::new(),
+            });
+        }
+        sweep.end.stats.chunks_referenced = sweep.runs.len() as u64;
+        sweep
+    }
+
+    fn is_newest_first(&self) -> bool {
+        self.request.order == SelectOrder::NewestFirst
+    }
+
+    /// When what has entries from `first` to `last` is due.
+    fn due_at(&self, stream: u32, first: TimestampNs, last: TimestampNs) -> Due {
+        match self.request.order {
+            SelectOrder::Streams => (stream, first),
+            SelectOrder::OldestFirst => (0, first),
+            SelectOrder::NewestFirst => (0, !last),
+        }
+    }
+
+    fn key(&self, run: u32) -> ChunkKey {
+        let found = &self.runs[run as usize].found;
+        ChunkKey {
+            tenant: self.tenant.as_str().to_owned(),
+            fingerprint: found.fingerprint,
+            from_ms: found.meta.min_ms,
+            through_ms: found.meta.max_ms,
+            checksum: found.meta.checksum,
+        }
+    }
+
+    fn begin_load(&mut self, run: u32) {
+        let (source, executor, key) = (
+            Arc::clone(&self.source),
+            self.executor.clone(),
+            self.key(run),
+        );
+        let load = async move { source.load(&key, &executor).await };
+        self.coming_bytes += self.runs[run as usize].size_bytes;
+        self.coming.insert(run);
+        self.runs[run as usize].state = RunState::Coming(self.tasks.spawn("log-chunk", load));
+    }
+
+    /// Begins to load what is due first, and as much behind it as the bounds and the reader's hint allow.
+    fn load_ahead(&mut self) {
+        let (mut entries, mut beyond, mut begun) = (0u64, 0usize, Vec::new());
+        let mut bytes = self.loaded_bytes + self.coming_bytes;
+        let mut room = self.concurrency.saturating_sub(self.coming.len());
+        // Loaded chunks stand among the first ones, as many as the bound on their bytes lets; behind them there is nothing to look for.
+        let reach = self.concurrency + self.loaded.len() + self.coming.len();
+        for (place, &(_, run)) in self.due.iter().take(reach).enumerate() {
+            if self.wanted > 0 && entries >= self.wanted {
+                beyond += 1;
+                if beyond > self.ahead {
+                    break;
+                }
+            }
+            let chunk = &self.runs[run as usize];
+            let next = chunk.blocks.as_ref().and_then(VecDeque::front);
+            entries += next.map_or(u64::from(chunk.found.meta.entries), |b| b.entry_count);
+            if !matches!(chunk.state, RunState::Away) {
+                continue;
+            }
+            let fits = bytes + chunk.size_bytes <= self.max_loaded_bytes && room > 0;
+            if !fits && place > 0 {
+                break;
+            }
+            begun.push((place, run));
+            bytes += chunk.size_bytes;
+            room = room.saturating_sub(1);
+        }
+        for (place, run) in begun {
+            if place == 0 && self.handed_out > 0 && self.wanted > 0 {
+                // The reader has come here without stopping.
+                self.ahead = (2 * self.ahead + 1).min(self.concurrency);
+            }
+            self.begin_load(run);
+        }
+    }
+
+    /// Waits for a chunk that is on its way.
+    async fn arrive(&mut self, run: u32) -> Result<()> {
+        let before = std::mem::replace(&mut self.runs[run as usize].state, RunState::Away);
+        let RunState::Coming(load) = before else {
+            return Ok(());
+        };
+        self.coming.remove(&run);
+        self.coming_bytes -= self.runs[run as usize].size_bytes;
+        match load.await?? {
+            Ok(chunk) => self.take_loaded(run, chunk),
+            Err(warning) => {
+                merge_warnings(&mut self.end.warnings, vec![warning]);
+                self.finish(run);
+                Ok(())
+            }
+        }
+    }
+
+    fn take_loaded(&mut self, run: u32, loaded: LoadedChunk) -> Result<()> {
+        let stats = &mut self.end.stats;
+        stats.chunks_downloaded += 1;
+        stats.chunks_download_ns += loaded.load_ns;
+        stats.compressed_bytes += loaded.size_bytes;
+        self.request.bounds.check(stats)?;
+        if let Some(fault) = &loaded.fault {
+            merge_warnings(&mut self.end.warnings, vec![fault.clone()]);
+        }
+        let size = loaded.size_bytes;
+        self.runs[run as usize].size_bytes = size;
+        if self.runs[run as usize].blocks.is_none() {
+            let range = self.request.range;
+            let blocks = loaded.chunk.blocks().iter().copied();
+            let mut blocks: Vec<BlockPlace> = blocks
+                .filter(|b| b.entry_count > 0 && b.overlaps(range.min_ns, range.max_ns))
+                .collect();
+            if self.lacks_needles(&loaded) {
+                blocks.clear();
+            }
+            // In the order of the sweep; those of a chunk that was not closed properly may overlap.
+            blocks.sort_by_key(|b| self.due_at(0, b.min_ns, b.max_ns));
+            self.runs[run as usize].blocks = Some(blocks.into());
+        }
+        self.runs[run as usize].state = RunState::Here(Arc::new(loaded));
+        self.loaded.insert(run);
+        self.loaded_bytes += size;
+        self.next_due(run);
+        self.let_go();
+        Ok(())
+    }
+
+    /// Whether no entry of the chunk has a value of structured metadata that every entry of interest has.
+    fn lacks_needles(&self, loaded: &LoadedChunk) -> bool {
+        let mut needles = self.request.hints.metadata_needles.iter();
+        // A symbol beyond the list reads as the empty text, and names may be stored in another form than they are read.
+        needles.any(|(_, value)| !value.is_empty() && loaded.symbols.find(value).is_none())
+    }
+
+    /// Puts a chunk where its next block belongs; ends it when there is none.
+    fn next_due(&mut self, run: u32) {
+        let chunk = &self.runs[run as usize];
+        let (stream, before) = (chunk.stream, chunk.due);
+        let next = chunk.blocks.as_ref().and_then(VecDeque::front).copied();
+        let Some(next) = next else {
+            self.finish(run);
+            return;
+        };
+        let at = self.due_at(stream, next.min_ns, next.max_ns);
+        // A table that contradicts the index must not bring the sweep back.
+        let at = at.max(before);
+        self.due.remove(&(before, run));
+        self.due.insert((at, run));
+        let of_stream = &mut self.streams[stream as usize].due;
+        of_stream.remove(&(before, run));
+        of_stream.insert((at, run));
+        self.runs[run as usize].due = at;
+        self.touched.insert(stream);
+    }
+
+    /// Nothing is left of a chunk.
+    fn finish(&mut self, run: u32) {
+        let chunk = &mut self.runs[run as usize];
+        chunk.state = RunState::Away;
+        chunk.blocks = None;
+        let (stream, due) = (chunk.stream, chunk.due);
+        if self.loaded.remove(&run) {
+            self.loaded_bytes -= self.runs[run as usize].size_bytes;
+        }
+        self.due.remove(&(due, run));
+        self.streams[stream as usize].due.remove(&(due, run));
+        self.touched.insert(stream);
+    }
+
+    /// Lets go of loaded chunks beyond the bound, those that come last first. They are loaded again when it is their turn.
+    fn let_go(&mut self) {
+        while self.loaded_bytes > self.max_loaded_bytes && self.loaded.len() > 1 {
+            let last = self.loaded.iter().max_by_key(|run| {
+                let chunk = &self.runs[**run as usize];
+                (chunk.due, **run)
+            });
+            let Some(&run) = last else { return };
+            self.loaded.remove(&run);
+            let chunk = &mut self.runs[run as usize];
+            chunk.state = RunState::Away;
+            self.loaded_bytes -= chunk.size_bytes;
+        }
+    }
+
+    /// Takes the blocks whose turn it is, as far as their chunks are there.
+    fn take_due(&mut self) -> Vec<DueBlock> {
+        let mut out = Vec::new();
+        let (mut bytes, mut entries) = (0u64, 0u64);
+        while out.len() < self.batch_blocks
+            && bytes < BATCH_BYTES
+            && (self.wanted == 0 || entries < self.wanted)
+            && let Some(&(_, run)) = self.due.first()
+        {
+            let chunk = &mut self.runs[run as usize];
+            let RunState::Here(loaded) = &chunk.state else {
+                break;
+            };
+            let loaded = Arc::clone(loaded);
+            let stream = chunk.stream;
+            if let Some(place) = chunk.blocks.as_mut().and_then(VecDeque::pop_front) {
+                bytes += place.uncompressed_bytes.max(place.len);
+                entries += place.entry_count;
+                out.push(DueBlock {
+                    stream,
+                    run,
+                    chunk: loaded,
+                    place,
+                });
+            }
+            self.next_due(run);
+        }
+        out
+    }
+
+    async fn decode(&self, mut blocks: Vec<DueBlock>) -> Result<Vec<Decoded>> {
+        // Dropping the future cancels the jobs.
+        let cancel = CancelToken::new();
+        let mut jobs = Vec::with_capacity(blocks.len().div_ceil(BLOCKS_A_JOB));
+        while !blocks.is_empty() {
+            let rest = blocks.split_off(blocks.len().min(BLOCKS_A_JOB));
+            let some = std::mem::replace(&mut blocks, rest);
+            jobs.push(self.executor.run(
+                move |cancel: &CancelToken| decode_blocks(some, cancel),
+                &cancel,
+            ));
+        }
+        let decoded = try_join_all(jobs).await?;
+        Ok(decoded.into_iter().flatten().collect())
+    }
+
+    fn hold(&mut self, decoded: Vec<Decoded>) {
+        let TimeRangeNs { min_ns, max_ns } = self.request.range;
+        for (stream, run, place, block) in decoded {
+            let block = match block {
+                Ok(block) => block,
+                Err(e) => {
+                    self.warn_of_block(run, &place, &e);
+                    continue;
+                }
+            };
+            let (lines, metadata) = (block.line_bytes(), block.metadata_bytes());
+            let stats = &mut self.end.stats;
+            stats.decompressed_lines += block.len() as u64;
+            stats.decompressed_bytes += lines + metadata;
+            stats.decompressed_metadata_bytes += metadata;
+            let block = block.between(min_ns, max_ns);
+            if !block.is_empty() {
+                self.streams[stream as usize].held.push(block);
+                self.touched.insert(stream);
+            }
+        }
+    }
+
+    fn warn_of_block(&mut self, run: u32, place: &BlockPlace, e: &DecodeFail) {
+        let name = self.source.plain_name(&self.key(run));
+        let why = match e {
+            DecodeFail::Broken(e) => e.to_string(),
+            DecodeFail::Refused(e) => e.to_string(),
+        };
+        let warning = format!(
+            "a block of chunk {name} cannot be read, its {} entries from {} to {} are missing: {why}",
+            place.entry_count, place.min_ns, place.max_ns
+        );
+        tracing::error!("{warning}");
+        self.source.counts.add_damaged();
+        merge_warnings(&mut self.end.warnings, vec![warning]);
+    }
+
+    /// Hands out what is complete.
+    fn release(&mut self) -> Result<Vec<StreamBlock>> {
+        let newest_first = self.is_newest_first();
+        let mut out = Vec::new();
+        for n in std::mem::take(&mut self.touched) {
+            let stream = &mut self.streams[n as usize];
+            let mut ready = Vec::new();
+            match stream.due.first() {
+                None => ready = std::mem::take(&mut stream.held),
+                Some(((_, due), _)) => {
+                    let due = *due;
+                    let mut rest = Vec::new();
+                    for block in stream.held.drain(..) {
+                        let times = block.times();
+                        let (done, left) = if newest_first {
+                            let cut = times.partition_point(|t| *t <= !due);
+                            (cut..block.len(), 0..cut)
+                        } else {
+                            let cut = times.partition_point(|t| *t < due);
+                            (0..cut, cut..block.len())
+                        };
+                        if !done.is_empty() {
+                            ready.push(block.slice(done));
+                        }
+                        if !left.is_empty() {
+                            rest.push(block.slice(left));
+                        }
+                    }
+                    stream.held = rest;
+                }
+            }
+            let made = if ready.len() > 1 {
+                // Joining may copy a batch of lines.
+                in_place(|| disjoint(ready))
+            } else {
+                disjoint(ready)
+            };
+            let made = made.map_err(|e| Error::LimitExceeded(e.to_string()))?;
+            self.end.stats.duplicates += made.duplicates;
+            let labels = &stream.labels;
+            out.extend(made.blocks.into_iter().map(|block| StreamBlock {
+                labels: labels.clone(),
+                block,
+            }));
+        }
+        match self.request.order {
+            SelectOrder::Streams => {}
+            SelectOrder::OldestFirst => out.sort_by_key(|b| b.block.min_ns()),
+            SelectOrder::NewestFirst => out.sort_by_key(|b| std::cmp::Reverse(b.block.max_ns())),
+        }
+        Ok(out)
+    }
+
+    /// What is known of all later batches.
+    fn horizon_ns(&self) -> TimestampNs {
+        let next = self.due.first().map(|((_, due), _)| *due);
+        match (self.request.order, next) {
+            (SelectOrder::Streams, _) => 0,
+            (SelectOrder::OldestFirst, next) => next.unwrap_or(TimestampNs::MAX),
+            (SelectOrder::NewestFirst, next) => {
+                next.map_or(TimestampNs::MIN, |due| (!due).saturating_add(1))
+            }
+        }
+    }
+
+    fn hand_out(&mut self, blocks: Vec<StreamBlock>) -> EntryBatch {
+        self.handed_out += blocks.iter().map(|b| b.block.len() as u64).sum::<u64>();
+        if self.wanted > 0 && self.handed_out >= self.wanted {
+            // It had enough and reads on: filters leave little of it.
+            self.wanted = self.wanted.saturating_mul(2);
+        }
+        EntryBatch {
+            blocks,
+            horizon_ns: self.horizon_ns(),
+        }
+    }
+}
+
+fn decode_blocks(blocks: Vec<DueBlock>, cancel: &CancelToken) -> Result<Vec<Decoded>> {
+    let mut codec = ChunkCodec::default();
+    let mut out = Vec::with_capacity(blocks.len());
+    for due in blocks {
+        cancel.check("decoding log chunks")?;
+        let loaded = &due.chunk;
+        let block = loaded
+            .chunk
+            .read_block(&due.place, &loaded.symbols, &mut codec);
+        out.push((due.stream, due.run, due.place, block));
+    }
+    Ok(out)
+}
+
+#[async_trait]
+impl EntryBatches for ChunkSweep {
+    async fn next_batch(&mut self) -> Result<Option<EntryBatch>> {
+        loop {
+            self.load_ahead();
+            let Some(&(_, first)) = self.due.first() else {
+                let blocks = self.release()?;
+                return Ok((!blocks.is_empty()).then(|| self.hand_out(blocks)));
+            };
+            if !self.loaded.contains(&first) {
+                self.arrive(first).await?;
+                continue;
+            }
+            let due = self.take_due();
+            let decoded = self.decode(due).await?;
+            self.hold(decoded);
+            let blocks = self.release()?;
+            if !blocks.is_empty() {
+                return Ok(Some(self.hand_out(blocks)));
+            }
+        }
+    }
+
+    fn end(&mut self) -> SelectEnd {
+        let taken = std::mem::take(&mut self.end);
+        // Asked again it says nothing twice.
+        self.end.stats = FetchStats::default();
+        taken
+    }
+}

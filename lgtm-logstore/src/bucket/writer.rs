@@ -1,0 +1,252 @@
+//! Writing chunks, and the index files that name them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt};
+use lgtm_core::clock::Clock;
+use lgtm_core::codec::Compressor;
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::storage::Bucket;
+use lgtm_core::{Error, Result};
+use parking_lot::Mutex;
+
+use super::bucket_chunks::BucketChunks;
+use super::chunk_source::object_name;
+use super::pending_index::{PendingTable, StreamKey};
+use super::settings::BucketWriterSettings;
+use crate::chunk::{ChunkKey, FinishedChunk, ObjectMeta, encode_object};
+use crate::index::{ChunkMeta, IndexFileName, IndexVersion, pack};
+
+/// A finished chunk and the stream that it is of.
+#[derive(Debug, Clone)]
+pub struct StreamChunk {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The stream's fingerprint: what its labels hash to, or a number of its own where two streams hash alike.
+    pub fingerprint: u64,
+    /// The stream's labels.
+    pub labels: Labels,
+    /// The chunk.
+    pub chunk: FinishedChunk,
+}
+
+/// What [`BucketWriter::write_index`] wrote.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WrittenIndex {
+    /// Index files, by their paths.
+    pub files: Vec<String>,
+}
+
+/// Moves finished chunks into the bucket.
+///
+/// ```text
+/// put_chunk ... put_chunk      each chunk is an object; nobody finds it yet
+/// write_index                  a file per day that the chunks touch; queries of this process know it when this returns
+/// (a new generation)           the head lets go of what was moved
+/// ```
+///
+/// Until [`BucketWriter::write_index`] has returned, the head keeps the chunks and its log has their entries: a crash before loses nothing. It
+/// doubles nothing that a query shows either: a chunk that is put again has the same key, and equal entries of two chunks come once.
+#[derive(Debug)]
+pub struct BucketWriter {
+    bucket: Bucket,
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+    chunks: Arc<BucketChunks>,
+    uploader: String,
+    settings: BucketWriterSettings,
+    /// By day.
+    pending: Mutex<BTreeMap<i64, PendingTable>>,
+    /// One index is written at a time. The second of the file that was named last.
+    writing: tokio::sync::Mutex<i64>,
+}
+
+impl BucketWriter {
+    /// Writes into `bucket` by the schema of `chunks`, which learns of every index file. `instance` names this process among others that write
+    /// into the bucket.
+    ///
+    /// The names of index files bear the instance and the time of this call, so that a process that was started again never writes over the
+    /// files of the one before.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an instance that is no part of a name, settings out of bounds.
+    pub fn new(
+        bucket: Bucket,
+        executor: Executor,
+        clock: Arc<dyn Clock>,
+        chunks: Arc<BucketChunks>,
+        instance: &str,
+        settings: BucketWriterSettings,
+    ) -> Result<Self> {
+        settings.validate()?;
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if instance.is_empty() || !instance.chars().all(is_part) {
+            return Err(Error::InvalidInput(format!(
+                "instance {instance:?} must be letters, digits, '-', '_' and '.'"
+            )));
+        }
+        let started_ns = clock.now_ms().saturating_mul(1_000_000);
+        Ok(Self {
+            uploader: format!("{instance}-{started_ns}"),
+            bucket,
+            executor,
+            clock,
+            chunks,
+            settings,
+            pending: Mutex::default(),
+            writing: tokio::sync::Mutex::new(i64::MIN),
+        })
+    }
+
+    /// Puts a chunk into the store; its place in the index waits for [`BucketWriter::write_index`]. May be repeated: the same chunk has the
+    /// same key.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a chunk without entries, `LimitExceeded` for one of 4 GiB, and those of the store: the chunk may be there or not.
+    pub async fn put_chunk(&self, chunk: StreamChunk) -> Result<ChunkKey> {
+        let StreamChunk {
+            tenant,
+            fingerprint,
+            labels,
+            chunk,
+        } = chunk;
+        if chunk.entry_count == 0 {
+            return Err(Error::InvalidInput("a chunk without entries".into()));
+        }
+        let (min_ns, max_ns) = (chunk.min_ns, chunk.max_ns);
+        let (kb, entries) = (
+            ChunkMeta::kb_of(chunk.uncompressed_bytes),
+            u32::try_from(chunk.entry_count).unwrap_or(u32::MAX),
+        );
+        let meta = ObjectMeta::new(tenant.as_str(), fingerprint, labels.clone(), min_ns, max_ns);
+        let job = move |_: &CancelToken| -> Result<(ChunkKey, Vec<u8>)> {
+            let (object, checksum) =
+                encode_object(&meta, &chunk.bytes, &mut Compressor::default())?;
+            Ok((meta.key(checksum), object))
+        };
+        let in_line = self.executor.in_line(tenant.as_str());
+        let (key, object) = in_line.run(job, &CancelToken::new()).await?;
+        let periods = self.chunks.periods();
+        let name = object_name(&self.bucket, periods, &key);
+        if !self.settings.skip_existing || !self.bucket.exists(&name).await? {
+            self.bucket.put(&name, object).await?;
+        }
+        let meta = ChunkMeta {
+            min_ms: key.from_ms,
+            max_ms: key.through_ms,
+            kb,
+            entries,
+            checksum: key.checksum,
+            ingested_day: None,
+        };
+        let stream = StreamKey {
+            tenant,
+            fingerprint,
+            labels,
+        };
+        let mut pending = self.pending.lock();
+        for table in periods.tables(key.from_ms, key.through_ms) {
+            let table = pending.entry(table.day).or_default();
+            table.add(stream.clone(), meta);
+        }
+        drop(pending);
+        Ok(key)
+    }
+
+    /// Puts several chunks into the store, `put_concurrency` at a time.
+    ///
+    /// # Errors
+    /// The first one of [`BucketWriter::put_chunk`]; the others were still put as far as they had begun.
+    pub async fn put_chunks(&self, chunks: Vec<StreamChunk>) -> Result<Vec<ChunkKey>> {
+        let puts = chunks.into_iter().map(|chunk| self.put_chunk(chunk));
+        futures::stream::iter(puts)
+            .buffered(self.settings.put_concurrency)
+            .try_collect()
+            .await
+    }
+
+    /// Whether chunks wait for an index file.
+    pub fn has_pending(&self) -> bool {
+        !self.pending.lock().is_empty()
+    }
+
+    /// Writes the index of all chunks that were put, a file for each day that they touch, and lists it: once this returns, each query that
+    /// begins in this process finds the chunks, and the head may begin a new generation.
+    ///
+    /// # Errors
+    /// The first one of the store. What could not be written waits for the next call; the head keeps its chunks until one has succeeded.
+    pub async fn write_index(&self) -> Result<WrittenIndex> {
+        let mut last_s = self.writing.lock().await;
+        let mut taken = TakenTables::take(self);
+        let mut written = WrittenIndex::default();
+        while let Some((day, table)) = taken.tables.first_key_value() {
+            let (day, table) = (*day, Arc::clone(table));
+            // No two files of this process have one name, however fast they follow each other and wherever the clock is set.
+            let created_s = self.clock.now_ms().div_euclid(1000);
+            *last_s = created_s.max(last_s.saturating_add(1));
+            written
+                .files
+                .push(self.write_table(day, table, *last_s).await?);
+            taken.tables.remove(&day);
+        }
+        Ok(written)
+    }
+
+    /// Writes one day's file and lists it. Gives its path.
+    async fn write_table(
+        &self,
+        day: i64,
+        table: Arc<PendingTable>,
+        created_s: i64,
+    ) -> Result<String> {
+        let place = self.chunks.periods().table_of_day(day);
+        let version = IndexVersion::new(place.schema.index_version())?;
+        let job = move |_: &CancelToken| -> Result<(Vec<u8>, Vec<u8>)> {
+            let index = table.encode(version)?;
+            let mut packed = Vec::new();
+            pack(&index, &mut Compressor::default(), &mut packed)?;
+            Ok((index, packed))
+        };
+        let (index, packed) = self.executor.run(job, &CancelToken::new()).await?;
+        let name = IndexFileName::Uploaded {
+            created_s,
+            uploader: self.uploader.clone(),
+        };
+        let path = format!("{}/{name}", place.folder);
+        self.bucket.put(&path, packed).await?;
+        self.chunks.add_written(path.clone(), day, index).await;
+        Ok(path)
+    }
+}
+
+/// Tables whose files are being written. What is left when this is dropped waits again, also when the write is given up under way.
+#[derive(Debug)]
+struct TakenTables<'a> {
+    writer: &'a BucketWriter,
+    tables: BTreeMap<i64, Arc<PendingTable>>,
+}
+
+impl<'a> TakenTables<'a> {
+    fn take(writer: &'a BucketWriter) -> Self {
+        let pending = std::mem::take(&mut *writer.pending.lock());
+        let tables = pending.into_iter();
+        Self {
+            writer,
+            tables: tables.map(|(day, t)| (day, Arc::new(t))).collect(),
+        }
+    }
+}
+
+impl Drop for TakenTables<'_> {
+    fn drop(&mut self) {
+        if self.tables.is_empty() {
+            return;
+        }
+        let mut pending = self.writer.pending.lock();
+        for (day, table) in &self.tables {
+            pending.entry(*day).or_default().merge(table);
+        }
+    }
+}
