@@ -57,7 +57,7 @@ fn xor(c: &mut Criterion) {
                 for (i, v) in series.iter().enumerate() {
                     chunk.append(time(i as i64), *v);
                 }
-                chunk.snapshot().data
+                chunk.snapshot().data.to_vec()
             })
             .collect();
         group.bench_function(format!("decode/{name}"), |b| {

@@ -12,9 +12,7 @@ use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{Engine, EngineSettings, Query};
-use lgtm_tsdb::select::{
-    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
-};
+use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 const SERIES: u64 = 10_000;
 /// An hour at 30 seconds, and the five minutes before it.
@@ -42,12 +40,7 @@ impl Synthetic {
                     value += ((i + n as u64) % 17) as f64;
                     (n * 30_000, SampleValue::Float(value))
                 });
-                let chunks = encode_run(samples).into_iter().map(|c| SeriesChunk {
-                    min_ms: c.min_ms,
-                    max_ms: c.max_ms,
-                    encoding: c.encoding,
-                    data: c.data.into(),
-                });
+                let chunks = encode_run(samples).into_iter();
                 SeriesChunks {
                     labels: labels.expect("names differ"),
                     chunks: chunks.collect(),

@@ -14,14 +14,12 @@ use lgtm_core::clock::ManualClock;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
-use lgtm_tsdb::chunk::{SampleValue, encode_run};
+use lgtm_tsdb::chunk::{Chunk, SampleValue, encode_run};
 use lgtm_tsdb::components::clients::{Queries, StoreGatewayClient};
 use lgtm_tsdb::components::{Querier, QueryFrontend};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{ParserOptions, Query};
-use lgtm_tsdb::select::{
-    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
-};
+use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 const SERIES: u64 = 100;
 const DAY_MS: i64 = 86_400_000;
@@ -47,12 +45,7 @@ impl Week {
                 value += ((i + t_ms as u64 / 30_000) % 17) as f64;
                 (t_ms, SampleValue::Float(value))
             });
-            let chunks = encode_run(samples).into_iter().map(|c| SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            });
+            let chunks = encode_run(samples).into_iter();
             SeriesChunks {
                 labels: labels.expect("names differ"),
                 chunks: chunks.collect(),
@@ -71,7 +64,7 @@ impl Select for Week {
             let value = |name| s.labels.get(name).unwrap_or_default();
             r.takes(&s.labels) && r.matchers.iter().all(|m| m.matches(value(m.name())))
         };
-        let inside = |c: &&SeriesChunk| c.min_ms < r.range.max_ms && c.max_ms >= r.range.min_ms;
+        let inside = |c: &&Chunk| c.min_ms < r.range.max_ms && c.max_ms >= r.range.min_ms;
         let chosen = self.0.iter().filter(passes).map(|s| SeriesChunks {
             labels: s.labels.clone(),
             chunks: s.chunks.iter().filter(inside).cloned().collect(),

@@ -16,8 +16,9 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
-    ChunkData, MetaInput, ThanosMeta,
+    MetaInput, ThanosMeta,
 };
+use lgtm_tsdb::chunk::{ChunkRef, Encoding};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -176,14 +177,13 @@ fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
     BlockWriter::new(bucket_over(store), &tenant, id, symbols, settings).unwrap()
 }
 
-fn chunk(data: &[u8]) -> ChunkData<'_> {
-    ChunkData {
+/// Of ten samples, as far as its first two bytes say so.
+fn chunk(data: &[u8]) -> ChunkRef<'_> {
+    ChunkRef {
         min_ms: 100,
         max_ms: 199,
-        encoding: 1,
+        encoding: Encoding::Xor,
         data,
-        sample_count: 10,
-        is_histogram: false,
     }
 }
 
@@ -202,7 +202,9 @@ fn meta_input() -> MetaInput {
 async fn write_block(store: Arc<dyn ObjectStore>) -> Result<Option<BlockMeta>> {
     let mut writer = writer(store);
     for i in 0..200 {
-        writer.add_series(&[(1, 2 + i)], &[chunk(&[i as u8; 90])])?;
+        let mut data = [i as u8; 90];
+        data[..2].copy_from_slice(&[0, 10]);
+        writer.add_series(&[(1, 2 + i)], &[chunk(&data)])?;
         if writer.wants_flush()
             && let Err(error) = writer.flush_pending().await
         {
@@ -276,12 +278,8 @@ async fn meta_becomes_visible_last_and_tells_every_file() {
     assert_eq!(block.meta(), &meta);
     let refs = block.index().postings("job", "v123").await.unwrap();
     let series = block.index().series(&refs).await.unwrap();
-    let data = block
-        .chunks()
-        .read(&[series[0].chunks[0].reference])
-        .await
-        .unwrap();
-    assert_eq!(data[0].data, [123; 90].as_slice());
+    let data = block.chunks().read(&series[0].chunks[..1]).await.unwrap();
+    assert_eq!(data[0].data[2..], [123; 88]);
 }
 
 #[tokio::test]
@@ -299,7 +297,7 @@ async fn samples_outside_of_the_time_range_are_refused() {
     for (min_ms, max_ms) in [(101, 200), (100, 199)] {
         let store = Failing::at(usize::MAX);
         let mut writer = writer(Arc::clone(&store) as _);
-        writer.add_series(&[(1, 2)], &[chunk(b"x")]).unwrap();
+        writer.add_series(&[(1, 2)], &[chunk(b"\0\nx")]).unwrap();
         let input = MetaInput {
             min_ms,
             max_ms,
@@ -315,18 +313,18 @@ async fn samples_outside_of_the_time_range_are_refused() {
 async fn a_refused_series_leaves_the_writer_usable() {
     let store = Failing::at(usize::MAX);
     let mut writer = writer(Arc::clone(&store) as _);
-    writer.add_series(&[(1, 3)], &[chunk(b"x")]).unwrap();
-    assert!(writer.add_series(&[(1, 2)], &[chunk(b"y")]).is_err());
+    writer.add_series(&[(1, 3)], &[chunk(b"\0\nx")]).unwrap();
+    assert!(writer.add_series(&[(1, 2)], &[chunk(b"\0\ny")]).is_err());
     assert!(
         writer
-            .add_series(&[(1, 4)], &[chunk(b"y"), chunk(b"y")])
+            .add_series(&[(1, 4)], &[chunk(b"\0\ny"), chunk(b"\0\ny")])
             .is_err()
     );
-    writer.add_series(&[(1, 4)], &[chunk(b"z")]).unwrap();
+    writer.add_series(&[(1, 4)], &[chunk(b"\0\nz")]).unwrap();
     let meta = writer.finish(meta_input()).await.unwrap().unwrap();
     assert_eq!((meta.stats.num_series, meta.stats.num_chunks), (2, 2));
-    // What was refused takes no room: a header and two chunks of one byte.
-    assert_eq!(meta.thanos.unwrap().files[0].size_bytes, 8 + 2 * 7);
+    // What was refused takes no room: a header and two chunks of three bytes.
+    assert_eq!(meta.thanos.unwrap().files[0].size_bytes, 8 + 2 * 9);
 }
 
 #[tokio::test]
@@ -352,7 +350,7 @@ async fn the_futures_of_a_writer_may_change_threads() {
     }
     let store = Failing::at(usize::MAX);
     let mut writer = writer(store);
-    writer.add_series(&[(1, 2)], &[chunk(b"x")]).unwrap();
+    writer.add_series(&[(1, 2)], &[chunk(b"\0\nx")]).unwrap();
     is_send(writer.flush_pending()).await.unwrap();
     assert!(
         is_send(writer.finish(meta_input()))

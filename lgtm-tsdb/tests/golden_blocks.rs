@@ -18,9 +18,10 @@ use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, LocalF
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
-    BucketIndex, ChunkData, DeletionMark, EncodedChunk, MetaInput, NoCompactMark, SegmentEncoder,
-    TenantDeletionMark, Tombstones,
+    BucketIndex, DeletionMark, MetaInput, NoCompactMark, SegmentEncoder, TenantDeletionMark,
+    Tombstones,
 };
+use lgtm_tsdb::chunk::Chunk;
 use lgtm_tsdb::index::{
     ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexHeader, IndexReader, IndexReaderSettings,
 };
@@ -300,11 +301,20 @@ async fn check_series(golden: &Golden, block: &BlockReader) {
         );
         let metas: Vec<_> = expected.chunks.iter().map(|c| c.0).collect();
         assert_eq!(found.chunks, metas, "{place} {}", found.labels);
-        let refs: Vec<_> = metas.iter().map(|m| m.reference).collect();
-        let chunks = block.chunks().read(&refs).await.unwrap();
-        for (chunk, (meta, encoding, len, _)) in chunks.iter().zip(&expected.chunks) {
-            let found = (chunk.reference, chunk.encoding, chunk.data.len());
-            assert_eq!(found, (meta.reference, *encoding, *len), "{place}");
+        let chunks = block.chunks().read(&metas).await.unwrap();
+        for (chunk, (meta, encoding, len, count)) in chunks.iter().zip(&expected.chunks) {
+            let found = (
+                chunk.min_ms,
+                chunk.max_ms,
+                chunk.encoding as u8,
+                chunk.data.len(),
+            );
+            assert_eq!(
+                found,
+                (meta.min_ms, meta.max_ms, *encoding, *len),
+                "{place}"
+            );
+            assert_eq!(u32::from(chunk.sample_count()), *count, "{place}");
         }
     }
 }
@@ -372,14 +382,9 @@ async fn every_chunk_segment_is_rewritten_byte_for_byte() {
         let mut encoder = SegmentEncoder::new(segment_limit(&golden));
         for series in &golden.series {
             let refs: Vec<_> = series.chunks.iter().map(|c| c.0.reference).collect();
-            let chunks = block.chunks().read(&refs).await.unwrap();
-            let encoded: Vec<_> = chunks
-                .iter()
-                .map(|c| EncodedChunk {
-                    encoding: c.encoding,
-                    data: &c.data,
-                })
-                .collect();
+            let listed: Vec<_> = series.chunks.iter().map(|c| c.0).collect();
+            let chunks = block.chunks().read(&listed).await.unwrap();
+            let encoded: Vec<_> = chunks.iter().map(Chunk::borrowed).collect();
             let mut written = Vec::new();
             encoder.add_series(&encoded, &mut written).unwrap();
             assert_eq!(written, refs, "{}", golden.dir.display());
@@ -471,20 +476,9 @@ async fn add_series(
     symbols: &SymbolTable,
     series: &Series,
 ) {
-    let refs: Vec<_> = series.chunks.iter().map(|c| c.0.reference).collect();
-    let raw = source.chunks().read(&refs).await.unwrap();
-    let chunks: Vec<_> = raw
-        .iter()
-        .zip(&series.chunks)
-        .map(|(raw, (meta, encoding, _, count))| ChunkData {
-            min_ms: meta.min_ms,
-            max_ms: meta.max_ms,
-            encoding: *encoding,
-            data: &raw.data,
-            sample_count: *count,
-            is_histogram: matches!(encoding, 2 | 3 | 5 | 6),
-        })
-        .collect();
+    let listed: Vec<_> = series.chunks.iter().map(|c| c.0).collect();
+    let read = source.chunks().read(&listed).await.unwrap();
+    let chunks: Vec<_> = read.iter().map(Chunk::borrowed).collect();
     writer
         .add_series(&ordinals(symbols, series), &chunks)
         .unwrap();
@@ -572,8 +566,7 @@ async fn blocks_of_a_bucket_open_by_what_their_meta_tells() {
         assert_eq!(series.len() as u64, stats.num_series);
         let chunks: Vec<_> = series
             .iter()
-            .flat_map(|s| &s.chunks)
-            .map(|c| c.reference)
+            .flat_map(|s| s.chunks.iter().copied())
             .collect();
         assert_eq!(
             block.chunks().read(&chunks).await.unwrap().len() as u64,

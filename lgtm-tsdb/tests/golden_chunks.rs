@@ -141,14 +141,14 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
                     HistogramAppend::Appended => "appended",
                     HistogramAppend::Recoded => "recoded",
                     HistogramAppend::NewChunk(header) => {
-                        chunks.push(open.snapshot().data);
+                        chunks.push(open.snapshot().data.to_vec());
                         open = begin(header);
                         assert_eq!(open.append_started(at, &h), HistogramAppend::Appended);
                         "new_chunk"
                     }
                 });
             }
-            chunks.push(open.snapshot().data);
+            chunks.push(open.snapshot().data.to_vec());
         }};
     }
     match encoding {
@@ -163,14 +163,14 @@ fn write(encoding: Encoding, samples: &[Value]) -> (Vec<Vec<u8>>, Vec<&'static s
             samples
                 .iter()
                 .for_each(|s| open.append(time(s), float(&s["v"])));
-            chunks.push(open.snapshot().data);
+            chunks.push(open.snapshot().data.to_vec());
         }
         Encoding::Xor => {
             let mut open = XorAppender::new();
             samples
                 .iter()
                 .for_each(|s| open.append(s["t"].as_i64().unwrap(), float(&s["v"])));
-            chunks.push(open.snapshot().data);
+            chunks.push(open.snapshot().data.to_vec());
         }
     }
     (chunks, actions)

@@ -51,9 +51,9 @@ fn good_chunks() -> Vec<(Encoding, Vec<u8>)> {
         float.append(i * 15_000, &f);
     }
     vec![
-        (Encoding::Xor, xor.snapshot().data),
-        (Encoding::Histogram, int.snapshot().data),
-        (Encoding::FloatHistogram, float.snapshot().data),
+        (Encoding::Xor, xor.snapshot().data.to_vec()),
+        (Encoding::Histogram, int.snapshot().data.to_vec()),
+        (Encoding::FloatHistogram, float.snapshot().data.to_vec()),
     ]
 }
 

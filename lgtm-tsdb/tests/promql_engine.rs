@@ -18,7 +18,7 @@ use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{
     Answer, Engine, EngineSettings, ParserOptions, Query, QueryError, QueryValue,
 };
-use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunks};
 use memory::Memory;
 
 /// Counters with resets, gaps and late starts: `n` series of an hour at 15 seconds.
@@ -40,12 +40,7 @@ fn series(n: u64) -> Vec<SeriesChunks> {
                 ((i + t) % 11 != 0).then_some(Sample { t_ms, value })
             });
             let run = samples.map(|s| (s.t_ms, SampleValue::Float(s.value)));
-            let chunks = encode_run(run).into_iter().map(|c| SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            });
+            let chunks = encode_run(run).into_iter();
             SeriesChunks {
                 labels: labels.unwrap(),
                 chunks: chunks.collect(),
@@ -463,30 +458,19 @@ async fn a_grid_that_memory_has_no_room_for_is_refused_before_it_is_made() {
         let asked = Query::instant(query, 3_600_000, &engine.settings().parser).unwrap();
         let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
-        assert!(
-            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
-            "{query}: {error}"
-        );
+        assert!(error.contains("querier.max_memory"), "{query}: {error}");
     }
     let asked = Query::range("vector(1)", 0..=i64::MAX, 1, &engine.settings().parser).unwrap();
     let answer = engine.query(&TenantId::anonymous(), &asked).await;
     let error = answer.unwrap_err().to_string();
-    assert!(
-        error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
-        "{error}"
-    );
+    assert!(error.contains("querier.max_memory"), "{error}");
 }
 
 /// One series may have years of samples; they count while they are looked at.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_samples_of_a_long_series_count_as_memory() {
     let run = (0..200_000).map(|i| (i * 15, SampleValue::Float(i as f64)));
-    let chunks = encode_run(run).into_iter().map(|c| SeriesChunk {
-        min_ms: c.min_ms,
-        max_ms: c.max_ms,
-        encoding: c.encoding,
-        data: c.data.into(),
-    });
+    let chunks = encode_run(run).into_iter();
     let long = SeriesChunks {
         labels: Labels::from_pairs([("__name__", "long")]).unwrap(),
         chunks: chunks.collect(),
@@ -504,10 +488,7 @@ async fn the_samples_of_a_long_series_count_as_memory() {
         let asked = Query::instant(query, 3_000_000, &engine.settings().parser).unwrap();
         let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
-        assert!(
-            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
-            "{query}: {error}"
-        );
+        assert!(error.contains("querier.max_memory"), "{query}: {error}");
     }
 }
 
@@ -523,13 +504,7 @@ async fn rows_of_the_answer_count_as_memory() {
                     SampleValue::Float(lgtm_core::model::stale_nan()),
                 ),
             ];
-            let c = encode_run(run).remove(0);
-            let chunk = SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            };
+            let chunk = encode_run(run).remove(0);
             let labels =
                 Labels::from_pairs([("__name__", "x".to_owned()), ("n", format!("{i:05}"))]);
             SeriesChunks {
@@ -549,10 +524,7 @@ async fn rows_of_the_answer_count_as_memory() {
         let asked = Query::range(query, 0..=1_999_000, 1000, &engine.settings().parser).unwrap();
         let answer = engine.query(&TenantId::anonymous(), &asked).await;
         let error = answer.expect_err(query).to_string();
-        assert!(
-            error.contains("err-mimir-max-estimated-memory-consumption-per-query"),
-            "{query}: {error}"
-        );
+        assert!(error.contains("querier.max_memory"), "{query}: {error}");
     }
 }
 
@@ -573,13 +545,7 @@ async fn notes_do_not_depend_on_lanes() {
                 custom_values: if custom { vec![1.0] } else { Vec::new() },
                 ..Default::default()
             };
-            let c = encode_run([(600_000, SampleValue::FloatHistogram(Box::new(h)))]).remove(0);
-            let chunk = SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            };
+            let chunk = encode_run([(600_000, SampleValue::FloatHistogram(Box::new(h)))]).remove(0);
             let labels = Labels::from_pairs([("__name__", "h"), ("n", &n.to_string())]);
             SeriesChunks {
                 labels: labels.unwrap(),

@@ -25,7 +25,7 @@ use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::promql::{
     Answer, AtModifier, Engine, Expr, Length, Query, QueryError, QueryValue, VectorSelector, parse,
 };
-use lgtm_tsdb::select::{SeriesChunk, SeriesChunks};
+use lgtm_tsdb::select::SeriesChunks;
 use memory::Memory;
 use promql_grammar::{Dialect, query};
 use proptest::prelude::*;
@@ -91,12 +91,7 @@ fn data() -> Vec<SeriesChunks> {
                 let t_ms = START_MS + t as i64 * 15_000 + n as i64 * 37;
                 Some((t_ms, sample(name, n, t)?))
             });
-            let chunks = encode_run(run).into_iter().map(|c| SeriesChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                data: c.data.into(),
-            });
+            let chunks = encode_run(run).into_iter();
             out.push(SeriesChunks {
                 labels: labels.unwrap(),
                 chunks: chunks.collect(),

@@ -21,7 +21,7 @@ use lgtm_tsdb::components::clients::StoreGatewayClient;
 use lgtm_tsdb::components::{Querier, QueryFrontend};
 use lgtm_tsdb::http::{ApiSettings, QueryApi};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks};
+use lgtm_tsdb::select::{Listed, Select, SelectRequest, SeriesBatches, SeriesChunks};
 use memory::Memory;
 use tower::ServiceExt;
 
@@ -71,12 +71,7 @@ fn series() -> Vec<SeriesChunks> {
             let t_ms = (NOW_S - 59 * 15 + t * 15) * 1000;
             (t_ms, SampleValue::Float((i as i64 * t % 17) as f64))
         });
-        let chunks = encode_run(samples).into_iter().map(|c| SeriesChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            data: c.data.into(),
-        });
+        let chunks = encode_run(samples).into_iter();
         SeriesChunks {
             labels: Labels::from_pairs(labels).unwrap(),
             chunks: chunks.collect(),

@@ -10,9 +10,7 @@ use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::promql::{Engine, Query, QueryValue};
-use lgtm_tsdb::select::{
-    Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
-};
+use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// A list of series, sorted by labels.
 #[derive(Debug)]
@@ -70,12 +68,7 @@ fn counter(job: &str, pod: &str, per_second: f64) -> Result<SeriesChunks> {
         let value = per_second * t_ms as f64 / 1000.0;
         (t_ms, SampleValue::Float(value))
     });
-    let chunks = encode_run(samples).into_iter().map(|c| SeriesChunk {
-        min_ms: c.min_ms,
-        max_ms: c.max_ms,
-        encoding: c.encoding,
-        data: c.data.into(),
-    });
+    let chunks = encode_run(samples).into_iter();
     Ok(SeriesChunks {
         labels,
         chunks: chunks.collect(),

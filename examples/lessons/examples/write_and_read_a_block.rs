@@ -7,8 +7,8 @@ use lgtm_core::index::SymbolTable;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{Component, Layout};
 use lgtm_tsdb::block::{
-    BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, ChunkData,
-    MetaInput, ThanosMeta,
+    BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, MetaInput,
+    ThanosMeta,
 };
 use lgtm_tsdb::chunk::XorAppender;
 use object_store::memory::InMemory;
@@ -39,15 +39,7 @@ async fn main() -> Result<()> {
         symbols,
         BlockWriterSettings::default(),
     )?;
-    let data = ChunkData {
-        min_ms: encoded.min_ms,
-        max_ms: encoded.max_ms,
-        encoding: encoded.encoding as u8,
-        data: &encoded.data,
-        sample_count: 10,
-        is_histogram: false,
-    };
-    writer.add_series(&labels, &[data])?;
+    writer.add_series(&labels, &[encoded.borrowed()])?;
     let meta = MetaInput {
         min_ms: encoded.min_ms,
         max_ms: encoded.max_ms + 1,
@@ -69,10 +61,7 @@ async fn main() -> Result<()> {
         series[0].labels.to_string(),
         r#"{__name__="up", job="api"}"#
     );
-    let chunks = block
-        .chunks()
-        .read(&[series[0].chunks[0].reference])
-        .await?;
+    let chunks = block.chunks().read(&series[0].chunks[..1]).await?;
     assert_eq!(chunks[0].data, encoded.data);
     Ok(())
 }

@@ -66,18 +66,18 @@ struct Sample {
     list: u64,
 }
 
-struct Entry<'a> {
+struct OffsetEntry<'a> {
     name: &'a str,
     value: &'a str,
     list: u64,
 }
 
-fn read_entry<'a>(r: &mut Reader<'a>) -> Result<Entry<'a>, DecodeError> {
+fn read_entry<'a>(r: &mut Reader<'a>) -> Result<OffsetEntry<'a>, DecodeError> {
     let keys = r.uvarint()?;
     if keys != OFFSET_KEY_COUNT {
         return Err(r.error(format!("{keys} strings instead of {OFFSET_KEY_COUNT}")));
     }
-    Ok(Entry {
+    Ok(OffsetEntry {
         name: r.str()?,
         value: r.str()?,
         list: r.uvarint()?,
@@ -312,7 +312,7 @@ impl OffsetTable {
         let next_list = next.map_or(name.next_list, |s| s.list);
         let bytes = self.section.read(file, start..end).await?;
         let mut r = Reader::new(WHAT, &bytes);
-        let mut pending: Option<Entry<'_>> = None;
+        let mut pending: Option<OffsetEntry<'_>> = None;
         let mut visited = 0;
         while !r.is_empty() {
             if visited > VISIT_BYTES {

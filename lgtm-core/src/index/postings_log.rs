@@ -112,9 +112,9 @@ impl PostingsLog {
     pub fn into_lists(self) -> Result<PostingsLists> {
         let mut sources = Vec::with_capacity(self.runs.len() + 1);
         for run in self.runs {
-            sources.push(Source::File(RunReader::open(run)?));
+            sources.push(SortedRun::File(RunReader::open(run)?));
         }
-        sources.push(Source::Memory(self.current.sort()));
+        sources.push(SortedRun::Memory(self.current.sort()));
         Ok(PostingsLists { sources })
     }
 }
@@ -311,12 +311,12 @@ fn run_error(error: &std::io::Error) -> Error {
 }
 
 #[derive(Debug)]
-enum Source {
+enum SortedRun {
     Memory(SortedLog),
     File(RunReader),
 }
 
-impl Source {
+impl SortedRun {
     /// The list it stands at, and its length.
     #[inline]
     fn head(&self) -> Option<(PairKey, u32)> {
@@ -368,14 +368,14 @@ pub enum Drained {
 /// All lists in order, each to be drained before the next is asked for.
 #[derive(Debug)]
 pub struct PostingsLists {
-    sources: Vec<Source>,
+    sources: Vec<SortedRun>,
 }
 
 impl PostingsLists {
     /// The next list and the number of its references.
     pub fn head(&self) -> Option<(PairKey, u64)> {
-        let key = self.sources.iter().filter_map(Source::head).min()?.0;
-        let heads = self.sources.iter().filter_map(Source::head);
+        let key = self.sources.iter().filter_map(SortedRun::head).min()?.0;
+        let heads = self.sources.iter().filter_map(SortedRun::head);
         let count = heads
             .filter(|&(k, _)| k == key)
             .map(|(_, n)| u64::from(n))

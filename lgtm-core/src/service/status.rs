@@ -12,10 +12,10 @@ use crate::service::service::{Service, ServiceState};
 
 /// A live view of all services. Clones see the same.
 #[derive(Debug, Clone, Default)]
-pub struct ServicesStatus(Arc<Inner>);
+pub struct ServicesStatus(Arc<StatusBoard>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct StatusBoard {
     entries: Mutex<Vec<ServiceEntry>>,
     stopping: AtomicBool,
 }

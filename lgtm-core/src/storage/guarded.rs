@@ -42,10 +42,10 @@ const DELETE_BATCH: usize = 1000;
 
 /// A component's back end below its prefix, with all rules around it. Clones share them.
 #[derive(Debug, Clone)]
-pub(super) struct Guarded(Arc<Inner>);
+pub(super) struct Guarded(Arc<GuardParts>);
 
 #[derive(Debug)]
-struct Inner {
+struct GuardParts {
     store: PrefixStore<Arc<dyn ObjectStore>>,
     kind: BackendKind,
     settings: StorageSettings,
@@ -65,7 +65,7 @@ impl Guarded {
         meter: Meter,
     ) -> Self {
         let slots = Slots::new(&settings);
-        Self(Arc::new(Inner {
+        Self(Arc::new(GuardParts {
             store,
             kind,
             settings,

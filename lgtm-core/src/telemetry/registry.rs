@@ -66,11 +66,11 @@ type Callback = Box<dyn Fn(&mut Collection) + Send + Sync>;
 /// ```
 #[derive(Clone, Default)]
 pub struct Registry {
-    inner: Arc<Inner>,
+    inner: Arc<RegistryParts>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct RegistryParts {
     settings: TelemetrySettings,
     families: RwLock<BTreeMap<String, Arc<dyn AnyFamily>>>,
     /// Bucket bounds of the histograms, to tell whether a second registration means the same.
@@ -91,9 +91,9 @@ impl Registry {
     /// `InvalidInput` when the settings are not valid.
     pub fn with_settings(settings: TelemetrySettings) -> Result<Self> {
         settings.validate()?;
-        let inner = Inner {
+        let inner = RegistryParts {
             settings,
-            ..Inner::default()
+            ..RegistryParts::default()
         };
         Ok(Self {
             inner: Arc::new(inner),

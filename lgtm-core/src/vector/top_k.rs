@@ -10,12 +10,12 @@ pub struct TopK<V, T> {
     k: usize,
     rank: fn(&V, &V) -> Ordering,
     /// A heap with the lowest rank on top; entries of equal rank are ordered by `born`, the youngest on top.
-    heap: Vec<Entry<V, T>>,
+    heap: Vec<RankedEntry<V, T>>,
     born: u64,
 }
 
 #[derive(Debug, Clone)]
-struct Entry<V, T> {
+struct RankedEntry<V, T> {
     value: V,
     item: T,
     born: u64,
@@ -57,7 +57,7 @@ impl<V, T> TopK<V, T> {
         if !self.would_take(&value) {
             return;
         }
-        let entry = Entry {
+        let entry = RankedEntry {
             value,
             item,
             born: self.born,

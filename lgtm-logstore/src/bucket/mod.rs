@@ -23,6 +23,9 @@ mod tables;
 mod volume;
 mod writer;
 
+#[cfg(test)]
+mod tests;
+
 pub use bucket_chunks::{BucketChunks, BucketChunksBuilder, BucketStats};
 pub use settings::{BucketSettings, BucketWriterSettings};
 pub use volume::StreamVolume;

@@ -9,21 +9,12 @@ use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::block::segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION};
+use crate::chunk::{Chunk, Encoding};
+use crate::index::ChunkRefMeta;
 
 const WHAT: &str = "chunk";
 /// The length of a chunk takes at most so many bytes.
 const MAX_LENGTH_FIELD: usize = 5;
-
-/// A chunk as it stands in a segment, its checksum verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawChunk {
-    /// The reference by which the index names it.
-    pub reference: u64,
-    /// The encoding byte; not checked here.
-    pub encoding: u8,
-    /// The chunk's data.
-    pub data: Bytes,
-}
 
 /// Bounds of a [`ChunkReader`].
 #[derive(Debug, Clone, Copy)]
@@ -74,37 +65,42 @@ impl ChunkReader {
         Ok(())
     }
 
-    /// The chunks at `references`, in the order given. Neighbours are read together.
+    /// The chunks that an index lists, in the order given, their checksums verified. Neighbours are read together.
     ///
     /// Memory is the result plus `reads.concurrency` joined reads; chunks share the memory of their read where it is well used.
     /// Safe to cancel.
     ///
     /// # Errors
-    /// `Corrupt` naming segment and byte for a checksum that fails or a reference that leads nowhere, and what the reads return.
-    pub async fn read(&self, references: &[u64]) -> Result<Vec<RawChunk>> {
-        if references.is_sorted() {
-            return self.read_sorted(references).await;
+    /// `Corrupt` naming segment and byte for a checksum that fails, an encoding that is not known or a reference that leads nowhere, and
+    /// what the reads return.
+    pub async fn read(&self, listed: &[ChunkRefMeta]) -> Result<Vec<Chunk>> {
+        if listed.is_sorted_by_key(|c| c.reference) {
+            return self.read_sorted(listed).await;
         }
-        let mut order: Vec<usize> = (0..references.len()).collect();
-        order.sort_by_key(|&i| references[i]);
-        let sorted: Vec<u64> = order.iter().map(|&i| references[i]).collect();
+        let mut order: Vec<usize> = (0..listed.len()).collect();
+        order.sort_by_key(|&i| listed[i].reference);
+        let sorted: Vec<_> = order.iter().map(|&i| listed[i]).collect();
         let chunks = self.read_sorted(&sorted).await?;
         let mut placed: Vec<_> = order.into_iter().zip(chunks).collect();
         placed.sort_unstable_by_key(|(i, _)| *i);
         Ok(placed.into_iter().map(|(_, chunk)| chunk).collect())
     }
 
-    async fn read_sorted(&self, sorted: &[u64]) -> Result<Vec<RawChunk>> {
-        let wishes = self.wishes(sorted)?;
-        let mut out: Vec<RawChunk> = Vec::with_capacity(sorted.len());
-        for of_segment in sorted.chunk_by(|a, b| a >> 32 == b >> 32) {
-            let file = &*self.segments[split(of_segment[0]).0];
+    async fn read_sorted(&self, sorted: &[ChunkRefMeta]) -> Result<Vec<Chunk>> {
+        let references: Vec<u64> = sorted.iter().map(|c| c.reference).collect();
+        let wishes = self.wishes(&references)?;
+        let mut out: Vec<Chunk> = Vec::with_capacity(sorted.len());
+        for of_segment in sorted.chunk_by(|a, b| a.reference >> 32 == b.reference >> 32) {
+            let file = &*self.segments[split(of_segment[0].reference).0];
             let wishes = &wishes[out.len()..out.len() + of_segment.len()];
             let read = file.read_many(wishes, &self.settings.reads).await?;
-            for (&reference, have) in of_segment.iter().zip(read) {
-                let chunk = match self.missing_len(reference, &have)? {
-                    None => self.decode(reference, &have)?,
-                    Some(len) => self.decode(reference, &self.read_long(reference, len).await?)?,
+            for (&listed, have) in of_segment.iter().zip(read) {
+                let chunk = match self.missing_len(listed.reference, &have)? {
+                    None => self.decode(listed, &have)?,
+                    Some(len) => {
+                        let whole = self.read_long(listed.reference, len).await?;
+                        self.decode(listed, &whole)?
+                    }
                 };
                 out.push(chunk);
             }
@@ -160,12 +156,15 @@ impl ChunkReader {
         file.read(start..start + len).await
     }
 
-    fn decode(&self, reference: u64, bytes: &Bytes) -> Result<RawChunk> {
-        let (segment, start) = split(reference);
+    fn decode(&self, listed: ChunkRefMeta, bytes: &Bytes) -> Result<Chunk> {
+        let (segment, start) = split(listed.reference);
+        let decoded = decode_chunk(bytes)
+            .and_then(|(encoding, data)| Ok((Encoding::try_from(encoding)?, data)));
         let (encoding, data) =
-            decode_chunk(bytes).map_err(|e| corrupt_at(&*self.segments[segment], start, e))?;
-        Ok(RawChunk {
-            reference,
+            decoded.map_err(|e| corrupt_at(&*self.segments[segment], start, e))?;
+        Ok(Chunk {
+            min_ms: listed.min_ms,
+            max_ms: listed.max_ms,
             encoding,
             data: bytes.slice(data),
         })
@@ -220,7 +219,8 @@ fn decode_chunk(bytes: &[u8]) -> Result<(u8, Range<usize>), DecodeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::segment::{EncodedChunk, SegmentEncoder};
+    use crate::block::segment::SegmentEncoder;
+    use crate::chunk::ChunkRef;
     use lgtm_core::storage::MemoryFile;
     use proptest::prelude::*;
 
@@ -228,9 +228,13 @@ mod tests {
         let mut e = SegmentEncoder::new(max);
         let mut refs = Vec::new();
         for (encoding, data) in chunks {
-            let encoding = *encoding;
-            e.add_series(&[EncodedChunk { encoding, data }], &mut refs)
-                .unwrap();
+            let chunk = ChunkRef {
+                min_ms: 0,
+                max_ms: 0,
+                encoding: Encoding::try_from(*encoding).unwrap(),
+                data,
+            };
+            e.add_series(&[chunk], &mut refs).unwrap();
         }
         e.finish();
         let mut files: Vec<Vec<u8>> = Vec::new();
@@ -246,6 +250,16 @@ mod tests {
         ChunkReader::new(files.iter().map(open).collect(), settings)
     }
 
+    /// As an index lists them; the times tell them apart.
+    fn listed(references: &[u64]) -> Vec<ChunkRefMeta> {
+        let meta = |&reference: &u64| ChunkRefMeta {
+            min_ms: reference as i64,
+            max_ms: 0,
+            reference,
+        };
+        references.iter().map(meta).collect()
+    }
+
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.unwrap().block_on(future)
@@ -254,7 +268,7 @@ mod tests {
     proptest! {
         #[test]
         fn chunks_come_back_in_the_order_asked(
-            chunks in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..90)), 1..30),
+            chunks in proptest::collection::vec((1u8..=6, proptest::collection::vec(any::<u8>(), 0..90)), 1..30),
             max in 20u64..500,
             picks in proptest::collection::vec(any::<proptest::sample::Index>(), 0..40),
             chunk_guess_bytes in 1u64..100,
@@ -266,9 +280,9 @@ mod tests {
             block_on(reader.verify_headers()).unwrap();
             let picks: Vec<_> = picks.iter().map(|p| p.index(refs.len())).collect();
             let wanted: Vec<_> = picks.iter().map(|&i| refs[i]).collect();
-            let read = block_on(reader.read(&wanted)).unwrap();
+            let read = block_on(reader.read(&listed(&wanted))).unwrap();
             for (chunk, i) in read.iter().zip(picks) {
-                prop_assert_eq!((chunk.reference, chunk.encoding, &chunk.data[..]),
+                prop_assert_eq!((chunk.min_ms as u64, chunk.encoding as u8, &chunk.data[..]),
                     (refs[i], chunks[i].0, &chunks[i].1[..]));
             }
         }
@@ -276,7 +290,7 @@ mod tests {
         #[test]
         fn arbitrary_segments_never_panic(bytes: Vec<u8>, offset in 0u64..100) {
             let reader = reader(&[bytes], ChunkReaderSettings::default());
-            let _ = block_on(reader.read(&[offset]));
+            let _ = block_on(reader.read(&listed(&[offset])));
             let _ = block_on(reader.verify_headers());
         }
     }
@@ -292,13 +306,13 @@ mod tests {
             let is_ok = match bit / 8 {
                 0..5 => block_on(reader.verify_headers()).is_ok(),
                 5..8 => continue, // padding, not under a checksum
-                _ => block_on(reader.read(&refs)).is_ok(),
+                _ => block_on(reader.read(&listed(&refs))).is_ok(),
             };
             assert!(!is_ok, "bit {bit}");
         }
         for cut in 0..bytes.len() {
             let reader = reader(&[bytes[..cut].to_vec()], ChunkReaderSettings::default());
-            assert!(block_on(reader.read(&refs)).is_err(), "cut {cut}");
+            assert!(block_on(reader.read(&listed(&refs))).is_err(), "cut {cut}");
         }
     }
 
@@ -307,7 +321,7 @@ mod tests {
         let (files, _) = segments(1000, &[(1, vec![5; 20])]);
         let reader = reader(&files, ChunkReaderSettings::default());
         for bad in [0, 7, files[0].len() as u64, 1 << 32 | 8, u64::MAX] {
-            let error = block_on(reader.read(&[bad])).unwrap_err();
+            let error = block_on(reader.read(&listed(&[bad]))).unwrap_err();
             assert!(error.to_string().contains(&bad.to_string()), "{error}");
         }
     }

@@ -20,7 +20,7 @@ mod writer;
 
 pub use crate::block_id::BlockId;
 pub use bucket_index::{BucketIndex, BucketIndexBlock, BucketIndexDeletionMark};
-pub use chunk_reader::{ChunkReader, ChunkReaderSettings, RawChunk};
+pub use chunk_reader::{ChunkReader, ChunkReaderSettings};
 pub use leftovers::BLOCK_LEFTOVERS;
 pub use markers::{DeletionMark, NoCompactMark, TenantDeletionMark};
 pub use meta::{
@@ -28,6 +28,6 @@ pub use meta::{
     ThanosMeta,
 };
 pub use reader::{BlockReader, BlockReaderSettings};
-pub use segment::{EncodedChunk, SegmentEncoder, SegmentPiece};
+pub use segment::{SegmentEncoder, SegmentPiece};
 pub use tombstones::{DeletedInterval, Tombstones};
-pub use writer::{BlockWriter, BlockWriterSettings, ChunkData, MetaInput};
+pub use writer::{BlockWriter, BlockWriterSettings, MetaInput};

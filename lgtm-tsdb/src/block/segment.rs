@@ -9,20 +9,13 @@ use bytes::Bytes;
 use lgtm_core::codec::{crc32c_append, put_uvarint};
 use lgtm_core::{Error, Result};
 
+use crate::chunk::ChunkRef;
+
 pub(super) const SEGMENT_MAGIC: u32 = 0x85BD_40DD;
 pub(super) const SEGMENT_VERSION: u8 = 1;
 pub(super) const SEGMENT_HEADER_LEN: u64 = 8;
 /// What a chunk takes beside its data, at worst: length, encoding, checksum.
 const OVERHEAD: u64 = 5 + 1 + 4;
-
-/// A chunk as it will stand in a segment; the data is opaque here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EncodedChunk<'a> {
-    /// The encoding byte.
-    pub encoding: u8,
-    /// The chunk's data.
-    pub data: &'a [u8],
-}
 
 /// Consecutive bytes of one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +63,7 @@ impl SegmentEncoder {
     ///
     /// # Errors
     /// `LimitExceeded` when an offset would pass the 32 bits of a reference, or a chunk 4 GiB.
-    pub fn add_series(
-        &mut self,
-        chunks: &[EncodedChunk<'_>],
-        references: &mut Vec<u64>,
-    ) -> Result<()> {
+    pub fn add_series(&mut self, chunks: &[ChunkRef<'_>], references: &mut Vec<u64>) -> Result<()> {
         let cuts = self.cuts(chunks);
         let mut cuts = cuts.into_iter().peekable();
         if self.segment == 0 && !chunks.is_empty() {
@@ -91,7 +80,7 @@ impl SegmentEncoder {
     }
 
     /// Indexes of the chunks that begin a new file.
-    fn cuts(&self, chunks: &[EncodedChunk<'_>]) -> Vec<usize> {
+    fn cuts(&self, chunks: &[ChunkRef<'_>]) -> Vec<usize> {
         let mut cuts = Vec::new();
         let mut batch = 0;
         for (i, chunk) in chunks.iter().enumerate() {
@@ -110,7 +99,7 @@ impl SegmentEncoder {
         cuts
     }
 
-    fn write(&mut self, chunk: &EncodedChunk<'_>) -> Result<u64> {
+    fn write(&mut self, chunk: &ChunkRef<'_>) -> Result<u64> {
         if self.position > u64::from(u32::MAX) || u32::try_from(chunk.data.len()).is_err() {
             return Err(Error::LimitExceeded(format!(
                 "a chunk of {} bytes at offset {} of segment {}, past the 4 GiB of a reference",
@@ -123,7 +112,7 @@ impl SegmentEncoder {
         let before = self.buf.len();
         put_uvarint(&mut self.buf, chunk.data.len() as u64);
         let checked = self.buf.len();
-        self.buf.push(chunk.encoding);
+        self.buf.push(chunk.encoding as u8);
         self.buf.extend_from_slice(chunk.data);
         let crc = crc32c_append(0, &self.buf[checked..]);
         self.buf.extend_from_slice(&crc.to_be_bytes());
@@ -184,6 +173,7 @@ impl SegmentEncoder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunk::Encoding;
 
     fn run(max: u64, series: &[&[usize]]) -> (Vec<u64>, Vec<(u32, usize)>) {
         let mut e = SegmentEncoder::new(max);
@@ -201,8 +191,10 @@ mod tests {
         for sizes in series {
             let chunks: Vec<_> = sizes
                 .iter()
-                .map(|&n| EncodedChunk {
-                    encoding: 1,
+                .map(|&n| ChunkRef {
+                    min_ms: 0,
+                    max_ms: 0,
+                    encoding: Encoding::Xor,
                     data: &data[..n],
                 })
                 .collect();

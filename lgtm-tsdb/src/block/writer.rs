@@ -12,8 +12,9 @@ use lgtm_core::{Error, Result};
 use crate::block::meta::{
     BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, IndexSizeStats, ThanosMeta,
 };
-use crate::block::segment::{EncodedChunk, SegmentEncoder, SegmentPiece};
+use crate::block::segment::{SegmentEncoder, SegmentPiece};
 use crate::block_id::BlockId;
+use crate::chunk::ChunkRef;
 use crate::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexStats};
 
 /// Bounds of a [`BlockWriter`].
@@ -40,23 +41,6 @@ impl Default for BlockWriterSettings {
             part_size: ByteSize::mib(10),
         }
     }
-}
-
-/// A chunk to be written.
-#[derive(Debug, Clone, Copy)]
-pub struct ChunkData<'a> {
-    /// Time of the first sample, milliseconds.
-    pub min_ms: i64,
-    /// Time of the last sample, milliseconds; inclusive.
-    pub max_ms: i64,
-    /// The encoding byte.
-    pub encoding: u8,
-    /// The chunk's data.
-    pub data: &'a [u8],
-    /// Samples in the chunk, for the block's statistics.
-    pub sample_count: u32,
-    /// Whether they are native histograms.
-    pub is_histogram: bool,
 }
 
 /// What only the caller knows about the block.
@@ -140,7 +124,7 @@ impl BlockWriter {
     /// # Errors
     /// `InvalidInput` when series, labels or chunks are out of order (the writer stays usable); `LimitExceeded` or `Unavailable`
     /// when a bound or the scratch directory ends the block.
-    pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkData<'_>]) -> Result<()> {
+    pub fn add_series(&mut self, labels: &[(u32, u32)], chunks: &[ChunkRef<'_>]) -> Result<()> {
         self.check_usable()?;
         let (Some(first), Some(last)) = (chunks.first(), chunks.last()) else {
             return Ok(());
@@ -158,15 +142,8 @@ impl BlockWriter {
 
         // From here on a failure leaves bytes behind that nothing refers to.
         self.is_poisoned = true;
-        let encoded: Vec<_> = chunks
-            .iter()
-            .map(|c| EncodedChunk {
-                encoding: c.encoding,
-                data: c.data,
-            })
-            .collect();
         self.references.clear();
-        self.segments.add_series(&encoded, &mut self.references)?;
+        self.segments.add_series(chunks, &mut self.references)?;
         for (meta, reference) in metas.iter_mut().zip(&self.references) {
             meta.reference = *reference;
         }
@@ -178,9 +155,9 @@ impl BlockWriter {
         self.stats.num_series += 1;
         self.stats.num_chunks += chunks.len() as u64;
         for chunk in chunks {
-            let count = u64::from(chunk.sample_count);
+            let count = u64::from(chunk.sample_count());
             self.stats.num_samples += count;
-            if chunk.is_histogram {
+            if chunk.encoding.is_histogram() {
                 self.stats.num_histogram_samples += count
             } else {
                 self.stats.num_float_samples += count

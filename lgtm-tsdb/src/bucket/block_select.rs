@@ -12,11 +12,10 @@ use tokio::runtime::Handle;
 
 use super::block_postings::Matched;
 use crate::block::BlockReader;
-use crate::chunk::{Encoding, encode_started_run};
+use crate::chunk::encode_started_run;
 use crate::index::ChunkRefMeta;
 use crate::select::{
-    ChunkList, FetchStats, SelectEnd, SelectRequest, SeriesBatches, SeriesChunk, SeriesChunks,
-    started_samples,
+    ChunkList, FetchStats, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks, started_samples,
 };
 
 /// Batches that are read ahead while the one before is worked on.
@@ -135,7 +134,7 @@ impl BlockSeries {
         let entries = index.series_entries(&self.matched.refs[range]).await?;
         let mut labels = index.labels_of(&entries).await?;
         let mut out = Vec::with_capacity(entries.len());
-        let mut wanted: Vec<&ChunkRefMeta> = Vec::with_capacity(entries.len());
+        let mut wanted: Vec<ChunkRefMeta> = Vec::with_capacity(entries.len());
         let range = self.request.range;
         // The series that hold something in the range, and how many chunks.
         let mut kept = Vec::with_capacity(entries.len());
@@ -157,23 +156,10 @@ impl BlockSeries {
                 chunks: ChunkList::new(),
             });
         }
-        let references: Vec<u64> = wanted.iter().map(|c| c.reference).collect();
-        let raw = self.reader.chunks().read(&references).await?;
-        let mut chunks = wanted.into_iter().zip(raw);
+        let mut chunks = self.reader.chunks().read(&wanted).await?.into_iter();
         for (series, (reference, count)) in out.iter_mut().zip(kept) {
             series.chunks.reserve_exact(count);
-            for (meta, raw) in chunks.by_ref().take(count) {
-                let encoding = Encoding::try_from(raw.encoding).map_err(|e| {
-                    let block = self.reader.meta().ulid;
-                    Error::corrupt(format!("block {block}, series {}", series.labels), e)
-                })?;
-                series.chunks.push(SeriesChunk {
-                    min_ms: meta.min_ms,
-                    max_ms: meta.max_ms,
-                    encoding,
-                    data: raw.data,
-                });
-            }
+            series.chunks.extend(chunks.by_ref().take(count));
             self.apply_tombstones(reference, &mut series.chunks)?;
         }
         Ok(out)
@@ -203,16 +189,7 @@ impl BlockSeries {
             let one = std::slice::from_ref(&chunk);
             let mut samples = started_samples(one, TimeRange::ALL).map_err(broken)?;
             samples.retain(|(at, _)| !deleted.iter().any(|d| d.contains(at.t_ms)));
-            kept.extend(
-                encode_started_run(samples)
-                    .into_iter()
-                    .map(|c| SeriesChunk {
-                        min_ms: c.min_ms,
-                        max_ms: c.max_ms,
-                        encoding: c.encoding,
-                        data: c.data.into(),
-                    }),
-            );
+            kept.extend(encode_started_run(samples));
         }
         *chunks = kept;
         Ok(())

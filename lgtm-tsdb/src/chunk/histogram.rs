@@ -7,10 +7,10 @@ use std::cmp::Ordering;
 use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram};
 
 use super::bits::{BitWriter, XorState};
+use super::chunk::Chunk;
 use super::encoding::{CounterResetHeader, Encoding};
 use super::iter::{ChunkIter, SampleValue};
 use super::layout::{Layout, indices, is_readable, spans_of, widen};
-use super::run::EncodedChunk;
 use super::sample_time::SampleTime;
 use super::start_time::StartTimes;
 
@@ -395,7 +395,7 @@ impl<K: Kind> Appender<K> {
     }
 
     /// The chunk as it stands, for readers.
-    pub fn snapshot(&self) -> EncodedChunk {
+    pub fn snapshot(&self) -> Chunk {
         let mut data = Vec::with_capacity(self.size_bytes());
         let header = self.header.bits();
         match &self.starts {
@@ -410,15 +410,14 @@ impl<K: Kind> Appender<K> {
             }
         }
         self.bits.copy_to(&mut data);
-        EncodedChunk {
+        Chunk {
             min_ms: self.first_t_ms,
             max_ms: self.t_ms,
             encoding: match self.starts {
                 None => K::ENCODING,
                 Some(_) => K::ENCODING_ST,
             },
-            sample_count: self.count,
-            data,
+            data: data.into(),
         }
     }
 }

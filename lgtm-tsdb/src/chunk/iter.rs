@@ -24,13 +24,13 @@ pub enum SampleValue {
 /// The samples of a chunk, in order. After an error it ends.
 #[derive(Debug)]
 pub struct ChunkIter<'a> {
-    source: Source<'a>,
+    source: CodecIter<'a>,
     start_ms: i64,
     done: bool,
 }
 
 #[derive(Debug)]
-enum Source<'a> {
+enum CodecIter<'a> {
     Xor(XorIter<'a>),
     Xor2(Xor2Iter<'a>),
     Histogram(Box<HistogramIter<'a>>),
@@ -62,9 +62,9 @@ pub fn sample_count(encoding: Encoding, data: &[u8]) -> Result<u16, DecodeError>
 impl<'a> ChunkIter<'a> {
     pub(super) fn new(encoding: Encoding, data: &'a [u8]) -> Result<Self, DecodeError> {
         let source = match encoding {
-            Encoding::Xor => Source::Xor(XorIter::new(data)?),
-            Encoding::Xor2 => Source::Xor2(Xor2Iter::new(data)?),
-            _ => Source::Histogram(Box::new(HistogramIter::new(encoding, data)?)),
+            Encoding::Xor => CodecIter::Xor(XorIter::new(data)?),
+            Encoding::Xor2 => CodecIter::Xor2(Xor2Iter::new(data)?),
+            _ => CodecIter::Histogram(Box::new(HistogramIter::new(encoding, data)?)),
         };
         Ok(Self {
             source,
@@ -80,14 +80,14 @@ impl<'a> ChunkIter<'a> {
 
     fn read(&mut self) -> Result<Option<(i64, SampleValue)>, DecodeError> {
         match &mut self.source {
-            Source::Xor(it) => Ok(it
+            CodecIter::Xor(it) => Ok(it
                 .next_sample()?
                 .map(|s| (s.t_ms, SampleValue::Float(s.value)))),
-            Source::Xor2(it) => Ok(it.next_sample()?.map(|(s, start_ms)| {
+            CodecIter::Xor2(it) => Ok(it.next_sample()?.map(|(s, start_ms)| {
                 self.start_ms = start_ms;
                 (s.t_ms, SampleValue::Float(s.value))
             })),
-            Source::Histogram(it) => {
+            CodecIter::Histogram(it) => {
                 let sample = it.next_sample()?;
                 self.start_ms = it.start_ms;
                 Ok(sample)

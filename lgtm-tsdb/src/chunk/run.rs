@@ -1,6 +1,7 @@
 //! From a run of samples to finished chunks: for late samples, merged chunks and compaction.
 
-use super::encoding::{CounterResetHeader, Encoding};
+use super::chunk::Chunk;
+use super::encoding::CounterResetHeader;
 use super::float_histogram::FloatHistogramAppender;
 use super::histogram::{Appender, HistogramAppend, HistogramAppender, Kind};
 use super::iter::SampleValue;
@@ -10,21 +11,6 @@ use super::xor2::Xor2Appender;
 
 /// Samples of a chunk that is encoded anew (Prometheus' number).
 const SAMPLES_PER_CHUNK: u16 = 120;
-
-/// A finished chunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedChunk {
-    /// Time of the first sample.
-    pub min_ms: i64,
-    /// Time of the last sample.
-    pub max_ms: i64,
-    /// How `data` is to be read.
-    pub encoding: Encoding,
-    /// Samples in it.
-    pub sample_count: u16,
-    /// The chunk without length, encoding byte and checksum.
-    pub data: Vec<u8>,
-}
 
 /// The chunk of a run that takes samples.
 #[derive(Default)]
@@ -60,7 +46,7 @@ impl Open {
         }
     }
 
-    fn finish(self) -> Option<EncodedChunk> {
+    fn finish(self) -> Option<Chunk> {
         match self {
             Self::None => None,
             Self::Float(a) => Some(a.snapshot()),
@@ -84,7 +70,7 @@ impl Open {
 
 /// Packs samples, which ascend in time, into chunks: cut at 120 samples, where the kind of value changes, and where a histogram
 /// cannot follow the one before.
-pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<EncodedChunk> {
+pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<Chunk> {
     let unstarted = |(t_ms, value)| (SampleTime::unstarted(t_ms), value);
     encode_started_run(samples.into_iter().map(unstarted))
 }
@@ -93,7 +79,7 @@ pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<
 /// there; another begins with one, in one of the encodings 4 to 6.
 pub fn encode_started_run(
     samples: impl IntoIterator<Item = (SampleTime, SampleValue)>,
-) -> Vec<EncodedChunk> {
+) -> Vec<Chunk> {
     let mut out = Vec::new();
     let mut open = Open::None;
     for (at, value) in samples {
@@ -117,7 +103,7 @@ pub fn encode_started_run(
 
 impl<K: Kind> Appender<K> {
     /// Appends a histogram; where it must begin another chunk, this one goes to `finished`.
-    fn go_on(&mut self, at: SampleTime, h: &K::Histogram, finished: &mut Vec<EncodedChunk>) {
+    fn go_on(&mut self, at: SampleTime, h: &K::Histogram, finished: &mut Vec<Chunk>) {
         if let HistogramAppend::NewChunk(header) = self.append_started(at, h) {
             finished.push(self.snapshot());
             *self = Self::beginning_with(header, at, h);
@@ -186,8 +172,8 @@ mod tests {
                     let (t_ms, value) = sample?;
                     read.push((SampleTime { t_ms, start_ms: samples.start_ms() }, essence(&value)));
                 }
-                prop_assert_eq!(read.len() - before, usize::from(c.sample_count));
-                prop_assert!(c.sample_count <= SAMPLES_PER_CHUNK);
+                prop_assert_eq!(read.len() - before, usize::from(c.sample_count()));
+                prop_assert!(c.sample_count() <= SAMPLES_PER_CHUNK);
                 // What has no start costs no more than it did.
                 prop_assert_eq!(c.encoding.keeps_starts(), read[before].0.is_started());
             }

@@ -5,8 +5,8 @@ use lgtm_core::codec::{put_svarint, put_uvarint};
 use lgtm_core::model::Sample;
 
 use super::bits::{BitReader, BitWriter, XorState, fits, low_bits, signed};
+use super::chunk::Chunk;
 use super::encoding::Encoding;
-use super::run::EncodedChunk;
 
 /// Builds one XOR chunk. Appending allocates only when the buffer grows, in steps of 32 and 64 bytes.
 #[derive(Debug, Clone)]
@@ -121,15 +121,14 @@ impl XorAppender {
     }
 
     /// The chunk as it stands, for readers.
-    pub fn snapshot(&self) -> EncodedChunk {
+    pub fn snapshot(&self) -> Chunk {
         let mut data = Vec::with_capacity(self.size_bytes());
         self.encode_into(&mut data);
-        EncodedChunk {
+        Chunk {
             min_ms: self.first_t_ms,
             max_ms: self.t_ms,
             encoding: Encoding::Xor,
-            sample_count: self.count,
-            data,
+            data: data.into(),
         }
     }
 
@@ -378,7 +377,7 @@ mod tests {
     fn encode(samples: &[(i64, f64)]) -> Vec<u8> {
         let mut a = XorAppender::new();
         samples.iter().for_each(|(t, v)| a.append(*t, *v));
-        a.snapshot().data
+        a.snapshot().data.into()
     }
 
     fn decode(data: &[u8]) -> Result<Vec<(i64, u64)>, DecodeError> {

@@ -5,8 +5,8 @@ use lgtm_core::codec::{put_svarint, put_uvarint};
 use lgtm_core::model::{STALE_NAN_BITS, Sample};
 
 use super::bits::{BitReader, BitWriter, XorState, low_bits};
+use super::chunk::Chunk;
 use super::encoding::Encoding;
-use super::run::EncodedChunk;
 use super::sample_time::SampleTime;
 use super::start_time::StartTimes;
 
@@ -154,17 +154,16 @@ impl Xor2Appender {
     }
 
     /// The chunk as it stands, for readers.
-    pub fn snapshot(&self) -> EncodedChunk {
+    pub fn snapshot(&self) -> Chunk {
         let mut data = Vec::with_capacity(self.size_bytes());
         data.extend_from_slice(&self.count.to_be_bytes());
         data.push(self.starts.header());
         self.bits.copy_to(&mut data);
-        EncodedChunk {
+        Chunk {
             min_ms: self.first_t_ms,
             max_ms: self.t_ms,
             encoding: Encoding::Xor2,
-            sample_count: self.count,
-            data,
+            data: data.into(),
         }
     }
 
@@ -346,7 +345,7 @@ mod tests {
     fn encode(rows: &[Row]) -> Vec<u8> {
         let mut a = Xor2Appender::new();
         append(&mut a, rows);
-        a.snapshot().data
+        a.snapshot().data.into()
     }
 
     fn append(a: &mut Xor2Appender, rows: &[Row]) {

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::clients::IngesterClient;
-use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG, ReasonId};
+use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG, ReasonId, Rejection};
 use crate::limits::Limits;
 use crate::wire::{BatchPool, PooledBatch, PushPart};
 
@@ -55,8 +55,8 @@ pub struct PushOutcome {
 
 impl PushOutcome {
     /// What the sender should be told although the rest was stored: the first fault.
-    pub fn fault(&self) -> Option<&str> {
-        self.report.rejected.first.as_deref()
+    pub fn fault(&self) -> Option<&Rejection> {
+        self.report.rejected.first.as_ref()
     }
 }
 
@@ -113,11 +113,11 @@ impl DistributorBuilder {
     pub fn build(self) -> Arc<Distributor> {
         let requests = InflightBound {
             max: self.settings.max_inflight_push_requests,
-            hint: "(server.max_inflight_push_requests) (err-mimir-distributor-max-inflight-push-requests)",
+            hint: "(server.max_inflight_push_requests)",
         };
         let bytes = InflightBound {
             max: self.settings.max_inflight_push_requests_bytes.as_u64(),
-            hint: "(server.max_inflight_push_requests_bytes) (err-mimir-distributor-max-inflight-push-requests-bytes)",
+            hint: "(server.max_inflight_push_requests_bytes)",
         };
         let distributor = Arc::new(Distributor {
             ingester: self.ingester,
@@ -243,7 +243,7 @@ impl Distributor {
             per_second: limits.ingestion_rate,
             burst: limits.ingestion_burst_size as f64,
         };
-        let what = "ingestion of samples, exemplars and metadata (err-mimir-tenant-max-ingestion-rate; settings ingestion_rate and ingestion_burst_size)";
+        let what = "ingestion of samples, exemplars and metadata (settings ingestion_rate and ingestion_burst_size)";
         let taken = self.rates.take(tenant, what, limit, amount as f64);
         taken.inspect_err(|_| {
             *self

@@ -5,9 +5,9 @@ use lgtm_core::model::TimeRange;
 use crate::limits::Limits;
 use crate::promql::QueryError;
 
-fn exceeded(what: &str, actual: String, limit: String, id: &str, setting: &str) -> QueryError {
+fn exceeded(what: &str, actual: String, limit: String, setting: &str) -> QueryError {
     QueryError::Execution(format!(
-        "{what} exceeds the limit (actual: {actual}, limit: {limit}) (err-mimir-{id}). To adjust the related per-tenant limit, configure {setting}"
+        "{what} exceeds the limit (actual: {actual}, limit: {limit}). To adjust the related per-tenant limit, configure {setting}"
     ))
 }
 
@@ -22,7 +22,6 @@ pub(crate) fn check_text(limits: &Limits, text: &str) -> Result<(), QueryError> 
             "the size of the query in bytes",
             size.to_string(),
             limit.to_string(),
-            "max-query-expression-size-bytes",
             "max_query_expression_size_bytes",
         ));
     }
@@ -41,7 +40,6 @@ pub(super) fn check_length(limits: &Limits, start_ms: i64, end_ms: i64) -> Resul
             "the total query time range",
             format!("{}s", length_ms as f64 / 1000.0),
             format!("{}s", limit.as_secs_f64()),
-            "max-total-query-length",
             "max_total_query_length",
         ));
     }
@@ -104,18 +102,12 @@ mod tests {
         };
         assert!(check_text(&limits, "12345").is_ok());
         let said = check_text(&limits, "123456").unwrap_err().to_string();
-        for part in [
-            "actual: 6, limit: 5",
-            "err-mimir-max-query-expression-size-bytes",
-        ] {
+        for part in ["actual: 6, limit: 5", "max_query_expression_size_bytes"] {
             assert!(said.contains(part), "{said}");
         }
         assert!(check_length(&limits, 0, 60_000).is_ok());
         let said = check_length(&limits, 0, 60_001).unwrap_err().to_string();
-        for part in [
-            "actual: 60.001s, limit: 60s",
-            "err-mimir-max-total-query-length",
-        ] {
+        for part in ["actual: 60.001s, limit: 60s", "max_total_query_length"] {
             assert!(said.contains(part), "{said}");
         }
         assert_eq!(earliest_ms(&limits, 25_000), 15_000);

@@ -18,7 +18,7 @@ impl SampleSink for Distributor {
         let outcome = self.push(tenant, batch).await?;
         Ok(SinkReport {
             refused: outcome.report.rejected.samples.values().sum(),
-            fault: outcome.fault().map(str::to_owned),
+            fault: outcome.fault().map(|f| f.message.clone()),
         })
     }
 }

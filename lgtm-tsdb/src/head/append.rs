@@ -31,11 +31,20 @@ const MAX_UNKNOWN_SERIES: usize = 512;
 /// The stable name of a reason for which something was not stored, such as `sample-out-of-order`.
 pub type ReasonId = Cow<'static, str>;
 
+/// A fault of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Its stable name.
+    pub reason: ReasonId,
+    /// What is wrong, in words.
+    pub message: String,
+}
+
 /// What was not taken of a request.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rejections {
-    /// The first fault, in words, with its stable id: what the sender is told.
-    pub first: Option<String>,
+    /// The first fault: what the sender is told.
+    pub first: Option<Rejection>,
     /// Samples not taken, by reason.
     pub samples: HashMap<ReasonId, u64>,
 }
@@ -48,10 +57,14 @@ impl Rejections {
         samples: u64,
         message: impl FnOnce() -> String,
     ) {
-        *self.samples.entry(reason.into()).or_default() += samples;
+        let reason = reason.into();
         if self.first.is_none() {
-            self.first = Some(message());
+            self.first = Some(Rejection {
+                reason: reason.clone(),
+                message: message(),
+            });
         }
+        *self.samples.entry(reason).or_default() += samples;
     }
 
     /// Samples not taken, in all.
@@ -219,8 +232,7 @@ impl<'a> Pass<'a> {
         if let Some(id) = bounds.broken(raw()) {
             self.report.rejected.add(id, samples, || {
                 let fault = bounds.check(raw()).err();
-                let message = fault.map(|f| f.message).unwrap_or_default();
-                format!("{message} (err-mimir-{id})")
+                fault.map(|f| f.message).unwrap_or_default()
             });
             return Ok(None);
         }
@@ -232,9 +244,9 @@ impl<'a> Pass<'a> {
             }
         };
         if let Err(fault) = limits.check_labels(&labels) {
-            self.report.rejected.add(fault.id, samples, || {
-                format!("{} (err-mimir-{})", fault.message, fault.id)
-            });
+            self.report
+                .rejected
+                .add(fault.id, samples, || fault.message);
             return Ok(None);
         }
         // A series that would begin empty is not made: it would be counted and shown.
@@ -267,11 +279,7 @@ impl<'a> Pass<'a> {
                     RejectReason::MaxSeries | RejectReason::MaxSeriesShare
                 );
                 self.report.rejected.add(reason.id(), samples, || {
-                    format!(
-                        "{} (limit: {bound}) (err-mimir-{}), series: {labels}",
-                        reason.message(),
-                        reason.id()
-                    )
+                    format!("{} (limit: {bound}), series: {labels}", reason.message())
                 });
                 Ok(None)
             }
@@ -430,9 +438,8 @@ impl<'a> Pass<'a> {
     fn reject_histogram(&mut self, fault: &HistogramFault, t_ms: i64, view: &SeriesView<'_>) {
         self.report.rejected.add(fault.id, 1, || {
             format!(
-                "received a native histogram sample with timestamp {t_ms} that is invalid: {} (err-mimir-{}), series: {}",
+                "received a native histogram sample with timestamp {t_ms} that is invalid: {}, series: {}",
                 fault.message,
-                fault.id,
                 in_words(view)
             )
         });
@@ -442,9 +449,8 @@ impl<'a> Pass<'a> {
     fn reject(&mut self, reason: RejectReason, t_ms: i64, view: &SeriesView<'_>) {
         self.report.rejected.add(reason.id(), 1, || {
             format!(
-                "{} (err-mimir-{}). The affected sample has timestamp {t_ms} and is from series {}",
+                "{}. The affected sample has timestamp {t_ms} and is from series {}",
                 reason.message(),
-                reason.id(),
                 in_words(view)
             )
         });
@@ -539,7 +545,7 @@ fn in_words(view: &SeriesView<'_>) -> String {
 fn parse_labels(raw: RawLabels<'_>) -> std::result::Result<Labels, (&'static str, String)> {
     let mut pairs = Vec::new();
     for pair in raw.iter() {
-        pairs.push(pair.map_err(|e| ("label-invalid", format!("{e} (err-mimir-label-invalid)")))?);
+        pairs.push(pair.map_err(|e| ("label-invalid", e.to_string()))?);
     }
     Labels::from_pairs(pairs).map_err(|e| {
         let text = e.to_string();
@@ -550,7 +556,7 @@ fn parse_labels(raw: RawLabels<'_>) -> std::result::Result<Labels, (&'static str
         };
         (
             id,
-            format!("received a series with an invalid label set: {text} (err-mimir-{id})"),
+            format!("received a series with an invalid label set: {text}"),
         )
     })
 }

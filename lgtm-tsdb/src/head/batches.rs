@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
 use lgtm_core::model::{LabelArena, Labels, TimeRange};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
+use lgtm_core::wal::Snapshot;
 use lgtm_core::{Error, Result};
 use smallvec::SmallVec;
 
@@ -16,10 +17,8 @@ use super::head_chunk::{HeadChunk, OpenSpan};
 use super::heads::Heads;
 use super::series::{MemSeries, locate};
 use super::shard::{Shard, ShardGuard};
-use crate::select::{
-    ChunkList, FetchBounds, FetchStats, SelectEnd, SeriesBatches, SeriesChunk, SeriesChunks,
-};
-use lgtm_core::wal::Snapshot;
+use crate::chunk::Chunk;
+use crate::select::{ChunkList, FetchBounds, FetchStats, SelectEnd, SeriesBatches, SeriesChunks};
 
 /// Series per batch at most. A query has several batches under way, of some 300 bytes a series beside the chunks.
 const BATCH_SERIES: usize = 512;
@@ -213,7 +212,7 @@ impl HeadSeries {
             let mut chunks = ChunkList::with_capacity(series.kept.len() + 1);
             for c in &kept[series.kept] {
                 match self.heads.read_chunk(&self.head, series.id, c) {
-                    Some(data) => chunks.push(SeriesChunk {
+                    Some(data) => chunks.push(Chunk {
                         min_ms: c.min_ms,
                         max_ms: c.max_ms,
                         encoding: c.encoding,
@@ -223,7 +222,7 @@ impl HeadSeries {
                 }
             }
             if let Some(open) = series.open {
-                chunks.push(SeriesChunk {
+                chunks.push(Chunk {
                     min_ms: open.min_ms,
                     max_ms: open.max_ms,
                     encoding: open.encoding,

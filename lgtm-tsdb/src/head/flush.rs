@@ -12,6 +12,7 @@ use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimeRange};
 use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::storage::Bucket;
+use lgtm_core::wal::ChunkState;
 use lgtm_core::{Error, Result};
 
 use super::head::Head;
@@ -19,12 +20,9 @@ use super::head_chunk::HeadChunk;
 use super::heads::Heads;
 use super::series::locate;
 use super::shard::SHARD_LEN;
-use crate::block::{
-    BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ChunkData, MetaInput, ThanosMeta,
-};
-use crate::chunk::{EncodedChunk, Encoding, cut, encode_started_run};
-use crate::select::{SeriesChunk, started_samples};
-use lgtm_core::wal::ChunkState;
+use crate::block::{BlockId, BlockMeta, BlockWriter, BlockWriterSettings, MetaInput, ThanosMeta};
+use crate::chunk::{Chunk, cut, encode_started_run};
+use crate::select::started_samples;
 
 /// How much of a head goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,23 +233,17 @@ impl Heads {
         id: SeriesId,
         (in_order, late): (Vec<HeadChunk>, Vec<HeadChunk>),
         range: TimeRange,
-    ) -> Result<Vec<EncodedChunk>> {
+    ) -> Result<Vec<Chunk>> {
         let mut loaded = Vec::with_capacity(in_order.len() + late.len());
-        let mut counts = Vec::with_capacity(loaded.capacity());
         let load = |c: &HeadChunk| {
-            Some(SeriesChunk {
+            Some(Chunk {
                 min_ms: c.min_ms,
                 max_ms: c.max_ms,
                 encoding: c.encoding,
                 data: self.read_chunk(head, id, c)?,
             })
         };
-        for c in in_order.iter().chain(&late) {
-            if let Some(chunk) = load(c) {
-                loaded.push(chunk);
-                counts.push(c.sample_count);
-            }
-        }
+        loaded.extend(in_order.iter().chain(&late).filter_map(load));
         let overlap = !late.is_empty() || loaded.windows(2).any(|w| w[1].min_ms <= w[0].max_ms);
         if overlap {
             let all = TimeRange::inclusive(i64::MIN, i64::MAX - 1);
@@ -272,17 +264,7 @@ impl Heads {
             });
             return Ok(encode_started_run(merged.map_err(place)?));
         }
-        let encoded = loaded
-            .into_iter()
-            .zip(counts)
-            .map(|(c, sample_count)| EncodedChunk {
-                min_ms: c.min_ms,
-                max_ms: c.max_ms,
-                encoding: c.encoding,
-                sample_count,
-                data: c.data.into(),
-            });
-        Ok(encoded.collect())
+        Ok(loaded)
     }
 
     /// Flushes every tenant, a bounded number at a time, then checkpoints the log.
@@ -364,21 +346,10 @@ impl RangeBlock {
             labels.clear();
             let pairs = self.roster.ordinals[ordinals].chunks_exact(2);
             labels.extend(pairs.map(|p| (p[0], p[1])));
-            let data: Vec<ChunkData<'_>> = chunks.iter().map(chunk_data).collect();
-            self.writer.add_series(&labels, &data)?;
+            let chunks: Vec<_> = chunks.iter().map(Chunk::borrowed).collect();
+            self.writer.add_series(&labels, &chunks)?;
         }
         Ok(())
-    }
-}
-
-fn chunk_data(c: &EncodedChunk) -> ChunkData<'_> {
-    ChunkData {
-        min_ms: c.min_ms,
-        max_ms: c.max_ms,
-        encoding: c.encoding as u8,
-        data: &c.data,
-        sample_count: u32::from(c.sample_count),
-        is_histogram: !matches!(c.encoding, Encoding::Xor | Encoding::Xor2),
     }
 }
 

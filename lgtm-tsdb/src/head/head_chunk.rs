@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use lgtm_core::wal::{BlobFiles, BlobPlace};
+use lgtm_core::wal::{BlobFiles, BlobPlace, ChunkState};
 
-use crate::chunk::{EncodedChunk, Encoding};
-use lgtm_core::wal::ChunkState;
+use crate::chunk::{Chunk, Encoding};
 
 /// Bytes of a finished chunk: in memory, or in the chunk files.
 #[derive(Debug, Clone)]
@@ -43,28 +42,28 @@ impl ChunkBytes {
 }
 
 impl HeadChunk {
-    pub(super) fn in_memory(c: EncodedChunk) -> Self {
+    pub(super) fn in_memory(c: Chunk) -> Self {
         Self {
             min_ms: c.min_ms,
             max_ms: c.max_ms,
             encoding: c.encoding,
-            sample_count: c.sample_count,
-            bytes: ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
+            sample_count: c.sample_count(),
+            bytes: ChunkBytes::Memory(Box::new(c.data[..].into())),
             state: ChunkState::HELD,
         }
     }
 
-    pub(super) fn on_disk(c: EncodedChunk, files: &BlobFiles) -> Self {
+    pub(super) fn on_disk(c: Chunk, files: &BlobFiles) -> Self {
         let bytes = match files.append(c.encoding as u8, &c.data) {
             Some(place) => ChunkBytes::File(place),
             // The chunk files cannot take it (disk full): it stays in memory, the log has its samples.
-            None => ChunkBytes::Memory(Box::new(c.data.into_boxed_slice())),
+            None => ChunkBytes::Memory(Box::new(c.data[..].into())),
         };
         Self {
             min_ms: c.min_ms,
             max_ms: c.max_ms,
             encoding: c.encoding,
-            sample_count: c.sample_count,
+            sample_count: c.sample_count(),
             bytes,
             state: ChunkState::HELD,
         }

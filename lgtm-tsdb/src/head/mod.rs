@@ -26,7 +26,7 @@ mod series;
 mod shard;
 mod stats;
 
-pub use append::{AppendReport, ReasonId, Rejections};
+pub use append::{AppendReport, ReasonId, Rejection, Rejections};
 pub(crate) use cardinality::ActiveSeries;
 pub use cardinality::{
     ActiveSeriesRequest, CardinalityRequest, CountMethod, HistogramCardinality, LabelCardinality,

@@ -220,7 +220,7 @@ impl<'a> Pieces<'a> {
             let lost = (floats - self.taken.0 + histograms - self.taken.1) as u64;
             report.rejected.add(TOO_LARGE, lost, || {
                 format!(
-                    "a series with {} bytes of labels takes {bytes} bytes in the log, where a record may have {single}: half of max_buffered (err-mimir-{TOO_LARGE})",
+                    "a series with {} bytes of labels takes {bytes} bytes in the log, where a record may have {single}: half of max_buffered",
                     view.labels.as_bytes().len()
                 )
             });
@@ -238,7 +238,7 @@ impl<'a> Pieces<'a> {
             if is_empty && bytes + each > single {
                 report.rejected.add(TOO_LARGE, 1, || {
                     format!(
-                        "a native histogram takes {each} bytes in the log, where a record may have {single}: half of max_buffered (err-mimir-{TOO_LARGE})"
+                        "a native histogram takes {each} bytes in the log, where a record may have {single}: half of max_buffered"
                     )
                 });
                 self.taken.1 += 1;
@@ -274,7 +274,7 @@ impl<'a> Pieces<'a> {
                 let single = self.bounds.single;
                 report.rejected.add(TOO_LARGE, 1, || {
                     format!(
-                        "the metadata of one metric takes {each} bytes in the log, where a record may have {single}: half of max_buffered (err-mimir-{TOO_LARGE})"
+                        "the metadata of one metric takes {each} bytes in the log, where a record may have {single}: half of max_buffered"
                     )
                 });
                 self.metadata += 1;

@@ -12,7 +12,7 @@ use super::head_chunk::{ChunkBytes, HeadChunk, OpenSpan};
 use super::record::Anchor;
 use crate::chunk::cut::{FloatCut, HistogramCut};
 use crate::chunk::{
-    Appender, CounterResetHeader, EncodedChunk, Encoding, FloatHistogramAppender, HistogramAppend,
+    Appender, Chunk, CounterResetHeader, Encoding, FloatHistogramAppender, HistogramAppend,
     HistogramAppender, Kind, SampleTime, SampleValue, Xor2Appender, XorAppender,
     encode_started_run,
 };
@@ -60,20 +60,17 @@ impl OutOfOrder {
     }
 
     /// The waiting samples in chunks.
-    fn packed(&self) -> Vec<EncodedChunk> {
+    fn packed(&self) -> Vec<Chunk> {
         encode_late(self.buffer.iter().cloned(), &self.starts)
     }
 
     /// Takes the waiting samples out, in chunks.
-    fn pack(&mut self) -> Vec<EncodedChunk> {
+    fn pack(&mut self) -> Vec<Chunk> {
         encode_late(self.buffer.drain(..), &std::mem::take(&mut self.starts))
     }
 }
 
-fn encode_late(
-    samples: impl Iterator<Item = (i64, SampleValue)>,
-    starts: &[i64],
-) -> Vec<EncodedChunk> {
+fn encode_late(samples: impl Iterator<Item = (i64, SampleValue)>, starts: &[i64]) -> Vec<Chunk> {
     let starts = starts.iter().copied().chain(std::iter::repeat(0));
     encode_started_run(
         samples
@@ -375,7 +372,7 @@ impl MemSeries {
         chunks.push(chunk);
     }
 
-    fn take_open(&mut self) -> Option<EncodedChunk> {
+    fn take_open(&mut self) -> Option<Chunk> {
         match std::mem::take(&mut self.open) {
             Open::None => None,
             Open::Float(chunk, _) => Some(chunk.snapshot()),
@@ -561,7 +558,7 @@ impl MemSeries {
     }
 
     /// The open chunk as it stands.
-    pub(super) fn open_chunk(&self) -> Option<EncodedChunk> {
+    pub(super) fn open_chunk(&self) -> Option<Chunk> {
         match &self.open {
             Open::None => None,
             Open::Float(chunk, _) => Some(chunk.snapshot()),

@@ -199,11 +199,10 @@ async fn samples_are_taken_by_the_rules_of_prometheus() {
     assert_eq!(r.rejected.samples["sample-duplicate-timestamp"], 1);
     assert_eq!(r.rejected.samples["sample-out-of-order"], 1);
     let first = r.rejected.first.unwrap();
-    assert!(
-        first.contains("duplicate sample for timestamp (err-mimir-sample-duplicate-timestamp)"),
-        "{first}"
-    );
-    assert!(first.contains(r#"__name__="up""#), "{first}");
+    assert_eq!(first.reason, "sample-duplicate-timestamp");
+    for part in ["duplicate sample for timestamp", r#"__name__="up""#] {
+        assert!(first.message.contains(part), "{first:?}");
+    }
     // More than half a block range behind the newest: out of bounds, also for a new series.
     let _ = s.push("a", &[("up", &[(2 * HOUR, 1.0)])]).await;
     let r = s.push("a", &[("new", &[(HOUR - 1, 1.0)])]).await;
@@ -491,7 +490,7 @@ async fn a_full_process_takes_the_series_it_knows_and_counts_again_when_some_are
         )
         .await;
     assert!(r.is_over_capacity && r.samples == 2 && r.rejected.samples["ingester-max-series"] == 1);
-    assert!(r.rejected.first.unwrap().contains("limit: 2"));
+    assert!(r.rejected.first.unwrap().message.contains("limit: 2"));
     // Series in the log were taken once; a lower bound must not lose them.
     s.settings.max_series = 1;
     s.reopen();

@@ -24,7 +24,7 @@ const SMALL_ANSWER: u64 = 256 << 10;
 pub(super) fn size_bound(settings: &DistributorSettings) -> SizeBound {
     SizeBound {
         max_bytes: settings.max_recv_msg_size.as_usize(),
-        hint: "(err-mimir-distributor-max-write-message-size)",
+        hint: "(max_recv_msg_size)",
     }
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn read_body(
     let read = http::read_body(inflight, request, max_bytes as u64).await;
     read.map_err(|e| match e {
         BodyError::TooLarge { bytes, max } => ApiError::of_payload(Error::LimitExceeded(format!(
-            "received a request of at least {bytes} bytes, the limit is {max} (max_recv_msg_size) (err-mimir-distributor-max-write-message-size)"
+            "received a request of at least {bytes} bytes, the limit is {max} (max_recv_msg_size)"
         ))),
         BodyError::NoRoom(e) => e.into(),
         // A sender drops what is refused with 4xx; what came too slowly today may come in time tomorrow.

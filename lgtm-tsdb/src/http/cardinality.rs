@@ -11,10 +11,11 @@ use futures::stream;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
-use lgtm_core::model::{Labels, Matcher};
+use lgtm_core::model::{Labels, Matcher, TenantId};
 
 use super::error::ApiError;
 use super::json::push_labels;
+use super::params::Params;
 use super::query::{Call, call};
 use super::query_api::QueryApi;
 use crate::head::{
@@ -51,42 +52,43 @@ fn bad<T>(message: String) -> Result<T, Refusal> {
 }
 
 /// What a request asks about, once the tenant may ask it.
-struct Asked {
-    call: Call,
+struct CardinalityCall {
+    tenant: TenantId,
+    params: Params,
     limits: Arc<Limits>,
     matchers: Vec<Matcher>,
 }
 
-impl Asked {
+impl CardinalityCall {
     fn new(
         api: &QueryApi,
         query: Option<&str>,
         headers: &HeaderMap,
         body: &Bytes,
     ) -> Result<Self, Refusal> {
-        let call = call(api, query, headers, body)?;
-        let limits = api.limits.for_tenant(&call.tenant);
+        let Call { tenant, params, .. } = call(api, query, headers, body)?;
+        let limits = api.limits.for_tenant(&tenant);
         if !limits.cardinality_analysis_enabled {
             return bad(format!(
-                "cardinality analysis is disabled for the tenant: {}",
-                call.tenant
+                "cardinality analysis is disabled for the tenant: {tenant}"
             ));
         }
-        let mut asked = Self {
-            call,
+        let mut call = Self {
+            tenant,
+            params,
             limits,
             matchers: Vec::new(),
         };
-        if let Some(text) = asked.single("selector")? {
+        if let Some(text) = call.single("selector")? {
             let parsed = parse_selector(text, &api.parser);
-            asked.matchers = parsed.map_err(|e| ApiError::bad_data(e.to_string()))?;
+            call.matchers = parsed.map_err(|e| ApiError::bad_data(e.to_string()))?;
         }
-        Ok(asked)
+        Ok(call)
     }
 
     /// A parameter that may stand once.
     fn single(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        let mut values = self.call.params.all(name);
+        let mut values = self.params.all(name);
         let first = values.next();
         if values.next().is_some() {
             return bad(format!("multiple '{name}' params are not allowed"));
@@ -129,7 +131,7 @@ impl Asked {
     }
 
     fn label_names(&self) -> Result<Vec<String>, Refusal> {
-        let names = self.call.params.all("label_names[]");
+        let names = self.params.all("label_names[]");
         let mut names: Vec<String> = names.map(str::to_owned).collect();
         let max = self
             .limits
@@ -170,8 +172,8 @@ pub(super) async fn label_names(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    let (request, tenant) = (asked.request()?, &asked.call.tenant);
+    let call = CardinalityCall::new(&api, query.as_deref(), &headers, &body)?;
+    let (request, tenant) = (call.request()?, &call.tenant);
     let counts = api.queries.label_names_cardinality(tenant, &request);
     Ok(json(names_json(&counts.await?)))
 }
@@ -201,9 +203,9 @@ pub(super) async fn label_values(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    let (names, request) = (asked.label_names()?, asked.request()?);
-    let tenant = &asked.call.tenant;
+    let call = CardinalityCall::new(&api, query.as_deref(), &headers, &body)?;
+    let (names, request) = (call.label_names()?, call.request()?);
+    let tenant = &call.tenant;
     let counts = api
         .queries
         .label_values_cardinality(tenant, &names, &request);
@@ -246,13 +248,13 @@ pub(super) async fn active_series(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    asked.needs_selector()?;
+    let call = CardinalityCall::new(&api, query.as_deref(), &headers, &body)?;
+    call.needs_selector()?;
     let request = ActiveSeriesRequest {
-        matchers: asked.matchers,
-        max_label_bytes: asked.limits.active_series_results_max_size_bytes,
+        matchers: call.matchers,
+        max_label_bytes: call.limits.active_series_results_max_size_bytes,
     };
-    let series = api.queries.active_series(&asked.call.tenant, &request);
+    let series = api.queries.active_series(&call.tenant, &request);
     let series = series.await.map_err(ApiError::of_payload)?;
     Ok(json(Body::from_stream(series_stream(series))))
 }
@@ -302,9 +304,9 @@ pub(super) async fn active_native_histogram_metrics(
     headers: HeaderMap,
     body: Bytes,
 ) -> Answer {
-    let asked = Asked::new(&api, query.as_deref(), &headers, &body)?;
-    asked.needs_selector()?;
-    let (tenant, matchers) = (&asked.call.tenant, &asked.matchers);
+    let call = CardinalityCall::new(&api, query.as_deref(), &headers, &body)?;
+    call.needs_selector()?;
+    let (tenant, matchers) = (&call.tenant, &call.matchers);
     let all = api.queries.active_histograms(tenant, matchers).await?;
     let mut out = String::from("{\"data\":[");
     for (i, h) in all.iter().enumerate() {

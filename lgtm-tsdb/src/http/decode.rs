@@ -12,7 +12,7 @@ use crate::components::PushOutcome;
 use crate::wire::{PooledBatch, WriteBatch};
 
 /// What is said of a request that becomes too large.
-const TOO_LARGE: &str = "(server.max_decoded_bytes) (err-mimir-distributor-max-write-message-size)";
+const TOO_LARGE: &str = "(server.max_decoded_bytes)";
 
 /// What is made in about a millisecond: a small request that becomes more goes to the pool after all.
 const AT_ONCE_BYTES: usize = 2 << 20;

@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::go::json::quoted;
 use lgtm_core::{Error, ErrorKind};
 
+use super::peer_ids::{rejection, with_peer_id};
 use crate::components::PushOutcome;
 use crate::promql::QueryError;
 
@@ -61,11 +62,11 @@ impl ApiError {
     /// What a sender is told of a request that was not stored whole: `None` when it was. It is to try again when room may be found for
     /// the rest, and not when the rest breaks a rule.
     pub(super) fn of_outcome(outcome: &PushOutcome) -> Option<Self> {
-        let fault = outcome.fault()?;
+        let message = rejection(outcome.fault()?);
         Some(if outcome.report.is_over_capacity {
-            Self::from(Error::Unavailable(fault.to_owned()))
+            Self::from(Error::Unavailable(message))
         } else {
-            Self::bad_data(fault)
+            Self::bad_data(message)
         })
     }
 
@@ -102,7 +103,7 @@ impl From<Error> for ApiError {
         Self {
             status,
             error_type,
-            message: e.to_string(),
+            message: with_peer_id(e.to_string()),
             retry_after_s,
         }
     }
@@ -115,7 +116,7 @@ impl From<QueryError> for ApiError {
             QueryError::Execution(message) => Self {
                 status: StatusCode::UNPROCESSABLE_ENTITY,
                 error_type: "execution",
-                message,
+                message: with_peer_id(message),
                 retry_after_s: None,
             },
             QueryError::Source(e) => e.into(),

@@ -19,6 +19,7 @@ mod movable;
 mod otlp;
 mod params;
 mod parse;
+mod peer_ids;
 mod push;
 mod push_api;
 mod query;

@@ -1,7 +1,7 @@
 //! The door for queries.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -9,7 +9,6 @@ use axum::handler::Handler;
 use axum::http::HeaderMap;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
-use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::http::Cors;
@@ -17,6 +16,7 @@ use lgtm_core::limits::{Inflight, Overrides};
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
 
+use super::error::ApiError;
 use super::settings::ApiSettings;
 use super::tenant::tenant;
 use super::{
@@ -72,7 +72,7 @@ impl QueryApiBuilder {
     ///
     /// # Errors
     /// `InvalidInput` for an origin that can never match.
-    pub fn build(self) -> Result<Arc<QueryApi>> {
+    pub fn build(self) -> lgtm_core::Result<Arc<QueryApi>> {
         self.settings.validate()?;
         let api = Arc::new(QueryApi {
             bodies: body::queries(&self.settings),
@@ -134,13 +134,10 @@ impl QueryApi {
 
     /// Calls so far that ran into a fault of this program, but for queries, which their engine counts.
     pub fn panics(&self) -> u64 {
-        self.panicked.load(std::sync::atomic::Ordering::Relaxed)
+        self.panicked.load(Ordering::Relaxed)
     }
 
-    pub(super) fn tenant(
-        &self,
-        headers: &HeaderMap,
-    ) -> std::result::Result<TenantId, super::error::ApiError> {
+    pub(super) fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
         tenant(headers, self.settings.multitenancy_enabled)
     }
 

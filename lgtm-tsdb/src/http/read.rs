@@ -14,13 +14,12 @@ use lgtm_core::{Error, Result};
 
 use super::error::ApiError;
 use super::query_api::QueryApi;
-use crate::chunk::{SampleValue, encode_run};
+use crate::chunk::{Chunk, ChunkRef, SampleValue, encode_run};
 use crate::components::clients::Queries;
 use crate::components::read_range;
-use crate::select::{SelectRequest, SeriesBatches, SeriesChunk, samples};
+use crate::select::{SelectRequest, SeriesBatches, samples};
 use crate::wire::{
-    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
-    put_chunk_frame,
+    ReadBounds, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
 };
 
 /// A frame is closed when its chunks have grown to this.
@@ -97,11 +96,7 @@ fn select_request(
     range.map(request).transpose()
 }
 
-fn decoded(
-    labels: &Labels,
-    chunks: &[SeriesChunk],
-    range: TimeRange,
-) -> Result<Vec<(i64, SampleValue)>> {
+fn decoded(labels: &Labels, chunks: &[Chunk], range: TimeRange) -> Result<Vec<(i64, SampleValue)>> {
     samples(chunks, range).map_err(|e| Error::corrupt(labels.to_string(), e))
 }
 
@@ -202,16 +197,11 @@ impl ChunkFrames {
 }
 
 /// One series, in as many frames as its chunks fill.
-fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[SeriesChunk]) {
-    let mut frame: Vec<ReadChunk<'_>> = Vec::new();
+fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[Chunk]) {
+    let mut frame: Vec<ChunkRef<'_>> = Vec::new();
     let mut bytes = 0;
     for c in chunks {
-        frame.push(ReadChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding as u8,
-            data: &c.data,
-        });
+        frame.push(c.borrowed());
         bytes += c.data.len();
         if bytes >= FRAME_BYTES {
             put_chunk_frame(out, query, labels, &frame);
@@ -226,11 +216,7 @@ fn put_frames(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[SeriesCh
 
 /// Chunks in time order and without overlap, of the three encodings that a reader of the protocol knows. Those that overlap are
 /// encoded anew, and so are those with start timestamps, which are left out: the protocol has no word for them in samples either.
-fn in_order(
-    mut chunks: Vec<SeriesChunk>,
-    labels: &Labels,
-    range: TimeRange,
-) -> Result<Vec<SeriesChunk>> {
+fn in_order(mut chunks: Vec<Chunk>, labels: &Labels, range: TimeRange) -> Result<Vec<Chunk>> {
     chunks.sort_by_key(|c| (c.min_ms, c.max_ms));
     if chunks.windows(2).any(|w| w[1].min_ms <= w[0].max_ms) {
         return encoded_anew(&chunks, labels, range);
@@ -249,19 +235,6 @@ fn in_order(
     Ok(out)
 }
 
-fn encoded_anew(
-    chunks: &[SeriesChunk],
-    labels: &Labels,
-    range: TimeRange,
-) -> Result<Vec<SeriesChunk>> {
-    let plain = encode_run(decoded(labels, chunks, range)?);
-    Ok(plain
-        .into_iter()
-        .map(|c| SeriesChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            data: c.data.into(),
-        })
-        .collect())
+fn encoded_anew(chunks: &[Chunk], labels: &Labels, range: TimeRange) -> Result<Vec<Chunk>> {
+    Ok(encode_run(decoded(labels, chunks, range)?))
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use lgtm_core::frontend::StepRange;
 use lgtm_core::model::{LabelBuilder, Labels, TenantId, TextSet, stale_nan};
 use lgtm_core::{Error, Result};
@@ -11,10 +10,9 @@ use lgtm_core::{Error, Result};
 use super::answer::Series;
 use super::shard::LEG_LABEL;
 use super::splitter::FrontendAnswer;
-use crate::chunk::{SampleValue, encode_run};
+use crate::chunk::{Chunk, SampleValue, encode_run};
 use crate::select::{
-    Listed, QUERY_SHARD_LABEL, Select, SelectEnd, SelectRequest, SeriesBatches, SeriesChunk,
-    SeriesChunks,
+    Listed, QUERY_SHARD_LABEL, Select, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks,
 };
 
 /// Series handed out at a time.
@@ -74,7 +72,7 @@ impl EmbeddedLegs {
     }
 }
 
-fn chunks(series: &Series, steps: StepRange) -> Vec<SeriesChunk> {
+fn chunks(series: &Series, steps: StepRange) -> Vec<Chunk> {
     let floats = series
         .floats
         .iter()
@@ -98,13 +96,7 @@ fn chunks(series: &Series, steps: StepRange) -> Vec<SeriesChunk> {
             marked.push((after, SampleValue::Float(stale_nan())));
         }
     }
-    let encoded = encode_run(marked).into_iter().map(|c| SeriesChunk {
-        min_ms: c.min_ms,
-        max_ms: c.max_ms,
-        encoding: c.encoding,
-        data: Bytes::from(c.data),
-    });
-    encoded.collect()
+    encode_run(marked)
 }
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::annotations::{Annotations, Level};
 use super::answer::{Answer, Point, QueryStats, QueryValue, Series};
 use super::ast::ValueType;
-use super::eval::{self, Context, Limits, Switches, Usage, Value};
+use super::eval::{self, Context, EvalBounds, Switches, Usage, Value};
 use super::memory::{AnswerMemory, QueryMemory};
 use super::plan::Planner;
 use super::query::Query;
@@ -211,7 +211,7 @@ impl Engine {
         } else {
             (all, "metrics.querier.max_memory")
         };
-        let limits = Limits {
+        let limits = EvalBounds {
             max_points: s.max_samples,
             max_bytes,
             max_bytes_setting,

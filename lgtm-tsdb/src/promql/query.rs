@@ -71,10 +71,11 @@ impl Query {
         step_ms: i64,
         parser: &ParserOptions,
     ) -> Result<Self> {
+        let (start_ms, end_ms) = range_ms.into_inner();
         let steps = StepRange {
-            start_ms: *range_ms.start(),
-            end_ms: *range_ms.end(),
-            step_ms,
+            start_ms,
+            end_ms: if step_ms > 0 { end_ms } else { start_ms },
+            step_ms: step_ms.max(1),
         };
         let query = Self::new(text, steps, QueryKind::Range, parser)?;
         match query.expr.value_type() {
@@ -140,6 +141,37 @@ impl Query {
             StepGrid::range(start_ms, end_ms, step_ms)
         } else {
             StepGrid::instant(start_ms)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_parsed_where_it_comes_in() {
+        let parser = ParserOptions::default();
+        let query = Query::instant("sum(up)", 7, &parser).unwrap();
+        assert_eq!((query.text(), query.is_range()), ("sum(up)", false));
+        assert_eq!(query.steps(), StepRange::instant(7));
+        for (bad, of_range) in [("sum(", false), ("up[5m]", true), ("\"text\"", true)] {
+            let asked = if of_range {
+                Query::range(bad, 0..=10, 1, &parser)
+            } else {
+                Query::instant(bad, 0, &parser)
+            };
+            assert!(matches!(asked, Err(QueryError::Invalid(_))), "{bad}");
+        }
+        assert!(Query::instant("up[5m]", 0, &parser).is_ok());
+    }
+
+    #[test]
+    fn without_a_step_there_is_one_time() {
+        for (step_ms, times) in [(5, vec![10, 15, 20]), (0, vec![10]), (-5, vec![10])] {
+            let query = Query::range("up", 10..=20, step_ms, &ParserOptions::default()).unwrap();
+            assert_eq!(query.steps().iter().collect::<Vec<_>>(), times, "{step_ms}");
+            assert_eq!(query.grid().times().collect::<Vec<_>>(), times, "{step_ms}");
         }
     }
 }

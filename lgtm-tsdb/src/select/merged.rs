@@ -12,7 +12,7 @@ use super::select::{SeriesBatches, SeriesChunks};
 
 /// One holder's answer, with the batch that is being handed out.
 #[derive(Debug)]
-struct Source {
+struct HolderAnswer {
     rest: Box<dyn SeriesBatches>,
     batch: std::vec::IntoIter<SeriesChunks>,
 }
@@ -51,7 +51,7 @@ impl Eq for NextSeries {}
 /// Costs a comparison of labels per series and doubling of the sources.
 #[derive(Debug)]
 pub struct MergedSeries {
-    sources: Vec<Source>,
+    sources: Vec<HolderAnswer>,
     /// The next series of every source that is not at its end and not in `empty`.
     next: BinaryHeap<NextSeries>,
     /// Sources that must be asked before another series can be taken.
@@ -65,11 +65,11 @@ pub struct MergedSeries {
 impl MergedSeries {
     /// Joins `answers`; batches have at most `batch_size` series.
     pub fn new(answers: Vec<Box<dyn SeriesBatches>>, batch_size: usize) -> Self {
-        let source = |rest| Source {
+        let source = |rest| HolderAnswer {
             rest,
             batch: Vec::new().into_iter(),
         };
-        let sources: Vec<Source> = answers.into_iter().map(source).collect();
+        let sources: Vec<HolderAnswer> = answers.into_iter().map(source).collect();
         Self {
             empty: (0..sources.len()).rev().collect(),
             open: sources.len(),

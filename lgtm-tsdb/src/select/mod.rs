@@ -18,6 +18,4 @@ pub use lgtm_core::model::{Listed, TruncatedList};
 pub use merged::MergedSeries;
 pub use request::{FetchBounds, QUERY_SHARD_LABEL, SelectHints, SelectRequest, SeriesShard};
 pub use samples::{samples, started_samples};
-pub use select::{
-    ChunkList, LabelBatches, ReadyBatches, Select, SeriesBatches, SeriesChunk, SeriesChunks,
-};
+pub use select::{ChunkList, LabelBatches, ReadyBatches, Select, SeriesBatches, SeriesChunks};

@@ -199,10 +199,10 @@ impl FetchBounds {
     /// # Errors
     /// `LimitExceeded` naming the setting and the bound.
     pub fn check(&self, fetched: &FetchStats) -> Result<()> {
-        let check = |used: u64, max: u64, what: &str, id: &str, setting: &str| {
+        let check = |used: u64, max: u64, what: &str, setting: &str| {
             if max > 0 && used > max {
                 return Err(Error::LimitExceeded(format!(
-                    "the query exceeded the maximum number of {what} (limit: {max} {what}) (err-mimir-{id}). Consider reducing the time range and/or number of series selected by the query. One way to reduce the number of selected series is to add more label matchers to the query. Otherwise, to adjust the related per-tenant limit, configure {setting}"
+                    "the query exceeded the maximum number of {what} (limit: {max} {what}). Consider reducing the time range and/or number of series selected by the query. One way to reduce the number of selected series is to add more label matchers to the query. Otherwise, to adjust the related per-tenant limit, configure {setting}"
                 )));
             }
             Ok(())
@@ -211,21 +211,18 @@ impl FetchBounds {
             fetched.series,
             self.max_series,
             "series",
-            "max-series-per-query",
             "max_fetched_series_per_query",
         )?;
         check(
             fetched.chunks,
             self.max_chunks,
             "chunks",
-            "max-chunks-per-query",
             "max_fetched_chunks_per_query",
         )?;
         check(
             fetched.chunk_bytes,
             self.max_chunk_bytes,
             "chunk bytes",
-            "max-chunks-bytes-per-query",
             "max_fetched_chunk_bytes_per_query",
         )
     }

@@ -3,8 +3,7 @@
 use lgtm_core::DecodeError;
 use lgtm_core::model::TimeRange;
 
-use super::select::SeriesChunk;
-use crate::chunk::{self, SampleTime, SampleValue};
+use crate::chunk::{self, Chunk, SampleTime, SampleValue};
 
 /// The samples of `chunks` inside `range`, in time order, each time once.
 ///
@@ -13,10 +12,7 @@ use crate::chunk::{self, SampleTime, SampleValue};
 ///
 /// # Errors
 /// A chunk that does not follow its format.
-pub fn samples(
-    chunks: &[SeriesChunk],
-    range: TimeRange,
-) -> Result<Vec<(i64, SampleValue)>, DecodeError> {
+pub fn samples(chunks: &[Chunk], range: TimeRange) -> Result<Vec<(i64, SampleValue)>, DecodeError> {
     collect(chunks, range, |at| at.t_ms, |t_ms| *t_ms)
 }
 
@@ -25,7 +21,7 @@ pub fn samples(
 /// # Errors
 /// A chunk that does not follow its format.
 pub fn started_samples(
-    chunks: &[SeriesChunk],
+    chunks: &[Chunk],
     range: TimeRange,
 ) -> Result<Vec<(SampleTime, SampleValue)>, DecodeError> {
     collect(chunks, range, |at| at, |at| at.t_ms)
@@ -33,12 +29,12 @@ pub fn started_samples(
 
 /// Samples with what `keep` takes of their times; `t_ms` is the time in that.
 fn collect<T>(
-    chunks: &[SeriesChunk],
+    chunks: &[Chunk],
     range: TimeRange,
     keep: impl Fn(SampleTime) -> T,
     t_ms_of: impl Fn(&T) -> i64,
 ) -> Result<Vec<(T, SampleValue)>, DecodeError> {
-    let mut order: Vec<&SeriesChunk> = chunks
+    let mut order: Vec<&Chunk> = chunks
         .iter()
         .filter(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms)
         .collect();

@@ -1,14 +1,13 @@
 //! The traits, and series as they pass through them.
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use smallvec::SmallVec;
 
 use super::end::{FetchStats, SelectEnd};
 use super::request::SelectRequest;
-use crate::chunk::Encoding;
+use crate::chunk::Chunk;
 
 /// A holder of metrics.
 #[async_trait]
@@ -86,21 +85,8 @@ pub trait LabelBatches: std::fmt::Debug + Send {
     async fn next_batch(&mut self) -> Result<Option<Vec<Labels>>>;
 }
 
-/// An encoded chunk of a series.
-#[derive(Debug, Clone)]
-pub struct SeriesChunk {
-    /// Time of the first sample.
-    pub min_ms: i64,
-    /// Time of the last sample.
-    pub max_ms: i64,
-    /// Encoding of `data`.
-    pub encoding: Encoding,
-    /// The chunk as the block format has it, without length and checksum.
-    pub data: Bytes,
-}
-
 /// Chunks of one series. A few stand in place: most series have one chunk, or one on each side of a block's end.
-pub type ChunkList = SmallVec<[SeriesChunk; 2]>;
+pub type ChunkList = SmallVec<[Chunk; 2]>;
 
 /// A series and its chunks that overlap the range asked for, in no particular order.
 #[derive(Debug, Clone)]

@@ -25,8 +25,7 @@ pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode
 pub use push_part::{PartView, PushPart};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{
-    ReadBounds, ReadChunk, ReadQuery, ReadRequest, SamplesResult, decode_read_request,
-    put_chunk_frame,
+    ReadBounds, ReadQuery, ReadRequest, SamplesResult, decode_read_request, put_chunk_frame,
 };
 pub use remote_write::decode_v1;
 pub use remote_write2::decode_v2;

@@ -8,6 +8,7 @@ use lgtm_core::codec::{Reader, crc32c, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, Labels, MatchOp, Matcher};
 
 use super::raw_labels::RawLabelsBuilder;
+use crate::chunk::ChunkRef;
 
 /// What a client wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -268,28 +269,16 @@ fn put_spans(out: &mut Vec<u8>, number: u64, spans: &[lgtm_core::model::BucketSp
     }
 }
 
-/// A chunk of a streamed answer.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadChunk<'a> {
-    /// Time of the first sample.
-    pub min_ms: i64,
-    /// Time of the last sample.
-    pub max_ms: i64,
-    /// Encoding byte: the numbers of the block format are the protocol's too.
-    pub encoding: u8,
-    /// The chunk.
-    pub data: &'a [u8],
-}
-
 /// Appends one frame with some chunks of a series: length, CRC-32C, message.
-pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[ReadChunk<'_>]) {
+pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &[ChunkRef<'_>]) {
     let mut series = Vec::new();
     put_labels(&mut series, labels);
     for c in chunks {
         let mut chunk = Vec::with_capacity(c.data.len() + 24);
         put_number(&mut chunk, 1, c.min_ms as u64);
         put_number(&mut chunk, 2, c.max_ms as u64);
-        put_number(&mut chunk, 3, u64::from(c.encoding));
+        // The numbers of the block format are the protocol's too.
+        put_number(&mut chunk, 3, c.encoding as u64);
         field(&mut chunk, 4, c.data);
         field(&mut series, 2, &chunk);
     }

@@ -7,9 +7,9 @@ use lgtm_core::clock::ManualClock;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Sample, TenantId};
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::chunk::{SampleTime, SampleValue, encode_started_run};
+use lgtm_tsdb::chunk::{Chunk, SampleTime, SampleValue, encode_started_run};
 use lgtm_tsdb::limits::Limits;
-use lgtm_tsdb::select::{Select, SeriesChunk, SeriesChunks};
+use lgtm_tsdb::select::{Select, SeriesChunks};
 use lgtm_tsdb::wire::{HistogramSample, WriteBatch};
 
 use super::load::{Item, Loaded};
@@ -106,7 +106,7 @@ async fn append(db: &Tsdb, data: &Data) {
     }
 }
 
-fn chunks_of(samples: &[Loaded]) -> Vec<SeriesChunk> {
+fn chunks_of(samples: &[Loaded]) -> Vec<Chunk> {
     let run = samples.iter().map(|s| {
         let at = SampleTime {
             t_ms: s.t_ms,
@@ -117,13 +117,5 @@ fn chunks_of(samples: &[Loaded]) -> Vec<SeriesChunk> {
             Item::Histogram(h, _) => (at, SampleValue::FloatHistogram(Box::new(h.clone()))),
         }
     });
-    encode_started_run(run)
-        .into_iter()
-        .map(|c| SeriesChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            data: c.data.into(),
-        })
-        .collect()
+    encode_started_run(run).into_iter().collect()
 }

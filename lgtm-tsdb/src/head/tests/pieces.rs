@@ -137,7 +137,7 @@ async fn what_no_record_holds_is_refused_and_the_rest_is_stored() {
     assert_eq!((report.samples, report.histograms), (2, 1));
     assert_eq!(report.rejected.samples["log-record-too-large"], 2 + 1 + 1);
     assert!(!report.is_over_capacity);
-    let first = report.rejected.first.unwrap();
+    let first = report.rejected.first.unwrap().message;
     assert!(
         first.contains("of labels takes") && first.contains("32768: half of max_buffered"),
         "{first}"

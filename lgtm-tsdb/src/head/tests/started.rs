@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// All chunks of all series, the head's before those of blocks.
-    async fn chunks(&self) -> Vec<(String, Vec<crate::select::SeriesChunk>)> {
+    async fn chunks(&self) -> Vec<(String, Vec<crate::chunk::Chunk>)> {
         let matchers = vec![Matcher::equal("job", "x")];
         let request = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
         let tenant = TenantId::new("t").unwrap();

@@ -9,7 +9,7 @@ use lgtm_core::vector::{GAP, StepGrid};
 use super::cells::{Cells, Series};
 use super::context::Context;
 use super::evaluator::{Vector, call_of, feed};
-use super::pipeline::{Fold, Pipeline, Source};
+use super::pipeline::{Fold, Pipeline, PipelineSource};
 use super::subquery;
 use crate::promql::annotations::Annotations;
 use crate::promql::functions::RangeFunction;
@@ -57,7 +57,7 @@ pub(super) async fn absent(
             range_ms,
         } => {
             let args = std::slice::from_ref(arg);
-            let source = Source::Range {
+            let source = PipelineSource::Range {
                 selector: selector.clone(),
                 range_ms: *range_ms,
                 call: call_of(ctx, PRESENT, args, grid).await?,

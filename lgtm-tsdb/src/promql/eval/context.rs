@@ -31,7 +31,7 @@ pub(crate) struct Switches {
 
 /// How much one query may hold. Zero means no limit.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct EvalBounds {
     /// Values in memory.
     pub(crate) max_points: u64,
     /// Bytes in memory.
@@ -50,7 +50,7 @@ const MAX_ROW_BYTES: usize = 1 << 38;
 /// What a query holds and has held.
 #[derive(Debug)]
 pub(crate) struct Usage {
-    limits: Limits,
+    limits: EvalBounds,
     points: AtomicU64,
     bytes: AtomicU64,
     peak_points: AtomicU64,
@@ -65,7 +65,7 @@ pub(crate) struct Usage {
 const PIECE_BYTES: u64 = 64 << 10;
 
 impl Usage {
-    pub(crate) fn new(limits: Limits, process: Arc<QueryMemory>) -> Self {
+    pub(crate) fn new(limits: EvalBounds, process: Arc<QueryMemory>) -> Self {
         Self {
             limits,
             process,
@@ -185,7 +185,7 @@ impl Charge {
         }
         if u.limits.max_bytes > 0 && bytes > u.limits.max_bytes {
             return Err(QueryError::execution(format!(
-                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes) (err-mimir-max-estimated-memory-consumption-per-query). To adjust it, configure {}",
+                "the query exceeded the maximum allowed estimated amount of memory consumed by a single query (limit: {} bytes). To adjust it, configure {}",
                 u.limits.max_bytes, u.limits.max_bytes_setting
             )));
         }

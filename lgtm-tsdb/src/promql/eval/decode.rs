@@ -5,10 +5,9 @@ use std::sync::Arc;
 use lgtm_core::DecodeError;
 use lgtm_core::model::{CounterResetHint, FloatHistogram, TimeRange, is_stale_nan};
 
-use crate::chunk::{self, Encoding, SampleValue, XorIter};
+use crate::chunk::{self, Chunk, Encoding, SampleValue, XorIter};
 use crate::promql::functions::Samples;
 use crate::promql::histogram;
-use crate::select::SeriesChunk;
 
 /// What is wanted of the samples.
 #[derive(Debug, Clone, Copy)]
@@ -26,13 +25,13 @@ pub(super) struct Wanted {
 /// Costs a few nanoseconds a float and allocates only when the buffers of `out` grow. Chunks that do not overlap, as all but
 /// replicated and late ones, are decoded straight into the columns.
 pub(super) fn decode(
-    chunks: &[SeriesChunk],
+    chunks: &[Chunk],
     wanted: Wanted,
     out: &mut Samples,
 ) -> Result<(), DecodeError> {
     out.clear();
     let range = wanted.range;
-    let mut order: Vec<&SeriesChunk> = chunks
+    let mut order: Vec<&Chunk> = chunks
         .iter()
         .filter(|c| c.min_ms < range.max_ms && c.max_ms >= range.min_ms)
         .collect();
@@ -97,7 +96,7 @@ fn push(t_ms: i64, value: SampleValue, start_ms: i64, wanted: Wanted, out: &mut 
 }
 
 fn decode_overlapping(
-    order: &[&SeriesChunk],
+    order: &[&Chunk],
     wanted: Wanted,
     out: &mut Samples,
 ) -> Result<(), DecodeError> {
@@ -158,17 +157,11 @@ mod tests {
     use crate::chunk::encode_run;
     use crate::select::samples;
 
-    fn chunk_of(run: &[(i64, i16)]) -> SeriesChunk {
+    fn chunk_of(run: &[(i64, i16)]) -> Chunk {
         let run = run
             .iter()
             .map(|(t, v)| (*t, SampleValue::Float(f64::from(*v))));
-        let c = encode_run(run).remove(0);
-        SeriesChunk {
-            min_ms: c.min_ms,
-            max_ms: c.max_ms,
-            encoding: c.encoding,
-            data: c.data.into(),
-        }
+        encode_run(run).remove(0)
     }
 
     proptest! {

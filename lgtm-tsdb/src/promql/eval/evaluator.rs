@@ -12,9 +12,9 @@ use super::context::{Charge, Context};
 use super::distinct::{Distinct, Found, Scope};
 use super::elements::{arithmetic, comparison};
 use super::maps::{Map, ScalarOperation, name_drop};
-use super::pipeline::{Fold, Pipeline, Source};
+use super::pipeline::{Fold, Pipeline, PipelineSource};
 use super::range_call::RangeCall;
-use super::selector::Wish;
+use super::selector::SampleField;
 use super::{absent, aggregate, binary, info, matching, quantiles, subquery, vector};
 use crate::promql::annotations::{Annotations, Note};
 use crate::promql::ast::{BinaryOp, ValueType};
@@ -329,7 +329,7 @@ async fn source(
     ctx: &Arc<Context>,
     node: &Node,
     grid: StepGrid,
-) -> Result<Option<(Source, SelectHints)>> {
+) -> Result<Option<(PipelineSource, SelectHints)>> {
     let hints = |function: &str, range_ms: i64| SelectHints {
         step_ms: grid.step_ms(),
         range_ms,
@@ -338,9 +338,9 @@ async fn source(
     };
     Ok(Some(match &node.kind {
         Kind::Vector(selector) => {
-            let source = Source::Instant {
+            let source = PipelineSource::Instant {
                 selector: selector.clone(),
-                wish: Wish::Value,
+                field: SampleField::Value,
             };
             (source, hints("", 0))
         }
@@ -349,12 +349,15 @@ async fn source(
                 *name,
                 &args.first().map_or(&node.kind, |a| &a.unwrapped().kind),
             ) {
-                let wish = match *name {
-                    "timestamp" => Wish::Time,
-                    _ => Wish::StartTime,
+                let field = match *name {
+                    "timestamp" => SampleField::Time,
+                    _ => SampleField::StartTime,
                 };
                 let selector = selector.clone();
-                return Ok(Some((Source::Instant { selector, wish }, hints(name, 0))));
+                return Ok(Some((
+                    PipelineSource::Instant { selector, field },
+                    hints(name, 0),
+                )));
             }
             let Some((function, source, range_ms)) = range_call(name, args) else {
                 return Ok(None);
@@ -362,7 +365,7 @@ async fn source(
             let RangeSource::Selector(selector) = source else {
                 return Ok(None);
             };
-            let source = Source::Range {
+            let source = PipelineSource::Range {
                 selector: selector.clone(),
                 range_ms,
                 call: call_of(ctx, function, args, grid).await?,

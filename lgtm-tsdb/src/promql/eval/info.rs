@@ -13,8 +13,8 @@ use super::collect::Collect;
 use super::context::{Charge, Context};
 use super::evaluator::{Vector, vector_of};
 use super::labels::merge_equal;
-use super::pipeline::{Pipeline, Source};
-use super::selector::Wish;
+use super::pipeline::{Pipeline, PipelineSource};
+use super::selector::SampleField;
 use crate::promql::ast::Edges;
 use crate::promql::plan::{Kind, Node, RangeSource, Selector};
 use crate::promql::query_error::{QueryError, Result};
@@ -135,11 +135,11 @@ async fn fetch(
         edges: Edges::Plain,
         totals_only: false,
     };
-    let chain = |wish| {
+    let chain = |field| {
         Arc::new(Pipeline {
-            source: Source::Instant {
+            source: PipelineSource::Instant {
                 selector: selector.clone(),
-                wish,
+                field,
             },
             maps: Vec::new(),
             grid,
@@ -152,8 +152,8 @@ async fn fetch(
         })
     };
     let (values, times) = futures::future::try_join(
-        chain(Wish::Value).run(ctx, Collect::named(ctx)),
-        chain(Wish::Time).run(ctx, Collect::named(ctx)),
+        chain(SampleField::Value).run(ctx, Collect::named(ctx)),
+        chain(SampleField::Time).run(ctx, Collect::named(ctx)),
     )
     .await?;
     let ((values, mut charge), (times, held)) = (values.finish()?, times.finish()?);

@@ -13,21 +13,22 @@ use super::decode::{Wanted, decode, keep_totals};
 use super::distinct::{Distinct, Found, Scope};
 use super::maps::{Map, name_drop};
 use super::range_call::{RangeCall, note_range};
-use super::selector::{QuerySeries, Wish, instants, smoothed};
+use super::selector::{QuerySeries, SampleField, instants, smoothed};
 use crate::chunk;
+use crate::chunk::Chunk;
 use crate::promql::annotations::Annotations;
 use crate::promql::ast::Edges;
 use crate::promql::functions::{RangeNotes, Samples, WindowGrid};
 use crate::promql::plan::Selector;
 use crate::promql::query_error::Result;
-use crate::select::{SelectHints, SeriesChunk, SeriesChunks};
+use crate::select::{SelectHints, SeriesChunks};
 
 /// Where a chain begins.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum PipelineSource {
     Instant {
         selector: Selector,
-        wish: Wish,
+        field: SampleField,
     },
     Range {
         selector: Selector,
@@ -42,7 +43,7 @@ const FIRST_PLACE: u64 = 1 << 32;
 /// Source and steps of a chain.
 #[derive(Debug)]
 pub(super) struct Pipeline {
-    pub(super) source: Source,
+    pub(super) source: PipelineSource,
     pub(super) maps: Vec<Map>,
     pub(super) grid: StepGrid,
     pub(super) hints: SelectHints,
@@ -155,8 +156,12 @@ impl Pipeline {
     /// Where in the chain names are lost, as the number of steps until then, and what must not meet there.
     fn name_drop(&self) -> Option<(usize, Scope)> {
         match &self.source {
-            Source::Range { call, .. } if !call.function.keeps_name() => Some((0, Scope::Series)),
-            Source::Instant { wish, .. } if *wish != Wish::Value => Some((0, Scope::Step)),
+            PipelineSource::Range { call, .. } if !call.function.keeps_name() => {
+                Some((0, Scope::Series))
+            }
+            PipelineSource::Instant { field, .. } if *field != SampleField::Value => {
+                Some((0, Scope::Step))
+            }
             _ => Some((name_drop(&self.maps)?, Scope::Step)),
         }
     }
@@ -190,7 +195,7 @@ impl Pipeline {
         const JOB: u64 = 2_000_000;
         let steps = self.grid.len() as u64;
         let (mut cost, mut overlap, mut is_linear) = (0u64, 1, true);
-        if let Source::Range { call, range_ms, .. } = &self.source {
+        if let PipelineSource::Range { call, range_ms, .. } = &self.source {
             // In how many windows a sample lies.
             let windows = range_ms / self.grid.step_ms().max(1);
             overlap = windows.unsigned_abs().saturating_add(1).min(steps);
@@ -216,10 +221,10 @@ impl Pipeline {
 
     fn windows(&self, lookback_ms: i64) -> (&Selector, WindowGrid) {
         match &self.source {
-            Source::Instant { selector, .. } => {
+            PipelineSource::Instant { selector, .. } => {
                 (selector, selector.windows(self.grid, lookback_ms))
             }
-            Source::Range {
+            PipelineSource::Range {
                 selector, range_ms, ..
             } => (selector, selector.windows(self.grid, *range_ms)),
         }
@@ -281,7 +286,7 @@ fn apply(maps: &[Map], worker: &mut Worker<'_>) {
 
 /// Samples that the chunks say they have.
 fn sample_count(series: &SeriesChunks) -> u64 {
-    let count = |c: &SeriesChunk| chunk::sample_count(c.encoding, &c.data).unwrap_or(0);
+    let count = |c: &Chunk| chunk::sample_count(c.encoding, &c.data).unwrap_or(0);
     series.chunks.iter().map(|c| u64::from(count(c))).sum()
 }
 
@@ -323,11 +328,11 @@ impl Worker<'_> {
         let (selector, windows) = self.chain.windows(switches.lookback_ms);
         let wanted = Wanted {
             range: self.range,
-            stale: matches!(&self.chain.source, Source::Instant { selector, .. } if selector.edges == Edges::Plain),
+            stale: matches!(&self.chain.source, PipelineSource::Instant { selector, .. } if selector.edges == Edges::Plain),
             starts: switches.start_timestamps
                 && match &self.chain.source {
-                    Source::Instant { wish, .. } => *wish == Wish::StartTime,
-                    Source::Range { call, .. } => call.function.wants_starts(),
+                    PipelineSource::Instant { field, .. } => *field == SampleField::StartTime,
+                    PipelineSource::Range { call, .. } => call.function.wants_starts(),
                 },
         };
         self.held.hold(16 * sample_count(series))?;
@@ -343,7 +348,7 @@ impl Worker<'_> {
         }
         self.cells.reset(windows.grid.len());
         match &self.chain.source {
-            Source::Instant { wish, .. } => {
+            PipelineSource::Instant { field, .. } => {
                 if selector.edges == Edges::Smoothed {
                     let mut notes = RangeNotes::default();
                     let (samples, out) = (&self.samples, &mut self.cells);
@@ -351,11 +356,11 @@ impl Worker<'_> {
                     note_range(notes, &series.labels, self.chain.pos, &mut self.notes);
                     self.read += self.samples.len() as u64;
                 } else {
-                    self.read += instants(&self.samples, &windows, *wish, &mut self.cells);
+                    self.read += instants(&self.samples, &windows, *field, &mut self.cells);
                 }
-                self.cells.drop_name = *wish != Wish::Value;
+                self.cells.drop_name = *field != SampleField::Value;
             }
-            Source::Range { call, .. } => {
+            PipelineSource::Range { call, .. } => {
                 let edges = selector.edges;
                 let (samples, out, notes) = (&self.samples, &mut self.cells, &mut self.notes);
                 self.read += call.apply(

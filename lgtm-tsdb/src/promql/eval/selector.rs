@@ -13,9 +13,9 @@ use crate::promql::plan::Selector;
 use crate::promql::query_error::{QueryError, Result};
 use crate::select::{FetchStats, SelectHints, SelectRequest, SeriesBatches, SeriesChunks};
 
-/// What an instant selector gives of the sample it finds.
+/// What of the sample that it finds an instant selector gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum SampleField {
     Value,
     /// Its time, seconds.
     Time,
@@ -109,12 +109,12 @@ impl QuerySeries {
 pub(super) fn instants(
     samples: &Samples,
     windows: &WindowGrid,
-    wish: Wish,
+    field: SampleField,
     out: &mut Cells,
 ) -> u64 {
     let (mut f, mut h, mut found) = (0, 0, 0);
     let times = &samples.times;
-    if samples.h_times.is_empty() && wish == Wish::Value {
+    if samples.h_times.is_empty() && field == SampleField::Value {
         for step in 0..windows.grid.len() {
             let t = windows.end_ms(step);
             while f < times.len() && times[f] <= t {
@@ -159,15 +159,15 @@ pub(super) fn instants(
         } else {
             &samples.h_starts
         };
-        match wish {
-            Wish::Time => out.floats[step] = sample_ms as f64 / 1000.0,
-            Wish::StartTime => {
+        match field {
+            SampleField::Time => out.floats[step] = sample_ms as f64 / 1000.0,
+            SampleField::StartTime => {
                 if let Some(start) = starts.get(i) {
                     out.floats[step] = *start as f64 / 1000.0;
                 }
             }
-            Wish::Value if is_float => out.floats[step] = samples.floats[i],
-            Wish::Value => out.set_histogram(step, Arc::clone(&samples.histograms[i])),
+            SampleField::Value if is_float => out.floats[step] = samples.floats[i],
+            SampleField::Value => out.set_histogram(step, Arc::clone(&samples.histograms[i])),
         }
     }
     found

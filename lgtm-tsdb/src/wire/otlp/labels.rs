@@ -19,7 +19,7 @@ const LABEL_OVERHEAD: usize = 3 + 3 * 5;
 
 /// What a label comes from; where two have one name, the greater wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Source {
+pub(super) enum LabelSource {
     /// A resource attribute that the settings promote.
     Promoted,
     Attribute,
@@ -32,7 +32,7 @@ pub(super) enum Source {
 struct Label {
     name: Range<u32>,
     value: Range<u32>,
-    source: Source,
+    source: LabelSource,
     /// The attribute's own key: decides the order in which values of one name are joined.
     key: Range<u32>,
 }
@@ -96,7 +96,7 @@ impl PointLabels {
     pub(super) fn push_attribute(
         &mut self,
         attribute: &Attribute<'_>,
-        source: Source,
+        source: LabelSource,
         strategy: TranslationStrategy,
         allowance: &mut Allowance<'_>,
     ) -> std::result::Result<(), DecodeFail> {
@@ -123,7 +123,7 @@ impl PointLabels {
         &mut self,
         name: &str,
         value: &str,
-        source: Source,
+        source: LabelSource,
         allowance: &mut Allowance<'_>,
     ) -> Result<()> {
         allowance.reserve_text(&mut self.text, name.len() + value.len())?;
@@ -177,7 +177,7 @@ impl PointLabels {
         for group in order.chunk_by(same_name) {
             let first = &labels[group[0]];
             let winners = group.iter().filter(|l| labels[**l].source == first.source);
-            if winners.clone().count() > 1 && first.source == Source::Attribute {
+            if winners.clone().count() > 1 && first.source == LabelSource::Attribute {
                 // A range each, and what a list of them takes.
                 allowance.scratch(labels.len() * 48)?;
                 let values = winners.map(|l| labels[*l].value.clone());
@@ -260,7 +260,7 @@ impl PointLabels {
         bounds: &LabelBounds,
     ) -> String {
         match bounds.check(self.all(name, more).into_iter()) {
-            Err(fault) => format!("{} (err-mimir-{})", fault.message, fault.id),
+            Err(fault) => fault.message,
             Ok(()) => "its labels are out of bounds".to_owned(),
         }
     }

@@ -15,7 +15,7 @@ use lgtm_core::model::{
 };
 use lgtm_core::otlp::{Attribute, Resource, Scoped, submessages};
 
-use super::labels::{PointLabels, Source};
+use super::labels::{LabelSource, PointLabels};
 use super::names::{Suffix, TranslationStrategy};
 use super::native::MAX_SPAN_BYTES;
 use super::points::{
@@ -143,7 +143,7 @@ impl Decoder<'_, '_> {
             for attribute in attributes.iter().filter(|a| a.key == wanted) {
                 self.labels.push_attribute(
                     attribute,
-                    Source::Promoted,
+                    LabelSource::Promoted,
                     self.options.translation,
                     self.allowance,
                 )?;
@@ -183,10 +183,10 @@ impl Decoder<'_, '_> {
             } else {
                 format!("{namespace}/{name}")
             };
-            (self.labels).push("job", &job, Source::Target, self.allowance)?;
+            (self.labels).push("job", &job, LabelSource::Target, self.allowance)?;
         }
         if !instance.is_empty() {
-            (self.labels).push("instance", &instance, Source::Target, self.allowance)?;
+            (self.labels).push("instance", &instance, LabelSource::Target, self.allowance)?;
         }
         self.has_job_or_instance = !(name.is_empty() && instance.is_empty());
         Ok(())
@@ -199,7 +199,7 @@ impl Decoder<'_, '_> {
             ("otel_scope_schema_url", scope.schema_url),
         ] {
             if !value.is_empty() {
-                (self.labels).push(name, value, Source::Scope, self.allowance)?;
+                (self.labels).push(name, value, LabelSource::Scope, self.allowance)?;
             }
         }
         for bytes in &scope.attributes {
@@ -211,7 +211,7 @@ impl Decoder<'_, '_> {
             self.options
                 .translation
                 .push_label_name(attribute.key, &mut name);
-            (self.labels).push(&name, &value, Source::Scope, self.allowance)?;
+            (self.labels).push(&name, &value, LabelSource::Scope, self.allowance)?;
         }
         Ok(())
     }
@@ -228,7 +228,7 @@ impl Decoder<'_, '_> {
             let id = "label-value-too-long";
             self.batch.refuse(id, metric.point_count, || {
                 format!(
-                    "received a metric whose name or unit has a length of {} that exceeds the limit of {max}, metric: '{:.200}' (err-mimir-{id})",
+                    "received a metric whose name or unit has a length of {} that exceeds the limit of {max}, metric: '{:.200}'",
                     long.len(),
                     metric.name
                 )
@@ -304,7 +304,7 @@ impl Decoder<'_, '_> {
     fn refuse(&mut self, metric: &Metric<'_>, id: &'static str, message: &str) {
         self.batch.refuse(id, 1, || {
             let name = first_chars(metric.name, 200);
-            format!("metric {name:?}: {message} (err-mimir-{id})")
+            format!("metric {name:?}: {message}")
         });
     }
 
@@ -318,7 +318,7 @@ impl Decoder<'_, '_> {
         for bytes in &parts.attributes {
             self.labels.push_attribute(
                 &Attribute::decode(bytes)?,
-                Source::Attribute,
+                LabelSource::Attribute,
                 self.options.translation,
                 self.allowance,
             )?;
@@ -563,7 +563,7 @@ impl Decoder<'_, '_> {
             if self.options.keep_identifying_resource_attributes || !is_identifying(attribute) {
                 self.labels.push_attribute(
                     attribute,
-                    Source::Attribute,
+                    LabelSource::Attribute,
                     self.options.translation,
                     self.allowance,
                 )?;

@@ -1,0 +1,56 @@
+//! A chunk, owned and borrowed.
+
+use bytes::Bytes;
+
+use super::encoding::Encoding;
+use super::iter::sample_count;
+
+/// A finished run of samples of one series: from the appender to the block, and from any holder to whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// Time of the first sample, milliseconds.
+    pub min_ms: i64,
+    /// Time of the last sample, milliseconds; inclusive.
+    pub max_ms: i64,
+    /// How `data` is to be read.
+    pub encoding: Encoding,
+    /// The chunk as the block format has it, without length, encoding byte and checksum.
+    pub data: Bytes,
+}
+
+/// A [`Chunk`] whose bytes are somebody else's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChunkRef<'a> {
+    /// Time of the first sample, milliseconds.
+    pub min_ms: i64,
+    /// Time of the last sample, milliseconds; inclusive.
+    pub max_ms: i64,
+    /// How `data` is to be read.
+    pub encoding: Encoding,
+    /// As [`Chunk::data`].
+    pub data: &'a [u8],
+}
+
+impl Chunk {
+    /// The same, borrowed.
+    pub fn borrowed(&self) -> ChunkRef<'_> {
+        ChunkRef {
+            min_ms: self.min_ms,
+            max_ms: self.max_ms,
+            encoding: self.encoding,
+            data: &self.data,
+        }
+    }
+
+    /// Samples that it says it has; 0 of what is too short to say.
+    pub fn sample_count(&self) -> u16 {
+        self.borrowed().sample_count()
+    }
+}
+
+impl ChunkRef<'_> {
+    /// As [`Chunk::sample_count`].
+    pub fn sample_count(&self) -> u16 {
+        sample_count(self.encoding, self.data).unwrap_or(0)
+    }
+}
