@@ -88,7 +88,7 @@ pub struct Limits {
     /// series of some 250 bytes; beyond it a dashboard is of no use. 0: unlimited.
     pub max_label_query_bytes: u64,
     /// Bytes that the values of one query may take; of a query that the frontend cuts, those of each part. 0 (default): what
-    /// `querier.max_memory` says.
+    /// `metrics.querier.max_memory` says.
     pub max_estimated_memory_consumption_per_query: u64,
     /// Bytes of a query's text. 0 (default): only the parser's bound.
     pub max_query_expression_size_bytes: u64,
@@ -122,7 +122,7 @@ pub struct Limits {
     /// How long one stays that late samples may still change. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub results_cache_ttl_for_out_of_order_time_window: Duration,
-    /// How long an error stays, where `query_frontend.cache_errors` is on; 0: not at all. Mimir's default.
+    /// How long an error stays, where `metrics.query_frontend.cache_errors` is on; 0: not at all. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub results_cache_ttl_for_errors: Duration,
     /// Shards that an aggregation is cut into where sharding is on. Mimir's default; 0 and 1: none.

@@ -40,7 +40,10 @@ fn act(asked: Asked) -> Result<()> {
         complain(&warning);
     }
     match action {
-        Action::Run | Action::Verify => say("configuration is valid\n"),
+        Action::Run | Action::Verify => {
+            config.check_overrides_file()?;
+            say("configuration is valid\n");
+        }
         Action::Print => say(&config::documented(&config)),
         Action::Help => say(&config::help()),
     }

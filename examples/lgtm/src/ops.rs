@@ -81,9 +81,13 @@ async fn runtime_config(State(o): State<Arc<Operations>>, query: RawQuery) -> Re
         Some(query) if query.split('&').any(|p| p == "mode=diff") => Shown::Differing,
         _ => Shown::All,
     };
-    let text = o.runtime_config.shown(shown).and_then(|overrides| {
+    // Ten thousand tenants with limits of their own make half a million lines.
+    let print = move || {
+        let overrides = o.runtime_config.shown(shown)?;
         serde_norway::to_string(&overrides).map_err(|e| Error::Internal(e.to_string()))
-    });
+    };
+    let text = tokio::task::spawn_blocking(print).await;
+    let text = text.unwrap_or_else(|e| Err(Error::Internal(e.to_string())));
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),

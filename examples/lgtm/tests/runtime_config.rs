@@ -106,3 +106,25 @@ fn old_spellings_are_those_of_metrics() {
     let diff = host.get("/runtime_config?mode=diff").text();
     assert!(diff.contains("max_label_names_per_series: 2"), "{diff}");
 }
+
+#[test]
+fn verifying_settings_reads_the_overrides_file_as_a_start_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("overrides.yml");
+    let verified = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        std::process::Command::new(env!("CARGO_BIN_EXE_lgtm"))
+            .arg("-config.verify")
+            .arg(format!("-runtime-config.file={}", file.display()))
+            .output()
+            .unwrap()
+    };
+    let good = verified("overrides: {a: {max_label_value_length: 3}}");
+    assert!(good.status.success(), "{good:?}");
+    let bad = verified("overrides: {a: {metrics: {max_label_value_lenght: 3}}}");
+    let said = String::from_utf8_lossy(&bad.stderr);
+    assert!(
+        !bad.status.success() && said.contains("max_label_value_lenght"),
+        "{said}"
+    );
+}

@@ -14,4 +14,4 @@ pub use float::{
 };
 pub use number::parse_number;
 pub use quote::{code_point, quote, quote_bytes, quote_char, unquote};
-pub use time::{format_rfc3339, format_time, parse_rfc3339_ns};
+pub use time::{format_rfc3339, format_time, parse_rfc3339_ms, parse_rfc3339_ns};

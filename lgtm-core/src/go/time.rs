@@ -7,8 +7,20 @@ use std::fmt::Write;
 const SECOND: i64 = 1_000_000_000;
 
 /// Reads RFC 3339 with any fraction and offset, in nanoseconds since the epoch; digits behind the ninth are left out. `None` for what is none or
-/// does not fit 64 bits.
+/// does not fit 64 bits: times from 1677 to 2262 do.
 pub fn parse_rfc3339_ns(text: &str) -> Option<i64> {
+    let (seconds, ns) = parse_rfc3339(text)?;
+    seconds.checked_mul(SECOND)?.checked_add(ns)
+}
+
+/// The same of all years from 0 to 9999, in whole milliseconds; the rest is cut off.
+pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+    let (seconds, ns) = parse_rfc3339(text)?;
+    Some(seconds * 1000 + ns / 1_000_000)
+}
+
+/// Seconds since the epoch, and nanoseconds of the second.
+fn parse_rfc3339(text: &str) -> Option<(i64, i64)> {
     let number = |range: std::ops::Range<usize>| {
         let digits = text.get(range)?;
         let is_plain = digits.bytes().all(|b| b.is_ascii_digit());
@@ -55,7 +67,7 @@ pub fn parse_rfc3339_ns(text: &str) -> Option<i64> {
     let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
     let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset_s;
-    seconds.checked_mul(SECOND)?.checked_add(ns)
+    Some((seconds, ns))
 }
 
 /// `2026-11-22T13:16:26Z`: whole seconds, as Go's layout `RFC3339`.
@@ -133,6 +145,13 @@ mod tests {
         ] {
             assert_eq!(parse_rfc3339_ns(bad), None, "{bad}");
         }
+        let last = parse_rfc3339_ms("9999-12-31T23:59:59.9999Z");
+        assert_eq!(last, Some(253_402_300_799_999));
+        assert_eq!(
+            parse_rfc3339_ms("0001-01-01T00:00:00Z"),
+            Some(-62_135_596_800_000)
+        );
+        assert_eq!(parse_rfc3339_ms("1969-12-31T23:59:59.5Z"), Some(-500));
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, header};
 
 use crate::error::{Error, Result};
-use crate::go::parse_rfc3339_ns;
+use crate::go::parse_rfc3339_ms;
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ pub fn parse_time_ms(text: &str) -> Option<i64> {
         let (whole, fraction) = (seconds.trunc() * 1000.0, seconds.fract() * 1000.0);
         return (whole.abs() < 9.2e18).then_some(whole as i64 + fraction.round() as i64);
     }
-    parse_rfc3339_ns(text).map(|t_ns| t_ns.div_euclid(1_000_000))
+    parse_rfc3339_ms(text)
 }
 
 #[cfg(test)]
@@ -105,6 +105,8 @@ mod tests {
             ("2015-07-01T20:10:51.781Z", 1_435_781_451_781),
             ("2015-07-01T22:10:51.7815+02:00", 1_435_781_451_781),
             ("1970-01-01T00:00:00Z", 0),
+            ("9999-12-31T23:59:59Z", 253_402_300_799_000),
+            ("0001-01-01T00:00:00Z", -62_135_596_800_000),
             ("2000-02-29T00:00:00-00:30", 951_784_200_000),
             ("-1.5", -1500),
             ("1795871400.0005", 1_795_871_400_000),

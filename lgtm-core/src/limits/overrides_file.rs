@@ -30,6 +30,8 @@ const MAX_MERGE_DEPTH: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct OverridesFile {
     tenants: BTreeMap<TenantId, Map<String, Value>>,
+    /// What whoever wrote the file is to be told once it is in force.
+    remarks: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -75,12 +77,28 @@ impl OverridesFile {
                 return Err(faulty(&tenant, "tenant stands twice"));
             }
         }
-        Ok(Self { tenants })
+        Ok(Self {
+            tenants,
+            remarks: Vec::new(),
+        })
+    }
+
+    /// The same, with something to tell whoever wrote the file: it is logged when the file comes into force.
+    #[must_use]
+    pub fn remark(mut self, remark: impl Into<String>) -> Self {
+        self.remarks.push(remark.into());
+        self
+    }
+
+    /// What is to be told.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// This file with `over` laid over it: what both say of a tenant is as `over` says, limit by limit.
     #[must_use]
     pub fn overlaid(mut self, over: &Self) -> Self {
+        self.remarks.extend(over.remarks.iter().cloned());
         for (tenant, signals) in &over.tenants {
             let mine = self.tenants.entry(tenant.clone()).or_default();
             for (signal, limits) in signals {

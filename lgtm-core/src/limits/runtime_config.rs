@@ -255,6 +255,9 @@ impl Parts {
             file = file.overlaid(&(self.read)(text)?);
         }
         self.put_in_force(&file)?;
+        for remark in file.remarks() {
+            tracing::warn!(file = self.settings.file, "overrides file: {remark}");
+        }
         Ok(Some(texts))
     }
 

@@ -54,10 +54,10 @@ impl RejectReason {
             Self::MaxSeriesPerUser => "per-user series limit exceeded",
             Self::MaxSeriesPerMetric => "per-metric series limit exceeded",
             Self::MaxSeries => {
-                "the process holds as many series as it may (ingester.head.max_series)"
+                "the process holds as many series as it may (metrics.ingester.head.max_series)"
             }
             Self::MaxSeriesShare => {
-                "the tenant holds its share of the series of the process (ingester.head.max_series_per_tenant_share of what other tenants leave of ingester.head.max_series)"
+                "the tenant holds its share of the series of the process (metrics.ingester.head.max_series_per_tenant_share of what other tenants leave of ingester.head.max_series)"
             }
         }
     }

@@ -218,7 +218,7 @@ impl HeadSeries {
                         encoding: c.encoding,
                         data,
                     }),
-                    None => self.miss(&series.labels, c),
+                    None => self.miss(series.id, &series.labels, c),
                 }
             }
             if let Some(open) = series.open {
@@ -237,7 +237,9 @@ impl HeadSeries {
         out
     }
 
-    fn miss(&mut self, labels: &Labels, c: &HeadChunk) {
+    fn miss(&mut self, id: SeriesId, known: &Labels, c: &HeadChunk) {
+        // What was picked may not tell which series it is.
+        let labels = self.whole_labels(id).unwrap_or_else(|| known.clone());
         self.end.merge(SelectEnd {
             warnings: vec![format!(
                 "samples of {labels} from {} to {} are missing: a damaged chunk of the head was set aside",
@@ -245,6 +247,16 @@ impl HeadSeries {
             )],
             ..SelectEnd::default()
         });
+    }
+}
+
+impl HeadSeries {
+    fn whole_labels(&self, id: SeriesId) -> Option<Labels> {
+        let index = self.head.index.read();
+        let (shard, slot) = locate(id);
+        let slots = self.shards.get(shard)?.lock();
+        let series = slots.get(slot)?.as_ref()?;
+        Some(index.labels(&series.labels, &mut LabelArena::default()))
     }
 }
 

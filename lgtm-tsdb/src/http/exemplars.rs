@@ -30,14 +30,15 @@ pub(super) async fn exemplars(
     move_if_heavy(text).await;
     let request = request(&api, &c, text)?;
     let found = api.queries.exemplars(&c.tenant, &request).await?;
-    if found.len() > FEW_SERIES {
+    let count = found.len() + found.iter().map(|(_, all)| all.len()).sum::<usize>();
+    if count > FEW_EXEMPLARS {
         move_to_pool().await;
     }
     Ok(success(&listed(&found)))
 }
 
-/// So many series are written in a fraction of a millisecond.
-const FEW_SERIES: usize = 100;
+/// So many series and exemplars are written in a fraction of a millisecond.
+const FEW_EXEMPLARS: usize = 500;
 
 fn request(api: &QueryApi, c: &Call, text: &str) -> Result<ExemplarsRequest, ApiError> {
     let start_ms = c.params.time("start")?.unwrap_or(i64::MIN);

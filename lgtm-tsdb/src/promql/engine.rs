@@ -209,7 +209,7 @@ impl Engine {
         let (max_bytes, max_bytes_setting) = if own > 0 && (all == 0 || own <= all) {
             (own, "max_estimated_memory_consumption_per_query")
         } else {
-            (all, "querier.max_memory")
+            (all, "metrics.querier.max_memory")
         };
         let limits = EvalBounds {
             max_points: s.max_samples,

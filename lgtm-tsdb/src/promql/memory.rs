@@ -39,7 +39,7 @@ impl QueryMemory {
         if self.max_bytes > 0 && held.saturating_add(bytes) > self.max_bytes {
             self.shrink(bytes);
             return Err(Error::Exhausted(format!(
-                "the queries of this process hold {held} bytes of memory and one of them needs {bytes} more, the bound (querier.max_memory_total) is {}; try again later",
+                "the queries of this process hold {held} bytes of memory and one of them needs {bytes} more, the bound (metrics.querier.max_memory_total) is {}; try again later",
                 self.max_bytes
             )));
         }

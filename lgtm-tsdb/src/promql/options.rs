@@ -83,7 +83,7 @@ fn bounded(of: &str, what: &str, count: usize, max: usize) -> Result<()> {
         Ok(())
     } else {
         Err(Error::InvalidInput(format!(
-            "{of} has {count} {what} or more, the bound (querier.parser.max_{what}) is {max}"
+            "{of} has {count} {what} or more, the bound (metrics.querier.parser.max_{what}) is {max}"
         )))
     }
 }

@@ -90,7 +90,7 @@ impl EngineSettings {
             Ok(())
         } else {
             Err(Error::InvalidInput(format!(
-                "querier: {} must be more than 0",
+                "metrics.querier: {} must be more than 0",
                 faults.join(", ")
             )))
         }

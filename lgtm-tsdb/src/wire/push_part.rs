@@ -33,8 +33,9 @@ impl PushPart {
     /// that a request is one list of keys for the ring.
     ///
     /// # Panics
-    /// When the batch has not so many places.
+    /// When the batch has not so many places, or they do not ascend.
     pub fn of(batch: Arc<PooledBatch>, mut places: Vec<u32>) -> Self {
+        assert!(places.is_sorted(), "places ascend");
         let (series, metadata) = (batch.series_count(), batch.metadata().len());
         let fits = places
             .last()

@@ -248,6 +248,15 @@ impl Config {
         server.map_err(|e| Error::InvalidInput(format!("server.{e}")))
     }
 
+    /// Reads the overrides file, as a start does.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that would end a start.
+    pub(crate) fn check_overrides_file(&self) -> Result<()> {
+        let limits = LimitsInForce::default();
+        self.runtime_config(&limits)?.build()?.reload().map(drop)
+    }
+
     /// Where blocks go.
     pub(crate) fn storage_url(&self) -> String {
         match self.storage.url.as_str() {

@@ -30,10 +30,11 @@ pub(super) fn read(text: &str) -> Result<OverridesFile> {
     let mut file = yaml::parse("overrides file", text)?;
     let mut old = OldSpellings::new()?;
     old.nest_overrides(&mut file)?;
-    if let Some(warning) = old.warning() {
-        tracing::warn!("overrides file: {warning}");
-    }
-    OverridesFile::read(file)
+    let file = OverridesFile::read(file)?;
+    Ok(match old.warning() {
+        Some(warning) => file.remark(warning),
+        None => file,
+    })
 }
 
 #[cfg(test)]

@@ -88,14 +88,19 @@ impl OldSpellings {
         if self.found.is_empty() {
             return None;
         }
-        let each = self
-            .found
-            .iter()
-            .map(|(old, new)| format!("{old} is now {new}"));
-        let each: Vec<_> = each.collect();
+        /// Files of overrides may have thousands.
+        const NAMED: usize = 20;
+        let named = self.found.iter().take(NAMED);
+        let named: Vec<_> = named
+            .map(|(old, new)| format!("{old} is now {new}"))
+            .collect();
+        let more = match self.found.len().saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
         Some(format!(
-            "settings stand below their signal, and the old spellings will go: {}",
-            each.join(", ")
+            "settings stand below their signal, and the old spellings will go: {}{more}",
+            named.join(", ")
         ))
     }
 
