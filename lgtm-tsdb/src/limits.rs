@@ -1,7 +1,7 @@
 //! Per-tenant limits of the metrics store.
 //!
 //! Names and structural defaults are Mimir's. Rates, series and exemplars are unlimited per tenant by default and bounded by
-//! the instance's memory settings instead. Zero means "no limit" everywhere.
+//! the instance's memory settings instead. Zero means "no limit" where a limit does not say otherwise.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub struct Limits {
     pub max_global_series_per_user: u64,
     /// Active series of one metric name. 0 (default): unlimited.
     pub max_global_series_per_metric: u64,
-    /// Exemplars kept per tenant. The default holds an hour of one exemplar a second for a small service.
+    /// Exemplars kept per tenant. 0: none. The default holds an hour of one exemplar a second for a small service.
     pub max_global_exemplars_per_user: u64,
     /// Metric names with metadata per tenant. 0: unlimited.
     pub max_global_metadata_per_user: u64,
@@ -38,7 +38,7 @@ pub struct Limits {
     /// Labels of a series, the metric name included. Mimir's default.
     pub max_label_names_per_series: usize,
     /// Bytes of a help text, unit or metric name in metadata: a longer help is cut, metadata with a longer name or unit is refused, as in
-    /// Mimir. Mimir's default; 0: any.
+    /// Mimir. Mimir's default. 0: any.
     pub max_metadata_length: usize,
     /// Buckets of one native histogram. 0 (default): unlimited.
     pub max_native_histogram_buckets: usize,
@@ -75,7 +75,7 @@ pub struct Limits {
     pub otel_convert_histograms_to_nhcb: bool,
     /// Whether OTLP points of delta temporality are stored as they come; otherwise they are refused. Off, as in Prometheus.
     pub otel_native_delta_ingestion: bool,
-    /// How old a block folder without `meta.json` must be to be deleted. Mimir's default, far beyond the longest upload; 0: never.
+    /// How old a block folder without `meta.json` must be to be deleted. Mimir's default, far beyond the longest upload. 0: never.
     #[serde(with = "lgtm_core::units::duration")]
     pub compactor_partial_block_deletion_delay: Duration,
     /// Series that one query may touch. 0: unlimited.

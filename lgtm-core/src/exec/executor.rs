@@ -34,7 +34,7 @@ pub struct ExecutorSettings {
     /// among them. 0: a line waits until the jobs of others end. Default: 4, so that it takes long jobs of more than four tenants at once to
     /// delay another one; a thread that waits costs a few KiB.
     pub spare_threads: usize,
-    /// Jobs that may wait for a thread, of one line half as many; beyond, callers of [`Executor::run`] wait themselves. Default: 1024,
+    /// Jobs that may wait for a thread, of one line half as many; beyond, who brings more waits. Default: 1024,
     /// enough to keep every thread busy, few enough that their inputs fit in memory.
     pub max_queued_jobs: usize,
     /// Blocking calls (file system) at the same time. Default: 64, since a disk gains nothing from a deeper queue.

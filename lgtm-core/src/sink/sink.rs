@@ -60,6 +60,7 @@ pub trait SampleSink: Debug + Send + Sync + 'static {
     /// One that failed may have been stored in part; writing it again is harmless.
     ///
     /// # Errors
-    /// `RateLimited` for all of them, with the time after which to try again; `Unavailable`.
+    /// `RateLimited` for all of them, with the time after which to try again; `Unavailable`, also where the process has no room for some
+    /// of them now.
     async fn write(&self, tenant: &TenantId, samples: &[SinkSample]) -> Result<SinkReport>;
 }

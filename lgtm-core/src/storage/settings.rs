@@ -62,10 +62,10 @@ pub struct RetrySettings {
     /// The longest wait before the second try; doubled for each further one. Default 200ms.
     #[serde(with = "duration")]
     pub initial_backoff: Duration,
-    /// Bound of the wait. Default 5s.
+    /// The longest wait before a request is tried again. Default 5s.
     #[serde(with = "duration")]
     pub max_backoff: Duration,
-    /// No further try begins after this. Default 1m: with the deadline of a try it bounds how long a caller waits.
+    /// A request that takes longer in all is not tried again. Default 1m: with the deadline of a try it bounds how long a caller waits.
     #[serde(with = "duration")]
     pub max_elapsed: Duration,
 }

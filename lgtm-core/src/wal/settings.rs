@@ -33,7 +33,7 @@ pub struct WalSettings {
     pub sync: SyncPolicy,
     /// Groups of records larger than this are compressed with zstd. Below, the header of a zstd frame eats the gain.
     pub compress_above: ByteSize,
-    /// zstd level. 1 costs about 5 ns a sample; higher levels gain little on columns.
+    /// Level at which zstd compresses records of the log. 1 costs about 5 ns a sample; higher levels gain little on columns.
     pub compression_level: i32,
     /// Bytes of records that may wait to be written; beyond, appends are refused with `Unavailable` (503).
     pub max_buffered: ByteSize,

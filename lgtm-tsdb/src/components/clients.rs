@@ -97,8 +97,8 @@ pub trait IngesterClient: Select + Inspect {
 /// Answers for what stands in object storage.
 pub trait StoreGatewayClient: Select {}
 
-/// All that a door may ask for: queries, series and their labels, samples (for remote reads), and what is known beside them. The limits of
-/// the tenant hold whoever asks.
+/// All that a door may ask for: queries, series and their labels, samples (for remote reads), and what is known beside them. What the
+/// tenant may fetch is bounded whoever asks; how far back and how long a query may be is the query-frontend's to check.
 #[async_trait]
 pub trait Queries: Select + Inspect {
     /// Answers a query.

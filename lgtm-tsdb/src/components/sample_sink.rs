@@ -1,9 +1,9 @@
 //! The distributor as the place where other components put samples.
 
 use async_trait::async_trait;
-use lgtm_core::Result;
 use lgtm_core::model::{Sample, TenantId};
 use lgtm_core::sink::{SampleSink, SinkReport, SinkSample, SinkValue};
+use lgtm_core::{Error, Result};
 
 use super::Distributor;
 use crate::wire::WriteBatch;
@@ -11,16 +11,53 @@ use crate::wire::WriteBatch;
 #[async_trait]
 impl SampleSink for Distributor {
     async fn write(&self, tenant: &TenantId, samples: &[SinkSample]) -> Result<SinkReport> {
-        let mut batch = self.batch(self.inflight().ticket());
-        for sample in samples {
-            add(&mut batch, sample);
+        let mut ticket = self.inflight().ticket();
+        ticket.add(samples.iter().map(size_bytes).sum())?;
+        let mut batch = self.batch(ticket);
+        for some in samples.chunks(AT_ONCE) {
+            some.iter().for_each(|sample| add(&mut batch, sample));
+            // A rule may have a million series.
+            tokio::task::yield_now().await;
         }
         let outcome = self.push(tenant, batch).await?;
+        let fault = outcome.fault().map(|f| f.message.clone());
+        if outcome.report.is_over_capacity {
+            return Err(Error::Unavailable(fault.unwrap_or_default()));
+        }
         Ok(SinkReport {
-            refused: outcome.report.rejected.samples.values().sum(),
-            fault: outcome.fault().map(|f| f.message.clone()),
+            refused: outcome.report.rejected.total(),
+            fault,
         })
     }
+}
+
+/// Samples that become part of a batch in a millisecond.
+const AT_ONCE: usize = 2048;
+
+/// What a sample takes in a batch, about.
+fn size_bytes(sample: &SinkSample) -> u64 {
+    let values = match &sample.value {
+        SinkValue::Float(_) => 1,
+        SinkValue::Histogram(h) => {
+            16 + h.positive_spans.len()
+                + h.negative_spans.len()
+                + h.positive_deltas.len()
+                + h.negative_deltas.len()
+                + h.custom_values.len()
+        }
+        SinkValue::FloatHistogram(h) => {
+            16 + h.positive_spans.len()
+                + h.negative_spans.len()
+                + h.positive_counts.len()
+                + h.negative_counts.len()
+                + h.custom_values.len()
+        }
+    };
+    let exemplar = sample
+        .exemplar
+        .as_ref()
+        .map_or(0, |e| e.labels.size_bytes());
+    (sample.labels.size_bytes() + exemplar + 32 + values * 8) as u64
 }
 
 fn add(batch: &mut WriteBatch, sample: &SinkSample) {

@@ -146,7 +146,7 @@ impl Tsdb {
     /// Answers a PromQL query at one time, milliseconds. [`Tsdb::frontend`] takes options too.
     ///
     /// # Errors
-    /// [`QueryError`]: `Parse` for a text that is no query; limits and timeouts; `Store` for what could not be read.
+    /// [`QueryError`]: `Invalid` for a text that is no query; limits and timeouts; `Source` for what could not be read.
     pub async fn query(
         &self,
         tenant: &TenantId,

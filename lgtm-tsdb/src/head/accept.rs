@@ -57,7 +57,7 @@ impl RejectReason {
                 "the process holds as many series as it may (metrics.ingester.head.max_series)"
             }
             Self::MaxSeriesShare => {
-                "the tenant holds its share of the series of the process (metrics.ingester.head.max_series_per_tenant_share of what other tenants leave of ingester.head.max_series)"
+                "the tenant holds its share of the series of the process (metrics.ingester.head.max_series_per_tenant_share of what other tenants leave of metrics.ingester.head.max_series)"
             }
         }
     }

@@ -1,9 +1,11 @@
 //! A query: what is asked, when, and how.
 
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lgtm_core::Error;
 use lgtm_core::frontend::StepRange;
 use lgtm_core::vector::StepGrid;
 
@@ -88,7 +90,11 @@ impl Query {
     }
 
     fn new(text: &str, steps: StepRange, kind: QueryKind, parser: &ParserOptions) -> Result<Self> {
-        let expr = parse_with(text, parser).map_err(|e| QueryError::Invalid(e.to_string()))?;
+        // A fault of the parser must not end who asks.
+        let parsed = catch_unwind(AssertUnwindSafe(|| parse_with(text, parser)));
+        let parsed =
+            parsed.map_err(|_| Error::Internal("the parser of queries panicked".into()))?;
+        let expr = parsed.map_err(|e| QueryError::Invalid(e.to_string()))?;
         Ok(Self {
             text: text.into(),
             expr: Arc::new(expr),

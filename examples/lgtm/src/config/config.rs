@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// Ports of the OpenTelemetry receivers beside the HTTP port, on its address; one that is taken is a warning when it is the default and an
     /// error otherwise. 0: none.
     pub(crate) otlp: OtlpPorts,
-    /// Where files lie.
+    /// Where the process keeps its local files.
     pub(crate) data: DataSettings,
     /// Object storage: where blocks go.
     pub(crate) storage: StorageConfig,
@@ -46,11 +46,11 @@ pub(crate) struct Config {
     pub(crate) log: LogSettings,
     /// Whether the host stores its own metrics: in tenant lgtm, without multi-tenancy in anonymous.
     pub(crate) self_monitoring: bool,
-    /// How often it does.
+    /// How often the process writes its own metrics.
     pub(crate) self_monitoring_interval: Seconds,
     /// Largest push, compressed and decompressed.
     pub(crate) max_recv_msg_size: ByteSize,
-    /// Limits of every tenant by signal; 0 means no limit.
+    /// Limits of every tenant by signal; 0 means no limit where a limit does not say otherwise.
     pub(crate) limits: SignalLimits,
     /// Limits of single tenants, by tenant and signal; what is not named there is as in `limits`.
     pub(crate) overrides: BTreeMap<String, Value>,
