@@ -37,7 +37,7 @@ pub(crate) struct ServerSettings {
     pub(crate) max_remote_read_bytes: ByteSize,
     /// Bytes of labels and values of the exemplars that one call is answered, which is held whole.
     pub(crate) max_exemplars_bytes: ByteSize,
-    /// Origins such as https://ui.example:8443 whose pages may read the answers of the query API; `*`: any. What they POST must also be
+    /// Origins such as `https://ui.example:8443` whose pages may read the answers of the query API; `*`: any. What they POST must also be
     /// listed in `access.allowed_origins`. Default: none, since the server has no login, and whoever may ask it from a page may ask all of it.
     pub(crate) cors_origins: Vec<String>,
     /// How long to go on serving, not ready, after a signal to stop: for load balancers.
