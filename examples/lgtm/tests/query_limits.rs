@@ -187,7 +187,9 @@ fn a_query_over_its_memory_ends_and_others_go_on() {
     let answer = host.get(&format!("/api/v1{}", longest("-big", t, 0)));
     assert_eq!(answer.status, 422, "{}", answer.text());
     assert!(
-        answer.text().contains("configure querier.max_memory"),
+        answer
+            .text()
+            .contains("configure metrics.querier.max_memory"),
         "{}",
         answer.text()
     );
