@@ -15,7 +15,7 @@ use std::sync::Arc;
 use lgtm_core::clock::SystemClock;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
-use lgtm_core::storage::{Backend, Bucket, Component, Layout, LocalDurability};
+use lgtm_core::storage::{Backend, Bucket, DataKind, Layout, LocalDurability};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
 use lgtm_logstore::logql::{
     Direction, Engine, EngineSettings, QueryOptions, QueryValue, RangeQuery,
@@ -81,9 +81,9 @@ fn bucket(folder: &Path) -> Bucket {
     let backend = Backend::file(folder, LocalDurability::default()).unwrap();
     let layout = Layout::builder()
         .store(Backend::memory())
-        .component_store(Component::Logs, backend)
+        .store_for(DataKind::Logs, backend)
         .build();
-    layout.unwrap().bucket(Component::Logs)
+    layout.unwrap().bucket(DataKind::Logs)
 }
 
 fn any() -> Vec<Matcher> {

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lgtm_core::index::SymbolTable;
 use lgtm_core::model::TenantId;
-use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, StorageSettings};
+use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::block::{
@@ -153,11 +153,11 @@ fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
     let layout = Layout::builder()
         .store(InMemory::new())
         .settings(settings)
-        .component_store(
-            Component::MetricBlocks,
+        .store_for(
+            DataKind::MetricBlocks,
             Backend::new(store, BackendKind::Memory),
         );
-    layout.build().unwrap().bucket(Component::MetricBlocks)
+    layout.build().unwrap().bucket(DataKind::MetricBlocks)
 }
 
 fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{Labels, TenantId};
-use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout, LocalFile, ReadPlan};
+use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout, LocalFile, ReadPlan};
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::block::{
     BlockId, BlockMeta, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings,
@@ -32,11 +32,11 @@ use serde_json::Value;
 
 /// All of `store` as one bucket.
 fn bucket_over(store: Arc<dyn ObjectStore>) -> Bucket {
-    let layout = Layout::builder().store(InMemory::new()).component_store(
-        Component::MetricBlocks,
+    let layout = Layout::builder().store(InMemory::new()).store_for(
+        DataKind::MetricBlocks,
         Backend::new(store, BackendKind::Memory),
     );
-    layout.build().unwrap().bucket(Component::MetricBlocks)
+    layout.build().unwrap().bucket(DataKind::MetricBlocks)
 }
 
 fn golden() -> Option<PathBuf> {

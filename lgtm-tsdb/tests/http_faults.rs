@@ -14,7 +14,7 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
-use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
+use lgtm_core::storage::{BackendSettings, DataKind, Layout, from_url};
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::components::clients::StoreGatewayClient;
 use lgtm_tsdb::components::{Distributor, Ingester, Querier, QueryFrontend, QueryFrontendSettings};
@@ -71,7 +71,7 @@ impl StoreGatewayClient for Faulty {}
 /// The routes of pushes; nothing can be pushed, as the ingester behind them is not open.
 fn pushes(door: ApiSettings) -> axum::Router {
     let store = from_url("memory:", &BackendSettings::default()).unwrap();
-    let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
+    let bucket = Layout::single_bucket(store).bucket(DataKind::MetricBlocks);
     let limits = Overrides::fixed(Limits::default());
     let disk = Arc::new(LocalDisk::new("none"));
     let ingester = Ingester::builder(bucket, disk, limits.clone());

@@ -15,7 +15,7 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings};
 use lgtm_core::limits::{Inflight, Overrides};
 use lgtm_core::model::TenantId;
-use lgtm_core::storage::{BackendSettings, Component, Layout, from_url};
+use lgtm_core::storage::{BackendSettings, DataKind, Layout, from_url};
 use lgtm_core::testing::store_suite::{back_to_zero, cost_to_others};
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::components::clients::Inspect;
@@ -45,7 +45,7 @@ impl Door {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at_ms(NOW_MS));
         let limits = Overrides::fixed(Limits::default());
         let store = from_url("memory:", &BackendSettings::default()).unwrap();
-        let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
+        let bucket = Layout::single_bucket(store).bucket(DataKind::MetricBlocks);
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(LocalDisk::new(dir.path()));
         let ingester = Ingester::builder(bucket, disk, limits.clone()).clock(Arc::clone(&clock));

@@ -12,7 +12,7 @@ use forgetful_disk::{ForgetfulDisk, Forgets};
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
-use lgtm_core::storage::{Backend, BackendKind, Component, Layout, RetrySettings, StorageSettings};
+use lgtm_core::storage::{Backend, BackendKind, DataKind, Layout, RetrySettings, StorageSettings};
 use lgtm_core::testing::store_suite::{
     Answer, Entry, Ground, StoreOpener, StoreUnderTest, SuiteSettings, Turns, Violation,
     crash_points, in_motion, store_away_at_start, store_faults,
@@ -130,7 +130,7 @@ fn bucket(ground: &Ground) -> Result<lgtm_core::storage::Bucket> {
         .settings(settings)
         .clock(ground.clock.clone())
         .jitter_seed(ground.seed);
-    Ok(layout.build()?.bucket(Component::MetricBlocks))
+    Ok(layout.build()?.bucket(DataKind::MetricBlocks))
 }
 
 fn random(seed: u64) -> RandomSource {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lgtm_core::Result;
 use lgtm_core::index::SymbolTable;
 use lgtm_core::model::TenantId;
-use lgtm_core::storage::{Component, Layout};
+use lgtm_core::storage::{DataKind, Layout};
 use lgtm_tsdb::block::{
     BlockId, BlockReader, BlockReaderSettings, BlockWriter, BlockWriterSettings, MetaInput,
     ThanosMeta,
@@ -15,7 +15,7 @@ use object_store::memory::InMemory;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+    let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
     let tenant = TenantId::new("anonymous")?;
     let id = BlockId::new(1_700_000_000_000, [7; 10]);
 

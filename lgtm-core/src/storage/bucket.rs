@@ -15,7 +15,7 @@ use object_store::{
 use crate::error::{Error, Result};
 use crate::model::TenantId;
 use crate::storage::backend::BackendKind;
-use crate::storage::component::Component;
+use crate::storage::data_kind::DataKind;
 use crate::storage::fault;
 use crate::storage::guarded::Guarded;
 use crate::storage::object_path;
@@ -35,7 +35,7 @@ use crate::storage::writer::ObjectWriter;
 /// Futures may be dropped at any time; a write dropped under way may have happened. They need a tokio runtime with its timer.
 #[derive(Clone)]
 pub struct Bucket {
-    component: Component,
+    kind: DataKind,
     /// The prefix with its store's root, for messages.
     place: Arc<str>,
     guarded: Guarded,
@@ -73,17 +73,17 @@ pub enum PutOutcome {
 }
 
 impl Bucket {
-    pub(super) fn new(component: Component, place: &str, guarded: Guarded) -> Self {
+    pub(super) fn new(kind: DataKind, place: &str, guarded: Guarded) -> Self {
         Self {
-            component,
+            kind,
             place: place.into(),
             guarded,
         }
     }
 
-    /// Whose bucket it is.
-    pub fn component(&self) -> Component {
-        self.component
+    /// Of what kind the data in it are.
+    pub fn data_kind(&self) -> DataKind {
+        self.kind
     }
 
     /// What stores it.
@@ -319,7 +319,7 @@ impl fmt::Debug for Bucket {
         write!(
             f,
             "Bucket({} in {}: {:?})",
-            self.component,
+            self.kind,
             self.guarded,
             self.kind()
         )

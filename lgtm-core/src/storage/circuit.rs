@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
-use crate::storage::component::Component;
+use crate::storage::data_kind::DataKind;
 use crate::storage::fault::{self, Fault};
 use crate::storage::meter::Operation;
 use crate::storage::settings::CircuitSettings;
@@ -78,7 +78,7 @@ struct State {
 
 impl Circuit {
     pub(super) fn new(
-        component: Component,
+        component: DataKind,
         settings: CircuitSettings,
         registry: &Registry,
         clock: Arc<dyn Clock>,
@@ -144,7 +144,7 @@ mod tests {
     use crate::clock::ManualClock;
 
     fn circuit(registry: &Registry, clock: Arc<dyn Clock>) -> Circuit {
-        Circuit::new(Component::Logs, CircuitSettings::default(), registry, clock).unwrap()
+        Circuit::new(DataKind::Logs, CircuitSettings::default(), registry, clock).unwrap()
     }
 
     fn denied() -> object_store::Error {

@@ -113,11 +113,11 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::storage::{Component, Layout};
+    use crate::storage::{DataKind, Layout};
 
     #[tokio::test]
     async fn the_last_object_waits_for_the_others_and_goes_first() {
-        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::Traces);
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::Traces);
         let mut upload = FolderUpload::new(bucket.clone(), "t/b").part_size(ByteSize::bytes(4));
         upload.write("data", b"0123456789").await.unwrap();
         let early = upload.publish("meta.json", b"{}".to_vec()).await;

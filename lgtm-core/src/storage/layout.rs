@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::storage::backend::Backend;
 use crate::storage::bucket::Bucket;
 use crate::storage::circuit::Circuit;
-use crate::storage::component::Component;
+use crate::storage::data_kind::DataKind;
 use crate::storage::guarded::Guarded;
 use crate::storage::jitter::Jitter;
 use crate::storage::meter::Meter;
@@ -22,10 +22,10 @@ use crate::telemetry::Registry;
 /// A bucket for every component, no two of which overlap.
 ///
 /// ```
-/// use lgtm_core::storage::{Backend, Component, Layout};
+/// use lgtm_core::storage::{Backend, DataKind, Layout};
 ///
 /// let layout = Layout::single_bucket(Backend::memory());
-/// let blocks = layout.bucket(Component::MetricBlocks); // below `metricsblocks/`
+/// let blocks = layout.bucket(DataKind::MetricBlocks); // below `metricsblocks/`
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
 /// # runtime.block_on(async {
 /// blocks.put("tenant/marker", "x").await?;
@@ -36,7 +36,7 @@ use crate::telemetry::Registry;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Layout {
-    buckets: BTreeMap<Component, Bucket>,
+    buckets: BTreeMap<DataKind, Bucket>,
 }
 
 impl Layout {
@@ -53,9 +53,9 @@ impl Layout {
         LayoutBuilder::default()
     }
 
-    /// The component's bucket.
-    pub fn bucket(&self, component: Component) -> Bucket {
-        let bucket = self.buckets.get(&component);
+    /// The bucket of a kind of data.
+    pub fn bucket(&self, kind: DataKind) -> Bucket {
+        let bucket = self.buckets.get(&kind);
         bucket
             .expect("the builder makes a bucket for every component")
             .clone()
@@ -66,8 +66,8 @@ impl Layout {
 #[derive(Debug, Default)]
 pub struct LayoutBuilder {
     store: Option<Backend>,
-    own_stores: BTreeMap<Component, Backend>,
-    prefixes: BTreeMap<Component, String>,
+    own_stores: BTreeMap<DataKind, Backend>,
+    prefixes: BTreeMap<DataKind, String>,
     settings: StorageSettings,
     clock: Option<Arc<dyn Clock>>,
     registry: Registry,
@@ -75,25 +75,25 @@ pub struct LayoutBuilder {
 }
 
 impl LayoutBuilder {
-    /// The store of all components that have none of their own.
+    /// The store of all kinds of data that have none of their own.
     pub fn store(mut self, backend: impl Into<Backend>) -> Self {
         self.store = Some(backend.into());
         self
     }
 
-    /// A store for one component alone. It then has no prefix, unless one is set too.
-    pub fn component_store(mut self, component: Component, backend: impl Into<Backend>) -> Self {
-        self.own_stores.insert(component, backend.into());
+    /// A store for one kind of data alone. It then has no prefix, unless one is set too.
+    pub fn store_for(mut self, kind: DataKind, backend: impl Into<Backend>) -> Self {
+        self.own_stores.insert(kind, backend.into());
         self
     }
 
-    /// Another prefix than the component's name. Letters and digits only, as Mimir's `storage_prefix`; empty means none.
-    pub fn prefix(mut self, component: Component, prefix: impl Into<String>) -> Self {
-        self.prefixes.insert(component, prefix.into());
+    /// Another prefix than the kind's name. Letters and digits only, as Mimir's `storage_prefix`; empty means none.
+    pub fn prefix(mut self, kind: DataKind, prefix: impl Into<String>) -> Self {
+        self.prefixes.insert(kind, prefix.into());
         self
     }
 
-    /// Bounds of the requests, for each component.
+    /// Bounds of the requests, for each kind of data.
     pub fn settings(mut self, settings: StorageSettings) -> Self {
         self.settings = settings;
         self
@@ -120,13 +120,13 @@ impl LayoutBuilder {
     /// Checks everything, touches nothing.
     ///
     /// # Errors
-    /// `InvalidInput`: a setting out of bounds, a prefix with other characters than letters and digits, two components of which one's
-    /// place is that of the other or inside it (both are named), a component without a store.
+    /// `InvalidInput`: a setting out of bounds, a prefix with other characters than letters and digits, two kinds of data of which one's
+    /// place is that of the other or inside it (both are named), a kind without a store.
     pub fn build(self) -> Result<Layout> {
         self.settings.validate()?;
-        let places = Component::ALL
+        let places = DataKind::ALL
             .into_iter()
-            .map(|component| self.place_of(component))
+            .map(|kind| self.place_of(kind))
             .collect::<Result<Vec<_>>>()?;
         refuse_overlap(&places)?;
         let clock = self
@@ -140,34 +140,27 @@ impl LayoutBuilder {
         let mut buckets = BTreeMap::new();
         for place in places {
             let bucket = self.open(&place, &clock, &jitter)?;
-            buckets.insert(place.component, bucket);
+            buckets.insert(place.kind, bucket);
         }
         Ok(Layout { buckets })
     }
 
-    fn place_of(&self, component: Component) -> Result<Place<'_>> {
-        let own = self.own_stores.get(&component);
+    fn place_of(&self, kind: DataKind) -> Result<Place<'_>> {
+        let own = self.own_stores.get(&kind);
         let backend = own.or(self.store.as_ref()).ok_or_else(|| {
             Error::InvalidInput(format!(
-                "component {component} has no store: set one for it, or one for all"
+                "component {kind} has no store: set one for it, or one for all"
             ))
         })?;
-        let default = if own.is_some() {
-            ""
-        } else {
-            component.as_str()
-        };
-        let prefix = self
-            .prefixes
-            .get(&component)
-            .map_or(default, String::as_str);
+        let default = if own.is_some() { "" } else { kind.as_str() };
+        let prefix = self.prefixes.get(&kind).map_or(default, String::as_str);
         if let Some(bad) = prefix.chars().find(|c| !c.is_ascii_alphanumeric()) {
             return Err(Error::InvalidInput(format!(
-                "prefix {prefix:?} of component {component} contains {bad:?}, only letters and digits are allowed"
+                "prefix {prefix:?} of component {kind} contains {bad:?}, only letters and digits are allowed"
             )));
         }
         Ok(Place {
-            component,
+            kind,
             backend,
             prefix,
         })
@@ -186,20 +179,20 @@ impl LayoutBuilder {
             self.settings.clone(),
             Retry::new(self.settings.retry.clone(), Arc::clone(jitter)),
             Circuit::new(
-                place.component,
+                place.kind,
                 self.settings.circuit.clone(),
                 &self.registry,
                 Arc::clone(clock),
             )?,
-            Meter::new(place.component, &self.registry, Arc::clone(clock))?,
+            Meter::new(place.kind, &self.registry, Arc::clone(clock))?,
         );
-        Ok(Bucket::new(place.component, path.as_ref(), guarded))
+        Ok(Bucket::new(place.kind, path.as_ref(), guarded))
     }
 }
 
 /// Where one component is to live.
 struct Place<'a> {
-    component: Component,
+    kind: DataKind,
     backend: &'a Backend,
     prefix: &'a str,
 }
@@ -212,7 +205,7 @@ impl Place<'_> {
     fn shown(&self) -> String {
         format!(
             "component {} (prefix {:?} in {})",
-            self.component,
+            self.kind,
             self.path().as_ref(),
             self.backend.place()
         )
@@ -262,8 +255,8 @@ mod tests {
     fn equal_prefixes_are_refused_and_both_named() {
         let builder = Layout::builder()
             .store(Backend::memory())
-            .prefix(Component::Logs, "shared")
-            .prefix(Component::Traces, "shared");
+            .prefix(DataKind::Logs, "shared")
+            .prefix(DataKind::Traces, "shared");
         let message = refusal(builder);
         assert!(
             message.contains("component logs ") && message.contains("component traces "),
@@ -276,7 +269,7 @@ mod tests {
         let message = refusal(
             Layout::builder()
                 .store(Backend::memory())
-                .prefix(Component::Logs, ""),
+                .prefix(DataKind::Logs, ""),
         );
         assert!(
             message.contains("component logs ") && message.contains("metricsblocks"),
@@ -290,7 +283,7 @@ mod tests {
             let message = refusal(
                 Layout::builder()
                     .store(Backend::memory())
-                    .prefix(Component::Logs, bad),
+                    .prefix(DataKind::Logs, bad),
             );
             assert!(message.contains("letters and digits"), "{message}");
         }
@@ -301,20 +294,20 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let both = Layout::builder()
             .store(Arc::clone(&store))
-            .component_store(Component::Logs, Arc::clone(&store));
+            .store_for(DataKind::Logs, Arc::clone(&store));
         assert!(
             refusal(both).contains("is inside that of"),
             "the store's root holds the prefixes of the others"
         );
         let apart = Layout::builder()
             .store(Arc::clone(&store))
-            .component_store(Component::Logs, Backend::memory())
-            .component_store(Component::Traces, Backend::memory());
+            .store_for(DataKind::Logs, Backend::memory())
+            .store_for(DataKind::Traces, Backend::memory());
         apart.build().unwrap();
         let prefixed = Layout::builder()
             .store(Arc::clone(&store))
-            .component_store(Component::Logs, store)
-            .prefix(Component::Logs, "elsewhere");
+            .store_for(DataKind::Logs, store)
+            .prefix(DataKind::Logs, "elsewhere");
         prefixed.build().unwrap();
     }
 
@@ -328,7 +321,7 @@ mod tests {
 
         let inside = Layout::builder()
             .store(at("all"))
-            .component_store(Component::Traces, at("all/metricsblocks/x"));
+            .store_for(DataKind::Traces, at("all/metricsblocks/x"));
         let message = refusal(inside);
         assert!(
             message.contains("component metricsblocks") && message.contains("component traces"),
@@ -336,22 +329,22 @@ mod tests {
         );
         let beside = Layout::builder()
             .store(at("all"))
-            .component_store(Component::Logs, at("all2"));
+            .store_for(DataKind::Logs, at("all2"));
         beside.build().unwrap();
         // A trailing slash or a detour names the same directory.
         let again =
             Backend::file(dir.path().join("all/../all/logs/"), LocalDurability::Os).unwrap();
         let twice = Layout::builder()
             .store(Backend::memory())
-            .component_store(Component::Logs, at("all/logs"))
-            .component_store(Component::Traces, again);
+            .store_for(DataKind::Logs, at("all/logs"))
+            .store_for(DataKind::Traces, again);
         assert!(refusal(twice).contains("is also that of"));
     }
 
     #[test]
     fn a_component_without_a_store_is_named() {
         let message =
-            refusal(Layout::builder().component_store(Component::MetricBlocks, Backend::memory()));
+            refusal(Layout::builder().store_for(DataKind::MetricBlocks, Backend::memory()));
         assert!(
             message.contains("component metricsrules has no store"),
             "{message}"
@@ -362,15 +355,15 @@ mod tests {
     async fn components_do_not_see_each_other() {
         let store = Arc::new(InMemory::new());
         let layout = Layout::single_bucket(Arc::clone(&store));
-        for component in Component::ALL {
-            let bucket = layout.bucket(component);
-            bucket.put("t/x", component.as_str()).await.unwrap();
+        for kind in DataKind::ALL {
+            let bucket = layout.bucket(kind);
+            bucket.put("t/x", kind.as_str()).await.unwrap();
         }
-        for component in Component::ALL {
-            let bucket = layout.bucket(component);
-            assert_eq!(bucket.get("t/x").await.unwrap(), component.as_str());
+        for kind in DataKind::ALL {
+            let bucket = layout.bucket(kind);
+            assert_eq!(bucket.get("t/x").await.unwrap(), kind.as_str());
             assert_eq!(bucket.list_sorted("").await.unwrap().len(), 1);
-            let raw = Path::from(format!("{component}/t/x"));
+            let raw = Path::from(format!("{kind}/t/x"));
             assert!(
                 object_store::ObjectStoreExt::head(&*store, &raw)
                     .await

@@ -96,11 +96,11 @@ mod tests {
     use object_store::memory::InMemory;
 
     use super::*;
-    use crate::storage::{Component, Layout};
+    use crate::storage::{DataKind, Layout};
 
     #[tokio::test]
     async fn only_old_folders_that_are_incomplete_are_deleted() {
-        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
         let names = [
             "t/b1/meta.json",
             "t/b1/index",

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, Error, Result};
 use crate::storage::bucket::{Bucket, PutOutcome};
-use crate::storage::component::Component;
+use crate::storage::data_kind::DataKind;
 
 /// Who owns a prefix, as the marker says. Unknown members are left alone, so that later versions may add some.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,10 +35,10 @@ impl Owner {
 /// one. Else as [`Bucket`].
 pub async fn claim(bucket: &Bucket, format: &str) -> Result<()> {
     let owner = Owner {
-        component: bucket.component().as_str().into(),
+        component: bucket.data_kind().as_str().into(),
         format: format.into(),
     };
-    let path = marker_path(bucket.component());
+    let path = marker_path(bucket.data_kind());
     if let Some(found) = read(bucket, path).await? {
         return check(bucket, &owner, &found);
     }
@@ -61,14 +61,14 @@ pub async fn claim(bucket: &Bucket, format: &str) -> Result<()> {
     }
 }
 
-fn marker_path(component: Component) -> &'static str {
+fn marker_path(component: DataKind) -> &'static str {
     match component {
-        Component::MetricBlocks => "__mimir_cluster/lgtm-owner.json",
-        Component::MetricRules
-        | Component::Logs
-        | Component::LogRules
-        | Component::LogSkip
-        | Component::Traces => "lgtm-owner.json",
+        DataKind::MetricBlocks => "__mimir_cluster/lgtm-owner.json",
+        DataKind::MetricRules
+        | DataKind::Logs
+        | DataKind::LogRules
+        | DataKind::LogSkip
+        | DataKind::Traces => "lgtm-owner.json",
     }
 }
 
@@ -109,21 +109,21 @@ mod tests {
 
     fn layout_with_logs_at(store: &Arc<InMemory>, prefix: &str) -> Layout {
         let builder = Layout::builder().store(Arc::clone(store));
-        builder.prefix(Component::Logs, prefix).build().unwrap()
+        builder.prefix(DataKind::Logs, prefix).build().unwrap()
     }
 
     #[tokio::test]
     async fn equal_nodes_share_a_prefix_and_others_are_refused() {
         let store = Arc::new(InMemory::new());
         let layout = Layout::single_bucket(Arc::clone(&store));
-        for component in Component::ALL {
+        for component in DataKind::ALL {
             let bucket = layout.bucket(component);
             let (one, two) = tokio::join!(claim(&bucket, "v1"), claim(&bucket, "v1"));
             one.unwrap();
             two.unwrap();
             claim(&bucket, "v1").await.unwrap();
         }
-        let error = claim(&layout.bucket(Component::Traces), "v2")
+        let error = claim(&layout.bucket(DataKind::Traces), "v2")
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
@@ -135,11 +135,11 @@ mod tests {
         // The operator swaps prefixes: logs now point at what was traces'.
         let builder = Layout::builder().store(store);
         let swapped = builder
-            .prefix(Component::Logs, "traces")
-            .prefix(Component::Traces, "t2")
+            .prefix(DataKind::Logs, "traces")
+            .prefix(DataKind::Traces, "t2")
             .build()
             .unwrap();
-        let error = claim(&swapped.bucket(Component::Logs), "v1")
+        let error = claim(&swapped.bucket(DataKind::Logs), "v1")
             .await
             .unwrap_err();
         let message = error.to_string();
@@ -153,20 +153,18 @@ mod tests {
     async fn no_listing_of_tenants_finds_the_marker() {
         let store = Arc::new(InMemory::new());
         let layout = layout_with_logs_at(&store, "logs");
-        claim(&layout.bucket(Component::Logs), "loki")
-            .await
-            .unwrap();
-        claim(&layout.bucket(Component::MetricBlocks), "tsdb")
+        claim(&layout.bucket(DataKind::Logs), "loki").await.unwrap();
+        claim(&layout.bucket(DataKind::MetricBlocks), "tsdb")
             .await
             .unwrap();
         let logs = layout
-            .bucket(Component::Logs)
+            .bucket(DataKind::Logs)
             .list_with_delimiter("")
             .await
             .unwrap();
         assert!(logs.folders.is_empty());
         let blocks = layout
-            .bucket(Component::MetricBlocks)
+            .bucket(DataKind::MetricBlocks)
             .list_with_delimiter("")
             .await
             .unwrap();
@@ -181,15 +179,13 @@ mod tests {
         faulty.script([None, Some(StoreFault::LostAck)]);
         let layout =
             Layout::single_bucket(Backend::new(Arc::new(faulty.clone()), BackendKind::Memory));
-        claim(&layout.bucket(Component::Logs), "loki")
-            .await
-            .unwrap();
+        claim(&layout.bucket(DataKind::Logs), "loki").await.unwrap();
         assert_eq!((faulty.requests("put"), faulty.requests("get")), (1, 2));
     }
 
     #[tokio::test]
     async fn a_marker_that_is_not_one_is_corrupt() {
-        let bucket = Layout::single_bucket(Backend::memory()).bucket(Component::Logs);
+        let bucket = Layout::single_bucket(Backend::memory()).bucket(DataKind::Logs);
         bucket.put("lgtm-owner.json", "{").await.unwrap();
         assert_eq!(
             claim(&bucket, "x").await.unwrap_err().kind(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::error::{ErrorKind, Result};
-use crate::storage::component::Component;
+use crate::storage::data_kind::DataKind;
 use crate::storage::fault;
 use crate::telemetry::{Counter, Family, Histogram, Registry};
 
@@ -79,7 +79,7 @@ impl Operation {
 /// The counters of one component.
 #[derive(Debug)]
 pub(super) struct Meter {
-    component: Component,
+    component: DataKind,
     clock: Arc<dyn Clock>,
     /// By the operation's number.
     operations: Vec<PerOperation>,
@@ -96,7 +96,7 @@ struct PerOperation {
 
 impl Meter {
     pub(super) fn new(
-        component: Component,
+        component: DataKind,
         registry: &Registry,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! from_url -> Backend -+
-//!                      +-> Layout::builder().build() -> bucket(Component) -> Bucket -> get, put, list, …
+//!                      +-> Layout::builder().build() -> bucket(DataKind) -> Bucket -> get, put, list, …
 //! your own store ------+                                                       |
 //!                                                                              v
 //!    retry > circuit > slots > meter > deadline          (guarded.rs: the one wrapper, on every request)
@@ -22,7 +22,7 @@
 mod backend;
 mod bucket;
 mod circuit;
-mod component;
+mod data_kind;
 mod deadline;
 mod fault;
 mod folder_upload;
@@ -46,7 +46,7 @@ mod writer;
 pub use crate::secret::Secret;
 pub use backend::{Backend, BackendKind, BackendSettings, Credentials, LocalDurability, from_url};
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
-pub use component::Component;
+pub use data_kind::DataKind;
 pub use fault::store_error;
 pub use folder_upload::FolderUpload;
 pub use jitter::Jitter;

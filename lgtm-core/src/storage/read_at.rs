@@ -326,7 +326,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::storage::{Backend, BackendKind, Component, Layout, StorageSettings};
+    use crate::storage::{Backend, BackendKind, DataKind, Layout, StorageSettings};
 
     proptest! {
         #[test]
@@ -361,7 +361,7 @@ mod tests {
         let layout = Layout::builder()
             .store(Backend::new(Arc::new(store.clone()), BackendKind::Memory))
             .settings(settings);
-        let bucket = layout.build().unwrap().bucket(Component::MetricBlocks);
+        let bucket = layout.build().unwrap().bucket(DataKind::MetricBlocks);
         bucket.put("a/f", "0123456789").await.unwrap();
         let file = ObjectFile::new(&bucket, "a/f", 10).unwrap();
         for (fault, kind) in [
@@ -384,7 +384,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         std::fs::write(&path, b"0123456789").unwrap();
-        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
         bucket.put("a/f", "0123456789").await.unwrap();
         let files: [Box<dyn ReadAt>; 3] = [
             Box::new(MemoryFile::new("f", "0123456789")),

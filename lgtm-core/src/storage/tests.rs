@@ -11,7 +11,7 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use crate::clock::ManualClock;
 use crate::error::ErrorKind;
 use crate::storage::{
-    Backend, BackendKind, Bucket, Component, Layout, LayoutBuilder, LocalDurability, PutOutcome,
+    Backend, BackendKind, Bucket, DataKind, Layout, LayoutBuilder, LocalDurability, PutOutcome,
     RetrySettings, StorageSettings,
 };
 use crate::telemetry::Registry;
@@ -31,7 +31,7 @@ fn logs(builder: LayoutBuilder) -> Bucket {
         .jitter_seed(1)
         .build()
         .unwrap()
-        .bucket(Component::Logs)
+        .bucket(DataKind::Logs)
 }
 
 /// A bucket over a store that fails as told, with its registry.
@@ -494,7 +494,7 @@ async fn the_wrapped_store_cannot_leave_the_prefix_either() {
         )
         .await
         .unwrap();
-    let bucket = Layout::single_bucket(Arc::clone(&store)).bucket(Component::Logs);
+    let bucket = Layout::single_bucket(Arc::clone(&store)).bucket(DataKind::Logs);
     let plain = bucket.object_store();
     let way_out = object_store::path::Path::parse("%2e%2e/traces/t/x").unwrap();
     assert!(plain.get(&way_out).await.is_err());

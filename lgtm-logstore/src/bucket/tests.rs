@@ -8,7 +8,7 @@ use lgtm_core::clock::ManualClock;
 use lgtm_core::codec::Compressor;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
-use lgtm_core::storage::{Backend, Bucket, Component, Layout};
+use lgtm_core::storage::{Backend, Bucket, DataKind, Layout};
 use lgtm_core::testing::{FaultPlan, FaultyStore, StoreFault};
 use lgtm_core::units::ByteSize;
 use proptest::prelude::*;
@@ -53,11 +53,11 @@ impl World {
         let clock = Arc::new(ManualClock::at_ms(T0 / 1_000_000));
         let layout = Layout::builder()
             .store(Backend::memory())
-            .component_store(Component::Logs, backend)
+            .store_for(DataKind::Logs, backend)
             .clock(Arc::clone(&clock) as _)
             .jitter_seed(7)
             .build();
-        let bucket = layout.unwrap().bucket(Component::Logs);
+        let bucket = layout.unwrap().bucket(DataKind::Logs);
         let chunks = reader(&bucket, &clock, settings);
         let writer = writer(&bucket, &clock, &chunks);
         Self {

@@ -177,12 +177,12 @@ mod tests {
     use super::*;
     use lgtm_core::clock::ManualClock;
     use lgtm_core::model::TenantId;
-    use lgtm_core::storage::{Component, Layout};
+    use lgtm_core::storage::{DataKind, Layout};
     use object_store::memory::InMemory;
 
     #[tokio::test]
     async fn each_tenants_own_delay_counts() {
-        let bucket = Layout::single_bucket(InMemory::new()).bucket(Component::MetricBlocks);
+        let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
         let id = "01M81S4Y5HSTNJNYGGEK41NWSC";
         for tenant in ["a", "b", "c"] {
             let path = format!("{tenant}/{id}/index");

@@ -7,7 +7,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{Executor, ExecutorSettings, TaskGroup};
 use lgtm_core::limits::Overrides;
-use lgtm_core::storage::{Backend, Component, Layout, StorageSettings};
+use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
@@ -201,7 +201,7 @@ impl TsdbBuilder {
             .clock(Arc::clone(&self.clock))
             .registry(&registry)
             .build()?;
-        let bucket = layout.bucket(Component::MetricBlocks);
+        let bucket = layout.bucket(DataKind::MetricBlocks);
         let blocks = BucketBlocks::builder(bucket.clone())
             .settings(self.store_gateway)
             .clock(Arc::clone(&self.clock))

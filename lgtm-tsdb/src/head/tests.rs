@@ -12,7 +12,7 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
 };
-use lgtm_core::storage::{Backend, BackendKind, Bucket, Component, Layout};
+use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout};
 use lgtm_core::testing::{FaultPlan, FaultyStore};
 use lgtm_core::wal::WalSettings;
 use proptest::prelude::*;
@@ -68,7 +68,7 @@ impl Store {
 
     fn over(store: impl Into<Backend>, limits: Limits, settings: HeadSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let bucket = Layout::single_bucket(store).bucket(Component::MetricBlocks);
+        let bucket = Layout::single_bucket(store).bucket(DataKind::MetricBlocks);
         let blocks = BucketBlocks::builder(bucket.clone()).build().unwrap();
         let (heads, report) = open_heads(dir.path(), &limits, &settings);
         Self {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::storage::Component;
+use lgtm_core::storage::DataKind;
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::Queries;
 use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend};
@@ -73,7 +73,7 @@ fn made<T: Clone>(part: &Option<T>) -> T {
 }
 
 fn store_gateway(parts: &mut Parts) -> Result<()> {
-    let blocks = BucketBlocks::builder(parts.layout.bucket(Component::MetricBlocks))
+    let blocks = BucketBlocks::builder(parts.layout.bucket(DataKind::MetricBlocks))
         .settings(parts.config.metrics.store_gateway.clone())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
@@ -84,7 +84,7 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
 }
 
 fn blocks_cleaner(parts: &mut Parts) -> Result<()> {
-    let bucket = parts.layout.bucket(Component::MetricBlocks);
+    let bucket = parts.layout.bucket(DataKind::MetricBlocks);
     let cleaner = BlocksCleaner::builder(bucket, parts.limits.metrics.clone())
         .settings(parts.config.metrics.blocks_cleaner.clone())
         .clock(Arc::clone(&parts.clock))
@@ -95,7 +95,7 @@ fn blocks_cleaner(parts: &mut Parts) -> Result<()> {
 }
 
 fn ingester(parts: &mut Parts) -> Result<()> {
-    let bucket = parts.layout.bucket(Component::MetricBlocks);
+    let bucket = parts.layout.bucket(DataKind::MetricBlocks);
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", parts.config.data.dir)));
     let mut ingester = Ingester::builder(bucket, disk, parts.limits.metrics.clone())
         .settings(parts.config.metrics.ingester.clone())

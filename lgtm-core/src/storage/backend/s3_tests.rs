@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::storage::{
-    BackendSettings, Bucket, Component, Credentials, Layout, RetrySettings, Secret,
-    StorageSettings, from_url,
+    BackendSettings, Bucket, Credentials, DataKind, Layout, RetrySettings, Secret, StorageSettings,
+    from_url,
 };
 use crate::telemetry::Registry;
 
@@ -39,7 +39,7 @@ fn bucket_at(port: u16, registry: &Registry) -> Bucket {
             retry,
             ..Default::default()
         });
-    layout.build().unwrap().bucket(Component::Traces)
+    layout.build().unwrap().bucket(DataKind::Traces)
 }
 
 /// Serves the same response for ever, on a thread that ends with the process.

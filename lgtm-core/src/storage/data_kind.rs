@@ -1,4 +1,4 @@
-//! Who owns a prefix.
+//! What a prefix holds.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A kind of data with a place of its own in object storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Component {
+pub enum DataKind {
     /// Prometheus TSDB blocks, as Mimir, Cortex and Thanos lay them out.
     MetricBlocks,
     /// Recording and alerting rules over metrics.
@@ -22,8 +22,8 @@ pub enum Component {
     Traces,
 }
 
-impl Component {
-    /// All components.
+impl DataKind {
+    /// All kinds.
     pub const ALL: [Self; 6] = [
         Self::MetricBlocks,
         Self::MetricRules,
@@ -46,7 +46,7 @@ impl Component {
     }
 }
 
-impl fmt::Display for Component {
+impl fmt::Display for DataKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
