@@ -10,6 +10,7 @@
 //! * [`Windowed`] and [`Section`] are what they read through, once their place is known. The table of contents, the series and the order in
 //!   which they stand are each index's own.
 
+mod matching;
 mod offset_table;
 mod postings;
 mod postings_log;
@@ -17,6 +18,7 @@ mod section;
 mod symbols;
 mod symbols_reader;
 
+pub use matching::{MatchedSeries, PostingsIndex, matching_series};
 pub use offset_table::{ListPlace, OFFSET_KEY_COUNT, OffsetTable, ValueOrder};
 pub use postings::{decode_postings, postings_section_len};
 pub use postings_log::{Drained, PairKey, PostingsLists, PostingsLog, pair_key};

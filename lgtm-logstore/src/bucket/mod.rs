@@ -12,7 +12,6 @@ mod answers;
 mod bucket_chunks;
 mod chunk_source;
 mod index_file;
-mod index_postings;
 mod metrics;
 mod open_files;
 mod pending_index;

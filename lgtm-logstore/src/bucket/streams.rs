@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use hashbrown::HashMap;
 use lgtm_core::Result;
+use lgtm_core::index::matching_series;
 use lgtm_core::model::{
     LabelArena, Labels, Matcher, TenantId, TimeRange, TimeRangeNs, merge_warnings,
 };
 
 use super::bucket_chunks::BucketChunks;
 use super::index_file::IndexFile;
-use super::index_postings::select;
 use crate::index::{ChunkMeta, FingerprintRange, IndexReader, SeriesFilter, TENANT_LABEL};
 use crate::select::{FetchStats, SelectRequest};
 
@@ -101,7 +101,7 @@ impl FileQuestion {
         if toc.min_ms != 0 && toc.max_ms != 0 && is_outside(toc.min_ms, toc.max_ms) {
             return Ok(Vec::new());
         }
-        let matched = select(reader, &self.matchers).await?;
+        let matched = matching_series(reader, &self.matchers).await?;
         let filter = SeriesFilter {
             time: Some(self.time),
             fingerprints: FingerprintRange::ALL,

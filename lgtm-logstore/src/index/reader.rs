@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use lgtm_core::codec::Reader;
+use lgtm_core::index::PostingsIndex;
 use lgtm_core::index::{
     Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolTable, SymbolsReader, ValueOrder,
     Windowed, decode_postings, memory_exceeded,
@@ -210,15 +212,16 @@ impl IndexReader {
         }
     }
 
-    /// How many series have `value` for `name`, by the size of their list. Saves reading a long list where a short one narrows enough.
+    /// How many series have `value` for `name`, by the size of their list; `None` when that is not known without reading it. Saves reading a long list where a short one narrows enough.
     ///
     /// # Errors
     /// As [`IndexReader::label_values`].
-    pub async fn postings_len(&self, name: &str, value: &str) -> Result<u64> {
-        let list = self.table.find(&*self.file, name, value).await?;
-        let end = list.and_then(|list| Some((list.start, list.end?)));
-        // Length, count and checksum beside four bytes a series.
-        Ok(end.map_or(0, |(start, end)| end.saturating_sub(start + 12) / 4))
+    pub async fn postings_len(&self, name: &str, value: &str) -> Result<Option<u64>> {
+        Ok(match self.table.find(&*self.file, name, value).await? {
+            None => Some(0),
+            // Length, count and checksum beside four bytes a series.
+            Some(list) => list.end.map(|end| end.saturating_sub(list.start + 12) / 4),
+        })
     }
 
     /// References of all series, ascending: the order of their fingerprints.
@@ -313,6 +316,33 @@ impl IndexReader {
             .reads
             .check_item(&*self.file, "a postings list", end - list.start)?;
         Ok(list.start..end)
+    }
+}
+
+#[async_trait]
+impl PostingsIndex for IndexReader {
+    async fn postings(&self, name: &str, value: &str) -> Result<Vec<u32>> {
+        Self::postings(self, name, value).await
+    }
+
+    async fn postings_len(&self, name: &str, value: &str) -> Result<Option<u64>> {
+        Self::postings_len(self, name, value).await
+    }
+
+    async fn postings_for_values(
+        &self,
+        name: &str,
+        wanted: &mut (dyn for<'v> FnMut(&'v str) -> bool + Send),
+    ) -> Result<Vec<Vec<u32>>> {
+        Self::postings_for_values(self, name, wanted).await
+    }
+
+    async fn postings_all(&self) -> Result<Vec<u32>> {
+        Self::postings_all(self).await
+    }
+
+    fn label_value_estimate(&self, name: &str) -> u64 {
+        Self::label_value_estimate(self, name)
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 use lgtm_core::Result;
+use lgtm_core::index::matching_series;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 
 use super::block_entry::BlockEntry;
-use super::block_postings::select;
 use super::block_select::BlockBatches;
 use super::blocks::BucketBlocks;
 use super::open_blocks::{OpenBlocks, is_of_the_block};
@@ -27,7 +27,7 @@ async fn labels_of(
     batch_series: usize,
 ) -> Result<Vec<Labels>> {
     let index = reader.index();
-    let matched = select(index, &request.matchers).await?;
+    let matched = matching_series(index, &request.matchers).await?;
     let range = request.range;
     let (mut out, mut bytes) = (Vec::new(), 0);
     for batch in matched.refs.chunks(batch_series) {
@@ -197,7 +197,7 @@ impl Select for BucketBlocks {
             let asked = move |reader: Arc<BlockReader>| {
                 let request = request.clone();
                 async move {
-                    let matched = select(reader.index(), &request.matchers).await?;
+                    let matched = matching_series(reader.index(), &request.matchers).await?;
                     let batches = BlockBatches::new(reader, matched, request, batch_series.max(1));
                     batches.check_bounds()?;
                     Ok(batches)

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::exec::{TaskGroup, TaskHandle};
+use lgtm_core::index::MatchedSeries;
 use lgtm_core::model::{Labels, TimeRange};
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
-use super::block_postings::Matched;
 use crate::block::BlockReader;
 use crate::chunk::encode_started_run;
 use crate::index::ChunkRefMeta;
@@ -43,14 +43,14 @@ type ReadAhead = (usize, TaskHandle<Result<Vec<SeriesChunks>>>);
 #[derive(Debug)]
 struct BlockSeries {
     reader: Arc<BlockReader>,
-    matched: Matched,
+    matched: MatchedSeries,
     request: SelectRequest,
 }
 
 impl BlockBatches {
     pub(super) fn new(
         reader: Arc<BlockReader>,
-        matched: Matched,
+        matched: MatchedSeries,
         request: SelectRequest,
         batch_series: usize,
     ) -> Self {

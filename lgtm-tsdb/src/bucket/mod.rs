@@ -2,7 +2,6 @@
 
 mod answers;
 mod block_entry;
-mod block_postings;
 mod block_select;
 mod blocks;
 mod metrics;

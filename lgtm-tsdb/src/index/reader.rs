@@ -6,7 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use lgtm_core::codec::Reader;
+use lgtm_core::index::PostingsIndex;
 use lgtm_core::index::{
     Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolTable, SymbolsReader, ValueOrder,
     Windowed, decode_postings, memory_exceeded, postings_section_len,
@@ -297,6 +299,33 @@ impl IndexReader {
             .reads
             .check_item(&*self.file, "a postings list", end - list.start)?;
         Ok(list.start..end)
+    }
+}
+
+#[async_trait]
+impl PostingsIndex for IndexReader {
+    async fn postings(&self, name: &str, value: &str) -> Result<Vec<u32>> {
+        Self::postings(self, name, value).await
+    }
+
+    async fn postings_len(&self, name: &str, value: &str) -> Result<Option<u64>> {
+        Self::postings_len(self, name, value).await
+    }
+
+    async fn postings_for_values(
+        &self,
+        name: &str,
+        wanted: &mut (dyn for<'v> FnMut(&'v str) -> bool + Send),
+    ) -> Result<Vec<Vec<u32>>> {
+        Self::postings_for_values(self, name, wanted).await
+    }
+
+    async fn postings_all(&self) -> Result<Vec<u32>> {
+        Self::postings_all(self).await
+    }
+
+    fn label_value_estimate(&self, name: &str) -> u64 {
+        Self::label_value_estimate(self, name)
     }
 }
 

@@ -1,15 +1,50 @@
-//! Which series of an index file pass the matchers.
+//! Which series of an index pass the matchers.
 //!
-//! A selector often names one thing that few streams have, such as a pod, and others that nearly all have, such as the cluster or, in
-//! files of several tenants, the tenant. The lists of the latter are then longer than all that the query reads besides. So equalities are
-//! taken by the length of their lists, and what would cost more to look up than to check against the labels of what is left is checked so.
+//! A selector often names one thing that few series have, such as a pod, and others that nearly all have, such as the metric or the
+//! cluster. The lists of the latter are then longer than all that the query reads besides. So equalities are taken by the length of
+//! their lists, and what would cost more to look up than to check against the labels of the series that are left is checked so.
 
-use lgtm_core::Result;
-use lgtm_core::exec::in_place;
-use lgtm_core::model::{Labels, MatchOp, Matcher};
-use lgtm_core::postings::{List, Postings, intersect, intersect_slices, subtract, union};
+use async_trait::async_trait;
 
-use crate::index::IndexReader;
+use crate::error::Result;
+use crate::exec::in_place;
+use crate::model::{Labels, MatchOp, Matcher};
+use crate::postings::{List, Postings, intersect, intersect_slices, subtract, union};
+
+/// An index file whose postings are read by ranges.
+#[async_trait]
+pub trait PostingsIndex: Sync {
+    /// References of the series that have `value` for `name`, ascending; nothing if there is no such pair.
+    ///
+    /// # Errors
+    /// `Corrupt`, and those of the reads.
+    async fn postings(&self, name: &str, value: &str) -> Result<Vec<u32>>;
+
+    /// How many series have it; `None` when they do and the number is not known without reading the list.
+    ///
+    /// # Errors
+    /// As [`PostingsIndex::postings`].
+    async fn postings_len(&self, name: &str, value: &str) -> Result<Option<u64>>;
+
+    /// One list for every value of `name` that `wanted` accepts.
+    ///
+    /// # Errors
+    /// As [`PostingsIndex::postings`].
+    async fn postings_for_values(
+        &self,
+        name: &str,
+        wanted: &mut (dyn for<'v> FnMut(&'v str) -> bool + Send),
+    ) -> Result<Vec<Vec<u32>>>;
+
+    /// References of all series, ascending.
+    ///
+    /// # Errors
+    /// As [`PostingsIndex::postings`].
+    async fn postings_all(&self) -> Result<Vec<u32>>;
+
+    /// About how many values `name` has.
+    fn label_value_estimate(&self, name: &str) -> u64;
+}
 
 /// Entries of a list that are read and decoded in the time in which one series is read and checked: microseconds and nanoseconds.
 const LIST_ENTRIES_A_SERIES: u64 = 500;
@@ -18,23 +53,29 @@ const VALUES_A_SERIES: u64 = 20;
 
 /// Series that may pass.
 #[derive(Debug, Clone)]
-pub(super) struct Matched {
-    /// References, ascending, which is the order of fingerprints.
-    pub(super) refs: Vec<u32>,
+pub struct MatchedSeries {
+    /// References, ascending: the order of the file.
+    pub refs: Vec<u32>,
     /// What they are still to be checked against.
-    pub(super) pending: Vec<Matcher>,
+    pub pending: Vec<Matcher>,
 }
 
-impl Matched {
+impl MatchedSeries {
     /// Whether the labels pass what is pending.
-    pub(super) fn takes(&self, labels: &Labels) -> bool {
+    pub fn takes(&self, labels: &Labels) -> bool {
         let passes = |m: &Matcher| m.matches(labels.get(m.name()).unwrap_or_default());
         self.pending.iter().all(passes)
     }
 }
 
 /// Narrows by postings as far as that pays.
-pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<Matched> {
+///
+/// # Errors
+/// Those of the index.
+pub async fn matching_series(
+    index: &dyn PostingsIndex,
+    matchers: &[Matcher],
+) -> Result<MatchedSeries> {
     let mut equalities: Vec<(u64, &Matcher)> = Vec::new();
     let mut others: Vec<&Matcher> = Vec::new();
     for m in matchers {
@@ -43,8 +84,8 @@ pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<
             continue;
         }
         match index.postings_len(m.name(), m.value()).await? {
-            0 => return Ok(none()),
-            len => equalities.push((len, m)),
+            Some(0) => return Ok(none()),
+            len => equalities.push((len.unwrap_or(0), m)),
         }
     }
     equalities.sort_by_key(|(len, _)| *len);
@@ -85,14 +126,14 @@ pub(super) async fn select(index: &IndexReader, matchers: &[Matcher]) -> Result<
             subtract(List::from_ascending(kept), dropped).collect_ids()
         })
     };
-    Ok(Matched {
+    Ok(MatchedSeries {
         refs,
         pending: narrowed.pending,
     })
 }
 
-fn none() -> Matched {
-    Matched {
+fn none() -> MatchedSeries {
+    MatchedSeries {
         refs: Vec::new(),
         pending: Vec::new(),
     }
@@ -137,7 +178,7 @@ impl Narrowed {
 }
 
 /// The list of each value that passes.
-async fn matching(index: &IndexReader, m: &Matcher) -> Result<Vec<Vec<u32>>> {
+async fn matching(index: &dyn PostingsIndex, m: &Matcher) -> Result<Vec<Vec<u32>>> {
     match m.literal_values() {
         Some(values) if matches!(m.op(), MatchOp::Equal | MatchOp::Regex) => {
             let mut lists = Vec::with_capacity(values.len());
