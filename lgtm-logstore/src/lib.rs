@@ -5,6 +5,7 @@
 //! schema -> chunk (a stream's entries, packed), index (where is what I match)
 //! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
 //! heads -> bucket (chunks and index files in the object store, written and read)
+//! all of it -> components (what a host starts)
 //! ```
 //!
 //! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
@@ -14,6 +15,7 @@
 
 pub mod bucket;
 pub mod chunk;
+pub mod components;
 pub mod entry;
 pub mod head;
 pub mod index;

@@ -1,26 +1,12 @@
 //! How much there is, as the index counts it.
 
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, Listed, TenantId, TimeRange};
+use lgtm_core::model::{Listed, TenantId, TimeRange};
 
 use super::bucket_chunks::BucketChunks;
 use super::streams::milliseconds_around;
 use crate::index::ChunkMeta;
-use crate::select::SelectRequest;
-
-/// What a stream has in a range. Of a chunk that reaches beyond the range the part is counted that it has of the chunk's time, rounded down, as
-/// by Loki; each chunk once, however many index files name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamVolume {
-    /// Its labels.
-    pub labels: Labels,
-    /// Chunks that reach into the range.
-    pub chunks: u64,
-    /// Bytes of lines and structured metadata, in steps of 1024 a chunk.
-    pub bytes: u64,
-    /// Entries.
-    pub entries: u64,
-}
+use crate::select::{SelectRequest, StreamVolume};
 
 impl BucketChunks {
     /// The volumes of the streams that match, in the order of their labels. Reads the index only.

@@ -75,6 +75,15 @@ pub struct InstantQuery {
     pub options: QueryOptions,
 }
 
+/// A query, the same from the door to the engine. Plain data.
+#[derive(Debug, Clone)]
+pub enum Query {
+    /// Over a range of time.
+    Range(RangeQuery),
+    /// At one time.
+    Instant(InstantQuery),
+}
+
 /// What an engine has done.
 #[derive(Debug, Default)]
 pub struct EngineCounts {
@@ -183,6 +192,17 @@ impl Engine {
         let parsed = AssertUnwindSafe(|| parse_with(text, &self.settings.parser));
         let parsed = std::panic::catch_unwind(parsed).map_err(|_| self.panicked())?;
         Ok(parsed?)
+    }
+
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// Those of [`QueryError`].
+    pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer> {
+        match query {
+            Query::Range(query) => self.range(tenant, query).await,
+            Query::Instant(query) => self.instant(tenant, query).await,
+        }
     }
 
     /// Answers over a range of time.

@@ -33,7 +33,7 @@ pub use ast::{
     Unwrap, VectorAggregation, VectorMatching, VectorOp,
 };
 pub use engine::{
-    Direction, Engine, EngineCounts, InstantQuery, QueryOptions, RangeQuery, aligned_range,
+    Direction, Engine, EngineCounts, InstantQuery, Query, QueryOptions, RangeQuery, aligned_range,
 };
 pub use error::ParseError;
 pub use memory::{AnswerMemory, QueryMemory};

@@ -9,6 +9,7 @@ mod memory;
 mod merged;
 mod request;
 mod select;
+mod volume;
 
 pub use end::{FetchStats, SelectEnd};
 pub use lgtm_core::model::{Listed, TruncatedList};
@@ -16,3 +17,4 @@ pub use memory::MemorySelect;
 pub use merged::MergedEntries;
 pub use request::{FetchBounds, SelectHints, SelectOrder, SelectRequest, StreamShard};
 pub use select::{EntryBatch, EntryBatches, ReadyBatches, Select, StreamBlock};
+pub use volume::StreamVolume;
