@@ -174,6 +174,11 @@ impl Engine {
         &self.settings
     }
 
+    /// Where it computes.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// What all queries hold.
     pub fn memory(&self) -> &QueryMemory {
         &self.memory
