@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lgtm_core::Result;
 use lgtm_core::codec::Allowance;
-use lgtm_core::exec::{Executor, Housekeeping};
+use lgtm_core::exec::{Executor, Housekeeping, move_if_heavy};
 use lgtm_core::model::{Labels, Listed, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::Backend;
 
@@ -18,14 +18,10 @@ use crate::bucket::BucketChunks;
 use crate::head::FlushScope;
 use crate::limits::PushReport;
 use crate::logql::{
-    Answer, AnswerEntry, Direction, InstantQuery, Query, QueryError, QueryOptions, QueryValue,
-    RangeQuery,
+    Answer, AnswerEntry, ParserSettings, Query, QueryError, QueryRange, QueryValue,
 };
 use crate::select::Select;
 use crate::wire::{LogEntry, PooledBatch, decode_entries};
-
-/// Lines that [`LogStore::query_range`] brings, as Loki does without a limit.
-const DEFAULT_LINES: usize = 100;
 
 /// A log store: a folder for what is recent, an object store for chunks and their index, LogQL over both.
 ///
@@ -140,12 +136,8 @@ impl LogStore {
         query: &str,
         t_ns: TimestampNs,
     ) -> Result<Answer, QueryError> {
-        let query = InstantQuery {
-            query: query.to_owned(),
-            t_ns,
-            options: QueryOptions::default(),
-        };
-        self.ask(tenant, Query::Instant(query)).await
+        let parse = move |text: &str, parser: &_| Query::instant(text, t_ns, parser);
+        self.parse_and_ask(tenant, query, parse).await
     }
 
     /// Answers a metric query at every `step` of a range in nanoseconds, both ends included; or a log query with the newest hundred lines of the
@@ -160,17 +152,12 @@ impl LogStore {
         range_ns: RangeInclusive<TimestampNs>,
         step: Duration,
     ) -> Result<Answer, QueryError> {
-        let query = RangeQuery {
-            query: query.to_owned(),
-            start_ns: *range_ns.start(),
-            end_ns: *range_ns.end(),
+        let range = QueryRange {
             step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
-            interval_ns: 0,
-            limit: DEFAULT_LINES,
-            direction: Direction::Backward,
-            options: QueryOptions::default(),
+            ..QueryRange::new(*range_ns.start(), *range_ns.end())
         };
-        self.ask(tenant, Query::Range(query)).await
+        let parse = move |text: &str, parser: &_| Query::range(text, range, parser);
+        self.parse_and_ask(tenant, query, parse).await
     }
 
     /// The newest `limit` lines that a log query finds in a range, the newest first, each with the labels that the query leaves it. What could
@@ -185,18 +172,12 @@ impl LogStore {
         range: TimeRangeNs,
         limit: usize,
     ) -> Result<Listed<Vec<(Labels, AnswerEntry)>>, QueryError> {
-        let query = RangeQuery {
-            query: query.to_owned(),
-            start_ns: range.min_ns,
-            end_ns: range.max_ns,
-            // One step: log queries take no notice.
-            step_ms: i64::MAX,
-            interval_ns: 0,
+        let range = QueryRange {
             limit,
-            direction: Direction::Backward,
-            options: QueryOptions::default(),
+            ..QueryRange::new(range.min_ns, range.max_ns)
         };
-        let answer = self.ask(tenant, Query::Range(query)).await?;
+        let parse = move |text: &str, parser: &_| Query::range(text, range, parser);
+        let answer = self.parse_and_ask(tenant, query, parse).await?;
         let QueryValue::Streams(streams) = answer.value else {
             let message = "a metric query has no lines".to_owned();
             return Err(QueryError::Invalid(message));
@@ -212,11 +193,21 @@ impl LogStore {
         Ok(lines)
     }
 
-    /// A query is parsed and computed in the pool where it takes long.
-    async fn ask(&self, tenant: &TenantId, query: Query) -> Result<Answer, QueryError> {
+    /// A long text is parsed in the pool.
+    async fn parse_and_ask(
+        &self,
+        tenant: &TenantId,
+        text: &str,
+        parse: impl FnOnce(&str, &ParserSettings) -> Result<Query, QueryError> + Send + 'static,
+    ) -> Result<Answer, QueryError> {
         let (querier, tenant) = (Arc::clone(&self.parts.querier), tenant.clone());
         let executor = querier.engine().executor().in_line(tenant.as_str());
-        let work = async move { querier.query(&tenant, &query).await };
+        let text = text.to_owned();
+        let work = async move {
+            move_if_heavy(&text).await;
+            let query = parse(&text, &querier.engine().settings().parser)?;
+            querier.query(&tenant, &query).await
+        };
         executor.run_movable(work).await
     }
 

@@ -14,7 +14,7 @@ use super::clients::{IngesterClient, Inspect, StoreGatewayClient};
 use super::holders::Holders;
 use super::joined::merge_sorted;
 use crate::limits::Limits;
-use crate::logql::{Answer, Engine, EngineSettings, Query, QueryError, QueryOptions};
+use crate::logql::{Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions};
 use crate::select::{EntryBatches, FetchBounds, Listed, Select, SelectRequest, StreamVolume};
 
 /// Collects the parts of a [`Querier`].
@@ -126,16 +126,17 @@ impl Querier {
     /// Those of [`QueryError`].
     pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
         let limits = self.limits.for_tenant(tenant);
-        let mut query = query.clone();
-        let options = match &mut query {
-            Query::Range(q) => &mut q.options,
-            Query::Instant(q) => &mut q.options,
-        };
-        *options = QueryOptions {
+        let own = usize::try_from(limits.max_query_series).unwrap_or(usize::MAX);
+        let asked = query.options().clone();
+        let options = QueryOptions {
             bounds: FetchBounds::of(&limits),
-            max_series: usize::try_from(limits.max_query_series).unwrap_or(usize::MAX),
-            shard: options.shard,
+            max_series: match asked.max_series {
+                MaxSeries::Engine if own > 0 => MaxSeries::AtMost(own),
+                as_asked => as_asked,
+            },
+            ..asked
         };
+        let query = query.clone().with_options(options);
         self.engine.query(tenant, &query).await
     }
 }
