@@ -17,6 +17,6 @@ pub use cancel::{CancelOnDrop, CancelToken};
 pub use deep::{deep, with_room};
 pub use executor::{Executor, ExecutorSettings, ExecutorStats};
 pub use in_place::in_place;
-pub use movable::{current_cancel, move_to_pool};
+pub use movable::{current_cancel, move_if_heavy, move_to_pool};
 pub(crate) use panic::panic_message;
 pub use task_group::{TaskGroup, TaskHandle};
