@@ -1,6 +1,6 @@
 //! From text to answer: the whole of LogQL.
 //!
-//! The text half: `lexer` cuts a query, `parser` makes the tree of `ast` and checks it, `format` writes it again.
+//! The text half: `lexer` cuts a query, `parser` makes the tree of `ast` and checks it, `format` writes it again, `pretty` over several lines.
 //!
 //! The other half runs it: `plan` compiles pipelines (`pipeline`, `template`, `pattern`) and places windows, `eval` sends blocks of entries
 //! through them on the compute pool, `engine` bounds, times and reports all of it.
@@ -18,6 +18,7 @@ mod parser;
 mod pattern;
 mod pipeline;
 mod plan;
+mod pretty;
 mod query;
 mod query_error;
 mod settings;
