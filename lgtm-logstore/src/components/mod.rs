@@ -2,6 +2,7 @@
 
 mod chunk_flusher;
 pub mod clients;
+mod detected;
 mod distributor;
 mod holders;
 mod ingester;
@@ -11,8 +12,13 @@ mod log_store_builder;
 mod metrics;
 mod querier;
 mod store_gateway;
+mod volume;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
+pub use detected::{
+    DetectedField, DetectedFieldsRequest, DetectedLabel, FieldParser, detected_field_values,
+    detected_fields, detected_labels,
+};
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };
@@ -21,3 +27,6 @@ pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
 pub use querier::{Querier, QuerierBuilder};
+pub use volume::{
+    SelectorStats, VolumeAggregation, VolumeRequest, selector_stats, volume, volume_range,
+};

@@ -25,6 +25,7 @@ mod settings;
 mod template;
 mod units;
 mod usage;
+mod value_kind;
 
 pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValue, Series};
 pub use answer_json::LabelEncoding;
@@ -40,3 +41,7 @@ pub use parser::{parse, parse_selector, parse_with};
 pub use query::{Direction, MaxSeries, Query, QueryOptions, QueryRange, QueryTime};
 pub use query_error::QueryError;
 pub use settings::{EngineSettings, ParserSettings};
+pub use value_kind::ValueKind;
+
+pub(crate) use pipeline::{FieldProbe, LineForm, StreamLabels, json_paths};
+pub(crate) use value_kind::short_bytes;
