@@ -49,6 +49,7 @@
 pub mod bucket;
 pub mod chunk;
 pub mod components;
+pub mod drain;
 pub mod entry;
 pub mod head;
 pub mod index;

@@ -11,6 +11,9 @@ mod log_store;
 mod log_store_builder;
 mod metrics;
 mod querier;
+mod recent_patterns;
+#[cfg(test)]
+mod sample_pushes;
 mod store_gateway;
 mod volume;
 
@@ -27,6 +30,7 @@ pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
 pub use querier::{Querier, QuerierBuilder};
+pub use recent_patterns::{PatternSettings, RecentPatterns, joined_patterns};
 pub use volume::{
     SelectorStats, VolumeAggregation, VolumeRequest, selector_stats, volume, volume_range,
 };
