@@ -4,9 +4,11 @@ mod chunk_flusher;
 pub mod clients;
 mod detected;
 mod distributor;
+mod followers;
 mod holders;
 mod ingester;
 mod joined;
+mod joined_tail;
 mod log_store;
 mod log_store_builder;
 mod metrics;
@@ -25,8 +27,10 @@ pub use detected::{
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };
+pub use followers::{FollowSettings, Followers};
 pub use holders::Holders;
 pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
+pub use joined_tail::{JoinedTail, TailSettings, tail_history};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
 pub use querier::{Querier, QuerierBuilder};

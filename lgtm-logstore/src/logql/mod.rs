@@ -22,6 +22,7 @@ mod pretty;
 mod query;
 mod query_error;
 mod settings;
+mod tail_query;
 mod template;
 mod units;
 mod usage;
@@ -44,4 +45,5 @@ pub use settings::{EngineSettings, ParserSettings};
 pub use value_kind::ValueKind;
 
 pub(crate) use pipeline::{FieldProbe, LineForm, StreamLabels, json_paths};
+pub(crate) use tail_query::{TailQuery, TailScratch};
 pub(crate) use value_kind::short_bytes;
