@@ -48,6 +48,7 @@
 
 pub mod bucket;
 pub mod chunk;
+pub mod compact;
 pub mod components;
 pub mod drain;
 pub mod entry;

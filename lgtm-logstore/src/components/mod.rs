@@ -2,6 +2,7 @@
 
 mod chunk_flusher;
 pub mod clients;
+mod compactor;
 mod detected;
 mod distributor;
 mod followers;
@@ -20,6 +21,7 @@ mod store_gateway;
 mod volume;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
+pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings};
 pub use detected::{
     DetectedField, DetectedFieldsRequest, DetectedLabel, FieldParser, detected_field_values,
     detected_fields, detected_labels,
