@@ -1,6 +1,7 @@
 //! What Grafana asks beside queries, answered as a real Loki did: `api.jsonl` of the sets below `conformance` whose name begins with `logql`.
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
+#![allow(clippy::print_stdout, reason = "a test says what it leaves out")]
 
 mod shared;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,13 +13,14 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, TextSet};
 use lgtm_core::service::Service;
-use lgtm_core::storage::{Bucket, PutOutcome};
+use lgtm_core::storage::{Bucket, PutOutcome, claim};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::ingester::CHUNKS_FORMAT;
 use crate::compact::{
     CompactRules, CompactionMark, MergeSettings, MergeSource, TableAge, TableFile, TablePlan,
     merge, plan,
@@ -195,6 +196,7 @@ impl CompactorBuilder {
             settings: self.settings,
             settled: Mutex::default(),
             last_ns: AtomicI64::new(i64::MIN),
+            is_claimed: AtomicBool::new(false),
             counts: CompactionCounts::default(),
         });
         if let Some(registry) = &self.registry {
@@ -243,6 +245,8 @@ pub struct Compactor {
     settled: Mutex<BTreeMap<i64, Duration>>,
     /// The time in the name that was given last.
     last_ns: AtomicI64,
+    /// Whether the bucket is known to be ours.
+    is_claimed: AtomicBool,
     counts: CompactionCounts,
 }
 
@@ -292,6 +296,10 @@ impl Compactor {
     }
 
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
+        if !self.is_claimed.load(Ordering::Acquire) {
+            claim(&self.bucket, CHUNKS_FORMAT).await?;
+            self.is_claimed.store(true, Ordering::Release);
+        }
         let mut failed = None;
         let mut superseded: BTreeMap<i64, BTreeSet<String>> = BTreeMap::new();
         for stored in self.marks().await? {

@@ -14,6 +14,7 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use tokio::sync::Notify;
 
 use super::clients::{TailFeed, TailFrame, TailRequest};
@@ -27,6 +28,9 @@ use crate::wire::{PushBatch, StreamView};
 pub(super) const FRAME_ENTRIES: usize = 100;
 /// Entries left out that are told with a frame, as in Loki.
 pub(super) const TOLD_DROPS: usize = 1000;
+
+/// Bytes of a push after which others have their turn: a fraction of a millisecond. A stream that is looked at counts as some.
+const TURN_BYTES: usize = 256 << 10;
 
 /// How entries are handed to those who follow.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -117,47 +121,40 @@ impl Followers {
         self.queued_bytes.load(Ordering::Relaxed)
     }
 
-    /// Hands on the entries of a push that were taken.
+    /// Hands on the entries of a push that were taken. Waits for nobody; of a large push others have their turn now and then.
     #[inline]
-    pub fn publish(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
+    pub async fn publish(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
         if self.count() > 0 {
-            self.hand_on(tenant, batch, taken);
+            self.hand_on(tenant, batch, taken).await;
         }
     }
 
-    fn hand_on(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
+    async fn hand_on(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
         let Some(followers) = self.tenants.read().get(tenant).cloned() else {
             return;
         };
+        let mut since_turn = 0;
         for view in batch.streams() {
             let labels = view.labels();
             let value_of = |name: &str| labels.iter().find(|(n, _)| *n == name).map(|(_, v)| v);
-            let mut made: Option<Option<StreamBlock>> = None;
-            for follower in followers.iter().filter(|f| f.query.takes(value_of)) {
-                let made = made.get_or_insert_with(|| self.block(&view, taken));
-                if let Some(block) = made {
-                    self.offer(follower, block);
+            let mut labels = None;
+            let mut next = 0;
+            since_turn += TURN_BYTES / 256;
+            let takes = |f: &&Arc<Follower>| f.query.takes(value_of);
+            let wanting: SmallVec<[&Arc<Follower>; 4]> = followers.iter().filter(takes).collect();
+            while !wanting.is_empty() && next < view.len() {
+                let labels = labels.get_or_insert_with(|| view.labels().to_labels().ok());
+                let Some(labels) = labels.clone() else { break };
+                if let Some(block) = block(labels, &view, &mut next, taken) {
+                    since_turn += block.block.bytes().len();
+                    wanting.iter().for_each(|f| self.offer(f, &block));
+                }
+                if since_turn >= TURN_BYTES {
+                    since_turn = 0;
+                    tokio::task::yield_now().await;
                 }
             }
         }
-    }
-
-    /// The taken entries of a stream.
-    fn block(&self, view: &StreamView<'_>, taken: &Accepted) -> Option<StreamBlock> {
-        let first = view.first_entry();
-        let labels = view.labels().to_labels().ok()?;
-        let mut block = EntryBlockBuilder::copying(0);
-        let mut symbols = SymbolListBuilder::default();
-        for n in (0..view.len()).filter(|n| taken.takes(first + n)) {
-            let entry = view.entry(n);
-            block.push_copy(entry.t_ns, entry.line).ok()?;
-            for (name, value) in entry.metadata() {
-                let (name, value) = (symbols.intern(name)?, symbols.intern(value)?);
-                block.push_metadata(SymbolPair { name, value });
-            }
-        }
-        let block = block.finish(Arc::new(symbols.finish()));
-        (!block.is_empty()).then_some(StreamBlock { labels, block })
     }
 
     /// Puts a block into the queue of a follower, as much of it as there is room for.
@@ -269,13 +266,39 @@ impl Followers {
     }
 }
 
+/// Some of the taken entries of a stream, from `next` on, which moves behind them.
+fn block(
+    labels: Labels,
+    view: &StreamView<'_>,
+    next: &mut usize,
+    taken: &Accepted,
+) -> Option<StreamBlock> {
+    let first = view.first_entry();
+    let mut block = EntryBlockBuilder::copying(0);
+    let mut symbols = SymbolListBuilder::default();
+    while *next < view.len() && block.copied_bytes() < TURN_BYTES {
+        let (n, entry) = (first + *next, view.entry(*next));
+        *next += 1;
+        if !taken.takes(n) {
+            continue;
+        }
+        block.push_copy(entry.t_ns, entry.line).ok()?;
+        for (name, value) in entry.metadata() {
+            let (name, value) = (symbols.intern(name)?, symbols.intern(value)?);
+            block.push_metadata(SymbolPair { name, value });
+        }
+    }
+    let block = block.finish(Arc::new(symbols.finish()));
+    (!block.is_empty()).then_some(StreamBlock { labels, block })
+}
+
 /// How many of the first entries of a block fit into so many bytes, and how many they take.
 fn fitting(block: &EntryBlock, room: usize) -> (usize, usize) {
     /// What an entry takes beside its line.
     const ENTRY: usize = 48;
     let mut bytes = 0;
     for n in 0..block.len() {
-        let pairs = block.metadata(n).len() * size_of::<SymbolPair>();
+        let pairs = size_of_val(block.metadata(n));
         let with = bytes + block.line(n).len() + pairs + ENTRY;
         if with > room {
             return (n, bytes);

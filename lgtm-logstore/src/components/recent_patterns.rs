@@ -1,8 +1,9 @@
 //! Templates of recent lines: what `patterns` answers from.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hashbrown::HashMap;
@@ -27,6 +28,8 @@ const MAX_PATTERNS: usize = 300;
 const MAX_LEVELS: usize = 12;
 /// Streams lie in so many parts, each with a lock and its share of the memory.
 const PARTS: u64 = 16;
+/// Entries of a push after which others have their turn: a millisecond, if each is looked at.
+const TURN_ENTRIES: usize = 2048;
 const LEVEL: &str = "detected_level";
 const UNKNOWN: &str = "unknown";
 
@@ -42,11 +45,14 @@ pub struct PatternSettings {
     /// How long patterns are kept. Default 3h, as Loki asks its ingesters for that time.
     #[serde(with = "lgtm_core::units::duration")]
     pub retention: Duration,
-    /// Lines of a stream in 10 seconds of which each is looked at. Default 50.
+    /// Lines of a stream in 10 seconds of which each is looked at. Default 20.
     pub full_rate_lines: u32,
     /// Of further ones one in so many is looked at, on average, and counts for those that were not: counts of busy streams are estimates.
-    /// Default 16, which keeps the cost of all of it below a twentieth of the cost of a push. 1: every line.
+    /// Default 16. 1: every line.
     pub sample_every: u32,
+    /// Lines of all streams that are looked at in a second; further ones count with the next of their stream that is. Default 5000, which is some
+    /// 3 ms of CPU a second.
+    pub max_lines_per_second: u32,
     /// How templates are found.
     pub drain: DrainSettings,
 }
@@ -57,8 +63,9 @@ impl Default for PatternSettings {
             enabled: true,
             max_memory: ByteSize::mib(32),
             retention: Duration::from_secs(3 * 3600),
-            full_rate_lines: 50,
+            full_rate_lines: 20,
             sample_every: 16,
+            max_lines_per_second: 5000,
             drain: DrainSettings::default(),
         }
     }
@@ -121,6 +128,15 @@ struct StreamPatterns {
     bytes: usize,
 }
 
+/// How a push is looked at.
+struct Look<'a> {
+    taken: &'a Accepted,
+    now_ms: i64,
+    settings: &'a PatternSettings,
+    /// Lines that may be looked at.
+    left: &'a mut u32,
+}
+
 #[derive(Debug, Default)]
 struct Part {
     streams: HashMap<u64, StreamPatterns>,
@@ -138,6 +154,9 @@ pub struct RecentPatterns {
     clock: Arc<dyn Clock>,
     parts: Vec<Mutex<Part>>,
     hasher: hashbrown::DefaultHashBuilder,
+    /// The second that `looked_at` counts in.
+    second: AtomicI64,
+    looked_at: AtomicU32,
     forgotten: AtomicU64,
 }
 
@@ -153,6 +172,8 @@ impl RecentPatterns {
             clock,
             parts: (0..PARTS).map(|_| Mutex::default()).collect(),
             hasher: hashbrown::DefaultHashBuilder::default(),
+            second: AtomicI64::new(0),
+            looked_at: AtomicU32::new(0),
             forgotten: AtomicU64::new(0),
         })
     }
@@ -167,24 +188,63 @@ impl RecentPatterns {
         self.forgotten.load(Ordering::Relaxed)
     }
 
-    /// Looks at the entries of a push that were taken. Those older than the retention, or in the future, do not count.
-    pub fn observe(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
+    /// Looks at the entries of a push that were taken. Those older than the retention, or in the future, do not count. Of a large push others
+    /// have their turn now and then.
+    pub async fn observe(&self, tenant: &TenantId, batch: &PushBatch, taken: &Accepted) {
         if !self.settings.enabled {
             return;
         }
         let now_ms = self.clock.now_ms();
+        let mut since_turn = 0;
         for view in batch.streams() {
             if view.labels().is_internal() {
                 continue;
             }
             let bytes = view.labels().as_bytes();
             let key = std::hash::BuildHasher::hash_one(&self.hasher, (tenant.as_str(), bytes));
-            let mut part = self.parts[(key % PARTS) as usize].lock();
-            part.observe(key, tenant, &view, taken, now_ms, &self.settings);
-            if part.bytes > self.max_part_bytes() {
-                let gone = part.shrink(self.max_part_bytes());
-                self.forgotten.fetch_add(gone, Ordering::Relaxed);
+            let mut next = 0;
+            while next < view.len() {
+                let run = next..view.len().min(next + TURN_ENTRIES);
+                next = run.end;
+                since_turn += run.len();
+                self.observe_run(key, tenant, &view, run, taken, now_ms);
+                if since_turn >= TURN_ENTRIES {
+                    since_turn = 0;
+                    tokio::task::yield_now().await;
+                }
             }
+        }
+    }
+
+    fn observe_run(
+        &self,
+        key: u64,
+        tenant: &TenantId,
+        view: &StreamView<'_>,
+        run: Range<usize>,
+        taken: &Accepted,
+        now_ms: i64,
+    ) {
+        let second = now_ms.div_euclid(1000);
+        if self.second.swap(second, Ordering::Relaxed) != second {
+            self.looked_at.store(0, Ordering::Relaxed);
+        }
+        // Others may look at lines at the same time: nearly is enough.
+        let looked_at = self.looked_at.load(Ordering::Relaxed);
+        let room = self.settings.max_lines_per_second.saturating_sub(looked_at);
+        let mut left = room;
+        let mut part = self.parts[(key % PARTS) as usize].lock();
+        let mut look = Look {
+            taken,
+            now_ms,
+            settings: &self.settings,
+            left: &mut left,
+        };
+        part.observe(key, tenant, view, run, &mut look);
+        self.looked_at.fetch_add(room - left, Ordering::Relaxed);
+        if part.bytes > self.max_part_bytes() {
+            let gone = part.shrink(self.max_part_bytes());
+            self.forgotten.fetch_add(gone, Ordering::Relaxed);
         }
     }
 
@@ -192,25 +252,22 @@ impl RecentPatterns {
         self.settings.max_memory.as_usize() / PARTS as usize
     }
 
-    fn oldest_ns(&self, now_ms: i64) -> TimestampNs {
-        oldest_ns(now_ms, &self.settings)
-    }
-
-    /// Forgets what is older than the retention. For now and then: walks over everything, part by part.
-    pub fn maintain(&self) {
-        let oldest_ns = self.oldest_ns(self.clock.now_ms());
-        for part in &self.parts {
-            let mut part = part.lock();
-            part.streams.retain(|_, stream| {
-                for (_, templates) in &mut stream.levels {
-                    templates.forget_before(oldest_ns, &self.settings.drain);
-                }
-                stream.levels.retain(|(_, templates)| !templates.is_empty());
-                stream.bytes = stream.size_bytes();
-                !stream.levels.is_empty()
-            });
-            part.bytes = part.streams.values().map(|s| s.bytes).sum();
+    /// Forgets what is older than the retention. For now and then: walks over everything, part by part, on the pool.
+    ///
+    /// # Errors
+    /// Those of [`Executor::run`].
+    pub async fn maintain(self: &Arc<Self>, executor: &Executor) -> Result<()> {
+        let oldest_ns = oldest_ns(self.clock.now_ms(), &self.settings);
+        for at in 0..self.parts.len() {
+            let this = Arc::clone(self);
+            let job = move |_: &CancelToken| -> Result<()> {
+                let mut part = this.parts[at].lock();
+                part.forget_before(oldest_ns, &this.settings.drain);
+                Ok(())
+            };
+            executor.run(job, &CancelToken::new()).await?;
         }
+        Ok(())
     }
 
     /// The patterns of the streams that match, all of them: [`joined_patterns`] chooses. Computed on the pool.
@@ -264,15 +321,27 @@ fn takes(labels: &Labels, request: &PatternsRequest) -> bool {
 }
 
 impl Part {
+    fn forget_before(&mut self, oldest_ns: TimestampNs, settings: &DrainSettings) {
+        self.streams.retain(|_, stream| {
+            for (_, templates) in &mut stream.levels {
+                templates.forget_before(oldest_ns, settings);
+            }
+            stream.levels.retain(|(_, templates)| !templates.is_empty());
+            stream.bytes = stream.size_bytes();
+            !stream.levels.is_empty()
+        });
+        self.bytes = self.streams.values().map(|s| s.bytes).sum();
+    }
+
     fn observe(
         &mut self,
         key: u64,
         tenant: &TenantId,
         view: &StreamView<'_>,
-        taken: &Accepted,
-        now_ms: i64,
-        settings: &PatternSettings,
+        run: Range<usize>,
+        look: &mut Look<'_>,
     ) {
+        let (taken, now_ms, settings) = (look.taken, look.now_ms, look.settings);
         let Self {
             streams,
             words,
@@ -302,12 +371,13 @@ impl Part {
         let range = oldest_ns(now_ms, settings)..now_ms.saturating_mul(1_000_000) + STEP_NS;
         stream.touched_ms = now_ms;
         let mut is_changed = stream.bytes == 0;
-        for n in (0..view.len()).filter(|n| taken.takes(first + n)) {
+        for n in run.filter(|n| taken.takes(first + n)) {
             let entry = view.entry(n);
             if !range.contains(&entry.t_ns) {
                 continue;
             }
-            if let Some(count) = stream.sample(now_ms, settings) {
+            if let Some(count) = stream.sample(now_ms, settings, *look.left > 0) {
+                *look.left -= 1;
                 stream.add(&entry, count, settings, words);
                 is_changed = true;
             }
@@ -340,15 +410,15 @@ impl Part {
 
 impl StreamPatterns {
     /// For how many lines this one counts; `None` if it is not looked at.
-    fn sample(&mut self, now_ms: i64, settings: &PatternSettings) -> Option<u32> {
+    fn sample(&mut self, now_ms: i64, settings: &PatternSettings, has_room: bool) -> Option<u32> {
         let step = now_ms.div_euclid(STEP_NS / 1_000_000);
         if step != self.step {
             (self.step, self.seen, self.skip) = (step, 0, 0);
         }
         self.seen = self.seen.saturating_add(1);
         self.skipped = self.skipped.saturating_add(1);
-        if self.skip > 0 {
-            self.skip -= 1;
+        if self.skip > 0 || !has_room {
+            self.skip = self.skip.saturating_sub(1);
             return None;
         }
         if self.seen >= settings.full_rate_lines && settings.sample_every > 1 {

@@ -30,10 +30,11 @@ async fn follow(followers: &Arc<Followers>, query: &str) -> Box<dyn TailFeed> {
     feed.unwrap()
 }
 
-fn push(followers: &Followers, of: &str, app: &str, lines: &[(i64, &str)]) {
+async fn push(followers: &Followers, of: &str, app: &str, lines: &[(i64, &str)]) {
     let lines = lines.iter();
     let batch = pushed(app, lines.map(|(t, line)| (*t, *line, [("trace", "t1")])));
-    followers.publish(&tenant(of), &batch, &Accepted::all(&batch));
+    let taken = Accepted::all(&batch);
+    followers.publish(&tenant(of), &batch, &taken).await;
 }
 
 fn lines(frame: &TailFrame) -> Vec<String> {
@@ -56,13 +57,13 @@ async fn ready(feed: &mut Box<dyn TailFeed>) -> Option<TailFrame> {
 #[tokio::test]
 async fn a_push_reaches_those_that_follow_its_streams() {
     let (followers, _) = followers(FollowSettings::default());
-    push(&followers, "a", "x", &[(1, "before anybody follows")]);
+    push(&followers, "a", "x", &[(1, "before anybody follows")]).await;
     let mut x = follow(&followers, r#"{app="x"} |= "b" | logfmt"#).await;
     let mut any = follow(&followers, r#"{app=~".+"} | trace="t1""#).await;
     let mut none = follow(&followers, r#"{app="x"} | trace="t2""#).await;
-    push(&followers, "a", "x", &[(5, "a=b"), (6, "a=c"), (7, "d=b")]);
-    push(&followers, "a", "y", &[(8, "b")]);
-    push(&followers, "b", "x", &[(9, "b")]);
+    push(&followers, "a", "x", &[(5, "a=b"), (6, "a=c"), (7, "d=b")]).await;
+    push(&followers, "a", "y", &[(8, "b")]).await;
+    push(&followers, "b", "x", &[(9, "b")]).await;
     let frame = ready(&mut x).await.unwrap();
     assert_eq!(lines(&frame), ["a=b", "d=b"]);
     let first = &frame.streams[0];
@@ -87,7 +88,7 @@ async fn what_was_not_taken_or_is_older_than_asked_is_not_handed_on() {
         ..request(r#"{app="x"}"#)
     };
     let mut feed = followers.tail(&tenant("a"), &late, 0).await.unwrap();
-    push(&followers, "a", "x", &[(5, "early"), (6, "late")]);
+    push(&followers, "a", "x", &[(5, "early"), (6, "late")]).await;
     assert_eq!(lines(&ready(&mut feed).await.unwrap()), ["late"]);
     let batch = pushed("x", [(7, "refused", [("trace", "t1")])]);
     let blocked = crate::limits::Limits {
@@ -97,7 +98,7 @@ async fn what_was_not_taken_or_is_older_than_asked_is_not_handed_on() {
     let mut report = crate::limits::PushReport::default();
     let admission = crate::limits::Admission::new(clock);
     let refused = admission.admit(&tenant("a"), &batch, &blocked, &mut report);
-    followers.publish(&tenant("a"), &batch, &refused);
+    followers.publish(&tenant("a"), &batch, &refused).await;
     assert!(ready(&mut feed).await.is_none());
 }
 
@@ -108,7 +109,7 @@ async fn frames_are_small_and_nothing_is_lost_when_a_fetch_is_given_up() {
     let all: Vec<String> = (0..250).map(|n| format!("line {n}")).collect();
     let entries: Vec<_> = all.iter().zip(1..).map(|(l, t)| (t, &**l)).collect();
     assert!(ready(&mut feed).await.is_none());
-    push(&followers, "a", "x", &entries);
+    push(&followers, "a", "x", &entries).await;
     let mut seen = Vec::new();
     for count in [100, 100, 50] {
         let frame = ready(&mut feed).await.unwrap();
@@ -128,7 +129,7 @@ async fn a_slow_follower_loses_entries_and_is_told_which() {
     let mut slow = follow(&followers, r#"{app="x"}"#).await;
     let line = "x".repeat(300);
     for t in 1..=1500 {
-        push(&followers, "a", "x", &[(t, &line)]);
+        push(&followers, "a", "x", &[(t, &line)]).await;
     }
     assert!(followers.queued_bytes() <= 1024);
     assert_eq!(followers.dropped(), 1498);
@@ -141,14 +142,14 @@ async fn a_slow_follower_loses_entries_and_is_told_which() {
     // Who fetches is not given up, however much is left out; who does not is.
     for t in (2000..2060).step_by(3) {
         let three = [(t, &*line), (t + 1, &line), (t + 2, &line)];
-        push(&followers, "a", "x", &three);
+        push(&followers, "a", "x", &three).await;
         clock.advance(Duration::from_secs(10));
         assert!(ready(&mut slow).await.is_some());
     }
     let three = [(3000, &*line), (3001, &line), (3002, &line)];
-    push(&followers, "a", "x", &three);
+    push(&followers, "a", "x", &three).await;
     clock.advance(Duration::from_secs(16));
-    push(&followers, "a", "x", &[(3003, &line)]);
+    push(&followers, "a", "x", &[(3003, &line)]).await;
     let mut left = 0;
     while let Some(frame) = slow.next_frame().await.unwrap() {
         left += frame.streams.len();

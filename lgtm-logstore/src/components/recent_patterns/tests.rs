@@ -14,9 +14,12 @@ fn batch(app: &str, lines: &[(i64, String, &str)]) -> PushBatch {
     pushed(app, entries)
 }
 
-fn holder(settings: PatternSettings) -> (RecentPatterns, Arc<ManualClock>) {
+fn holder(settings: PatternSettings) -> (Arc<RecentPatterns>, Arc<ManualClock>) {
     let clock = Arc::new(ManualClock::at_ms(NOW_MS));
-    (RecentPatterns::new(settings, clock.clone()).unwrap(), clock)
+    (
+        Arc::new(RecentPatterns::new(settings, clock.clone()).unwrap()),
+        clock,
+    )
 }
 
 fn every_line() -> PatternSettings {
@@ -38,9 +41,10 @@ fn request(app: &str, step_s: i64) -> PatternsRequest {
     }
 }
 
-fn push(holder: &RecentPatterns, of: &str, app: &str, lines: &[(i64, String, &str)]) {
+async fn push(holder: &RecentPatterns, of: &str, app: &str, lines: &[(i64, String, &str)]) {
     let batch = batch(app, lines);
-    holder.observe(&tenant(of), &batch, &Accepted::all(&batch));
+    let taken = Accepted::all(&batch);
+    holder.observe(&tenant(of), &batch, &taken).await;
 }
 
 fn found(holder: &RecentPatterns, of: &str, request: &PatternsRequest) -> Vec<PatternCounts> {
@@ -61,13 +65,13 @@ fn lines(count: i64, level: &'static str) -> Vec<(i64, String, &'static str)> {
     (0..count).map(line).collect()
 }
 
-#[test]
-fn patterns_are_counted_by_stream_level_and_step() {
+#[tokio::test]
+async fn patterns_are_counted_by_stream_level_and_step() {
     let (holder, _) = holder(every_line());
-    push(&holder, "a", "x", &lines(40, "info"));
-    push(&holder, "a", "x", &lines(20, "error"));
-    push(&holder, "a", "y", &lines(5, "info"));
-    push(&holder, "b", "x", &lines(7, "info"));
+    push(&holder, "a", "x", &lines(40, "info")).await;
+    push(&holder, "a", "x", &lines(20, "error")).await;
+    push(&holder, "a", "y", &lines(5, "info")).await;
+    push(&holder, "b", "x", &lines(7, "info")).await;
     let all = found(&holder, "a", &request("x", 10));
     let seen: Vec<_> = all
         .iter()
@@ -83,12 +87,12 @@ fn patterns_are_counted_by_stream_level_and_step() {
     assert!(found(&holder, "c", &request("x", 10)).is_empty());
 }
 
-#[test]
-fn only_frequent_patterns_are_answered_the_most_frequent_first() {
+#[tokio::test]
+async fn only_frequent_patterns_are_answered_the_most_frequent_first() {
     let (holder, _) = holder(every_line());
-    push(&holder, "a", "x", &lines(29, "debug"));
-    push(&holder, "a", "x", &lines(30, "info"));
-    push(&holder, "a", "x", &lines(45, "error"));
+    push(&holder, "a", "x", &lines(29, "debug")).await;
+    push(&holder, "a", "x", &lines(30, "info")).await;
+    push(&holder, "a", "x", &lines(45, "error")).await;
     let request = request("x", 10);
     let parts = || Listed::whole(found(&holder, "a", &request));
     let answer = joined_patterns(&request, vec![parts()], 1);
@@ -108,9 +112,10 @@ fn only_frequent_patterns_are_answered_the_most_frequent_first() {
     );
 }
 
-#[test]
-fn counts_of_busy_streams_are_near_the_truth() {
+#[tokio::test]
+async fn counts_of_busy_streams_are_near_the_truth() {
     let (holder, _) = holder(PatternSettings::default());
+    // As they come when nobody else sends.
     let t_ns = NOW_MS * 1_000_000 - SECOND;
     // Two kinds in strict turns: a sample in step with them would see one only.
     let line = |n: i64| match n % 2 {
@@ -118,7 +123,7 @@ fn counts_of_busy_streams_are_near_the_truth() {
         _ => (t_ns, format!("request {n} has ended well"), "info"),
     };
     let lines: Vec<_> = (0..20_000).map(line).collect();
-    push(&holder, "a", "x", &lines);
+    push(&holder, "a", "x", &lines).await;
     let all = found(&holder, "a", &request("x", 10));
     assert_eq!(all.len(), 2);
     for pattern in all {
@@ -127,8 +132,28 @@ fn counts_of_busy_streams_are_near_the_truth() {
     }
 }
 
-#[test]
-fn what_is_old_or_not_taken_does_not_count() {
+#[tokio::test]
+async fn lines_of_a_second_are_bounded_and_all_of_them_count() {
+    let settings = PatternSettings {
+        max_lines_per_second: 30,
+        ..every_line()
+    };
+    let (holder, clock) = holder(settings);
+    push(&holder, "a", "x", &lines(100, "info")).await;
+    let count = |found: Vec<PatternCounts>| -> u64 {
+        let counts = found.iter().flat_map(|p| &p.counts);
+        counts.map(|c| c.1).sum()
+    };
+    assert_eq!(count(found(&holder, "a", &request("x", 10))), 30);
+    push(&holder, "a", "y", &lines(10, "info")).await;
+    assert!(found(&holder, "a", &request("y", 10)).is_empty());
+    clock.advance(Duration::from_secs(1));
+    push(&holder, "a", "x", &lines(1, "info")).await;
+    assert_eq!(count(found(&holder, "a", &request("x", 10))), 101);
+}
+
+#[tokio::test]
+async fn what_is_old_or_not_taken_does_not_count() {
     let (holder, clock) = holder(PatternSettings::default());
     let batch = batch("x", &lines(40, "info"));
     let none = crate::limits::Admission::new(clock.clone());
@@ -138,29 +163,31 @@ fn what_is_old_or_not_taken_does_not_count() {
     };
     let mut report = crate::limits::PushReport::default();
     let refused = none.admit(&tenant("a"), &batch, &blocked, &mut report);
-    holder.observe(&tenant("a"), &batch, &refused);
+    holder.observe(&tenant("a"), &batch, &refused).await;
     assert!(found(&holder, "a", &request("x", 10)).is_empty());
-    push(&holder, "a", "x", &lines(40, "info"));
+    push(&holder, "a", "x", &lines(40, "info")).await;
     let old = lines(40, "error").into_iter();
     let old: Vec<_> = old.map(|(t, l, v)| (t - 4 * 3600 * SECOND, l, v)).collect();
-    push(&holder, "a", "x", &old);
+    push(&holder, "a", "x", &old).await;
     assert_eq!(found(&holder, "a", &request("x", 10)).len(), 1);
     clock.advance(Duration::from_secs(4 * 3600));
-    holder.maintain();
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    holder.maintain(&executor).await.unwrap();
     assert!(found(&holder, "a", &request("x", 10)).is_empty());
     assert_eq!(holder.memory_bytes(), 0);
 }
 
-#[test]
-fn memory_is_bounded_and_the_silent_streams_go_first() {
+#[tokio::test]
+async fn memory_is_bounded_and_the_silent_streams_go_first() {
     let settings = PatternSettings {
         max_memory: ByteSize::mib(1),
+        max_lines_per_second: 1_000_000,
         ..PatternSettings::default()
     };
     let (holder, clock) = holder(settings);
     for n in 0..3000 {
         clock.advance(Duration::from_millis(1));
-        push(&holder, "a", &format!("x{n}"), &lines(2, "info"));
+        push(&holder, "a", &format!("x{n}"), &lines(2, "info")).await;
         assert!(holder.memory_bytes() <= 1 << 20);
     }
     assert!(holder.forgotten() > 100, "{}", holder.forgotten());
