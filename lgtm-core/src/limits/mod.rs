@@ -3,8 +3,9 @@
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
 //! operators write, [`RuntimeConfig`] reads it again while the process runs. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one
 //! per tenant; [`retry_after`] says when a refused client shall come back. [`Inflight`] bounds
-//! what is under way in a process, [`QueryMemory`] what its queries hold.
+//! what is under way in a process, [`QueryMemory`] what its queries hold; [`BatchPool`] has the memory of requests.
 
+mod batch_pool;
 mod inflight;
 mod overrides;
 mod overrides_file;
@@ -14,6 +15,7 @@ mod retry_after;
 mod runtime_config;
 mod tenant_limiters;
 
+pub use batch_pool::{BatchPool, PooledBatch, Reusable};
 pub use inflight::{Inflight, InflightBound, Ticket};
 pub use overrides::Overrides;
 pub use overrides_file::OverridesFile;

@@ -27,4 +27,4 @@ mod tests;
 
 pub use bucket_chunks::{BucketChunks, BucketChunksBuilder, BucketStats};
 pub use settings::{BucketSettings, BucketWriterSettings};
-pub use writer::{BucketWriter, StreamChunk, WrittenIndex};
+pub use writer::{BucketWriter, WrittenIndex};

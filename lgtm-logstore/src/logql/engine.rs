@@ -93,14 +93,14 @@ impl Engine {
         &self.settings
     }
 
+    /// Where it computes.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// What all queries hold.
     pub fn memory(&self) -> &QueryMemory {
         &self.memory
-    }
-
-    /// What it computes on.
-    pub fn executor(&self) -> &Executor {
-        &self.executor
     }
 
     /// Counts what of an answer is not counted yet.
