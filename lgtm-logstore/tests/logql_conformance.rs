@@ -21,8 +21,10 @@ use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::storage::{Backend, DataKind, Layout};
-use lgtm_logstore::bucket::{BucketChunks, BucketWriter, BucketWriterSettings, StreamChunk};
-use lgtm_logstore::chunk::{ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings};
+use lgtm_logstore::bucket::{BucketChunks, BucketWriter, BucketWriterSettings};
+use lgtm_logstore::chunk::{
+    ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings, StreamChunk,
+};
 use lgtm_logstore::components::clients::Queries;
 use lgtm_logstore::components::{QueryFrontend, QueryFrontendSettings};
 use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
