@@ -14,6 +14,9 @@ mod log_store;
 mod log_store_builder;
 mod metrics;
 mod querier;
+mod query_frontend;
+mod query_frontend_settings;
+mod query_rules;
 mod recent_patterns;
 #[cfg(test)]
 mod sample_pushes;
@@ -36,6 +39,8 @@ pub use joined_tail::{JoinedTail, TailSettings, tail_history};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
 pub use querier::{Querier, QuerierBuilder};
+pub use query_frontend::{QueryFrontend, QueryFrontendBuilder, QueryFrontendCounts};
+pub use query_frontend_settings::QueryFrontendSettings;
 pub use recent_patterns::{PatternSettings, RecentPatterns, joined_patterns};
 pub use volume::{
     SelectorStats, VolumeAggregation, VolumeRequest, selector_stats, volume, volume_range,

@@ -6,4 +6,5 @@
 mod compactor;
 mod ingester;
 mod queries;
+mod query_frontend;
 mod write_path;
