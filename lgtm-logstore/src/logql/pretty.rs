@@ -70,7 +70,8 @@ impl Page {
             return self.push(expr);
         }
         match expr {
-            MetricExpr::Literal(_) | MetricExpr::Vector(_) => {
+            // None of them has parts that a person writes.
+            MetricExpr::Literal(_) | MetricExpr::Vector(_) | MetricExpr::Leg(_) => {
                 self.indent(level);
                 self.push(expr);
             }
