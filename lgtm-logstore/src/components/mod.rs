@@ -10,6 +10,9 @@ mod log_store;
 mod log_store_builder;
 mod metrics;
 mod querier;
+mod query_frontend;
+mod query_frontend_settings;
+mod query_rules;
 mod store_gateway;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
@@ -21,3 +24,5 @@ pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
 pub use querier::{Querier, QuerierBuilder};
+pub use query_frontend::{QueryFrontend, QueryFrontendBuilder, QueryFrontendCounts};
+pub use query_frontend_settings::QueryFrontendSettings;

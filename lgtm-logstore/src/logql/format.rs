@@ -174,6 +174,10 @@ impl Display for MetricExpr {
                 }
                 f.write_str(")")
             }
+            Self::Leg(leg) => match leg.join.as_str() {
+                "" => write!(f, "<leg {}>", leg.number),
+                join => write!(f, "<leg {}: {join}>", leg.number),
+            },
         }
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! The other half runs it: `plan` compiles pipelines (`pipeline`, `template`, `pattern`) and places windows, `eval` sends blocks of entries
 //! through them on the compute pool, `engine` bounds, times and reports all of it.
+//!
+//! How queries are cut for the query-frontend: `shard` (by series, and long ranges by time), `splitter`.
 
 mod answer;
 mod answer_json;
@@ -21,6 +23,8 @@ mod plan;
 mod query;
 mod query_error;
 mod settings;
+mod shard;
+mod splitter;
 mod template;
 mod units;
 mod usage;
@@ -29,9 +33,9 @@ pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValu
 pub use answer_json::LabelEncoding;
 pub use ast::{
     BinaryExpr, BinaryOp, CompareOp, Conversion, Expr, FieldPath, GroupingClause, LabelFilter,
-    LabelFormat, LabelPick, LabelReplace, LabelReplaceArguments, LineFilter, LineFilterOp,
-    LineOperand, LogExpr, LogfmtStage, MatchSide, MetricExpr, RangeAggregation, RangeOp, Stage,
-    Unwrap, VectorAggregation, VectorMatching, VectorOp,
+    LabelFormat, LabelPick, LabelReplace, LabelReplaceArguments, Leg, LegJoin, LineFilter,
+    LineFilterOp, LineOperand, LogExpr, LogfmtStage, MatchSide, MetricExpr, RangeAggregation,
+    RangeOp, Stage, Unwrap, VectorAggregation, VectorMatching, VectorOp,
 };
 pub use engine::{Engine, EngineCounts};
 pub use error::ParseError;
@@ -39,3 +43,5 @@ pub use parser::{parse, parse_selector, parse_with};
 pub use query::{Direction, MaxSeries, Query, QueryOptions, QueryRange, QueryTime};
 pub use query_error::QueryError;
 pub use settings::{EngineSettings, ParserSettings};
+pub use splitter::LogqlSplitter;
+pub(crate) use splitter::each_range;

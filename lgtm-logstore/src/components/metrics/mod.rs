@@ -5,4 +5,5 @@
 
 mod ingester;
 mod queries;
+mod query_frontend;
 mod write_path;
