@@ -11,6 +11,8 @@
 //! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
 //! that find them, [`schema`] the rules by which both are laid out. The pages below `docs/format` describe the bytes.
 //!
+//! Beside these, in a place of its own, stands what [`skip`] knows of chunks: where a text surely is not, and what was counted already.
+//!
 //! What is sent comes in through [`wire`], is held against [`limits`] and goes into the [`head`], which answers for it until the object store can.
 
 pub mod bucket;
@@ -23,4 +25,5 @@ pub mod limits;
 pub mod logql;
 pub mod schema;
 pub mod select;
+pub mod skip;
 pub mod wire;
