@@ -85,6 +85,7 @@ pub mod model;
 pub mod nearest;
 pub mod otlp;
 pub mod postings;
+pub mod random;
 pub mod re2;
 pub mod secret;
 pub mod self_monitor;

@@ -14,7 +14,7 @@ use lgtm_core::clock::SystemClock;
 use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::model::{Labels, TenantId};
 use lgtm_logstore::entry::EntryBlockBuilder;
-use lgtm_logstore::logql::{Direction, Engine, EngineSettings, QueryOptions, RangeQuery};
+use lgtm_logstore::logql::{Engine, EngineSettings, ParserSettings, Query, QueryRange};
 use lgtm_logstore::select::MemorySelect;
 
 const STREAMS: usize = 16;
@@ -163,19 +163,15 @@ fn queries(c: &mut Criterion) {
             r#"{app="json"} | json | status="500""#,
         ),
     ] {
-        let query = RangeQuery {
-            query: query.to_owned(),
-            start_ns: 0,
-            end_ns: 600_000_000_000,
+        let range = QueryRange {
             step_ms: 15_000,
-            interval_ns: 0,
             limit: 1000,
-            direction: Direction::Backward,
-            options: QueryOptions::default(),
+            ..QueryRange::new(0, 600_000_000_000)
         };
+        let query = Query::range(query, range, &ParserSettings::default()).unwrap();
         group.throughput(Throughput::Bytes(bytes[kind]));
         group.bench_function(name, |b| {
-            b.iter(|| black_box(runtime.block_on(engine.range(&tenant, &query)).unwrap()));
+            b.iter(|| black_box(runtime.block_on(engine.query(&tenant, &query)).unwrap()));
         });
     }
     group.finish();

@@ -1,19 +1,50 @@
-//! The log store: streams, chunks and their index.
+//! A log store to embed: Loki's push API and OTLP in, LogQL out, chunks and index in an object store as Grafana Loki reads and writes them.
 //!
 //! ```text
-//! wire (pushes read) -> limits (what is taken) -> head (log and memory)
-//! schema -> chunk (a stream's entries, packed), index (where is what I match)
-//! chunks, heads -> entry (decoded blocks) -> select (the one question) -> logql (text to answer)
-//! heads -> bucket (chunks and index files in the object store, written and read)
-//! all of it -> components (what a host starts)
+//!  push, append                                   query, query_range, lines
+//!       |                                                        |
+//!  Distributor (limits)                               Querier (LogQL engine)
+//!       |                                                        |
+//!   Ingester ---- log and chunk files on disk                    |
+//!       |    \                                                   |
+//!       |     `--- heads: open chunks, in memory ------------ Holders
+//!       v                                                        |
+//!  chunks and index files in the object store  <----------- BucketChunks (found by the index, read as they are needed)
 //! ```
 //!
-//! What lies in the object store is what Grafana Loki writes and reads: [`chunk`] has the chunks, their objects and keys, [`index`] the files
-//! that find them, [`schema`] the rules by which both are laid out. The pages below `docs/format` describe the bytes.
+//! ```
+//! use lgtm_logstore::prelude::*;
 //!
-//! Beside these, in a place of its own, stands what [`skip`] knows of chunks: where a text surely is not, and what was counted already.
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! let db = LogStore::builder(folder.path(), Backend::memory()).open().await?;
+//! let tenant = TenantId::anonymous();
+//! let labels = Labels::from_pairs([("app", "shop")])?;
+//! let t_ns = 1_700_000_000_000_000_000;
 //!
-//! What is sent comes in through [`wire`], is held against [`limits`] and goes into the [`head`], which answers for it until the object store can.
+//! // When this returns, the line survives `kill -9`.
+//! let entry = LogEntry::new(t_ns, "level=warn msg=slow took=1.5s").with("trace_id", "7f3a");
+//! let report = db.append(&tenant, &[(labels, vec![entry])]).await?;
+//! assert_eq!(report.entries, 1);
+//!
+//! let last_hour = TimeRangeNs::new(t_ns - 3_600_000_000_000, t_ns + 1);
+//! let found = db.lines(&tenant, r#"{app="shop"} | logfmt | took > 1s"#, last_hour, 10).await?;
+//! assert_eq!(found.items[0].0.get("trace_id"), Some("7f3a"));
+//!
+//! // A chunk and an index file that Loki reads.
+//! assert_eq!(db.flush().await?.chunks, 1);
+//! db.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`LogStore`] is all of it as one value. Who wants the parts takes them: [`components`] (what a host starts; they know each other by the
+//! traits of [`components::clients`]), [`logql`] over any [`select::Select`], [`head`], [`bucket`], [`chunk`] and [`index`] (the bytes in the
+//! object store, by the rules of [`schema`]), [`skip`] (what stands beside them: where a text surely is not, what was counted already), [`entry`] (decoded blocks), [`wire`] (what is sent) and [`limits`] (what of it is taken).
+//! [`prelude`] has the names that most programs need. The pages below `docs/format` describe the bytes.
+//!
+//! The object stores S3, GCS and Azure are features of `lgtm-core` (`s3`, `gcs`, `azure`).
 
 pub mod bucket;
 pub mod chunk;
@@ -23,7 +54,11 @@ pub mod head;
 pub mod index;
 pub mod limits;
 pub mod logql;
+pub mod prelude;
 pub mod schema;
 pub mod select;
 pub mod skip;
 pub mod wire;
+
+pub use components::LogStore;
+pub use lgtm_core;

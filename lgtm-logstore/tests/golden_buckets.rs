@@ -18,7 +18,7 @@ use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
 use lgtm_core::storage::{Backend, Bucket, DataKind, Layout, LocalDurability};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
 use lgtm_logstore::logql::{
-    Direction, Engine, EngineSettings, QueryOptions, QueryValue, RangeQuery,
+    Direction, Engine, EngineSettings, ParserSettings, Query, QueryRange, QueryValue,
 };
 use lgtm_logstore::schema::{Schema, SchemaSettings};
 use lgtm_logstore::select::{Select, SelectOrder, SelectRequest, StreamShard};
@@ -259,17 +259,14 @@ async fn logql_over_a_real_bucket_finds_what_is_in_it() {
                 (20, Direction::Forward),
                 (20, Direction::Backward),
             ] {
-                let query = RangeQuery {
-                    query: format!("{{service_name=~\".+\"}} |= `{needle}`"),
-                    start_ns: 0,
-                    end_ns: 2_000_000_000_000_000_000,
-                    step_ms: 1_000_000_000,
-                    interval_ns: 0,
+                let text = format!("{{service_name=~\".+\"}} |= `{needle}`");
+                let range = QueryRange {
                     limit,
                     direction,
-                    options: QueryOptions::default(),
+                    ..QueryRange::new(0, 2_000_000_000_000_000_000)
                 };
-                let answer = engine.range(&tenant, &query).await.unwrap();
+                let query = Query::range(&text, range, &ParserSettings::default()).unwrap();
+                let answer = engine.query(&tenant, &query).await.unwrap();
                 assert_eq!(answer.warnings, Vec::<String>::new());
                 let QueryValue::Streams(got) = answer.value else {
                     panic!("{:?}", answer.value);

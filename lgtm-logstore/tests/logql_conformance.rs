@@ -21,8 +21,7 @@ use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
 use lgtm_logstore::head::{HeadHost, HeadSelect, HeadSettings, Heads};
 use lgtm_logstore::limits::{Accepted, Limits, PushReport};
 use lgtm_logstore::logql::{
-    Direction, Engine, EngineSettings, Expr, InstantQuery, LabelEncoding, QueryError, QueryOptions,
-    RangeQuery, aligned_range, parse,
+    Direction, Engine, EngineSettings, LabelEncoding, ParserSettings, Query, QueryError, QueryRange,
 };
 use lgtm_logstore::schema::{SchemaPeriods, SchemaSettings};
 use lgtm_logstore::select::{MemorySelect, Select};
@@ -189,47 +188,42 @@ async fn ask(
         None | Some("backward") => Direction::Backward,
         Some(other) => return Err(QueryError::Invalid(format!("invalid direction '{other}'"))),
     };
+    let parser = ParserSettings::default();
     let limit: i64 = param("limit").map_or(100, |l| l.parse().unwrap());
     if limit <= 0 {
         return Err(QueryError::Invalid("limit must be a positive value".into()));
     }
     let answer = if case["kind"] == "instant" {
         let t_ns = door::time_ns("time", param("time").unwrap())?;
-        let query = InstantQuery {
-            query,
-            t_ns,
-            options: QueryOptions::default(),
-        };
-        engine.instant(tenant, &query).await?
+        let query = Query::instant(&query, t_ns, &parser)?;
+        engine.query(tenant, &query).await?
     } else {
-        let mut end_ns = door::time_ns("end", param("end").unwrap())?;
-        let mut start_ns = match (param("start"), param("since")) {
+        let end_ns = door::time_ns("end", param("end").unwrap())?;
+        let start_ns = match (param("start"), param("since")) {
             (Some(start), _) => door::time_ns("start", start)?,
             (None, since) => end_ns - door::duration_ms(since.unwrap_or("1h"))? * 1_000_000,
         };
         let default_step = ((end_ns - start_ns) / 1_000_000_000 / 250).max(1) * 1000;
         let step_ms = param("step").map_or(Ok(default_step), door::duration_ms)?;
         let interval_ns = param("interval").map_or(Ok(0), door::duration_ms)? * 1_000_000;
-        let is_metric = matches!(parse(&query), Ok(Expr::Metric(_)));
-        if limit > 5000 && !is_metric {
-            return Err(QueryError::Limit(format!(
-                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({limit} > 5000)"
-            )));
-        }
-        if splits && is_metric && step_ms > 0 && start_ns <= end_ns {
-            (start_ns, end_ns) = aligned_range(start_ns, end_ns, step_ms);
-        }
-        let query = RangeQuery {
-            query,
+        let range = QueryRange {
             start_ns,
             end_ns,
             step_ms,
             interval_ns,
             limit: limit as usize,
             direction,
-            options: QueryOptions::default(),
         };
-        engine.range(tenant, &query).await?
+        let asked = Query::range(&query, range, &parser)?;
+        if limit > 5000 && asked.is_log() {
+            return Err(QueryError::Limit(format!(
+                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({limit} > 5000)"
+            )));
+        }
+        let aligned = Query::range(&query, range.aligned(), &parser)?;
+        let moves = splits && !asked.is_log();
+        let query = if moves { &aligned } else { &asked };
+        engine.query(tenant, query).await?
     };
     let json = answer.value.to_json(LabelEncoding::Merged, None);
     Ok(serde_json::from_str(&json).unwrap())

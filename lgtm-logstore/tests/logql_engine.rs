@@ -13,8 +13,8 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
 use lgtm_logstore::logql::{
-    Answer, Direction, Engine, EngineSettings, InstantQuery, LabelEncoding, QueryError,
-    QueryOptions, QueryValue, RangeQuery,
+    Answer, Direction, Engine, EngineSettings, LabelEncoding, ParserSettings, Query, QueryError,
+    QueryOptions, QueryRange, QueryValue,
 };
 use lgtm_logstore::select::{
     EntryBatch, EntryBatches, MemorySelect, Select, SelectEnd, SelectRequest,
@@ -56,17 +56,20 @@ fn logs(streams: usize, blocks: usize) -> MemorySelect {
     source
 }
 
-fn over_all(query: &str, limit: usize) -> RangeQuery {
-    RangeQuery {
-        query: query.to_owned(),
-        start_ns: 0,
-        end_ns: 100_000 * SECOND,
+fn whole(limit: usize) -> QueryRange {
+    QueryRange {
         step_ms: 100_000,
-        interval_ns: 0,
         limit,
-        direction: Direction::Backward,
-        options: QueryOptions::default(),
+        ..QueryRange::new(0, 100_000 * SECOND)
     }
+}
+
+fn of_range(query: &str, range: QueryRange) -> Result<Query, QueryError> {
+    Query::range(query, range, &ParserSettings::default())
+}
+
+fn over_all(query: &str, limit: usize) -> Query {
+    of_range(query, whole(limit)).unwrap()
 }
 
 fn lines(answer: &Answer) -> Vec<String> {
@@ -161,17 +164,18 @@ async fn a_log_query_stops_once_it_has_enough_and_says_what_is_missing() {
         r#"{app="a"} |= "n=" | logfmt | n > 5 | line_format "{{.n}}""#,
         4,
     );
-    let answer = engine.range(&tenant(), &query).await.unwrap();
+    let answer = engine.query(&tenant(), &query).await.unwrap();
     assert_eq!(lines(&answer), ["3999", "3999", "3998", "3998"]);
     assert_eq!(answer.warnings, ["chunk x is damaged"]);
     assert_eq!(answer.stats.entries_returned, 4);
     let few = batches.load(Ordering::Relaxed);
     assert!(few <= 6, "{few} batches of 50 were asked for");
-    let forward = RangeQuery {
+    let forward = QueryRange {
         direction: Direction::Forward,
-        ..over_all(r#"{app="a"} | logfmt | line_format "{{.n}}""#, 3)
+        ..whole(3)
     };
-    let answer = engine.range(&tenant(), &forward).await.unwrap();
+    let forward = of_range(r#"{app="a"} | logfmt | line_format "{{.n}}""#, forward).unwrap();
+    let answer = engine.query(&tenant(), &forward).await.unwrap();
     assert_eq!(lines(&answer), ["1", "0", "0"]);
 }
 
@@ -186,20 +190,20 @@ async fn memory_is_bounded_and_given_back() {
     let labels_of_all = over_all(r#"count_over_time({app="a"}[1h])"#, 1);
     let engine_of = |settings| engine(logs(20, 20), settings);
     let small = engine_of(settings(100_000, 0));
-    let refused = small.range(&tenant(), &labels_of_all).await.unwrap_err();
+    let refused = small.query(&tenant(), &labels_of_all).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
     assert!(refused.to_string().contains("max_memory)"), "{refused}");
     assert_eq!(small.memory().held_bytes(), 0);
     let full = engine_of(settings(0, 100_000));
-    let refused = full.range(&tenant(), &labels_of_all).await.unwrap_err();
+    let refused = full.query(&tenant(), &labels_of_all).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     let large = engine_of(settings(0, 0));
-    let answer = large.range(&tenant(), &labels_of_all).await.unwrap();
+    let answer = large.query(&tenant(), &labels_of_all).await.unwrap();
     assert!(answer.memory.bytes() > 0 && large.memory().held_bytes() == answer.memory.bytes());
     drop(answer);
     assert_eq!(large.memory().held_bytes(), 0);
     let many_lines = over_all(r#"{app="a"}"#, 1_000_000);
-    let refused = small.range(&tenant(), &many_lines).await.unwrap_err();
+    let refused = small.query(&tenant(), &many_lines).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::LimitExceeded);
 }
 
@@ -212,7 +216,7 @@ async fn series_steps_and_switches_are_bounded() {
             ..EngineSettings::default()
         },
     );
-    let ask = async |query: &str| engine.range(&tenant(), &over_all(query, 1)).await;
+    let ask = async |query: &str| engine.query(&tenant(), &over_all(query, 1)).await;
     let refused = ask(r#"sum by (pod) (rate({app="a"}[1m]))"#)
         .await
         .unwrap_err();
@@ -226,12 +230,13 @@ async fn series_steps_and_switches_are_bounded() {
         ask(r#"approx_topk(3, rate({app="a"}[1m]))"#).await,
         Err(QueryError::Disabled(_))
     ));
-    let steps = RangeQuery {
+    let steps = QueryRange {
         step_ms: 1,
-        ..over_all(r#"rate({app="a"}[1m])"#, 1)
+        ..whole(1)
     };
+    let steps = of_range(r#"rate({app="a"}[1m])"#, steps).unwrap();
     assert!(matches!(
-        engine.range(&tenant(), &steps).await,
+        engine.query(&tenant(), &steps).await,
         Err(QueryError::Limit(_))
     ));
 }
@@ -243,17 +248,16 @@ async fn approx_topk_is_exact_where_it_is_on() {
         ..EngineSettings::default()
     };
     let engine = engine(logs(3, 2), on);
-    let at = |query: &str| InstantQuery {
-        query: query.to_owned(),
-        t_ns: 20 * SECOND,
-        options: QueryOptions::default(),
+    let at = |query: &str| {
+        let parser = ParserSettings::default();
+        Query::instant(query, 20 * SECOND, &parser).unwrap()
     };
     let counts = r#"sum by (pod) (count_over_time({app="a"}[1m]))"#;
     let approximate = engine
-        .instant(&tenant(), &at(&format!("approx_topk(2, {counts})")))
+        .query(&tenant(), &at(&format!("approx_topk(2, {counts})")))
         .await;
     let exact = engine
-        .instant(&tenant(), &at(&format!("topk(2, {counts})")))
+        .query(&tenant(), &at(&format!("topk(2, {counts})")))
         .await;
     assert_eq!(approximate.unwrap().value, exact.unwrap().value);
 }
@@ -266,7 +270,11 @@ async fn hostile_queries_are_refused_or_harmless() {
         format!(r#"{{app="a"}} | json {}"#, "x=\"a.b\",".repeat(20_000)),
         format!("{}vector(1){}", "(".repeat(50_000), ")".repeat(50_000)),
     ] {
-        assert!(engine.range(&tenant(), &over_all(&query, 5)).await.is_err());
+        let refused = match of_range(&query, whole(5)) {
+            Ok(query) => engine.query(&tenant(), &query).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused, "{query}");
     }
     for template in [
         r#"{{ repeat 1000000000 "x" }}"#,
@@ -274,7 +282,7 @@ async fn hostile_queries_are_refused_or_harmless() {
         "{{ range 100000 }}{{ range 100000 }}x{{ end }}{{ end }}",
     ] {
         let query = over_all(&format!("{{app=\"a\"}} | line_format `{template}`"), 5);
-        let answer = engine.range(&tenant(), &query).await.unwrap();
+        let answer = engine.query(&tenant(), &query).await.unwrap();
         let json = answer.value.to_json(LabelEncoding::Merged, None);
         assert!(json.contains("TemplateFormatErr"), "{template}: {json}");
     }
@@ -287,7 +295,7 @@ async fn labels_are_categorized_on_request() {
         r#"{app="a"} | logfmt | drop level | label_format pod="{{.n}}""#,
         1,
     );
-    let answer = engine.range(&tenant(), &query).await.unwrap();
+    let answer = engine.query(&tenant(), &query).await.unwrap();
     assert_eq!(
         answer.value.to_json(LabelEncoding::Categorized, None),
         r#"{"resultType":"streams","encodingFlags":["categorize-labels"],"result":[{"stream":{"app":"a"},"values":[["9000000000","n=9 level=info",{"structuredMetadata":{"trace":"t9"},"parsed":{"n":"9","pod":"9"}}]]}]}"#
@@ -308,17 +316,17 @@ async fn labels_are_categorized_on_request() {
 async fn shards_add_up() {
     use lgtm_logstore::select::StreamShard;
     let engine = engine(logs(30, 3), EngineSettings::default());
-    let query = |shard| RangeQuery {
-        options: QueryOptions {
+    let range = QueryRange {
+        step_ms: 10_000,
+        ..QueryRange::new(0, 60 * SECOND)
+    };
+    let text = r#"sum(bytes_over_time({app="a"} | logfmt | n > 3 [20s]))"#;
+    let query = |shard| {
+        let options = QueryOptions {
             shard,
             ..QueryOptions::default()
-        },
-        step_ms: 10_000,
-        end_ns: 60 * SECOND,
-        ..over_all(
-            r#"sum(bytes_over_time({app="a"} | logfmt | n > 3 [20s]))"#,
-            1,
-        )
+        };
+        of_range(text, range).unwrap().with_options(options)
     };
     let points = |answer: Answer| match answer.value {
         QueryValue::Matrix(series) => {
@@ -327,11 +335,11 @@ async fn shards_add_up() {
         }
         other => panic!("{other:?}"),
     };
-    let whole = points(engine.range(&tenant(), &query(None)).await.unwrap());
+    let whole = points(engine.query(&tenant(), &query(None)).await.unwrap());
     let mut sum = std::collections::BTreeMap::new();
     for index in 0..4 {
         let shard = Some(StreamShard::new(index, 4).unwrap());
-        for (t_ms, v) in points(engine.range(&tenant(), &query(shard)).await.unwrap()) {
+        for (t_ms, v) in points(engine.query(&tenant(), &query(shard)).await.unwrap()) {
             *sum.entry(t_ms).or_insert(0.0) += v;
         }
     }

@@ -12,6 +12,7 @@ use forgetful_disk::{ForgetfulDisk, Forgets};
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
+use lgtm_core::random::RandomSource;
 use lgtm_core::storage::{Backend, BackendKind, DataKind, Layout, RetrySettings, StorageSettings};
 use lgtm_core::testing::store_suite::{
     Answer, Entry, Ground, StoreOpener, StoreUnderTest, SuiteSettings, Turns, Violation,
@@ -24,7 +25,7 @@ use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::{BucketBlocks, BucketSettings};
 use lgtm_tsdb::chunk::SampleValue;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{BlocksCleaner, Holders, Ingester, IngesterSettings, RandomSource};
+use lgtm_tsdb::components::{BlocksCleaner, Holders, Ingester, IngesterSettings};
 use lgtm_tsdb::head::{FlushScope, HeadSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::select::{Select, SelectRequest, samples};

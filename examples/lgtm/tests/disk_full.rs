@@ -104,7 +104,11 @@ fn a_full_disk_refuses_new_writes_and_loses_none() {
     assert!(acknowledged.len() > 50, "{} fitted", acknowledged.len());
     assert_eq!(push(&host, &names, start_ms, n), 503, "still full");
     assert!(samples_of(&host, start_ms, n) >= acknowledged.len());
-    assert!(host.get("/metrics").text().contains("lgtm_wal_failing 1"));
+    assert!(
+        host.get("/metrics")
+            .text()
+            .contains("lgtm_wal_failing{signal=\"metrics\"} 1")
+    );
 
     // Space comes back; the sender tries again.
     std::fs::remove_file(&filler).unwrap();

@@ -7,6 +7,7 @@
 mod cancel;
 mod deep;
 mod executor;
+mod housekeeping;
 mod in_place;
 mod movable;
 mod panic;
@@ -16,7 +17,8 @@ mod task_group;
 pub use cancel::{CancelOnDrop, CancelToken};
 pub use deep::{deep, with_room};
 pub use executor::{Executor, ExecutorSettings, ExecutorStats};
+pub use housekeeping::Housekeeping;
 pub use in_place::in_place;
-pub use movable::{current_cancel, move_to_pool};
+pub use movable::{current_cancel, move_if_heavy, move_to_pool};
 pub(crate) use panic::panic_message;
 pub use task_group::{TaskGroup, TaskHandle};

@@ -49,6 +49,20 @@ pub async fn move_to_pool() {
     }
 }
 
+/// Moves on to the pool with a query whose text alone may take longer to read, print and plan than a thread of the runtime should be held:
+/// a long one, or one with counted repetitions, Unicode classes or flags in regular expressions.
+pub async fn move_if_heavy(text: &str) {
+    const LONG_BYTES: usize = 1024;
+    let is_counted = |at: usize| text.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit);
+    let has_classes = || ["\\p", "\\P", "(?"].iter().any(|c| text.contains(c));
+    if text.len() > LONG_BYTES
+        || text.match_indices('{').any(|(at, _)| is_counted(at))
+        || has_classes()
+    {
+        move_to_pool().await;
+    }
+}
+
 /// A token that is cancelled when the [`Executor::run_movable`] around this call is dropped, for loops between two awaits, which a
 /// drop cannot end. Outside of one nobody cancels it.
 pub fn current_cancel() -> CancelToken {

@@ -11,6 +11,7 @@ use crate::cache::{Cache, SingleFlight};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::exec::move_to_pool;
+use crate::frontend::empty_ranges::{EmptyRanges, EmptyRangesStats};
 use crate::frontend::errors_cache::{ErrorsCache, ErrorsCacheStats};
 use crate::frontend::extent::{Cover, Extent, cover, merge_extents, trim_extents};
 use crate::frontend::fair_gate::{FairGate, FairGateBounds};
@@ -31,6 +32,7 @@ pub struct Frontend<S: Splitter> {
     downstream: Arc<dyn Downstream<S>>,
     clock: Arc<dyn Clock>,
     results: Option<ResultsCache>,
+    empty: Option<EmptyRanges>,
     errors: Option<ErrorsCache>,
     settings: FrontendSettings,
     gate: FairGate,
@@ -105,6 +107,7 @@ impl<S: Splitter> FrontendBuilder<S> {
             splitter: self.splitter,
             downstream: self.downstream,
             clock: self.clock,
+            empty: self.results.clone().map(EmptyRanges::new),
             results: self.results.map(ResultsCache::new),
             errors: self.errors.map(ErrorsCache::new),
             settings: self.settings,
@@ -165,6 +168,11 @@ impl<S: Splitter> Frontend<S> {
         self.results.as_ref().map(ResultsCache::stats)
     }
 
+    /// What the cache of empty ranges has done, if answers are kept.
+    pub fn empty_ranges_stats(&self) -> Option<&EmptyRangesStats> {
+        self.empty.as_ref().map(EmptyRanges::stats)
+    }
+
     /// What the errors cache has done, if there is one.
     pub fn errors_cache_stats(&self) -> Option<&ErrorsCacheStats> {
         self.errors.as_ref().map(ErrorsCache::stats)
@@ -204,6 +212,10 @@ impl<S: Splitter> Frontend<S> {
 
     /// Tenant, times, whether they are steps, query.
     fn error_key(&self, tenant: &TenantId, request: &S::Request) -> String {
+        let key = self.splitter.key(request);
+        if let Some(range) = self.splitter.sweep(request) {
+            return format!("{tenant}:{range:?}:{key}");
+        }
         let StepRange {
             start_ms,
             end_ms,
@@ -213,7 +225,6 @@ impl<S: Splitter> Frontend<S> {
             Some(_) => step_ms,
             None => 0,
         };
-        let key = self.splitter.key(request);
         format!("{tenant}:{start_ms}:{end_ms}:{step_ms}:{key}")
     }
 
@@ -224,6 +235,9 @@ impl<S: Splitter> Frontend<S> {
         request: S::Request,
         limits: &FrontendLimits,
     ) -> Result<S::Answer> {
+        if let Some(range) = self.splitter.sweep(&request) {
+            return self.run_sweep(tenant, &request, range, limits).await;
+        }
         let Some(mut steps) = self.splitter.steps(&request) else {
             return self.run_whole(tenant, &request, limits).await;
         };
@@ -522,6 +536,8 @@ async fn all<T>(work: Vec<BoxFuture<'_, Result<T>>>, limits: &FrontendLimits) ->
         .try_collect()
         .await
 }
+
+mod sweep;
 
 #[cfg(test)]
 mod tests;

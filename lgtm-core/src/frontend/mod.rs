@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! request -> known errors -> coalesce -> split by interval -> results cache -> shard -> retry -> fair gate -> Downstream
+//!                        \-> piece by piece until there is enough, unless known to be empty -> shard -> ...
 //! ```
 //!
 //! It knows no query language. A language implements [`Splitter`] (how its requests are cut and its answers joined), whoever
@@ -11,6 +12,7 @@
 //! Sources: the split and queue rules of Grafana Mimir's query-frontend and the results cache of the Cortex family, as their
 //! documentation describes them.
 
+mod empty_ranges;
 mod errors_cache;
 mod extent;
 mod fair_gate;
@@ -21,7 +23,9 @@ mod retry;
 mod settings;
 mod splitter;
 mod steps;
+mod sweep;
 
+pub use empty_ranges::{EmptyRanges, EmptyRangesStats};
 pub use errors_cache::{ErrorsCache, ErrorsCacheStats};
 pub use extent::{Cover, Extent, cover, merge_extents, trim_extents};
 pub use fair_gate::{FairGate, FairGateBounds, FairPermit};
@@ -31,3 +35,4 @@ pub use results_cache::{ResultsCache, ResultsCacheStats};
 pub use settings::{FrontendLimits, FrontendSettings};
 pub use splitter::{Downstream, ShardPlan, Splitter};
 pub use steps::{Pieces, StepRange};
+pub use sweep::{SweepPieces, SweepRange, SweepStep};

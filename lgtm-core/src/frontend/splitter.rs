@@ -6,6 +6,7 @@ use async_trait::async_trait;
 
 use crate::error::{DecodeError, Result};
 use crate::frontend::steps::StepRange;
+use crate::frontend::sweep::{SweepRange, SweepStep};
 use crate::model::TenantId;
 
 /// How a language's requests are cut and its answers joined. All of it is pure.
@@ -50,6 +51,12 @@ pub trait Splitter: Debug + Send + Sync + 'static {
     /// `LimitExceeded` when the whole is too large.
     fn merge(&self, parts: Vec<Self::Answer>) -> Result<Self::Answer>;
 
+    /// The answer to a request with a range when there is nothing in it; `None`: it is asked.
+    fn nothing(&self, request: &Self::Request) -> Option<Self::Answer> {
+        let _ = request;
+        None
+    }
+
     /// An answer as bytes for the cache.
     fn encode(&self, answer: &Self::Answer) -> Vec<u8>;
 
@@ -63,6 +70,48 @@ pub trait Splitter: Debug + Send + Sync + 'static {
     fn can_join(&self, legs: &[Vec<Self::Answer>]) -> bool {
         let _ = legs;
         true
+    }
+
+    /// The range of a request whose answer is so many entries from one end of it; `None` for all others. It is asked piece by piece, and
+    /// has no steps.
+    fn sweep(&self, request: &Self::Request) -> Option<SweepRange> {
+        let _ = request;
+        None
+    }
+
+    /// Such a request for another range.
+    fn with_sweep(&self, request: &Self::Request, range: SweepRange) -> Self::Request {
+        let _ = range;
+        request.clone()
+    }
+
+    /// What to ask of a part of the range when `found` are the answers to all parts before it, in the order of the search.
+    fn sweep_part(
+        &self,
+        request: &Self::Request,
+        part: SweepRange,
+        found: &[Self::Answer],
+    ) -> SweepStep<Self::Request> {
+        let _ = found;
+        SweepStep::Ask(self.with_sweep(request, part))
+    }
+
+    /// Whether parts may be asked before the answers to those ahead of them are known.
+    fn reads_ahead(&self, request: &Self::Request) -> bool {
+        let _ = request;
+        false
+    }
+
+    /// The answer to a request that wants less of the same part, out of the answer to one that wanted more; `None` if it does not tell.
+    fn narrowed(&self, answer: Self::Answer, request: &Self::Request) -> Option<Self::Answer> {
+        let _ = (answer, request);
+        None
+    }
+
+    /// Whether an answer says that its range has no entry at all.
+    fn is_nothing(&self, answer: &Self::Answer) -> bool {
+        let _ = answer;
+        false
     }
 
     /// The request as `shards` requests over disjoint series each, if that makes sense. With less than 2 shards it may still be cut in

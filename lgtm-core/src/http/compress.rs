@@ -39,7 +39,7 @@ pub async fn compress(
     let is_text = response
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|t| t == "application/json");
+        .is_some_and(|t| t.as_bytes().starts_with(b"application/json"));
     if !is_text || response.headers().contains_key(header::CONTENT_ENCODING) {
         return response;
     }

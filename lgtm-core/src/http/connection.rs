@@ -72,13 +72,41 @@ pub(super) async fn serve(
         .max_buf_size(settings.max_head_bytes.as_usize())
         // The watch has the times, and knows more than when a head began.
         .header_read_timeout(None)
-        .serve_connection(stream, service);
-    let mut connection = pin!(connection);
+        .serve_connection(stream, service)
+        .with_upgrades();
+    {
+        let connection = pin!(connection);
+        attend(connection, &watch, connections).await;
+    }
+    if !watch.has_stream_ended() {
+        attend_upgraded(&watch, connections).await;
+    }
+}
+
+/// What a connection's requests are, as far as [`attend`] knows.
+trait Requests: Future<Output = hyper::Result<()>> {
+    /// Ends after the request that is under way.
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<S> Requests for http1::UpgradeableConnection<TokioIo<WatchedStream<TcpStream>>, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = AnswerBody>,
+    S::Error: Into<axum::BoxError>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Serves requests until the last one, or until the client is late.
+async fn attend(mut requests: Pin<&mut impl Requests>, watch: &Watch, connections: &Connections) {
+    let settings = connections.settings();
     let mut sleep = pin!(sleep_until(Instant::now() + settings.idle_timeout));
     let mut is_stopping = false;
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(ended) = requests.as_mut().poll(cx) {
                 if let Err(error) = ended {
                     tracing::debug!(%error, server = watch.server, "a connection broke off");
                 }
@@ -91,7 +119,7 @@ pub(super) async fn serve(
                 Asked::Stop if is_stopping => {}
                 Asked::Stop => {
                     is_stopping = true;
-                    connection.as_mut().graceful_shutdown();
+                    requests.as_mut().end();
                     continue;
                 }
             }
@@ -113,6 +141,31 @@ pub(super) async fn serve(
         }
     })
     .await;
+}
+
+/// Watches a connection that somebody else has now, until it ends or has to.
+async fn attend_upgraded(watch: &Watch, connections: &Connections) {
+    watch.upgraded();
+    let settings = connections.settings();
+    let mut sleep = pin!(sleep_until(Instant::now() + settings.idle_timeout));
+    poll_fn(|cx| {
+        loop {
+            let asked = watch.poll_asked(cx.waker());
+            if watch.has_stream_ended() || asked != Asked::Nothing {
+                return Poll::Ready(());
+            }
+            let Some((due_us, _)) = watch.due(settings) else {
+                return Poll::Pending;
+            };
+            ready!(poll_until(sleep.as_mut(), cx, watch.instant(due_us)));
+            if let Some(owed) = watch.overdue(settings) {
+                connections.counts.closed_late(owed);
+                return Poll::Ready(());
+            }
+        }
+    })
+    .await;
+    watch.cut();
 }
 
 /// A request's body, which most requests do not have.

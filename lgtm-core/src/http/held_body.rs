@@ -5,14 +5,33 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes, HttpBody};
+use axum::response::Response;
 use hyper::body::{Frame, SizeHint};
 
-use crate::limits::Ticket;
+use crate::error::Result;
+use crate::limits::{Inflight, Ticket};
+
+/// Answers of at most so many bytes are as many as there are connections.
+const SMALL_ANSWER: u64 = 256 << 10;
 
 /// Keeps `ticket` for as long as `body` or any byte that came out of it is held by anyone.
 pub fn hold(body: Body, ticket: Ticket) -> Body {
     let ticket = Arc::new(ticket);
     Body::new(HeldBody { body, ticket })
+}
+
+/// Counts an answer of more than 256 KiB that is held whole, until its client has read it.
+///
+/// # Errors
+/// Those of `answers`, when there is no room for it: it is given up.
+pub fn hold_large(answers: &Arc<Inflight>, answer: Response) -> Result<Response> {
+    let size = answer.body().size_hint().exact();
+    let Some(bytes) = size.filter(|bytes| *bytes > SMALL_ANSWER) else {
+        return Ok(answer);
+    };
+    let mut ticket = answers.ticket();
+    ticket.add(bytes)?;
+    Ok(answer.map(|body| hold(body, ticket)))
 }
 
 #[derive(Debug)]

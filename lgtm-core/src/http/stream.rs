@@ -45,6 +45,14 @@ impl<S> WatchedStream<S> {
         }
     }
 
+    /// That the stream is to end, although its owner has not ended it.
+    fn check_cut(&self, cx: &Context<'_>) -> io::Result<()> {
+        match self.watch.poll_cut(cx.waker()) {
+            true => Err(io::ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+
     fn note_sent(&self, sent: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &sent {
             Poll::Pending => self.watch.send_blocked(),
@@ -55,12 +63,19 @@ impl<S> WatchedStream<S> {
     }
 }
 
+impl<S> Drop for WatchedStream<S> {
+    fn drop(&mut self) {
+        self.watch.stream_ended();
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check_cut(cx)?;
         let me = &mut *self;
         if !me.line.is_open() && me.line.next().is_empty() {
             let before = buf.filled().len();
@@ -101,6 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_cut(cx)?;
         let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.note_sent(sent)
     }
@@ -110,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WatchedStream<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_cut(cx)?;
         let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         self.note_sent(sent)
     }

@@ -77,6 +77,41 @@ async fn take(State(inflight): State<Arc<Inflight>>, request: Request) -> Respon
     }
 }
 
+/// Goes on as a line that sends back what it gets, or more and more once it got `more`.
+async fn echo(mut request: Request) -> Response {
+    let Some(upgrading) = Upgrading::of(&mut request) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    tokio::runtime::Handle::current().spawn(async move {
+        let mut stream = upgrading.stream().await?;
+        let mut bytes = [0; 4];
+        while stream.read_exact(&mut bytes).await.is_ok() {
+            let times = if &bytes == b"more" { LARGE } else { 1 };
+            for _ in 0..times {
+                if stream.write_all(&bytes).await.is_err() {
+                    break;
+                }
+            }
+        }
+        Ok::<_, crate::error::Error>(())
+    });
+    let protocol = [("connection", "upgrade"), ("upgrade", "echo")];
+    (StatusCode::SWITCHING_PROTOCOLS, protocol).into_response()
+}
+
+/// A connection that goes on as an echo.
+async fn echoing(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = b"GET /echo HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    stream
+}
+
 async fn start(settings: ConnectionSettings) -> Running {
     let bound = |max| InflightBound { max, hint: "" };
     let inflight = Arc::new(Inflight::new(bound(4), bound(256 << 10)));
@@ -102,6 +137,7 @@ async fn start(settings: ConnectionSettings) -> Running {
             }),
         )
         .route("/take", post(take))
+        .route("/echo", get(echo))
         .route(
             "/query",
             get(|UrlQuery(query)| async move {
@@ -476,4 +512,32 @@ async fn urls_of_a_megabyte_are_taken() {
     stream.write_all(ask(1 << 20).as_bytes()).await.unwrap();
     let told = answer(&mut stream).await;
     assert!(told.starts_with("HTTP/1.1 431"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_goes_on_as_something_else_and_is_watched_all_the_same() {
+    let host = start(settings()).await;
+    let mut stream = echoing(host.address).await;
+    // Longer than a request would be waited for.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut back = [0; 4];
+    stream.write_all(b"ping").await.unwrap();
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!((&back, host.connections.len()), (b"ping", 1));
+    drop(stream);
+    host.until(|host| host.connections.is_empty()).await;
+    // Who does not read is let go.
+    let mut stream = echoing(host.address).await;
+    stream.write_all(b"more").await.unwrap();
+    host.until(|host| host.connections.is_empty()).await;
+    assert_eq!(host.closed("send_timeout"), 1.0);
+    // The end of the server ends it.
+    let mut stream = echoing(host.address).await;
+    host.stop.cancel();
+    assert!(ended(&mut stream).await < Duration::from_secs(2));
+    timeout(Duration::from_secs(2), host.served)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }

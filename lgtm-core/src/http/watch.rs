@@ -1,7 +1,8 @@
 //! What a connection waits for its client to do, and since when.
 //!
 //! The stream, the bodies and the requests of a connection note here what they see; the connection asks when its client is overdue. All
-//! notes come from the connection's own task; others only read them, to choose whom to close.
+//! notes come from the connection's own task, those of a stream that was given away from the task that has it; others only read them, to
+//! choose whom to close.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -139,6 +140,12 @@ pub(super) struct Watch {
     asked: AtomicU8,
     waker: AtomicWaker,
     sent_waker: AtomicWaker,
+    /// Whether somebody else has the stream now.
+    is_upgraded: AtomicBool,
+    has_stream_ended: AtomicBool,
+    /// Whether the stream is to end although somebody has it.
+    is_cut: AtomicBool,
+    cut_waker: AtomicWaker,
 }
 
 impl Watch {
@@ -160,6 +167,10 @@ impl Watch {
             asked: AtomicU8::new(0),
             waker: AtomicWaker::new(),
             sent_waker: AtomicWaker::new(),
+            is_upgraded: AtomicBool::new(false),
+            has_stream_ended: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+            cut_waker: AtomicWaker::new(),
         };
         watch.note_time();
         watch
@@ -276,7 +287,12 @@ impl Watch {
 
     /// The stream takes nothing.
     pub(super) fn send_blocked(&self) {
+        let begins = self.send.since_us.load(Relaxed) == 0;
         self.send.begin(self.now_us());
+        // The connection is not polled with the stream any more, and has to look at the time anew.
+        if begins && self.is_upgraded.load(Relaxed) {
+            self.waker.wake();
+        }
     }
 
     /// The stream took something.
@@ -351,6 +367,37 @@ impl Watch {
     /// Whether no request is under way.
     pub(super) fn is_between_requests(&self) -> bool {
         self.head.load(Relaxed) != IN_REQUEST || self.linger.since_us.load(Relaxed) != 0
+    }
+
+    /// Somebody else has the stream from now on: no request is waited for.
+    pub(super) fn upgraded(&self) {
+        self.head.store(IN_REQUEST, Relaxed);
+        self.send.forget();
+        self.is_upgraded.store(true, Relaxed);
+    }
+
+    /// The stream is no more.
+    pub(super) fn stream_ended(&self) {
+        self.has_stream_ended.store(true, Relaxed);
+        self.waker.wake();
+    }
+
+    pub(super) fn has_stream_ended(&self) -> bool {
+        self.has_stream_ended.load(Relaxed)
+    }
+
+    /// Ends a stream that somebody else has.
+    pub(super) fn cut(&self) {
+        self.is_cut.store(true, Relaxed);
+        self.cut_waker.wake();
+    }
+
+    /// Whether the stream is to end; `waker` is woken when it is.
+    pub(super) fn poll_cut(&self, waker: &std::task::Waker) -> bool {
+        if self.is_upgraded.load(Relaxed) {
+            self.cut_waker.register(waker);
+        }
+        self.is_cut.load(Relaxed)
     }
 
     /// Asks the connection to end.

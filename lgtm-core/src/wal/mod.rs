@@ -10,6 +10,7 @@ mod blob_files;
 mod checkpoint;
 mod frame;
 mod generation;
+mod metrics;
 mod names;
 mod replay;
 mod reservation;

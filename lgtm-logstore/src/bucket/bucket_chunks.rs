@@ -263,7 +263,7 @@ impl BucketChunks {
     }
 
     /// The periods of the bucket.
-    pub(super) fn periods(&self) -> &SchemaPeriods {
+    pub(crate) fn periods(&self) -> &SchemaPeriods {
         self.tables.periods()
     }
 

@@ -35,4 +35,4 @@ mod tests;
 pub use bucket_chunks::{BucketChunks, BucketChunksBuilder, BucketStats};
 pub use settings::{BucketSettings, BucketWriterSettings};
 pub use side_files::SideStats;
-pub use writer::{BucketWriter, StreamChunk, WrittenIndex};
+pub use writer::{BucketWriter, WrittenIndex};

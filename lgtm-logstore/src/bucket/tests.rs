@@ -16,6 +16,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunk::{
     Appended, ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings, FinishedChunk,
+    StreamChunk,
 };
 use crate::entry::EntryBlockBuilder;
 use crate::schema::DAY_MS;

@@ -9,7 +9,6 @@ use futures::{StreamExt, TryStreamExt};
 use lgtm_core::clock::Clock;
 use lgtm_core::codec::Compressor;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
@@ -19,22 +18,9 @@ use super::chunk_source::object_name;
 use super::pending_index::{PendingTable, StreamKey};
 use super::pending_side::PendingSide;
 use super::settings::BucketWriterSettings;
-use crate::chunk::{ChunkKey, FinishedChunk, ObjectMeta, encode_object};
+use crate::chunk::{ChunkKey, ObjectMeta, StreamChunk, encode_object};
 use crate::index::{ChunkMeta, IndexFileName, IndexVersion, pack};
 use crate::skip::ChunkSkip;
-
-/// A finished chunk and the stream that it is of.
-#[derive(Debug, Clone)]
-pub struct StreamChunk {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The stream's fingerprint: what its labels hash to, or a number of its own where two streams hash alike.
-    pub fingerprint: u64,
-    /// The stream's labels.
-    pub labels: Labels,
-    /// The chunk.
-    pub chunk: FinishedChunk,
-}
 
 /// What [`BucketWriter::write_index`] wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod layout;
 mod object;
 mod object_meta;
 mod snapshot;
+mod stream_chunk;
 mod symbols;
 
 pub use block::decode_block;
@@ -32,6 +33,7 @@ pub use layout::{BlockPlace, ChunkHeader, ChunkLayout, ChunkTrailer};
 pub use object::{ObjectHead, encode_object, read_object};
 pub use object_meta::ObjectMeta;
 pub use snapshot::{BuilderSnapshot, PackedBlock};
+pub use stream_chunk::StreamChunk;
 pub use symbols::decode_symbols;
 
 #[cfg(test)]

@@ -132,6 +132,20 @@ impl EntryBlock {
         })
     }
 
+    /// Bytes of memory that its lines and columns take; of a slice its part of what all slices share, by the number of entries.
+    pub fn memory_bytes(&self) -> u64 {
+        let c = &*self.columns;
+        let columns = size_of_val(&c.t_ns[..])
+            + size_of_val(&c.lines[..])
+            + size_of_val(&c.pair_ends[..])
+            + size_of_val(&c.pairs[..]);
+        let all = (self.bytes.len() + columns) as u64;
+        match c.t_ns.len() as u64 {
+            0 => all,
+            entries => all.saturating_mul(self.len() as u64).div_ceil(entries),
+        }
+    }
+
     /// Whether any entry has structured metadata.
     #[inline]
     pub fn has_metadata(&self) -> bool {

@@ -22,6 +22,40 @@ pub(super) enum ChunkBytes {
     File(BlobPlace),
 }
 
+/// Why a chunk takes no more entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum FinishReason {
+    /// The next entry had no room in it.
+    Full,
+    /// All replicas end their chunks here.
+    Synced,
+    /// Its entries span too much time.
+    MaxAge,
+    /// Its stream got nothing for long.
+    Idle,
+    /// Everything is to be flushed.
+    Forced,
+    /// Open chunks take too much memory.
+    Memory,
+    /// It was finished before the process started.
+    Restored,
+}
+
+impl FinishReason {
+    /// Its name in metrics, Loki's where Loki has the reason.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Synced => "synced",
+            Self::MaxAge => "max_age",
+            Self::Idle => "idle",
+            Self::Forced => "forced",
+            Self::Memory => "memory",
+            Self::Restored => "restored",
+        }
+    }
+}
+
 /// A chunk that takes no more entries.
 #[derive(Debug, Clone)]
 pub(super) struct HeadChunk {
@@ -36,11 +70,12 @@ pub(super) struct HeadChunk {
     pub(super) uncompressed_bytes: u64,
     pub(super) bytes: ChunkBytes,
     pub(super) state: ChunkState,
+    pub(super) reason: FinishReason,
 }
 
 impl HeadChunk {
     /// A chunk that is to be put together; `None` when it has no entries.
-    pub(super) fn of_builder(id: u64, builder: ChunkBuilder) -> Option<Self> {
+    pub(super) fn of_builder(id: u64, builder: ChunkBuilder, reason: FinishReason) -> Option<Self> {
         let (min_ns, max_ns) = builder.time_range()?;
         Some(Self {
             id,
@@ -50,6 +85,7 @@ impl HeadChunk {
             uncompressed_bytes: builder.uncompressed_bytes(),
             bytes: ChunkBytes::Builder(Arc::new(builder)),
             state: ChunkState::HELD,
+            reason,
         })
     }
 

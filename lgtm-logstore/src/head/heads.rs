@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
@@ -10,13 +11,15 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::wal::{
-    BlobFiles, ReplayProgress, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
+    BlobFiles, Refusal, ReplayProgress, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
 };
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 
 use super::capacity::HeadCapacity;
+use super::flush::LeavingChunk;
 use super::head::{Head, HeadParts};
+use super::head_chunk::FinishReason;
 use super::push::PushScratch;
 use super::settings::{HeadSettings, ns};
 use super::stream::{MemStream, SyncRule};
@@ -25,6 +28,8 @@ use crate::schema::SchemaPeriods;
 
 /// Blocks smaller than this are not compressed early: that would gain little and cost their readers.
 const MIN_BLOCK_BYTES: u64 = 16 << 10;
+/// A log that takes nothing for so long has trouble that is worth a word.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// What heads need of their host.
 #[derive(Debug, Clone)]
@@ -62,6 +67,8 @@ pub struct Heads {
     pub(super) executor: Executor,
     seed: u64,
     pub(super) scratch: Mutex<Vec<PushScratch>>,
+    /// Chunks that the store has and that readers who began before may still need.
+    pub(super) moved: Mutex<Vec<LeavingChunk>>,
     /// The data folder is ours while this is there.
     lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's entries come first.
@@ -140,6 +147,7 @@ impl Heads {
             executor,
             seed,
             scratch: Mutex::default(),
+            moved: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
@@ -232,10 +240,10 @@ impl Heads {
     /// # Errors
     /// `Internal` when a compression fails.
     pub async fn maintain(&self) -> Result<()> {
+        self.drop_moved();
         let now_s = self.now_s();
-        let ago = |d: std::time::Duration| {
-            now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX))
-        };
+        let ago =
+            |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
         let idle_before_s = ago(self.settings.chunk_idle_period);
         let max_age_ns = ns(self.settings.max_chunk_age);
         for head in self.all() {
@@ -272,7 +280,8 @@ impl Heads {
         for head in self.all() {
             let streams: Vec<_> = head.streams().into_iter().map(|(_, s)| s).collect();
             for stream in &streams {
-                stream.lock().finish_due(i64::MAX, true, &self.parts);
+                let mut state = stream.lock();
+                state.finish_all(FinishReason::Forced, &self.parts);
             }
             for some in streams.chunks(64) {
                 self.tidy(some.to_vec()).await?;
@@ -324,6 +333,11 @@ impl Heads {
         self.parts.files.damaged_count()
     }
 
+    /// Why no writes are taken, once that has lasted longer than a moment (two seconds): the log has trouble, or no room in its buffer.
+    pub fn write_refusal(&self) -> Option<Refusal> {
+        self.wal.refusal().filter(|r| r.lasted >= TOLD_AFTER)
+    }
+
     /// What the log has done so far.
     pub fn wal_stats(&self) -> WalStats {
         self.wal.stats()
@@ -356,7 +370,9 @@ pub(super) fn relieve(heads: &[Arc<Head>], parts: &HeadParts) -> Result<()> {
             if parts.capacity.open_bytes() <= target {
                 break;
             }
-            stream.lock().finish_due(i64::MAX, true, parts);
+            let mut state = stream.lock();
+            state.finish_all(FinishReason::Memory, parts);
+            drop(state);
             stream.tidy(MIN_BLOCK_BYTES, parts, tools)?;
         }
         Ok(())

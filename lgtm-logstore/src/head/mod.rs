@@ -5,11 +5,12 @@
 //!      \-> log (record) -> replay          checkpoint: memory -> log
 //! ```
 //!
-//! Open [`head`](head/head.rs) first, then `stream`, `push`, `heads`, `checkpoint`, `replay`, `read`.
+//! Open [`head`](head/head.rs) first, then `stream`, `push`, `heads`, `checkpoint`, `replay`, `read`, `flush`.
 
 mod batches;
 mod capacity;
 mod checkpoint;
+mod flush;
 mod head;
 mod head_chunk;
 mod heads;
@@ -24,6 +25,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use flush::{FlushScope, Leaving, LeavingChunk};
 pub use heads::{HeadHost, Heads, TenantStreams};
 pub use read::HeadSelect;
 pub use replay::HeadReplayReport;

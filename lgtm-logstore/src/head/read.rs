@@ -9,14 +9,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{LabelArena, Labels, Listed, Matcher, TenantId, TextSet, TimestampNs};
+use lgtm_core::model::{
+    LabelArena, Labels, Listed, Matcher, TenantId, TextSet, TimeRangeNs, TimestampNs,
+};
+use lgtm_core::wal::Snapshot;
 
 use super::batches::HeadBatches;
 use super::head::Head;
 use super::heads::Heads;
 use super::pieces::{Piece, StreamPieces};
-use super::stream::MemStream;
-use crate::select::{EntryBatches, FetchStats, Select, SelectRequest};
+use super::stream::{MemStream, StreamState};
+use crate::select::{EntryBatches, FetchStats, Select, SelectRequest, StreamVolume};
 
 /// Answers selects from the heads of a process.
 #[derive(Debug, Clone)]
@@ -66,6 +69,63 @@ impl HeadSelect {
         })
         .await
     }
+}
+
+impl HeadSelect {
+    /// The volumes of the streams that match, in the order of their labels. What the object store has counts there only.
+    ///
+    /// # Errors
+    /// As [`Select::series`].
+    pub async fn volumes(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<StreamVolume>>> {
+        let reader = self.heads.parts.generations.enter();
+        let volumes = self
+            .on_head(tenant, request, move |head, request, cancel| {
+                let mut out = Vec::new();
+                for_each_match(head, request, cancel, &mut |labels, stream| {
+                    let volume = volume(&stream.lock(), labels, request.range, &reader);
+                    out.extend(volume);
+                    Ok(())
+                })?;
+                out.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+                Ok(out)
+            })
+            .await?;
+        Ok(Listed::whole(volumes))
+    }
+}
+
+/// What a stream has in a range and the store has not; `None`: nothing.
+fn volume(
+    state: &StreamState,
+    labels: Labels,
+    range: TimeRangeNs,
+    reader: &Snapshot,
+) -> Option<StreamVolume> {
+    let mut volume = StreamVolume::of(labels);
+    let mut add = |(min_ns, max_ns), bytes, entries| {
+        if min_ns < range.max_ns && range.min_ns <= max_ns {
+            volume.add_chunk(
+                (range.min_ns, range.max_ns),
+                (min_ns, max_ns),
+                bytes,
+                entries,
+            );
+        }
+    };
+    for chunk in state.finished.iter().filter(|c| reader.sees(c.state)) {
+        let times = (chunk.min_ns, chunk.max_ns);
+        add(times, chunk.uncompressed_bytes, chunk.entry_count);
+    }
+    for open in [&state.open, &state.late].into_iter().flatten() {
+        if let Some(times) = open.time_range() {
+            add(times, open.uncompressed_bytes(), open.entry_count());
+        }
+    }
+    (volume.chunks > 0).then_some(volume)
 }
 
 /// Streams looked at before it is asked whether anybody still waits.

@@ -14,7 +14,7 @@ use lgtm_core::{DecodeError, Result};
 
 use super::checkpoint::{SnapshotBytes, StreamSnapshot, decode_streams};
 use super::head::{Bounds, Head};
-use super::head_chunk::{ChunkBytes, HeadChunk};
+use super::head_chunk::{ChunkBytes, FinishReason, HeadChunk};
 use super::heads::{Heads, relieve};
 use super::record::{EntriesSink, decode_entries, kind, record_tenant};
 use super::stream::{ChunkTools, Lane, MemStream};
@@ -229,6 +229,7 @@ impl Replay<'_> {
                 uncompressed_bytes: chunk.uncompressed_bytes,
                 bytes,
                 state: ChunkState::HELD,
+                reason: FinishReason::Restored,
             });
         }
         parts

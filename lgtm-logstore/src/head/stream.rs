@@ -11,7 +11,7 @@ use lgtm_core::postings::SymbolId;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::head::HeadParts;
-use super::head_chunk::{ChunkBytes, HeadChunk};
+use super::head_chunk::{ChunkBytes, FinishReason, HeadChunk};
 use crate::chunk::{Appended, ChunkBuilder, ChunkCodec, ChunkSettings};
 
 /// A stream. It has a lock of its own: streams hold much, and compressing a block takes a millisecond.
@@ -171,10 +171,11 @@ impl StreamState {
         let (t_ns, line, metadata) = entry;
         let highest_ns = self.highest_ns;
         if let Some(chunk) = self.lane(lane) {
-            let ends = !chunk.is_empty() && !chunk.has_room_for(line, metadata)
-                || lane == Lane::Open && parts.sync.ends(chunk, t_ns, highest_ns, fingerprint);
-            if ends {
-                self.finish(lane, parts);
+            let is_full = !chunk.is_empty() && !chunk.has_room_for(line, metadata);
+            if is_full {
+                self.finish(lane, FinishReason::Full, parts);
+            } else if lane == Lane::Open && parts.sync.ends(chunk, t_ns, highest_ns, fingerprint) {
+                self.finish(lane, FinishReason::Synced, parts);
             }
         }
         let chunk = self.lane(lane);
@@ -208,9 +209,9 @@ impl StreamState {
     }
 
     /// Ends an open chunk: it takes no more entries, and is put together by the next [tidying](MemStream::tidy).
-    pub(super) fn finish(&mut self, lane: Lane, parts: &HeadParts) {
+    pub(super) fn finish(&mut self, lane: Lane, reason: FinishReason, parts: &HeadParts) {
         let chunk = self.lane(lane).take();
-        let chunk = chunk.and_then(|c| HeadChunk::of_builder(parts.next_chunk_id(), *c));
+        let chunk = chunk.and_then(|c| HeadChunk::of_builder(parts.next_chunk_id(), *c, reason));
         self.finished.extend(chunk);
     }
 
@@ -227,10 +228,19 @@ impl StreamState {
     pub(super) fn finish_due(&mut self, max_age_ns: i64, is_idle: bool, parts: &HeadParts) {
         for lane in [Lane::Open, Lane::Late] {
             let range = self.lane(lane).as_ref().and_then(|c| c.time_range());
-            if range.is_some_and(|(min, max)| is_idle || max.saturating_sub(min) > max_age_ns) {
-                self.finish(lane, parts);
+            let is_old = |(min, max): (i64, i64)| max.saturating_sub(min) > max_age_ns;
+            match range {
+                Some(range) if is_old(range) => self.finish(lane, FinishReason::MaxAge, parts),
+                Some(_) if is_idle => self.finish(lane, FinishReason::Idle, parts),
+                _ => {}
             }
         }
+    }
+
+    /// Finishes all chunks.
+    pub(super) fn finish_all(&mut self, reason: FinishReason, parts: &HeadParts) {
+        self.finish(Lane::Open, reason, parts);
+        self.finish(Lane::Late, reason, parts);
     }
 }
 

@@ -89,6 +89,8 @@ pub struct Limits {
     pub max_entries_limit_per_query: u64,
     /// Matchers of a stream selector. Loki's default.
     pub max_streams_matchers_per_query: u64,
+    /// Chunks that a query may read of one holder. Loki's default; 0: unlimited.
+    pub max_chunks_per_query: u64,
     /// Bytes that a query may read, as the index estimates them. 0 (default): unlimited.
     pub max_query_bytes_read: ByteSize,
     /// Labels that each stream selector must name. None (default).
@@ -185,6 +187,7 @@ impl Default for Limits {
             max_query_series: 500,
             max_entries_limit_per_query: 5000,
             max_streams_matchers_per_query: 1000,
+            max_chunks_per_query: 2_000_000,
             max_query_bytes_read: ByteSize::bytes(0),
             required_labels: Vec::new(),
             minimum_labels_number: 0,

@@ -4,8 +4,10 @@ mod admission;
 mod limits;
 mod push_part;
 mod push_report;
+mod request_limits;
 
 pub use admission::{Accepted, Admission};
 pub use limits::{Limits, ServiceNameSources};
 pub use push_part::PushPart;
 pub use push_report::{IgnoredEntries, PushRefusal, PushReport, PushRule, Refused};
+pub use request_limits::RequestLimits;

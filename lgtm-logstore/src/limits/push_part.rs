@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use super::admission::Accepted;
-use crate::wire::PushBatch;
+use crate::wire::{PooledBatch, PushBatch};
 
 /// What one ingester is to take of a push: entries of the batch that nothing refused before, of all its streams or of some. Owned, so that a
-/// push to a slow replica can outlive the request's caller; clones share the batch, which is freed with the last of them. Plain data: sent
+/// push to a slow replica can outlive the request's caller; clones share the batch, and the room that it is counted for, which are freed with
+/// the last of them. Plain data: sent
 /// elsewhere, it is these entries.
 #[derive(Debug, Clone)]
 pub struct PushPart {
-    batch: Arc<PushBatch>,
+    batch: Arc<PooledBatch>,
     accepted: Arc<Accepted>,
 }
 
 impl PushPart {
     /// The accepted entries of a batch.
-    pub fn new(batch: Arc<PushBatch>, accepted: Arc<Accepted>) -> Self {
+    pub fn new(batch: Arc<PooledBatch>, accepted: Arc<Accepted>) -> Self {
         Self { batch, accepted }
     }
 

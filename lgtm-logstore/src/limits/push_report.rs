@@ -194,6 +194,26 @@ impl PushReport {
         }
     }
 
+    /// Adds what another holder says of its part of the same push.
+    pub fn merge(&mut self, other: Self) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+        self.duplicates += other.duplicates;
+        for (rule, refused) in other.refused {
+            self.count(rule, refused.entries, refused.bytes);
+        }
+        for (rule, message) in other.invalid {
+            let is_known = self.invalid.iter().any(|(_, known)| *known == message);
+            if !is_known && self.invalid.len() < MAX_MESSAGES {
+                self.invalid.push((rule, message));
+            }
+        }
+        for ignored in other.ignored {
+            self.ignore(ignored);
+        }
+        self.whole = self.whole.take().or(other.whole);
+    }
+
     /// Entries that were refused, by all rules.
     pub fn refused_entries(&self) -> u64 {
         self.refused.values().map(|r| r.entries).sum()

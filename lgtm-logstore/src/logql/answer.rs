@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use lgtm_core::limits::AnswerMemory;
 use lgtm_core::model::{Labels, TimestampMs, TimestampNs};
 
-use super::memory::AnswerMemory;
 use crate::select::FetchStats;
 
 /// An entry of an answer.

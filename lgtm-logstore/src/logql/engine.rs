@@ -1,4 +1,4 @@
-//! Running queries: parse, plan, evaluate, within bounds.
+//! Running queries: plan, evaluate, within bounds.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::FutureExt;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{TenantId, TimeRangeNs, TimestampNs};
+use lgtm_core::limits::{AnswerMemory, QueryMemory};
+use lgtm_core::model::TenantId;
 use lgtm_core::vector::{GridSeries, StepGrid, is_gap};
 use lgtm_core::{Error, model::Labels};
 use parking_lot::Mutex;
@@ -15,74 +16,12 @@ use parking_lot::Mutex;
 use super::answer::{Answer, Point, QueryValue, Series};
 use super::ast::{Expr, MetricExpr, VectorOp};
 use super::eval::{Evaluated, LogBounds, QueryContext, evaluate, run_log_query, sort_series};
-use super::memory::{AnswerMemory, Charge, QueryMemory, QueryUsage};
-use super::parser::parse_with;
 use super::plan::{LogPlan, PlanTimes};
+use super::query::{Direction, MaxSeries, Query, QueryTime};
 use super::query_error::{QueryError, Result};
 use super::settings::EngineSettings;
-use crate::select::{FetchBounds, Select, StreamShard};
-
-/// Which entries come first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
-    /// The newest.
-    #[default]
-    Backward,
-    /// The oldest.
-    Forward,
-}
-
-/// What a query is run with.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct QueryOptions {
-    /// What one holder may bring.
-    pub bounds: FetchBounds,
-    /// The part of the streams that is asked for; all if there is none.
-    pub shard: Option<StreamShard>,
-    /// Series that the answer may have where that is less than the engine allows; 0 is no such limit.
-    pub max_series: usize,
-}
-
-/// A query over a range of time.
-#[derive(Debug, Clone)]
-pub struct RangeQuery {
-    /// Text.
-    pub query: String,
-    /// Entries from here on; first step.
-    pub start_ns: TimestampNs,
-    /// Entries before; last step, itself included.
-    pub end_ns: TimestampNs,
-    /// Distance of two steps, milliseconds, more than 0. Log queries take no notice.
-    pub step_ms: i64,
-    /// Least distance of two entries, nanoseconds; 0: none. Metric queries take no notice.
-    pub interval_ns: i64,
-    /// Entries that are wanted. Metric queries take no notice.
-    pub limit: usize,
-    /// Which entries are wanted if there are more.
-    pub direction: Direction,
-    /// How.
-    pub options: QueryOptions,
-}
-
-/// A query at one time.
-#[derive(Debug, Clone)]
-pub struct InstantQuery {
-    /// Text.
-    pub query: String,
-    /// When.
-    pub t_ns: TimestampNs,
-    /// How.
-    pub options: QueryOptions,
-}
-
-/// A query, the same from the door to the engine. Plain data.
-#[derive(Debug, Clone)]
-pub enum Query {
-    /// Over a range of time.
-    Range(RangeQuery),
-    /// At one time.
-    Instant(InstantQuery),
-}
+use super::usage::{Charge, QueryUsage};
+use crate::select::Select;
 
 /// What an engine has done.
 #[derive(Debug, Default)]
@@ -113,31 +52,6 @@ pub struct Engine {
     counts: Arc<EngineCounts>,
 }
 
-/// The steps of a metric range query as Loki's frontend places them: start and end moved to multiples of the step, outwards.
-pub fn aligned_range(
-    start_ns: TimestampNs,
-    end_ns: TimestampNs,
-    step_ms: i64,
-) -> (TimestampNs, TimestampNs) {
-    let step_ns = step_ms.saturating_mul(1_000_000).max(1);
-    let start = start_ns.div_euclid(step_ns).saturating_mul(step_ns);
-    let floor = end_ns.div_euclid(step_ns).saturating_mul(step_ns);
-    match floor == end_ns {
-        true => (start, floor),
-        false => (start, floor.saturating_add(step_ns)),
-    }
-}
-
-/// A parsed query and what is asked of it.
-struct Prepared<'a> {
-    text: &'a str,
-    grid: StepGrid,
-    range: TimeRangeNs,
-    bounds: LogBounds,
-    is_range: bool,
-    options: &'a QueryOptions,
-}
-
 impl Engine {
     /// An engine over `source`, which computes on `executor`.
     ///
@@ -154,7 +68,10 @@ impl Engine {
             source,
             executor,
             clock,
-            memory: QueryMemory::new(settings.max_memory_total.as_u64()),
+            memory: QueryMemory::new(
+                settings.max_memory_total.as_u64(),
+                "logs.querier.max_memory_total",
+            ),
             settings,
             counts: Arc::default(),
         })
@@ -174,6 +91,11 @@ impl Engine {
         &self.settings
     }
 
+    /// Where it computes.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// What all queries hold.
     pub fn memory(&self) -> &QueryMemory {
         &self.memory
@@ -184,100 +106,16 @@ impl Engine {
         &self.counts
     }
 
-    /// Parses a query within the bounds of this engine.
-    ///
-    /// # Errors
-    /// `Parse`; `Source` for a fault of this program.
-    pub fn parse(&self, text: &str) -> Result<Expr> {
-        let parsed = AssertUnwindSafe(|| parse_with(text, &self.settings.parser));
-        let parsed = std::panic::catch_unwind(parsed).map_err(|_| self.panicked())?;
-        Ok(parsed?)
-    }
-
     /// Answers a query.
     ///
     /// # Errors
-    /// Those of [`QueryError`].
+    /// Those of [`QueryError`]; `Invalid` too for a log query at one time.
     pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer> {
-        match query {
-            Query::Range(query) => self.range(tenant, query).await,
-            Query::Instant(query) => self.instant(tenant, query).await,
-        }
-    }
-
-    /// Answers over a range of time.
-    ///
-    /// # Errors
-    /// Those of [`QueryError`].
-    pub async fn range(&self, tenant: &TenantId, q: &RangeQuery) -> Result<Answer> {
-        const TOO_MANY: &str = "exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter";
-        let ms = |ns: i64| ns.div_euclid(1_000_000);
-        let grid = StepGrid::range(ms(q.start_ns), ms(q.end_ns), q.step_ms);
-        let checked = if q.end_ns < q.start_ns {
-            Err(QueryError::Invalid(
-                "end timestamp must not be before or equal to start time".into(),
-            ))
-        } else if q.step_ms <= 0 {
-            Err(QueryError::Invalid("zero or negative query resolution step widths are not accepted. Try a positive integer".into()))
-        } else if q.interval_ns < 0 {
-            Err(QueryError::Invalid("interval must be >= 0".into()))
-        } else if q.limit == 0 {
-            Err(QueryError::Invalid("limit must be a positive value".into()))
-        } else if (ms(q.end_ns) - ms(q.start_ns)) / q.step_ms > self.settings.max_steps as i64 {
-            Err(QueryError::Limit(TOO_MANY.into()))
-        } else {
-            Ok(())
-        };
-        let query = Prepared {
-            text: &q.query,
-            grid,
-            range: TimeRangeNs::new(q.start_ns, q.end_ns),
-            bounds: LogBounds {
-                newest_first: q.direction == Direction::Backward,
-                limit: q.limit,
-                interval_ns: q.interval_ns,
-            },
-            is_range: true,
-            options: &q.options,
-        };
-        self.run(tenant, query, checked).await
-    }
-
-    /// Answers at one time.
-    ///
-    /// # Errors
-    /// As [`Engine::range`]; `Invalid` too for a query that asks for entries.
-    pub async fn instant(&self, tenant: &TenantId, q: &InstantQuery) -> Result<Answer> {
-        let query = Prepared {
-            text: &q.query,
-            grid: StepGrid::instant(q.t_ns.div_euclid(1_000_000)),
-            range: TimeRangeNs::new(q.t_ns, q.t_ns),
-            bounds: LogBounds {
-                newest_first: true,
-                limit: 1,
-                interval_ns: 0,
-            },
-            is_range: false,
-            options: &q.options,
-        };
-        self.run(tenant, query, Ok(())).await
-    }
-
-    fn panicked(&self) -> QueryError {
-        self.counts.panicked.fetch_add(1, Ordering::Relaxed);
-        QueryError::Source(Error::Internal("the query panicked".into()))
-    }
-
-    async fn run(
-        &self,
-        tenant: &TenantId,
-        query: Prepared<'_>,
-        checked: Result<()>,
-    ) -> Result<Answer> {
         self.counts.queries.fetch_add(1, Ordering::Relaxed);
+        let limit = self.settings.timeout;
+        let after = query.options.timeout.map_or(limit, |t| t.min(limit));
         let work = async {
-            checked?;
-            match tokio::time::timeout(self.settings.timeout, self.answer(tenant, &query)).await {
+            match tokio::time::timeout(after, self.answer(tenant, query)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(QueryError::TimedOut),
             }
@@ -299,14 +137,19 @@ impl Engine {
             Err(e) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 if let QueryError::Source(Error::Internal(message)) = e {
-                    tracing::error!(%tenant, query = query.text, message, "query failed");
+                    tracing::error!(%tenant, query = query.text(), message, "query failed");
                 }
             }
         }
         answer
     }
 
-    fn context(&self, tenant: &TenantId, query: &Prepared<'_>) -> Arc<QueryContext> {
+    fn panicked(&self) -> QueryError {
+        self.counts.panicked.fetch_add(1, Ordering::Relaxed);
+        QueryError::Source(Error::Internal("the query panicked".into()))
+    }
+
+    fn context(&self, tenant: &TenantId, query: &Query) -> Arc<QueryContext> {
         let now_ms = self.clock.now_ms();
         Arc::new(QueryContext {
             source: Arc::clone(&self.source),
@@ -321,36 +164,35 @@ impl Engine {
             },
             bounds: query.options.bounds,
             shard: query.options.shard,
-            is_range: query.is_range,
+            is_range: query.is_range(),
             approx_topk: self.settings.approx_topk,
             noticed: Mutex::default(),
         })
     }
 
-    async fn answer(&self, tenant: &TenantId, query: &Prepared<'_>) -> Result<Answer> {
+    async fn answer(&self, tenant: &TenantId, query: &Query) -> Result<Answer> {
         let begin = tokio::time::Instant::now();
         let ctx = self.context(tenant, query);
         let _stop_when_dropped = ctx.cancel.cancel_on_drop();
-        // Parsing and planning compile what the query names: on the pool, since that may take long.
-        let (engine, text, times) = (self.clone(), query.text.to_owned(), ctx.times);
-        let planned = ctx
-            .compute(move |_| match engine.parse(&text)? {
-                Expr::Log(log) => Ok(Planned::Log(LogPlan::new(&log, times))),
-                Expr::Metric(metric) => Ok(Planned::Metric(metric)),
-            })
-            .await?;
-        let (value, charge) = match planned {
-            Planned::Log(_) if !query.is_range => {
+        let (value, charge) = match (&*query.expr, query.time) {
+            (Expr::Metric(metric), _) => self.metric(&ctx, metric, query).await?,
+            (Expr::Log(_), QueryTime::Instant(_)) => {
                 return Err(QueryError::Invalid(
                     "log queries are not supported as an instant query type, please change your query to a range query type".into(),
                 ));
             }
-            Planned::Log(plan) => {
-                let (streams, charge) =
-                    run_log_query(&ctx, plan, query.range, query.bounds).await?;
-                (QueryValue::Streams(streams), charge)
+            (Expr::Log(log), QueryTime::Range(range)) => {
+                let bounds = LogBounds {
+                    newest_first: range.direction == Direction::Backward,
+                    limit: range.limit,
+                    interval_ns: range.interval_ns,
+                };
+                // Planning compiles what the query names: on the pool, since that may take long.
+                let (log, times) = (log.clone(), ctx.times);
+                let plan = ctx.compute(move |_| Ok(LogPlan::new(&log, times))).await?;
+                let found = run_log_query(&ctx, plan, range.entries(), bounds).await?;
+                (QueryValue::Streams(found.0), found.1)
             }
-            Planned::Metric(expr) => self.metric(&ctx, &expr, query).await?,
         };
         let noticed = std::mem::take(&mut *ctx.noticed.lock());
         let mut stats = noticed.stats;
@@ -365,7 +207,7 @@ impl Engine {
             value,
             warnings: noticed.warnings,
             stats,
-            memory: AnswerMemory::of(charge),
+            memory: AnswerMemory::of(charge.into_hold()),
         })
     }
 
@@ -373,54 +215,55 @@ impl Engine {
         &self,
         ctx: &Arc<QueryContext>,
         expr: &MetricExpr,
-        query: &Prepared<'_>,
+        query: &Query,
     ) -> Result<(QueryValue, Charge)> {
+        let (grid, is_range) = (query.grid(), query.is_range());
+        // Steps that were moved outwards are up to two more than were asked for.
+        if grid.len() > self.settings.max_steps.saturating_add(3) {
+            return Err(QueryError::too_many_steps());
+        }
         let mut charge = Charge::none(&ctx.usage);
-        let evaluated = evaluate(ctx, expr, query.grid, &mut charge).await?;
-        let mut vector = match (evaluated, query.is_range) {
+        let evaluated = evaluate(ctx, expr, grid, &mut charge).await?;
+        let mut vector = match (evaluated, is_range) {
             (Evaluated::Scalar(value), false) => {
-                let t_ms = query.grid.start_ms();
+                let t_ms = grid.start_ms();
                 return Ok((QueryValue::Scalar(Point { t_ms, value }), charge));
             }
             (Evaluated::Scalar(value), true) => vec![GridSeries {
                 labels: Labels::empty(),
-                cells: vec![value; query.grid.len()],
+                cells: vec![value; grid.len()],
             }],
             (Evaluated::Vector(vector), _) => vector,
         };
-        let own = query.options.max_series;
-        let max = match self.settings.max_series {
-            0 => own,
-            all if own == 0 => all,
-            all => all.min(own),
-        };
+        let max = self.max_series(query.options.max_series);
         if max > 0 && vector.len() > max {
-            return Err(QueryError::Limit(format!(
-                "maximum number of series ({max}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()"
-            )));
+            return Err(QueryError::too_many_series(max));
         }
-        if query.is_range || !is_ordered(expr) {
+        if is_range || !is_ordered(expr) {
             sort_series(&mut vector);
         }
-        let grid = query.grid;
         let points = vector.len() as u64 * grid.len() as u64;
         charge.grow(points * size_of::<Point>() as u64)?;
         let series = vector.into_iter().map(|s| series_of(s, &grid)).collect();
-        Ok(match query.is_range {
+        Ok(match is_range {
             true => (QueryValue::Matrix(series), charge),
             false => (QueryValue::Vector(series), charge),
         })
     }
-}
 
-/// A query, as far as it can be prepared without data.
-enum Planned {
-    Log(LogPlan),
-    Metric(MetricExpr),
+    /// Series that an answer may have; 0: any number.
+    pub(crate) fn max_series(&self, wanted: MaxSeries) -> usize {
+        match (wanted, self.settings.max_series) {
+            (MaxSeries::Any, _) => 0,
+            (MaxSeries::AtMost(own), 0) => own,
+            (MaxSeries::AtMost(0) | MaxSeries::Engine, all) => all,
+            (MaxSeries::AtMost(own), all) => own.min(all),
+        }
+    }
 }
 
 /// Whether an expression gives its series in an order of its own.
-fn is_ordered(expr: &MetricExpr) -> bool {
+pub(super) fn is_ordered(expr: &MetricExpr) -> bool {
     matches!(expr, MetricExpr::Aggregation(a) if matches!(
         a.op,
         VectorOp::TopK | VectorOp::BottomK | VectorOp::ApproxTopK | VectorOp::Sort | VectorOp::SortDesc

@@ -14,15 +14,16 @@ mod error;
 mod eval;
 mod format;
 mod lexer;
-mod memory;
 mod parser;
 mod pattern;
 mod pipeline;
 mod plan;
+mod query;
 mod query_error;
 mod settings;
 mod template;
 mod units;
+mod usage;
 
 pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValue, Series};
 pub use answer_json::LabelEncoding;
@@ -32,11 +33,9 @@ pub use ast::{
     LineOperand, LogExpr, LogfmtStage, MatchSide, MetricExpr, RangeAggregation, RangeOp, Stage,
     Unwrap, VectorAggregation, VectorMatching, VectorOp,
 };
-pub use engine::{
-    Direction, Engine, EngineCounts, InstantQuery, Query, QueryOptions, RangeQuery, aligned_range,
-};
+pub use engine::{Engine, EngineCounts};
 pub use error::ParseError;
-pub use memory::{AnswerMemory, QueryMemory};
 pub use parser::{parse, parse_selector, parse_with};
+pub use query::{Direction, MaxSeries, Query, QueryOptions, QueryRange, QueryTime};
 pub use query_error::QueryError;
 pub use settings::{EngineSettings, ParserSettings};

@@ -37,6 +37,18 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    /// More series than an answer may have.
+    pub(crate) fn too_many_series(max: usize) -> Self {
+        Self::Limit(format!(
+            "maximum number of series ({max}) reached for a single query; consider reducing query cardinality by adding more specific stream selectors, reducing the time range, or aggregating results with functions like sum(), count() or topk()"
+        ))
+    }
+
+    /// More steps than a range query may have.
+    pub(crate) fn too_many_steps() -> Self {
+        Self::Limit("exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter".into())
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -37,7 +37,7 @@ pub struct EngineSettings {
     pub max_series: usize,
     /// Steps that a range query may have. Loki's number.
     pub max_steps: usize,
-    /// Memory that one query may take, its answer included; 0 is no limit. 1 GiB holds 100,000 series of 1,000 steps or 5,000 lines of
+    /// Memory that one query may take, blocks that it looks at and its answer included; 0 is no limit. 1 GiB holds 100,000 series of 1,000 steps or 5,000 lines of
     /// 200 KB.
     pub max_memory: ByteSize,
     /// Memory that all queries of the process may take together, answers until they are printed included; one that needs more is

@@ -4,6 +4,7 @@ use lgtm_core::model::{Labels, Matcher, TimeRangeNs};
 use lgtm_core::{Error, Result};
 
 use super::end::FetchStats;
+use crate::limits::Limits;
 
 /// One of `count` disjoint parts of all streams: those whose [`Labels::stable_hash`], which is Loki's fingerprint, leaves `index` when
 /// divided by `count`.
@@ -151,6 +152,14 @@ pub struct FetchBounds {
 }
 
 impl FetchBounds {
+    /// What a tenant's limits allow.
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            max_chunks: limits.max_chunks_per_query,
+            ..Self::default()
+        }
+    }
+
     /// Whether so much may have been fetched.
     ///
     /// # Errors

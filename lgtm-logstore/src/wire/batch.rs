@@ -4,6 +4,7 @@
 //! ranges of the request's own bytes, or of an arena for what the request spells otherwise.
 
 use lgtm_core::codec::Allowance;
+use lgtm_core::limits::Reusable;
 use lgtm_core::model::TimestampNs;
 use lgtm_core::{Error, Result};
 
@@ -74,6 +75,19 @@ pub struct PushBatch {
     pub(super) sent_pairs: Vec<PairPlace>,
     pub(super) malformed: Vec<MalformedEntries>,
     pub(super) streams_sent: u64,
+}
+
+/// A [`PushBatch`] under way.
+pub type PooledBatch = lgtm_core::limits::PooledBatch<PushBatch>;
+
+impl Reusable for PushBatch {
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        Self::heap_bytes(self)
+    }
 }
 
 impl PushBatch {

@@ -1,4 +1,5 @@
-//! How outsiders' bytes become ours: Loki's push as protobuf and JSON, OTLP logs, and what they decode into. Pure: bytes in, values out.
+//! How outsiders' bytes become ours: Loki's push as protobuf and JSON, OTLP logs, what a program has of its own, and what
+//! they decode into. Pure: bytes in, values out.
 //!
 //! Open [`PushBatch`] first; `decoding` is what all decoders share.
 
@@ -7,6 +8,7 @@ mod decoding;
 mod level;
 mod options;
 mod otlp;
+mod own_entries;
 mod push_json;
 mod push_protobuf;
 mod stream_labels;
@@ -14,13 +16,14 @@ mod stream_labels;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{MalformedEntries, PushBatch, PushEntry, SentMetadata, StreamView};
+pub use batch::{MalformedEntries, PooledBatch, PushBatch, PushEntry, SentMetadata, StreamView};
 pub use level::{DETECTED_LEVEL, LevelRules};
 pub use options::{LineCut, PushOptions};
 pub use otlp::{
     AttributeAction, AttributePattern, AttributeRule, OtlpRules, REQUEST as OTLP_REQUEST,
     ResourceRules, decode_otlp,
 };
+pub use own_entries::{LogEntry, decode_entries};
 pub use push_json::{decode_json, decode_legacy_json};
 pub use push_protobuf::decode_protobuf;
 pub use stream_labels::{LabelPairs, SERVICE_NAME, StreamLabels};

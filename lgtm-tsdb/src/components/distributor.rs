@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::limits::{Inflight, InflightBound, Overrides, RateLimit, TenantLimiters, Ticket};
+use lgtm_core::limits::{
+    BatchPool, Inflight, InflightBound, Overrides, RateLimit, TenantLimiters, Ticket,
+};
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
@@ -16,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::clients::IngesterClient;
 use crate::head::{AppendReport, EXEMPLAR_LABELS_TOO_LONG, ReasonId, Rejection};
 use crate::limits::Limits;
-use crate::wire::{BatchPool, PooledBatch, PushPart};
+use crate::wire::{PooledBatch, PushPart, WriteBatch};
 
 /// How much a distributor takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +147,7 @@ pub struct Distributor {
     limits: Overrides<Limits>,
     rates: TenantLimiters,
     inflight: Arc<Inflight>,
-    batches: Arc<BatchPool>,
+    batches: Arc<BatchPool<WriteBatch>>,
     settings: DistributorSettings,
     counts: DistributorCounts,
 }

@@ -10,6 +10,7 @@ use lgtm_core::disk::Disk;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::random::{RandomSource, os_random};
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, claim};
 use lgtm_core::telemetry::Registry;
@@ -21,7 +22,6 @@ use tokio::runtime::Handle;
 
 use super::clients::IngesterClient;
 use super::ingestion_rate::IngestionRates;
-use super::random_source::{RandomSource, os_random};
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{

@@ -4,7 +4,6 @@ mod cleaner;
 pub mod clients;
 mod distributor;
 mod holders;
-mod housekeeping;
 mod ingester;
 mod ingestion_rate;
 mod inspect;
@@ -14,7 +13,6 @@ mod querier;
 mod query_frontend;
 mod query_frontend_settings;
 mod query_rules;
-mod random_source;
 mod sample_sink;
 mod store_gateway;
 mod tsdb;
@@ -31,6 +29,5 @@ pub use query_frontend::{QueryFrontend, QueryFrontendBuilder, QueryFrontendCount
 pub use query_frontend_settings::QueryFrontendSettings;
 #[cfg(feature = "http")]
 pub(crate) use query_rules::{check_text, read_range};
-pub use random_source::{RandomSource, os_random};
 pub use tsdb::{SeriesSamples, Tsdb};
 pub use tsdb_builder::TsdbBuilder;

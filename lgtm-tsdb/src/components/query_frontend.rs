@@ -8,8 +8,9 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use lgtm_core::cache::{Cache, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::exec::move_if_heavy;
 use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits, ShardPlan};
-use lgtm_core::limits::Overrides;
+use lgtm_core::limits::{AnswerMemory, Overrides};
 use lgtm_core::model::{Labels, Matcher, TenantId, TextSet};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
@@ -23,8 +24,8 @@ use crate::head::{
 };
 use crate::limits::Limits;
 use crate::promql::{
-    Answer, AnswerMemory, EmbeddedLegs, Engine, FrontendAnswer, Point, PromqlSplitter, Query,
-    QueryError, QueryKind, QueryOptions, QueryStats, QueryValue, Series, ValueType, move_if_heavy,
+    Answer, EmbeddedLegs, Engine, FrontendAnswer, Point, PromqlSplitter, Query, QueryError,
+    QueryKind, QueryOptions, QueryStats, QueryValue, Series, ValueType,
 };
 use crate::select::{
     FetchBounds, LabelBatches, Listed, ReadyBatches, Select, SelectRequest, SeriesBatches,

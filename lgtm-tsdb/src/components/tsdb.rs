@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "http")]
 use lgtm_core::clock::Clock;
-use lgtm_core::exec::Executor;
+use lgtm_core::exec::{Executor, Housekeeping, move_if_heavy};
 #[cfg(feature = "http")]
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
@@ -17,7 +17,6 @@ use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
 use super::clients::Queries;
-use super::housekeeping::Housekeeping;
 use super::tsdb_builder::TsdbBuilder;
 use super::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
 use crate::block::BlockMeta;
@@ -26,7 +25,7 @@ use crate::chunk::SampleValue;
 use crate::head::{AppendReport, FlushScope};
 #[cfg(feature = "http")]
 use crate::limits::Limits;
-use crate::promql::{Answer, ParserOptions, Query, QueryError, move_if_heavy};
+use crate::promql::{Answer, ParserOptions, Query, QueryError};
 use crate::select::{Listed, Select, SelectRequest, samples};
 use crate::wire::PooledBatch;
 

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{Executor, ExecutorSettings, TaskGroup};
+use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
-use super::housekeeping::Housekeeping;
 use super::tsdb::{Tsdb, TsdbParts};
 use super::{
     BlocksCleaner, CleanerSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
@@ -16,9 +16,6 @@ use super::error::ApiError;
 use super::query_api::QueryApi;
 use super::settings::ApiSettings;
 use crate::components::DistributorSettings;
-
-/// Answers of at most so many bytes are always given.
-const SMALL_ANSWER: u64 = 256 << 10;
 
 /// Bytes of a push, compressed and decompressed.
 pub(super) fn size_bound(settings: &DistributorSettings) -> SizeBound {
@@ -72,37 +69,19 @@ pub(super) async fn bounded(
     request: Request,
     next: Next,
 ) -> Response {
-    if request.body().is_end_stream() {
-        return next.run(request).await;
-    }
-    let (parts, body) = request.into_parts();
     let max = api.settings.max_query_body_size.as_u64();
-    let read = http::collect_body(&api.bodies, &parts.headers, body, max).await;
-    match read {
-        Ok((_ticket, bytes)) => {
-            let request = Request::from_parts(parts, Body::from(bytes));
-            next.run(request).await
-        }
-        Err(e) => refused(e).into_response(),
-    }
+    let answer = http::with_body(&api.bodies, max, request, next).await;
+    answer.unwrap_or_else(|e| refused(e).into_response())
 }
 
-/// Counts an answer that is held whole, until its client has read it. Small ones are as many as there are connections.
+/// Counts a large answer that is held whole, until its client has read it.
 pub(super) async fn held(
     State(api): State<Arc<QueryApi>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let answer = next.run(request).await;
-    let size = answer.body().size_hint().exact();
-    let Some(bytes) = size.filter(|bytes| *bytes > SMALL_ANSWER) else {
-        return answer;
-    };
-    let mut ticket = api.answers.ticket();
-    match ticket.add(bytes) {
-        Ok(()) => answer.map(|body| http::hold(body, ticket)),
-        Err(e) => ApiError::from(e).into_response(),
-    }
+    let answer = http::hold_large(&api.answers, next.run(request).await);
+    answer.unwrap_or_else(|e| ApiError::from(e).into_response())
 }
 
 fn refused(e: BodyError) -> ApiError {

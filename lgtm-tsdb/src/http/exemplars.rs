@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::exec::move_to_pool;
+use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TimeRange;
@@ -16,7 +16,7 @@ use super::json::{push_labels, push_time};
 use super::query::{Call, call, success};
 use super::query_api::QueryApi;
 use crate::head::{ExemplarBounds, ExemplarsRequest, SeriesExemplars};
-use crate::promql::{QueryError, move_if_heavy, parse_with};
+use crate::promql::{QueryError, parse_with};
 
 /// `/query_exemplars`
 pub(super) async fn exemplars(

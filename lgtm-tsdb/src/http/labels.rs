@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::exec::move_to_pool;
+use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, TextSet, TimeRange};
 
@@ -15,7 +15,6 @@ use super::json::{push_labels, strings};
 use super::query::{Call, call, listed};
 use super::query_api::QueryApi;
 use crate::bucket::merge_labels;
-use crate::promql::move_if_heavy;
 use crate::select::{FetchBounds, Listed, SelectRequest, TruncatedList};
 
 /// The selects of a call: one per `match[]`, or one that takes everything.

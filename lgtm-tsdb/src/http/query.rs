@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use lgtm_core::exec::Executor;
+use lgtm_core::exec::{Executor, move_if_heavy};
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::TenantId;
 
@@ -17,7 +17,7 @@ use super::json::strings;
 use super::params::Params;
 use super::query_api::QueryApi;
 use crate::components::check_text;
-use crate::promql::{Answer, Query, QueryOptions, move_if_heavy};
+use crate::promql::{Answer, Query, QueryOptions};
 use crate::select::Listed;
 
 /// Steps that one range query may have, in all of Prometheus' family.

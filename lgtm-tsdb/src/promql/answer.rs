@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use lgtm_core::limits::AnswerMemory;
 use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::eval;
-use super::memory::AnswerMemory;
 use crate::select::FetchStats;
 
 /// A value at a time.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::FutureExt;
 use lgtm_core::Error;
-use lgtm_core::exec::{Executor, current_cancel, move_to_pool};
+use lgtm_core::exec::{Executor, current_cancel, move_if_heavy};
+use lgtm_core::limits::{AnswerMemory, QueryMemory};
 use lgtm_core::model::TenantId;
 use parking_lot::Mutex;
 
@@ -14,7 +15,6 @@ use super::annotations::{Annotations, Level};
 use super::answer::{Answer, Point, QueryStats, QueryValue, Series};
 use super::ast::ValueType;
 use super::eval::{self, Context, EvalBounds, Switches, Usage, Value};
-use super::memory::{AnswerMemory, QueryMemory};
 use super::plan::Planner;
 use super::query::Query;
 use super::query_error::{QueryError, Result};
@@ -75,26 +75,15 @@ impl EngineBuilder {
     pub fn build(self) -> lgtm_core::Result<Engine> {
         self.settings.validate()?;
         Ok(Engine {
-            memory: QueryMemory::new(self.settings.max_memory_total.as_u64()),
+            memory: QueryMemory::new(
+                self.settings.max_memory_total.as_u64(),
+                "metrics.querier.max_memory_total",
+            ),
             source: self.source,
             executor: self.executor,
             settings: self.settings,
             counts: Arc::default(),
         })
-    }
-}
-
-/// Moves a query to the pool whose text alone may take longer to read, print and plan than a thread of the runtime should be held:
-/// a long one, or one with counted repetitions, Unicode classes or flags in regular expressions.
-pub(crate) async fn move_if_heavy(text: &str) {
-    const LONG_BYTES: usize = 1024;
-    let is_counted = |at: usize| text.as_bytes().get(at + 1).is_some_and(u8::is_ascii_digit);
-    let has_classes = || ["\\p", "\\P", "(?"].iter().any(|c| text.contains(c));
-    if text.len() > LONG_BYTES
-        || text.match_indices('{').any(|(at, _)| is_counted(at))
-        || has_classes()
-    {
-        move_to_pool().await;
     }
 }
 

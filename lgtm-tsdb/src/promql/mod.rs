@@ -21,7 +21,6 @@ pub mod histogram;
 mod json;
 mod lexer;
 mod long_range;
-mod memory;
 mod number;
 mod options;
 mod parser;
@@ -44,11 +43,9 @@ pub use ast::{
     UnaryOp, ValueType, VectorMatching, VectorSelector,
 };
 pub use embedded::EmbeddedLegs;
-pub(crate) use engine::move_if_heavy;
 pub use engine::{Engine, EngineBuilder, EngineCounts};
 pub use error::{ParseError, line_and_column};
 pub use long_range::split_long_ranges;
-pub use memory::{AnswerMemory, QueryMemory};
 pub use options::ParserOptions;
 pub use parser::{parse, parse_duration_ms, parse_selector, parse_with};
 pub use query::{Query, QueryKind, QueryOptions};

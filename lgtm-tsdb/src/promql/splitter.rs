@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use lgtm_core::codec::{self, Reader};
 use lgtm_core::frontend::{ShardPlan, Splitter, StepRange};
+use lgtm_core::limits::AnswerMemory;
 use lgtm_core::model::{FloatHistogram, Labels};
 use lgtm_core::{DecodeError, Error, Result};
 
 use super::answer::{Point, QueryStats, Series};
 use super::long_range::split_long_ranges;
-use super::memory::AnswerMemory;
 use super::query::Query;
 use super::settle::{is_final_before, settle};
 use super::shard::{ShardedQuery, shard_query};

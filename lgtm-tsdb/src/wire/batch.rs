@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use lgtm_core::limits::Reusable;
 use lgtm_core::model::{Exemplar, FloatHistogram, Histogram, HistogramFault, Metadata, Sample};
 
 use super::raw_labels::RawLabels;
@@ -166,6 +167,19 @@ pub struct WriteBatch {
     pub(super) metadata: Vec<MetadataEntry>,
     pub(super) malformed: Vec<MalformedSeries>,
     pub(super) long_exemplars: u64,
+}
+
+/// A [`WriteBatch`] under way.
+pub type PooledBatch = lgtm_core::limits::PooledBatch<WriteBatch>;
+
+impl Reusable for WriteBatch {
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        Self::heap_bytes(self)
+    }
 }
 
 impl WriteBatch {

@@ -2,7 +2,6 @@
 //! [`WriteBatch`]; it goes to each ingester as a [`PushPart`].
 
 mod batch;
-mod batch_pool;
 mod decode_rules;
 mod label_bounds;
 mod metadata;
@@ -15,9 +14,9 @@ mod remote_write2;
 
 pub(crate) use batch::MAX_EXEMPLAR_CHARS;
 pub use batch::{
-    HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, SeriesView, WriteBatch,
+    HistogramSample, HistogramValue, MalformedSeries, MetadataEntry, PooledBatch, SeriesView,
+    WriteBatch,
 };
-pub use batch_pool::{BatchPool, PooledBatch};
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};

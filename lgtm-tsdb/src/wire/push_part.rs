@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::batch::{MetadataEntry, SeriesView, WriteBatch};
-use super::batch_pool::PooledBatch;
+use super::batch::{MetadataEntry, PooledBatch, SeriesView, WriteBatch};
 
 /// What one ingester is to take of a request: all of it, or some places. Owned, so that a push to a slow replica can outlive the
 /// request's caller; clones share the batch, which is freed with the last of them. Plain data: sent elsewhere, it is these series.
@@ -131,10 +130,9 @@ impl<'a> From<&'a WriteBatch> for PartView<'a> {
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::limits::{Inflight, InflightBound};
+    use lgtm_core::limits::{BatchPool, Inflight, InflightBound};
     use lgtm_core::model::{Metadata, Sample};
 
-    use super::super::batch_pool::BatchPool;
     use super::*;
 
     fn filled(batch: &mut WriteBatch) {

@@ -8,9 +8,9 @@ use lgtm_core::model::{TenantId, merge_warnings};
 use parking_lot::Mutex;
 
 use crate::logql::answer::QueryStats;
-use crate::logql::memory::{Charge, QueryUsage};
 use crate::logql::plan::PlanTimes;
 use crate::logql::query_error::Result;
+use crate::logql::usage::{Charge, QueryUsage};
 use crate::select::{
     CountWish, EntryBatch, EntryBatches, FetchBounds, Select, SelectRequest, StreamShard,
 };
@@ -92,28 +92,35 @@ impl QueryContext {
         mut take: impl FnMut(Vec<T>, Option<i64>) -> Result<bool>,
     ) -> Result<()> {
         let width = self.parallelism.max(1);
-        let mut round = fetch(answer, width).await?;
+        let (mut round, mut held) = self.fetch(answer, width).await?;
         while !round.is_empty() {
             let horizon = round.last().map(|b| b.horizon_ns);
             let jobs: Vec<_> = round.into_iter().map(|b| self.compute(job(b))).collect();
-            let (done, next) = join(try_join_all(jobs), fetch(answer, width)).await;
+            let (done, next) = join(try_join_all(jobs), self.fetch(answer, width)).await;
             if !take(done?, horizon)? {
                 break;
             }
-            round = next?;
+            (round, held) = next?;
         }
+        drop(held);
         Ok(())
     }
-}
 
-/// Up to `width` batches.
-async fn fetch(answer: &mut dyn EntryBatches, width: usize) -> Result<Vec<EntryBatch>> {
-    let mut out = Vec::with_capacity(width);
-    while out.len() < width {
-        match answer.next_batch().await? {
-            Some(batch) => out.push(batch),
-            None => break,
+    /// Up to `width` batches, and what their blocks take.
+    async fn fetch(
+        &self,
+        answer: &mut dyn EntryBatches,
+        width: usize,
+    ) -> Result<(Vec<EntryBatch>, Charge)> {
+        let mut held = self.charge();
+        let mut out = Vec::with_capacity(width);
+        while out.len() < width {
+            let Some(batch) = answer.next_batch().await? else {
+                break;
+            };
+            held.grow(batch.blocks.iter().map(|b| b.block.memory_bytes()).sum())?;
+            out.push(batch);
         }
+        Ok((out, held))
     }
-    Ok(out)
 }

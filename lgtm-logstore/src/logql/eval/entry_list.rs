@@ -7,11 +7,11 @@ use lgtm_core::model::Labels;
 
 use super::log_query::LogBounds;
 use crate::logql::answer::{AnswerEntry, AnswerStream};
-use crate::logql::memory::Charge;
 use crate::logql::pipeline::{
     EntryLabels, FieldSource, Flow, Passed, Pipeline, PipelineScratch, StreamLabels,
 };
 use crate::logql::query_error::Result;
+use crate::logql::usage::Charge;
 use crate::select::EntryBatch;
 
 /// The labels of an answer's stream.

@@ -14,9 +14,9 @@ use super::label_replace::label_replace;
 use super::range::run_range;
 use super::vector::GridVector;
 use crate::logql::ast::{BinaryExpr, MetricExpr, RangeAggregation, VectorAggregation, VectorOp};
-use crate::logql::memory::Charge;
 use crate::logql::plan::RangePlan;
 use crate::logql::query_error::{QueryError, Result};
+use crate::logql::usage::Charge;
 
 /// The value of an expression.
 #[derive(Debug)]

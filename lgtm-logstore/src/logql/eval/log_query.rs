@@ -7,9 +7,9 @@ use lgtm_core::model::TimeRangeNs;
 use super::context::{BatchJob, QueryContext};
 use super::entry_list::EntryList;
 use crate::logql::answer::AnswerStream;
-use crate::logql::memory::Charge;
 use crate::logql::plan::LogPlan;
 use crate::logql::query_error::Result;
+use crate::logql::usage::Charge;
 use crate::select::{SelectHints, SelectOrder, SelectRequest};
 
 /// Which entries of those that pass are wanted.

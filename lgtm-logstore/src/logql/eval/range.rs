@@ -13,13 +13,13 @@ use super::vector::GridVector;
 use crate::entry::EntryBlock;
 use crate::logql::ast::{Conversion, RangeOp};
 use crate::logql::error::ParseError;
-use crate::logql::memory::Charge;
 use crate::logql::pipeline::{
     ERROR, EntryLabels, Flow, Passed, Pipeline, PipelineScratch, StreamLabels,
 };
 use crate::logql::plan::{RangePlan, SampleGrouping, SampleValue};
 use crate::logql::query_error::{QueryError, Result};
 use crate::logql::units::{parse_bytes, parse_float, parse_go_duration};
+use crate::logql::usage::Charge;
 use crate::select::{CountWish, EntryBatch, SelectHints, SelectRequest, StreamCounts};
 
 /// Set where a label's text is no number.

@@ -7,10 +7,10 @@ use lgtm_core::model::Labels;
 
 use super::series_fold::SeriesFold;
 use crate::logql::ast::RangeOp;
-use crate::logql::memory::Charge;
 use crate::logql::pipeline::{EntryLabels, StreamLabels};
 use crate::logql::plan::SampleGrouping;
 use crate::logql::query_error::Result;
+use crate::logql::usage::Charge;
 
 /// A series and what it keeps.
 #[derive(Debug)]

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use lgtm_core::telemetry::{Collection, Registry};
+use lgtm_core::wal::Refusal;
 
 use super::value::n;
 use crate::components::Ingester;
 
+/// What the log is told apart by from those of other signals.
+const SIGNAL: &str = "metrics";
 /// Tenants whose active series are told: with ten thousand a series each would be more than it tells.
 const MAX_TENANTS: usize = 100;
 
@@ -72,72 +75,13 @@ impl Ingester {
     }
 
     fn log_metrics(&self, e: &mut Collection) {
-        let wal = self.wal_stats();
-        e.counter(
-            "lgtm_wal_written_bytes_total",
-            "Bytes written to the log.",
-            &[],
-            wal.bytes_written as f64,
-        );
-        e.counter(
-            "lgtm_wal_records_total",
-            "Records appended to the log.",
-            &[],
-            wal.records as f64,
-        );
-        e.counter(
-            "lgtm_wal_frames_total",
-            "Groups of records written.",
-            &[],
-            wal.frames as f64,
-        );
-        e.counter(
-            "lgtm_wal_syncs_total",
-            "Syncs of the log.",
-            &[],
-            wal.syncs as f64,
-        );
-        e.gauge(
-            "lgtm_wal_size_bytes",
-            "Size of the log on disk.",
-            &[],
-            wal.size_bytes as f64,
-        );
-        e.gauge(
-            "lgtm_wal_failing",
-            "1 while the log cannot be written.",
-            &[],
-            f64::from(u8::from(wal.failing)),
-        );
-        let refusal = self.write_refusal();
-        e.gauge(
-            "lgtm_ingester_writes_refused_seconds",
-            "Since how long no write is taken, for trouble with the log or lack of room in its buffer; 0 while writes are taken.",
-            &[],
-            refusal.map_or(0.0, |r| r.lasted.as_secs_f64()),
-        );
-        e.gauge(
-            "lgtm_wal_poisoned",
-            "1 after a failed sync.",
-            &[],
-            f64::from(u8::from(wal.poisoned)),
-        );
+        self.wal_stats().tell(SIGNAL, e);
+        Refusal::tell(self.write_refusal().as_ref(), SIGNAL, e);
     }
 
     fn replay_metrics(&self, e: &mut Collection) {
         if let Some(at) = self.replay_progress() {
-            e.gauge(
-                "lgtm_wal_replay_done_bytes",
-                "Bytes of the log read back at start.",
-                &[],
-                at.done_bytes as f64,
-            );
-            e.gauge(
-                "lgtm_wal_replay_total_bytes",
-                "Bytes of the log that were there at start.",
-                &[],
-                at.total_bytes as f64,
-            );
+            at.tell(SIGNAL, e);
         }
         if let Some(report) = self.replay_report() {
             e.gauge(
@@ -146,24 +90,7 @@ impl Ingester {
                 &[],
                 report.samples as f64,
             );
-            e.gauge(
-                "lgtm_wal_replay_damaged",
-                "Damaged parts of the log set aside at start, and runs of segments that are missing.",
-                &[],
-                report.log.set_aside.len() as f64,
-            );
-            e.gauge(
-                "lgtm_wal_replay_lost_chunks",
-                "Chunks that a checkpoint names and the chunk files did not have at start.",
-                &[],
-                report.lost_chunks as f64,
-            );
-            e.gauge(
-                "lgtm_wal_replay_torn_tail_bytes",
-                "Bytes cut off the end of the log at start.",
-                &[],
-                report.log.torn_tail as f64,
-            );
+            report.log.tell(SIGNAL, report.lost_chunks, e);
         }
     }
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::exec::{CancelToken, Executor, move_to_pool};
+use lgtm_core::limits::QueryMemory;
 use lgtm_core::model::{TenantId, merge_warnings};
 use lgtm_core::vector::StepGrid;
 use parking_lot::Mutex;
 
 use crate::promql::annotations::{Annotations, Note};
-use crate::promql::memory::QueryMemory;
 use crate::promql::plan::Node;
 use crate::promql::query_error::{QueryError, Result};
 use crate::select::{QueryBudget, Select};

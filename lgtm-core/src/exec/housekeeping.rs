@@ -3,20 +3,21 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use lgtm_core::exec::TaskGroup;
+use crate::exec::task_group::TaskGroup;
 
 /// Tasks that work at intervals until they are stopped or what they work for is gone. Dropped, they end at their next await.
 #[derive(Debug)]
-pub(super) struct Housekeeping(TaskGroup);
+pub struct Housekeeping(TaskGroup);
 
 impl Housekeeping {
-    pub(super) fn new(tasks: TaskGroup) -> Self {
+    /// Rounds are tasks of this group.
+    pub fn new(tasks: TaskGroup) -> Self {
         Self(tasks)
     }
 
     /// Does `round` every `interval`, the first time after one. `part` is held during a round only, so that whoever drops the store
     /// between two frees all of it at once.
-    pub(super) fn every<T, F>(
+    pub fn every<T, F>(
         &self,
         name: &'static str,
         interval: Duration,
@@ -42,7 +43,7 @@ impl Housekeeping {
     }
 
     /// Ends the tasks after the rounds that are under way.
-    pub(super) async fn end(self) {
+    pub async fn end(self) {
         if let Err(e) = self.0.shutdown().await {
             tracing::error!(error = %e, "housekeeping ended before the store was closed");
         }

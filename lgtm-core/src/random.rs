@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// Where block ids and hash seeds take their randomness from.
+/// Where ids of blocks, seeds of hashes and names of instances take their randomness from: fills what it is given.
 pub type RandomSource = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
 
 /// The operating system's randomness, by way of the standard library's hash keys.

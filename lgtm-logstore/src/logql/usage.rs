@@ -1,45 +1,11 @@
-//! Memory of queries: of one, and of all of a process together.
+//! Memory of one query.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lgtm_core::Error;
+use lgtm_core::limits::{MemoryHold, QueryMemory};
 
 use super::query_error::{QueryError, Result};
-
-/// What all queries of a process hold, and the bound on it. The bound of one query says nothing of a hundred at once; this one does.
-#[derive(Debug)]
-pub struct QueryMemory {
-    /// 0: no bound.
-    max_bytes: u64,
-    held: AtomicU64,
-}
-
-impl QueryMemory {
-    pub(crate) fn new(max_bytes: u64) -> Arc<Self> {
-        Arc::new(Self {
-            max_bytes,
-            held: AtomicU64::new(0),
-        })
-    }
-
-    /// Bytes held now.
-    pub fn held_bytes(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn grow(&self, bytes: u64) -> Result<()> {
-        let held = self.held.fetch_add(bytes, Ordering::Relaxed);
-        if self.max_bytes > 0 && held.saturating_add(bytes) > self.max_bytes {
-            self.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(QueryError::Source(Error::Exhausted(format!(
-                "the queries of this process hold {held} bytes of memory and one of them needs {bytes} more, the bound (logs querier.max_memory_total) is {}; try again later",
-                self.max_bytes
-            ))));
-        }
-        Ok(())
-    }
-}
 
 /// What one query holds.
 #[derive(Debug)]
@@ -93,13 +59,13 @@ impl Charge {
         if usage.max_bytes > 0 && held > usage.max_bytes {
             usage.held.fetch_sub(bytes, Ordering::Relaxed);
             return Err(QueryError::Limit(format!(
-                "the query needs more than {} bytes of memory (logs querier.max_memory): use more label matchers, fewer labels or a shorter time range",
+                "the query needs more than {} bytes of memory (logs.querier.max_memory): use more label matchers, fewer labels or a shorter time range",
                 usage.max_bytes
             )));
         }
         if let Err(e) = usage.all.grow(bytes) {
             usage.held.fetch_sub(bytes, Ordering::Relaxed);
-            return Err(e);
+            return Err(e.into());
         }
         usage.peak.fetch_max(held, Ordering::Relaxed);
         self.bytes += bytes;
@@ -111,12 +77,19 @@ impl Charge {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.usage.held.fetch_sub(bytes, Ordering::Relaxed);
-        self.usage.all.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.usage.all.shrink(bytes);
     }
 
     /// Takes over what another holds.
     pub(crate) fn join(&mut self, mut other: Self) {
         self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// What is held stays counted for the process, though the query is over.
+    pub(crate) fn into_hold(mut self) -> MemoryHold {
+        let bytes = std::mem::take(&mut self.bytes);
+        self.usage.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.usage.all.keep(bytes)
     }
 }
 
@@ -126,35 +99,15 @@ impl Drop for Charge {
     }
 }
 
-/// The memory that an answer takes, counted as long as the answer or a copy of it is there. Says nothing of what the answer is: all are
-/// equal.
-#[derive(Debug, Clone, Default)]
-pub struct AnswerMemory(Option<Arc<Charge>>);
-
-impl AnswerMemory {
-    pub(crate) fn of(charge: Charge) -> Self {
-        Self(Some(Arc::new(charge)))
-    }
-
-    /// Bytes counted.
-    pub fn bytes(&self) -> u64 {
-        self.0.as_ref().map_or(0, |c| c.bytes)
-    }
-}
-
-impl PartialEq for AnswerMemory {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use lgtm_core::limits::AnswerMemory;
+
     use super::*;
 
     #[test]
     fn both_bounds_hold_and_all_is_given_back() {
-        let all = QueryMemory::new(150);
+        let all = QueryMemory::new(150, "setting");
         let (first, second) = (
             QueryUsage::new(Arc::clone(&all), 100),
             QueryUsage::new(Arc::clone(&all), 100),
@@ -167,7 +120,7 @@ mod tests {
         b.grow(60).unwrap();
         a.shrink(40);
         assert_eq!(all.held_bytes(), 110);
-        let kept = AnswerMemory::of(b);
+        let kept = AnswerMemory::of(b.into_hold());
         drop(a);
         assert_eq!(
             (all.held_bytes(), kept.bytes(), first.peak_bytes()),

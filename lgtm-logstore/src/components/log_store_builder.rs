@@ -1,0 +1,233 @@
+//! How a [`LogStore`] is put together.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
+use lgtm_core::limits::Overrides;
+use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
+use lgtm_core::telemetry::Registry;
+use lgtm_core::{Error, Result};
+use tokio::runtime::Handle;
+
+use super::log_store::{LogStore, LogStoreParts};
+use super::{Distributor, DistributorSettings, Ingester, IngesterSettings, Querier};
+use crate::bucket::{BucketChunks, BucketSettings};
+use crate::limits::Limits;
+use crate::logql::EngineSettings;
+use crate::schema::SchemaSettings;
+
+/// Collects the parts of a [`LogStore`].
+pub struct LogStoreBuilder {
+    folder: PathBuf,
+    store: Backend,
+    storage: StorageSettings,
+    schema: SchemaSettings,
+    ingester: IngesterSettings,
+    store_gateway: BucketSettings,
+    distributor: DistributorSettings,
+    querier: EngineSettings,
+    limits: Overrides<Limits>,
+    clock: Arc<dyn Clock>,
+    executor: Option<Executor>,
+    registry: Option<Registry>,
+    keeps_house: bool,
+}
+
+impl std::fmt::Debug for LogStoreBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogStoreBuilder")
+            .field("folder", &self.folder)
+            .field("ingester", &self.ingester)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LogStoreBuilder {
+    pub(super) fn new(folder: PathBuf, store: Backend) -> Self {
+        Self {
+            folder,
+            store,
+            storage: StorageSettings::default(),
+            schema: SchemaSettings::default(),
+            ingester: IngesterSettings::default(),
+            store_gateway: BucketSettings::default(),
+            distributor: DistributorSettings::default(),
+            querier: EngineSettings::default(),
+            limits: Overrides::fixed(Limits::default()),
+            clock: Arc::new(SystemClock::new()),
+            executor: None,
+            registry: None,
+            keeps_house: true,
+        }
+    }
+
+    /// Sets the settings of head and log, and how often the store keeps house.
+    #[must_use]
+    pub fn settings(mut self, settings: IngesterSettings) -> Self {
+        self.ingester = settings;
+        self
+    }
+
+    /// Sets the schema periods of the bucket. Default: `v13` from 1970 on.
+    #[must_use]
+    pub fn schema(mut self, schema: SchemaSettings) -> Self {
+        self.schema = schema;
+        self
+    }
+
+    /// Sets how index files and chunks are read.
+    #[must_use]
+    pub fn store_gateway(mut self, settings: BucketSettings) -> Self {
+        self.store_gateway = settings;
+        self
+    }
+
+    /// Sets how the object store is asked: deadlines, retries, requests at a time.
+    #[must_use]
+    pub fn storage(mut self, settings: StorageSettings) -> Self {
+        self.storage = settings;
+        self
+    }
+
+    /// Sets how much may be pushed at a time.
+    #[must_use]
+    pub fn distributor(mut self, settings: DistributorSettings) -> Self {
+        self.distributor = settings;
+        self
+    }
+
+    /// Sets how queries are computed, and what they may take.
+    #[must_use]
+    pub fn querier(mut self, settings: EngineSettings) -> Self {
+        self.querier = settings;
+        self
+    }
+
+    /// Sets the limits of tenants.
+    #[must_use]
+    pub fn limits(mut self, limits: Overrides<Limits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the clock.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets where work that takes longer is computed. Without it the store has threads of its own, one a core.
+    #[must_use]
+    pub fn executor(mut self, executor: Executor) -> Self {
+        self.executor = Some(executor);
+        self
+    }
+
+    /// Has `registry` tell what all parts hold and do.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Leaves the rounds of housekeeping to the caller, who calls [`LogStore::maintain`]: for tests that tell the time.
+    #[must_use]
+    pub fn without_housekeeping(mut self) -> Self {
+        self.keeps_house = false;
+        self
+    }
+
+    /// Locks and opens the folder, claims the bucket, reads the log back and learns which index files there are. When the store is away the
+    /// rest works: answers say that they lack its chunks, and housekeeping asks again.
+    ///
+    /// Needs a Tokio runtime with timers (`enable_all`).
+    ///
+    /// # Errors
+    /// `InvalidInput` for bad settings; `Conflict` when folder or bucket are another's; `Unavailable` when the folder refuses.
+    pub async fn open(self) -> Result<LogStore> {
+        let keeps_house = self.keeps_house;
+        let maintenance = self.ingester.maintenance_interval;
+        let sync_interval = self.store_gateway.sync_interval;
+        let (parts, tasks) = self.build()?;
+        let ingester = Arc::clone(&parts.ingester);
+        ingester.claim_if_there().await?;
+        if let Err(e) = parts.chunks.sync().await {
+            tracing::warn!(error = %e, "the index files in the object store cannot be listed; answers say that entries may be missing until they can");
+        }
+        ingester.open()?;
+        let replaying = Arc::clone(&ingester);
+        let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
+        replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
+        let parts = Arc::new(parts);
+        let housekeeping = Housekeeping::new(tasks);
+        if keeps_house {
+            housekeeping.every("logs-housekeeping", maintenance, &parts, async |parts| {
+                if let Err(e) = parts.maintain().await {
+                    tracing::warn!(error = %e, "housekeeping of the log store is not complete; it is tried again");
+                }
+            });
+            housekeeping.every("logs-index-sync", sync_interval, &parts.chunks, async |chunks| {
+                if let Err(e) = chunks.sync().await {
+                    tracing::warn!(error = %e, "list of index files cannot be brought up to date; the old one serves");
+                }
+            });
+        }
+        Ok(LogStore::new(parts, housekeeping))
+    }
+
+    /// Joins the parts; nothing is opened yet.
+    fn build(self) -> Result<(LogStoreParts, TaskGroup)> {
+        let registry = self.registry.unwrap_or_default();
+        let layout = Layout::builder()
+            .store(self.store)
+            .settings(self.storage)
+            .clock(Arc::clone(&self.clock))
+            .registry(&registry)
+            .build()?;
+        let bucket = layout.bucket(DataKind::Logs);
+        let owns_executor = self.executor.is_none();
+        let executor = match self.executor {
+            Some(executor) => executor,
+            None => Executor::new(&ExecutorSettings::default(), Handle::current())?,
+        };
+        let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
+            .settings(self.store_gateway)
+            .schema(self.schema)
+            .side_files(layout.bucket(DataKind::LogSkip))
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let disk = Arc::new(LocalDisk::new(&self.folder));
+        let limits = self.limits;
+        let ingester = Ingester::builder(bucket, disk, limits.clone(), executor.clone())
+            .settings(self.ingester)
+            .clock(Arc::clone(&self.clock))
+            .chunks(Arc::clone(&chunks))
+            .metrics(&registry)
+            .build()?;
+        let distributor = Distributor::builder(Arc::clone(&ingester) as _, limits.clone())
+            .settings(self.distributor)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build();
+        let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&chunks) as _);
+        let querier = Querier::builder(vec![recent], vec![stored], limits, executor.clone())
+            .settings(self.querier)
+            .clock(self.clock)
+            .metrics(&registry)
+            .build()?;
+        let tasks = executor.task_group();
+        let parts = LogStoreParts {
+            ingester,
+            distributor,
+            chunks,
+            querier,
+            own_executor: owns_executor.then_some(executor),
+        };
+        Ok((parts, tasks))
+    }
+}

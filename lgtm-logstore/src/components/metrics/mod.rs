@@ -1,0 +1,8 @@
+//! What the components tell of themselves, gathered when it is asked for. Names follow Loki's where the meaning is the same; others begin
+//! with `lgtm_logs_`; those of the log on disk bear the label `signal`.
+//!
+//! Builders register what they build. The registry holds a component weakly: one that is gone tells nothing.
+
+mod ingester;
+mod queries;
+mod write_path;

@@ -1,0 +1,207 @@
+//! Answers queries out of what ingesters and store-gateways hold.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::clock::{Clock, SystemClock};
+use lgtm_core::exec::Executor;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::telemetry::Registry;
+
+use super::clients::{IngesterClient, Inspect, StoreGatewayClient};
+use super::holders::Holders;
+use super::joined::merge_sorted;
+use crate::limits::Limits;
+use crate::logql::{Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions};
+use crate::select::{EntryBatches, FetchBounds, Listed, Select, SelectRequest, StreamVolume};
+
+/// Collects the parts of a [`Querier`].
+#[derive(Debug)]
+pub struct QuerierBuilder {
+    ingesters: Vec<Arc<dyn IngesterClient>>,
+    store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
+    limits: Overrides<Limits>,
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+    settings: EngineSettings,
+    registry: Option<Registry>,
+}
+
+impl QuerierBuilder {
+    /// Sets how queries are computed, and what they may take.
+    #[must_use]
+    pub fn settings(mut self, settings: EngineSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Sets the clock that `now` in queries goes by.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Has `registry` tell what the engine does.
+    #[must_use]
+    pub fn metrics(mut self, registry: &Registry) -> Self {
+        self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Checks everything, touches nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming the settings that make no sense.
+    pub fn build(self) -> Result<Arc<Querier>> {
+        let recent = self.ingesters.iter().map(|i| Arc::clone(i) as _).collect();
+        let stored = self.store_gateways.iter().map(|g| Arc::clone(g) as _);
+        let holders = Arc::new(Holders::new(recent, stored.collect()));
+        let source = Arc::clone(&holders) as _;
+        let querier = Arc::new(Querier {
+            engine: Engine::new(source, self.executor, self.clock, self.settings)?,
+            holders,
+            ingesters: self.ingesters,
+            store_gateways: self.store_gateways,
+            limits: self.limits,
+        });
+        if let Some(registry) = &self.registry {
+            querier.register_metrics(registry);
+        }
+        Ok(querier)
+    }
+}
+
+/// Answers queries: an engine over all who hold data. The limits of the tenant bound what each of them may fetch and hold.
+#[derive(Debug)]
+pub struct Querier {
+    engine: Engine,
+    holders: Arc<Holders>,
+    ingesters: Vec<Arc<dyn IngesterClient>>,
+    store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
+    limits: Overrides<Limits>,
+}
+
+impl Querier {
+    /// Begins a builder: a querier of these ingesters and store-gateways, which computes on `executor`.
+    pub fn builder(
+        ingesters: Vec<Arc<dyn IngesterClient>>,
+        store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
+        limits: Overrides<Limits>,
+        executor: Executor,
+    ) -> QuerierBuilder {
+        QuerierBuilder {
+            ingesters,
+            store_gateways,
+            limits,
+            executor,
+            clock: Arc::new(SystemClock::new()),
+            settings: EngineSettings::default(),
+            registry: None,
+        }
+    }
+
+    /// What computes.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Who holds data, as one.
+    pub fn holders(&self) -> Arc<dyn Select> {
+        Arc::clone(&self.holders) as _
+    }
+}
+
+impl Querier {
+    fn bounded(&self, tenant: &TenantId, request: &SelectRequest) -> SelectRequest {
+        let bounds = FetchBounds::of(&self.limits.for_tenant(tenant));
+        request.clone().bounds(bounds)
+    }
+
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// Those of [`QueryError`].
+    pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
+        let limits = self.limits.for_tenant(tenant);
+        let own = usize::try_from(limits.max_query_series).unwrap_or(usize::MAX);
+        let asked = query.options().clone();
+        let options = QueryOptions {
+            bounds: FetchBounds::of(&limits),
+            max_series: match asked.max_series {
+                MaxSeries::Engine if own > 0 => MaxSeries::AtMost(own),
+                as_asked => as_asked,
+            },
+            ..asked
+        };
+        let query = query.clone().with_options(options);
+        self.engine.query(tenant, &query).await
+    }
+}
+
+#[async_trait]
+impl Select for Querier {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Box<dyn EntryBatches>> {
+        let request = self.bounded(tenant, request);
+        self.holders.select(tenant, &request).await
+    }
+
+    async fn series(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<Labels>>> {
+        let request = self.bounded(tenant, request);
+        self.holders.series(tenant, &request).await
+    }
+
+    async fn label_names(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        let request = self.bounded(tenant, request);
+        self.holders.label_names(tenant, &request).await
+    }
+
+    async fn label_values(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        request: &SelectRequest,
+    ) -> Result<Listed<TextSet>> {
+        let request = self.bounded(tenant, request);
+        self.holders.label_values(tenant, name, &request).await
+    }
+}
+
+/// Recent data are asked first, as by [`Holders`].
+#[async_trait]
+impl Inspect for Querier {
+    async fn volumes(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<StreamVolume>>> {
+        let request = &self.bounded(tenant, request);
+        let recent = self.ingesters.iter().map(|i| i.volumes(tenant, request));
+        let mut answers = futures::future::try_join_all(recent).await?;
+        let stored = self.store_gateways.iter();
+        let stored = stored.map(|g| g.volumes(tenant, request));
+        answers.extend(futures::future::try_join_all(stored).await?);
+        let mut all = Listed::default();
+        for answer in answers {
+            all.merge(answer, |all, more| {
+                let by_labels = |a: &StreamVolume, b: &StreamVolume| a.labels.cmp(&b.labels);
+                merge_sorted(all, more, by_labels, |volume, more| volume.add(&more));
+            });
+        }
+        Ok(all.cut(request.limit))
+    }
+}
