@@ -119,7 +119,7 @@ fn version_1_is_read() {
         bytes,
     };
     // The first second belongs to the minute before.
-    assert_eq!(counts.levels[0].minutes[0], first(-1, 1, 47));
+    assert_eq!(counts.levels[0].minutes[0], first(-1, 1, 44));
     assert_eq!(counts.levels[0].minutes[1].lines, 30);
 }
 
