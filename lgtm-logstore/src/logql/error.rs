@@ -12,6 +12,21 @@ pub struct ParseError {
 }
 
 impl ParseError {
+    /// The fault that prints so.
+    pub(crate) fn read(text: &str) -> Self {
+        let placed = || {
+            let rest = text.strip_prefix("parse error at line ")?;
+            let (line, rest) = rest.split_once(", col ")?;
+            let (column, message) = rest.split_once(": ")?;
+            Some(Self::at(
+                (line.parse().ok()?, column.parse().ok()?),
+                message,
+            ))
+        };
+        let whole = || Self::new(text.strip_prefix("parse error : ").unwrap_or(text));
+        placed().unwrap_or_else(whole)
+    }
+
     /// A fault of the query as a whole.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {

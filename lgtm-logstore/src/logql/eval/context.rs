@@ -7,6 +7,7 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, merge_warnings};
 use parking_lot::Mutex;
 
+use super::legs::LegAnswers;
 use crate::logql::answer::QueryStats;
 use crate::logql::plan::PlanTimes;
 use crate::logql::query_error::Result;
@@ -29,6 +30,8 @@ pub(crate) struct QueryContext {
     pub(crate) shard: Option<StreamShard>,
     pub(crate) is_range: bool,
     pub(crate) approx_topk: bool,
+    /// Of a query that was cut, what its legs gave.
+    pub(crate) legs: LegAnswers,
     pub(crate) noticed: Mutex<Noticed>,
 }
 
