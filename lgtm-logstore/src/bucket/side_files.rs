@@ -33,6 +33,11 @@ const FETCH_BYTES: u64 = 4 << 20;
 /// Bytes of memory of a chunk in the table of all chunks.
 const ENTRY_BYTES: u64 = 24;
 
+/// Places of sections, each with the number of its chunk in a question.
+type Places = Vec<(usize, SidePlace)>;
+/// Sections, each with the number of its chunk.
+type Parts = Vec<(usize, SidePart)>;
+
 /// Which part of what stands beside a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum SideKind {
@@ -254,7 +259,7 @@ impl SideFiles {
             chunks.iter().map(|c| cache.get(&id(c))).collect()
         };
         // What is missing, by the object that has it.
-        let mut missing: HashMap<String, (Arc<SideFile>, Vec<(usize, SidePlace)>)> = HashMap::new();
+        let mut missing: HashMap<String, (Arc<SideFile>, Places)> = HashMap::new();
         {
             let list = self.list.lock();
             for (n, chunk) in chunks.iter().enumerate().filter(|(n, _)| out[*n].is_none()) {
@@ -386,10 +391,10 @@ impl SideFiles {
     async fn load(
         &self,
         file: Arc<SideFile>,
-        places: Vec<(usize, SidePlace)>,
+        places: Places,
         kind: SideKind,
         executor: &Executor,
-    ) -> Vec<(usize, SidePart)> {
+    ) -> Parts {
         let ranges: Vec<_> = places.iter().map(|(_, place)| place.range()).collect();
         let sections = match self.bucket.get_ranges(&file.path, &ranges).await {
             Ok(sections) => sections,
@@ -401,7 +406,7 @@ impl SideFiles {
         let bytes: u64 = sections.iter().map(|s| s.len() as u64).sum();
         self.counts.loaded.fetch_add(bytes, Ordering::Relaxed);
         let path = file.path.clone();
-        let job = move |_: &CancelToken| -> Result<(Vec<(usize, SidePart)>, Option<Error>)> {
+        let job = move |_: &CancelToken| -> Result<(Parts, Option<Error>)> {
             let mut out = Vec::with_capacity(places.len());
             let mut fault = None;
             for ((n, place), section) in places.into_iter().zip(sections) {
@@ -511,8 +516,8 @@ fn memory_of(directory: &SideDirectory) -> u64 {
 }
 
 /// Cuts places into portions that are loaded at once.
-fn portions(places: Vec<(usize, SidePlace)>) -> Vec<Vec<(usize, SidePlace)>> {
-    let mut out: Vec<Vec<(usize, SidePlace)>> = Vec::new();
+fn portions(places: Places) -> Vec<Places> {
+    let mut out: Vec<Places> = Vec::new();
     let mut bytes = u64::MAX;
     for one in places {
         let range = one.1.range();

@@ -188,9 +188,11 @@ impl BucketWriter {
     pub async fn write_index(&self) -> Result<WrittenIndex> {
         let mut last_s = self.writing.lock().await;
         let mut taken = TakenTables::take(self);
-        let mut written = WrittenIndex::default();
-        // First, so that who finds a chunk by the index can find what stands beside it.
-        written.side_files = self.write_side_files(&mut last_s).await;
+        let mut written = WrittenIndex {
+            // First, so that who finds a chunk by the index can find what stands beside it.
+            side_files: self.write_side_files(&mut last_s).await,
+            ..WrittenIndex::default()
+        };
         while let Some((day, table)) = taken.tables.first_key_value() {
             let (day, table) = (*day, Arc::clone(table));
             // No two files of this process have one name, however fast they follow each other and wherever the clock is set.

@@ -216,13 +216,13 @@ impl LogStoreBuilder {
         let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .settings(self.store_gateway)
             .schema(self.schema.clone())
+            .side_files(layout.bucket(DataKind::LogSkip))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
         let compactor = Compactor::builder(bucket.clone(), executor.clone())
             .settings(self.compactor)
             .schema(self.schema)
-            .side_files(layout.bucket(DataKind::LogSkip))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;

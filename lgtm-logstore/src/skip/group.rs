@@ -46,11 +46,7 @@ impl GroupParts {
         let mut count = lines.wholes.len() + self.values.len();
         let columns = |keys| {
             let rows = ribbon::rows_for(keys);
-            if rows == 0 {
-                MAX_COLUMNS
-            } else {
-                max_bytes * 8 / rows
-            }
+            (max_bytes * 8).checked_div(rows).unwrap_or(MAX_COLUMNS)
         };
         let mut add = |kind, set: &KeySet, is_whole: bool| {
             if is_whole && columns(count + set.len()) >= LEAST_COLUMNS {
