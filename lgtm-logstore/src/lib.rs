@@ -53,6 +53,8 @@ pub mod components;
 pub mod drain;
 pub mod entry;
 pub mod head;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod index;
 pub mod limits;
 pub mod logql;
