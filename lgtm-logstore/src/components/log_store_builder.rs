@@ -234,6 +234,7 @@ impl LogStoreBuilder {
         let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .settings(self.store_gateway)
             .schema(self.schema.clone())
+            .side_files(layout.bucket(DataKind::LogSkip))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
