@@ -6,10 +6,12 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::timestamp::TimestampMs;
+
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Debug + Send + Sync + 'static {
     /// Milliseconds since the Unix epoch. May jump.
-    fn now_ms(&self) -> i64;
+    fn now_ms(&self) -> TimestampMs;
 
     /// Time since some fixed moment in the past. Never goes back.
     fn monotonic(&self) -> Duration;
@@ -45,10 +47,11 @@ impl Clock for SystemClock {
         clippy::disallowed_methods,
         reason = "this is the one home of the machine's clock"
     )]
-    fn now_ms(&self) -> i64 {
+    fn now_ms(&self) -> TimestampMs {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(d) => i64::try_from(d.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+            Ok(d) => i64::try_from(d.as_millis()).map_or(TimestampMs::MAX, TimestampMs::new),
+            Err(before) => i64::try_from(before.duration().as_millis())
+                .map_or(TimestampMs::MIN, |ms| TimestampMs::new(-ms)),
         }
     }
 
@@ -66,9 +69,9 @@ pub struct ManualClock {
 
 impl ManualClock {
     /// A clock that shows `wall_ms` milliseconds since the Unix epoch.
-    pub fn at_ms(wall_ms: i64) -> Self {
+    pub fn at_ms(wall_ms: impl Into<TimestampMs>) -> Self {
         Self {
-            wall_ms: AtomicI64::new(wall_ms),
+            wall_ms: AtomicI64::new(wall_ms.into().get()),
             monotonic_ns: AtomicU64::new(0),
         }
     }
@@ -82,14 +85,14 @@ impl ManualClock {
     }
 
     /// Sets the wall clock alone, as an operator or a time server would.
-    pub fn set_ms(&self, wall_ms: i64) {
-        self.wall_ms.store(wall_ms, Ordering::SeqCst);
+    pub fn set_ms(&self, wall_ms: impl Into<TimestampMs>) {
+        self.wall_ms.store(wall_ms.into().get(), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
-    fn now_ms(&self) -> i64 {
-        self.wall_ms.load(Ordering::SeqCst)
+    fn now_ms(&self) -> TimestampMs {
+        TimestampMs::new(self.wall_ms.load(Ordering::SeqCst))
     }
 
     fn monotonic(&self) -> Duration {

@@ -96,6 +96,7 @@ pub mod storage;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod timestamp;
 pub mod units;
 pub mod vector;
 pub mod wal;

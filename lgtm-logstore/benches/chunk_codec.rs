@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lgtm_core::codec::{CompressionLevels, Compressor, OutputSize};
+use lgtm_core::model::TimestampNs;
 use lgtm_logstore::chunk::{
     Chunk, ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings,
 };
@@ -70,7 +71,11 @@ fn build(lines: &[Line], encoding: ChunkEncoding, compressor: &mut Compressor) -
         let metadata = [("level", "info"), ("trace_id", line.trace_id.as_str())];
         let count = if line.trace_id.is_empty() { 1 } else { 2 };
         chunk
-            .append(line.t_ns, line.text.as_bytes(), &metadata[..count])
+            .append(
+                TimestampNs::new(line.t_ns),
+                line.text.as_bytes(),
+                &metadata[..count],
+            )
             .expect("lines are short");
         if chunk.is_block_full() {
             chunk.cut(compressor).expect("compresses");

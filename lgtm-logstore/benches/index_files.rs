@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::{Labels, TimeRange, TimestampMs};
 use lgtm_core::storage::MemoryFile;
 use lgtm_logstore::index::{
     ChunkMeta, FingerprintRange, IndexEncoder, IndexEncoderSettings, IndexReader,
@@ -62,8 +62,8 @@ fn write(table: &SymbolTable, streams: &[Stream]) -> Vec<u8> {
     let mut encoder = IndexEncoder::new(IndexVersion::V3, table.clone(), settings);
     for (n, (fingerprint, labels)) in (0u32..).zip(streams) {
         let chunk = |c: u32| ChunkMeta {
-            min_ms: START_MS + i64::from(c) * HOUR_MS,
-            max_ms: START_MS + i64::from(c + 1) * HOUR_MS - 1,
+            min_ms: TimestampMs::new(START_MS + i64::from(c) * HOUR_MS),
+            max_ms: TimestampMs::new(START_MS + i64::from(c + 1) * HOUR_MS - 1),
             kb: 1200,
             entries: 6000,
             checksum: n.wrapping_mul(2_654_435_761) + c,

@@ -21,7 +21,7 @@
 //! let db = LogStore::builder(folder.path(), Backend::memory()).open().await?;
 //! let tenant = TenantId::anonymous();
 //! let labels = Labels::from_pairs([("app", "shop")])?;
-//! let t_ns = 1_700_000_000_000_000_000;
+//! let t_ns = TimestampNs::new(1_700_000_000_000_000_000);
 //!
 //! // When this returns, the line survives `kill -9`.
 //! let entry = LogEntry::new(t_ns, "level=warn msg=slow took=1.5s").with("trace_id", "7f3a");

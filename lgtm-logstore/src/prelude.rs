@@ -4,7 +4,7 @@ pub use std::sync::Arc;
 pub use std::time::Duration;
 
 pub use lgtm_core::limits::Overrides;
-pub use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
+pub use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs, TimestampNs};
 pub use lgtm_core::storage::{Backend, BackendSettings, from_url};
 pub use lgtm_core::telemetry::Registry;
 pub use lgtm_core::{Error, ErrorKind};

@@ -171,7 +171,7 @@ impl SchemaPeriods {
             let Some(day) = parse_day(from) else {
                 return fail("from must be a day such as 2024-01-31".into());
             };
-            let start = day * DAY_MS;
+            let start = TimestampMs::new(day * DAY_MS);
             if config.store != "tsdb" {
                 return fail(format!(
                     "store {:?}, only \"tsdb\" is supported",
@@ -226,16 +226,17 @@ impl SchemaPeriods {
     /// The tables in which a chunk from `from_ms` to `through_ms`, both inclusive, is listed: every day that it touches.
     pub fn tables(
         &self,
-        from_ms: TimestampMs,
-        through_ms: TimestampMs,
+        from_ms: impl Into<TimestampMs>,
+        through_ms: impl Into<TimestampMs>,
     ) -> impl Iterator<Item = IndexTable> + '_ {
-        let days = from_ms.div_euclid(DAY_MS)..=through_ms.div_euclid(DAY_MS);
+        let day = |t_ms: TimestampMs| t_ms.get().div_euclid(DAY_MS);
+        let days = day(from_ms.into())..=day(through_ms.into());
         days.map(|day| self.table_of_day(day))
     }
 
     /// The table of the day with this number since 1970.
     pub fn table_of_day(&self, day: i64) -> IndexTable {
-        let period = self.at(day.saturating_mul(DAY_MS));
+        let period = self.at(TimestampMs::new(day.saturating_mul(DAY_MS)));
         IndexTable {
             day,
             folder: format!("{}{}{day}", period.index_folder, period.table_prefix),
@@ -258,7 +259,7 @@ pub struct IndexTable {
 impl IndexTable {
     /// The times, milliseconds, of its day.
     pub fn range_ms(&self) -> Range<TimestampMs> {
-        self.day * DAY_MS..(self.day + 1) * DAY_MS
+        TimestampMs::new(self.day * DAY_MS)..TimestampMs::new((self.day + 1) * DAY_MS)
     }
 }
 
@@ -328,9 +329,12 @@ configs:
         let settings: SchemaSettings = serde_norway::from_str(text).unwrap();
         let periods = SchemaPeriods::new(&settings).unwrap();
         let from = 19_844 * DAY_MS + 5;
-        assert_eq!(periods.at(0).schema, Schema::V12);
-        assert_eq!(periods.at(from).schema, Schema::V12);
-        assert_eq!(periods.at(from + DAY_MS).schema, Schema::V13);
+        assert_eq!(periods.at(TimestampMs::EPOCH).schema, Schema::V12);
+        assert_eq!(periods.at(TimestampMs::new(from)).schema, Schema::V12);
+        assert_eq!(
+            periods.at(TimestampMs::new(from + DAY_MS)).schema,
+            Schema::V13
+        );
         let tables: Vec<_> = periods.tables(from, 19_845 * DAY_MS).collect();
         let folders: Vec<_> = tables.iter().map(|t| t.folder.as_str()).collect();
         assert_eq!(folders, ["index/old_19844", "index_19845"]);

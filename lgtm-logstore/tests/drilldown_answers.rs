@@ -130,7 +130,7 @@ async fn store(folder: &Path) -> Store {
         let new = || ChunkBuilder::new(ChunkFormat::V4, Arc::clone(&settings));
         let metadata = texts(&entry["structured_metadata"]);
         let metadata: Vec<(&str, &str)> = metadata.iter().map(|(n, v)| (&**n, &**v)).collect();
-        let t_ns = entry["ts"].as_str().unwrap().parse().unwrap();
+        let t_ns: i64 = entry["ts"].as_str().unwrap().parse().unwrap();
         let line = entry["line"].as_str().unwrap().as_bytes();
         let builder = streams.entry(labels).or_insert_with(new);
         builder.append(t_ns, line, &metadata).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 use lgtm_core::clock::ManualClock;
+use lgtm_core::model::TimestampNs;
 use lgtm_logstore::prelude::*;
 
 const T_MS: i64 = 1_700_000_000_000;
@@ -18,7 +19,7 @@ fn app(name: &str) -> Labels {
 }
 
 async fn put(db: &LogStore, of: &str, t_ns: i64, line: &str) {
-    let streams = [(app(of), vec![LogEntry::new(t_ns, line)])];
+    let streams = [(app(of), vec![LogEntry::new(TimestampNs::new(t_ns), line)])];
     let report = db.append(&tenant(), &streams).await.unwrap();
     assert_eq!((report.entries, report.refusal("team-a")), (1, None));
 }
@@ -64,7 +65,7 @@ async fn what_was_pushed_is_found_before_and_after_a_flush_and_a_restart() {
     let db = open().await.unwrap();
     assert_eq!(lines(&db, shop).await, all);
     let (tenant, count) = (tenant(), r#"sum(count_over_time({app=~".+"}[1m]))"#);
-    let counted = db.query(&tenant, count, T_NS + 10 * SECOND);
+    let counted = db.query(&tenant, count, TimestampNs::new(T_NS + 10 * SECOND));
     let QueryValue::Vector(series) = counted.await.unwrap().value else {
         panic!("an instant query of a vector");
     };

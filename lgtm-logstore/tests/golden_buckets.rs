@@ -15,7 +15,7 @@ use std::sync::Arc;
 use lgtm_core::clock::SystemClock;
 use lgtm_core::codec::Decompressor;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
+use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::{Backend, Bucket, DataKind, Layout, LocalDurability};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
 use lgtm_logstore::components::{Compactor, CompactorSettings};
@@ -114,7 +114,7 @@ async fn read(chunks: &BucketChunks, tenant: &TenantId, request: &SelectRequest)
                 }
                 let metadata = e.metadata();
                 entries.push((
-                    e.t_ns,
+                    e.t_ns.get(),
                     String::from_utf8(e.line.to_vec()).unwrap(),
                     metadata
                         .map(|(n, v)| (n.to_owned(), v.to_owned()))
@@ -137,7 +137,7 @@ async fn read(chunks: &BucketChunks, tenant: &TenantId, request: &SelectRequest)
 }
 
 fn cut(all: &Streams, range: TimeRangeNs) -> Streams {
-    let inside = |e: &&Entry| range.contains(e.0);
+    let inside = |e: &&Entry| range.contains(TimestampNs::new(e.0));
     let cut = |(labels, entries): (&String, &Vec<Entry>)| {
         (
             labels.clone(),
@@ -274,7 +274,7 @@ async fn logql_over_a_real_bucket_finds_what_is_in_it() {
                 let QueryValue::Streams(got) = answer.value else {
                     panic!("{:?}", answer.value);
                 };
-                let got = got.iter().flat_map(|s| &s.entries).map(|e| e.t_ns);
+                let got = got.iter().flat_map(|s| &s.entries).map(|e| e.t_ns.get());
                 let mut got: Vec<i64> = got.collect();
                 got.sort_unstable();
                 let mut times: Vec<i64> = lines.iter().map(|e| e.0).collect();

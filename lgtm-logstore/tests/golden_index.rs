@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use lgtm_core::codec::{Compressor, Decompressor, crc32c};
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::{Labels, TimeRange, TimestampMs, TimestampNs};
 use lgtm_core::storage::MemoryFile;
 use lgtm_logstore::index::{
     ChunkMeta, FingerprintRange, IndexEncoder, IndexEncoderSettings, IndexFileName, IndexReader,
@@ -83,8 +83,8 @@ fn write(version: IndexVersion, series: &[SeriesMeta]) -> (Vec<u8>, u32) {
 fn chunk(v: &Value) -> ChunkMeta {
     let n = |i: usize| v[i].as_i64().unwrap();
     ChunkMeta {
-        min_ms: n(0),
-        max_ms: n(1),
+        min_ms: TimestampMs::new(n(0)),
+        max_ms: TimestampMs::new(n(1)),
         kb: n(2) as u32,
         entries: n(3) as u32,
         checksum: n(4) as u32,
@@ -114,7 +114,7 @@ async fn index_vectors_are_written_byte_for_byte_and_read() {
         assert!(again == bytes, "{name}: the bytes differ");
         assert_eq!(checksum, index.checksum());
         let compacted = IndexFileName::Compacted {
-            created_ns: 1_700_000_000_000_000_000,
+            created_ns: TimestampNs::new(1_700_000_000_000_000_000),
             min_ms: index.toc().min_ms,
             max_ms: index.toc().max_ms,
             checksum,
@@ -287,8 +287,8 @@ fn check_series(index: &IndexReader, read: &[SeriesMeta], v: &Value) {
         (toc.postings, "postings"),
         (toc.postings_table, "postings_table"),
         (toc.fingerprint_offsets, "fingerprint_offsets"),
-        (toc.min_ms as u64, "from"),
-        (toc.max_ms as u64, "through"),
+        (toc.min_ms.get() as u64, "from"),
+        (toc.max_ms.get() as u64, "through"),
     ] {
         assert_eq!(Some(ours), v["toc"][theirs].as_u64(), "{theirs}");
     }
@@ -306,8 +306,8 @@ fn check_series(index: &IndexReader, read: &[SeriesMeta], v: &Value) {
         let chunks = theirs["chunks"].as_array().unwrap();
         assert_eq!(ours.chunks.len(), chunks.len());
         for (ours, theirs) in ours.chunks.iter().zip(chunks) {
-            assert_eq!(Some(ours.min_ms), theirs["mint"].as_i64());
-            assert_eq!(Some(ours.max_ms), theirs["maxt"].as_i64());
+            assert_eq!(Some(ours.min_ms.get()), theirs["mint"].as_i64());
+            assert_eq!(Some(ours.max_ms.get()), theirs["maxt"].as_i64());
             assert_eq!(Some(u64::from(ours.kb)), theirs["kb"].as_u64());
             assert_eq!(Some(u64::from(ours.entries)), theirs["entries"].as_u64());
             assert_eq!(

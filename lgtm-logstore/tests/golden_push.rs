@@ -17,7 +17,7 @@ use lgtm_core::codec::{Allowance, SizeBound, snappy};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampNs};
 use lgtm_core::otlp::json_to_protobuf;
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
@@ -52,7 +52,13 @@ fn decode(path: &str, body: &[u8], limits: &Limits) -> Result<PushBatch> {
             let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
                 json_to_protobuf(&OTLP_REQUEST, body, SizeBound::new(1 << 20), out, allowance)
             };
-            decode_otlp(&mut batch, &options, 0, &mut allowance, fill)
+            decode_otlp(
+                &mut batch,
+                &options,
+                TimestampNs::EPOCH,
+                &mut allowance,
+                fill,
+            )
         }
         other => panic!("{other}"),
     }?;
@@ -121,7 +127,7 @@ fn stored(tenant: &str, labels: &str, entry: &PushEntry<'_>) -> Stored {
     (
         tenant,
         labels,
-        entry.t_ns,
+        entry.t_ns.get(),
         entry.line.to_vec(),
         pairs.collect(),
     )

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
+use lgtm_core::model::TimestampMs;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,8 +21,8 @@ fn key(fingerprint: u64) -> ChunkKey {
     ChunkKey {
         tenant: "tenant".to_owned(),
         fingerprint,
-        from_ms: 0,
-        through_ms: 119_000,
+        from_ms: TimestampMs::EPOCH,
+        through_ms: TimestampMs::new(119_000),
         checksum: 7,
     }
 }

@@ -6,6 +6,7 @@
 mod door;
 
 use door::{Door, DoorParts, JSON, NOW_S, encoded};
+use lgtm_core::model::TimestampNs;
 use lgtm_logstore::http::ApiSettings;
 use lgtm_logstore::limits::Limits;
 use serde_json::{Value, json};
@@ -269,7 +270,8 @@ async fn the_health_check_of_grafana_gets_one_sample() {
 async fn times_in_rfc_3339_are_taken_by_every_call() {
     let door = plain().await;
     let rfc = |before_s: i64| {
-        lgtm_core::go::format_rfc3339((NOW_S - before_s) * 1_000_000_000).replace('Z', ".000Z")
+        lgtm_core::go::format_rfc3339(TimestampNs::new((NOW_S - before_s) * 1_000_000_000))
+            .replace('Z', ".000Z")
     };
     let (start, end) = (rfc(60), rfc(0));
     for (path, query) in [
@@ -615,7 +617,7 @@ async fn lines_come_back_in_the_older_form() {
     let mut params = borrowed(&range);
     params.extend([("query", "{app=\"shop\"}"), ("regexp", "bro.en")]);
     let answer = door.get("/api/prom/query", &params).await.json();
-    let t = lgtm_core::go::format_rfc3339((NOW_S - 25) * 1_000_000_000);
+    let t = lgtm_core::go::format_rfc3339(TimestampNs::new((NOW_S - 25) * 1_000_000_000));
     assert_eq!(
         answer["streams"],
         json!([{"labels": "{app=\"shop\", env=\"dev\"}", "entries": [{"ts": t, "line": "level=error msg=broken size=5KB"}]}])

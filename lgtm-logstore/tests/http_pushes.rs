@@ -9,6 +9,7 @@ use axum::http::header;
 use door::{Door, DoorParts, JSON, NOW_S, PROTOBUF, protobuf_push};
 use lgtm_core::codec::{Compression, Compressor};
 use lgtm_core::go::format_rfc3339;
+use lgtm_core::model::TimestampNs;
 use lgtm_core::units::ByteSize;
 use lgtm_logstore::components::DistributorSettings;
 use lgtm_logstore::limits::Limits;
@@ -64,7 +65,7 @@ async fn pushes_are_taken_in_every_wrapping() {
             "/api/prom/push",
             JSON,
             "",
-            json!({"streams": [{"labels": "{app=\"older\"}", "entries": [{"ts": format_rfc3339((NOW_S - 5) * 1_000_000_000), "line": "a line"}]}]}).to_string().into(),
+            json!({"streams": [{"labels": "{app=\"older\"}", "entries": [{"ts": format_rfc3339(TimestampNs::new((NOW_S - 5) * 1_000_000_000)), "line": "a line"}]}]}).to_string().into(),
         ),
         ("/api/prom/push", PROTOBUF, "", block("older-proto")),
     ];

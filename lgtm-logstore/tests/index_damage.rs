@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::{Labels, TimeRange, TimestampMs};
 use lgtm_core::storage::MemoryFile;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_logstore::index::{
@@ -38,8 +38,8 @@ fn encode(
     let mut encoder = IndexEncoder::new(version, symbols.clone(), settings);
     for n in 0..series {
         let chunk = |c: u32| ChunkMeta {
-            min_ms: 1000 * i64::from(c) + 1,
-            max_ms: 1000 * i64::from(c) + 1500,
+            min_ms: TimestampMs::new(1000 * i64::from(c) + 1),
+            max_ms: TimestampMs::new(1000 * i64::from(c) + 1500),
             kb: c,
             entries: n,
             checksum: n * 7 + c,

@@ -275,8 +275,8 @@ async fn ask(queries: &dyn Queries, tenant: &TenantId, case: &Value) -> Result<V
         let step_ms = param("step").map_or(Ok(default_step), door::duration_ms)?;
         let interval_ns = param("interval").map_or(Ok(0), door::duration_ms)? * 1_000_000;
         let range = QueryRange {
-            start_ns,
-            end_ns,
+            start_ns: start_ns.into(),
+            end_ns: end_ns.into(),
             step_ms,
             interval_ns,
             limit: limit as usize,

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
+use lgtm_core::model::{Labels, Listed, TenantId, TextSet, TimestampNs};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use lgtm_logstore::components::clients::Queries;
@@ -304,8 +304,8 @@ fn case() -> impl Strategy<Value = Case> {
         |(text, (start, length, step_ms), (limit, forward, interval_ns), instant)| {
             let length = length.min(step_ms * 1_000_000 * 300);
             let range = QueryRange {
-                start_ns: START + start,
-                end_ns: START + start + length,
+                start_ns: TimestampNs::new(START + start),
+                end_ns: TimestampNs::new(START + start + length),
                 step_ms,
                 interval_ns,
                 limit,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::clock::{Clock, ManualClock};
-use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
+use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::Backend;
 use lgtm_logstore::components::clients::{
     Patterns, PatternsRequest, Tail, TailFeed, TailFrame, TailRequest,
@@ -59,7 +59,7 @@ impl World {
     }
 
     fn now_ns(&self) -> i64 {
-        self.clock.now_ms() * 1_000_000
+        self.clock.now_ms().get() * 1_000_000
     }
 
     async fn push(&self, app: &str, lines: &[(i64, &str)]) {
@@ -95,7 +95,7 @@ async fn a_followed_query_shows_the_past_and_what_was_stored_since() {
     let querier = world.store.querier();
     let request = |query: &str| TailRequest {
         query: query.into(),
-        start_ns: now - SECOND,
+        start_ns: TimestampNs::new(now - SECOND),
         limit: 10,
         delay_ns: 0,
     };
@@ -152,7 +152,7 @@ async fn patterns_of_recent_lines_are_found() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].pattern, "level=info request <_> took <_>");
     assert_eq!((&*found[0].level, found[0].counts[0].1), ("info", 40));
-    assert_eq!(found[0].counts[0].0 % (10 * SECOND), 0);
+    assert_eq!(found[0].counts[0].0.get() % (10 * SECOND), 0);
     let other = PatternsRequest {
         matchers: vec![Matcher::equal("app", "y")],
         ..request

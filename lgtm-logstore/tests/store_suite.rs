@@ -8,7 +8,9 @@ use std::time::Duration;
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Matcher, TenantId, TimeRange, TimeRangeNs};
+use lgtm_core::model::{
+    Labels, Matcher, TenantId, TimeRange, TimeRangeNs, TimestampMs, TimestampNs,
+};
 use lgtm_core::random::RandomSource;
 use lgtm_core::storage::{Backend, BackendKind, DataKind, Layout, RetrySettings, StorageSettings};
 use lgtm_core::testing::store_suite::{
@@ -229,7 +231,10 @@ impl StoreUnderTest for Store {
 
     async fn push(&self, tenant: &TenantId, entries: &[Entry]) -> Result<()> {
         let stream = |e: &Entry| {
-            let entry = LogEntry::new(e.time_ms * NS_A_MS, format!("value {}", e.value));
+            let entry = LogEntry::new(
+                TimestampNs::new(e.time_ms.get() * NS_A_MS),
+                format!("value {}", e.value),
+            );
             (
                 labels(e.stream),
                 vec![entry.with("of", e.stream.to_string())],
@@ -250,7 +255,7 @@ impl StoreUnderTest for Store {
 
     async fn ask(&self, tenant: &TenantId, range: TimeRange) -> Result<Answer> {
         let ns = |ms: i64| ms.saturating_mul(NS_A_MS);
-        let range = TimeRangeNs::new(ns(range.min_ms), ns(range.max_ms));
+        let range = TimeRangeNs::new(ns(range.min_ms.get()), ns(range.max_ms.get()));
         let order = match self.orders.lock().unwrap().below(3) {
             0 => SelectOrder::Streams,
             1 => SelectOrder::OldestFirst,
@@ -268,7 +273,7 @@ impl StoreUnderTest for Store {
                     let value = value.ok_or_else(|| Error::Internal(format!("line {line:?}")))?;
                     answer.entries.push(Entry {
                         stream: stream.unwrap_or(u32::MAX),
-                        time_ms: entry.t_ns / NS_A_MS,
+                        time_ms: TimestampMs::new(entry.t_ns.get() / NS_A_MS),
                         value,
                     });
                 }

@@ -97,7 +97,10 @@ async fn print_views(ring: RingHandle, gossip: Option<GossipKv>) {
         }
         let members = gossip.as_ref().map_or_else(Vec::new, GossipKv::members);
         let live = members.iter().filter(|(_, lives)| *lives).count();
-        println!("{}", view(&ring.current(), live, clock.now_ms() / 1000));
+        println!(
+            "{}",
+            view(&ring.current(), live, clock.now_ms().to_seconds())
+        );
     }
 }
 

@@ -51,7 +51,7 @@
 //!     }
 //!     let work = async {
 //!         while ring.changed().await.writable_instances_with_tokens() < 3 {} // until all have joined
-//!         let (ring, now_s) = (ring.current(), SystemClock::new().now_ms() / 1000);
+//!         let (ring, now_s) = (ring.current(), SystemClock::new().now_ms().to_seconds());
 //!         let key = series_token("tenant", [("__name__", "up")]);
 //!
 //!         // Two of three must take a write; the third gets it too, in the background.

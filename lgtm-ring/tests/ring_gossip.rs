@@ -133,7 +133,7 @@ async fn members_find_each_other_share_the_keys_and_leave() {
             .until("all are active", |ring| active(ring) == 4)
             .await;
     }
-    let now_s = SystemClock::new().now_ms() / 1000;
+    let now_s = SystemClock::new().now_ms().to_seconds();
     for member in &members {
         every_key_has_an_owner(&member.ring.current(), Operation::WRITE, now_s).unwrap();
         let value = member.store.load().await.unwrap();

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lgtm_core::model::{BucketSpan, Histogram};
+use lgtm_core::model::{BucketSpan, Histogram, TimestampMs};
 use lgtm_tsdb::chunk::{Encoding, HistogramAppender, XorAppender, XorIter, iter};
 
 const SAMPLES: i64 = 120;
@@ -118,7 +118,7 @@ fn histogram(c: &mut Criterion) {
     let fill = || {
         let mut chunk = HistogramAppender::new();
         for (i, h) in samples.iter().enumerate() {
-            black_box(chunk.append(time(i as i64), h));
+            black_box(chunk.append(TimestampMs::new(time(i as i64)), h));
         }
         chunk
     };

@@ -87,7 +87,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 for (i, l) in group.iter().enumerate() {
                     let value = (scrape * (1 + (n * BATCH + i) as i64 % 17)) as f64;
                     let t_ms = start_ms + scrape * 15_000;
-                    batch.push_series(l.iter(), &[Sample { t_ms, value }]);
+                    batch.push_series(
+                        l.iter(),
+                        &[Sample {
+                            t_ms: t_ms.into(),
+                            value,
+                        }],
+                    );
                 }
                 let report = runtime
                     .block_on(db.push(&tenant, batch))

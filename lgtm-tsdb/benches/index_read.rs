@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lgtm_core::index::SymbolTable;
+use lgtm_core::model::TimestampMs;
 use lgtm_core::storage::MemoryFile;
 use lgtm_tsdb::index::{
     ChunkRefMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexReaderSettings,
@@ -31,8 +32,8 @@ fn index() -> Vec<u8> {
         labels.push((11, 12 + i));
         let reference = 8 + 200 * u64::from(i);
         let chunk = ChunkRefMeta {
-            min_ms: 1_700_000_000_000,
-            max_ms: 1_700_007_200_000,
+            min_ms: TimestampMs::new(1_700_000_000_000),
+            max_ms: TimestampMs::new(1_700_007_200_000),
             reference,
         };
         encoder

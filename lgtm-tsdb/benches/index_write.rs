@@ -5,6 +5,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use lgtm_core::index::SymbolTable;
+use lgtm_core::model::TimestampMs;
 use lgtm_tsdb::index::{ChunkRefMeta, IndexEncoder, IndexEncoderSettings};
 
 const SERIES: u32 = 100_000;
@@ -55,8 +56,8 @@ fn write(table: &SymbolTable, series: &[Vec<(u32, u32)>], settings: IndexEncoder
     for (i, labels) in (0u64..).zip(series) {
         let min_ms = 1_700_000_000_000;
         let chunk = ChunkRefMeta {
-            min_ms,
-            max_ms: min_ms + 7_200_000,
+            min_ms: TimestampMs::new(min_ms),
+            max_ms: TimestampMs::new(min_ms + 7_200_000),
             reference: 8 + 200 * i,
         };
         encoder

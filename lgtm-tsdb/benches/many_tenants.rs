@@ -11,7 +11,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lgtm_core::model::{Labels, Sample, TenantId};
+use lgtm_core::model::{Labels, Sample, TenantId, TimestampMs};
 use lgtm_core::storage::{BackendSettings, from_url};
 use lgtm_tsdb::Tsdb;
 
@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let begin = Instant::now();
     for scrape in 0..SCRAPES {
         let sample = Sample {
-            t_ms: 1_700_000_000_000 + scrape * 15_000,
+            t_ms: TimestampMs::new(1_700_000_000_000 + scrape * 15_000),
             value: scrape as f64,
         };
         for tenant in &tenants {

@@ -13,7 +13,7 @@
 use std::time::Instant;
 
 use lgtm_core::exec::{Executor, ExecutorSettings};
-use lgtm_core::model::{Labels, Sample, TenantId};
+use lgtm_core::model::{Labels, Sample, TenantId, TimestampMs};
 use lgtm_core::storage::{BackendSettings, from_url};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::promql::{Engine, EngineSettings, Query};
@@ -83,7 +83,7 @@ async fn filled(dir: &std::path::Path, series: usize) -> Result<Tsdb, Failure> {
             let mut batch = db.batch();
             for (i, l) in some.iter().enumerate() {
                 let sample = Sample {
-                    t_ms: START_MS + scrape * STEP_MS,
+                    t_ms: TimestampMs::new(START_MS + scrape * STEP_MS),
                     value: (scrape * (7 + i as i64 % 13)) as f64 + f64::from(i as u32 % 3),
                 };
                 batch.push_series(l.iter(), &[sample]);

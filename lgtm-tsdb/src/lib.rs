@@ -21,7 +21,7 @@
 //! let db = Tsdb::builder(folder.path(), Backend::memory()).open().await?;
 //! let tenant = TenantId::anonymous();
 //! let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
-//! let t_ms = 1_700_000_000_000;
+//! let t_ms = TimestampMs::new(1_700_000_000_000);
 //!
 //! // When this returns, the sample survives `kill -9`.
 //! let report = db.append(&tenant, &[(labels, vec![Sample { t_ms, value: 1.0 }])]).await?;

@@ -3,7 +3,7 @@
 pub use std::sync::Arc;
 
 pub use lgtm_core::limits::Overrides;
-pub use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
+pub use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange, TimestampMs};
 pub use lgtm_core::storage::{Backend, BackendSettings, from_url};
 pub use lgtm_core::telemetry::Registry;
 pub use lgtm_core::{Error, ErrorKind};

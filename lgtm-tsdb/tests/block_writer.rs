@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
@@ -180,8 +180,8 @@ fn writer(store: Arc<dyn ObjectStore>) -> BlockWriter {
 /// Of ten samples, as far as its first two bytes say so.
 fn chunk(data: &[u8]) -> ChunkRef<'_> {
     ChunkRef {
-        min_ms: 100,
-        max_ms: 199,
+        min_ms: TimestampMs::new(100),
+        max_ms: TimestampMs::new(199),
         encoding: Encoding::Xor,
         data,
     }
@@ -189,8 +189,8 @@ fn chunk(data: &[u8]) -> ChunkRef<'_> {
 
 fn meta_input() -> MetaInput {
     MetaInput {
-        min_ms: 100,
-        max_ms: 200,
+        min_ms: TimestampMs::new(100),
+        max_ms: TimestampMs::new(200),
         level: 1,
         sources: Vec::new(),
         parents: Vec::new(),
@@ -299,8 +299,8 @@ async fn samples_outside_of_the_time_range_are_refused() {
         let mut writer = writer(Arc::clone(&store) as _);
         writer.add_series(&[(1, 2)], &[chunk(b"\0\nx")]).unwrap();
         let input = MetaInput {
-            min_ms,
-            max_ms,
+            min_ms: min_ms.into(),
+            max_ms: max_ms.into(),
             ..meta_input()
         };
         let error = writer.finish(input).await.unwrap_err();

@@ -12,7 +12,10 @@ const HOUR_MS: i64 = 3_600_000;
 
 async fn put(db: &Tsdb, t_ms: i64) {
     let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")]).unwrap();
-    let sample = Sample { t_ms, value: 1.0 };
+    let sample = Sample {
+        t_ms: t_ms.into(),
+        value: 1.0,
+    };
     let tenant = "team-a".parse().unwrap();
     let report = db.append(&tenant, &[(labels, vec![sample])]).await.unwrap();
     assert_eq!(report.samples, 1);

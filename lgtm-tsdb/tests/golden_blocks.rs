@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TimestampMs};
 use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout, LocalFile, ReadPlan};
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::block::{
@@ -137,8 +137,8 @@ fn series_of(line: &str) -> Series {
         chunks: chunks
             .map(|c| {
                 let meta = ChunkRefMeta {
-                    min_ms: c["mint"].as_i64().unwrap(),
-                    max_ms: c["maxt"].as_i64().unwrap(),
+                    min_ms: TimestampMs::new(c["mint"].as_i64().unwrap()),
+                    max_ms: TimestampMs::new(c["maxt"].as_i64().unwrap()),
                     reference: u64_of(&c["ref"]),
                 };
                 (
@@ -182,8 +182,8 @@ async fn every_block_reads_as_prometheus_reads_it() {
             let mut expected = Tombstones::default();
             for t in golden.index["tombstones"].as_array().unwrap() {
                 let interval = lgtm_tsdb::block::DeletedInterval {
-                    min_ms: t["mint"].as_i64().unwrap(),
-                    max_ms: t["maxt"].as_i64().unwrap(),
+                    min_ms: TimestampMs::new(t["mint"].as_i64().unwrap()),
+                    max_ms: TimestampMs::new(t["maxt"].as_i64().unwrap()),
                 };
                 expected.insert(u64_of(&t["series"]) as u32, interval);
             }

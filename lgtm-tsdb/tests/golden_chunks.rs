@@ -113,8 +113,8 @@ fn without_hint(got: SampleValue, want: &Value) -> SampleValue {
 
 fn time(sample: &Value) -> SampleTime {
     SampleTime {
-        t_ms: sample["t"].as_i64().unwrap(),
-        start_ms: sample.get("st").and_then(Value::as_i64).unwrap_or(0),
+        t_ms: sample["t"].as_i64().unwrap().into(),
+        start_ms: sample.get("st").and_then(Value::as_i64).unwrap_or(0).into(),
     }
 }
 
@@ -205,7 +205,11 @@ fn vectors_are_read_equal_and_written_to_the_byte() {
                         Some(list) => &list[n],
                         None => given.next().unwrap(),
                     };
-                    assert_eq!(Some(t_ms), want["t"].as_i64(), "{name}: time of sample {n}");
+                    assert_eq!(
+                        Some(t_ms.get()),
+                        want["t"].as_i64(),
+                        "{name}: time of sample {n}"
+                    );
                     let got = if decoded.is_some() {
                         got
                     } else {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
-use lgtm_core::model::{BucketSpan, FloatHistogram, Histogram};
+use lgtm_core::model::{BucketSpan, FloatHistogram, Histogram, TimestampMs};
 use lgtm_tsdb::block::{
     BlockMeta, BucketIndex, DeletionMark, NoCompactMark, TenantDeletionMark, Tombstones,
 };
@@ -34,7 +34,7 @@ fn good_chunks() -> Vec<(Encoding, Vec<u8>)> {
     let (mut xor, mut int) = (XorAppender::new(), HistogramAppender::new());
     let mut float = FloatHistogramAppender::new();
     for i in 0..30i64 {
-        xor.append(i * 15_000 + i % 3, (i * i) as f64 * 0.25);
+        xor.append(TimestampMs::new(i * 15_000 + i % 3), (i * i) as f64 * 0.25);
         let h = Histogram {
             schema: 1,
             count: 3 * (i as u64 + 1),
@@ -47,8 +47,8 @@ fn good_chunks() -> Vec<(Encoding, Vec<u8>)> {
             ..Histogram::default()
         };
         let f: FloatHistogram = h.to_float();
-        int.append(i * 15_000, &h);
-        float.append(i * 15_000, &f);
+        int.append(TimestampMs::new(i * 15_000), &h);
+        float.append(TimestampMs::new(i * 15_000), &f);
     }
     vec![
         (Encoding::Xor, xor.snapshot().data.to_vec()),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use lgtm_core::codec::{crc32c, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimestampMs};
 use lgtm_core::storage::{MemoryFile, ReadAt, ReadPlan};
 use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_tsdb::index::{
@@ -123,8 +123,8 @@ fn model() -> impl Strategy<Value = Model> {
             let pairs = times.chunks_exact(2).map(|t| {
                 reference += 150;
                 ChunkRefMeta {
-                    min_ms: t[0],
-                    max_ms: t[1] - 1,
+                    min_ms: TimestampMs::new(t[0]),
+                    max_ms: TimestampMs::new(t[1] - 1),
                     reference,
                 }
             });
@@ -223,8 +223,8 @@ fn small_model() -> Model {
     let series = [("a", 0), ("b", 1), ("c", 2)].map(|(value, i)| {
         let labels = Labels::from_pairs([("job", value), ("zone", "eu")]).unwrap();
         let chunk = ChunkRefMeta {
-            min_ms: 5,
-            max_ms: 9,
+            min_ms: TimestampMs::new(5),
+            max_ms: TimestampMs::new(9),
             reference: 8 + 100 * i,
         };
         (labels, vec![chunk])
@@ -289,8 +289,8 @@ fn large_model() -> Model {
         (
             labels,
             vec![ChunkRefMeta {
-                min_ms: 0,
-                max_ms: 1,
+                min_ms: TimestampMs::EPOCH,
+                max_ms: TimestampMs::new(1),
                 reference: 8 + i,
             }],
         )
@@ -519,8 +519,8 @@ fn version_1_is_read() {
             assert_eq!(
                 found.series[1].1,
                 [ChunkRefMeta {
-                    min_ms: 20,
-                    max_ms: 25,
+                    min_ms: TimestampMs::new(20),
+                    max_ms: TimestampMs::new(25),
                     reference: 8
                 }]
             );

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TimeRange};
+use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TimeRange, TimestampMs};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::select::SelectRequest;
 
@@ -40,7 +40,7 @@ async fn a_block_brings_the_series_that_all_matchers_pass() {
     let tenant = TenantId::anonymous();
     let all: Vec<Labels> = (0..SERIES).map(labels).collect();
     let sample = Sample {
-        t_ms: T_MS,
+        t_ms: TimestampMs::new(T_MS),
         value: 1.0,
     };
     let series: Vec<_> = all.iter().map(|l| (l.clone(), vec![sample])).collect();

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{BucketSpan, Histogram, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{BucketSpan, Histogram, Labels, Matcher, TenantId, TimeRange, TimestampMs};
 use lgtm_core::units::ByteSize;
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::chunk::SampleValue;
@@ -90,7 +90,7 @@ async fn all(db: &Tsdb, tenant: &TenantId) -> Vec<Row> {
                     SampleValue::FloatHistogram(h) => h.count.to_bits(),
                 };
                 let name = series.labels.metric_name().unwrap().to_owned();
-                out.push((name, at.t_ms, at.start_ms, bits));
+                out.push((name, at.t_ms.get(), at.start_ms.get(), bits));
             }
         }
     }
@@ -139,15 +139,19 @@ async fn make(folder: &Path) {
                     _ => i,
                 };
                 let sample = lgtm_core::model::Sample {
-                    t_ms: START + i * 15_000,
+                    t_ms: TimestampMs::new(START + i * 15_000),
                     value: value(t, n, i),
                 };
-                batch.push_started_series(labels(name).iter(), &[sample], &[start(n, i)]);
+                batch.push_started_series(
+                    labels(name).iter(),
+                    &[sample],
+                    &[TimestampMs::new(start(n, i))],
+                );
             }
             if i < 40 {
                 let sample = HistogramSample {
-                    t_ms: START + i * 15_000,
-                    start_ms: start(3, i),
+                    t_ms: TimestampMs::new(START + i * 15_000),
+                    start_ms: TimestampMs::new(start(3, i)),
                     value: histogram(i).into(),
                 };
                 batch.push_histogram_sample(labels("latency").iter(), sample);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TextSet, TimeRange, TimestampMs};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::components::Holders;
 use lgtm_tsdb::select::{Listed, ReadyBatches, Select, SelectRequest, SeriesBatches, SeriesChunks};
@@ -28,7 +28,10 @@ async fn filled() -> (tempfile::TempDir, Tsdb) {
             (n * 7919 % 1500).to_string(),
         );
         let pairs = [("__name__", "m"), ("job", job), ("n", &n)];
-        let sample = Sample { t_ms: T_MS, value };
+        let sample = Sample {
+            t_ms: TimestampMs::new(T_MS),
+            value,
+        };
         (Labels::from_pairs(pairs).unwrap(), vec![sample])
     });
     let series: Vec<_> = series.collect();

@@ -37,7 +37,10 @@ fn series(n: u64) -> Vec<SeriesChunks> {
                     value = 0.0;
                 }
                 let t_ms = t as i64 * 15_000 + (i % 15) as i64 * 1000;
-                ((i + t) % 11 != 0).then_some(Sample { t_ms, value })
+                ((i + t) % 11 != 0).then_some(Sample {
+                    t_ms: t_ms.into(),
+                    value,
+                })
             });
             let run = samples.map(|s| (s.t_ms, SampleValue::Float(s.value)));
             let chunks = encode_run(run).into_iter();
@@ -78,7 +81,7 @@ fn shape(answer: &Answer) -> Vec<(String, Vec<(i64, String)>)> {
         let points = s
             .floats
             .iter()
-            .map(|p| (p.t_ms, format!("{:.9e}", p.value)));
+            .map(|p| (p.t_ms.get(), format!("{:.9e}", p.value)));
         points.collect()
     };
     series

@@ -17,7 +17,7 @@ use std::time::Duration;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{BucketSpan, FloatHistogram, Labels, TenantId};
+use lgtm_core::model::{BucketSpan, FloatHistogram, Labels, TenantId, TimestampMs};
 use lgtm_tsdb::chunk::{SampleValue, encode_run};
 use lgtm_tsdb::components::clients::Queries;
 use lgtm_tsdb::components::{Querier, QueryFrontend, QueryFrontendSettings};
@@ -89,7 +89,7 @@ fn data() -> Vec<SeriesChunks> {
             let times = 0..LENGTH_MS as u64 / 15_000;
             let run = times.filter_map(|t| {
                 let t_ms = START_MS + t as i64 * 15_000 + n as i64 * 37;
-                Some((t_ms, sample(name, n, t)?))
+                Some((TimestampMs::new(t_ms), sample(name, n, t)?))
             });
             let chunks = encode_run(run).into_iter();
             out.push(SeriesChunks {
@@ -111,7 +111,7 @@ fn moved(mut expr: Expr) -> Expr {
     };
     let moved_at = |at: &mut Option<AtModifier>| {
         if let Some(AtModifier::Time(ms)) = at {
-            *ms = START_MS + ms.rem_euclid(LENGTH_MS);
+            *ms = TimestampMs::new(START_MS + ms.get().rem_euclid(LENGTH_MS));
         }
     };
     let selector = |s: &mut VectorSelector| {
@@ -198,7 +198,7 @@ fn case() -> BoxedStrategy<Case> {
 }
 
 /// Points of a series by time.
-type Points = BTreeMap<i64, SampleValue>;
+type Points = BTreeMap<TimestampMs, SampleValue>;
 
 fn points(value: &QueryValue) -> BTreeMap<String, Points> {
     let float = |v: f64| SampleValue::Float(v);

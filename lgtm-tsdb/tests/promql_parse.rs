@@ -7,6 +7,7 @@
 mod promql_grammar;
 mod shared;
 
+use lgtm_core::model::TimestampMs;
 use lgtm_tsdb::promql::{
     AggregateOp, AtModifier, Cardinality, DurationExpr, Expr, Length, ParserOptions, Span, UnaryOp,
     ValueType, VectorSelector, parse, parse_with,
@@ -320,8 +321,8 @@ fn when_older(offset: Option<&older::Offset>, at: Option<&older::AtModifier>) ->
         older::AtModifier::End => AtModifier::End,
         older::AtModifier::At(t) => {
             AtModifier::Time(match t.duration_since(std::time::UNIX_EPOCH) {
-                Ok(d) => ms(&d),
-                Err(e) => -ms(&e.duration()),
+                Ok(d) => TimestampMs::new(ms(&d)),
+                Err(e) => TimestampMs::new(-ms(&e.duration())),
             })
         }
     });

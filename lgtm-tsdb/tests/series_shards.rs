@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TextSet, TimeRange};
+use lgtm_core::model::{
+    Labels, MatchOp, Matcher, Sample, TenantId, TextSet, TimeRange, TimestampMs,
+};
 use lgtm_core::{ErrorKind, Result};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::select::{Listed, QUERY_SHARD_LABEL, SelectRequest};
@@ -57,7 +59,7 @@ async fn shards_are_disjoint_and_together_everything_in_head_and_blocks() {
             (
                 labels,
                 vec![Sample {
-                    t_ms: T_MS,
+                    t_ms: TimestampMs::new(T_MS),
                     value: 1.0,
                 }],
             )

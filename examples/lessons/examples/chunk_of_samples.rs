@@ -22,7 +22,7 @@ fn main() -> Result<(), DecodeError> {
     // What comes out is what went in, to the bit.
     let mut samples = XorIter::new(&encoded.data)?;
     let first = samples.next_sample()?.expect("the chunk has samples");
-    assert_eq!((first.t_ms, first.value), (1_700_000_000_000, 0.0));
+    assert_eq!((first.t_ms.get(), first.value), (1_700_000_000_000, 0.0));
     let mut count = 1;
     while samples.next_sample()?.is_some() {
         count += 1;

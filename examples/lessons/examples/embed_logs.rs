@@ -15,7 +15,7 @@ async fn main() -> Result<()> {
     };
     let tenant = TenantId::anonymous();
     let shop = Labels::from_pairs([("app", "shop"), ("env", "prod")])?;
-    let t_ns = 1_700_000_000 * SECOND;
+    let t_ns = TimestampNs::new(1_700_000_000 * SECOND);
 
     let db = open()?.await?;
     // When this returns, the lines survive the end of the process.

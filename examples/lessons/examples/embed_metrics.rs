@@ -11,7 +11,7 @@ async fn main() -> Result<()> {
     let url = format!("file:{}/bucket", folder.path().display());
     let tenant = TenantId::anonymous();
     let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
-    let t_ms = 1_700_000_000_000;
+    let t_ms = TimestampMs::new(1_700_000_000_000);
 
     let db = Tsdb::builder(folder.path(), from_url(&url, &BackendSettings::default())?)
         .open()

@@ -1,5 +1,6 @@
 //! A server of your own: the Prometheus API and `/metrics` of the store that it holds, with a route of yours beside them.
 
+use lgtm_core::model::TimestampMs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -32,7 +33,7 @@ async fn main() -> Result<()> {
     // What your program measures can go in without the network.
     let labels = Labels::from_pairs([("__name__", "orders_total"), ("shop", "berlin")])?;
     let sample = Sample {
-        t_ms: 1_700_000_000_000,
+        t_ms: TimestampMs::new(1_700_000_000_000),
         value: 7.0,
     };
     let report = db

@@ -273,7 +273,7 @@ fn token(key: &str) -> Token {
 }
 
 fn now_s() -> i64 {
-    SystemClock::new().now_ms() / 1000
+    SystemClock::new().now_ms().to_seconds()
 }
 
 fn addr_of(listener: &TcpListener) -> Result<SocketAddr> {

@@ -71,7 +71,7 @@ async fn register(kv: &GossipKv, name: &str) -> Result<()> {
     kv.cas("ring", &mut |current| {
         let mut map = current.map_or_else(|| Ok(LwwMap::default()), |v| LwwMap::decode(&v))?;
         // Records from beyond the clocks of the others would be refused.
-        map.set(name, SystemClock::new().now_ms() / 1000, "ACTIVE");
+        map.set(name, SystemClock::new().now_ms().to_seconds(), "ACTIVE");
         Ok(Some(map.encode()))
     })
     .await

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::disk::{Disk, DiskLock};
 use crate::error::{Error, Result};
+use crate::timestamp::TimestampMs;
 
 /// Seconds of the last year that can be spelled.
 const YEAR_9999_S: u64 = 253_402_300_799;
@@ -22,9 +23,9 @@ impl FolderLock {
     /// # Errors
     /// `Conflict`, naming folder and holder, when it is somebody else's, in this process or in another; `Unavailable` when the disk
     /// refuses or knows no locks.
-    pub fn take(disk: &dyn Disk, dir: &str, now_ms: i64) -> Result<Self> {
-        let since_s = u64::try_from(now_ms / 1000).unwrap_or(0).min(YEAR_9999_S);
-        let since = UNIX_EPOCH + Duration::from_secs(since_s);
+    pub fn take(disk: &dyn Disk, dir: &str, now_ms: TimestampMs) -> Result<Self> {
+        let since_s = u64::try_from(now_ms.to_seconds()).unwrap_or(0);
+        let since = UNIX_EPOCH + Duration::from_secs(since_s.min(YEAR_9999_S));
         let holder = format!(
             "process {} since {}",
             std::process::id(),

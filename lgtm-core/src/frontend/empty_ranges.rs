@@ -14,6 +14,7 @@ use crate::codec::{self, Reader};
 use crate::error::DecodeError;
 use crate::frontend::results_cache::hashed_key;
 use crate::frontend::sweep::SweepRange;
+use crate::timestamp::{TimestampMs, TimestampNs};
 
 /// Raised when the encoding changes; older entries are then never found.
 const VERSION: u8 = 1;
@@ -38,11 +39,11 @@ pub struct EmptyRangesStats {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct EmptyRange {
     /// The first moment, nanoseconds.
-    pub(super) start_ns: i64,
+    pub(super) start_ns: TimestampNs,
     /// The moment behind the last, nanoseconds.
-    pub(super) end_ns: i64,
+    pub(super) end_ns: TimestampNs,
     /// When it was found: of what was joined, the oldest. Milliseconds.
-    pub(super) query_ms: i64,
+    pub(super) query_ms: TimestampMs,
 }
 
 impl EmptyRange {
@@ -105,9 +106,9 @@ impl EmptyRanges {
         let range = known.map_or(new, |known| known.joined(new));
         let mut entry = vec![VERSION];
         codec::put_bytes(&mut entry, key.as_bytes());
-        for n in [range.start_ns, range.end_ns, range.query_ms] {
-            codec::put_svarint(&mut entry, n);
-        }
+        codec::put_svarint(&mut entry, range.start_ns.get());
+        codec::put_svarint(&mut entry, range.end_ns.get());
+        codec::put_svarint(&mut entry, range.query_ms.get());
         let key = hashed_key("empty", VERSION, key);
         self.cache.set(&key, Bytes::from(entry), Some(ttl)).await;
     }
@@ -137,9 +138,9 @@ fn decode_entry(key: &str, bytes: &[u8]) -> Result<EmptyRange, DecodeError> {
         return Err(reader.error("another key has the same hash"));
     }
     let known = EmptyRange {
-        start_ns: reader.svarint()?,
-        end_ns: reader.svarint()?,
-        query_ms: reader.svarint()?,
+        start_ns: TimestampNs::new(reader.svarint()?),
+        end_ns: TimestampNs::new(reader.svarint()?),
+        query_ms: TimestampMs::new(reader.svarint()?),
     };
     if !reader.is_empty() {
         return Err(reader.error("bytes are left over"));
@@ -160,10 +161,10 @@ mod tests {
         let empty = EmptyRanges::new(Arc::new(cache));
         let ttl = Duration::from_secs(60);
         let mut known = empty.load("k").await;
-        let range = |(start_ns, end_ns, query_ms)| EmptyRange {
-            start_ns,
-            end_ns,
-            query_ms,
+        let range = |(start_ns, end_ns, query_ms): (i64, i64, i64)| EmptyRange {
+            start_ns: start_ns.into(),
+            end_ns: end_ns.into(),
+            query_ms: query_ms.into(),
         };
         for (new, wanted) in [
             ((10, 20, 7), (10, 20, 7)),
@@ -182,10 +183,10 @@ mod tests {
         fn only_what_is_known_is_left_out(
             start in 0i64..50, length in 1i64..50, known_start in 0i64..60, known_length in 1i64..60,
         ) {
-            let piece = SweepRange { start_ns: start, end_ns: start + length, newest_first: true };
-            let known = EmptyRange { start_ns: known_start, end_ns: known_start + known_length, query_ms: 0 };
+            let piece = SweepRange { start_ns: start.into(), end_ns: (start + length).into(), newest_first: true };
+            let known = EmptyRange { start_ns: known_start.into(), end_ns: (known_start + known_length).into(), query_ms: TimestampMs::EPOCH };
             let rest = unknown_part(piece, Some(known));
-            for t in piece.start_ns..piece.end_ns {
+            for t in (start..start + length).map(TimestampNs::new) {
                 let asked = rest.is_some_and(|r| (r.start_ns..r.end_ns).contains(&t));
                 prop_assert!(asked || (known.start_ns..known.end_ns).contains(&t), "{} of {:?}", t, rest);
             }

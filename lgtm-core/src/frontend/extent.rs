@@ -1,16 +1,17 @@
 //! What of a range is known already: extents of answers, sorted and disjoint.
 
 use crate::frontend::steps::StepRange;
+use crate::timestamp::TimestampMs;
 
 /// An answer and the steps it is of. All extents under one key have the same step and phase.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extent<A> {
     /// First step, milliseconds.
-    pub start_ms: i64,
+    pub start_ms: TimestampMs,
     /// Last step, milliseconds.
-    pub end_ms: i64,
+    pub end_ms: TimestampMs,
     /// When it was computed: of what was joined, the oldest. Milliseconds.
-    pub query_ms: i64,
+    pub query_ms: TimestampMs,
     /// The answer.
     pub answer: A,
 }
@@ -31,10 +32,10 @@ pub enum Cover {
 pub fn cover<A>(request: StepRange, extents: &[Extent<A>], min_extent_ms: i64) -> Vec<Cover> {
     let mut parts = Vec::new();
     let mut rest = request;
-    let is_long = request.last_ms().saturating_sub(request.start_ms) > min_extent_ms;
+    let is_long = request.last_ms().since(request.start_ms) > min_extent_ms;
     for (n, extent) in extents.iter().enumerate() {
         let known = rest.clip(extent.start_ms, extent.end_ms);
-        let is_tiny = extent.end_ms.saturating_sub(extent.start_ms) < min_extent_ms;
+        let is_tiny = extent.end_ms.since(extent.start_ms) < min_extent_ms;
         if known.is_empty() || (is_long && is_tiny) {
             continue;
         }
@@ -100,7 +101,7 @@ pub fn merge_extents<A, E>(
 pub fn trim_extents<A>(
     extents: Vec<Extent<A>>,
     step_ms: i64,
-    until_ms: i64,
+    until_ms: TimestampMs,
     mut extract: impl FnMut(&A, StepRange) -> A,
 ) -> Vec<Extent<A>> {
     let trimmed = extents.into_iter().filter_map(|extent| {
@@ -132,22 +133,26 @@ mod tests {
     use proptest::prelude::*;
 
     /// An answer is the list of its steps.
-    fn extent(start: i64, count: i64, step: i64) -> Extent<Vec<i64>> {
-        let steps: Vec<i64> = (0..count).map(|n| start + n * step).collect();
+    fn extent(start: i64, count: i64, step: i64) -> Extent<Vec<TimestampMs>> {
+        let steps = (0..count).map(|n| TimestampMs::new(start + n * step));
         Extent {
-            start_ms: start,
-            end_ms: start + (count - 1) * step,
-            query_ms: start,
-            answer: steps,
+            start_ms: TimestampMs::new(start),
+            end_ms: TimestampMs::new(start + (count - 1) * step),
+            query_ms: TimestampMs::new(start),
+            answer: steps.collect(),
         }
     }
 
-    fn join(mut a: Vec<i64>, b: Vec<i64>, after: StepRange) -> Result<Vec<i64>, ()> {
+    fn join(
+        mut a: Vec<TimestampMs>,
+        b: Vec<TimestampMs>,
+        after: StepRange,
+    ) -> Result<Vec<TimestampMs>, ()> {
         a.extend(after.iter().filter(|t| b.contains(t)));
         Ok(a)
     }
 
-    fn extents() -> impl Strategy<Value = (i64, Vec<Extent<Vec<i64>>>)> {
+    fn extents() -> impl Strategy<Value = (i64, Vec<Extent<Vec<TimestampMs>>>)> {
         (1i64..20).prop_flat_map(|step| {
             let one =
                 (0i64..60, 1i64..15).prop_map(move |(n, count)| extent(7 + n * step, count, step));
@@ -159,21 +164,21 @@ mod tests {
     fn tiny_extents_are_passed_over_by_long_requests() {
         let known = [extent(10, 2, 10), extent(100, 40, 10)];
         let request = StepRange {
-            start_ms: 0,
-            end_ms: 500,
+            start_ms: TimestampMs::EPOCH,
+            end_ms: TimestampMs::new(500),
             step_ms: 10,
         };
         let parts = cover(request, &known, 50);
-        let missing = |start_ms, end_ms| {
+        let missing = |start_ms: i64, end_ms: i64| {
             Cover::Missing(StepRange {
-                start_ms,
-                end_ms,
+                start_ms: start_ms.into(),
+                end_ms: end_ms.into(),
                 step_ms: 10,
             })
         };
         let taken = StepRange {
-            start_ms: 100,
-            end_ms: 490,
+            start_ms: TimestampMs::new(100),
+            end_ms: TimestampMs::new(490),
             step_ms: 10,
         };
         assert_eq!(
@@ -181,7 +186,7 @@ mod tests {
             [missing(0, 90), Cover::Known(1, taken), missing(500, 500)]
         );
         let short = StepRange {
-            end_ms: 30,
+            end_ms: TimestampMs::new(30),
             ..request
         };
         assert_eq!(cover(short, &known, 50).len(), 3);
@@ -193,7 +198,7 @@ mod tests {
             (step, mut all) in extents(), first in 0i64..40, count in 1i64..60, min in 0i64..100,
         ) {
             all.sort_by_key(|e| e.start_ms);
-            let request = StepRange { start_ms: 7 + first * step, end_ms: 7 + (first + count) * step - 1, step_ms: step };
+            let request = StepRange { start_ms: TimestampMs::new(7 + first * step), end_ms: TimestampMs::new(7 + (first + count) * step - 1), step_ms: step };
             let mut steps = Vec::new();
             for part in cover(request, &all, min) {
                 match part {
@@ -209,27 +214,27 @@ mod tests {
 
         #[test]
         fn merged_extents_are_disjoint_and_lose_nothing((step, all) in extents()) {
-            let mut wanted: Vec<i64> = all.iter().flat_map(|e| e.answer.clone()).collect();
+            let mut wanted: Vec<TimestampMs> = all.iter().flat_map(|e| e.answer.clone()).collect();
             wanted.sort_unstable();
             wanted.dedup();
             let merged = merge_extents(all, step, join).unwrap();
             for pair in merged.windows(2) {
                 prop_assert!(pair[0].end_ms + step < pair[1].start_ms);
             }
-            let got: Vec<i64> = merged.iter().flat_map(|e| e.answer.clone()).collect();
+            let got: Vec<TimestampMs> = merged.iter().flat_map(|e| e.answer.clone()).collect();
             prop_assert_eq!(got, wanted);
         }
 
         #[test]
         fn nothing_fresh_is_kept((step, all) in extents(), until in -50i64..1500) {
-            let extract = |a: &Vec<i64>, r: StepRange| a.iter().copied().filter(|t| (r.start_ms..=r.end_ms).contains(t)).collect();
-            let mut wanted: Vec<i64> = all.iter().flat_map(|e| e.answer.clone()).filter(|t| *t <= until).collect();
-            let trimmed = trim_extents(all, step, until, extract);
-            let mut got: Vec<i64> = trimmed.iter().flat_map(|e: &Extent<Vec<i64>>| e.answer.clone()).collect();
+            let extract = |a: &Vec<TimestampMs>, r: StepRange| a.iter().copied().filter(|t| (r.start_ms..=r.end_ms).contains(t)).collect();
+            let mut wanted: Vec<TimestampMs> = all.iter().flat_map(|e| e.answer.clone()).filter(|t| *t <= until).collect();
+            let trimmed = trim_extents(all, step, TimestampMs::new(until), extract);
+            let mut got: Vec<TimestampMs> = trimmed.iter().flat_map(|e: &Extent<Vec<TimestampMs>>| e.answer.clone()).collect();
             got.sort_unstable();
             wanted.sort_unstable();
             prop_assert_eq!(got, wanted);
-            prop_assert!(trimmed.iter().all(|e| e.end_ms <= until && e.start_ms <= e.end_ms));
+            prop_assert!(trimmed.iter().all(|e| e.end_ms <= TimestampMs::new(until) && e.start_ms <= e.end_ms));
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::frontend::settings::{FrontendLimits, FrontendSettings, ms};
 use crate::frontend::splitter::{Downstream, ShardPlan, Splitter};
 use crate::frontend::steps::StepRange;
 use crate::model::TenantId;
+use crate::timestamp::TimestampMs;
 
 /// Answers queries by asking others, as little and as fairly as it can.
 ///
@@ -130,7 +131,7 @@ struct Query<'a, S: Splitter> {
     key: &'a str,
     /// Whether answers are final once their steps are old enough.
     is_cacheable: bool,
-    now_ms: i64,
+    now_ms: TimestampMs,
     /// Bounds what runs at a time, however deep it was cut.
     slots: Semaphore,
     shards: u32,
@@ -385,7 +386,7 @@ impl<S: Splitter> Frontend<S> {
     }
 
     /// Steps after this may still change.
-    fn fresh_ms(&self, query: &Query<'_, S>) -> i64 {
+    fn fresh_ms(&self, query: &Query<'_, S>) -> TimestampMs {
         query
             .now_ms
             .saturating_sub(ms(query.limits.max_cache_freshness))
@@ -398,9 +399,9 @@ impl<S: Splitter> Frontend<S> {
             "{}:{}:{step}:{}",
             query.tenant,
             query.key,
-            piece.start_ms.div_euclid(interval_ms)
+            piece.start_ms.get().div_euclid(interval_ms)
         );
-        let phase = piece.start_ms.rem_euclid(step);
+        let phase = piece.start_ms.get().rem_euclid(step);
         if phase != 0 {
             key.push_str(&format!(":{phase}"));
         }
@@ -417,9 +418,7 @@ impl<S: Splitter> Frontend<S> {
         if window_ms > 0 {
             let settled_ms = query.now_ms.saturating_sub(window_ms);
             let ttl_ms = ms(query.limits.results_cache_ttl_out_of_order);
-            known.retain(|e| {
-                e.end_ms < settled_ms || query.now_ms.saturating_sub(e.query_ms) <= ttl_ms
-            });
+            known.retain(|e| e.end_ms < settled_ms || query.now_ms.since(e.query_ms) <= ttl_ms);
         }
         known
     }

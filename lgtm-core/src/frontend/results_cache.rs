@@ -123,7 +123,7 @@ fn encode_entry<A>(key: &str, extents: &[Extent<A>], encode: impl Fn(&A) -> Vec<
     codec::put_uvarint(&mut out, extents.len() as u64);
     for extent in extents {
         for ms in [extent.start_ms, extent.end_ms, extent.query_ms] {
-            codec::put_svarint(&mut out, ms);
+            codec::put_svarint(&mut out, ms.get());
         }
         codec::put_bytes(&mut out, &encode(&extent.answer));
     }
@@ -152,9 +152,9 @@ fn decode_entry<A>(
     let mut extents: Vec<Extent<A>> = Vec::with_capacity(count.min(64));
     for _ in 0..count {
         let extent = Extent {
-            start_ms: reader.svarint()?,
-            end_ms: reader.svarint()?,
-            query_ms: reader.svarint()?,
+            start_ms: reader.svarint()?.into(),
+            end_ms: reader.svarint()?.into(),
+            query_ms: reader.svarint()?.into(),
             answer: decode(reader.bytes()?)?,
         };
         let is_after = extents.last().is_none_or(|l| l.end_ms < extent.start_ms);
@@ -172,6 +172,7 @@ fn decode_entry<A>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timestamp::TimestampMs;
     use proptest::prelude::*;
 
     fn raw(bytes: &[u8]) -> Result<Vec<u8>, DecodeError> {
@@ -186,12 +187,12 @@ mod tests {
             prop::collection::vec(any::<u8>(), 0..20),
         );
         prop::collection::vec(one, 0..5).prop_map(|parts| {
-            let mut at = -50;
-            let make = |(length, gap, query_ms, answer)| {
+            let mut at = TimestampMs::new(-50);
+            let make = |(length, gap, query_ms, answer): (i64, i64, i64, _)| {
                 let extent = Extent {
                     start_ms: at,
                     end_ms: at + length,
-                    query_ms,
+                    query_ms: TimestampMs::new(query_ms),
                     answer,
                 };
                 at += length + gap;

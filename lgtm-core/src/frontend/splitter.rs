@@ -8,6 +8,7 @@ use crate::error::{DecodeError, Result};
 use crate::frontend::steps::StepRange;
 use crate::frontend::sweep::{SweepRange, SweepStep};
 use crate::model::TenantId;
+use crate::timestamp::TimestampMs;
 
 /// How a language's requests are cut and its answers joined. All of it is pure.
 pub trait Splitter: Debug + Send + Sync + 'static {
@@ -37,7 +38,7 @@ pub trait Splitter: Debug + Send + Sync + 'static {
 
     /// Whether answers to a settled request are final once their steps are older than `fresh_ms`: no part of it looks at later
     /// times than its step.
-    fn is_cacheable(&self, request: &Self::Request, fresh_ms: i64) -> bool;
+    fn is_cacheable(&self, request: &Self::Request, fresh_ms: TimestampMs) -> bool;
 
     /// Whether an answer is complete, so that it may be kept.
     fn is_storable(&self, answer: &Self::Answer) -> bool;

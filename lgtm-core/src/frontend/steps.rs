@@ -1,5 +1,7 @@
 //! The steps of a range query, and how they are cut at the boundaries of an interval.
 
+use crate::timestamp::TimestampMs;
+
 /// At most this long a step lets one last step ride with the piece before it: 5 minutes.
 const SHORT_STEP_MS: i64 = 300_000;
 
@@ -7,16 +9,17 @@ const SHORT_STEP_MS: i64 = 300_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StepRange {
     /// First step.
-    pub start_ms: i64,
+    pub start_ms: TimestampMs,
     /// No step is later; it need not be one itself.
-    pub end_ms: i64,
+    pub end_ms: TimestampMs,
     /// Distance of two steps, more than 0. Whatever it is, a range whose end is its start has one step.
     pub step_ms: i64,
 }
 
 impl StepRange {
     /// One step.
-    pub fn instant(t_ms: i64) -> Self {
+    pub fn instant(t_ms: impl Into<TimestampMs>) -> Self {
+        let t_ms = t_ms.into();
         Self {
             start_ms: t_ms,
             end_ms: t_ms,
@@ -35,7 +38,7 @@ impl StepRange {
     }
 
     /// The last step; before `start_ms` if there is none.
-    pub fn last_ms(self) -> i64 {
+    pub fn last_ms(self) -> TimestampMs {
         self.floor(self.end_ms)
     }
 
@@ -48,7 +51,7 @@ impl StepRange {
     }
 
     /// The steps.
-    pub fn iter(self) -> impl Iterator<Item = i64> {
+    pub fn iter(self) -> impl Iterator<Item = TimestampMs> {
         let step = self.step();
         let first = (!self.is_empty()).then_some(self.start_ms);
         std::iter::successors(first, move |t| {
@@ -57,14 +60,15 @@ impl StepRange {
     }
 
     /// The latest time at or before `t_ms` that has the steps' phase.
-    pub fn floor(self, t_ms: i64) -> i64 {
-        let past = i128::from(t_ms) - i128::from(self.start_ms);
+    pub fn floor(self, t_ms: TimestampMs) -> TimestampMs {
+        let past = i128::from(t_ms.get()) - i128::from(self.start_ms.get());
         let beyond = past.rem_euclid(i128::from(self.step()));
-        i64::try_from(i128::from(t_ms) - beyond).unwrap_or(i64::MIN)
+        let floor = i64::try_from(i128::from(t_ms.get()) - beyond);
+        floor.map_or(TimestampMs::MIN, TimestampMs::new)
     }
 
     /// The earliest time at or after `t_ms` that has the steps' phase.
-    pub fn ceil(self, t_ms: i64) -> i64 {
+    pub fn ceil(self, t_ms: TimestampMs) -> TimestampMs {
         let floor = self.floor(t_ms);
         if floor == t_ms {
             floor
@@ -75,7 +79,7 @@ impl StepRange {
 
     /// The steps from `from_ms` to `to_ms`, both inclusive, that this range has too.
     #[must_use]
-    pub fn clip(self, from_ms: i64, to_ms: i64) -> Self {
+    pub fn clip(self, from_ms: TimestampMs, to_ms: TimestampMs) -> Self {
         Self {
             start_ms: self.ceil(from_ms.max(self.start_ms)),
             end_ms: to_ms.min(self.end_ms),
@@ -89,8 +93,8 @@ impl StepRange {
     pub fn aligned(self) -> Self {
         let step = self.step();
         Self {
-            start_ms: self.start_ms.div_euclid(step).saturating_mul(step),
-            end_ms: self.end_ms.div_euclid(step).saturating_mul(step),
+            start_ms: self.start_ms.floor(step),
+            end_ms: self.end_ms.floor(step),
             ..self
         }
     }
@@ -125,9 +129,10 @@ impl Iterator for Pieces {
         let rest = self.rest.take()?;
         let step = rest.step();
         // The last moment before the next boundary.
-        let boundary = (i128::from(rest.start_ms.div_euclid(self.interval_ms)) + 1)
+        let boundary = (i128::from(rest.start_ms.get().div_euclid(self.interval_ms)) + 1)
             * i128::from(self.interval_ms);
-        let end_ms = rest.floor(i64::try_from(boundary - 1).unwrap_or(i64::MAX));
+        let last = i64::try_from(boundary - 1).map_or(TimestampMs::MAX, TimestampMs::new);
+        let end_ms = rest.floor(last);
         let next_ms = end_ms.saturating_add(step);
         let last_ms = rest.last_ms();
         let one_remains = next_ms == last_ms && step <= SHORT_STEP_MS;
@@ -149,10 +154,14 @@ mod tests {
 
     const DAY_MS: i64 = 86_400_000;
 
-    fn range(start_ms: i64, end_ms: i64, step_ms: i64) -> StepRange {
+    fn range(
+        start_ms: impl Into<TimestampMs>,
+        end_ms: impl Into<TimestampMs>,
+        step_ms: i64,
+    ) -> StepRange {
         StepRange {
-            start_ms,
-            end_ms,
+            start_ms: start_ms.into(),
+            end_ms: end_ms.into(),
             step_ms,
         }
     }
@@ -183,9 +192,14 @@ mod tests {
             range(i64::MAX - 5, i64::MAX, 2),
             range(i64::MIN, i64::MAX, i64::MAX),
         ] {
-            let steps: Vec<i64> = r.pieces(DAY_MS).flat_map(StepRange::iter).collect();
+            let steps: Vec<_> = r.pieces(DAY_MS).flat_map(StepRange::iter).collect();
             assert_eq!(steps, r.iter().collect::<Vec<_>>());
-            let _ = (r.aligned(), r.len(), r.last_ms(), r.clip(0, 1));
+            let _ = (
+                r.aligned(),
+                r.len(),
+                r.last_ms(),
+                r.clip(0.into(), 1.into()),
+            );
         }
     }
 
@@ -199,12 +213,12 @@ mod tests {
         ) {
             let whole = range(start, start + length, step);
             let pieces: Vec<_> = whole.pieces(interval).collect();
-            let steps: Vec<i64> = pieces.iter().flat_map(|p| p.iter()).collect();
+            let steps: Vec<_> = pieces.iter().flat_map(|p| p.iter()).collect();
             prop_assert_eq!(steps, whole.iter().collect::<Vec<_>>());
             prop_assert_eq!(pieces.last().map(|p| p.end_ms), Some(whole.end_ms));
             for (n, piece) in pieces.iter().enumerate() {
                 // One of short steps may ride behind the boundary.
-                let behind = piece.iter().filter(|t| t.div_euclid(interval) > piece.start_ms.div_euclid(interval)).count();
+                let behind = piece.iter().filter(|t| t.get().div_euclid(interval) > piece.start_ms.get().div_euclid(interval)).count();
                 prop_assert!(behind == 0 || (behind == 1 && n + 1 == pieces.len()), "{:?}", pieces);
             }
         }
@@ -215,8 +229,8 @@ mod tests {
             from in -1500i64..2500, to in -1500i64..2500,
         ) {
             let whole = range(start, start + length, step);
-            let got: Vec<i64> = whole.clip(from, to).iter().collect();
-            let wanted: Vec<i64> = whole.iter().filter(|t| (from..=to).contains(t)).collect();
+            let got: Vec<_> = whole.clip(from.into(), to.into()).iter().collect();
+            let wanted: Vec<_> = whole.iter().filter(|t| *t >= from && *t <= to).collect();
             prop_assert_eq!(got, wanted);
             prop_assert_eq!(whole.len(), whole.iter().count() as u64);
         }

@@ -1,5 +1,7 @@
 //! A range of time that is gone through from one end until there is enough.
 
+use crate::timestamp::TimestampNs;
+
 /// Pieces that a range becomes at most; of a longer one they are longer.
 const MAX_PIECES: u64 = 2000;
 
@@ -7,9 +9,9 @@ const MAX_PIECES: u64 = 2000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SweepRange {
     /// The first moment.
-    pub start_ns: i64,
+    pub start_ns: TimestampNs,
     /// The moment behind the last.
-    pub end_ns: i64,
+    pub end_ns: TimestampNs,
     /// Whether the newest moment comes first.
     pub newest_first: bool,
 }
@@ -64,7 +66,7 @@ impl Iterator for SweepPieces {
         // The boundary nearest to the end at which the search is, inside of the rest.
         let clamp = |ns: i128| {
             let (start, end) = (i128::from(rest.start_ns), i128::from(rest.end_ns));
-            i64::try_from(ns.clamp(start, end)).unwrap_or(rest.end_ns)
+            i64::try_from(ns.clamp(start, end)).map_or(rest.end_ns, TimestampNs::new)
         };
         let piece = if rest.newest_first {
             let last = i128::from(rest.end_ns) - 1;
@@ -99,8 +101,8 @@ mod tests {
 
     fn range(start_ns: i64, end_ns: i64, newest_first: bool) -> SweepRange {
         SweepRange {
-            start_ns,
-            end_ns,
+            start_ns: start_ns.into(),
+            end_ns: end_ns.into(),
             newest_first,
         }
     }
@@ -109,7 +111,7 @@ mod tests {
     fn pieces_begin_at_the_end_of_the_search() {
         let cut = |newest_first| -> Vec<(i64, i64)> {
             let pieces = range(3, 25, newest_first).pieces(10);
-            pieces.map(|p| (p.start_ns, p.end_ns)).collect()
+            pieces.map(|p| (p.start_ns.get(), p.end_ns.get())).collect()
         };
         assert_eq!(cut(true), [(20, 25), (10, 20), (3, 10)]);
         assert_eq!(cut(false), [(3, 10), (10, 20), (20, 25)]);
@@ -130,14 +132,14 @@ mod tests {
             if newest_first {
                 pieces.reverse();
             }
-            let mut at = start;
+            let mut at = whole.start_ns;
             for piece in &pieces {
                 prop_assert_eq!(piece.start_ns, at);
                 prop_assert!(!piece.is_empty());
-                prop_assert!(piece.end_ns % interval == 0 || piece.end_ns == whole.end_ns);
+                prop_assert!(piece.end_ns == piece.end_ns.floor(interval) || piece.end_ns == whole.end_ns);
                 at = piece.end_ns;
             }
-            prop_assert_eq!(at, whole.end_ns.max(start));
+            prop_assert_eq!(at, whole.end_ns);
         }
     }
 }

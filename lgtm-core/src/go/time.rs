@@ -3,20 +3,23 @@
 
 use std::fmt::Write;
 
+use crate::timestamp::{TimestampMs, TimestampNs};
+
 /// Nanoseconds of a second.
 const SECOND: i64 = 1_000_000_000;
 
 /// Reads RFC 3339 with any fraction and offset, in nanoseconds since the epoch; digits behind the ninth are left out. `None` for what is none or
 /// does not fit 64 bits: times from 1677 to 2262 do.
-pub fn parse_rfc3339_ns(text: &str) -> Option<i64> {
+pub fn parse_rfc3339_ns(text: &str) -> Option<TimestampNs> {
     let (seconds, ns) = parse_rfc3339(text)?;
-    seconds.checked_mul(SECOND)?.checked_add(ns)
+    let ticks = seconds.checked_mul(SECOND)?.checked_add(ns)?;
+    Some(TimestampNs::new(ticks))
 }
 
 /// The same of all years from 0 to 9999, in whole milliseconds; the rest is cut off.
-pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+pub fn parse_rfc3339_ms(text: &str) -> Option<TimestampMs> {
     let (seconds, ns) = parse_rfc3339(text)?;
-    Some(seconds * 1000 + ns / 1_000_000)
+    Some(TimestampMs::new(seconds * 1000 + ns / 1_000_000))
 }
 
 /// Seconds since the epoch, and nanoseconds of the second.
@@ -71,7 +74,7 @@ fn parse_rfc3339(text: &str) -> Option<(i64, i64)> {
 }
 
 /// `2026-11-22T13:16:26Z`: whole seconds, as Go's layout `RFC3339`.
-pub fn format_rfc3339(t_ns: i64) -> String {
+pub fn format_rfc3339(t_ns: TimestampNs) -> String {
     let mut out = String::with_capacity(24);
     push_date(&mut out, t_ns, 'T');
     out.push('Z');
@@ -79,10 +82,10 @@ pub fn format_rfc3339(t_ns: i64) -> String {
 }
 
 /// `2026-11-22 13:16:26.000000001 +0000 UTC`, as Go prints a time; without a fraction at whole seconds.
-pub fn format_time(t_ns: i64) -> String {
+pub fn format_time(t_ns: TimestampNs) -> String {
     let mut out = String::with_capacity(40);
     push_date(&mut out, t_ns, ' ');
-    let ns = t_ns.rem_euclid(SECOND);
+    let ns = t_ns.get().rem_euclid(SECOND);
     if ns > 0 {
         let digits = format!("{ns:09}");
         let _ = write!(out, ".{}", digits.trim_end_matches('0'));
@@ -91,8 +94,8 @@ pub fn format_time(t_ns: i64) -> String {
     out
 }
 
-fn push_date(out: &mut String, t_ns: i64, between: char) {
-    let seconds = t_ns.div_euclid(SECOND);
+fn push_date(out: &mut String, t_ns: TimestampNs, between: char) {
+    let seconds = t_ns.get().div_euclid(SECOND);
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let shifted = days + 719_468;
     let of_era = shifted.rem_euclid(146_097);
@@ -118,22 +121,28 @@ mod tests {
     #[test]
     fn times_print_as_in_go() {
         let t = 1_795_357_046 * SECOND;
-        assert_eq!(format_rfc3339(t), "2026-11-22T14:17:26Z");
-        assert_eq!(format_time(t), "2026-11-22 14:17:26 +0000 UTC");
+        assert_eq!(format_rfc3339(TimestampNs::new(t)), "2026-11-22T14:17:26Z");
         assert_eq!(
-            format_time(t + 1),
+            format_time(TimestampNs::new(t)),
+            "2026-11-22 14:17:26 +0000 UTC"
+        );
+        assert_eq!(
+            format_time(TimestampNs::new(t + 1)),
             "2026-11-22 14:17:26.000000001 +0000 UTC"
         );
         assert_eq!(
-            format_time(t + 500_000_000),
+            format_time(TimestampNs::new(t + 500_000_000)),
             "2026-11-22 14:17:26.5 +0000 UTC"
         );
-        assert_eq!(format_rfc3339(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(format_rfc3339(TimestampNs::new(-1)), "1969-12-31T23:59:59Z");
     }
 
     #[test]
     fn what_is_no_time_is_refused() {
-        assert_eq!(parse_rfc3339_ns("1970-01-01T00:00:00.0000000019Z"), Some(1));
+        assert_eq!(
+            parse_rfc3339_ns("1970-01-01T00:00:00.0000000019Z"),
+            Some(TimestampNs::new(1))
+        );
         for bad in [
             "",
             "2015-07-01",
@@ -146,19 +155,22 @@ mod tests {
             assert_eq!(parse_rfc3339_ns(bad), None, "{bad}");
         }
         let last = parse_rfc3339_ms("9999-12-31T23:59:59.9999Z");
-        assert_eq!(last, Some(253_402_300_799_999));
+        assert_eq!(last, Some(TimestampMs::new(253_402_300_799_999)));
         assert_eq!(
             parse_rfc3339_ms("0001-01-01T00:00:00Z"),
-            Some(-62_135_596_800_000)
+            Some(TimestampMs::new(-62_135_596_800_000))
         );
-        assert_eq!(parse_rfc3339_ms("1969-12-31T23:59:59.5Z"), Some(-500));
+        assert_eq!(
+            parse_rfc3339_ms("1969-12-31T23:59:59.5Z"),
+            Some(TimestampMs::new(-500))
+        );
     }
 
     proptest! {
         #[test]
         fn what_was_printed_reads_as_it_was(t_ns: i64, text: String) {
-            let printed = format_rfc3339(t_ns).replace('Z', &format!(".{:09}Z", t_ns.rem_euclid(SECOND)));
-            prop_assert_eq!(parse_rfc3339_ns(&printed), Some(t_ns));
+            let printed = format_rfc3339(TimestampNs::new(t_ns)).replace('Z', &format!(".{:09}Z", t_ns.rem_euclid(SECOND)));
+            prop_assert_eq!(parse_rfc3339_ns(&printed), Some(TimestampNs::new(t_ns)));
             let _ = parse_rfc3339_ns(&text);
         }
     }

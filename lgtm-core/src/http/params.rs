@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, header};
 
 use crate::error::{Error, Result};
 use crate::go::parse_rfc3339_ms;
+use crate::timestamp::TimestampMs;
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -85,11 +86,12 @@ fn unescape(text: &str) -> Result<String> {
 }
 
 /// Seconds since the epoch, or RFC 3339, in milliseconds.
-pub fn parse_time_ms(text: &str) -> Option<i64> {
+pub fn parse_time_ms(text: &str) -> Option<TimestampMs> {
     if let Ok(seconds) = text.parse::<f64>() {
         // The fraction alone is rounded: multiplied with the seconds, half a millisecond may become a whole one.
         let (whole, fraction) = (seconds.trunc() * 1000.0, seconds.fract() * 1000.0);
-        return (whole.abs() < 9.2e18).then_some(whole as i64 + fraction.round() as i64);
+        return (whole.abs() < 9.2e18)
+            .then(|| TimestampMs::new(whole as i64 + fraction.round() as i64));
     }
     parse_rfc3339_ms(text)
 }
@@ -114,7 +116,7 @@ mod tests {
             ("1.9996", 2000),
             ("-1.9996", -2000),
         ] {
-            assert_eq!(parse_time_ms(text), Some(ms), "{text}");
+            assert_eq!(parse_time_ms(text), Some(TimestampMs::new(ms)), "{text}");
         }
         for bad in [
             "",

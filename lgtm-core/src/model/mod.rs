@@ -12,6 +12,7 @@ mod tenant;
 mod text_set;
 mod time;
 
+pub use crate::timestamp::{Timestamp, TimestampMs, TimestampNs};
 pub use exemplar::Exemplar;
 pub use histogram::{
     BucketSpan, CounterResetHint, FloatHistogram, Histogram, MAX_HISTOGRAM_BUCKETS,
@@ -25,4 +26,4 @@ pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use tenant::TenantId;
 pub use text_set::TextSet;
-pub use time::{TimeRange, TimeRangeNs, TimestampMs, TimestampNs};
+pub use time::{TimeRange, TimeRangeNs};

@@ -67,7 +67,12 @@ impl TextSet {
         Ok(())
     }
 
-    /// The texts of both. Costs a comparison of memory if they are equal, as those of neighbouring blocks often are, else one pass.
+    /// Adds the texts of another set. Costs a comparison of memory if they are equal, as those of neighbouring blocks often are, else one pass.
+    pub fn unite(&mut self, part: Self) {
+        *self = std::mem::take(self).union(part);
+    }
+
+    /// The texts of both; costs as [`TextSet::unite`].
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         if other.is_empty() || self == other {

@@ -1,10 +1,6 @@
-//! Points and ranges in time.
+//! Ranges in time.
 
-/// Milliseconds since the Unix epoch, as metrics count.
-pub type TimestampMs = i64;
-
-/// Nanoseconds since the Unix epoch, as logs and traces count.
-pub type TimestampNs = i64;
+use crate::timestamp::{TimestampMs, TimestampNs};
 
 /// A half-open range of milliseconds, `[min_ms, max_ms)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -15,35 +11,39 @@ pub struct TimeRange {
     pub max_ms: TimestampMs,
 }
 
-impl From<std::ops::Range<TimestampMs>> for TimeRange {
-    fn from(range: std::ops::Range<TimestampMs>) -> Self {
+impl<T: Into<TimestampMs>> From<std::ops::Range<T>> for TimeRange {
+    fn from(range: std::ops::Range<T>) -> Self {
         Self::new(range.start, range.end)
     }
 }
 
-impl From<std::ops::RangeInclusive<TimestampMs>> for TimeRange {
-    fn from(range: std::ops::RangeInclusive<TimestampMs>) -> Self {
-        Self::inclusive(*range.start(), *range.end())
+impl<T: Into<TimestampMs>> From<std::ops::RangeInclusive<T>> for TimeRange {
+    fn from(range: std::ops::RangeInclusive<T>) -> Self {
+        let (first_ms, last_ms) = range.into_inner();
+        Self::inclusive(first_ms, last_ms)
     }
 }
 
 impl TimeRange {
     /// All times but the very last millisecond.
     pub const ALL: Self = Self {
-        min_ms: i64::MIN,
-        max_ms: i64::MAX,
+        min_ms: TimestampMs::MIN,
+        max_ms: TimestampMs::MAX,
     };
 
     /// `[min_ms, max_ms)`.
-    pub fn new(min_ms: TimestampMs, max_ms: TimestampMs) -> Self {
-        Self { min_ms, max_ms }
+    pub fn new(min_ms: impl Into<TimestampMs>, max_ms: impl Into<TimestampMs>) -> Self {
+        Self {
+            min_ms: min_ms.into(),
+            max_ms: max_ms.into(),
+        }
     }
 
     /// The range that holds both ends, as query APIs and chunk metas give it. Saturates at the last millisecond.
-    pub fn inclusive(first_ms: TimestampMs, last_ms: TimestampMs) -> Self {
+    pub fn inclusive(first_ms: impl Into<TimestampMs>, last_ms: impl Into<TimestampMs>) -> Self {
         Self {
-            min_ms: first_ms,
-            max_ms: last_ms.saturating_add(1),
+            min_ms: first_ms.into(),
+            max_ms: last_ms.into().saturating_add(1),
         }
     }
 
@@ -83,13 +83,16 @@ pub struct TimeRangeNs {
 impl TimeRangeNs {
     /// All times but the very last nanosecond.
     pub const ALL: Self = Self {
-        min_ns: i64::MIN,
-        max_ns: i64::MAX,
+        min_ns: TimestampNs::MIN,
+        max_ns: TimestampNs::MAX,
     };
 
     /// `[min_ns, max_ns)`.
-    pub fn new(min_ns: TimestampNs, max_ns: TimestampNs) -> Self {
-        Self { min_ns, max_ns }
+    pub fn new(min_ns: impl Into<TimestampNs>, max_ns: impl Into<TimestampNs>) -> Self {
+        Self {
+            min_ns: min_ns.into(),
+            max_ns: max_ns.into(),
+        }
     }
 
     /// Whether nothing is inside.

@@ -20,6 +20,7 @@ use crate::storage::fault;
 use crate::storage::guarded::Guarded;
 use crate::storage::object_path;
 use crate::storage::writer::ObjectWriter;
+use crate::timestamp::TimestampMs;
 
 /// The objects of one component. Cloning is cheap.
 ///
@@ -49,7 +50,7 @@ pub struct ObjectInfo {
     /// Size in bytes.
     pub size_bytes: u64,
     /// When it was last written, in milliseconds since the Unix epoch, by the store's clock.
-    pub modified_ms: i64,
+    pub modified_ms: TimestampMs,
     /// Changes when the object does, where the back end gives one.
     pub e_tag: Option<String>,
 }
@@ -309,7 +310,7 @@ fn info(meta: ObjectMeta) -> ObjectInfo {
     ObjectInfo {
         path: meta.location.into(),
         size_bytes: meta.size,
-        modified_ms: meta.last_modified.timestamp_millis(),
+        modified_ms: meta.last_modified.timestamp_millis().into(),
         e_tag: meta.e_tag,
     }
 }

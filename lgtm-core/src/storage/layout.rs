@@ -133,9 +133,9 @@ impl LayoutBuilder {
             .clock
             .clone()
             .unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let seed = self
-            .jitter_seed
-            .unwrap_or_else(|| (clock.now_ms() as u64) ^ (u64::from(std::process::id()) << 32));
+        let seed = self.jitter_seed.unwrap_or_else(|| {
+            (clock.now_ms().get() as u64) ^ (u64::from(std::process::id()) << 32)
+        });
         let jitter = Arc::new(Jitter::seeded(seed));
         let mut buckets = BTreeMap::new();
         for place in places {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::model::TenantId;
 use crate::storage::bucket::{Bucket, ObjectInfo};
+use crate::timestamp::TimestampMs;
 
 /// What tells a leftover.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +25,7 @@ pub struct Leftover {
     /// Its name, below the tenant's.
     pub folder: String,
     /// When its youngest object was written, milliseconds since the epoch.
-    pub last_modified_ms: i64,
+    pub last_modified_ms: TimestampMs,
     /// Paths of its objects in the bucket.
     pub objects: Vec<String>,
 }
@@ -40,13 +41,13 @@ pub async fn delete_leftovers(
     bucket: &Bucket,
     tenant: &TenantId,
     rule: &LeftoverRule,
-    now_ms: i64,
+    now_ms: TimestampMs,
     min_age_ms: i64,
 ) -> Result<Vec<Leftover>> {
     let listed = bucket.list_sorted(tenant.as_str()).await?;
     let mut deleted = Vec::new();
     for leftover in find(tenant, rule, &listed) {
-        if now_ms.saturating_sub(leftover.last_modified_ms) < min_age_ms {
+        if now_ms.since(leftover.last_modified_ms) < min_age_ms {
             continue;
         }
         let whole = format!("{tenant}/{}/{}", leftover.folder, rule.complete_by);
@@ -78,7 +79,7 @@ fn find(tenant: &TenantId, rule: &LeftoverRule, listing: &[ObjectInfo]) -> Vec<L
         let (is_complete, leftover) = folders.entry(folder).or_insert_with(|| {
             let leftover = Leftover {
                 folder: folder.to_owned(),
-                last_modified_ms: i64::MIN,
+                last_modified_ms: TimestampMs::MIN,
                 objects: Vec::new(),
             };
             (false, leftover)

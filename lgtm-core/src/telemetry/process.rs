@@ -21,7 +21,7 @@ pub struct ProcessCollector {
 impl ProcessCollector {
     /// Registers the metrics. The start time is taken from the kernel, or is `clock`'s now where the kernel does not say.
     pub fn register(registry: &Registry, clock: &dyn Clock) {
-        let now = clock.now_ms() as f64 / 1000.0;
+        let now = clock.now_ms().get() as f64 / 1000.0;
         let collector = Self {
             start_time_seconds: start_time_seconds().unwrap_or(now),
         };
@@ -170,7 +170,7 @@ mod tests {
         assert!(value("process_resident_memory_bytes") > 1e5);
         assert!(value("process_open_fds") >= 3.0);
         assert!(value("process_max_fds") >= value("process_open_fds"));
-        let age = clock.now_ms() as f64 / 1000.0 - value("process_start_time_seconds");
+        let age = clock.now_ms().get() as f64 / 1000.0 - value("process_start_time_seconds");
         assert!((-2.0..3600.0).contains(&age), "{age}");
     }
 }

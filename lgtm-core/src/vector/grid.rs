@@ -1,25 +1,32 @@
 //! The times at which a query is evaluated.
 
+use crate::timestamp::TimestampMs;
+
 /// Evenly spaced times, milliseconds: `start`, `start + step`, … Never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StepGrid {
-    start_ms: i64,
+    start_ms: TimestampMs,
     step_ms: i64,
     len: usize,
 }
 
 impl StepGrid {
     /// One time.
-    pub fn instant(t_ms: i64) -> Self {
+    pub fn instant(t_ms: impl Into<TimestampMs>) -> Self {
         Self {
-            start_ms: t_ms,
+            start_ms: t_ms.into(),
             step_ms: 0,
             len: 1,
         }
     }
 
     /// From `start_ms` to at most `end_ms`. A step of 0 or less, or an end before the start, gives the start alone.
-    pub fn range(start_ms: i64, end_ms: i64, step_ms: i64) -> Self {
+    pub fn range(
+        start_ms: impl Into<TimestampMs>,
+        end_ms: impl Into<TimestampMs>,
+        step_ms: i64,
+    ) -> Self {
+        let (start_ms, end_ms) = (start_ms.into(), end_ms.into());
         if step_ms <= 0 || end_ms <= start_ms {
             return Self {
                 start_ms,
@@ -27,7 +34,7 @@ impl StepGrid {
                 len: 1,
             };
         }
-        let steps = end_ms.saturating_sub(start_ms) / step_ms;
+        let steps = end_ms.since(start_ms) / step_ms;
         Self {
             start_ms,
             step_ms,
@@ -43,14 +50,14 @@ impl StepGrid {
 
     /// The time at place `i`. Saturates beyond the range of `i64`.
     #[inline]
-    pub fn at(&self, i: usize) -> i64 {
+    pub fn at(&self, i: usize) -> TimestampMs {
         let steps = i64::try_from(i).unwrap_or(i64::MAX);
         self.start_ms
             .saturating_add(self.step_ms.saturating_mul(steps))
     }
 
     /// The place of a time, if it is one of them.
-    pub fn index_of(&self, t_ms: i64) -> Option<usize> {
+    pub fn index_of(&self, t_ms: TimestampMs) -> Option<usize> {
         let past = i128::from(t_ms) - i128::from(self.start_ms);
         let step = i128::from(self.step_ms.max(1));
         let place = usize::try_from(past / step).ok()?;
@@ -58,12 +65,12 @@ impl StepGrid {
     }
 
     /// The first time.
-    pub fn start_ms(&self) -> i64 {
+    pub fn start_ms(&self) -> TimestampMs {
         self.start_ms
     }
 
     /// The last time.
-    pub fn end_ms(&self) -> i64 {
+    pub fn end_ms(&self) -> TimestampMs {
         self.at(self.len - 1)
     }
 
@@ -73,7 +80,7 @@ impl StepGrid {
     }
 
     /// All times in order.
-    pub fn times(&self) -> impl Iterator<Item = i64> + use<> {
+    pub fn times(&self) -> impl Iterator<Item = TimestampMs> + use<> {
         let grid = *self;
         (0..grid.len).map(move |i| grid.at(i))
     }
@@ -87,7 +94,7 @@ mod tests {
     fn the_end_is_reached_but_never_passed() {
         let g = StepGrid::range(10, 45, 10);
         assert_eq!(g.times().collect::<Vec<_>>(), [10, 20, 30, 40]);
-        assert_eq!(g.end_ms(), 40);
+        assert_eq!(g.end_ms(), TimestampMs::new(40));
         assert_eq!(StepGrid::range(10, 40, 10).len(), 4);
     }
 
@@ -99,9 +106,9 @@ mod tests {
             StepGrid::range(5, 1, 1),
             StepGrid::range(5, 9, 0),
         ] {
-            assert_eq!((g.len(), g.at(0), g.end_ms()), (1, 5, 5));
+            assert_eq!((g.len(), g.at(0).get(), g.end_ms().get()), (1, 5, 5));
         }
         let huge = StepGrid::range(i64::MAX - 5, i64::MAX, 3);
-        assert_eq!((huge.len(), huge.at(9)), (2, i64::MAX));
+        assert_eq!((huge.len(), huge.at(9)), (2, TimestampMs::MAX));
     }
 }

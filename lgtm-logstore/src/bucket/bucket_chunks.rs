@@ -263,7 +263,7 @@ impl BucketChunks {
 
     fn days_to_list(&self) -> BTreeSet<i64> {
         // Clocks of others may be ahead.
-        let last = self.files.now_ms().div_euclid(DAY_MS) + 1;
+        let last = self.files.now_ms().get().div_euclid(DAY_MS) + 1;
         let first = last - i64::from(self.settings.recent_tables) + 1;
         let mut days: BTreeSet<i64> = (first..=last).collect();
         days.extend(self.tables.outdated());

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lgtm_core::clock::Clock;
 use lgtm_core::codec::DecodeFail;
 use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::storage::{BackendKind, Bucket};
 use lgtm_core::{DecodeError, Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -67,7 +68,7 @@ pub(super) struct ChunkSource {
     periods: SchemaPeriods,
     clock: Arc<dyn Clock>,
     /// Chunks that cannot be read, why, and until when they are left out.
-    faults: Mutex<HashMap<ChunkKey, (String, i64)>>,
+    faults: Mutex<HashMap<ChunkKey, (String, TimestampMs)>>,
     pub(super) counts: ChunkCounts,
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, TenantId, TimeRangeNs};
+use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampNs};
 
 use super::bucket_chunks::BucketChunks;
 use super::side_cache::SidePart;
@@ -18,7 +18,6 @@ use super::streams::{FoundChunk, FoundStream, FoundStreams};
 use crate::select::{CountCell, CountWish, SelectRequest, StreamCounts};
 use crate::skip::{ChunkCounts, MINUTE_NS};
 
-const NS_A_MS: i64 = 1_000_000;
 /// Chunks that are looked up at once.
 const BATCH_CHUNKS: usize = 4096;
 
@@ -124,9 +123,9 @@ impl CountJob {
     fn shared_times(&self, chunks: &[FoundChunk]) -> Vec<TimeRangeNs> {
         let mut out: Vec<TimeRangeNs> = self.wish.except.clone();
         let span = |c: &FoundChunk| {
-            let first = c.meta.min_ms.saturating_mul(NS_A_MS);
+            let first = c.meta.min_ms.to_ns();
             // The index knows whole milliseconds.
-            let behind = c.meta.max_ms.saturating_add(1).saturating_mul(NS_A_MS);
+            let behind = c.meta.max_ms.saturating_add(1).to_ns();
             TimeRangeNs::new(first, behind)
         };
         // In order of their first times: one shares what it has with those before it up to the last of their ends.
@@ -174,7 +173,7 @@ impl CountJob {
         for (level, counted) in counts.levels.iter().enumerate() {
             for minute in &counted.minutes {
                 // The times of the minute that the chunk has, first and last inclusive.
-                let begin = minute.minute.saturating_mul(MINUTE_NS);
+                let begin = TimestampNs::new(minute.minute.saturating_mul(MINUTE_NS));
                 let first = begin.saturating_add(1).max(counts.min_ns);
                 let last = begin.saturating_add(MINUTE_NS).min(counts.max_ns);
                 if last < self.range.min_ns || first >= self.range.max_ns {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use lgtm_core::Error;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use parking_lot::Mutex;
 
 use crate::index::IndexReader;
@@ -33,7 +33,7 @@ pub(super) struct IndexFile {
 struct FileFault {
     text: String,
     /// On the host's clock, milliseconds: from then on a query tries the file again.
-    retry_at_ms: i64,
+    retry_at_ms: TimestampMs,
 }
 
 impl IndexFile {
@@ -59,7 +59,7 @@ impl IndexFile {
     }
 
     /// Why the file is set aside, unless it is time to try it again.
-    pub(super) fn fault(&self, now_ms: i64) -> Option<String> {
+    pub(super) fn fault(&self, now_ms: TimestampMs) -> Option<String> {
         let mut fault = self.fault.lock();
         if fault.as_ref().is_some_and(|f| now_ms >= f.retry_at_ms) {
             *fault = None;
@@ -73,7 +73,7 @@ impl IndexFile {
     }
 
     /// Sets the file aside until `retry_at_ms`.
-    pub(super) fn set_aside(&self, error: &Error, retry_at_ms: i64) {
+    pub(super) fn set_aside(&self, error: &Error, retry_at_ms: TimestampMs) {
         let text = error.to_string();
         let before = self.fault.lock().replace(FileFault {
             text: text.clone(),

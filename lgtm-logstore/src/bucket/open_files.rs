@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
+use lgtm_core::model::TimestampMs;
 use lgtm_core::storage::{Bucket, MemoryFile};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -74,7 +75,7 @@ impl OpenFiles {
     }
 
     /// The host's time, milliseconds.
-    pub(super) fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> TimestampMs {
         self.clock.now_ms()
     }
 

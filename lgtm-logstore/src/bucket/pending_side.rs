@@ -33,7 +33,7 @@ impl PendingSide {
     }
 
     pub(super) fn add(&self, key: &ChunkKey, object_bytes: u32, skip: ChunkSkip) {
-        let day = key.from_ms.div_euclid(DAY_MS);
+        let day = key.from_ms.get().div_euclid(DAY_MS);
         let mut days = self.days.lock();
         days.entry(day)
             .or_default()

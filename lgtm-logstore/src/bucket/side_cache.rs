@@ -6,14 +6,15 @@ use hashbrown::HashMap;
 
 use super::side_files::SideKind;
 use crate::skip::{ChunkCounts, SkipFilters};
+use lgtm_core::model::TimestampMs;
 
 /// What names a section in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct SideId {
     pub(super) tenant: u64,
     pub(super) fingerprint: u64,
-    pub(super) from_ms: i64,
-    pub(super) through_ms: i64,
+    pub(super) from_ms: TimestampMs,
+    pub(super) through_ms: TimestampMs,
     pub(super) checksum: u32,
     pub(super) kind: SideKind,
 }
@@ -90,14 +91,16 @@ impl SideCache {
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::model::TimestampNs;
+
     use super::*;
 
     fn id(n: u64) -> SideId {
         SideId {
             tenant: 1,
             fingerprint: n,
-            from_ms: 0,
-            through_ms: 0,
+            from_ms: TimestampMs::EPOCH,
+            through_ms: TimestampMs::EPOCH,
             checksum: 0,
             kind: SideKind::Counts,
         }
@@ -106,8 +109,8 @@ mod tests {
     #[test]
     fn what_is_asked_for_stays_and_the_bound_holds() {
         let counts = ChunkCounts {
-            min_ns: 0,
-            max_ns: 0,
+            min_ns: TimestampNs::EPOCH,
+            max_ns: TimestampNs::EPOCH,
             names: Vec::new(),
             levels: Vec::new(),
         };

@@ -11,7 +11,7 @@ use futures::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::storage::Bucket;
 use lgtm_core::{DecodeError, Error, Result};
 use parking_lot::Mutex;
@@ -57,12 +57,12 @@ struct SideFile {
     /// One load at a time.
     loading: tokio::sync::Mutex<()>,
     /// Until when it is left out, as it could not be read.
-    retry_at_ms: Mutex<Option<i64>>,
+    retry_at_ms: Mutex<Option<TimestampMs>>,
     used: AtomicU64,
 }
 
 impl SideFile {
-    fn is_set_aside(&self, now_ms: i64) -> bool {
+    fn is_set_aside(&self, now_ms: TimestampMs) -> bool {
         let mut retry_at = self.retry_at_ms.lock();
         if retry_at.is_some_and(|at| at <= now_ms) {
             *retry_at = None;
@@ -251,7 +251,7 @@ impl SideFiles {
         };
         let days: BTreeSet<i64> = chunks
             .iter()
-            .map(|c| c.meta.min_ms.div_euclid(DAY_MS))
+            .map(|c| c.meta.min_ms.get().div_euclid(DAY_MS))
             .collect();
         self.open_days(&days).await;
         let mut out: Vec<Option<SidePart>> = {

@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use lgtm_core::Result;
 use lgtm_core::index::matching_series;
 use lgtm_core::model::{
-    LabelArena, Labels, Matcher, TenantId, TimeRange, TimeRangeNs, merge_warnings,
+    LabelArena, Labels, Matcher, TenantId, TimeRange, TimeRangeNs, TimestampMs, merge_warnings,
 };
 
 use super::bucket_chunks::BucketChunks;
@@ -15,7 +15,6 @@ use super::index_file::IndexFile;
 use crate::index::{ChunkMeta, FingerprintRange, IndexReader, SeriesFilter, TENANT_LABEL};
 use crate::select::{FetchStats, SelectRequest};
 
-const NS_A_MS: i64 = 1_000_000;
 /// Series that are read together.
 const BATCH_SERIES: usize = 1024;
 
@@ -29,7 +28,7 @@ pub(super) struct FoundChunk {
 }
 
 impl FoundChunk {
-    fn key(&self) -> (i64, i64, u32, u64) {
+    fn key(&self) -> (TimestampMs, TimestampMs, u32, u64) {
         let m = &self.meta;
         (m.min_ms, m.max_ms, m.checksum, self.fingerprint)
     }
@@ -52,11 +51,9 @@ pub(super) struct FoundStreams {
 
 /// Whole milliseconds around a range.
 pub(super) fn milliseconds_around(range: TimeRangeNs) -> TimeRange {
-    let max_ms = range.max_ns.div_euclid(NS_A_MS);
-    let is_inside = range.max_ns.rem_euclid(NS_A_MS) > 0;
     TimeRange {
-        min_ms: range.min_ns.div_euclid(NS_A_MS),
-        max_ms: max_ms + i64::from(is_inside),
+        min_ms: range.min_ns.to_ms(),
+        max_ms: range.max_ns.to_ms_up(),
     }
 }
 

@@ -28,7 +28,6 @@ use crate::select::{
 };
 use crate::skip::BlockChoice;
 
-const NS_A_MS: i64 = 1_000_000;
 /// Bytes of decompressed blocks in a batch, by their chunks' tables; a single larger block comes alone.
 const BATCH_BYTES: u64 = 4 << 20;
 /// Blocks that one job decodes.
@@ -161,8 +160,8 @@ impl ChunkSweep {
             let mut due = BTreeSet::new();
             for found in stream.chunks {
                 let meta = &found.meta;
-                let first = meta.min_ms.saturating_mul(NS_A_MS);
-                let last = meta.max_ms.saturating_mul(NS_A_MS);
+                let first = meta.min_ms.to_ns();
+                let last = meta.max_ms.to_ns();
                 let run = sweep.runs.len() as u32;
                 let at = sweep.due_at(n, first, last);
                 due.insert((at, run));
@@ -242,9 +241,9 @@ impl ChunkSweep {
     /// When what has entries from `first` to `last` is due.
     fn due_at(&self, stream: u32, first: TimestampNs, last: TimestampNs) -> Due {
         match self.request.order {
-            SelectOrder::Streams => (stream, first),
-            SelectOrder::OldestFirst => (0, first),
-            SelectOrder::NewestFirst => (0, !last),
+            SelectOrder::Streams => (stream, first.get()),
+            SelectOrder::OldestFirst => (0, first.get()),
+            SelectOrder::NewestFirst => (0, !last.get()),
         }
     }
 
@@ -534,10 +533,10 @@ impl ChunkSweep {
                     for block in stream.held.drain(..) {
                         let times = block.times();
                         let (done, left) = if newest_first {
-                            let cut = times.partition_point(|t| *t <= !due);
+                            let cut = times.partition_point(|t| *t <= TimestampNs::new(!due));
                             (cut..block.len(), 0..cut)
                         } else {
-                            let cut = times.partition_point(|t| *t < due);
+                            let cut = times.partition_point(|t| *t < TimestampNs::new(due));
                             (0..cut, cut..block.len())
                         };
                         if !done.is_empty() {
@@ -576,11 +575,11 @@ impl ChunkSweep {
     fn horizon_ns(&self) -> TimestampNs {
         let next = self.due.first().map(|((_, due), _)| *due);
         match (self.request.order, next) {
-            (SelectOrder::Streams, _) => 0,
-            (SelectOrder::OldestFirst, next) => next.unwrap_or(TimestampNs::MAX),
-            (SelectOrder::NewestFirst, next) => {
-                next.map_or(TimestampNs::MIN, |due| (!due).saturating_add(1))
-            }
+            (SelectOrder::Streams, _) => TimestampNs::EPOCH,
+            (SelectOrder::OldestFirst, next) => next.map_or(TimestampNs::MAX, TimestampNs::new),
+            (SelectOrder::NewestFirst, next) => next.map_or(TimestampNs::MIN, |due| {
+                TimestampNs::new((!due).saturating_add(1))
+            }),
         }
     }
 

@@ -58,8 +58,8 @@ impl Tables {
         if range.is_empty() {
             return Vec::new();
         }
-        let first = range.min_ns.div_euclid(DAY_NS);
-        let last = range.max_ns.saturating_sub(1).div_euclid(DAY_NS);
+        let first = range.min_ns.get().div_euclid(DAY_NS);
+        let last = range.max_ns.saturating_sub(1).get().div_euclid(DAY_NS);
         let parts = self.parts.read();
         let mut out = Vec::new();
         // Days without any table cost nothing, however long the range.

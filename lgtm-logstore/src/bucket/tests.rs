@@ -190,7 +190,7 @@ async fn read(
                     (SelectOrder::OldestFirst, Some(h)) => assert!(e.t_ns >= h),
                     _ => {}
                 }
-                let seen = (b.labels.to_string(), e.t_ns, e.line.to_vec());
+                let seen = (b.labels.to_string(), e.t_ns.get(), e.line.to_vec());
                 assert!(out.insert(seen), "an entry came twice");
             }
         }
@@ -290,7 +290,7 @@ async fn who_stops_early_loads_no_more_chunks_than_needed() {
         while count < 30 {
             let batch = answer.next_batch().await.unwrap().unwrap();
             for b in batch.blocks {
-                assert!(hours[hour].first().unwrap().0 <= b.block.min_ns().unwrap());
+                assert!(hours[hour].first().unwrap().0 <= b.block.min_ns().unwrap().get());
                 count += b.block.len();
             }
         }
@@ -529,7 +529,7 @@ proptest! {
                 while let Some(batch) = answer.next_batch().await.unwrap() {
                     for b in batch.blocks {
                         wanted.extend(b.block.iter()
-                            .map(|e| (b.labels.to_string(), e.t_ns, e.line.to_vec())));
+                            .map(|e| (b.labels.to_string(), e.t_ns.get(), e.line.to_vec())));
                     }
                 }
                 let (got, end) = read(&world.chunks, "t", &request).await.unwrap();

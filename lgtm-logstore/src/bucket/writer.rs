@@ -80,7 +80,7 @@ impl BucketWriter {
                 "instance {instance:?} must be letters, digits, '-', '_' and '.'"
             )));
         }
-        let started_ns = clock.now_ms().saturating_mul(1_000_000);
+        let started_ns = clock.now_ms().to_ns();
         Ok(Self {
             uploader: format!("{instance}-{started_ns}"),
             bucket,
@@ -206,7 +206,7 @@ impl BucketWriter {
     }
 
     fn next_second(&self, last_s: &mut i64) {
-        let now_s = self.clock.now_ms().div_euclid(1000);
+        let now_s = self.clock.now_ms().to_seconds();
         *last_s = now_s.max(last_s.saturating_add(1));
     }
 

@@ -202,10 +202,11 @@ impl ChunkBuilder {
     /// `InvalidInput` for a line of 1 GiB or more; `LimitExceeded` when the texts of metadata reach 4 GiB.
     pub fn append(
         &mut self,
-        t_ns: TimestampNs,
+        t_ns: impl Into<TimestampNs>,
         line: &[u8],
         metadata: &[(&str, &str)],
     ) -> Result<Appended> {
+        let t_ns = t_ns.into();
         self.pairs.clear();
         if self.format.has_metadata() {
             // In order of names, since symbols are numbered in the order of their first use.
@@ -287,10 +288,11 @@ impl ChunkBuilder {
     /// [`DecodeFail::Refused`] when a block exceeds the bound of `codec`.
     pub fn entries(
         &self,
-        min_ns: TimestampNs,
-        max_ns: TimestampNs,
+        min_ns: impl Into<TimestampNs>,
+        max_ns: impl Into<TimestampNs>,
         codec: &mut ChunkCodec,
     ) -> Result<Vec<EntryBlock>, DecodeFail> {
+        let (min_ns, max_ns) = (min_ns.into(), max_ns.into());
         let symbols = Arc::new(self.symbols.list().clone());
         let mut out = Vec::new();
         let blocks = self.blocks.iter();

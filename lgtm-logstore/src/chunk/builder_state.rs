@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, crc32c, put_bytes, put_svarint, put_uvarint};
+use lgtm_core::model::TimestampNs;
 
 use crate::chunk::block::decode_block;
 use crate::chunk::builder::{ChunkBuilder, ChunkSettings, CutBlock};
@@ -27,8 +28,8 @@ impl ChunkBuilder {
         put_uvarint(out, self.blocks.len() as u64);
         for CutBlock { place, bytes } in &self.blocks {
             put_uvarint(out, place.entry_count);
-            put_svarint(out, place.min_ns);
-            put_svarint(out, place.max_ns);
+            put_svarint(out, place.min_ns.get());
+            put_svarint(out, place.max_ns.get());
             put_uvarint(out, place.uncompressed_bytes);
             put_bytes(out, bytes);
         }
@@ -99,8 +100,8 @@ fn cut_block(r: &mut Reader<'_>) -> Result<CutBlock, DecodeError> {
     Ok(CutBlock {
         place: BlockPlace {
             entry_count,
-            min_ns,
-            max_ns,
+            min_ns: TimestampNs::new(min_ns),
+            max_ns: TimestampNs::new(max_ns),
             start: 0,
             uncompressed_bytes,
             len: packed.len() as u64,

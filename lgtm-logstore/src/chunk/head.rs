@@ -98,7 +98,7 @@ impl HeadBlock {
                 line.len()
             )));
         }
-        put_svarint(&mut self.bytes, t_ns);
+        put_svarint(&mut self.bytes, t_ns.get());
         put_uvarint(&mut self.bytes, line.len() as u64);
         self.bytes.extend_from_slice(line);
         let mut size = line.len();

@@ -59,8 +59,8 @@ impl ChunkKey {
             "{}/{:x}{separator}{}:{}:{:x}",
             self.tenant,
             self.fingerprint,
-            Hex(self.from_ms),
-            Hex(self.through_ms),
+            Hex(self.from_ms.get()),
+            Hex(self.through_ms.get()),
             self.checksum
         )
     }
@@ -140,6 +140,7 @@ impl FromStr for ChunkKey {
             i64::from_str_radix(text, 16)
                 .ok()
                 .filter(|_| !text.starts_with('+'))
+                .map(TimestampMs::new)
         };
         let number = |text: &str| {
             u64::from_str_radix(text, 16)
@@ -170,7 +171,7 @@ mod tests {
             tenant in "[a-z0-9!*'().-]{1,20}",
             fingerprint: u64, from_ms in -(1i64 << 50)..1i64 << 50, through_ms in -(1i64 << 50)..1i64 << 50, checksum: u32,
         ) {
-            let key = ChunkKey { tenant, fingerprint, from_ms, through_ms, checksum };
+            let key = ChunkKey { tenant, fingerprint, from_ms: TimestampMs::new(from_ms), through_ms: TimestampMs::new(through_ms), checksum };
             for form in [KeyForm::StreamFolders, KeyForm::Flat] {
                 prop_assert_eq!(&key.object_name(form).parse::<ChunkKey>().unwrap(), &key);
                 prop_assert_eq!(&ChunkKey::from_file_name(&key.file_name(form)).unwrap(), &key);

@@ -212,8 +212,8 @@ impl ChunkLayout {
         for _ in 0..count {
             let mut block = BlockPlace {
                 entry_count: r.uvarint()?,
-                min_ns: r.svarint()?,
-                max_ns: r.svarint()?,
+                min_ns: TimestampNs::new(r.svarint()?),
+                max_ns: TimestampNs::new(r.svarint()?),
                 start: r.uvarint()?,
                 uncompressed_bytes: if has_sizes { r.uvarint()? } else { 0 },
                 len: r.uvarint()?,
@@ -258,8 +258,8 @@ impl ChunkLayout {
         put_uvarint(out, blocks.len() as u64);
         for block in blocks {
             put_uvarint(out, block.entry_count);
-            put_svarint(out, block.min_ns);
-            put_svarint(out, block.max_ns);
+            put_svarint(out, block.min_ns.get());
+            put_svarint(out, block.max_ns.get());
             put_uvarint(out, block.start);
             if format.has_uncompressed_sizes() {
                 put_uvarint(out, block.uncompressed_bytes);

@@ -16,7 +16,6 @@ const METRIC_NAME_VALUE: &str = "logs";
 /// The number of the encoding of log chunks, and an older one for the same.
 const LOG_CHUNK: u64 = 129;
 const OLD_LOG_CHUNK: u64 = 128;
-const NS_A_MS: i64 = 1_000_000;
 
 /// What an object says about the chunk in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,16 +53,16 @@ impl ObjectMeta {
         tenant: impl Into<String>,
         fingerprint: u64,
         labels: Labels,
-        min_ns: TimestampNs,
-        max_ns: TimestampNs,
+        min_ns: impl Into<TimestampNs>,
+        max_ns: impl Into<TimestampNs>,
     ) -> Self {
         Self {
             fingerprint,
             tenant: tenant.into(),
-            from_ms: min_ns.div_euclid(NS_A_MS),
-            through_ms: max_ns.div_euclid(NS_A_MS) + i64::from(max_ns.rem_euclid(NS_A_MS) > 0),
+            from_ms: min_ns.into().to_ms(),
+            through_ms: max_ns.into().to_ms_up(),
             labels,
-            ingested_at_ms: 0,
+            ingested_at_ms: TimestampMs::EPOCH,
         }
     }
 
@@ -171,7 +170,7 @@ impl ObjectMeta {
 /// Seconds, with three digits behind the point when there is a remainder.
 fn seconds(ms: TimestampMs) -> String {
     let sign = if ms < 0 { "-" } else { "" };
-    let ms = ms.unsigned_abs();
+    let ms = ms.get().unsigned_abs();
     match (ms / 1000, ms % 1000) {
         (seconds, 0) => format!("{sign}{seconds}"),
         (seconds, rest) => format!("{sign}{seconds}.{rest:03}"),
@@ -182,7 +181,7 @@ fn milliseconds(seconds: f64) -> Result<TimestampMs, DecodeError> {
     let ms = (seconds * 1000.0).round();
     // Beyond this a double does not tell one millisecond from the next.
     if ms.abs() <= (1i64 << 53) as f64 {
-        return Ok(ms as i64);
+        return Ok(TimestampMs::new(ms as i64));
     }
     let reason = format!("a time of {seconds} seconds");
     Err(DecodeError::new(WHAT, 0, reason))
@@ -202,8 +201,8 @@ mod tests {
         ) {
             let labels = labels.iter().filter(|(n, _)| *n != METRIC_NAME);
             let meta = ObjectMeta {
-                fingerprint, tenant, from_ms, through_ms: from_ms + len,
-                labels: Labels::from_pairs(labels).unwrap(), ingested_at_ms,
+                fingerprint, tenant, from_ms: TimestampMs::new(from_ms), through_ms: TimestampMs::new(from_ms + len),
+                labels: Labels::from_pairs(labels).unwrap(), ingested_at_ms: TimestampMs::new(ingested_at_ms),
             };
             let json = meta.to_json();
             let names: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -236,10 +235,10 @@ mod tests {
             (1, "0.001"),
             (-1, "-0.001"),
         ] {
-            assert_eq!(seconds(ms), text);
+            assert_eq!(seconds(TimestampMs::new(ms)), text);
             assert_eq!(milliseconds(text.parse().unwrap()).unwrap(), ms);
         }
         let meta = ObjectMeta::new("t", 1, Labels::empty(), -1, 1);
-        assert_eq!((meta.from_ms, meta.through_ms), (-1, 1));
+        assert_eq!((meta.from_ms.get(), meta.through_ms.get()), (-1, 1));
     }
 }

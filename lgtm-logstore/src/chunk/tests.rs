@@ -48,7 +48,13 @@ fn plain(blocks: &[EntryBlock]) -> Vec<Entry> {
     blocks
         .iter()
         .flat_map(EntryBlock::iter)
-        .map(|e| (e.t_ns, e.line.to_vec(), e.metadata().map(owned).collect()))
+        .map(|e| {
+            (
+                e.t_ns.get(),
+                e.line.to_vec(),
+                e.metadata().map(owned).collect(),
+            )
+        })
         .collect()
 }
 
@@ -277,7 +283,7 @@ fn the_head_keeps_order_and_drops_duplicates_also_when_many_have_one_time() {
     assert_eq!(chunk.append(7, b"line 1", &[]).unwrap(), Appended::Stored);
     assert_eq!(chunk.append(3, b"early", &[]).unwrap(), Appended::Stored);
     assert_eq!(chunk.append(3, b"early", &[]).unwrap(), Appended::Duplicate);
-    assert_eq!(chunk.time_range(), Some((3, 7)));
+    assert_eq!(chunk.time_range(), Some((3.into(), 7.into())));
     assert_eq!(chunk.head().len(), 1002);
     let blocks = chunk.entries(0, 10, &mut ChunkCodec::default()).unwrap();
     let all = plain(&blocks);

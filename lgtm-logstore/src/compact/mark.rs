@@ -1,5 +1,6 @@
 //! What remembers superseded index files (`docs/format/compaction_mark.md`).
 
+use lgtm_core::model::{TimestampMs, TimestampNs};
 use lgtm_core::{DecodeError, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,7 @@ const VERSION: u32 = 1;
 pub struct CompactionMark {
     version: u32,
     /// When it was written, milliseconds.
-    pub written_ms: i64,
+    pub written_ms: TimestampMs,
     /// The day of the table, counted from 1970.
     pub day: i64,
     /// The files that may go.
@@ -24,17 +25,18 @@ impl CompactionMark {
     pub const FOLDER: &str = "@compactions";
 
     /// A mark for some files of a table.
-    pub fn new(written_ms: i64, day: i64, superseded: Vec<String>) -> Self {
+    pub fn new(written_ms: impl Into<TimestampMs>, day: i64, superseded: Vec<String>) -> Self {
         Self {
             version: VERSION,
-            written_ms,
+            written_ms: written_ms.into(),
             day,
             superseded,
         }
     }
 
     /// The object that it is, as one of those that `writer` writes.
-    pub fn path(&self, writer: &str, created_ns: i64) -> String {
+    pub fn path(&self, writer: &str, created_ns: impl Into<TimestampNs>) -> String {
+        let created_ns = created_ns.into();
         format!("{}/{}/{created_ns}-{writer}.json", Self::FOLDER, self.day)
     }
 

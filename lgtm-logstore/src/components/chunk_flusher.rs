@@ -106,7 +106,7 @@ impl ChunkFlusher {
         let done = put.and(indexed);
         match &done {
             Ok(()) => {
-                let now_ms = u64::try_from(self.clock.now_ms()).unwrap_or(0);
+                let now_ms = u64::try_from(self.clock.now_ms().get()).unwrap_or(0);
                 self.counts.last_success_ms.store(now_ms, Ordering::Relaxed);
             }
             Err(_) => self.failed(),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::TryStreamExt;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{TenantId, TextSet};
+use lgtm_core::model::{TenantId, TextSet, TimestampMs, TimestampNs};
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PutOutcome, claim};
 use lgtm_core::telemetry::Registry;
@@ -285,7 +285,7 @@ impl Compactor {
         match &done {
             Ok(()) => {
                 self.counts.rounds.fetch_add(1, Ordering::Relaxed);
-                let now_ms = self.clock.now_ms();
+                let now_ms = self.clock.now_ms().get();
                 self.counts.last_success_ms.store(now_ms, Ordering::Relaxed);
             }
             Err(_) => {
@@ -592,8 +592,8 @@ impl Compactor {
         let name = |created_ns| {
             let name = IndexFileName::Compacted {
                 created_ns,
-                min_ms: new.stats.min_ms.max(0),
-                max_ms: new.stats.max_ms.max(0),
+                min_ms: new.stats.min_ms.max(TimestampMs::EPOCH),
+                max_ms: new.stats.max_ms.max(TimestampMs::EPOCH),
                 checksum: new.stats.checksum,
             };
             format!("{}/{tenant}/{name}", table.folder)
@@ -607,7 +607,7 @@ impl Compactor {
     }
 
     /// Puts an object under a name that none has had: a name that came again could be that of an object which is to be deleted.
-    async fn put_new(&self, name: impl Fn(i64) -> String, bytes: &Bytes) -> Result<()> {
+    async fn put_new(&self, name: impl Fn(TimestampNs) -> String, bytes: &Bytes) -> Result<()> {
         loop {
             let path = name(self.next_ns());
             let put = self.bucket.put_if_absent(&path, bytes.clone()).await?;
@@ -618,12 +618,12 @@ impl Compactor {
     }
 
     /// The time, nanoseconds, that no name of this process bears yet.
-    fn next_ns(&self) -> i64 {
-        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+    fn next_ns(&self) -> TimestampNs {
+        let now_ns = self.clock.now_ms().to_ns().get();
         let next = |last: i64| Some(now_ns.max(last.saturating_add(1)));
         let order = Ordering::Relaxed;
         let last = self.last_ns.fetch_update(order, order, next);
-        now_ns.max(last.unwrap_or(now_ns).saturating_add(1))
+        TimestampNs::new(now_ns.max(last.unwrap_or(now_ns).saturating_add(1)))
     }
 }
 

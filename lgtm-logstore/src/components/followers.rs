@@ -211,7 +211,7 @@ impl Followers {
         max_tails: usize,
     ) -> Result<Box<dyn TailFeed>, QueryError> {
         let text = request.query.clone();
-        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+        let now_ns = self.clock.now_ms().to_ns();
         let executor = self.executor.in_line(tenant.as_str());
         let compiled = executor
             .run(move |_| TailQuery::new(&text, now_ns), &CancelToken::new())

@@ -44,7 +44,7 @@ use crate::wire::{LogEntry, PooledBatch, decode_entries};
 /// let db = LogStore::builder("data", from_url("file:data/bucket", &BackendSettings::default())?).open().await?;
 /// let tenant = TenantId::anonymous();
 /// let labels = Labels::from_pairs([("app", "shop")])?;
-/// let t_ns = 1_700_000_000_000_000_000;
+/// let t_ns = TimestampNs::new(1_700_000_000_000_000_000);
 /// db.append(&tenant, &[(labels, vec![LogEntry::new(t_ns, "level=warn msg=slow")])]).await?;
 /// let answer = db.query_range(&tenant, r#"{app="shop"} |= "slow""#, t_ns..=t_ns + 1, Duration::from_secs(1)).await?;
 /// println!("{:?}", answer.value);
@@ -151,8 +151,9 @@ impl LogStore {
         &self,
         tenant: &TenantId,
         query: &str,
-        t_ns: TimestampNs,
+        t_ns: impl Into<TimestampNs>,
     ) -> Result<Answer, QueryError> {
+        let t_ns = t_ns.into();
         let parse = move |text: &str, parser: &_| Query::instant(text, t_ns, parser);
         self.parse_and_ask(tenant, query, parse).await
     }
@@ -166,12 +167,13 @@ impl LogStore {
         &self,
         tenant: &TenantId,
         query: &str,
-        range_ns: RangeInclusive<TimestampNs>,
+        range_ns: RangeInclusive<impl Into<TimestampNs>>,
         step: Duration,
     ) -> Result<Answer, QueryError> {
+        let (start_ns, end_ns) = range_ns.into_inner();
         let range = QueryRange {
             step_ms: i64::try_from(step.as_millis()).unwrap_or(i64::MAX),
-            ..QueryRange::new(*range_ns.start(), *range_ns.end())
+            ..QueryRange::new(start_ns, end_ns)
         };
         let parse = move |text: &str, parser: &_| Query::range(text, range, parser);
         self.parse_and_ask(tenant, query, parse).await

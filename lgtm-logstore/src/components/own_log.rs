@@ -64,7 +64,7 @@ impl OwnLines {
     pub fn push(&self, line: &[u8]) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = &line[..line.len().min(MAX_LINE_BYTES)];
-        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+        let now_ns = self.clock.now_ms().to_ns();
         let mut waiting = self.waiting.lock();
         let bytes = LINE_BYTES + line.len();
         if waiting.bytes + bytes > MAX_WAITING_BYTES {

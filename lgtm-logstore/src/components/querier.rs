@@ -226,7 +226,7 @@ impl Tail for Querier {
     ) -> Result<Box<dyn TailFeed>, QueryError> {
         let asked = self.ingesters.iter().map(|i| i.tail(tenant, request));
         let feeds = futures::future::try_join_all(asked).await?;
-        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+        let now_ns = self.clock.now_ms().to_ns();
         let past = tail_history(request, now_ns, &self.engine.settings().parser)?;
         let answer = self.query(tenant, &past).await?;
         let past = match answer.value {

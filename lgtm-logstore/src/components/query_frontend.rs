@@ -11,7 +11,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits, ShardPlan};
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Listed, TenantId, TextSet, merge_warnings};
+use lgtm_core::model::{Labels, Listed, TenantId, TextSet, TimestampNs, merge_warnings};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
@@ -312,8 +312,8 @@ impl Tail for QueryFrontend {
 }
 
 impl FrontendParts {
-    fn now_ns(&self) -> i64 {
-        self.clock.now_ms().saturating_mul(1_000_000)
+    fn now_ns(&self) -> TimestampNs {
+        self.clock.now_ms().to_ns()
     }
 
     async fn answer(&self, tenant: &TenantId, query: Query) -> Result<Answer, QueryError> {
@@ -370,8 +370,7 @@ impl FrontendParts {
     fn check_engine(&self, query: &Query) -> Result<(), QueryError> {
         let settings = self.engine.settings();
         if let QueryTime::Range(r) = query.time() {
-            let ms = |ns: i64| ns.div_euclid(1_000_000);
-            let steps = (ms(r.end_ns) - ms(r.start_ns)) / r.step_ms.max(1);
+            let steps = (r.end_ns.to_ms() - r.start_ns.to_ms()) / r.step_ms.max(1);
             if steps > i64::try_from(settings.max_steps).unwrap_or(i64::MAX) {
                 return Err(QueryError::too_many_steps());
             }

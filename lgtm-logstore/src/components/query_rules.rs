@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lgtm_core::Error;
-use lgtm_core::model::{Matcher, TimeRangeNs};
+use lgtm_core::model::{Matcher, TimeRangeNs, TimestampNs};
 use lgtm_core::units::duration;
 
 use crate::limits::Limits;
@@ -100,7 +100,7 @@ fn check_interval(limits: &Limits, range_ns: i64) -> Result<(), QueryError> {
 /// # Errors
 /// `Limit`.
 pub(super) fn check_length(limits: &Limits, range: TimeRangeNs) -> Result<(), QueryError> {
-    let length_ns = range.max_ns.saturating_sub(range.min_ns).max(0);
+    let length_ns = range.max_ns.since(range.min_ns).max(0);
     let length = Duration::from_nanos(length_ns.unsigned_abs());
     let max = limits.max_query_length;
     if !max.is_zero() && length > max {
@@ -114,15 +114,15 @@ pub(super) fn check_length(limits: &Limits, range: TimeRangeNs) -> Result<(), Qu
 }
 
 /// What is earlier is not looked at.
-pub(super) fn earliest_ns(limits: &Limits, now_ns: i64) -> i64 {
+pub(super) fn earliest_ns(limits: &Limits, now_ns: TimestampNs) -> TimestampNs {
     match i64::try_from(limits.max_query_lookback.as_nanos()) {
         Ok(lookback_ns) if lookback_ns > 0 => now_ns.saturating_sub(lookback_ns),
-        _ => i64::MIN,
+        _ => TimestampNs::MIN,
     }
 }
 
 /// The query without the times that its tenant may not look at; `None` when nothing is left.
-pub(super) fn looked_back(limits: &Limits, now_ns: i64, query: Query) -> Option<Query> {
+pub(super) fn looked_back(limits: &Limits, now_ns: TimestampNs, query: Query) -> Option<Query> {
     let earliest = earliest_ns(limits, now_ns);
     match query.time() {
         QueryTime::Instant(t_ns) => (t_ns >= earliest).then_some(query),
@@ -140,7 +140,7 @@ pub(super) fn looked_back(limits: &Limits, now_ns: i64, query: Query) -> Option<
 /// `LimitExceeded` when it is longer than a query may be.
 pub(super) fn listed_range(
     limits: &Limits,
-    now_ns: i64,
+    now_ns: TimestampNs,
     range: TimeRangeNs,
 ) -> lgtm_core::Result<Option<TimeRangeNs>> {
     let min_ns = range.min_ns.max(earliest_ns(limits, now_ns));
@@ -342,21 +342,21 @@ mod tests {
             max_query_length: Duration::from_secs(1800),
             ..Limits::default()
         };
-        let asked = |now_ns| looked_back(&limits, now_ns, query(r#"{a="b"}"#));
+        let asked = |now_ns: i64| looked_back(&limits, now_ns.into(), query(r#"{a="b"}"#));
         let moved = asked(HOUR_NS).unwrap();
         let QueryTime::Range(range) = moved.time() else {
             unreachable!()
         };
-        assert_eq!((range.start_ns, range.end_ns), (HOUR_NS / 2, HOUR_NS));
+        assert_eq!([range.start_ns, range.end_ns], [HOUR_NS / 2, HOUR_NS]);
         assert!(asked(2 * HOUR_NS).is_none());
         let whole = TimeRangeNs::new(0, HOUR_NS);
-        let listed = |now_ns| listed_range(&limits, now_ns, whole).unwrap();
+        let listed = |now_ns: i64| listed_range(&limits, now_ns.into(), whole).unwrap();
         assert_eq!(
             listed(HOUR_NS),
             Some(TimeRangeNs::new(HOUR_NS / 2, HOUR_NS))
         );
         assert_eq!(listed(2 * HOUR_NS), None);
-        assert!(listed_range(&limits, 0, whole).is_err());
+        assert!(listed_range(&limits, TimestampNs::EPOCH, whole).is_err());
     }
 
     #[test]
@@ -365,12 +365,12 @@ mod tests {
             r#"rate({a="b"}[5m] offset 1m) + 1 > count_over_time({c="d"}[1h])"#,
         ));
         const MINUTE: i64 = 60_000_000_000;
-        let ranges: Vec<_> = read.iter().map(|r| (r.1.min_ns, r.1.max_ns)).collect();
+        let ranges: Vec<_> = read.iter().map(|r| r.1).collect();
         assert_eq!(
             ranges,
             [
-                (-6 * MINUTE + 1, 59 * MINUTE + 1),
-                (-60 * MINUTE + 1, 60 * MINUTE + 1)
+                TimeRangeNs::new(-6 * MINUTE + 1, 59 * MINUTE + 1),
+                TimeRangeNs::new(-60 * MINUTE + 1, 60 * MINUTE + 1)
             ]
         );
         let longest = longest_range(&query(r#"rate({a="b"}[5m]) + rate({a="b"}[2h])"#));

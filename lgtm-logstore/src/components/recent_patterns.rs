@@ -9,7 +9,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{Labels, Listed, TenantId, TimestampNs};
+use lgtm_core::model::{Labels, Listed, TenantId, TimestampMs, TimestampNs};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
@@ -116,7 +116,7 @@ struct StreamPatterns {
     labels: Labels,
     levels: Vec<(Box<str>, LineTemplates)>,
     /// When entries came last, milliseconds.
-    touched_ms: i64,
+    touched_ms: TimestampMs,
     /// The ten seconds that `seen` counts in.
     step: i64,
     seen: u32,
@@ -131,7 +131,7 @@ struct StreamPatterns {
 /// How a push is looked at.
 struct Look<'a> {
     taken: &'a Accepted,
-    now_ms: i64,
+    now_ms: TimestampMs,
     settings: &'a PatternSettings,
     /// Lines that may be looked at.
     left: &'a mut u32,
@@ -223,9 +223,9 @@ impl RecentPatterns {
         view: &StreamView<'_>,
         run: Range<usize>,
         taken: &Accepted,
-        now_ms: i64,
+        now_ms: TimestampMs,
     ) {
-        let second = now_ms.div_euclid(1000);
+        let second = now_ms.to_seconds();
         if self.second.swap(second, Ordering::Relaxed) != second {
             self.looked_at.store(0, Ordering::Relaxed);
         }
@@ -309,9 +309,9 @@ impl RecentPatterns {
     }
 }
 
-fn oldest_ns(now_ms: i64, settings: &PatternSettings) -> TimestampNs {
+fn oldest_ns(now_ms: TimestampMs, settings: &PatternSettings) -> TimestampNs {
     let retention = i64::try_from(settings.retention.as_nanos()).unwrap_or(i64::MAX);
-    let now_ns = now_ms.saturating_mul(1_000_000);
+    let now_ns = now_ms.to_ns();
     now_ns.saturating_sub(retention)
 }
 
@@ -368,7 +368,7 @@ impl Part {
             }
         };
         let first = view.first_entry();
-        let range = oldest_ns(now_ms, settings)..now_ms.saturating_mul(1_000_000) + STEP_NS;
+        let range = oldest_ns(now_ms, settings)..now_ms.to_ns() + STEP_NS;
         stream.touched_ms = now_ms;
         let mut is_changed = stream.bytes == 0;
         for n in run.filter(|n| taken.takes(first + n)) {
@@ -392,7 +392,8 @@ impl Part {
     /// Forgets the streams that were silent for longest, until there is some room. How many.
     fn shrink(&mut self, max_bytes: usize) -> u64 {
         let streams = self.streams.iter();
-        let mut ages: Vec<(i64, u64)> = streams.map(|(key, s)| (s.touched_ms, *key)).collect();
+        let mut ages: Vec<(TimestampMs, u64)> =
+            streams.map(|(key, s)| (s.touched_ms, *key)).collect();
         ages.sort_unstable();
         let mut gone = 0;
         for (_, key) in ages {
@@ -410,8 +411,13 @@ impl Part {
 
 impl StreamPatterns {
     /// For how many lines this one counts; `None` if it is not looked at.
-    fn sample(&mut self, now_ms: i64, settings: &PatternSettings, has_room: bool) -> Option<u32> {
-        let step = now_ms.div_euclid(STEP_NS / 1_000_000);
+    fn sample(
+        &mut self,
+        now_ms: TimestampMs,
+        settings: &PatternSettings,
+        has_room: bool,
+    ) -> Option<u32> {
+        let step = now_ms.to_ns().get().div_euclid(STEP_NS);
         if step != self.step {
             (self.step, self.seen, self.skip) = (step, 0, 0);
         }
@@ -485,9 +491,7 @@ impl JoinedPatterns {
         let key = (pattern.to_owned(), level.to_owned());
         let into = self.found.entry(key).or_default();
         for (t_ns, count) in counts {
-            *into
-                .entry(t_ns - t_ns.rem_euclid(self.step_ns))
-                .or_default() += count;
+            *into.entry(t_ns.floor(self.step_ns)).or_default() += count;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Answers about how much there is, made of what holders know of each stream: `index/volume`, `index/volume_range` and `index/stats`.
 
 use lgtm_core::Error;
-use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TimeRangeNs, TimestampNs};
+use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TimeRangeNs, TimestampMs, TimestampNs};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clients::Inspect;
@@ -12,7 +12,6 @@ use crate::select::{FetchBounds, SelectRequest, StreamVolume};
 const DEFAULT_LIMIT: usize = 100;
 /// Steps that a range may have, as for queries.
 const MAX_STEPS: i64 = 11_000;
-const NS_A_MS: i64 = 1_000_000;
 
 /// What volumes are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -89,7 +88,7 @@ pub async fn volume(
     request: &VolumeRequest,
 ) -> Result<Listed<QueryValue>, QueryError> {
     let listed = request.counted(holders, tenant, request.range).await?;
-    let t_ms = request.range.max_ns.div_euclid(NS_A_MS);
+    let t_ms = request.range.max_ns.to_ms();
     Ok(listed.map(|counted| {
         let largest = request.largest(counted).into_iter();
         let series = largest.map(|(name, bytes)| Series {
@@ -131,8 +130,8 @@ pub async fn volume_range(
     while begin < range.max_ns && !names.is_empty() {
         let end = step_end(begin, step_ns).min(range.max_ns);
         let t_ms = match end < range.max_ns {
-            true => end.div_euclid(NS_A_MS) - 1,
-            false => end.div_euclid(NS_A_MS),
+            true => end.to_ms() - 1,
+            false => end.to_ms(),
         };
         let step = request
             .counted(holders, tenant, TimeRangeNs::new(begin, end))
@@ -151,7 +150,7 @@ pub async fn volume_range(
     let mut series: Vec<(&VolumeName, Vec<Point>)> = points.into_iter().collect();
     let first = |points: &[Point]| points.first().map_or(0.0, |p| p.value);
     series.sort_by(|(a, p), (b, q)| first(q).total_cmp(&first(p)).then_with(|| a.cmp(b)));
-    let t_ms = range.max_ns.div_euclid(NS_A_MS);
+    let t_ms = range.max_ns.to_ms();
     let series = series.into_iter().map(|(name, mut points)| {
         if !is_matrix {
             points.iter_mut().for_each(|p| p.t_ms = t_ms);
@@ -166,7 +165,7 @@ pub async fn volume_range(
     }))
 }
 
-fn point(t_ms: i64, bytes: u64) -> Point {
+fn point(t_ms: TimestampMs, bytes: u64) -> Point {
     Point {
         t_ms,
         value: bytes as f64,
@@ -175,8 +174,7 @@ fn point(t_ms: i64, bytes: u64) -> Point {
 
 /// The first multiple of a step behind a time.
 fn step_end(t_ns: TimestampNs, step_ns: i64) -> TimestampNs {
-    let past = t_ns.rem_euclid(step_ns);
-    t_ns.saturating_add(step_ns - past)
+    t_ns.floor(step_ns).saturating_add(step_ns)
 }
 
 /// What a volume is of, in the order of equal volumes: as text.

@@ -17,7 +17,7 @@ pub struct StepCounts {
 impl StepCounts {
     /// Adds to the step of a time. Of more than `max_steps` steps the oldest are forgotten. Times before 1970 do not count.
     pub fn add(&mut self, t_ns: TimestampNs, count: u32, max_steps: usize) {
-        let Ok(step) = u32::try_from(t_ns.div_euclid(STEP_NS)) else {
+        let Ok(step) = u32::try_from(t_ns.get().div_euclid(STEP_NS)) else {
             return;
         };
         // Entries come nearly in order.
@@ -62,7 +62,7 @@ impl StepCounts {
 }
 
 fn begin_ns(step: u32) -> TimestampNs {
-    i64::from(step) * STEP_NS
+    TimestampNs::new(i64::from(step) * STEP_NS)
 }
 
 #[cfg(test)]
@@ -73,18 +73,19 @@ mod tests {
     fn counts_stand_in_order_and_are_bounded() {
         let mut counts = StepCounts::default();
         for (step, count) in [(7, 1), (9, 2), (7, 3), (8, 1), (-5, 9)] {
-            counts.add(step * STEP_NS + 5, count, 3);
+            counts.add((step * STEP_NS + 5).into(), count, 3);
         }
         let all = TimeRangeNs::ALL;
-        let seen: Vec<_> = counts.within(all).collect();
+        let plain = |(t_ns, count): (TimestampNs, u64)| (t_ns.get(), count);
+        let seen: Vec<_> = counts.within(all).map(plain).collect();
         assert_eq!(seen, [(7 * STEP_NS, 4), (8 * STEP_NS, 1), (9 * STEP_NS, 2)]);
-        counts.add(10 * STEP_NS, 1, 3);
+        counts.add((10 * STEP_NS).into(), 1, 3);
         let some = TimeRangeNs::new(8 * STEP_NS, 10 * STEP_NS);
         assert_eq!(counts.within(some).count(), 2);
-        assert_eq!(counts.within(all).next(), Some((8 * STEP_NS, 1)));
-        counts.forget_before(10 * STEP_NS);
+        assert_eq!(counts.within(all).map(plain).next(), Some((8 * STEP_NS, 1)));
+        counts.forget_before((10 * STEP_NS).into());
         assert_eq!(counts.within(all).count(), 1);
-        counts.forget_before(i64::MAX);
+        counts.forget_before(TimestampNs::MAX);
         assert!(counts.is_empty());
     }
 }

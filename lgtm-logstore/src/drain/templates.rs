@@ -83,7 +83,7 @@ impl LineTemplates {
     /// Counts a line for `count` lines like it. Lines that [`DrainSettings`] leave out do not count.
     pub fn add(
         &mut self,
-        t_ns: TimestampNs,
+        t_ns: impl Into<TimestampNs>,
         line: &[u8],
         count: u32,
         settings: &DrainSettings,
@@ -108,7 +108,7 @@ impl LineTemplates {
             }
             template.seen = lines;
             let before = template.counts.heap_bytes();
-            template.counts.add(t_ns, count, settings.max_steps);
+            template.counts.add(t_ns.into(), count, settings.max_steps);
             self.heap_bytes += template.counts.heap_bytes().saturating_sub(before);
         }
     }
@@ -390,10 +390,10 @@ mod tests {
         let (mut templates, seen) = templates_of(lines, &settings);
         let wanted = words(&[("a a a a", 2), ("c c c c", 1), ("d d d d", 1)]);
         assert_eq!(seen, wanted);
-        templates.forget_before(STEP_NS, &settings);
+        templates.forget_before(TimestampNs::new(STEP_NS), &settings);
         let left: Vec<_> = templates.within(TimeRangeNs::ALL).collect();
         assert_eq!(left.len(), 1, "{left:?}");
-        templates.forget_before(i64::MAX, &settings);
+        templates.forget_before(TimestampNs::MAX, &settings);
         assert!(templates.is_empty());
         assert_eq!(templates.heap_bytes, 0);
     }

@@ -235,7 +235,8 @@ impl EntryBlock {
 
     /// The entries with `min_ns <= time < max_ns`. Costs two searches by halving.
     #[must_use]
-    pub fn between(&self, min_ns: TimestampNs, max_ns: TimestampNs) -> Self {
+    pub fn between(&self, min_ns: impl Into<TimestampNs>, max_ns: impl Into<TimestampNs>) -> Self {
+        let (min_ns, max_ns) = (min_ns.into(), max_ns.into());
         let times = self.times();
         let start = times.partition_point(|t| *t < min_ns);
         let end = times.partition_point(|t| *t < max_ns).max(start);

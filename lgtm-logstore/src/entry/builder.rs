@@ -50,13 +50,17 @@ impl EntryBlockBuilder {
     /// # Errors
     /// When the line reaches beyond the bytes, or beyond the first 4 GiB of them.
     #[inline]
-    pub fn push(&mut self, t_ns: TimestampNs, line: Range<usize>) -> Result<(), DecodeError> {
+    pub fn push(
+        &mut self,
+        t_ns: impl Into<TimestampNs>,
+        line: Range<usize>,
+    ) -> Result<(), DecodeError> {
         let range = u32::try_from(line.start)
             .ok()
             .zip(u32::try_from(line.end).ok());
         match range {
             Some((start, end)) if start <= end && line.end <= self.bytes.len() => {
-                self.add(t_ns, LineRange { start, end });
+                self.add(t_ns.into(), LineRange { start, end });
                 Ok(())
             }
             _ => Err(outside(&line, self.bytes.len())),
@@ -68,20 +72,19 @@ impl EntryBlockBuilder {
     /// # Errors
     /// When all lines together reach beyond 4 GiB.
     #[inline]
-    pub fn push_copy(&mut self, t_ns: TimestampNs, line: &[u8]) -> Result<(), DecodeError> {
+    pub fn push_copy(
+        &mut self,
+        t_ns: impl Into<TimestampNs>,
+        line: &[u8],
+    ) -> Result<(), DecodeError> {
         let start = self.copied.len();
         let range = start..start + line.len();
         let Ok(end) = u32::try_from(range.end) else {
             return Err(outside(&range, u32::MAX as usize));
         };
         self.copied.extend_from_slice(line);
-        self.add(
-            t_ns,
-            LineRange {
-                start: start as u32,
-                end,
-            },
-        );
+        let start = start as u32;
+        self.add(t_ns.into(), LineRange { start, end });
         Ok(())
     }
 
@@ -187,7 +190,7 @@ mod tests {
         let block = b.finish(Arc::new(symbols));
         let seen: Vec<_> = block
             .iter()
-            .map(|e| (e.t_ns, e.line, e.metadata().collect::<Vec<_>>()))
+            .map(|e| (e.t_ns.get(), e.line, e.metadata().collect::<Vec<_>>()))
             .collect();
         assert_eq!(
             seen,

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
 
-    type Plain = (i64, Vec<u8>, Vec<(String, String)>);
+    type Plain = (TimestampNs, Vec<u8>, Vec<(String, String)>);
 
     fn block(entries: &[(i64, u8, u8)]) -> EntryBlock {
         let mut b = EntryBlockBuilder::copying(0);

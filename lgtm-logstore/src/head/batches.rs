@@ -136,8 +136,10 @@ impl EntryBatches for HeadBatches {
         let clusters = reading.queue.iter().map(|q| &q.0.cluster);
         let times = clusters.map(|c| (c.min_ns, c.max_ns));
         let all = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        let (min_ns, max_ns) = all.unwrap_or((0, -1));
-        Some(TimeRangeNs::new(min_ns, max_ns.saturating_add(1)))
+        Some(match all {
+            Some((min_ns, max_ns)) => TimeRangeNs::new(min_ns, max_ns.saturating_add(1)),
+            None => TimeRangeNs::new(0, 0),
+        })
     }
 
     fn end(&mut self) -> SelectEnd {
@@ -217,7 +219,7 @@ impl Reading {
         }
         let next = self.queue.peek().map(|Reverse(q)| &q.cluster);
         let horizon_ns = match self.order {
-            SelectOrder::Streams => 0,
+            SelectOrder::Streams => TimestampNs::EPOCH,
             SelectOrder::OldestFirst => next.map_or(TimestampNs::MAX, |c| c.min_ns),
             SelectOrder::NewestFirst => {
                 next.map_or(TimestampNs::MIN, |c| c.max_ns.saturating_add(1))
@@ -255,7 +257,7 @@ impl Reading {
                         && e.kind() == ErrorKind::Corrupt
                         && self.parts.files.set_aside(place)
                     {
-                        tracing::error!(tenant = %self.tenant, stream = %self.labels[cluster.stream], min_ns, max_ns, error = %e, "part of a finished chunk cannot be read; the rest of the stream is served");
+                        tracing::error!(tenant = %self.tenant, stream = %self.labels[cluster.stream], %min_ns, %max_ns, error = %e, "part of a finished chunk cannot be read; the rest of the stream is served");
                     }
                     let labels = &self.labels[cluster.stream];
                     let warning = format!(

@@ -141,7 +141,7 @@ fn checkpoint_streams(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) ->
 fn encode_stream(labels: &[u8], state: &StreamState, out: &mut Vec<u8>) {
     put_bytes(out, labels);
     put_uvarint(out, state.sequence);
-    put_svarint(out, state.highest_ns);
+    put_svarint(out, state.highest_ns.get());
     for chunk in [&state.open, &state.late] {
         match chunk {
             None => out.push(0),
@@ -158,8 +158,8 @@ fn encode_stream(labels: &[u8], state: &StreamState, out: &mut Vec<u8>) {
 }
 
 fn encode_chunk(chunk: &HeadChunk, out: &mut Vec<u8>) {
-    put_svarint(out, chunk.min_ns);
-    put_svarint(out, chunk.max_ns);
+    put_svarint(out, chunk.min_ns.get());
+    put_svarint(out, chunk.max_ns.get());
     put_uvarint(out, chunk.entry_count);
     put_uvarint(out, chunk.uncompressed_bytes);
     match &chunk.bytes {
@@ -203,7 +203,7 @@ pub(super) fn decode_streams<'a>(
         sink(StreamSnapshot {
             labels,
             sequence,
-            highest_ns,
+            highest_ns: TimestampNs::new(highest_ns),
             open,
             late,
             finished,
@@ -240,8 +240,8 @@ fn finished_chunk<'a>(r: &mut Reader<'a>) -> Result<ChunkSnapshot<'a>, DecodeErr
         other => return Err(r.error(format!("unknown place of a chunk {other}"))),
     };
     Ok(ChunkSnapshot {
-        min_ns,
-        max_ns,
+        min_ns: TimestampNs::new(min_ns),
+        max_ns: TimestampNs::new(max_ns),
         entry_count,
         uncompressed_bytes,
         bytes,

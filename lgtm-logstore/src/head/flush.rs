@@ -203,7 +203,7 @@ impl LeavingChunk {
                 Err(e) => {
                     if parts.files.set_aside(*place) {
                         let (min_ns, max_ns) = (chunk.min_ns, chunk.max_ns);
-                        tracing::error!(tenant = %self.head.tenant, stream = %labels, min_ns, max_ns, error = %e, "finished chunk cannot be read; it is set aside and does not get into the object store");
+                        tracing::error!(tenant = %self.head.tenant, stream = %labels, %min_ns, %max_ns, error = %e, "finished chunk cannot be read; it is set aside and does not get into the object store");
                     }
                     return Ok(None);
                 }

@@ -42,7 +42,7 @@ pub(super) struct HeadParts {
 impl HeadParts {
     /// An empty chunk in the format of the period that `t_ns` is in.
     pub(super) fn new_chunk(&self, t_ns: TimestampNs) -> ChunkBuilder {
-        let schema = self.schema.at(t_ns.div_euclid(1_000_000)).schema;
+        let schema = self.schema.at(t_ns.to_ms()).schema;
         let format = ChunkFormat::new(schema.chunk_version());
         let format = format.expect("schemas name versions that there are");
         ChunkBuilder::new(format, Arc::clone(&self.chunk_settings))

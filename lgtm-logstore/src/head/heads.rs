@@ -202,7 +202,7 @@ impl Heads {
 
     /// Seconds on the host's clock.
     pub(super) fn now_s(&self) -> u32 {
-        u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0)
+        u32::try_from(self.clock.now_ms().to_seconds()).unwrap_or(0)
     }
 
     /// Compresses full blocks of streams and puts their finished chunks together, on the compute pool.

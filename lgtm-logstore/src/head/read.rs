@@ -106,7 +106,7 @@ fn volume(
     reader: &Snapshot,
 ) -> Option<StreamVolume> {
     let mut volume = StreamVolume::of(labels);
-    let mut add = |(min_ns, max_ns), bytes, entries| {
+    let mut add = |(min_ns, max_ns): (TimestampNs, TimestampNs), bytes, entries| {
         if min_ns < range.max_ns && range.min_ns <= max_ns {
             volume.add_chunk(
                 (range.min_ns, range.max_ns),

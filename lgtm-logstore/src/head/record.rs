@@ -64,13 +64,13 @@ impl EntriesRecord {
         self.stream = (start, self.out.len());
         self.out.extend_from_slice(&[0; COUNT_BYTES]);
         self.count = 0;
-        self.last_ns = 0;
+        self.last_ns = TimestampNs::EPOCH;
     }
 
     /// Adds an entry to the stream.
     #[inline]
     pub(super) fn push(&mut self, t_ns: TimestampNs, line: &[u8], metadata: &[(&str, &str)]) {
-        put_svarint(&mut self.out, t_ns.wrapping_sub(self.last_ns));
+        put_svarint(&mut self.out, t_ns.wrapping_since(self.last_ns));
         self.last_ns = t_ns;
         put_bytes(&mut self.out, line);
         put_uvarint(&mut self.out, metadata.len() as u64);
@@ -165,7 +165,7 @@ pub(super) fn decode_entries(
         let sequence = r.uvarint()?;
         let count = r.uvarint()?;
         sink.stream(labels, sequence)?;
-        let mut t_ns = 0i64;
+        let mut t_ns = TimestampNs::EPOCH;
         for _ in 0..count {
             t_ns = t_ns.wrapping_add(r.svarint()?);
             let line = r.bytes()?;

@@ -228,7 +228,7 @@ impl StreamState {
     pub(super) fn finish_due(&mut self, max_age_ns: i64, is_idle: bool, parts: &HeadParts) {
         for lane in [Lane::Open, Lane::Late] {
             let range = self.lane(lane).as_ref().and_then(|c| c.time_range());
-            let is_old = |(min, max): (i64, i64)| max.saturating_sub(min) > max_age_ns;
+            let is_old = |(min, max): (TimestampNs, TimestampNs)| max.since(min) > max_age_ns;
             match range {
                 Some(range) if is_old(range) => self.finish(lane, FinishReason::MaxAge, parts),
                 Some(_) if is_idle => self.finish(lane, FinishReason::Idle, parts),
@@ -266,7 +266,7 @@ impl SyncRule {
         if self.period_ns == 0 || t_ns < highest_ns || highest_ns == TimestampNs::MIN {
             return false;
         }
-        let phase = |t: TimestampNs| (t as u64).wrapping_add(fingerprint) % self.period_ns;
+        let phase = |t: TimestampNs| (t.get() as u64).wrapping_add(fingerprint) % self.period_ns;
         phase(t_ns) < phase(highest_ns)
             && chunk.compressed_bytes() + chunk.head().uncompressed_bytes() > self.min_bytes
     }

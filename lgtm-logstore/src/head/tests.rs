@@ -201,7 +201,7 @@ fn rows_of(heads: &Heads) -> Vec<Row> {
             {
                 let line = String::from_utf8(entry.line.to_vec()).unwrap();
                 let m = entry.metadata().next().map_or("", |(_, value)| value);
-                out.push((name.clone(), entry.t_ns, line, m.to_owned()));
+                out.push((name.clone(), entry.t_ns.get(), line, m.to_owned()));
             }
         }
     }

@@ -94,14 +94,14 @@ impl AnswerText {
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::model::Labels;
+    use lgtm_core::model::{Labels, TimestampNs};
 
     use super::*;
     use crate::logql::{AnswerEntry, AnswerStream};
 
     fn answer(lines: usize) -> Answer {
         let entry = |n: usize| AnswerEntry {
-            t_ns: (lines - n) as i64,
+            t_ns: TimestampNs::new((lines - n) as i64),
             line: Bytes::from(vec![b'x'; 100]),
         };
         Answer {

@@ -72,7 +72,7 @@ pub(super) async fn query(
 /// RFC 3339 with as many decimals as there are.
 fn rfc3339_nano(t_ns: TimestampNs) -> String {
     let mut out = format_rfc3339(t_ns);
-    let ns = t_ns.rem_euclid(1_000_000_000);
+    let ns = t_ns.get().rem_euclid(1_000_000_000);
     if ns > 0 {
         out.pop();
         let digits = format!(".{ns:09}");
@@ -93,7 +93,7 @@ mod tests {
             (1_500_000_000, "1970-01-01T00:00:01.5Z"),
             (1, "1970-01-01T00:00:00.000000001Z"),
         ] {
-            assert_eq!(rfc3339_nano(t_ns), text);
+            assert_eq!(rfc3339_nano(TimestampNs::new(t_ns)), text);
         }
     }
 }

@@ -82,7 +82,7 @@ async fn take(
         true => DecodeEffort::Small,
         false => DecodeEffort::Large,
     };
-    let now_ns = api.clock.now_ms().saturating_mul(1_000_000);
+    let now_ns = api.clock.now_ms().to_ns();
     let decode = move |batch: &mut PushBatch, allowance: &mut Allowance<'_>| {
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
             to_protobuf(spelling, encoding, &body, bound, out, allowance)

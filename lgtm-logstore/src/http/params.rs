@@ -144,11 +144,11 @@ fn time(name: &str, text: &str) -> Result<TimestampNs, ApiError> {
         // The fraction alone is rounded, to milliseconds.
         let whole = (seconds.trunc() as i64).saturating_mul(SECOND);
         let fraction = (seconds.fract() * 1000.0).round() as i64 * 1_000_000;
-        return Ok(whole.saturating_add(fraction));
+        return Ok(TimestampNs::new(whole).saturating_add(fraction));
     }
     let fault = match integer("ParseInt", text) {
-        Ok(n) if text.len() <= 10 => return Ok(n.saturating_mul(SECOND)),
-        Ok(n) => return Ok(n),
+        Ok(n) if text.len() <= 10 => return Ok(n.saturating_mul(SECOND).into()),
+        Ok(n) => return Ok(n.into()),
         Err(fault) => fault,
     };
     parse_rfc3339_ns(text).ok_or_else(|| {
@@ -195,7 +195,7 @@ mod tests {
             ("2026-08-20T10:00:00%2B02:00", 1_787_212_800 * SECOND),
         ] {
             let t = params(&format!("t={text}")).time("t").unwrap();
-            assert_eq!(t, Some(ns), "{text}");
+            assert_eq!(t, Some(TimestampNs::new(ns)), "{text}");
         }
         assert_eq!(params("t=").time("t").unwrap(), None);
         for (text, why) in [
@@ -245,16 +245,24 @@ mod tests {
             ("end=1100000", now - SINCE, 1_100_000 * SECOND),
             ("start=5&end=7&since=1h", 5 * SECOND, 7 * SECOND),
         ] {
-            let range = params(query).range(now).unwrap();
-            assert_eq!((range.min_ns, range.max_ns), (start, end), "{query}");
+            let range = params(query).range(TimestampNs::new(now)).unwrap();
+            assert_eq!(
+                (range.min_ns.get(), range.max_ns.get()),
+                (start, end),
+                "{query}"
+            );
         }
-        assert!(params("start=7&end=5").ordered_range(now).is_err());
+        assert!(
+            params("start=7&end=5")
+                .ordered_range(TimestampNs::new(now))
+                .is_err()
+        );
         for (limit, why) in [
             ("0", "limit must be a positive value"),
             ("-5", "limit must be a positive value"),
             ("1e3", "strconv.Atoi: parsing \"1e3\": invalid syntax"),
         ] {
-            let error = params(&format!("limit={limit}")).query_range(now);
+            let error = params(&format!("limit={limit}")).query_range(TimestampNs::new(now));
             assert_eq!(error.unwrap_err().message, why);
         }
         let backward = params("direction=BACKWARD").direction().unwrap();

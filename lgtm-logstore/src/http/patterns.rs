@@ -59,7 +59,7 @@ pub(super) async fn patterns(
         push_quoted(out, &pattern.level);
         out.push_str(",\"samples\":");
         push_list(out, &pattern.counts, |out, (t_ns, lines)| {
-            let seconds = t_ns.div_euclid(1_000_000_000);
+            let seconds = t_ns.to_seconds();
             out.push_str(&format!("[{seconds},{lines}]"));
         });
         out.push('}');

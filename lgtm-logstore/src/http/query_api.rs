@@ -149,7 +149,7 @@ impl QueryApi {
     }
 
     pub(super) fn now_ns(&self) -> TimestampNs {
-        self.clock.now_ms().saturating_mul(1_000_000)
+        self.clock.now_ms().to_ns()
     }
 
     /// Where the work of a request is computed: in the line of its tenant.

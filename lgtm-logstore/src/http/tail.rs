@@ -171,7 +171,7 @@ fn push_stream(out: &mut String, stream: &AnswerStream, at: usize, encoding: Lab
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::model::Labels;
+    use lgtm_core::model::{Labels, TimestampNs};
 
     use super::*;
     use crate::logql::AnswerEntry;
@@ -188,7 +188,7 @@ mod tests {
                 stream: labels("app", "x"),
                 metadata: labels("id", "7"),
                 parsed: Labels::empty(),
-                entries: vec![entry(1), entry(2)],
+                entries: vec![entry(TimestampNs::new(1)), entry(TimestampNs::new(2))],
             }],
             dropped: Vec::new(),
         };
@@ -197,7 +197,9 @@ mod tests {
             r#"{"streams":[{"stream":{"app":"x","id":"7"},"values":[["1","a line"]]},{"stream":{"app":"x","id":"7"},"values":[["2","a line"]]}]}"#
         );
         frame.streams[0].entries.truncate(1);
-        frame.dropped.push((5, labels("app", "y")));
+        frame
+            .dropped
+            .push((TimestampNs::new(5), labels("app", "y")));
         assert_eq!(
             frame_json(&frame, LabelEncoding::Categorized),
             r#"{"streams":[{"stream":{"app":"x"},"values":[["1","a line",{"structuredMetadata":{"id":"7"}}]]}],"dropped_entries":[{"timestamp":"5","labels":{"app":"y"}}],"encodingFlags":["categorize-labels"]}"#

@@ -41,7 +41,7 @@ impl ChunkMeta {
 
     /// The day by whose beginning what was ingested at `t_ms` had been.
     pub fn ingested_day_of(t_ms: TimestampMs) -> i64 {
-        t_ms.div_euclid(DAY_MS) + i64::from(t_ms.rem_euclid(DAY_MS) > 0)
+        t_ms.get().div_euclid(DAY_MS) + i64::from(t_ms.get().rem_euclid(DAY_MS) > 0)
     }
 
     /// Whether it may hold entries of `range`, by the rule of all Loki readers: its last millisecond counts, that of the range does not.
@@ -84,8 +84,8 @@ pub(super) fn encode_chunks(version: IndexVersion, chunks: &[ChunkMeta], out: &m
         markers.extend_from_slice(&sum(|c| c.entries).to_be_bytes());
         put_uvarint(&mut markers, start);
         let max_ms = page.iter().map(|c| c.max_ms).max().unwrap_or_default();
-        put_svarint(&mut markers, page[0].min_ms);
-        put_svarint(&mut markers, max_ms.wrapping_sub(page[0].min_ms));
+        put_svarint(&mut markers, page[0].min_ms.get());
+        put_svarint(&mut markers, max_ms.wrapping_since(page[0].min_ms));
     }
     // Without pages the length stays 0, though a count follows.
     let len = if chunks.is_empty() {
@@ -101,19 +101,19 @@ pub(super) fn encode_chunks(version: IndexVersion, chunks: &[ChunkMeta], out: &m
 /// Appends the chunks and notes where each page begins, from the first chunk's first byte.
 fn put_metas(version: IndexVersion, chunks: &[ChunkMeta], pages: &mut Vec<u64>, out: &mut Vec<u8>) {
     let start = out.len();
-    let mut last_max = 0i64;
+    let mut last_max = TimestampMs::EPOCH;
     for (n, chunk) in chunks.iter().enumerate() {
         if n % PAGE_LEN == 0 {
             pages.push((out.len() - start) as u64);
         }
         // The differences wrap on purpose: as 64 bits they are right for any two times.
-        put_svarint(out, chunk.min_ms.wrapping_sub(last_max));
-        put_uvarint(out, chunk.max_ms.wrapping_sub(chunk.min_ms) as u64);
+        put_svarint(out, chunk.min_ms.wrapping_since(last_max));
+        put_uvarint(out, chunk.max_ms.wrapping_since(chunk.min_ms) as u64);
         put_uvarint(out, u64::from(chunk.kb));
         put_uvarint(out, u64::from(chunk.entries));
         out.extend_from_slice(&chunk.checksum.to_be_bytes());
         if version >= IndexVersion::V4 {
-            let days = |day: i64| day - chunk.max_ms.div_euclid(DAY_MS);
+            let days = |day: i64| day - chunk.max_ms.get().div_euclid(DAY_MS);
             let zigzag = |n: i64| ((n << 1) ^ (n >> 63)) as u64;
             let ingestion = chunk.ingested_day.map_or(0, |day| 1 + zigzag(days(day)));
             put_uvarint(out, ingestion);
@@ -146,7 +146,7 @@ pub(super) fn decode_chunks(
         }
     }
     out.reserve(count);
-    let mut last_max = 0i64;
+    let mut last_max = TimestampMs::EPOCH;
     for _ in 0..count {
         let chunk = decode_meta(version, r, |delta| last_max.wrapping_add(delta))?;
         last_max = chunk.max_ms;
@@ -179,7 +179,7 @@ fn decode_pages(
     for _ in 0..pages {
         let chunks = markers.uvarint()?;
         markers.take(8)?;
-        let (start, min_ms) = (markers.uvarint()?, markers.svarint()?);
+        let (start, min_ms) = (markers.uvarint()?, TimestampMs::new(markers.svarint()?));
         let max_ms = min_ms.wrapping_add(markers.svarint()?);
         seen = usize::try_from(chunks)
             .ok()
@@ -195,7 +195,7 @@ fn decode_pages(
         let mut last_max = None;
         for _ in 0..chunks {
             // The first chunk's difference counts from the page before; the page's least time is its own.
-            let min = |delta| last_max.map_or(min_ms, |last: i64| last.wrapping_add(delta));
+            let min = |delta| last_max.map_or(min_ms, |last: TimestampMs| last.wrapping_add(delta));
             let chunk = decode_meta(version, &mut page, min)?;
             last_max = Some(chunk.max_ms);
             if chunk.overlaps(wanted) {
@@ -212,7 +212,7 @@ fn decode_pages(
 fn decode_meta(
     version: IndexVersion,
     r: &mut Reader<'_>,
-    min_ms: impl Fn(i64) -> i64,
+    min_ms: impl Fn(i64) -> TimestampMs,
 ) -> Result<ChunkMeta, DecodeError> {
     let min_ms = min_ms(r.svarint()?);
     let max_ms = min_ms.wrapping_add(r.uvarint()? as i64);
@@ -226,7 +226,7 @@ fn decode_meta(
         && let Some(zigzag) = r.uvarint()?.checked_sub(1)
     {
         let days = ((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64);
-        ingested_day = Some(max_ms.div_euclid(DAY_MS).wrapping_add(days));
+        ingested_day = Some(max_ms.get().div_euclid(DAY_MS).wrapping_add(days));
     }
     Ok(ChunkMeta {
         min_ms,
@@ -269,8 +269,8 @@ mod tests {
             any::<Option<i16>>(),
         );
         let chunk = chunk.prop_map(|(min_ms, len, [kb, entries, checksum], day)| ChunkMeta {
-            min_ms,
-            max_ms: min_ms + len,
+            min_ms: TimestampMs::new(min_ms),
+            max_ms: TimestampMs::new(min_ms + len),
             kb,
             entries,
             checksum,
@@ -329,7 +329,8 @@ mod tests {
     #[test]
     fn sizes_and_days_are_rounded_as_loki_does() {
         assert_eq!([511, 512, 1535, 1536].map(ChunkMeta::kb_of), [0, 1, 1, 2]);
-        let days = [0, 1, DAY_MS, DAY_MS + 1].map(ChunkMeta::ingested_day_of);
+        let days =
+            [0, 1, DAY_MS, DAY_MS + 1].map(|t| ChunkMeta::ingested_day_of(TimestampMs::new(t)));
         assert_eq!(days, [0, 1, 1, 2]);
     }
 }

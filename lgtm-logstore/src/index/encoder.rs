@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hashbrown::HashSet;
 use lgtm_core::codec::{crc32c, put_uvarint};
 use lgtm_core::index::{PostingsLog, SymbolTable, pair_key};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::{Error, Result};
 
 use crate::index::chunk_meta::{ChunkMeta, are_in_order};
@@ -51,9 +52,9 @@ pub struct IndexStats {
     /// Chunks.
     pub chunk_count: u64,
     /// Least time of a chunk, milliseconds; 0 without chunks.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Greatest time of a chunk, milliseconds; 0 without chunks.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// The checksum of the table of contents, by which compacted files are named; known at the end.
     pub checksum: u32,
     /// Bytes of the whole file; known at the end.
@@ -267,8 +268,8 @@ mod tests {
 
     fn chunk(min_ms: i64, max_ms: i64, checksum: u32) -> ChunkMeta {
         ChunkMeta {
-            min_ms,
-            max_ms,
+            min_ms: TimestampMs::new(min_ms),
+            max_ms: TimestampMs::new(max_ms),
             kb: 1,
             entries: 1,
             checksum,
@@ -316,7 +317,7 @@ mod tests {
             let (rest, stats) = e.finish_to_vec().unwrap();
             out.extend(rest);
             assert_eq!(stats.size_bytes, out.len() as u64);
-            assert_eq!((stats.min_ms, stats.max_ms), (1, 5));
+            assert_eq!((stats.min_ms.get(), stats.max_ms.get()), (1, 5));
             out
         };
         assert_eq!(run(true), run(false));

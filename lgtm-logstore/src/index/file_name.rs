@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::TimestampMs;
+use lgtm_core::model::{TimestampMs, TimestampNs};
 
 const WHAT: &str = "index file name";
 const SUFFIX: &str = ".tsdb";
@@ -29,7 +29,7 @@ pub enum IndexFileName {
     /// A compactor's file, of one tenant; it stands in the tenant's folder in its table's.
     Compacted {
         /// When it was made, nanoseconds.
-        created_ns: i64,
+        created_ns: TimestampNs,
         /// Least time of a chunk, milliseconds.
         min_ms: TimestampMs,
         /// Greatest time of a chunk, milliseconds.
@@ -77,15 +77,15 @@ impl FromStr for IndexFileName {
         if let [COMPACTOR, min, max, checksum] = parts[..] {
             let is_seconds = time.len() <= MOST_DIGITS_OF_SECONDS;
             let scale = if is_seconds { 1_000_000_000 } else { 1 };
-            let created_ns = created.checked_mul(scale);
+            let created_ns = created.checked_mul(scale).map(TimestampNs::new);
             let checksum = u32::from_str_radix(checksum, 16).ok();
             if let (Some(created_ns), Some(min_ms), Some(max_ms), Some(checksum)) =
                 (created_ns, number(min), number(max), checksum)
             {
                 return Ok(Self::Compacted {
                     created_ns,
-                    min_ms,
-                    max_ms,
+                    min_ms: TimestampMs::new(min_ms),
+                    max_ms: TimestampMs::new(max_ms),
                     checksum,
                 });
             }
@@ -110,7 +110,7 @@ mod tests {
         #[test]
         fn names_come_back(created in 0i64..i64::MAX, uploader in "[a-z0-9-]{1,20}", min_ms in 0i64..1 << 50, checksum: u32) {
             let compacted = IndexFileName::Compacted {
-                created_ns: 10_000_000_000 + created / 2, min_ms, max_ms: min_ms + 1, checksum,
+                created_ns: (10_000_000_000 + created / 2).into(), min_ms: TimestampMs::new(min_ms), max_ms: TimestampMs::new(min_ms + 1), checksum,
             };
             let uploaded = IndexFileName::Uploaded { created_s: created, uploader };
             for name in [compacted, uploaded] {
@@ -128,9 +128,9 @@ mod tests {
         assert_eq!(
             name,
             IndexFileName::Compacted {
-                created_ns: 1_700_000_000_000_000_000,
-                min_ms: 1,
-                max_ms: 2,
+                created_ns: TimestampNs::new(1_700_000_000_000_000_000),
+                min_ms: TimestampMs::new(1),
+                max_ms: TimestampMs::new(2),
                 checksum: 255
             }
         );

@@ -200,6 +200,7 @@ fn symbol(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::model::TimestampMs;
     use proptest::prelude::*;
 
     use super::*;
@@ -219,7 +220,7 @@ mod tests {
             let labels: Vec<_> = labels.into_iter().collect();
             let times: Vec<_> = times.into_iter().collect();
             let chunks = times.chunks_exact(2).map(|t| ChunkMeta {
-                min_ms: t[0], max_ms: t[1], kb: 1, entries: 2, checksum: 3, ingested_day: None,
+                min_ms: TimestampMs::new(t[0]), max_ms: TimestampMs::new(t[1]), kb: 1, entries: 2, checksum: 3, ingested_day: None,
             });
             let chunks: Vec<_> = chunks.collect();
             let mut body = Vec::new();

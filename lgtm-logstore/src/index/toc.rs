@@ -37,8 +37,8 @@ impl IndexToc {
         for offset in self.offsets() {
             out.extend_from_slice(&offset.to_be_bytes());
         }
-        out.extend_from_slice(&self.min_ms.to_be_bytes());
-        out.extend_from_slice(&self.max_ms.to_be_bytes());
+        out.extend_from_slice(&self.min_ms.get().to_be_bytes());
+        out.extend_from_slice(&self.max_ms.get().to_be_bytes());
         let crc = crc32c(&out[start..]);
         out.extend_from_slice(&crc.to_be_bytes());
         crc
@@ -63,8 +63,8 @@ impl IndexToc {
             postings: r.u64()?,
             postings_table: r.u64()?,
             fingerprint_offsets: r.u64()?,
-            min_ms: r.u64()? as i64,
-            max_ms: r.u64()? as i64,
+            min_ms: TimestampMs::new(r.u64()? as i64),
+            max_ms: TimestampMs::new(r.u64()? as i64),
         };
         let stored = r.u32()?;
         let crc = crc32c(&bytes[..Self::LEN - 4]);
@@ -129,8 +129,8 @@ mod tests {
             postings: 844,
             postings_table: 1311,
             fingerprint_offsets: 1690,
-            min_ms: -7,
-            max_ms: 9,
+            min_ms: TimestampMs::new(-7),
+            max_ms: TimestampMs::new(9),
         };
         let mut bytes = Vec::new();
         let crc = toc.encode(&mut bytes);

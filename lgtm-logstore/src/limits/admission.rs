@@ -84,7 +84,7 @@ impl Admission {
         limits: &Limits,
         report: &mut PushReport,
     ) -> Accepted {
-        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+        let now_ns = self.clock.now_ms().to_ns();
         let mut accepted = validate(batch, tenant, limits, now_ns, report);
         if let Some(refusal) = blocked(tenant, limits, now_ns) {
             report.count(PushRule::BlockedIngestion, accepted.entries, accepted.bytes);
@@ -270,7 +270,7 @@ impl<'a> EntryRules<'a> {
             oldest_ns: if limits.reject_old_samples {
                 now_ns.saturating_sub(ns(limits.reject_old_samples_max_age))
             } else {
-                i64::MIN
+                TimestampNs::MIN
             },
             newest_ns: now_ns.saturating_add(ns(limits.creation_grace_period)),
             max_line: match limits.max_line_size.as_usize() {

@@ -218,7 +218,7 @@ pub(crate) fn push_labels(out: &mut String, labels: &Labels) {
 
 /// Seconds, with as many decimals as there are up to three.
 fn push_point(out: &mut String, p: Point) {
-    let (seconds, millis) = (p.t_ms.div_euclid(1000), p.t_ms.rem_euclid(1000));
+    let (seconds, millis) = (p.t_ms.to_seconds(), p.t_ms.get().rem_euclid(1000));
     match millis {
         0 => {
             let _ = write!(out, "[{seconds},\"");
@@ -386,6 +386,7 @@ fn push_store(out: &mut String, stats: &QueryStats) {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use lgtm_core::model::{TimestampMs, TimestampNs};
 
     use super::*;
     use crate::logql::AnswerEntry;
@@ -396,7 +397,7 @@ mod tests {
 
     fn stream(metadata: &str, times: &[i64]) -> AnswerStream {
         let entry = |t_ns: &i64| AnswerEntry {
-            t_ns: *t_ns,
+            t_ns: TimestampNs::new(*t_ns),
             line: Bytes::from_static(b"a \"line\" \xff"),
         };
         AnswerStream {
@@ -435,11 +436,11 @@ mod tests {
             labels: labels(&[("n", &n.to_string())]),
             points: vec![
                 Point {
-                    t_ms: 1500,
+                    t_ms: TimestampMs::new(1500),
                     value: 1.0,
                 },
                 Point {
-                    t_ms: 2000,
+                    t_ms: TimestampMs::new(2000),
                     value: f64::NAN,
                 },
             ],
@@ -452,7 +453,7 @@ mod tests {
             QueryValue::Matrix(all.clone()),
             QueryValue::Vector(all),
             QueryValue::Scalar(Point {
-                t_ms: 1500,
+                t_ms: TimestampMs::new(1500),
                 value: 7.0,
             }),
         ] {

@@ -192,7 +192,7 @@ impl Engine {
             usage: QueryUsage::new(Arc::clone(&self.memory), self.settings.max_memory.as_u64()),
             parallelism: self.settings.parallelism,
             times: PlanTimes {
-                now_ns: now_ms.saturating_mul(1_000_000),
+                now_ns: now_ms.to_ns(),
                 max_template_bytes: self.settings.max_template_bytes.as_usize(),
             },
             bounds: query.options.bounds,

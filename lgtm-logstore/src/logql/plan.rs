@@ -1,6 +1,6 @@
 //! From the tree to what is done: pipelines compiled, labels that are needed known, windows placed.
 
-use lgtm_core::model::{Labels, MatchOp, Matcher};
+use lgtm_core::model::{Labels, MatchOp, Matcher, TimestampNs};
 
 use super::ast::{
     Conversion, GroupingClause, LogExpr, RangeAggregation, RangeOp, Unwrap, VectorAggregation,
@@ -12,7 +12,7 @@ use super::pipeline::{Condition, ERROR, Pipeline, PipelineUse, compile};
 /// What does not depend on the query's text.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlanTimes {
-    pub(crate) now_ns: i64,
+    pub(crate) now_ns: TimestampNs,
     pub(crate) max_template_bytes: usize,
 }
 

@@ -64,8 +64,9 @@ pub struct QueryRange {
 
 impl QueryRange {
     /// A range with what Loki takes where a request says no more: the newest 100 entries, or about 250 steps of whole seconds.
-    pub fn new(start_ns: TimestampNs, end_ns: TimestampNs) -> Self {
-        let seconds = end_ns.saturating_sub(start_ns) / 1_000_000_000;
+    pub fn new(start_ns: impl Into<TimestampNs>, end_ns: impl Into<TimestampNs>) -> Self {
+        let (start_ns, end_ns) = (start_ns.into(), end_ns.into());
+        let seconds = end_ns.since(start_ns) / 1_000_000_000;
         Self {
             start_ns,
             end_ns,
@@ -80,13 +81,12 @@ impl QueryRange {
     #[must_use]
     pub fn aligned(self) -> Self {
         let step_ns = self.step_ms.saturating_mul(1_000_000).max(1);
-        let floor = |ns: i64| ns.div_euclid(step_ns).saturating_mul(step_ns);
-        let end_ns = match floor(self.end_ns) {
+        let end_ns = match self.end_ns.floor(step_ns) {
             end_ns if end_ns == self.end_ns => end_ns,
             before => before.saturating_add(step_ns),
         };
         Self {
-            start_ns: floor(self.start_ns),
+            start_ns: self.start_ns.floor(step_ns),
             end_ns,
             ..self
         }
@@ -151,8 +151,12 @@ impl Query {
     ///
     /// # Errors
     /// `Parse`; `Source` for a fault of this program. Of a log query the engine says that it cannot be asked so.
-    pub fn instant(text: &str, t_ns: TimestampNs, parser: &ParserSettings) -> Result<Self> {
-        Self::new(text, QueryTime::Instant(t_ns), parser)
+    pub fn instant(
+        text: &str,
+        t_ns: impl Into<TimestampNs>,
+        parser: &ParserSettings,
+    ) -> Result<Self> {
+        Self::new(text, QueryTime::Instant(t_ns.into()), parser)
     }
 
     /// A query over a range. Takes a moment for a long text: see [`lgtm_core::exec::move_if_heavy`].
@@ -229,10 +233,9 @@ impl Query {
 
     /// The steps of a metric query.
     pub(crate) fn grid(&self) -> StepGrid {
-        let ms = |ns: i64| ns.div_euclid(1_000_000);
         match self.time {
-            QueryTime::Instant(t_ns) => StepGrid::instant(ms(t_ns)),
-            QueryTime::Range(r) => StepGrid::range(ms(r.start_ns), ms(r.end_ns), r.step_ms),
+            QueryTime::Instant(t_ns) => StepGrid::instant(t_ns.to_ms()),
+            QueryTime::Range(r) => StepGrid::range(r.start_ns.to_ms(), r.end_ns.to_ms(), r.step_ms),
         }
     }
 }
@@ -287,7 +290,7 @@ mod tests {
                 ..QueryRange::new(start, end)
             };
             let got = range.aligned();
-            assert_eq!((got.start_ns, got.end_ns), wanted);
+            assert_eq!((got.start_ns.get(), got.end_ns.get()), wanted);
         }
         assert_eq!(QueryRange::new(0, 3600 * S).step_ms, 14_000);
     }

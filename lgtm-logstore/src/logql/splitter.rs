@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use lgtm_core::codec::{self, Reader};
 use lgtm_core::frontend::{ShardPlan, Splitter, StepRange, SweepRange, SweepStep};
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimestampMs, TimestampNs};
 use lgtm_core::{DecodeError, Error, Result};
 
 use super::answer::{Answer, AnswerStream, Point, QueryStats, QueryValue, Series};
@@ -33,19 +33,16 @@ pub struct LogqlSplitter {
     pub engine_switches: String,
 }
 
-const NS_PER_MS: i64 = 1_000_000;
-
 impl Splitter for LogqlSplitter {
     type Request = Query;
     type Answer = Arc<Answer>;
 
     fn times(&self, query: &Query) -> StepRange {
-        let ms = |ns: i64| ns.div_euclid(NS_PER_MS);
         match query.time {
-            QueryTime::Instant(t_ns) => StepRange::instant(ms(t_ns)),
+            QueryTime::Instant(t_ns) => StepRange::instant(t_ns.to_ms()),
             QueryTime::Range(r) => StepRange {
-                start_ms: ms(r.start_ns),
-                end_ms: ms(r.end_ns),
+                start_ms: r.start_ns.to_ms(),
+                end_ms: r.end_ns.to_ms(),
                 step_ms: r.step_ms,
             },
         }
@@ -66,8 +63,8 @@ impl Splitter for LogqlSplitter {
             return query.clone();
         };
         query.with_range(QueryRange {
-            start_ns: steps.start_ms.saturating_mul(NS_PER_MS),
-            end_ns: steps.end_ms.saturating_mul(NS_PER_MS),
+            start_ns: steps.start_ms.to_ns(),
+            end_ns: steps.end_ms.to_ns(),
             step_ms: steps.step_ms,
             ..range
         })
@@ -78,7 +75,7 @@ impl Splitter for LogqlSplitter {
     }
 
     /// Not if it looks ahead, or prints the time at which it is asked.
-    fn is_cacheable(&self, query: &Query, _: i64) -> bool {
+    fn is_cacheable(&self, query: &Query, _: TimestampMs) -> bool {
         match &*query.expr {
             Expr::Log(log) => !knows_now(log),
             Expr::Metric(metric) => {
@@ -165,9 +162,9 @@ impl Splitter for LogqlSplitter {
                 codec::put_bytes(&mut out, value.as_bytes());
             }
             codec::put_uvarint(&mut out, s.points.len() as u64);
-            let mut before = 0;
+            let mut before = TimestampMs::EPOCH;
             for p in &s.points {
-                codec::put_svarint(&mut out, p.t_ms.wrapping_sub(before));
+                codec::put_svarint(&mut out, p.t_ms.wrapping_since(before));
                 out.extend_from_slice(&p.value.to_bits().to_le_bytes());
                 before = p.t_ms;
             }
@@ -191,7 +188,7 @@ impl Splitter for LogqlSplitter {
                 .map_err(|e| reader.error(e.to_string()))?;
             let count = reader.length()?;
             let mut points = Vec::with_capacity(count.min(reader.remaining() / POINT_BYTES));
-            let mut t_ms: i64 = 0;
+            let mut t_ms = TimestampMs::EPOCH;
             for _ in 0..count {
                 t_ms = t_ms.wrapping_add(reader.svarint()?);
                 let value = f64::from_bits(reader.u64_le()?);
@@ -306,7 +303,7 @@ impl Splitter for LogqlSplitter {
             return None;
         };
         let newest_first = range.direction == Direction::Backward;
-        let mut times: Vec<i64> = streams(&answer.value)
+        let mut times: Vec<TimestampNs> = streams(&answer.value)
             .iter()
             .flat_map(|s| s.entries.iter().map(|e| e.t_ns))
             .collect();

@@ -1,7 +1,7 @@
 //! A log query that entries go through as they come in.
 
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, Matcher};
+use lgtm_core::model::{Labels, Matcher, TimestampNs};
 
 use super::answer::{AnswerEntry, AnswerStream};
 use super::ast::Expr;
@@ -29,7 +29,7 @@ impl TailQuery {
     ///
     /// # Errors
     /// `Parse`; `Invalid` for a metric query.
-    pub(crate) fn new(query: &str, now_ns: i64) -> Result<Self> {
+    pub(crate) fn new(query: &str, now_ns: TimestampNs) -> Result<Self> {
         let Expr::Log(log) = parse(query)? else {
             return Err(QueryError::Invalid("only log selector is supported".into()));
         };
@@ -100,7 +100,12 @@ pub(crate) struct TailScratch {
     pipeline: PipelineScratch,
 }
 
-fn answered(stream: &StreamLabels, labels: &EntryLabels, t_ns: i64, line: &[u8]) -> AnswerStream {
+fn answered(
+    stream: &StreamLabels,
+    labels: &EntryLabels,
+    t_ns: TimestampNs,
+    line: &[u8],
+) -> AnswerStream {
     let only = |wanted: Option<FieldSource>| labels.to_labels(stream, |_, source| source != wanted);
     let (own, metadata, parsed) = match labels.are_the_stream_s() {
         true => (stream.labels().clone(), Labels::empty(), Labels::empty()),

@@ -99,7 +99,7 @@ fn batches(mut blocks: Vec<StreamBlock>, order: SelectOrder) -> Vec<EntryBatch> 
     while !blocks.is_empty() {
         let rest = blocks.split_off(blocks.len().min(BATCH_BLOCKS));
         let horizon_ns = match order {
-            SelectOrder::Streams => 0,
+            SelectOrder::Streams => TimestampNs::EPOCH,
             SelectOrder::OldestFirst => rest.first().map_or(TimestampNs::MAX, min_ns),
             SelectOrder::NewestFirst => rest
                 .first()

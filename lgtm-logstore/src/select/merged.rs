@@ -136,7 +136,7 @@ impl MergedEntries {
         self.join(&labels, ready, &mut blocks)?;
         Ok(Some(EntryBatch {
             blocks,
-            horizon_ns: 0,
+            horizon_ns: TimestampNs::EPOCH,
         }))
     }
 
@@ -297,7 +297,7 @@ mod tests {
     /// All entries, with a check of the order that batches promise.
     async fn read(mut answer: MergedEntries, order: SelectOrder) -> Vec<Seen> {
         let mut out = Vec::new();
-        let mut horizon: Option<i64> = None;
+        let mut horizon = None;
         while let Some(batch) = answer.next_batch().await.unwrap() {
             for b in batch.blocks {
                 for e in b.block.iter() {
@@ -306,7 +306,7 @@ mod tests {
                         (SelectOrder::OldestFirst, Some(h)) => assert!(e.t_ns >= h),
                         _ => {}
                     }
-                    out.push((b.labels.to_string(), e.t_ns, e.line.to_vec()));
+                    out.push((b.labels.to_string(), e.t_ns.get(), e.line.to_vec()));
                 }
             }
             horizon = Some(batch.horizon_ns);

@@ -147,8 +147,10 @@ impl EntryBatches for ReadyBatches {
         let blocks = self.batches.as_slice().iter().flat_map(|b| &b.blocks);
         let times = blocks.filter_map(|b| b.block.min_ns().zip(b.block.max_ns()));
         let all = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        let (min_ns, max_ns) = all.unwrap_or((0, -1));
-        Some(TimeRangeNs::new(min_ns, max_ns.saturating_add(1)))
+        Some(match all {
+            Some((min_ns, max_ns)) => TimeRangeNs::new(min_ns, max_ns.saturating_add(1)),
+            None => TimeRangeNs::new(0, 0),
+        })
     }
 
     fn end(&mut self) -> SelectEnd {

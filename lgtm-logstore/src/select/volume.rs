@@ -30,10 +30,10 @@ impl StreamVolume {
     }
 
     /// Adds a chunk whose entries lie from `chunk.0` to `chunk.1`: as much of it as falls into `range`, whose end is not inside.
-    pub(crate) fn add_chunk(
+    pub(crate) fn add_chunk<T: Into<i128> + Copy>(
         &mut self,
-        range: (i64, i64),
-        chunk: (i64, i64),
+        range: (T, T),
+        chunk: (T, T),
         bytes: u64,
         entries: u64,
     ) {
@@ -51,13 +51,14 @@ impl StreamVolume {
 }
 
 /// The part of a chunk's `whole` that falls into a range, as if it were spread evenly.
-pub(crate) fn part_in(range: (i64, i64), chunk: (i64, i64), whole: u64) -> u64 {
-    let span = i128::from(chunk.1) - i128::from(chunk.0);
+pub(crate) fn part_in<T: Into<i128>>(range: (T, T), chunk: (T, T), whole: u64) -> u64 {
+    let [start, end, min, max] = [range.0, range.1, chunk.0, chunk.1].map(Into::<i128>::into);
+    let span = max - min;
     if span <= 0 {
         return whole;
     }
-    let before = (i128::from(range.0) - i128::from(chunk.0)).max(0);
-    let behind = (i128::from(chunk.1) - i128::from(range.1)).max(0);
+    let before = (start - min).max(0);
+    let behind = (max - end).max(0);
     let inside = (span - before - behind).max(0);
     u64::try_from(i128::from(whole) * inside / span).unwrap_or(whole)
 }

@@ -52,14 +52,14 @@ pub struct ChunkCounts {
 
 /// The minute of a time.
 pub fn minute_of(t_ns: TimestampNs) -> i64 {
-    t_ns.saturating_sub(1).div_euclid(MINUTE_NS)
+    t_ns.saturating_sub(1).get().div_euclid(MINUTE_NS)
 }
 
 impl ChunkCounts {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        put_svarint(&mut out, self.min_ns);
-        put_uvarint(&mut out, self.max_ns.wrapping_sub(self.min_ns) as u64);
+        put_svarint(&mut out, self.min_ns.get());
+        put_uvarint(&mut out, self.max_ns.wrapping_since(self.min_ns) as u64);
         put_names(self.names.iter().map(String::as_str), &mut out);
         put_uvarint(&mut out, self.levels.len() as u64);
         for level in &self.levels {
@@ -88,7 +88,7 @@ impl ChunkCounts {
     /// Bytes that are none; minutes that do not ascend or lie outside of the times.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(WHAT, bytes);
-        let min_ns = r.svarint()?;
+        let min_ns = TimestampNs::new(r.svarint()?);
         let span = i64::try_from(r.uvarint()?).ok();
         let Some(max_ns) = span.and_then(|span| min_ns.checked_add(span)) else {
             return Err(r.error("times out of range"));
@@ -217,7 +217,7 @@ impl Counter {
             .then(|| symbols.find(DETECTED_LEVEL))
             .flatten();
         let mut minute = i64::MIN;
-        let (mut begin, mut end) = (0, 0);
+        let (mut begin, mut end) = (TimestampNs::EPOCH, TimestampNs::EPOCH);
         for n in 0..block.len() {
             let mut level = None;
             for pair in block.metadata(n) {
@@ -243,7 +243,7 @@ impl Counter {
             let t_ns = block.times()[n];
             if minute == i64::MIN || t_ns <= begin || t_ns > end {
                 minute = minute_of(t_ns);
-                begin = minute.saturating_mul(MINUTE_NS);
+                begin = TimestampNs::new(minute.saturating_mul(MINUTE_NS));
                 end = begin.saturating_add(MINUTE_NS);
             }
             let bytes = block.lines()[n].len() as u64;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_uvarint};
+use lgtm_core::model::TimestampMs;
 
 use super::chunk_skip::{ChunkSkip, section_fault};
 use crate::chunk::ChunkKey;
@@ -92,8 +93,8 @@ impl SideObjectEncoder {
             out.extend_from_slice(&(tenant as u32).to_le_bytes());
             out.extend_from_slice(&key.checksum.to_le_bytes());
             out.extend_from_slice(&key.fingerprint.to_le_bytes());
-            out.extend_from_slice(&key.from_ms.to_le_bytes());
-            out.extend_from_slice(&key.through_ms.to_le_bytes());
+            out.extend_from_slice(&key.from_ms.get().to_le_bytes());
+            out.extend_from_slice(&key.through_ms.get().to_le_bytes());
             out.extend_from_slice(&object_bytes.to_le_bytes());
             for (at, len, crc) in [filters, counts] {
                 for n in [at, len, crc] {
@@ -325,8 +326,8 @@ impl SideDirectory {
             key: RowKey {
                 tenant: u32_at(0),
                 fingerprint: u64_at(8),
-                from_ms: u64_at(16) as i64,
-                through_ms: u64_at(24) as i64,
+                from_ms: TimestampMs::new(u64_at(16) as i64),
+                through_ms: TimestampMs::new(u64_at(24) as i64),
                 checksum: u32_at(4),
             },
             chunk: SideChunk {
@@ -343,8 +344,8 @@ impl SideDirectory {
 struct RowKey {
     tenant: u32,
     fingerprint: u64,
-    from_ms: i64,
-    through_ms: i64,
+    from_ms: TimestampMs,
+    through_ms: TimestampMs,
     checksum: u32,
 }
 
@@ -360,7 +361,7 @@ pub fn tenant_hash(tenant: &str) -> u64 {
 }
 
 /// A hash of what names a chunk: chunks of one hash must still be compared.
-pub fn chunk_hash(tenant: u64, fingerprint: u64, from_ms: i64, checksum: u32) -> u64 {
-    let all = tenant ^ fingerprint.rotate_left(17) ^ (from_ms as u64).rotate_left(40);
+pub fn chunk_hash(tenant: u64, fingerprint: u64, from_ms: TimestampMs, checksum: u32) -> u64 {
+    let all = tenant ^ fingerprint.rotate_left(17) ^ (from_ms.get() as u64).rotate_left(40);
     super::ribbon::mixed(all ^ u64::from(checksum))
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunk::{Chunk, ChunkBuilder, ChunkCodec, ChunkFormat, ChunkKey, ChunkSettings};
 use crate::entry::EntryBlock;
+use lgtm_core::model::TimestampMs;
 
 type Made = (i64, String, Vec<(String, String)>);
 
@@ -134,8 +135,8 @@ proptest! {
         for entry in blocks.iter().flat_map(EntryBlock::iter) {
             let level = entry.metadata().find(|(n, _)| *n == "detected_level").map(|(_, v)| v.to_owned());
             names.extend(entry.metadata().map(|(n, _)| n.to_owned()).filter(|n| n != "detected_level"));
-            let mut minute = entry.t_ns / MINUTE_NS - 1;
-            while (minute + 1) * MINUTE_NS < entry.t_ns {
+            let mut minute = entry.t_ns.get() / MINUTE_NS - 1;
+            while (minute + 1) * MINUTE_NS < entry.t_ns.get() {
                 minute += 1;
             }
             let cell = wanted.entry((level, minute)).or_default();
@@ -194,8 +195,8 @@ fn key(tenant: &str, fingerprint: u64) -> ChunkKey {
     ChunkKey {
         tenant: tenant.to_owned(),
         fingerprint,
-        from_ms: 5,
-        through_ms: 9,
+        from_ms: TimestampMs::new(5),
+        through_ms: TimestampMs::new(9),
         checksum: 7,
     }
 }
@@ -238,7 +239,10 @@ fn an_object_gives_back_what_was_put_in() {
         }
     }
     let hashes: Vec<u64> = directory.hashes().collect();
-    assert_eq!(hashes[1], chunk_hash(tenant_hash("b"), 1, 5, 7));
+    assert_eq!(
+        hashes[1],
+        chunk_hash(tenant_hash("b"), 1, TimestampMs::new(5), 7)
+    );
     for absent in [key("c", 1), key("a", 1), key("b", 4)] {
         assert!(directory.find(&absent).is_none(), "{absent:?}");
     }

@@ -22,9 +22,9 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// A line at a time, nanoseconds since the Unix epoch.
-    pub fn new(t_ns: TimestampNs, line: impl Into<Vec<u8>>) -> Self {
+    pub fn new(t_ns: impl Into<TimestampNs>, line: impl Into<Vec<u8>>) -> Self {
         Self {
-            t_ns,
+            t_ns: t_ns.into(),
             line: line.into(),
             metadata: Vec::new(),
         }

@@ -8,6 +8,7 @@ use std::fmt;
 use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::error::first_chars;
 use lgtm_core::go::parse_rfc3339_ns;
+use lgtm_core::model::TimestampNs;
 use lgtm_core::{Error, Result};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -312,7 +313,7 @@ impl<'de> Visitor<'de> for Entry<'_, '_, '_, '_, '_> {
         if pairs.is_some() {
             while seq.next_element::<IgnoredAny>()?.is_some() {}
         }
-        let added = sink.decoding.entry(t_ns, line);
+        let added = sink.decoding.entry(TimestampNs::new(t_ns), line);
         sink.keep(added)
     }
 

@@ -83,7 +83,7 @@ fn entry(decoding: &mut Decoding<'_, '_, '_>, bytes: &[u8]) -> Decoded {
     const LINE: u64 = bytes_tag(2);
     const PAIR: u64 = bytes_tag(3);
     let mut r = Reader::new("entry", bytes);
-    let (mut t_ns, mut line): (_, &[u8]) = (0, b"");
+    let (mut t_ns, mut line): (_, &[u8]) = (TimestampNs::EPOCH, b"");
     while !r.is_empty() {
         match r.uvarint()? {
             TIME => t_ns = time(r.bytes()?)?,
@@ -111,6 +111,7 @@ fn time(bytes: &[u8]) -> Result<TimestampNs, DecodeError> {
     }
     let t_ns = seconds.checked_mul(1_000_000_000);
     t_ns.and_then(|t| t.checked_add(nanos))
+        .map(TimestampNs::new)
         .ok_or_else(|| r.error(format!("{seconds} s and {nanos} ns do not fit 64 bits")))
 }
 

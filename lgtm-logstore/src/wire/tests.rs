@@ -2,6 +2,7 @@
 
 use lgtm_core::codec::protobuf::{put_bytes_field, put_varint_field};
 use lgtm_core::codec::{Allowance, SizeBound};
+use lgtm_core::model::TimestampNs;
 use lgtm_core::otlp::json_to_protobuf;
 use lgtm_core::{ErrorKind, Result};
 use proptest::prelude::*;
@@ -18,7 +19,12 @@ fn rows(batch: &PushBatch) -> Vec<Row> {
         for e in stream.entries() {
             let line = String::from_utf8_lossy(e.line).into_owned();
             let labels = stream.labels().to_string();
-            out.push((labels, e.t_ns, line, e.metadata().map(owned).collect()));
+            out.push((
+                labels,
+                e.t_ns.get(),
+                line,
+                e.metadata().map(owned).collect(),
+            ));
         }
     }
     out
@@ -50,8 +56,20 @@ fn decode_within(form: Form, body: &[u8], limits: &Limits, max: usize) -> Result
         Form::Protobuf => decode_protobuf(&mut batch, &options, &mut allowance, fill),
         Form::Json => decode_json(&mut batch, &options, &mut allowance, fill),
         Form::Legacy => decode_legacy_json(&mut batch, &options, &mut allowance, fill),
-        Form::Otlp => decode_otlp(&mut batch, &options, 7, &mut allowance, fill),
-        Form::OtlpJson => decode_otlp(&mut batch, &options, 7, &mut allowance, from_json),
+        Form::Otlp => decode_otlp(
+            &mut batch,
+            &options,
+            TimestampNs::new(7),
+            &mut allowance,
+            fill,
+        ),
+        Form::OtlpJson => decode_otlp(
+            &mut batch,
+            &options,
+            TimestampNs::new(7),
+            &mut allowance,
+            from_json,
+        ),
     };
     // What the batch took was asked for.
     assert!(batch.heap_bytes() <= allowance.spent(), "{form:?}");
@@ -118,7 +136,7 @@ fn metadata_are_made_normal_each_once_and_in_order() {
     let body = request("{x=\"y\"}", &[(5, b"line \xff", pairs), (6, b"", &[])]);
     let batch = decode(Form::Protobuf, &body).unwrap();
     let entry = batch.stream(0).entry(0);
-    assert_eq!((entry.t_ns, entry.line), (5, &b"line \xff"[..]));
+    assert_eq!((entry.t_ns.get(), entry.line), (5, &b"line \xff"[..]));
     let wanted = [("a", "last"), ("key_1x", "1"), ("user_name", "a b")];
     assert_eq!(entry.metadata().collect::<Vec<_>>(), wanted);
     assert_eq!((entry.sent.count, entry.sent.bytes), (4, 26));

@@ -47,7 +47,7 @@ async fn show(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let now_s = page.clock.now_ms().div_euclid(1000);
+    let now_s = page.clock.now_ms().to_seconds();
     let status = RingStatus::of(&page.ring.current(), now_s);
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
     if accept.is_some_and(|accept| accept.contains("application/json")) {

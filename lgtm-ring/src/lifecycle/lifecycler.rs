@@ -83,8 +83,8 @@ impl Lifecycler {
     }
 
     pub(super) fn from_builder(builder: LifecyclerBuilder) -> Result<Self> {
-        let seed =
-            builder.clock.now_ms() ^ i64::from(crate::hash::tenant_token(&builder.identity.id).0);
+        let seed = builder.clock.now_ms().get()
+            ^ i64::from(crate::hash::tenant_token(&builder.identity.id).0);
         let generator = builder
             .generator
             .unwrap_or_else(|| Box::new(RandomTokens::seeded(seed)));
@@ -368,7 +368,7 @@ impl Lifecycler {
     }
 
     fn now_s(&self) -> i64 {
-        self.clock.now_ms().div_euclid(1000)
+        self.clock.now_ms().to_seconds()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lgtm_core::clock::Clock;
+use lgtm_core::model::TimestampMs;
 use tokio::time::Instant;
 
 /// Shows tokio's time: under `start_paused` it jumps from timer to timer.
@@ -23,8 +24,8 @@ impl TokioClock {
 }
 
 impl Clock for TokioClock {
-    fn now_ms(&self) -> i64 {
-        self.start_ms + self.monotonic().as_millis() as i64
+    fn now_ms(&self) -> TimestampMs {
+        TimestampMs::new(self.start_ms + self.monotonic().as_millis() as i64)
     }
 
     fn monotonic(&self) -> Duration {

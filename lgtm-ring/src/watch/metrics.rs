@@ -25,7 +25,7 @@ pub(super) fn register(
 ) {
     let (prefix, name) = (prefix.to_owned(), name.to_owned());
     registry.collect(move |out| {
-        let now_s = clock.now_ms().div_euclid(1000);
+        let now_s = clock.now_ms().to_seconds();
         collect(out, &prefix, &name, &handle.current(), now_s);
     });
 }

@@ -124,7 +124,7 @@ impl RingWatcher {
     }
 
     fn publish(&self, ring: &RingDesc) {
-        let now_s = self.clock.now_ms().div_euclid(1000);
+        let now_s = self.clock.now_ms().to_seconds();
         let next = self.views.borrow().updated_at(ring, now_s);
         self.views.send_replace(next);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
+use lgtm_core::model::TimestampMs;
 use lgtm_core::service::Service;
 use lgtm_ring::instance::{Instance, InstanceState};
 use lgtm_ring::kv::Kv;
@@ -22,7 +23,7 @@ pub(crate) struct WrongClock {
 }
 
 impl Clock for WrongClock {
-    fn now_ms(&self) -> i64 {
+    fn now_ms(&self) -> TimestampMs {
         self.right.now_ms() + self.ahead_s.load(Ordering::Relaxed) * 1000
     }
 
@@ -58,7 +59,7 @@ pub(crate) async fn a_heartbeat_far_ahead_heals_with_the_clock(kv: Arc<dyn Kv>) 
         lifecycler.set_read_only(true).await.unwrap();
         let own = async || Instance::clone(store.load().await.unwrap().get("a").unwrap());
         let before = own().await;
-        let now_s = || SystemClock::new().now_ms() / 1000;
+        let now_s = || SystemClock::new().now_ms().get() / 1000;
         assert!(before.timestamp_s >= now_s() + TEN_YEARS_S - 60);
         clock.ahead_s.store(0, Ordering::Relaxed);
         let healed = loop {

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use flate2::read::MultiGzDecoder;
 use flate2::{Compression, GzBuilder};
 use lgtm_core::go::json::{self, is_default, null_as_default};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::{DecodeError, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -47,10 +48,10 @@ pub struct BucketIndexBlock {
     pub id: BlockId,
     /// Start of its time range, milliseconds, inclusive.
     #[serde(rename = "min_time")]
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// End of its time range, milliseconds, exclusive.
     #[serde(rename = "max_time")]
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// `1b6d` when the segments are numbered without a gap, else empty.
     #[serde(default, skip_serializing_if = "is_default")]
     pub segments_format: String,

@@ -218,6 +218,8 @@ fn decode_chunk(bytes: &[u8]) -> Result<(u8, Range<usize>), DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::model::TimestampMs;
+
     use super::*;
     use crate::block::segment::SegmentEncoder;
     use crate::chunk::ChunkRef;
@@ -229,8 +231,8 @@ mod tests {
         let mut refs = Vec::new();
         for (encoding, data) in chunks {
             let chunk = ChunkRef {
-                min_ms: 0,
-                max_ms: 0,
+                min_ms: TimestampMs::EPOCH,
+                max_ms: TimestampMs::EPOCH,
                 encoding: Encoding::try_from(*encoding).unwrap(),
                 data,
             };
@@ -253,8 +255,8 @@ mod tests {
     /// As an index lists them; the times tell them apart.
     fn listed(references: &[u64]) -> Vec<ChunkRefMeta> {
         let meta = |&reference: &u64| ChunkRefMeta {
-            min_ms: reference as i64,
-            max_ms: 0,
+            min_ms: TimestampMs::new(reference as i64),
+            max_ms: TimestampMs::EPOCH,
             reference,
         };
         references.iter().map(meta).collect()
@@ -282,7 +284,7 @@ mod tests {
             let wanted: Vec<_> = picks.iter().map(|&i| refs[i]).collect();
             let read = block_on(reader.read(&listed(&wanted))).unwrap();
             for (chunk, i) in read.iter().zip(picks) {
-                prop_assert_eq!((chunk.min_ms as u64, chunk.encoding as u8, &chunk.data[..]),
+                prop_assert_eq!((chunk.min_ms.get() as u64, chunk.encoding as u8, &chunk.data[..]),
                     (refs[i], chunks[i].0, &chunks[i].1[..]));
             }
         }

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use lgtm_core::go::json::{self, is_default, null_as_default};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::{DecodeError, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -21,10 +22,10 @@ pub struct BlockMeta {
     pub ulid: BlockId,
     /// Start of the block's time range, milliseconds, inclusive.
     #[serde(rename = "minTime")]
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// End of the block's time range, milliseconds, exclusive.
     #[serde(rename = "maxTime")]
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// Counts.
     #[serde(default)]
     pub stats: BlockStats,
@@ -116,10 +117,10 @@ pub struct BlockParent {
     pub ulid: BlockId,
     /// Its start, milliseconds, inclusive.
     #[serde(rename = "minTime")]
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Its end, milliseconds, exclusive.
     #[serde(rename = "maxTime")]
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// Members not known here.
     #[serde(flatten)]
     pub unknown: Map<String, Value>,

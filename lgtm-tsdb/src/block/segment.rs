@@ -172,6 +172,8 @@ impl SegmentEncoder {
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::model::TimestampMs;
+
     use super::*;
     use crate::chunk::Encoding;
 
@@ -192,8 +194,8 @@ mod tests {
             let chunks: Vec<_> = sizes
                 .iter()
                 .map(|&n| ChunkRef {
-                    min_ms: 0,
-                    max_ms: 0,
+                    min_ms: TimestampMs::EPOCH,
+                    max_ms: TimestampMs::EPOCH,
                     encoding: Encoding::Xor,
                     data: &data[..n],
                 })

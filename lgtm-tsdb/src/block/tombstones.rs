@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, crc32c, put_svarint, put_uvarint};
+use lgtm_core::model::TimestampMs;
 
 const MAGIC: u32 = 0x0130_BA30;
 const VERSION: u8 = 1;
@@ -14,14 +15,14 @@ const HEADER_LEN: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeletedInterval {
     /// First deleted millisecond.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Last deleted millisecond.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
 }
 
 impl DeletedInterval {
     /// Whether a sample at `time_ms` is deleted by this.
-    pub fn contains(&self, time_ms: i64) -> bool {
+    pub fn contains(&self, time_ms: TimestampMs) -> bool {
         (self.min_ms..=self.max_ms).contains(&time_ms)
     }
 
@@ -82,8 +83,8 @@ impl Tombstones {
         for (&series, list) in &self.0 {
             for interval in list {
                 put_uvarint(&mut out, u64::from(series));
-                put_svarint(&mut out, interval.min_ms);
-                put_svarint(&mut out, interval.max_ms);
+                put_svarint(&mut out, interval.min_ms.get());
+                put_svarint(&mut out, interval.max_ms.get());
             }
         }
         let crc = crc32c(&out[HEADER_LEN..]);
@@ -119,7 +120,13 @@ impl Tombstones {
             if min_ms > max_ms {
                 return Err(r.error(format!("interval from {min_ms} to {max_ms}")));
             }
-            out.insert(series, DeletedInterval { min_ms, max_ms });
+            out.insert(
+                series,
+                DeletedInterval {
+                    min_ms: TimestampMs::new(min_ms),
+                    max_ms: TimestampMs::new(max_ms),
+                },
+            );
         }
         Ok(out)
     }
@@ -140,11 +147,17 @@ mod tests {
     fn the_ends_of_time_do_not_overflow() {
         let mut t = Tombstones::default();
         for (min_ms, max_ms) in [(i64::MAX, i64::MAX), (i64::MIN, 0), (1, i64::MAX - 1)] {
-            t.insert(1, DeletedInterval { min_ms, max_ms });
+            t.insert(
+                1,
+                DeletedInterval {
+                    min_ms: min_ms.into(),
+                    max_ms: max_ms.into(),
+                },
+            );
         }
         let whole = DeletedInterval {
-            min_ms: i64::MIN,
-            max_ms: i64::MAX,
+            min_ms: TimestampMs::MIN,
+            max_ms: TimestampMs::MAX,
         };
         assert_eq!(t.get(1), [whole]);
     }
@@ -158,11 +171,11 @@ mod tests {
             let mut model = BTreeSet::new();
             for (min_ms, span) in intervals {
                 let max_ms = min_ms + span - 1;
-                t.insert(3, DeletedInterval { min_ms, max_ms });
+                t.insert(3, DeletedInterval { min_ms: min_ms.into(), max_ms: max_ms.into() });
                 model.extend(min_ms..=max_ms);
             }
             let times: BTreeSet<_> =
-                (0..100).filter(|&ms| t.get(3).iter().any(|i| i.contains(ms))).collect();
+                (0..100).filter(|&ms| t.get(3).iter().any(|i| i.contains(TimestampMs::new(ms)))).collect();
             prop_assert_eq!(times, model);
             prop_assert!(t.get(3).windows(2).all(|w| w[0].max_ms + 1 < w[1].min_ms));
             let mut bytes = t.encode();

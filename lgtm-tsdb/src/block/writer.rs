@@ -4,7 +4,7 @@
 
 use lgtm_core::exec::in_place;
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::storage::{Bucket, FolderUpload};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
@@ -47,9 +47,9 @@ impl Default for BlockWriterSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct MetaInput {
     /// Start of the time range, milliseconds, inclusive.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// End of the time range, milliseconds, exclusive; every sample lies before it.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// 1 for a block cut from a head, else one more than the highest input.
     pub level: u32,
     /// The level-1 blocks the data came from; empty stands for the block itself.
@@ -80,7 +80,7 @@ pub struct BlockWriter {
     upload: BlockUpload,
     stats: BlockStats,
     references: Vec<u64>,
-    time_range: Option<(i64, i64)>,
+    time_range: Option<(TimestampMs, TimestampMs)>,
     is_poisoned: bool,
 }
 

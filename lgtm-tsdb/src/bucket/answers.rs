@@ -251,7 +251,7 @@ impl Select for BucketBlocks {
         let asked = |reader: Arc<BlockReader>| {
             async move { Ok(reader.index().label_names().collect::<TextSet>()) }.boxed()
         };
-        let all = self.list(tenant, request, asked, unite).await?;
+        let all = self.list(tenant, request, asked, TextSet::unite).await?;
         Ok(all.cut(request.limit))
     }
 
@@ -274,11 +274,7 @@ impl Select for BucketBlocks {
             let name = Arc::clone(&name);
             async move { reader.index().label_values(&name).await }.boxed()
         };
-        let all = self.list(tenant, request, asked, unite).await?;
+        let all = self.list(tenant, request, asked, TextSet::unite).await?;
         Ok(all.cut(request.limit))
     }
-}
-
-fn unite(all: &mut TextSet, part: TextSet) {
-    *all = std::mem::take(all).union(part);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Error;
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use parking_lot::Mutex;
 
 use crate::block::{BlockMeta, BlockReader};
@@ -27,7 +27,7 @@ pub(super) struct BlockEntry {
 struct BlockFault {
     text: String,
     /// On the host's clock, milliseconds: from then on a query tries the block again.
-    retry_at_ms: i64,
+    retry_at_ms: TimestampMs,
 }
 
 impl BlockEntry {
@@ -48,7 +48,7 @@ impl BlockEntry {
     }
 
     /// Why the block is set aside, unless it is time to try it again.
-    pub(super) fn fault(&self, now_ms: i64) -> Option<String> {
+    pub(super) fn fault(&self, now_ms: TimestampMs) -> Option<String> {
         let mut fault = self.fault.lock();
         if fault.as_ref().is_some_and(|f| now_ms >= f.retry_at_ms) {
             *fault = None;
@@ -62,7 +62,7 @@ impl BlockEntry {
     }
 
     /// Sets the block aside until `retry_at_ms`.
-    pub(super) fn set_aside(&self, error: &Error, retry_at_ms: i64) {
+    pub(super) fn set_aside(&self, error: &Error, retry_at_ms: TimestampMs) {
         let text = error.to_string();
         let before = self.fault.lock().replace(BlockFault {
             text: text.clone(),

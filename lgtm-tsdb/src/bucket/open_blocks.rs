@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
+use lgtm_core::model::TimestampMs;
 use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
@@ -57,7 +58,7 @@ impl OpenBlocks {
     }
 
     /// The host's time, milliseconds.
-    pub(super) fn now_ms(&self) -> i64 {
+    pub(super) fn now_ms(&self) -> TimestampMs {
         self.clock.now_ms()
     }
 

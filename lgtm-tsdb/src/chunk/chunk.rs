@@ -1,6 +1,7 @@
 //! A chunk, owned and borrowed.
 
 use bytes::Bytes;
+use lgtm_core::model::TimestampMs;
 
 use super::encoding::Encoding;
 use super::iter::sample_count;
@@ -9,9 +10,9 @@ use super::iter::sample_count;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// Time of the first sample, milliseconds.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Time of the last sample, milliseconds; inclusive.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// How `data` is to be read.
     pub encoding: Encoding,
     /// The chunk as the block format has it, without length, encoding byte and checksum.
@@ -22,9 +23,9 @@ pub struct Chunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRef<'a> {
     /// Time of the first sample, milliseconds.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Time of the last sample, milliseconds; inclusive.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// How `data` is to be read.
     pub encoding: Encoding,
     /// As [`Chunk::data`].

@@ -4,7 +4,7 @@
 
 use std::cmp::Ordering;
 
-use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram};
+use lgtm_core::model::{BucketSpan, CounterResetHint, Histogram, TimestampMs};
 
 use super::bits::{BitWriter, XorState};
 use super::chunk::Chunk;
@@ -95,8 +95,8 @@ pub struct Appender<K: Kind> {
     bits: BitWriter,
     header: CounterResetHeader,
     layout: Layout,
-    first_t_ms: i64,
-    t_ms: i64,
+    first_t_ms: TimestampMs,
+    t_ms: TimestampMs,
     delta_ms: i64,
     count: u16,
     last: Option<(K::Histogram, K::State)>,
@@ -119,8 +119,8 @@ impl<K: Kind> Appender<K> {
             bits: BitWriter::default(),
             header,
             layout: Layout::default(),
-            first_t_ms: 0,
-            t_ms: 0,
+            first_t_ms: TimestampMs::EPOCH,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             count: 0,
             last: None,
@@ -159,7 +159,7 @@ impl<K: Kind> Appender<K> {
     }
 
     /// Appends a histogram of which is not known since when it counts, as [`Appender::append_started`] does.
-    pub fn append(&mut self, t_ms: i64, h: &K::Histogram) -> HistogramAppend {
+    pub fn append(&mut self, t_ms: TimestampMs, h: &K::Histogram) -> HistogramAppend {
         self.append_started(SampleTime::unstarted(t_ms), h)
     }
 
@@ -227,12 +227,12 @@ impl<K: Kind> Appender<K> {
                 custom_values: s.custom_values.to_vec(),
             };
             self.layout.write(&mut self.bits);
-            self.bits.vbi(t_ms);
+            self.bits.vbi(t_ms.get());
             self.first_t_ms = t_ms;
             let state = K::write_first(&mut self.bits, h);
             self.last = Some((h.clone(), state));
         } else {
-            let delta_ms = t_ms.wrapping_sub(self.t_ms);
+            let delta_ms = t_ms.wrapping_since(self.t_ms);
             self.bits.vbi(delta_ms.wrapping_sub(self.delta_ms));
             self.delta_ms = delta_ms;
             if let Some((last, state)) = &mut self.last {
@@ -380,12 +380,12 @@ impl<K: Kind> Appender<K> {
     }
 
     /// Time of the first sample; 0 while there is none.
-    pub fn first_t_ms(&self) -> i64 {
+    pub fn first_t_ms(&self) -> TimestampMs {
         self.first_t_ms
     }
 
     /// Time of the newest sample; 0 while there is none.
-    pub fn last_t_ms(&self) -> i64 {
+    pub fn last_t_ms(&self) -> TimestampMs {
         self.t_ms
     }
 
@@ -665,14 +665,16 @@ mod tests {
     fn histograms_that_one_chunk_could_not_be_read_with_go_into_two() {
         let half = MAX_HISTOGRAM_BUCKETS / 2;
         let mut chunk = HistogramAppender::new();
-        chunk.append(1, &gauge(0, half));
-        let fits = chunk.clone().append(2, &gauge(half as i32, half));
+        chunk.append(TimestampMs::new(1), &gauge(0, half));
+        let fits = chunk
+            .clone()
+            .append(TimestampMs::new(2), &gauge(half as i32, half));
         assert_eq!(fits, HistogramAppend::Recoded);
         let larger = gauge(half as i32, half + 1);
-        let taken = chunk.append(2, &larger);
+        let taken = chunk.append(TimestampMs::new(2), &larger);
         assert_eq!(taken, HistogramAppend::NewChunk(CounterResetHeader::Gauge));
         let mut next = HistogramAppender::with_header(CounterResetHeader::Gauge);
-        next.append(2, &larger);
+        next.append(TimestampMs::new(2), &larger);
         for (chunk, buckets) in [(chunk, half), (next, half + 1)] {
             let chunk = chunk.snapshot();
             let mut samples = ChunkIter::new(chunk.encoding, &chunk.data).unwrap();

@@ -1,7 +1,7 @@
 //! Reading a chunk of any encoding.
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
+use lgtm_core::model::{FloatHistogram, Histogram, TimestampMs, is_stale_nan};
 
 use super::bits::{BitReader, XorState};
 use super::encoding::{CounterResetHeader, Encoding};
@@ -25,7 +25,7 @@ pub enum SampleValue {
 #[derive(Debug)]
 pub struct ChunkIter<'a> {
     source: CodecIter<'a>,
-    start_ms: i64,
+    start_ms: TimestampMs,
     done: bool,
 }
 
@@ -68,17 +68,17 @@ impl<'a> ChunkIter<'a> {
         };
         Ok(Self {
             source,
-            start_ms: 0,
+            start_ms: TimestampMs::EPOCH,
             done: false,
         })
     }
 
     /// The start timestamp of the sample that `next` gave last, milliseconds; 0 when it is not known.
-    pub fn start_ms(&self) -> i64 {
+    pub fn start_ms(&self) -> TimestampMs {
         self.start_ms
     }
 
-    fn read(&mut self) -> Result<Option<(i64, SampleValue)>, DecodeError> {
+    fn read(&mut self) -> Result<Option<(TimestampMs, SampleValue)>, DecodeError> {
         match &mut self.source {
             CodecIter::Xor(it) => Ok(it
                 .next_sample()?
@@ -97,7 +97,7 @@ impl<'a> ChunkIter<'a> {
 }
 
 impl Iterator for ChunkIter<'_> {
-    type Item = Result<(i64, SampleValue), DecodeError>;
+    type Item = Result<(TimestampMs, SampleValue), DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.done {
@@ -116,9 +116,9 @@ struct HistogramIter<'a> {
     float: bool,
     header: CounterResetHeader,
     starts: Option<StartTimes>,
-    start_ms: i64,
+    start_ms: TimestampMs,
     layout: Layout,
-    t_ms: i64,
+    t_ms: TimestampMs,
     delta_ms: i64,
     sum: XorState,
     /// Count, zero count, positive and negative buckets: value and difference.
@@ -158,9 +158,9 @@ impl<'a> HistogramIter<'a> {
             ),
             header: CounterResetHeader::from_bits(flags as u8),
             starts,
-            start_ms: 0,
+            start_ms: TimestampMs::EPOCH,
             layout,
-            t_ms: 0,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             sum: XorState::starting_at(0.0),
             integers: Vec::new(),
@@ -170,14 +170,14 @@ impl<'a> HistogramIter<'a> {
         })
     }
 
-    fn next_sample(&mut self) -> Result<Option<(i64, SampleValue)>, DecodeError> {
+    fn next_sample(&mut self) -> Result<Option<(TimestampMs, SampleValue)>, DecodeError> {
         if self.read >= self.count {
             return Ok(None);
         }
         let previous_ms = self.t_ms;
         let step = self.reader.vbi()?;
         if self.read == 0 {
-            self.t_ms = step;
+            self.t_ms = TimestampMs::new(step);
         } else {
             self.delta_ms = self.delta_ms.wrapping_add(step);
             self.t_ms = self.t_ms.wrapping_add(self.delta_ms);

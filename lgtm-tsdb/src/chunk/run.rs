@@ -1,5 +1,7 @@
 //! From a run of samples to finished chunks: for late samples, merged chunks and compaction.
 
+use lgtm_core::model::TimestampMs;
+
 use super::chunk::Chunk;
 use super::encoding::CounterResetHeader;
 use super::float_histogram::FloatHistogramAppender;
@@ -70,8 +72,10 @@ impl Open {
 
 /// Packs samples, which ascend in time, into chunks: cut at 120 samples, where the kind of value changes, and where a histogram
 /// cannot follow the one before.
-pub fn encode_run(samples: impl IntoIterator<Item = (i64, SampleValue)>) -> Vec<Chunk> {
-    let unstarted = |(t_ms, value)| (SampleTime::unstarted(t_ms), value);
+pub fn encode_run<T: Into<TimestampMs>>(
+    samples: impl IntoIterator<Item = (T, SampleValue)>,
+) -> Vec<Chunk> {
+    let unstarted = |(t_ms, value): (T, _)| (SampleTime::unstarted(t_ms.into()), value);
     encode_started_run(samples.into_iter().map(unstarted))
 }
 
@@ -161,7 +165,7 @@ mod tests {
             for (start_ms, value, times) in rows {
                 for _ in 0..times {
                     let t_ms = run.len() as i64 * 1000;
-                    run.push((SampleTime { t_ms, start_ms }, value.clone()));
+                    run.push((SampleTime { t_ms: t_ms.into(), start_ms: start_ms.into() }, value.clone()));
                 }
             }
             let mut read = Vec::new();

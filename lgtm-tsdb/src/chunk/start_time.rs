@@ -2,6 +2,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::put_svarint;
+use lgtm_core::model::TimestampMs;
 
 use super::bits::{BitReader, BitWriter};
 
@@ -16,7 +17,7 @@ pub(super) struct StartTimes {
     changes_at: u16,
     /// From the start time to the time of the sample before.
     difference: i64,
-    start_ms: i64,
+    start_ms: TimestampMs,
 }
 
 impl StartTimes {
@@ -26,7 +27,7 @@ impl StartTimes {
             first_known: header & 0x80 != 0,
             changes_at: u16::from(header & 0x7f),
             difference: 0,
-            start_ms: 0,
+            start_ms: TimestampMs::EPOCH,
         }
     }
 
@@ -40,9 +41,9 @@ impl StartTimes {
         &mut self,
         r: &mut BitReader<'_>,
         n: u16,
-        t_ms: i64,
-        previous_ms: i64,
-    ) -> Result<i64, DecodeError> {
+        t_ms: TimestampMs,
+        previous_ms: TimestampMs,
+    ) -> Result<TimestampMs, DecodeError> {
         if n == 0 {
             if self.first_known {
                 self.start_ms = t_ms.wrapping_sub(r.svarint()?);
@@ -64,19 +65,19 @@ impl StartTimes {
         &mut self,
         w: &mut BitWriter,
         n: u16,
-        t_ms: i64,
-        previous_ms: i64,
-        start_ms: i64,
+        t_ms: TimestampMs,
+        previous_ms: TimestampMs,
+        start_ms: TimestampMs,
     ) {
         if n == 0 {
             self.first_known = start_ms != 0;
             if self.first_known {
                 let mut varint = Vec::with_capacity(10);
-                put_svarint(&mut varint, t_ms.wrapping_sub(start_ms));
+                put_svarint(&mut varint, t_ms.wrapping_since(start_ms));
                 w.write_bytes(&varint);
             }
         } else {
-            let difference = previous_ms.wrapping_sub(start_ms);
+            let difference = previous_ms.wrapping_since(start_ms);
             if self.changes_at != 0 {
                 w.vbi(difference.wrapping_sub(self.difference));
                 self.difference = difference;

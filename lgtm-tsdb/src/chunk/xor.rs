@@ -2,7 +2,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{put_svarint, put_uvarint};
-use lgtm_core::model::Sample;
+use lgtm_core::model::{Sample, TimestampMs};
 
 use super::bits::{BitReader, BitWriter, XorState, fits, low_bits, signed};
 use super::chunk::Chunk;
@@ -12,8 +12,8 @@ use super::encoding::Encoding;
 #[derive(Debug, Clone)]
 pub struct XorAppender {
     bits: BitWriter,
-    first_t_ms: i64,
-    t_ms: i64,
+    first_t_ms: TimestampMs,
+    t_ms: TimestampMs,
     delta_ms: i64,
     value: XorState,
     count: u16,
@@ -25,8 +25,8 @@ impl XorAppender {
         let value = XorState::starting_at(0.0);
         Self {
             bits: BitWriter::default(),
-            first_t_ms: 0,
-            t_ms: 0,
+            first_t_ms: TimestampMs::EPOCH,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             value,
             count: 0,
@@ -38,9 +38,10 @@ impl XorAppender {
     /// # Panics
     /// When the chunk has 65,535 samples.
     #[inline]
-    pub fn append(&mut self, t_ms: i64, value: f64) {
+    pub fn append(&mut self, t_ms: impl Into<TimestampMs>, value: f64) {
+        let t_ms = t_ms.into();
         if self.count >= 2 {
-            let delta_ms = t_ms.wrapping_sub(self.t_ms);
+            let delta_ms = t_ms.wrapping_since(self.t_ms);
             let dod = delta_ms.wrapping_sub(self.delta_ms);
             if dod == 0 {
                 self.bits.write(0, 1);
@@ -70,16 +71,16 @@ impl XorAppender {
         self.bits.write(low_bits(dod, n), n);
     }
 
-    fn append_early(&mut self, t_ms: i64, value: f64) {
+    fn append_early(&mut self, t_ms: TimestampMs, value: f64) {
         let mut varint = Vec::with_capacity(10);
         if self.count == 0 {
-            put_svarint(&mut varint, t_ms);
+            put_svarint(&mut varint, t_ms.get());
             self.bits.write_bytes(&varint);
             self.bits.write(value.to_bits(), 64);
             self.value = XorState::starting_at(value);
             self.first_t_ms = t_ms;
         } else {
-            self.delta_ms = t_ms.wrapping_sub(self.t_ms);
+            self.delta_ms = t_ms.wrapping_since(self.t_ms);
             put_uvarint(&mut varint, self.delta_ms as u64);
             self.bits.write_bytes(&varint);
             self.value.write(&mut self.bits, value);
@@ -97,12 +98,12 @@ impl XorAppender {
     }
 
     /// Time of the first sample; 0 while there is none.
-    pub fn first_t_ms(&self) -> i64 {
+    pub fn first_t_ms(&self) -> TimestampMs {
         self.first_t_ms
     }
 
     /// Time of the newest sample; 0 while there is none.
-    pub fn last_t_ms(&self) -> i64 {
+    pub fn last_t_ms(&self) -> TimestampMs {
         self.t_ms
     }
 
@@ -138,7 +139,7 @@ impl XorAppender {
     /// When `data` is no XOR chunk.
     pub fn resume(data: &[u8]) -> Result<Self, DecodeError> {
         let mut it = XorIter::new(data)?;
-        let mut first_t_ms = 0;
+        let mut first_t_ms = TimestampMs::EPOCH;
         for n in 0.. {
             match it.next_sample()? {
                 Some(s) if n == 0 => first_t_ms = s.t_ms,
@@ -173,7 +174,7 @@ impl Default for XorAppender {
 #[derive(Debug, Clone)]
 pub struct XorIter<'a> {
     reader: BitReader<'a>,
-    t_ms: i64,
+    t_ms: TimestampMs,
     delta_ms: i64,
     value: XorState,
     read: u16,
@@ -193,7 +194,7 @@ impl<'a> XorIter<'a> {
         let reader = BitReader::new("xor chunk", &data[2..]);
         Ok(Self {
             reader,
-            t_ms: 0,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             value: XorState::starting_at(0.0),
             read: 0,
@@ -238,7 +239,7 @@ impl<'a> XorIter<'a> {
     pub fn for_each(mut self, mut sink: impl FnMut(i64, f64)) -> Result<(), DecodeError> {
         while self.read < 2 {
             match self.next_sample()? {
-                Some(s) => sink(s.t_ms, s.value),
+                Some(s) => sink(s.t_ms.get(), s.value),
                 None => return Ok(()),
             }
         }
@@ -246,7 +247,7 @@ impl<'a> XorIter<'a> {
             self.run(&mut sink);
             // At an unusual sample, or one that is cut off: the careful way, which names what is wrong.
             if let Some(s) = self.next_sample()? {
-                sink(s.t_ms, s.value);
+                sink(s.t_ms.get(), s.value);
             }
         }
         Ok(())
@@ -338,7 +339,7 @@ impl<'a> XorIter<'a> {
             delta_ms = new_delta_ms;
             t_ms = t_ms.wrapping_add(delta_ms);
             self.read += 1;
-            sink(t_ms, f64::from_bits(bits));
+            sink(t_ms.get(), f64::from_bits(bits));
         }
         self.reader.seek(at);
         (self.t_ms, self.delta_ms) = (t_ms, delta_ms);
@@ -358,7 +359,7 @@ impl<'a> XorIter<'a> {
 
     fn read_early(&mut self) -> Result<(), DecodeError> {
         if self.read == 0 {
-            self.t_ms = self.reader.svarint()?;
+            self.t_ms = TimestampMs::new(self.reader.svarint()?);
             self.value = XorState::starting_at(f64::from_bits(self.reader.read(64)?));
         } else {
             self.delta_ms = self.reader.uvarint()? as i64;
@@ -384,7 +385,7 @@ mod tests {
         let mut it = XorIter::new(data)?;
         let mut out = Vec::new();
         while let Some(s) = it.next_sample()? {
-            out.push((s.t_ms, s.value.to_bits()));
+            out.push((s.t_ms.get(), s.value.to_bits()));
         }
         Ok(out)
     }

@@ -2,7 +2,7 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{put_svarint, put_uvarint};
-use lgtm_core::model::{STALE_NAN_BITS, Sample};
+use lgtm_core::model::{STALE_NAN_BITS, Sample, TimestampMs};
 
 use super::bits::{BitReader, BitWriter, XorState, low_bits};
 use super::chunk::Chunk;
@@ -15,8 +15,8 @@ use super::start_time::StartTimes;
 pub struct Xor2Appender {
     bits: BitWriter,
     starts: StartTimes,
-    first_t_ms: i64,
-    t_ms: i64,
+    first_t_ms: TimestampMs,
+    t_ms: TimestampMs,
     delta_ms: i64,
     /// The newest value that is no stale marker: what values are xored with.
     baseline: XorState,
@@ -29,8 +29,8 @@ impl Xor2Appender {
         Self {
             bits: BitWriter::default(),
             starts: StartTimes::default(),
-            first_t_ms: 0,
-            t_ms: 0,
+            first_t_ms: TimestampMs::EPOCH,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             baseline: XorState::starting_at(0.0),
             count: 0,
@@ -48,7 +48,7 @@ impl Xor2Appender {
         match self.count {
             0 => {
                 let mut varint = Vec::with_capacity(10);
-                put_svarint(&mut varint, t_ms);
+                put_svarint(&mut varint, t_ms.get());
                 self.bits.write_bytes(&varint);
                 self.bits.write(bits, 64);
                 if bits != STALE_NAN_BITS {
@@ -57,14 +57,14 @@ impl Xor2Appender {
                 self.first_t_ms = t_ms;
             }
             1 => {
-                self.delta_ms = t_ms.wrapping_sub(self.t_ms);
+                self.delta_ms = t_ms.wrapping_since(self.t_ms);
                 let mut varint = Vec::with_capacity(10);
                 put_uvarint(&mut varint, self.delta_ms as u64);
                 self.bits.write_bytes(&varint);
                 self.write_a(bits);
             }
             _ => {
-                let delta_ms = t_ms.wrapping_sub(self.t_ms);
+                let delta_ms = t_ms.wrapping_since(self.t_ms);
                 let dod = delta_ms.wrapping_sub(self.delta_ms);
                 self.delta_ms = delta_ms;
                 self.write_joint(dod, bits);
@@ -144,12 +144,12 @@ impl Xor2Appender {
     }
 
     /// Time of the first sample; 0 while there is none.
-    pub fn first_t_ms(&self) -> i64 {
+    pub fn first_t_ms(&self) -> TimestampMs {
         self.first_t_ms
     }
 
     /// Time of the newest sample; 0 while there is none.
-    pub fn last_t_ms(&self) -> i64 {
+    pub fn last_t_ms(&self) -> TimestampMs {
         self.t_ms
     }
 
@@ -180,7 +180,7 @@ impl Xor2Appender {
         Ok(Self {
             bits: BitWriter::resume(&data[3..], it.reader.position()),
             starts: it.starts.going_on(it.count),
-            first_t_ms: first_t_ms.unwrap_or(0),
+            first_t_ms: first_t_ms.unwrap_or(TimestampMs::EPOCH),
             t_ms: it.t_ms,
             delta_ms: it.delta_ms,
             baseline: it.baseline,
@@ -200,7 +200,7 @@ impl Default for Xor2Appender {
 pub(super) struct Xor2Iter<'a> {
     reader: BitReader<'a>,
     starts: StartTimes,
-    t_ms: i64,
+    t_ms: TimestampMs,
     delta_ms: i64,
     baseline: XorState,
     read: u16,
@@ -215,7 +215,7 @@ impl<'a> Xor2Iter<'a> {
         Ok(Self {
             reader: BitReader::new("xor2 chunk", &data[3..]),
             starts: StartTimes::new(*header),
-            t_ms: 0,
+            t_ms: TimestampMs::EPOCH,
             delta_ms: 0,
             baseline: XorState::starting_at(0.0),
             read: 0,
@@ -224,14 +224,14 @@ impl<'a> Xor2Iter<'a> {
     }
 
     /// The next sample and its start time.
-    pub(super) fn next_sample(&mut self) -> Result<Option<(Sample, i64)>, DecodeError> {
+    pub(super) fn next_sample(&mut self) -> Result<Option<(Sample, TimestampMs)>, DecodeError> {
         if self.read >= self.count {
             return Ok(None);
         }
         let previous_ms = self.t_ms;
         let bits = match self.read {
             0 => {
-                self.t_ms = self.reader.svarint()?;
+                self.t_ms = TimestampMs::new(self.reader.svarint()?);
                 let bits = self.reader.read(64)?;
                 if bits != STALE_NAN_BITS {
                     self.baseline.bits = bits;
@@ -350,7 +350,13 @@ mod tests {
 
     fn append(a: &mut Xor2Appender, rows: &[Row]) {
         for (t_ms, bits, start_ms) in rows.iter().copied() {
-            a.append(SampleTime { t_ms, start_ms }, f64::from_bits(bits));
+            a.append(
+                SampleTime {
+                    t_ms: t_ms.into(),
+                    start_ms: start_ms.into(),
+                },
+                f64::from_bits(bits),
+            );
         }
     }
 
@@ -358,7 +364,7 @@ mod tests {
         let mut it = Xor2Iter::new(data)?;
         let mut out = Vec::new();
         while let Some((s, start_ms)) = it.next_sample()? {
-            out.push((s.t_ms, s.value.to_bits(), start_ms));
+            out.push((s.t_ms.get(), s.value.to_bits(), start_ms.get()));
         }
         Ok(out)
     }

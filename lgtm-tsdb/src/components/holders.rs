@@ -98,7 +98,7 @@ impl Select for Holders {
             let s = Arc::clone(s);
             async move { s.label_names(tenant, request).await }
         };
-        self.list(request, ask, unite).await
+        self.list(request, ask, TextSet::unite).await
     }
 
     async fn label_values(
@@ -111,10 +111,6 @@ impl Select for Holders {
             let s = Arc::clone(s);
             async move { s.label_values(tenant, name, request).await }
         };
-        self.list(request, ask, unite).await
+        self.list(request, ask, TextSet::unite).await
     }
-}
-
-fn unite(all: &mut TextSet, part: TextSet) {
-    *all = std::mem::take(all).union(part);
 }

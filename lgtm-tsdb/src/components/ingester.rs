@@ -285,7 +285,7 @@ impl Ingester {
         let mut random = [0; 10];
         (self.parts.random)(&mut random);
         BlockId::new(
-            u64::try_from(self.parts.clock.now_ms()).unwrap_or(0),
+            u64::try_from(self.parts.clock.now_ms().get()).unwrap_or(0),
             random,
         )
     }
@@ -315,7 +315,7 @@ impl Ingester {
         let flushed = heads.flush_all(scope, &to).await;
         match &flushed {
             Ok(_) => {
-                let now = u64::try_from(self.parts.clock.now_ms()).unwrap_or(0);
+                let now = u64::try_from(self.parts.clock.now_ms().get()).unwrap_or(0);
                 self.flushed.last_success_ms.store(now, Ordering::Relaxed);
             }
             Err(_) => {

@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 
 /// Rates between the last two times that somebody counted.
 #[derive(Debug, Default)]
 pub(super) struct IngestionRates {
-    counted_ms: i64,
+    counted_ms: TimestampMs,
     tenants: HashMap<TenantId, (u64, f64)>,
 }
 
 impl IngestionRates {
     /// Takes the samples that each tenant has brought so far. Tenants that are not named are forgotten.
-    pub(super) fn count(&mut self, now_ms: i64, totals: impl Iterator<Item = (TenantId, u64)>) {
-        let seconds = now_ms.saturating_sub(self.counted_ms) as f64 / 1000.0;
+    pub(super) fn count(
+        &mut self,
+        now_ms: TimestampMs,
+        totals: impl Iterator<Item = (TenantId, u64)>,
+    ) {
+        let seconds = now_ms.since(self.counted_ms) as f64 / 1000.0;
         let is_first = std::mem::replace(&mut self.counted_ms, now_ms) == 0;
         let before = std::mem::take(&mut self.tenants);
         let rate_of = |(tenant, total): (TenantId, u64)| {
@@ -47,7 +51,7 @@ mod tests {
         let mut rates = IngestionRates::default();
         let mut count = |at_s: i64, totals: &[(&TenantId, u64)]| {
             let totals = totals.iter().map(|(t, n)| ((*t).clone(), *n));
-            rates.count(at_s * 1000, totals);
+            rates.count(TimestampMs::new(at_s * 1000), totals);
             (rates.of(&a), rates.of(&b))
         };
         assert_eq!(count(1000, &[(&a, 500)]), (0.0, 0.0));

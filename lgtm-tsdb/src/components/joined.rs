@@ -154,7 +154,7 @@ impl LabelBatches for LabelBatchesInTurn {
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::model::MetricType;
+    use lgtm_core::model::{MetricType, TimestampMs};
 
     use super::*;
 
@@ -187,15 +187,28 @@ mod tests {
             value: 1.0,
             t_ms,
         };
-        let mut all = vec![(labels("b"), vec![at(1), at(3)])];
+        let mut all = vec![(
+            labels("b"),
+            vec![at(TimestampMs::new(1)), at(TimestampMs::new(3))],
+        )];
         let more = vec![
-            (labels("a"), vec![at(9)]),
-            (labels("b"), vec![at(2), at(3)]),
+            (labels("a"), vec![at(TimestampMs::new(9))]),
+            (
+                labels("b"),
+                vec![at(TimestampMs::new(2)), at(TimestampMs::new(3))],
+            ),
         ];
         exemplars(&mut all, more);
         let wanted = [
-            (labels("a"), vec![at(9)]),
-            (labels("b"), vec![at(1), at(2), at(3)]),
+            (labels("a"), vec![at(TimestampMs::new(9))]),
+            (
+                labels("b"),
+                vec![
+                    at(TimestampMs::new(1)),
+                    at(TimestampMs::new(2)),
+                    at(TimestampMs::new(3)),
+                ],
+            ),
         ];
         assert_eq!(all, wanted);
     }
@@ -263,13 +276,13 @@ mod tests {
         let mut empty = HeadStats::default();
         let held = HeadStats {
             series: 3,
-            min_ms: Some(-5),
-            max_ms: Some(7),
+            min_ms: Some(TimestampMs::new(-5)),
+            max_ms: Some(TimestampMs::new(7)),
             series_by_metric: pairs(&[("up", 3)]),
             ..HeadStats::default()
         };
         head_stats(&mut empty, held.clone(), 10);
-        assert_eq!((empty.min_ms, empty.max_ms), (Some(-5), Some(7)));
+        assert_eq!((empty.min_ms, empty.max_ms), (held.min_ms, held.max_ms));
         head_stats(&mut empty, held, 10);
         assert_eq!(
             (empty.series, &empty.series_by_metric),

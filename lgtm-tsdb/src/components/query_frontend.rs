@@ -11,7 +11,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::move_if_heavy;
 use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits, ShardPlan};
 use lgtm_core::limits::{AnswerMemory, Overrides};
-use lgtm_core::model::{Labels, Matcher, TenantId, TextSet};
+use lgtm_core::model::{Labels, Matcher, TenantId, TextSet, TimestampMs};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
@@ -365,7 +365,7 @@ impl FrontendParts {
         move_if_heavy(&query.text).await;
         let earliest_ms = earliest_ms(&limits, self.clock.now_ms());
         if query.steps.start_ms < earliest_ms {
-            query.steps = query.steps.clip(earliest_ms, i64::MAX);
+            query.steps = query.steps.clip(earliest_ms, TimestampMs::MAX);
             if query.steps.is_empty() && query.expr.value_type() != ValueType::Text {
                 return Ok(nothing(&query));
             }

@@ -1,6 +1,6 @@
 //! What a query may ask for before anything is read.
 
-use lgtm_core::model::TimeRange;
+use lgtm_core::model::{TimeRange, TimestampMs};
 
 use crate::limits::Limits;
 use crate::promql::QueryError;
@@ -32,9 +32,13 @@ pub(crate) fn check_text(limits: &Limits, text: &str) -> Result<(), QueryError> 
 ///
 /// # Errors
 /// `Execution` naming the limit.
-pub(super) fn check_length(limits: &Limits, start_ms: i64, end_ms: i64) -> Result<(), QueryError> {
+pub(super) fn check_length(
+    limits: &Limits,
+    start_ms: TimestampMs,
+    end_ms: TimestampMs,
+) -> Result<(), QueryError> {
     let limit = limits.max_total_query_length;
-    let length_ms = end_ms.saturating_sub(start_ms).max(0).unsigned_abs();
+    let length_ms = end_ms.since(start_ms).max(0).unsigned_abs();
     if !limit.is_zero() && u128::from(length_ms) > limit.as_millis() {
         return Err(exceeded(
             "the total query time range",
@@ -47,16 +51,20 @@ pub(super) fn check_length(limits: &Limits, start_ms: i64, end_ms: i64) -> Resul
 }
 
 /// No step may be earlier.
-pub(super) fn earliest_ms(limits: &Limits, now_ms: i64) -> i64 {
+pub(super) fn earliest_ms(limits: &Limits, now_ms: TimestampMs) -> TimestampMs {
     match i64::try_from(limits.max_query_lookback.as_millis()) {
         Ok(lookback_ms) if lookback_ms > 0 => now_ms.saturating_sub(lookback_ms),
-        _ => i64::MIN,
+        _ => TimestampMs::MIN,
     }
 }
 
 /// The times of `range` whose series and labels may be looked at: no earlier than the lookback allows, and no longer than
 /// `max_labels_query_length` before their end, which is now for a range that has none. `None` when nothing is left.
-pub(super) fn labels_range(limits: &Limits, now_ms: i64, range: TimeRange) -> Option<TimeRange> {
+pub(super) fn labels_range(
+    limits: &Limits,
+    now_ms: TimestampMs,
+    range: TimeRange,
+) -> Option<TimeRange> {
     let mut min_ms = range.min_ms.max(earliest_ms(limits, now_ms));
     let length_ms = i64::try_from(limits.max_labels_query_length.as_millis());
     if let Ok(length_ms) = length_ms
@@ -78,7 +86,7 @@ pub(super) fn labels_range(limits: &Limits, now_ms: i64, range: TimeRange) -> Op
 /// `Execution` when it is longer than a query may be.
 pub(crate) fn read_range(
     limits: &Limits,
-    now_ms: i64,
+    now_ms: TimestampMs,
     range: TimeRange,
 ) -> Result<Option<TimeRange>, QueryError> {
     check_length(limits, range.min_ms, range.max_ms.saturating_sub(1))?;
@@ -105,28 +113,34 @@ mod tests {
         for part in ["actual: 6, limit: 5", "max_query_expression_size_bytes"] {
             assert!(said.contains(part), "{said}");
         }
-        assert!(check_length(&limits, 0, 60_000).is_ok());
-        let said = check_length(&limits, 0, 60_001).unwrap_err().to_string();
+        let [start, end] = [0, 60_000].map(TimestampMs::new);
+        assert!(check_length(&limits, start, end).is_ok());
+        let said = check_length(&limits, start, end + 1)
+            .unwrap_err()
+            .to_string();
         for part in ["actual: 60.001s, limit: 60s", "max_total_query_length"] {
             assert!(said.contains(part), "{said}");
         }
-        assert_eq!(earliest_ms(&limits, 25_000), 15_000);
+        assert_eq!(earliest_ms(&limits, TimestampMs::new(25_000)), 15_000);
         let none = Limits::default();
-        assert_eq!(earliest_ms(&none, 25_000), i64::MIN);
-        assert!(check_length(&none, i64::MIN, i64::MAX).is_ok());
+        assert_eq!(earliest_ms(&none, TimestampMs::new(25_000)), i64::MIN);
+        assert!(check_length(&none, TimestampMs::MIN, TimestampMs::MAX).is_ok());
         assert!(check_text(&none, "123456").is_ok());
     }
 
     #[test]
     fn labels_are_looked_for_where_the_limits_allow() {
-        let range = |min_ms, max_ms| TimeRange { min_ms, max_ms };
+        let range = |min_ms: i64, max_ms: i64| TimeRange::new(min_ms, max_ms);
         let none = Limits::default();
-        assert_eq!(labels_range(&none, 0, TimeRange::ALL), Some(TimeRange::ALL));
+        assert_eq!(
+            labels_range(&none, TimestampMs::EPOCH, TimeRange::ALL),
+            Some(TimeRange::ALL)
+        );
         let lookback = Limits {
             max_query_lookback: Duration::from_secs(10),
             ..Limits::default()
         };
-        let clipped = |asked| labels_range(&lookback, 25_000, asked);
+        let clipped = |asked| labels_range(&lookback, TimestampMs::new(25_000), asked);
         assert_eq!(clipped(range(0, 20_000)), Some(range(15_000, 20_000)));
         assert_eq!(clipped(range(16_000, 20_000)), Some(range(16_000, 20_000)));
         assert_eq!(clipped(range(0, 15_000)), None);
@@ -134,9 +148,8 @@ mod tests {
             max_labels_query_length: Duration::from_secs(5),
             ..lookback
         };
-        let clipped = |asked| labels_range(&length, 25_000, asked);
+        let clipped = |asked| labels_range(&length, TimestampMs::new(25_000), asked);
         assert_eq!(clipped(range(0, 24_000)), Some(range(19_000, 24_000)));
-        let open = range(i64::MIN, TimeRange::ALL.max_ms);
-        assert_eq!(clipped(open), Some(range(20_000, TimeRange::ALL.max_ms)));
+        assert_eq!(clipped(TimeRange::ALL), Some(range(20_000, i64::MAX)));
     }
 }

@@ -85,7 +85,7 @@ fn add(batch: &mut WriteBatch, sample: &SinkSample) {
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::model::{Exemplar, Labels};
+    use lgtm_core::model::{Exemplar, Labels, TimestampMs};
 
     use super::*;
 
@@ -95,13 +95,16 @@ mod tests {
         let exemplar = Exemplar {
             labels: Labels::from_pairs([("trace_id", "x")]).unwrap(),
             value: 2.0,
-            t_ms: 5,
+            t_ms: TimestampMs::new(5),
         };
         let mut batch = WriteBatch::default();
-        add(&mut batch, &SinkSample::float(labels("a"), 5, 1.0));
+        add(
+            &mut batch,
+            &SinkSample::float(labels("a"), TimestampMs::new(5), 1.0),
+        );
         let histogram = SinkSample {
             labels: labels("h"),
-            t_ms: 6,
+            t_ms: TimestampMs::new(6),
             value: SinkValue::Histogram(Box::default()),
             exemplar: Some(exemplar.clone()),
         };
@@ -109,8 +112,8 @@ mod tests {
         let series: Vec<_> = batch.series().collect();
         assert_eq!(series[0].samples.len() + series[1].histograms.len(), 2);
         assert_eq!(
-            (series[0].samples[0].t_ms, series[1].histograms[0].t_ms),
-            (5, 6)
+            [series[0].samples[0].t_ms, series[1].histograms[0].t_ms],
+            [5, 6]
         );
         assert!(series[0].exemplars.is_empty());
         assert_eq!(series[1].exemplars, [exemplar]);

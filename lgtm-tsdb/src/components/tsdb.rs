@@ -10,7 +10,7 @@ use lgtm_core::clock::Clock;
 use lgtm_core::exec::{Executor, Housekeeping, move_if_heavy};
 #[cfg(feature = "http")]
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
+use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange, TimestampMs};
 use lgtm_core::storage::Backend;
 #[cfg(feature = "http")]
 use lgtm_core::telemetry::Registry;
@@ -41,7 +41,7 @@ use crate::wire::PooledBatch;
 /// let db = Tsdb::builder("data", from_url("file:data/bucket", &BackendSettings::default())?).open().await?;
 /// let tenant = TenantId::anonymous();
 /// let labels = Labels::from_pairs([("__name__", "up"), ("job", "api")])?;
-/// let t_ms = 1_700_000_000_000;
+/// let t_ms = TimestampMs::new(1_700_000_000_000);
 /// db.append(&tenant, &[(labels, vec![Sample { t_ms, value: 1.0 }])]).await?;
 /// let answer = db.query(&tenant, "sum by (job) (up)", t_ms).await?;
 /// println!("{:?}", answer.value);
@@ -87,7 +87,7 @@ impl TsdbParts {
 }
 
 /// A series with its samples: time in milliseconds, and value.
-pub type SeriesSamples = (Labels, Vec<(i64, SampleValue)>);
+pub type SeriesSamples = (Labels, Vec<(TimestampMs, SampleValue)>);
 
 impl Tsdb {
     /// Begins a builder: `folder` holds log and recent chunks, `store` the blocks (below the prefix `metricsblocks`).
@@ -150,8 +150,9 @@ impl Tsdb {
         &self,
         tenant: &TenantId,
         query: &str,
-        t_ms: i64,
+        t_ms: impl Into<TimestampMs>,
     ) -> Result<Answer, QueryError> {
+        let t_ms = t_ms.into();
         let parse = move |text: &str, parser: &_| Query::instant(text, t_ms, parser);
         self.parse_and_ask(tenant, query, parse).await
     }
@@ -164,9 +165,11 @@ impl Tsdb {
         &self,
         tenant: &TenantId,
         query: &str,
-        range_ms: RangeInclusive<i64>,
+        range_ms: RangeInclusive<impl Into<TimestampMs>>,
         step: Duration,
     ) -> Result<Answer, QueryError> {
+        let (first_ms, last_ms) = range_ms.into_inner();
+        let range_ms = first_ms.into()..=last_ms.into();
         let step_ms = i64::try_from(step.as_millis()).unwrap_or(i64::MAX);
         let parse = move |text: &str, parser: &_| Query::range(text, range_ms, step_ms, parser);
         self.parse_and_ask(tenant, query, parse).await

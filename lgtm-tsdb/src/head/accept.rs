@@ -1,5 +1,7 @@
 //! The rules of taking a sample. They are Prometheus' (`docs/format/head.md`, section "accepting a sample").
 
+use lgtm_core::model::TimestampMs;
+
 /// Why a sample was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum RejectReason {
@@ -78,13 +80,13 @@ pub(super) enum Taken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AppendRules {
     /// In-order samples before this are out of bounds.
-    pub(super) min_valid_ms: i64,
+    pub(super) min_valid_ms: TimestampMs,
     /// Samples after this are too far in the future.
-    pub(super) max_valid_ms: i64,
+    pub(super) max_valid_ms: TimestampMs,
     /// Samples before this are too far in the past.
-    pub(super) min_accepted_ms: i64,
+    pub(super) min_accepted_ms: TimestampMs,
     /// Oldest out-of-order sample; `None` when the window is off.
-    pub(super) ooo_min_ms: Option<i64>,
+    pub(super) ooo_min_ms: Option<TimestampMs>,
     /// Chunks never cross multiples of this.
     pub(super) block_range_ms: i64,
     /// Seconds on the host's clock when the batch began.
@@ -95,17 +97,17 @@ impl AppendRules {
     /// Rules under which every sample finds a place: for replay, where each was accepted once.
     pub(super) fn replay(block_range_ms: i64) -> Self {
         Self {
-            min_valid_ms: i64::MIN,
-            max_valid_ms: i64::MAX,
-            min_accepted_ms: i64::MIN,
-            ooo_min_ms: Some(i64::MIN),
+            min_valid_ms: TimestampMs::MIN,
+            max_valid_ms: TimestampMs::MAX,
+            min_accepted_ms: TimestampMs::MIN,
+            ooo_min_ms: Some(TimestampMs::MIN),
             block_range_ms,
             now_s: 0,
         }
     }
 
     /// The same rules for a later piece of the batch: what its own samples have moved on does not count, what a flush has meanwhile does.
-    pub(super) fn with_min_valid(self, min_valid_ms: i64) -> Self {
+    pub(super) fn with_min_valid(self, min_valid_ms: TimestampMs) -> Self {
         Self {
             min_valid_ms: self.min_valid_ms.max(min_valid_ms),
             ..self
@@ -113,7 +115,7 @@ impl AppendRules {
     }
 
     /// Why a series that does not exist yet would not take a sample at `t_ms`.
-    pub(super) fn refuse_new(&self, t_ms: i64) -> Option<RejectReason> {
+    pub(super) fn refuse_new(&self, t_ms: TimestampMs) -> Option<RejectReason> {
         if t_ms > self.max_valid_ms {
             return Some(RejectReason::TooFarInFuture);
         }

@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::collections::HashMap;
 
 use lgtm_core::Result;
-use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels};
+use lgtm_core::model::{
+    CounterResetHint, FloatHistogram, Histogram, HistogramFault, Labels, TimestampMs,
+};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::BlobFiles;
 use serde::{Deserialize, Serialize};
@@ -120,7 +122,7 @@ struct Pass<'a> {
     rules: AppendRules,
     epoch: u32,
     now_s: u32,
-    newest_ms: i64,
+    newest_ms: TimestampMs,
     /// Whether series begin with a zero at the time since when their sender counts.
     zero_at_start: bool,
     /// Whether samples keep since when they count.
@@ -158,7 +160,7 @@ impl Head {
             rules: rules.with_min_valid(self.min_valid_ms()),
             epoch: self.epoch.load(Ordering::Acquire),
             now_s: rules.now_s,
-            newest_ms: i64::MIN,
+            newest_ms: TimestampMs::MIN,
             zero_at_start: limits.created_timestamp_zero_ingestion_enabled,
             keeps_starts: limits.st_storage_enabled,
             taken: 0,
@@ -189,7 +191,7 @@ impl Head {
         if batch.has_exemplars() {
             pass.take_exemplars(limits.max_global_exemplars_per_user, scratch);
         }
-        if pass.newest_ms > i64::MIN {
+        if pass.newest_ms > TimestampMs::MIN {
             self.raise_max_ms(pass.newest_ms);
         }
         self.appended.fetch_add(pass.taken, Ordering::Relaxed);
@@ -360,7 +362,7 @@ impl<'a> Pass<'a> {
         columns: &mut SampleColumns,
     ) {
         let files: &BlobFiles = &self.head.parts.files;
-        let kept: &[i64] = if self.keeps_starts {
+        let kept: &[TimestampMs] = if self.keeps_starts {
             view.sample_starts
         } else {
             &[]
@@ -374,7 +376,7 @@ impl<'a> Pass<'a> {
             }
             let at = SampleTime {
                 t_ms: sample.t_ms,
-                start_ms: kept.get(i).copied().unwrap_or(0),
+                start_ms: kept.get(i).copied().unwrap_or_default(),
             };
             match series.append_float(at, sample.value, &self.rules, files) {
                 // One that is known is logged again: whoever brought it first may not have logged it yet.
@@ -419,7 +421,11 @@ impl<'a> Pass<'a> {
             }
             let at = SampleTime {
                 t_ms: *t_ms,
-                start_ms: if self.keeps_starts { *start_ms } else { 0 },
+                start_ms: if self.keeps_starts {
+                    *start_ms
+                } else {
+                    TimestampMs::EPOCH
+                },
             };
             let taken = append_histogram(series, at, value, &self.rules, &files);
             match taken {
@@ -435,7 +441,12 @@ impl<'a> Pass<'a> {
     }
 
     #[cold]
-    fn reject_histogram(&mut self, fault: &HistogramFault, t_ms: i64, view: &SeriesView<'_>) {
+    fn reject_histogram(
+        &mut self,
+        fault: &HistogramFault,
+        t_ms: TimestampMs,
+        view: &SeriesView<'_>,
+    ) {
         self.report.rejected.add(fault.id, 1, || {
             format!(
                 "received a native histogram sample with timestamp {t_ms} that is invalid: {}, series: {}",
@@ -446,7 +457,7 @@ impl<'a> Pass<'a> {
     }
 
     #[cold]
-    fn reject(&mut self, reason: RejectReason, t_ms: i64, view: &SeriesView<'_>) {
+    fn reject(&mut self, reason: RejectReason, t_ms: TimestampMs, view: &SeriesView<'_>) {
         self.report.rejected.add(reason.id(), 1, || {
             format!(
                 "{}. The affected sample has timestamp {t_ms} and is from series {}",
@@ -511,7 +522,11 @@ fn histogram_fault(value: &HistogramValue, limits: &Limits) -> Option<HistogramF
 }
 
 /// Where a zero belongs that says since when the sender counts: behind all that the series has, before the sample.
-fn zero_time(start_ms: Option<&i64>, t_ms: i64, series: &MemSeries) -> Option<SampleTime> {
+fn zero_time(
+    start_ms: Option<&TimestampMs>,
+    t_ms: TimestampMs,
+    series: &MemSeries,
+) -> Option<SampleTime> {
     let start_ms = *start_ms?;
     let fits = start_ms > 0 && start_ms < t_ms && start_ms > series.last().0;
     fits.then_some(SampleTime::unstarted(start_ms))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use lgtm_core::exec::{CancelOnDrop, CancelToken, Executor};
-use lgtm_core::model::{LabelArena, Labels, TimeRange};
+use lgtm_core::model::{LabelArena, Labels, TimeRange, TimestampMs};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId};
 use lgtm_core::wal::Snapshot;
 use lgtm_core::{Error, Result};
@@ -90,7 +90,7 @@ impl Gathered {
         snapshot: &Snapshot,
         labels: impl FnOnce() -> Labels,
     ) {
-        let inside = |min: i64, max: i64| min < range.max_ms && max >= range.min_ms;
+        let inside = |min: TimestampMs, max: TimestampMs| min < range.max_ms && max >= range.min_ms;
         let from = self.kept.len();
         self.kept.extend(series.late_chunks());
         self.kept.extend_from_slice(series.finished());

@@ -253,7 +253,7 @@ impl Heads {
         match method {
             CountMethod::InMemory => 0,
             CountMethod::Active => {
-                let now_s = u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0);
+                let now_s = u32::try_from(self.clock.now_ms().to_seconds()).unwrap_or(0);
                 let idle = u32::try_from(idle).unwrap_or(u32::MAX);
                 now_s.saturating_sub(idle).max(1)
             }
@@ -483,7 +483,7 @@ mod tests {
     use lgtm_core::clock::ManualClock;
     use lgtm_core::disk::LocalDisk;
     use lgtm_core::limits::Overrides;
-    use lgtm_core::model::Sample;
+    use lgtm_core::model::{Sample, TimestampMs};
     use proptest::prelude::*;
 
     use super::super::HeadSettings;
@@ -543,7 +543,7 @@ mod tests {
         let (heads, log) = Heads::open(disk, ".", settings, limits, clock.clone(), 7).unwrap();
         heads.replay(log).unwrap();
         let tenant = TenantId::anonymous();
-        let push = async |numbers: &mut dyn Iterator<Item = usize>, t_ms: i64| {
+        let push = async |numbers: &mut dyn Iterator<Item = usize>, t_ms: TimestampMs| {
             let mut batch = WriteBatch::default();
             for n in numbers {
                 batch.push_series(series(n).iter(), &[Sample { t_ms, value: 1.0 }]);
@@ -551,9 +551,13 @@ mod tests {
             let report = heads.append(&tenant, &batch).await.unwrap();
             assert_eq!(report.rejected.first, None);
         };
-        push(&mut (0..SERIES), 1_700_000_000_000).await;
+        push(&mut (0..SERIES), TimestampMs::new(1_700_000_000_000)).await;
         clock.advance(idle + Duration::from_secs(2));
-        push(&mut (0..SERIES).filter(|n| n % 2 == 0), 1_700_000_001_000).await;
+        push(
+            &mut (0..SERIES).filter(|n| n % 2 == 0),
+            TimestampMs::new(1_700_000_001_000),
+        )
+        .await;
         let names = ["__name__", "instance", "job", "nope", "zone"].map(str::to_owned);
         let cancel = CancelToken::new();
         for (method, only_even) in [(CountMethod::InMemory, false), (CountMethod::Active, true)] {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{BlobPlace, Checkpoint, SyncPolicy};
 use lgtm_core::{DecodeError, Error, Result};
@@ -37,7 +37,7 @@ pub(super) struct SeriesState<'a> {
     pub(super) id: SeriesId,
     pub(super) labels: &'a [u8],
     pub(super) base: f64,
-    pub(super) last_t_ms: i64,
+    pub(super) last_t_ms: TimestampMs,
     pub(super) last: Last,
     /// The open chunk.
     pub(super) open: Option<(Encoding, &'a [u8])>,
@@ -76,8 +76,8 @@ impl Heads {
             };
             let mut record = Vec::new();
             put_bytes(&mut record, head.tenant.as_str().as_bytes());
-            put_svarint(&mut record, head.min_valid_ms());
-            put_svarint(&mut record, head.max_ms().unwrap_or(i64::MIN));
+            put_svarint(&mut record, head.min_valid_ms().get());
+            put_svarint(&mut record, head.max_ms().unwrap_or(TimestampMs::MIN).get());
             out.append(kind::HEAD_STATE, &record)?;
             checkpoint_series(&head, epoch, &mut |record| {
                 out.append(kind::SERIES_STATE, record)
@@ -209,7 +209,7 @@ fn encode_series(id: SeriesId, labels: &[u8], series: &MemSeries, out: &mut Vec<
     put_bytes(out, labels);
     out.extend_from_slice(&series.base.to_bits().to_le_bytes());
     let (last_t_ms, last) = series.last();
-    put_svarint(out, last_t_ms);
+    put_svarint(out, last_t_ms.get());
     let (tag, bits) = match last {
         Last::None => (0, 0),
         Last::Float(v) => (1, v.to_bits()),
@@ -234,8 +234,8 @@ fn put_chunks(out: &mut Vec<u8>, chunks: &[HeadChunk]) {
     let held = chunks.iter().filter(|c| !c.state.is_moved());
     put_uvarint(out, held.clone().count() as u64);
     for c in held {
-        put_svarint(out, c.min_ms);
-        put_svarint(out, c.max_ms);
+        put_svarint(out, c.min_ms.get());
+        put_svarint(out, c.max_ms.get());
         put_uvarint(out, u64::from(c.sample_count));
         match &c.bytes {
             ChunkBytes::Memory(data) => {
@@ -276,8 +276,8 @@ fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
             })
         };
         out.push(HeadChunk {
-            min_ms,
-            max_ms,
+            min_ms: TimestampMs::new(min_ms),
+            max_ms: TimestampMs::new(max_ms),
             encoding,
             sample_count,
             bytes,
@@ -314,7 +314,7 @@ pub(super) fn decode_series_states<'a>(
             id,
             labels,
             base,
-            last_t_ms,
+            last_t_ms: TimestampMs::new(last_t_ms),
             last,
             open,
             finished,
@@ -325,8 +325,10 @@ pub(super) fn decode_series_states<'a>(
 }
 
 /// Reads the state of a head behind its tenant: where valid samples begin, and the newest one.
-pub(super) fn decode_head_state(r: &mut Reader<'_>) -> Result<(i64, i64), DecodeError> {
-    Ok((r.svarint()?, r.svarint()?))
+pub(super) fn decode_head_state(
+    r: &mut Reader<'_>,
+) -> Result<(TimestampMs, TimestampMs), DecodeError> {
+    Ok((r.svarint()?.into(), r.svarint()?.into()))
 }
 
 /// The tenant at the front of a record.

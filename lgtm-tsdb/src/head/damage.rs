@@ -54,8 +54,8 @@ impl Heads {
         tracing::error!(
             tenant = %head.tenant,
             %series,
-            min_ms = chunk.min_ms,
-            max_ms = chunk.max_ms,
+            min_ms = chunk.min_ms.get(),
+            max_ms = chunk.max_ms.get(),
             samples = chunk.sample_count,
             %error,
             "damaged chunk set aside: its samples are lost, all others are not"

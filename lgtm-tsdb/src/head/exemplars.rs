@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange};
+use lgtm_core::model::{Exemplar, LabelArena, Labels, Matcher, TenantId, TimeRange, TimestampMs};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::{Error, Result};
 
@@ -25,7 +25,7 @@ pub(super) struct ExemplarRing {
     ring: VecDeque<(SeriesId, Exemplar)>,
     /// Number of the oldest in `ring`: they are counted as they come.
     first: u64,
-    newest: HashMap<SeriesId, (i64, u64, u64)>,
+    newest: HashMap<SeriesId, (TimestampMs, u64, u64)>,
 }
 
 impl ExemplarRing {
@@ -89,7 +89,7 @@ impl ExemplarRing {
                 return Ok(false);
             }
             // At one time several exemplars may come, in a fixed order of value and labels.
-            if key.0 < newest.0 || (key.0 == newest.0 && (key.1, key.2) < (newest.1, newest.2)) {
+            if key < *newest {
                 return Err("exemplar-out-of-order");
             }
         }
@@ -241,7 +241,7 @@ impl Heads {
 mod tests {
     use super::*;
 
-    fn exemplar(t_ms: i64, value: f64) -> Exemplar {
+    fn exemplar(t_ms: TimestampMs, value: f64) -> Exemplar {
         Exemplar {
             labels: Labels::from_pairs([("trace_id", "abc")]).unwrap(),
             value,
@@ -252,25 +252,31 @@ mod tests {
     #[test]
     fn the_oldest_gives_way_and_doubles_are_known() {
         let mut ring = ExemplarRing::new(2);
-        assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(true));
-        assert_eq!(ring.push(1, &exemplar(10, 1.0)), Ok(false));
+        assert_eq!(ring.push(1, &exemplar(TimestampMs::new(10), 1.0)), Ok(true));
         assert_eq!(
-            ring.push(1, &exemplar(9, 1.0)),
+            ring.push(1, &exemplar(TimestampMs::new(10), 1.0)),
+            Ok(false)
+        );
+        assert_eq!(
+            ring.push(1, &exemplar(TimestampMs::new(9), 1.0)),
             Err("exemplar-out-of-order")
         );
-        assert_eq!(ring.push(1, &exemplar(10, 2.0)), Ok(true));
-        assert_eq!(ring.push(2, &exemplar(5, 1.0)), Ok(true));
+        assert_eq!(ring.push(1, &exemplar(TimestampMs::new(10), 2.0)), Ok(true));
+        assert_eq!(ring.push(2, &exemplar(TimestampMs::new(5), 1.0)), Ok(true));
         assert_eq!(
-            ring.iter().map(|(id, e)| (id, e.t_ms)).collect::<Vec<_>>(),
+            ring.iter()
+                .map(|(id, e)| (id, e.t_ms.get()))
+                .collect::<Vec<_>>(),
             [(1, 10), (2, 5)]
         );
         ring.resize(1);
         assert_eq!(ring.iter().map(|(id, _)| id).collect::<Vec<_>>(), [2]);
         ring.resize(2);
-        assert_eq!(ring.push(1, &exemplar(11, 1.0)), Ok(true));
+        assert_eq!(ring.push(1, &exemplar(TimestampMs::new(11), 1.0)), Ok(true));
         let mut ring = ExemplarRing::new(2);
         for (id, t_ms, value) in [(1, 10, 1.0), (1, 10, 2.0), (2, 5, 1.0)] {
-            ring.push(id, &exemplar(t_ms, value)).unwrap();
+            ring.push(id, &exemplar(TimestampMs::new(t_ms), value))
+                .unwrap();
         }
         let numbers = |ring: &ExemplarRing, from| ring.from(from).map(|e| e.0).collect::<Vec<_>>();
         assert_eq!(
@@ -292,14 +298,14 @@ mod tests {
         let e = Exemplar {
             labels,
             value: 1.0,
-            t_ms: 1,
+            t_ms: TimestampMs::new(1),
         };
         assert_eq!(
             ExemplarRing::new(9).push(1, &e),
             Err("exemplar-labels-too-long")
         );
         assert_eq!(
-            ExemplarRing::new(0).push(1, &exemplar(1, 1.0)),
+            ExemplarRing::new(0).push(1, &exemplar(TimestampMs::new(1), 1.0)),
             Err("exemplars-disabled")
         );
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::index::SymbolTable;
-use lgtm_core::model::{TenantId, TimeRange};
+use lgtm_core::model::{TenantId, TimeRange, TimestampMs};
 use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::storage::Bucket;
 use lgtm_core::wal::ChunkState;
@@ -202,8 +202,8 @@ impl Heads {
             roster,
             next: 0,
             range,
-            min_ms: i64::MAX,
-            max_ms: i64::MIN,
+            min_ms: TimestampMs::MAX,
+            max_ms: TimestampMs::MIN,
         };
         while block.next < block.roster.members.len() {
             let fill = to.compute(self, head, move |heads, head| {
@@ -312,8 +312,8 @@ struct RangeBlock {
     /// The member that comes next.
     next: usize,
     range: TimeRange,
-    min_ms: i64,
-    max_ms: i64,
+    min_ms: TimestampMs,
+    max_ms: TimestampMs,
 }
 
 impl RangeBlock {
@@ -355,11 +355,11 @@ impl RangeBlock {
 
 impl Head {
     /// Marks what a flush is to write. Gives the starts of the ranges it lies in, ascending.
-    fn begin_flush(&self, scope: FlushScope, range_ms: i64) -> Vec<i64> {
+    fn begin_flush(&self, scope: FlushScope, range_ms: i64) -> Vec<TimestampMs> {
         let before_ms = match scope {
-            FlushScope::All => i64::MAX,
+            FlushScope::All => TimestampMs::MAX,
             FlushScope::Complete => match self.held_range() {
-                Some((min, max)) if max.saturating_sub(min) > range_ms / 2 * 3 => {
+                Some((min, max)) if max.since(min) > range_ms / 2 * 3 => {
                     cut::range_end(min, range_ms)
                 }
                 _ => return Vec::new(),
@@ -372,7 +372,7 @@ impl Head {
     }
 
     /// Finishes what lies before `before_ms` and marks it. Gives the starts of the ranges it lies in, ascending.
-    fn mark_for_flush(&self, before_ms: i64, range_ms: i64) -> Vec<i64> {
+    fn mark_for_flush(&self, before_ms: TimestampMs, range_ms: i64) -> Vec<TimestampMs> {
         let mut starts = std::collections::BTreeSet::new();
         for shard in self.shards().iter() {
             for series in shard.lock().iter_mut().flatten() {

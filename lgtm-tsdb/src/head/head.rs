@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
-use lgtm_core::model::{Labels, METRIC_NAME, TenantId};
+use lgtm_core::model::{Labels, METRIC_NAME, TenantId, TimestampMs};
 use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
 use lgtm_core::wal::BlobFiles;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -140,42 +140,44 @@ impl Head {
     }
 
     /// Time of the newest sample ever taken.
-    pub(super) fn max_ms(&self) -> Option<i64> {
-        Some(self.max_ms.load(Ordering::Acquire)).filter(|t| *t != i64::MIN)
+    pub(super) fn max_ms(&self) -> Option<TimestampMs> {
+        let t_ms = TimestampMs::new(self.max_ms.load(Ordering::Acquire));
+        (t_ms != TimestampMs::MIN).then_some(t_ms)
     }
 
-    pub(super) fn raise_max_ms(&self, t_ms: i64) {
-        self.max_ms.fetch_max(t_ms, Ordering::AcqRel);
+    pub(super) fn raise_max_ms(&self, t_ms: TimestampMs) {
+        self.max_ms.fetch_max(t_ms.get(), Ordering::AcqRel);
     }
 
     /// Where in-order samples begin to be taken.
-    pub(super) fn min_valid_ms(&self) -> i64 {
-        self.min_valid_ms.load(Ordering::Acquire)
+    pub(super) fn min_valid_ms(&self) -> TimestampMs {
+        TimestampMs::new(self.min_valid_ms.load(Ordering::Acquire))
     }
 
     /// Refuses in-order samples before `t_ms` from now on: a block is about to hold what lies before.
-    pub(super) fn raise_min_valid_ms(&self, t_ms: i64) {
-        self.min_valid_ms.fetch_max(t_ms, Ordering::AcqRel);
+    pub(super) fn raise_min_valid_ms(&self, t_ms: TimestampMs) {
+        self.min_valid_ms.fetch_max(t_ms.get(), Ordering::AcqRel);
     }
 
     /// The rules for a batch that begins now.
-    pub(super) fn rules(&self, limits: &Limits, now_ms: i64) -> AppendRules {
+    pub(super) fn rules(&self, limits: &Limits, now_ms: TimestampMs) -> AppendRules {
         let ms = |d: std::time::Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
         let newest = self.max_ms();
         let half_range = self.parts.block_range_ms / 2;
         let window = ms(limits.out_of_order_time_window);
         AppendRules {
             min_valid_ms: newest
-                .map_or(i64::MIN, |m| m.saturating_sub(half_range))
+                .map_or(TimestampMs::MIN, |m| m.saturating_sub(half_range))
                 .max(self.min_valid_ms()),
             max_valid_ms: now_ms.saturating_add(ms(limits.creation_grace_period)),
             min_accepted_ms: match ms(limits.past_grace_period) {
-                0 => i64::MIN,
+                0 => TimestampMs::MIN,
                 past => now_ms.saturating_sub(past),
             },
-            ooo_min_ms: (window > 0).then(|| newest.map_or(i64::MIN, |m| m.saturating_sub(window))),
+            ooo_min_ms: (window > 0)
+                .then(|| newest.map_or(TimestampMs::MIN, |m| m.saturating_sub(window))),
             block_range_ms: self.parts.block_range_ms,
-            now_s: u32::try_from(now_ms / 1000).unwrap_or(0),
+            now_s: u32::try_from(now_ms.to_seconds()).unwrap_or(0),
         }
     }
 
@@ -311,7 +313,7 @@ impl Head {
     }
 
     /// Time of the oldest and the newest sample that no block has.
-    pub(super) fn held_range(&self) -> Option<(i64, i64)> {
+    pub(super) fn held_range(&self) -> Option<(TimestampMs, TimestampMs)> {
         let shards = self.shards();
         let ranges = shards.iter().filter_map(|s| {
             s.lock()

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use lgtm_core::model::TimestampMs;
 use lgtm_core::wal::{BlobFiles, BlobPlace, ChunkState};
 
 use crate::chunk::{Chunk, Encoding};
@@ -17,8 +18,8 @@ pub(super) enum ChunkBytes {
 /// A finished chunk of a series in the head.
 #[derive(Debug, Clone)]
 pub(super) struct HeadChunk {
-    pub(super) min_ms: i64,
-    pub(super) max_ms: i64,
+    pub(super) min_ms: TimestampMs,
+    pub(super) max_ms: TimestampMs,
     pub(super) encoding: Encoding,
     pub(super) sample_count: u16,
     pub(super) bytes: ChunkBytes,
@@ -73,8 +74,8 @@ impl HeadChunk {
 /// A copy of an open chunk in a buffer that it shares with others.
 #[derive(Debug)]
 pub(super) struct OpenSpan {
-    pub(super) min_ms: i64,
-    pub(super) max_ms: i64,
+    pub(super) min_ms: TimestampMs,
+    pub(super) max_ms: TimestampMs,
     pub(super) encoding: Encoding,
     /// Place in the buffer.
     pub(super) bytes: Range<usize>,

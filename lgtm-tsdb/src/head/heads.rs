@@ -272,7 +272,7 @@ impl Heads {
 
     /// Forgets series that have been empty and quiet for long, and heads that have no series left.
     pub(crate) fn collect_idle(&self) {
-        let now_s = u32::try_from(self.clock.now_ms() / 1000).unwrap_or(0);
+        let now_s = u32::try_from(self.clock.now_ms().to_seconds()).unwrap_or(0);
         let ago =
             |d: Duration| now_s.saturating_sub(u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
         for head in self.all() {

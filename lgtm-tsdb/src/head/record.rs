@@ -8,7 +8,7 @@ use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, Labels,
-    Metadata, MetricType,
+    Metadata, MetricType, TimestampMs,
 };
 use lgtm_core::postings::SeriesId;
 
@@ -36,24 +36,24 @@ pub(super) mod kind {
 struct StartColumn {
     bytes: Vec<u8>,
     count: u64,
-    last_ms: i64,
+    last_ms: TimestampMs,
 }
 
 impl StartColumn {
     /// The start of the sample behind `before` others; of those not told it is not known.
-    fn push(&mut self, before: u64, start_ms: i64) {
+    fn push(&mut self, before: u64, start_ms: TimestampMs) {
         self.fill(before);
         self.put(start_ms);
     }
 
     fn fill(&mut self, count: u64) {
         while self.count < count {
-            self.put(0);
+            self.put(TimestampMs::EPOCH);
         }
     }
 
-    fn put(&mut self, start_ms: i64) {
-        put_svarint(&mut self.bytes, start_ms.wrapping_sub(self.last_ms));
+    fn put(&mut self, start_ms: TimestampMs) {
+        put_svarint(&mut self.bytes, start_ms.wrapping_since(self.last_ms));
         self.last_ms = start_ms;
         self.count += 1;
     }
@@ -66,7 +66,7 @@ impl StartColumn {
         self.fill(count);
         put_bytes(out, &self.bytes);
         self.bytes.clear();
-        (self.count, self.last_ms) = (0, 0);
+        (self.count, self.last_ms) = (0, TimestampMs::EPOCH);
         true
     }
 }
@@ -74,7 +74,7 @@ impl StartColumn {
 /// Reads a start column; without one nothing is known.
 struct Starts<'a> {
     r: Option<Reader<'a>>,
-    last_ms: i64,
+    last_ms: TimestampMs,
 }
 
 impl<'a> Starts<'a> {
@@ -86,12 +86,12 @@ impl<'a> Starts<'a> {
         };
         Ok(Self {
             r: bytes,
-            last_ms: 0,
+            last_ms: TimestampMs::EPOCH,
         })
     }
 
     #[inline]
-    fn next(&mut self) -> Result<i64, DecodeError> {
+    fn next(&mut self) -> Result<TimestampMs, DecodeError> {
         if let Some(r) = &mut self.r {
             self.last_ms = self.last_ms.wrapping_add(r.svarint()?);
         }
@@ -106,7 +106,7 @@ pub(super) struct SampleColumns {
     ids: IdColumn,
     starts: StartColumn,
     times: Vec<u8>,
-    last_t_ms: i64,
+    last_t_ms: TimestampMs,
     values: ValueColumns,
     tags: u32,
 }
@@ -128,7 +128,7 @@ impl SampleColumns {
         self.count += 1;
         self.tags = self.tags.wrapping_add(tag);
         self.ids.push(id);
-        put_svarint(&mut self.times, t_ms.wrapping_sub(self.last_t_ms));
+        put_svarint(&mut self.times, t_ms.wrapping_since(self.last_t_ms));
         self.last_t_ms = t_ms;
         self.values.push(value, base);
     }
@@ -144,7 +144,7 @@ impl SampleColumns {
         put_bytes(out, &self.times);
         self.values.encode(out);
         self.times.clear();
-        (self.count, self.last_t_ms) = (0, 0);
+        (self.count, self.last_t_ms) = (0, TimestampMs::EPOCH);
         if are_started {
             kind::STARTED_SAMPLES
         } else {
@@ -173,7 +173,7 @@ pub(super) fn decode_samples(
     let mut starts = Starts::new(r, kind == kind::STARTED_SAMPLES)?;
     let mut times = Reader::new("sample times", r.bytes()?);
     let mut values = Values::new(r, count)?;
-    let mut t_ms = 0i64;
+    let mut t_ms = TimestampMs::EPOCH;
     for _ in 0..count {
         let Some(anchor) = anchor_of(ids.next()?) else {
             return Ok(false);
@@ -367,7 +367,7 @@ impl Histograms {
         self.tags = self.tags.wrapping_add(anchor.tag);
         self.ids.push(anchor.id);
         let out = &mut self.body;
-        put_svarint(out, at.t_ms);
+        put_svarint(out, at.t_ms.get());
         match value {
             HistogramValue::Int(h) => {
                 out.push(0);
@@ -475,7 +475,10 @@ pub(super) fn decode_histograms(
         let Some(Anchor { id, .. }) = anchor_of(ids.next()?) else {
             return Ok(false);
         };
-        let (t_ms, start_ms) = (r.svarint()?, starts.next()?);
+        let at = SampleTime {
+            t_ms: TimestampMs::new(r.svarint()?),
+            start_ms: starts.next()?,
+        };
         let float = match r.u8()? {
             0 => false,
             1 => true,
@@ -529,7 +532,7 @@ pub(super) fn decode_histograms(
                 custom_values,
             }))
         };
-        sink(id, SampleTime { t_ms, start_ms }, value);
+        sink(id, at, value);
     }
     Ok(true)
 }
@@ -567,7 +570,7 @@ fn floats(r: &mut Reader<'_>) -> Result<Vec<f64>, DecodeError> {
 /// Writes one exemplar of a series.
 pub(super) fn encode_exemplar(id: SeriesId, e: &Exemplar, out: &mut Vec<u8>) {
     put_uvarint(out, u64::from(id));
-    put_svarint(out, e.t_ms);
+    put_svarint(out, e.t_ms.get());
     out.extend_from_slice(&e.value.to_bits().to_le_bytes());
     put_uvarint(out, e.labels.len() as u64);
     for (name, value) in e.labels.iter() {
@@ -595,7 +598,7 @@ pub(super) fn decode_exemplars(
             Exemplar {
                 labels,
                 value,
-                t_ms,
+                t_ms: TimestampMs::new(t_ms),
             },
         );
     }
@@ -662,7 +665,7 @@ mod tests {
             let start_of = |n: usize| if with_starts { starts[n] } else { 0 };
             let mut columns = SampleColumns::default();
             for (n, (id, (t_ms, v, _))) in samples.iter().enumerate() {
-                let at = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                let at = SampleTime { t_ms: TimestampMs::new(*t_ms), start_ms: TimestampMs::new(start_of(n)) };
                 columns.push(anchor(*id).unwrap(), at, *v);
             }
             let mut out = Vec::new();
@@ -675,7 +678,7 @@ mod tests {
             let mut want = samples.iter().enumerate();
             let read = decode_samples(kind, &mut r.clone(), anchor, |id, at, v| {
                 let (n, (wid, (t_ms, wv, _))) = want.next().unwrap();
-                let wanted = SampleTime { t_ms: *t_ms, start_ms: start_of(n) };
+                let wanted = SampleTime { t_ms: TimestampMs::new(*t_ms), start_ms: TimestampMs::new(start_of(n)) };
                 assert_eq!((id, at, v.to_bits()), (*wid, wanted, wv.to_bits()));
             })?;
             prop_assert!(read && want.next().is_none());
@@ -696,7 +699,7 @@ mod tests {
             let value = |count: u64, float: bool| if float { HistogramValue::from(FloatHistogram { count: count as f64, ..FloatHistogram::default() }) } else { HistogramValue::from(Histogram { count, ..Histogram::default() }) };
             let mut columns = Histograms::default();
             for (id, t_ms, start_ms, count, float) in rows.iter().copied() {
-                columns.push(anchor(id).unwrap(), SampleTime { t_ms, start_ms }, &value(count, float));
+                columns.push(anchor(id).unwrap(), SampleTime { t_ms: t_ms.into(), start_ms: start_ms.into() }, &value(count, float));
             }
             let mut out = Vec::new();
             let kind = columns.encode("t", &mut out);
@@ -705,7 +708,7 @@ mod tests {
             let mut want = rows.iter().copied();
             let read = decode_histograms(kind, &mut r, anchor, |id, at, v| {
                 let (wid, t_ms, start_ms, count, float) = want.next().unwrap();
-                assert_eq!((id, at, v), (wid, SampleTime { t_ms, start_ms }, value(count, float)));
+                assert_eq!((id, at, v), (wid, SampleTime { t_ms: t_ms.into(), start_ms: start_ms.into() }, value(count, float)));
             })?;
             prop_assert!(read && want.next().is_none());
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use lgtm_core::codec::Reader;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TimestampMs};
 use lgtm_core::postings::SeriesId;
 use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
@@ -302,7 +302,7 @@ impl Tenant {
     ) -> Result<bool, DecodeError> {
         let Self { head, shards, .. } = self;
         let rules = AppendRules::replay(head.parts.block_range_ms);
-        let mut newest_ms = i64::MIN;
+        let mut newest_ms = TimestampMs::MIN;
         let mut locked: Option<(usize, super::shard::ShardGuard<'_>)> = None;
         let taken = record::decode_samples(
             kind,
@@ -324,7 +324,7 @@ impl Tenant {
             },
         )?;
         drop(locked);
-        if newest_ms > i64::MIN {
+        if newest_ms > TimestampMs::MIN {
             head.raise_max_ms(newest_ms);
         }
         Ok(taken)
@@ -345,7 +345,7 @@ impl Tenant {
             |id, at, value| {
                 if let Err(fault) = value.check_size() {
                     report.oversized_histograms += 1;
-                    tracing::warn!(tenant = %head.tenant, series = id, t_ms = at.t_ms, fault = %fault.message, "a native histogram of the log is left out");
+                    tracing::warn!(tenant = %head.tenant, series = id, t_ms = %at.t_ms, fault = %fault.message, "a native histogram of the log is left out");
                     return;
                 }
                 let (shard, slot) = locate(id);

@@ -1,7 +1,7 @@
 //! One series in memory: its open chunk, its finished chunks, its out-of-order samples.
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::{FloatHistogram, Histogram, is_stale_nan};
+use lgtm_core::model::{FloatHistogram, Histogram, TimestampMs, is_stale_nan};
 use lgtm_core::postings::{SeriesId, SymbolId};
 use lgtm_core::wal::{BlobFiles, BlobPlace};
 
@@ -38,9 +38,9 @@ enum Open {
 #[derive(Debug, Default)]
 struct OutOfOrder {
     /// Sorted by time.
-    buffer: Vec<(i64, SampleValue)>,
+    buffer: Vec<(TimestampMs, SampleValue)>,
     /// Since when the samples in `buffer` count; empty when that is known of none.
-    starts: Vec<i64>,
+    starts: Vec<TimestampMs>,
     chunks: Vec<HeadChunk>,
 }
 
@@ -51,7 +51,7 @@ impl OutOfOrder {
             return;
         };
         if at.is_started() && self.starts.is_empty() {
-            self.starts = vec![0; self.buffer.len()];
+            self.starts = vec![TimestampMs::EPOCH; self.buffer.len()];
         }
         if at.is_started() || !self.starts.is_empty() {
             self.starts.insert(place, at.start_ms);
@@ -70,8 +70,14 @@ impl OutOfOrder {
     }
 }
 
-fn encode_late(samples: impl Iterator<Item = (i64, SampleValue)>, starts: &[i64]) -> Vec<Chunk> {
-    let starts = starts.iter().copied().chain(std::iter::repeat(0));
+fn encode_late(
+    samples: impl Iterator<Item = (TimestampMs, SampleValue)>,
+    starts: &[TimestampMs],
+) -> Vec<Chunk> {
+    let starts = starts
+        .iter()
+        .copied()
+        .chain(std::iter::repeat(TimestampMs::EPOCH));
     encode_started_run(
         samples
             .zip(starts)
@@ -93,7 +99,7 @@ pub(super) enum Last {
 pub(super) struct MemSeries {
     pub(super) labels: Box<[SymbolId]>,
     open: Open,
-    last_t_ms: i64,
+    last_t_ms: TimestampMs,
     last: Last,
     /// What samples in the log are written relative to.
     pub(super) base: f64,
@@ -121,7 +127,7 @@ impl MemSeries {
         Self {
             labels,
             open: Open::None,
-            last_t_ms: i64::MIN,
+            last_t_ms: TimestampMs::MIN,
             last: Last::None,
             base,
             tag,
@@ -151,7 +157,7 @@ impl MemSeries {
     #[inline]
     fn place(
         &self,
-        t_ms: i64,
+        t_ms: TimestampMs,
         same: impl FnOnce(&Self) -> bool,
         rules: &AppendRules,
     ) -> Result<Taken, RejectReason> {
@@ -384,7 +390,11 @@ impl MemSeries {
 
     /// Finishes what lies before `before_ms`, open chunk and waiting late samples included, and marks it for a flush. The bytes
     /// stay in memory: what is about to be uploaded need not be written to the chunk files first.
-    pub(super) fn mark_for_flush(&mut self, before_ms: i64, found: &mut dyn FnMut(i64)) {
+    pub(super) fn mark_for_flush(
+        &mut self,
+        before_ms: TimestampMs,
+        found: &mut dyn FnMut(TimestampMs),
+    ) {
         if self.open_last_ms().is_some_and(|last| last < before_ms)
             && let Some(chunk) = self.take_open()
         {
@@ -413,7 +423,7 @@ impl MemSeries {
         }
     }
 
-    fn open_last_ms(&self) -> Option<i64> {
+    fn open_last_ms(&self) -> Option<TimestampMs> {
         match &self.open {
             Open::None => None,
             Open::Float(c, _) => Some(c.last_t_ms()),
@@ -424,7 +434,7 @@ impl MemSeries {
     }
 
     /// Time and kind of the newest in-order sample.
-    pub(super) fn last(&self) -> (i64, Last) {
+    pub(super) fn last(&self) -> (TimestampMs, Last) {
         (self.last_t_ms, self.last)
     }
 
@@ -490,7 +500,7 @@ impl MemSeries {
             encoding => {
                 // Histograms are rare: their open chunk is rebuilt sample by sample.
                 let rules = AppendRules::replay(range_ms);
-                (self.last, self.last_t_ms) = (Last::None, i64::MIN);
+                (self.last, self.last_t_ms) = (Last::None, TimestampMs::MIN);
                 let mut samples = crate::chunk::iter(encoding, data)?;
                 while let Some(sample) = samples.next() {
                     let (t_ms, value) = sample?;
@@ -528,7 +538,7 @@ impl MemSeries {
     }
 
     /// Times of the first and the last sample of the open chunk.
-    pub(super) fn open_range(&self) -> Option<(i64, i64)> {
+    pub(super) fn open_range(&self) -> Option<(TimestampMs, TimestampMs)> {
         match &self.open {
             Open::None => None,
             Open::Float(c, _) => Some((c.first_t_ms(), c.last_t_ms())),
@@ -584,16 +594,16 @@ impl MemSeries {
     }
 
     /// Times of the oldest and the newest sample that no block has.
-    pub(super) fn held_range(&self) -> Option<(i64, i64)> {
+    pub(super) fn held_range(&self) -> Option<(TimestampMs, TimestampMs)> {
         self.range_of(|state| !state.is_moved())
     }
 
     /// Times of the oldest and the newest sample that a reader sees.
-    pub(super) fn range_seen_by(&self, snapshot: &Snapshot) -> Option<(i64, i64)> {
+    pub(super) fn range_seen_by(&self, snapshot: &Snapshot) -> Option<(TimestampMs, TimestampMs)> {
         self.range_of(|state| snapshot.sees(state))
     }
 
-    fn range_of(&self, takes: impl Fn(ChunkState) -> bool) -> Option<(i64, i64)> {
+    fn range_of(&self, takes: impl Fn(ChunkState) -> bool) -> Option<(TimestampMs, TimestampMs)> {
         let open = self.open_range();
         let waiting = self.ooo.iter().flat_map(|o| &o.buffer);
         let waiting = waiting.map(|s| (s.0, s.0));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{METRIC_NAME, TenantId};
+use lgtm_core::model::{METRIC_NAME, TenantId, TimestampMs};
 
 use super::cardinality::Highest;
 use super::heads::Heads;
@@ -19,9 +19,9 @@ pub struct HeadStats {
     /// Chunks, in memory and in the chunk files.
     pub chunks: u64,
     /// Time of the oldest sample held, milliseconds.
-    pub min_ms: Option<i64>,
+    pub min_ms: Option<TimestampMs>,
     /// Time of the newest sample held, milliseconds.
-    pub max_ms: Option<i64>,
+    pub max_ms: Option<TimestampMs>,
     /// Series by metric name, most first.
     pub series_by_metric: Vec<(String, u64)>,
     /// Distinct values by label name, most first.

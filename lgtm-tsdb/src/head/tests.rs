@@ -11,6 +11,7 @@ use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Histogram, Labels, Matcher, STALE_NAN_BITS, Sample, TenantId, TimeRange,
+    TimestampMs,
 };
 use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout};
 use lgtm_core::testing::{FaultPlan, FaultyStore};
@@ -97,7 +98,7 @@ impl Store {
             let samples: Vec<_> = samples
                 .iter()
                 .map(|(t, value)| Sample {
-                    t_ms: START + t,
+                    t_ms: TimestampMs::new(START + t),
                     value: *value,
                 })
                 .collect();
@@ -163,7 +164,7 @@ impl Store {
                     };
                     out.push((
                         s.labels.get("__name__").unwrap().to_owned(),
-                        t - START,
+                        t.get() - START,
                         bits,
                     ));
                 }
@@ -360,7 +361,11 @@ async fn what_is_refused_whole_leaves_no_series() {
     .enumerate()
     {
         let mut batch = WriteBatch::default();
-        batch.push_histogram(labels(i as i32).unwrap().iter(), t_ms, histogram);
+        batch.push_histogram(
+            labels(i as i32).unwrap().iter(),
+            TimestampMs::new(t_ms),
+            histogram,
+        );
         let report = s.heads.append(&tenant, &batch).await.unwrap();
         assert_eq!(report.rejected.samples.get(wanted), Some(&1), "{report:?}");
         assert_eq!(report.rejected.total(), 1);
@@ -372,7 +377,7 @@ async fn what_is_refused_whole_leaves_no_series() {
     let _ = s.heads.append(&tenant, &batch).await.unwrap();
     assert_eq!(s.heads.series_of(&tenant), 0);
     let mut batch = WriteBatch::default();
-    batch.push_histogram(labels(10).unwrap().iter(), now, good);
+    batch.push_histogram(labels(10).unwrap().iter(), TimestampMs::new(now), good);
     assert_eq!(s.heads.append(&tenant, &batch).await.unwrap().histograms, 1);
     assert_eq!(s.heads.series_of(&tenant), 1);
 }
@@ -400,7 +405,11 @@ async fn histograms_and_limits() {
             ..Histogram::default()
         };
         let mut batch = WriteBatch::default();
-        batch.push_histogram(labels.iter(), START + i as i64 * 15_000, h);
+        batch.push_histogram(
+            labels.iter(),
+            TimestampMs::new(START + i as i64 * 15_000),
+            h,
+        );
         assert_eq!(s.heads.append(&tenant, &batch).await.unwrap().histograms, 1);
     }
     let r = s.push("t", &[("other", &[(1, 1.0)])]).await;
@@ -618,7 +627,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut batch = WriteBatch::default();
         let labels = Labels::from_pairs([("__name__", "up")]).unwrap();
-        batch.push_series(labels.iter(), &[Sample { t_ms: START + 90 * HOUR, value: 1.0 }]);
+        batch.push_series(labels.iter(), &[Sample { t_ms: TimestampMs::new(START + 90 * HOUR), value: 1.0 }]);
         let report = runtime.block_on(heads.append(&TenantId::new("other").unwrap(), &batch)).unwrap();
         prop_assert_eq!(report.samples, 1);
     }

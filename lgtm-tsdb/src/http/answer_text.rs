@@ -243,7 +243,7 @@ fn points<T>(
 
 #[cfg(test)]
 mod tests {
-    use lgtm_core::model::{FloatHistogram, Labels};
+    use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 
     use super::*;
 
@@ -262,12 +262,12 @@ mod tests {
             labels: Labels::from_pairs([("a", n.to_string())]).unwrap(),
             floats: (0..points)
                 .map(|t| Point {
-                    t_ms: t * 1000,
+                    t_ms: TimestampMs::new(t * 1000),
                     value: 0.5,
                 })
                 .collect(),
             histograms: vec![Point {
-                t_ms: 0,
+                t_ms: TimestampMs::EPOCH,
                 value: FloatHistogram::default(),
             }],
         };
@@ -288,7 +288,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_serializes_as_it_is_printed() {
         let point = |value: &str| Point {
-            t_ms: -1500,
+            t_ms: TimestampMs::new(-1500),
             value: value.to_owned(),
         };
         let mut odd = series(2);
@@ -300,7 +300,7 @@ mod tests {
         };
         odd[2].floats.clear();
         let scalar = Point {
-            t_ms: 1005,
+            t_ms: TimestampMs::new(1005),
             value: 1e21,
         };
         for value in [
@@ -336,7 +336,10 @@ mod tests {
         assert!(vector.starts_with(
             "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"a\":\"0\"},\"value\":[0,\"0.5\"]},{"
         ), "{vector}");
-        let point = |value: String| Point { t_ms: 1000, value };
+        let point = |value: String| Point {
+            t_ms: TimestampMs::new(1000),
+            value,
+        };
         let (string, _) = text(QueryValue::Text(point("x".into())), 0).await;
         assert!(
             string.contains("\"string\",\"result\":[1,\"x\"]}"),
@@ -344,7 +347,7 @@ mod tests {
         );
         let (scalar, _) = text(
             QueryValue::Scalar(Point {
-                t_ms: 0,
+                t_ms: TimestampMs::EPOCH,
                 value: 2.0,
             }),
             0,

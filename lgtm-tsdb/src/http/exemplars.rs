@@ -9,7 +9,7 @@ use axum::response::Response;
 use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::go::push_float;
 use lgtm_core::http::UrlQuery;
-use lgtm_core::model::TimeRange;
+use lgtm_core::model::{TimeRange, TimestampMs};
 
 use super::error::ApiError;
 use super::json::{push_labels, push_time};
@@ -41,8 +41,8 @@ pub(super) async fn exemplars(
 const FEW_EXEMPLARS: usize = 500;
 
 fn request(api: &QueryApi, c: &Call, text: &str) -> Result<ExemplarsRequest, ApiError> {
-    let start_ms = c.params.time("start")?.unwrap_or(i64::MIN);
-    let end_ms = c.params.time("end")?.unwrap_or(i64::MAX - 1);
+    let start_ms = c.params.time("start")?.unwrap_or(TimestampMs::MIN);
+    let end_ms = c.params.time("end")?.unwrap_or(TimeRange::ALL.last_ms());
     if end_ms < start_ms {
         return Err(ApiError::bad_data(
             "end timestamp must not be before start timestamp",

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::go::{push_float, push_plain_float};
-use lgtm_core::model::{FloatHistogram, Labels};
+use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 
 use crate::promql::{Point, QueryStats, buckets};
 
@@ -35,8 +35,11 @@ pub(super) fn strings<S: AsRef<str>>(items: impl IntoIterator<Item = S>) -> Stri
 }
 
 /// Milliseconds as seconds.
-pub(super) fn push_time(out: &mut String, t_ms: i64) {
-    let (seconds, ms) = ((t_ms / 1000).unsigned_abs(), (t_ms % 1000).unsigned_abs());
+pub(super) fn push_time(out: &mut String, t_ms: TimestampMs) {
+    let (seconds, ms) = (
+        (t_ms.get() / 1000).unsigned_abs(),
+        (t_ms.get() % 1000).unsigned_abs(),
+    );
     if t_ms < 0 {
         out.push('-');
     }
@@ -140,7 +143,13 @@ mod tests {
             (f64::INFINITY, "+Inf"),
         ] {
             let mut s = String::new();
-            push_scalar_point(&mut s, &Point { t_ms: 0, value: v });
+            push_scalar_point(
+                &mut s,
+                &Point {
+                    t_ms: TimestampMs::EPOCH,
+                    value: v,
+                },
+            );
             assert_eq!(s, format!("[0,\"{text}\"]"));
         }
         let time = |t| {
@@ -149,7 +158,11 @@ mod tests {
             s
         };
         assert_eq!(
-            (time(1000), time(1005), time(-1500)),
+            (
+                time(TimestampMs::new(1000)),
+                time(TimestampMs::new(1005)),
+                time(TimestampMs::new(-1500))
+            ),
             ("1".into(), "1.005".into(), "-1.500".into())
         );
     }
@@ -163,7 +176,13 @@ mod tests {
                 ..FloatHistogram::default()
             };
             let mut s = String::new();
-            push_histogram_point(&mut s, &Point { t_ms: 0, value });
+            push_histogram_point(
+                &mut s,
+                &Point {
+                    t_ms: TimestampMs::EPOCH,
+                    value,
+                },
+            );
             assert_eq!(s.contains("[3,\"-0.5\",\"0.5\",\"2\"]"), buckets, "{s}");
             assert_eq!(s.contains("buckets"), buckets, "{s}");
         }

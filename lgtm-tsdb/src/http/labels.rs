@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::http::UrlQuery;
-use lgtm_core::model::{Labels, TextSet, TimeRange};
+use lgtm_core::model::{Labels, TextSet, TimeRange, TimestampMs};
 
 use super::error::ApiError;
 use super::json::{push_labels, strings};
@@ -23,8 +23,8 @@ async fn selects(api: &QueryApi, c: &Call, limit: usize) -> Result<Vec<SelectReq
         move_if_heavy(text).await;
     }
     let range = TimeRange::inclusive(
-        c.params.time("start")?.unwrap_or(i64::MIN),
-        c.params.time("end")?.unwrap_or(i64::MAX - 1),
+        c.params.time("start")?.unwrap_or(TimestampMs::MIN),
+        c.params.time("end")?.unwrap_or(TimeRange::ALL.last_ms()),
     );
     let mut selectors = c.params.selectors(&api.parser)?;
     if selectors.is_empty() {
@@ -124,8 +124,7 @@ pub(super) async fn label_names(
     for request in selects(&api, &c, limit).await? {
         let list = api.queries.label_names(&c.tenant, &request).await?;
         let bytes = list.items.text_bytes() as u64;
-        let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
-        lists.add(list, bytes, join).await?;
+        lists.add(list, bytes, TextSet::unite).await?;
     }
     Ok(lists.answer(|all| strings(all.iter())))
 }
@@ -148,8 +147,7 @@ pub(super) async fn label_values(
     for request in selects(&api, &c, limit).await? {
         let list = api.queries.label_values(&c.tenant, &name, &request).await?;
         let bytes = list.items.text_bytes() as u64;
-        let join = |all: &mut TextSet, part| *all = std::mem::take(all).union(part);
-        lists.add(list, bytes, join).await?;
+        lists.add(list, bytes, TextSet::unite).await?;
     }
     Ok(lists.answer(|all| strings(all.iter())))
 }

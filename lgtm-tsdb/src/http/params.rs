@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use axum::http::HeaderMap;
 use lgtm_core::http;
 use lgtm_core::http::parse_time_ms;
-use lgtm_core::model::Matcher;
+use lgtm_core::model::{Matcher, TimestampMs};
 
 use super::error::ApiError;
 use crate::promql::{ParserOptions, parse_duration_ms, parse_selector};
@@ -37,7 +37,7 @@ impl Params {
     }
 
     /// A time, milliseconds.
-    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, ApiError> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<TimestampMs>, ApiError> {
         self.get(name)
             .map(|v| parse_time_ms(v).ok_or_else(|| invalid(name, v, "valid timestamp")))
             .transpose()

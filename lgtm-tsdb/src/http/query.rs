@@ -152,7 +152,7 @@ pub(super) async fn range(
             "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer",
         ));
     }
-    if end_ms.saturating_sub(start_ms) / step_ms > MAX_STEPS {
+    if end_ms.since(start_ms) / step_ms > MAX_STEPS {
         return Err(ApiError::bad_data(
             "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
         ));

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use lgtm_core::codec::{SizeBound, snappy};
 use lgtm_core::exec::{current_cancel, move_to_pool};
-use lgtm_core::model::{Labels, TenantId, TimeRange};
+use lgtm_core::model::{Labels, TenantId, TimeRange, TimestampMs};
 use lgtm_core::{Error, Result};
 
 use super::error::ApiError;
@@ -96,7 +96,11 @@ fn select_request(
     range.map(request).transpose()
 }
 
-fn decoded(labels: &Labels, chunks: &[Chunk], range: TimeRange) -> Result<Vec<(i64, SampleValue)>> {
+fn decoded(
+    labels: &Labels,
+    chunks: &[Chunk],
+    range: TimeRange,
+) -> Result<Vec<(TimestampMs, SampleValue)>> {
     samples(chunks, range).map_err(|e| Error::corrupt(labels.to_string(), e))
 }
 

@@ -7,6 +7,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
+use lgtm_core::model::TimestampMs;
 
 use super::error::ApiError;
 use super::params::Params;
@@ -64,7 +65,10 @@ pub(super) async fn tsdb(
     let limit = list_length(&params)?;
     let s = api.queries.head_stats(&tenant, limit).await?;
     // An empty head's times are the ends of the number line, as in Prometheus.
-    let (min, max) = (s.min_ms.unwrap_or(i64::MAX), s.max_ms.unwrap_or(i64::MIN));
+    let (min, max) = (
+        s.min_ms.unwrap_or(TimestampMs::MAX),
+        s.max_ms.unwrap_or(TimestampMs::MIN),
+    );
     let mut out = format!(
         "{{\"headStats\":{{\"numSeries\":{},\"numLabelPairs\":{},\"chunkCount\":{},\"minTime\":{min},\"maxTime\":{max}}}",
         s.series, s.label_pairs, s.chunks

@@ -271,8 +271,8 @@ mod tests {
 
     fn chunk(min_ms: i64, max_ms: i64, reference: u64) -> ChunkRefMeta {
         ChunkRefMeta {
-            min_ms,
-            max_ms,
+            min_ms: min_ms.into(),
+            max_ms: max_ms.into(),
             reference,
         }
     }

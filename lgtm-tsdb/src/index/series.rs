@@ -2,15 +2,15 @@
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, crc32c, put_svarint, put_uvarint};
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimestampMs};
 
 /// Where a chunk stands and which times it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkRefMeta {
     /// Time of the first sample, milliseconds.
-    pub min_ms: i64,
+    pub min_ms: TimestampMs,
     /// Time of the last sample, milliseconds; inclusive, as the format has it.
-    pub max_ms: i64,
+    pub max_ms: TimestampMs,
     /// Segment index in the upper 32 bits, byte offset in the lower.
     pub reference: u64,
 }
@@ -123,13 +123,13 @@ pub(super) fn encode_body(out: &mut Vec<u8>, labels: &[(u32, u32)], chunks: &[Ch
         // The differences wrap on purpose: as 64 bits they are right for any two times.
         match last {
             None => {
-                put_svarint(out, chunk.min_ms);
-                put_uvarint(out, chunk.max_ms.wrapping_sub(chunk.min_ms) as u64);
+                put_svarint(out, chunk.min_ms.get());
+                put_uvarint(out, chunk.max_ms.wrapping_since(chunk.min_ms) as u64);
                 put_uvarint(out, chunk.reference);
             }
             Some(last) => {
-                put_uvarint(out, chunk.min_ms.wrapping_sub(last.max_ms) as u64);
-                put_uvarint(out, chunk.max_ms.wrapping_sub(chunk.min_ms) as u64);
+                put_uvarint(out, chunk.min_ms.wrapping_since(last.max_ms) as u64);
+                put_uvarint(out, chunk.max_ms.wrapping_since(chunk.min_ms) as u64);
                 put_svarint(out, chunk.reference.wrapping_sub(last.reference) as i64);
             }
         }
@@ -195,8 +195,8 @@ fn decode_chunks(r: &mut Reader<'_>, out: &mut Vec<ChunkRefMeta>) -> Result<(), 
     out.reserve(count);
     let mut last: Option<ChunkRefMeta> = None;
     for _ in 0..count {
-        let (min_ms, span, reference) = match last {
-            None => (r.svarint()?, r.uvarint()?, r.uvarint()?),
+        let (min_ms, span, reference): (TimestampMs, _, _) = match last {
+            None => (r.svarint()?.into(), r.uvarint()?, r.uvarint()?),
             Some(last) => {
                 let min_ms = last.max_ms.wrapping_add(r.uvarint()? as i64);
                 if min_ms <= last.max_ms {
@@ -265,7 +265,7 @@ mod tests {
             let chunks: Vec<_> = times
                 .chunks_exact(2)
                 .zip(refs)
-                .map(|(t, reference)| ChunkRefMeta { min_ms: t[0], max_ms: t[1], reference })
+                .map(|(t, reference)| ChunkRefMeta { min_ms: TimestampMs::new(t[0]), max_ms: TimestampMs::new(t[1]), reference })
                 .collect();
             let mut bytes = entry(&labels, &chunks);
             prop_assert_eq!(entry_len(&bytes), Some(bytes.len() as u64));

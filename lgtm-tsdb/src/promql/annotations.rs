@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lgtm_core::go::{format_short, format_two_digits, quote};
+use lgtm_core::model::TimestampMs;
 
 use super::error::line_and_column;
 
@@ -103,8 +104,8 @@ pub(crate) struct Forced {
     pub(crate) min_bucket: f64,
     pub(crate) max_bucket: f64,
     pub(crate) max_diff: f64,
-    pub(crate) first_ms: i64,
-    pub(crate) last_ms: i64,
+    pub(crate) first_ms: TimestampMs,
+    pub(crate) last_ms: TimestampMs,
     pub(crate) samples: u64,
 }
 
@@ -262,8 +263,8 @@ impl Note {
 }
 
 /// Whole seconds, UTC.
-fn rfc3339(t_ms: i64) -> String {
-    let seconds = t_ms / 1000;
+fn rfc3339(t_ms: TimestampMs) -> String {
+    let seconds = t_ms.get() / 1000;
     let date = super::functions::Date::of_seconds(seconds);
     let of_day = seconds.rem_euclid(86_400);
     format!(
@@ -361,8 +362,8 @@ mod tests {
                 min_bucket: 0.5,
                 max_bucket: 2.0,
                 max_diff: 0.25,
-                first_ms: t,
-                last_ms: t,
+                first_ms: TimestampMs::new(t),
+                last_ms: TimestampMs::new(t),
                 samples: 1,
             };
             a.add(

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lgtm_core::limits::AnswerMemory;
-use lgtm_core::model::{FloatHistogram, Labels};
+use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 use lgtm_core::vector::{StepGrid, is_gap};
 
 use super::eval;
@@ -13,7 +13,7 @@ use crate::select::FetchStats;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Point<T> {
     /// When, milliseconds.
-    pub t_ms: i64,
+    pub t_ms: TimestampMs,
     /// What.
     pub value: T,
 }

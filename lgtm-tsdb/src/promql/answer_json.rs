@@ -36,19 +36,19 @@ impl Serialize for Number {
 
 impl Serialize for Point<f64> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (Seconds(self.t_ms), Number(self.value)).serialize(to)
+        (Seconds(self.t_ms.get()), Number(self.value)).serialize(to)
     }
 }
 
 impl Serialize for Point<String> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (Seconds(self.t_ms), &self.value).serialize(to)
+        (Seconds(self.t_ms.get()), &self.value).serialize(to)
     }
 }
 
 impl Serialize for Point<FloatHistogram> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        (Seconds(self.t_ms), Buckets(&self.value)).serialize(to)
+        (Seconds(self.t_ms.get()), Buckets(&self.value)).serialize(to)
     }
 }
 
@@ -118,7 +118,7 @@ impl Serialize for QueryValue {
                 let mut text = String::new();
                 push_plain_float(&mut text, point.value);
                 map.serialize_entry("resultType", "scalar")?;
-                map.serialize_entry("result", &(Seconds(point.t_ms), text))?;
+                map.serialize_entry("result", &(Seconds(point.t_ms.get()), text))?;
             }
             Self::Text(point) => {
                 map.serialize_entry("resultType", "string")?;

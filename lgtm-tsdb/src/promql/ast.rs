@@ -6,7 +6,7 @@
 use std::fmt;
 
 use lgtm_core::go::{quote, quote_bytes};
-use lgtm_core::model::Matcher;
+use lgtm_core::model::{Matcher, TimestampMs};
 
 use super::signature::Function;
 
@@ -402,7 +402,7 @@ impl DurationExpr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtModifier {
     /// A time, milliseconds.
-    Time(i64),
+    Time(TimestampMs),
     /// `@ start()`: the query's first step.
     Start,
     /// `@ end()`: the query's last step.

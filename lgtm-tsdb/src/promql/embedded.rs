@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::frontend::StepRange;
-use lgtm_core::model::{LabelBuilder, Labels, TenantId, TextSet, stale_nan};
+use lgtm_core::model::{LabelBuilder, Labels, TenantId, TextSet, TimestampMs, stale_nan};
 use lgtm_core::{Error, Result};
 
 use super::answer::Series;
@@ -84,7 +84,7 @@ fn chunks(series: &Series, steps: StepRange) -> Vec<Chunk> {
             SampleValue::FloatHistogram(Box::new(p.value.clone())),
         )
     });
-    let mut samples: Vec<(i64, SampleValue)> = floats.chain(histograms).collect();
+    let mut samples: Vec<(TimestampMs, SampleValue)> = floats.chain(histograms).collect();
     samples.sort_by_key(|(t_ms, _)| *t_ms);
     let mut marked = Vec::with_capacity(samples.len());
     let mut rest = samples.into_iter().peekable();
@@ -164,7 +164,7 @@ mod tests {
 
     fn answer(label: &str, times_ms: &[i64]) -> Arc<FrontendAnswer> {
         let floats = times_ms.iter().map(|t| Point {
-            t_ms: *t,
+            t_ms: TimestampMs::new(*t),
             value: *t as f64,
         });
         Arc::new(FrontendAnswer {
@@ -180,8 +180,8 @@ mod tests {
     #[tokio::test]
     async fn answers_are_read_as_series_that_end_where_they_have_gaps() {
         let steps = StepRange {
-            start_ms: 0,
-            end_ms: 65,
+            start_ms: TimestampMs::EPOCH,
+            end_ms: TimestampMs::new(65),
             step_ms: 10,
         };
         let parts = [
@@ -208,7 +208,7 @@ mod tests {
         let read = |s: &SeriesChunks| -> Vec<(i64, bool)> {
             let all = samples(&s.chunks, TimeRange::inclusive(0, 100)).unwrap();
             let stale = |v: &SampleValue| matches!(v, SampleValue::Float(v) if is_stale_nan(*v));
-            all.iter().map(|(t, v)| (*t, stale(v))).collect()
+            all.iter().map(|(t, v)| (t.get(), stale(v))).collect()
         };
         let wanted = [
             (0, false),

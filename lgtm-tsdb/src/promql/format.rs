@@ -186,7 +186,7 @@ fn write_at(f: &mut impl Write, at: Option<AtModifier>) -> fmt::Result {
         Some(AtModifier::End) => f.write_str(" @ end()"),
         Some(AtModifier::Time(ms)) => {
             let sign = if ms < 0 { "-" } else { "" };
-            let ms = ms.unsigned_abs();
+            let ms = ms.get().unsigned_abs();
             write!(f, " @ {sign}{}.{:03}", ms / 1000, ms % 1000)
         }
     }

@@ -184,7 +184,7 @@ fn duration(expr: &DurationExpr, wrapped: bool) -> Value {
 
 fn timestamp(at: Option<AtModifier>) -> Option<i64> {
     match at {
-        Some(AtModifier::Time(ms)) => Some(ms),
+        Some(AtModifier::Time(ms)) => Some(ms.get()),
         _ => None,
     }
 }

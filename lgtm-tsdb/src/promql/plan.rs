@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use lgtm_core::exec::with_room;
-use lgtm_core::model::Matcher;
+use lgtm_core::model::{Matcher, TimestampMs};
 use lgtm_core::vector::StepGrid;
 
 use super::ast::{
@@ -18,7 +18,7 @@ use super::query_error::{QueryError, Result};
 #[derive(Debug, Clone)]
 pub(crate) struct Selector {
     pub(crate) matchers: Vec<Matcher>,
-    pub(crate) at_ms: Option<i64>,
+    pub(crate) at_ms: Option<TimestampMs>,
     pub(crate) offset_ms: i64,
     pub(crate) edges: Edges,
     /// Whether only count and sum of histograms are looked at.
@@ -37,7 +37,7 @@ pub(crate) enum RangeSource {
 pub(crate) struct Subquery {
     pub(crate) inner: Arc<Node>,
     pub(crate) step_ms: i64,
-    pub(crate) at_ms: Option<i64>,
+    pub(crate) at_ms: Option<TimestampMs>,
     pub(crate) offset_ms: i64,
 }
 
@@ -291,12 +291,10 @@ impl Planner {
         let (pos, name) = (c.span.start, c.function.name);
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let folded = match name {
-            "start" => Some(seconds(self.grid.start_ms())),
-            "end" => Some(seconds(self.grid.end_ms())),
+            "start" => Some(seconds(self.grid.start_ms().get())),
+            "end" => Some(seconds(self.grid.end_ms().get())),
             "step" => Some(seconds(self.grid.step_ms())),
-            "range" => Some(seconds(
-                self.grid.end_ms().saturating_sub(self.grid.start_ms()),
-            )),
+            "range" => Some(seconds(self.grid.end_ms().since(self.grid.start_ms()))),
             _ => None,
         };
         if let Some(value) = folded {
@@ -343,7 +341,7 @@ impl Planner {
         })
     }
 
-    fn at(&self, at: Option<AtModifier>) -> Option<i64> {
+    fn at(&self, at: Option<AtModifier>) -> Option<TimestampMs> {
         at.map(|at| match at {
             AtModifier::Time(t_ms) => t_ms,
             AtModifier::Start => self.grid.start_ms(),
@@ -379,7 +377,7 @@ impl Planner {
         Ok(match expr {
             DurationExpr::Number(n) => n.value,
             DurationExpr::Step(_) => ms(self.grid.step_ms()),
-            DurationExpr::Range(_) => ms(self.grid.end_ms().saturating_sub(self.grid.start_ms())),
+            DurationExpr::Range(_) => ms(self.grid.end_ms().since(self.grid.start_ms())),
             DurationExpr::Unary { op, expr, .. } => match op {
                 UnaryOp::Plus => self.seconds(expr)?,
                 UnaryOp::Minus => -self.seconds(expr)?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lgtm_core::Error;
 use lgtm_core::frontend::StepRange;
+use lgtm_core::model::TimestampMs;
 use lgtm_core::vector::StepGrid;
 
 use super::ast::{Expr, ValueType};
@@ -57,7 +58,11 @@ impl Query {
     ///
     /// # Errors
     /// `Invalid` for a text that does not parse, with the place.
-    pub fn instant(text: &str, t_ms: i64, parser: &ParserOptions) -> Result<Self> {
+    pub fn instant(
+        text: &str,
+        t_ms: impl Into<TimestampMs>,
+        parser: &ParserOptions,
+    ) -> Result<Self> {
         let steps = StepRange::instant(t_ms);
         Self::new(text, steps, QueryKind::Instant, parser)
     }
@@ -69,14 +74,15 @@ impl Query {
     /// `Invalid` for a text that does not parse, with the place, and for an expression that has no value at a step.
     pub fn range(
         text: &str,
-        range_ms: RangeInclusive<i64>,
+        range_ms: RangeInclusive<impl Into<TimestampMs>>,
         step_ms: i64,
         parser: &ParserOptions,
     ) -> Result<Self> {
         let (start_ms, end_ms) = range_ms.into_inner();
+        let start_ms = start_ms.into();
         let steps = StepRange {
             start_ms,
-            end_ms: if step_ms > 0 { end_ms } else { start_ms },
+            end_ms: if step_ms > 0 { end_ms.into() } else { start_ms },
             step_ms: step_ms.max(1),
         };
         let query = Self::new(text, steps, QueryKind::Range, parser)?;

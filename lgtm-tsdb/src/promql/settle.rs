@@ -1,6 +1,7 @@
 //! What of a query depends on its steps as a whole, written out, so that it can be cut in time; and whether its answers are final.
 
 use lgtm_core::frontend::StepRange;
+use lgtm_core::model::TimestampMs;
 
 use super::ast::{AtModifier, DurationExpr, Expr, Length, NumberLiteral, Span, VectorSelector};
 
@@ -19,10 +20,10 @@ pub fn settle(expr: &mut Expr, times: StepRange) {
             s.step.iter_mut().for_each(|l| settle_length(l, times));
         }
         Expr::Call(call) if call.args.is_empty() => {
-            let range_ms = times.end_ms.saturating_sub(times.start_ms);
+            let range_ms = times.end_ms.since(times.start_ms);
             let ms = match call.function.name {
-                "start" => times.start_ms,
-                "end" => times.end_ms,
+                "start" => times.start_ms.get(),
+                "end" => times.end_ms.get(),
                 "step" => times.step_ms,
                 "range" => range_ms,
                 _ => return,
@@ -65,7 +66,7 @@ fn settle_duration(expr: &mut DurationExpr, times: StepRange) {
         DurationExpr::Number(_) => {}
         DurationExpr::Step(span) => *expr = DurationExpr::Number(seconds(times.step_ms, *span)),
         DurationExpr::Range(span) => {
-            let range_ms = times.end_ms.saturating_sub(times.start_ms);
+            let range_ms = times.end_ms.since(times.start_ms);
             *expr = DurationExpr::Number(seconds(range_ms, *span));
         }
         DurationExpr::Unary { expr, .. } | DurationExpr::Paren { expr, .. } => {
@@ -82,7 +83,7 @@ fn settle_duration(expr: &mut DurationExpr, times: StepRange) {
 
 /// Whether an answer of a settled query at a step before `fresh_ms` can change no more: no selector looks ahead of its step, and
 /// none is fixed at a time after `fresh_ms`. An offset that is computed is taken for one that looks ahead.
-pub fn is_final_before(expr: &Expr, fresh_ms: i64) -> bool {
+pub fn is_final_before(expr: &Expr, fresh_ms: TimestampMs) -> bool {
     let fine = |offset: &Length, at: Option<AtModifier>| {
         let behind = offset.ms().is_some_and(|ms| ms >= 0);
         let fixed = match at {
@@ -114,8 +115,8 @@ mod tests {
     #[test]
     fn what_depends_on_the_whole_is_written_out() {
         let times = StepRange {
-            start_ms: 100_000,
-            end_ms: 160_500,
+            start_ms: TimestampMs::new(100_000),
+            end_ms: TimestampMs::new(160_500),
             step_ms: 15_000,
         };
         for (query, wanted) in [
@@ -151,7 +152,11 @@ mod tests {
             ("x offset (1m * 2)", false),
             ("time()", true),
         ] {
-            assert_eq!(is_final_before(&parsed(query), 100_000), wanted, "{query}");
+            assert_eq!(
+                is_final_before(&parsed(query), TimestampMs::new(100_000)),
+                wanted,
+                "{query}"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use lgtm_core::codec::{self, Reader};
 use lgtm_core::frontend::{ShardPlan, Splitter, StepRange};
 use lgtm_core::limits::AnswerMemory;
-use lgtm_core::model::{FloatHistogram, Labels};
+use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 use lgtm_core::{DecodeError, Error, Result};
 
 use super::answer::{Point, QueryStats, Series};
@@ -89,7 +89,7 @@ impl Splitter for PromqlSplitter {
         format!("{};{lookback};{}", query.expr, self.engine_switches)
     }
 
-    fn is_cacheable(&self, query: &Query, fresh_ms: i64) -> bool {
+    fn is_cacheable(&self, query: &Query, fresh_ms: TimestampMs) -> bool {
         is_final_before(&query.expr, fresh_ms)
     }
 
@@ -249,7 +249,7 @@ fn push_new(all: &mut Vec<String>, more: Vec<String>) {
     }
 }
 
-fn put_chunks(out: &mut Vec<u8>, samples: impl Iterator<Item = (i64, SampleValue)>) {
+fn put_chunks(out: &mut Vec<u8>, samples: impl Iterator<Item = (TimestampMs, SampleValue)>) {
     let chunks = chunk::encode_run(samples);
     codec::put_uvarint(out, chunks.len() as u64);
     for c in chunks {

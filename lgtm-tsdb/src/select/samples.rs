@@ -1,7 +1,7 @@
 //! Decoding the chunks of one series.
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::TimeRange;
+use lgtm_core::model::{TimeRange, TimestampMs};
 
 use crate::chunk::{self, Chunk, SampleTime, SampleValue};
 
@@ -12,7 +12,10 @@ use crate::chunk::{self, Chunk, SampleTime, SampleValue};
 ///
 /// # Errors
 /// A chunk that does not follow its format.
-pub fn samples(chunks: &[Chunk], range: TimeRange) -> Result<Vec<(i64, SampleValue)>, DecodeError> {
+pub fn samples(
+    chunks: &[Chunk],
+    range: TimeRange,
+) -> Result<Vec<(TimestampMs, SampleValue)>, DecodeError> {
     collect(chunks, range, |at| at.t_ms, |t_ms| *t_ms)
 }
 
@@ -32,7 +35,7 @@ fn collect<T>(
     chunks: &[Chunk],
     range: TimeRange,
     keep: impl Fn(SampleTime) -> T,
-    t_ms_of: impl Fn(&T) -> i64,
+    t_ms_of: impl Fn(&T) -> TimestampMs,
 ) -> Result<Vec<(T, SampleValue)>, DecodeError> {
     let mut order: Vec<&Chunk> = chunks
         .iter()
@@ -45,7 +48,7 @@ fn collect<T>(
     });
     let mut out: Vec<(T, SampleValue)> = Vec::new();
     let mut overlapped = false;
-    let mut newest = i64::MIN;
+    let mut newest = TimestampMs::MIN;
     for c in &order {
         overlapped |= !out.is_empty() && c.min_ms <= newest;
         newest = newest.max(c.max_ms);

@@ -6,7 +6,9 @@
 use std::ops::Range;
 
 use lgtm_core::limits::Reusable;
-use lgtm_core::model::{Exemplar, FloatHistogram, Histogram, HistogramFault, Metadata, Sample};
+use lgtm_core::model::{
+    Exemplar, FloatHistogram, Histogram, HistogramFault, Metadata, Sample, TimestampMs,
+};
 
 use super::raw_labels::RawLabels;
 
@@ -89,9 +91,9 @@ impl From<FloatHistogram> for HistogramValue {
 #[derive(Debug, Clone, PartialEq)]
 pub struct HistogramSample {
     /// When, milliseconds.
-    pub t_ms: i64,
+    pub t_ms: TimestampMs,
     /// Since when it counts, milliseconds; 0 when not known.
-    pub start_ms: i64,
+    pub start_ms: TimestampMs,
     /// What.
     pub value: HistogramValue,
 }
@@ -145,7 +147,7 @@ pub struct SeriesView<'a> {
     /// Its floats.
     pub samples: &'a [Sample],
     /// Start timestamps of `samples`, milliseconds, 0 when not known; empty when the protocol has none.
-    pub sample_starts: &'a [i64],
+    pub sample_starts: &'a [TimestampMs],
     /// Its native histograms.
     pub histograms: &'a [HistogramSample],
     /// Its exemplars.
@@ -161,7 +163,7 @@ pub struct WriteBatch {
     pub(super) arena: Vec<u8>,
     pub(super) series: Vec<SeriesEntry>,
     pub(super) samples: Vec<Sample>,
-    pub(super) sample_starts: Vec<i64>,
+    pub(super) sample_starts: Vec<TimestampMs>,
     pub(super) histograms: Vec<HistogramSample>,
     pub(super) exemplars: Vec<Exemplar>,
     pub(super) metadata: Vec<MetadataEntry>,
@@ -342,7 +344,8 @@ impl WriteBatch {
         };
         self.samples.extend_from_slice(samples);
         if !self.sample_starts.is_empty() {
-            self.sample_starts.resize(self.samples.len(), 0);
+            self.sample_starts
+                .resize(self.samples.len(), TimestampMs::EPOCH);
         }
         let entry = SeriesEntry {
             labels: LabelPlace::Arena(start as u32..arena_end),
@@ -360,28 +363,29 @@ impl WriteBatch {
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
         samples: &[Sample],
-        starts: &[i64],
+        starts: &[TimestampMs],
     ) {
         let before = self.samples.len();
         if !self.add_series(labels, samples) {
             return;
         }
-        self.sample_starts.resize(before, 0);
+        self.sample_starts.resize(before, TimestampMs::EPOCH);
         let starts = starts.iter().take(samples.len());
         self.sample_starts.extend(starts);
-        self.sample_starts.resize(self.samples.len(), 0);
+        self.sample_starts
+            .resize(self.samples.len(), TimestampMs::EPOCH);
     }
 
     /// Adds a series with one native histogram by hand; `labels` as in [`WriteBatch::push_series`].
     pub fn push_histogram<'a>(
         &mut self,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
-        t_ms: i64,
+        t_ms: TimestampMs,
         histogram: impl Into<HistogramValue>,
     ) {
         let sample = HistogramSample {
             t_ms,
-            start_ms: 0,
+            start_ms: TimestampMs::EPOCH,
             value: histogram.into(),
         };
         self.push_histogram_sample(labels, sample);
@@ -443,7 +447,7 @@ mod tests {
         let spans = BucketSpan::default();
         batch.push_histogram(
             std::iter::empty(),
-            1,
+            TimestampMs::new(1),
             Histogram {
                 positive_spans: vec![spans; MIB / 8],
                 negative_deltas: vec![0; MIB / 8],
@@ -453,7 +457,7 @@ mod tests {
         );
         batch.push_histogram(
             std::iter::empty(),
-            1,
+            TimestampMs::new(1),
             FloatHistogram {
                 positive_counts: vec![0.0; MIB / 8],
                 negative_spans: vec![spans; MIB / 8],
@@ -464,7 +468,7 @@ mod tests {
         batch.exemplars.push(Exemplar {
             labels: Labels::from_pairs([("a", &text)]).unwrap(),
             value: 1.0,
-            t_ms: 1,
+            t_ms: TimestampMs::new(1),
         });
         batch.metadata.push(MetadataEntry {
             name: text.clone(),
@@ -495,7 +499,7 @@ mod tests {
         batch.metadata.reserve_exact(MIB);
         batch.malformed.reserve_exact(MIB);
         last = batch.heap_bytes() - last;
-        let entries = size_of::<(SeriesEntry, Sample, i64, HistogramSample)>()
+        let entries = size_of::<(SeriesEntry, Sample, TimestampMs, HistogramSample)>()
             + size_of::<(Exemplar, MetadataEntry, MalformedSeries)>();
         assert!(last >= MIB * (2 + entries - 32), "{last}");
     }

@@ -131,6 +131,7 @@ impl<'a> From<&'a WriteBatch> for PartView<'a> {
 #[cfg(test)]
 mod tests {
     use lgtm_core::limits::{BatchPool, Inflight, InflightBound};
+    use lgtm_core::model::TimestampMs;
     use lgtm_core::model::{Metadata, Sample};
 
     use super::*;
@@ -139,7 +140,7 @@ mod tests {
         for n in 0..3 {
             let name = format!("s{n}");
             let sample = Sample {
-                t_ms: n,
+                t_ms: TimestampMs::new(n),
                 value: 0.0,
             };
             batch.push_series([("__name__", name.as_str())].into_iter(), &[sample]);
@@ -155,7 +156,7 @@ mod tests {
         let mut batch = PooledBatch::default();
         filled(&mut batch);
         let batch = Arc::new(batch);
-        let times = |v: PartView<'_>| -> Vec<i64> {
+        let times = |v: PartView<'_>| -> Vec<TimestampMs> {
             let all = (0..v.series_count()).map(|n| v.series_at(n).samples[0].t_ms);
             all.collect()
         };

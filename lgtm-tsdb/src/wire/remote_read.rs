@@ -5,7 +5,9 @@
 use lgtm_core::DecodeError;
 use lgtm_core::codec::protobuf::{bytes_tag, fixed64_tag, skip, varint_tag};
 use lgtm_core::codec::{Reader, crc32c, put_bytes, put_svarint, put_uvarint};
-use lgtm_core::model::{CounterResetHint, FloatHistogram, Histogram, Labels, MatchOp, Matcher};
+use lgtm_core::model::{
+    CounterResetHint, FloatHistogram, Histogram, Labels, MatchOp, Matcher, TimestampMs,
+};
 
 use super::raw_labels::RawLabelsBuilder;
 use crate::chunk::ChunkRef;
@@ -23,9 +25,9 @@ pub struct ReadRequest {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReadQuery {
     /// First time, milliseconds.
-    pub start_ms: i64,
+    pub start_ms: TimestampMs,
     /// Last time, milliseconds, inside.
-    pub end_ms: i64,
+    pub end_ms: TimestampMs,
     /// All must pass.
     pub matchers: Vec<Matcher>,
 }
@@ -83,14 +85,14 @@ pub fn decode_read_request(body: &[u8], bounds: ReadBounds) -> Result<ReadReques
 fn query(bytes: &[u8], max_matchers: usize) -> Result<ReadQuery, DecodeError> {
     let mut r = Reader::new("read query", bytes);
     let mut out = ReadQuery {
-        start_ms: 0,
-        end_ms: 0,
+        start_ms: TimestampMs::EPOCH,
+        end_ms: TimestampMs::EPOCH,
         matchers: Vec::new(),
     };
     while !r.is_empty() {
         match r.uvarint()? {
-            tag if tag == varint_tag(1) => out.start_ms = r.uvarint()? as i64,
-            tag if tag == varint_tag(2) => out.end_ms = r.uvarint()? as i64,
+            tag if tag == varint_tag(1) => out.start_ms = TimestampMs::new(r.uvarint()? as i64),
+            tag if tag == varint_tag(2) => out.end_ms = TimestampMs::new(r.uvarint()? as i64),
             tag if tag == bytes_tag(3) => {
                 bounded(
                     &r,
@@ -153,17 +155,17 @@ impl SamplesResult {
     }
 
     /// Adds a float to the series.
-    pub fn float(&mut self, t_ms: i64, value: f64) {
+    pub fn float(&mut self, t_ms: TimestampMs, value: f64) {
         self.part.clear();
         self.part.push(fixed64_tag(1) as u8);
         self.part.extend_from_slice(&value.to_bits().to_le_bytes());
         put_uvarint(&mut self.part, varint_tag(2));
-        put_uvarint(&mut self.part, t_ms as u64);
+        put_uvarint(&mut self.part, t_ms.get() as u64);
         field(&mut self.series, 2, &self.part);
     }
 
     /// Adds a histogram with integer counts.
-    pub fn histogram(&mut self, t_ms: i64, h: &Histogram) {
+    pub fn histogram(&mut self, t_ms: TimestampMs, h: &Histogram) {
         self.part.clear();
         let p = &mut self.part;
         put_number(p, 1, h.count);
@@ -183,7 +185,7 @@ impl SamplesResult {
     }
 
     /// Adds a histogram with float counts.
-    pub fn float_histogram(&mut self, t_ms: i64, h: &FloatHistogram) {
+    pub fn float_histogram(&mut self, t_ms: TimestampMs, h: &FloatHistogram) {
         self.part.clear();
         let p = &mut self.part;
         put_double(p, 2, h.count);
@@ -243,7 +245,7 @@ fn put_shape(
     schema: i32,
     zero_threshold: f64,
     hint: CounterResetHint,
-    t_ms: i64,
+    t_ms: TimestampMs,
 ) {
     put_double(out, 3, sum);
     put_uvarint(out, varint_tag(4));
@@ -256,7 +258,7 @@ fn put_shape(
         CounterResetHint::Gauge => 3,
     };
     put_number(out, 14, hint);
-    put_number(out, 15, t_ms as u64);
+    put_number(out, 15, t_ms.get() as u64);
 }
 
 fn put_spans(out: &mut Vec<u8>, number: u64, spans: &[lgtm_core::model::BucketSpan]) {
@@ -275,8 +277,8 @@ pub fn put_chunk_frame(out: &mut Vec<u8>, query: u64, labels: &Labels, chunks: &
     put_labels(&mut series, labels);
     for c in chunks {
         let mut chunk = Vec::with_capacity(c.data.len() + 24);
-        put_number(&mut chunk, 1, c.min_ms as u64);
-        put_number(&mut chunk, 2, c.max_ms as u64);
+        put_number(&mut chunk, 1, c.min_ms.get() as u64);
+        put_number(&mut chunk, 2, c.max_ms.get() as u64);
         // The numbers of the block format are the protocol's too.
         put_number(&mut chunk, 3, c.encoding as u64);
         field(&mut chunk, 4, c.data);
@@ -318,7 +320,7 @@ mod tests {
         field(&mut body, 2, &[7, 1, 0]);
         let r = decode_read_request(&body, BOUNDS).unwrap();
         assert!(r.streamed, "the first known type");
-        assert_eq!((r.queries[0].start_ms, r.queries[0].end_ms), (10, -5));
+        assert_eq!([r.queries[0].start_ms, r.queries[0].end_ms], [10, -5]);
         assert_eq!(
             r.queries[0].matchers,
             [Matcher::regex("job", "a|b").unwrap()]
@@ -349,9 +351,9 @@ mod tests {
         };
         let mut result = SamplesResult::default();
         result.begin(&labels);
-        result.float(5, -1.5);
-        result.histogram(6, &h);
-        result.float_histogram(7, &h.to_float());
+        result.float(TimestampMs::new(5), -1.5);
+        result.histogram(TimestampMs::new(6), &h);
+        result.float_histogram(TimestampMs::new(7), &h.to_float());
         result.end();
         let mut response = Vec::new();
         result.finish(&mut response);
@@ -369,7 +371,10 @@ mod tests {
         })
         .unwrap();
         let view = batch.series_at(0);
-        assert_eq!((view.samples[0].t_ms, view.samples[0].value), (5, -1.5));
+        assert_eq!(
+            (view.samples[0].t_ms.get(), view.samples[0].value),
+            (5, -1.5)
+        );
         assert_eq!(
             view.histograms[0].value,
             HistogramValue::Int(Box::new(h.clone()))

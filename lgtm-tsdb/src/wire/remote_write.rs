@@ -7,7 +7,7 @@ use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_ta
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::model::{
     BucketSpan, CounterResetHint, Exemplar, FloatHistogram, Histogram, LabelBuilder, MetricType,
-    Sample,
+    Sample, TimestampMs,
 };
 use lgtm_core::{DecodeError, Result};
 
@@ -119,7 +119,10 @@ fn series(
             HISTOGRAM => {
                 // Field 17 is of 2.0 only: here it is one of the unknown ones.
                 let h = histogram(r.bytes()?, allowance)?;
-                let h = HistogramSample { start_ms: 0, ..h };
+                let h = HistogramSample {
+                    start_ms: TimestampMs::EPOCH,
+                    ..h
+                };
                 allowance.push(&mut batch.histograms, h)?;
             }
             tag => skip(&mut r, tag)?,
@@ -151,7 +154,10 @@ fn sample(bytes: &[u8]) -> Result<Sample, DecodeError> {
             tag => skip(&mut r, tag)?,
         }
     }
-    Ok(Sample { t_ms, value })
+    Ok(Sample {
+        t_ms: TimestampMs::new(t_ms),
+        value,
+    })
 }
 
 /// `None` for one whose labels are too long.
@@ -191,7 +197,7 @@ fn exemplar(bytes: &[u8]) -> Result<Option<Exemplar>, DecodeError> {
     Ok(Some(Exemplar {
         labels,
         value,
-        t_ms,
+        t_ms: TimestampMs::new(t_ms),
     }))
 }
 
@@ -223,8 +229,8 @@ struct Parts {
     deltas: [Vec<i64>; 2],
     counts: [Vec<f64>; 2],
     hint: CounterResetHint,
-    t_ms: i64,
-    start_ms: i64,
+    t_ms: TimestampMs,
+    start_ms: TimestampMs,
     custom_values: Vec<f64>,
 }
 
@@ -267,10 +273,10 @@ pub(super) fn histogram(
                     _ => CounterResetHint::Unknown,
                 }
             }
-            (15, 0) => p.t_ms = r.uvarint()? as i64,
+            (15, 0) => p.t_ms = TimestampMs::new(r.uvarint()? as i64),
             (16, 2) => packed_double(r.bytes()?, &mut p.custom_values, allowance)?,
             (16, 1) => allowance.push(&mut p.custom_values, double(&mut r)?)?,
-            (17, 0) => p.start_ms = r.uvarint()? as i64,
+            (17, 0) => p.start_ms = TimestampMs::new(r.uvarint()? as i64),
             _ => skip(&mut r, tag)?,
         }
     }
@@ -443,7 +449,7 @@ mod tests {
             prop_assert_eq!(batch.series_count(), series.len());
             for (view, (labels, samples)) in batch.series().zip(&series) {
                 prop_assert_eq!(&pairs(&view), labels);
-                let got: Vec<_> = view.samples.iter().map(|s| (s.t_ms, s.value.to_bits())).collect();
+                let got: Vec<_> = view.samples.iter().map(|s| (s.t_ms.get(), s.value.to_bits())).collect();
                 prop_assert_eq!(&got, samples);
             }
         }

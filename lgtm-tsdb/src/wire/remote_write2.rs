@@ -5,7 +5,7 @@
 
 use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 use lgtm_core::codec::{Allowance, DecodeFail, Reader, uvarint_len};
-use lgtm_core::model::{Exemplar, LabelBuilder, METRIC_NAME, MetricType, Sample};
+use lgtm_core::model::{Exemplar, LabelBuilder, METRIC_NAME, MetricType, Sample, TimestampMs};
 use lgtm_core::{DecodeError, Result};
 
 use super::batch::{LabelPlace, MAX_EXEMPLAR_CHARS, SeriesEntry, WriteBatch};
@@ -266,23 +266,23 @@ fn packed(
     Ok(())
 }
 
-fn sample(bytes: &[u8]) -> Result<(Sample, i64), DecodeError> {
+fn sample(bytes: &[u8]) -> Result<(Sample, TimestampMs), DecodeError> {
     const VALUE: u64 = fixed64_tag(1);
     const TIME: u64 = varint_tag(2);
     const START: u64 = varint_tag(3);
     let mut r = Reader::new("sample", bytes);
     let (mut sample, mut start_ms) = (
         Sample {
-            t_ms: 0,
+            t_ms: TimestampMs::EPOCH,
             value: 0.0,
         },
-        0,
+        TimestampMs::EPOCH,
     );
     while !r.is_empty() {
         match r.uvarint()? {
             VALUE => sample.value = double(&mut r)?,
-            TIME => sample.t_ms = r.uvarint()? as i64,
-            START => start_ms = r.uvarint()? as i64,
+            TIME => sample.t_ms = TimestampMs::new(r.uvarint()? as i64),
+            START => start_ms = TimestampMs::new(r.uvarint()? as i64),
             tag => skip(&mut r, tag)?,
         }
     }
@@ -337,7 +337,7 @@ fn exemplar(bytes: &[u8], symbols: &[&str]) -> Result<Option<Exemplar>, DecodeEr
     Ok(Some(Exemplar {
         labels,
         value,
-        t_ms,
+        t_ms: TimestampMs::new(t_ms),
     }))
 }
 
@@ -467,11 +467,11 @@ mod tests {
         assert_eq!(labels, [("__name__", "up"), ("job", "api")]);
         assert_eq!(
             (
-                view.samples[0].t_ms,
+                view.samples[0].t_ms.get(),
                 view.samples[0].value,
                 view.sample_starts
             ),
-            (1000, 1.5, &[500][..])
+            (1000, 1.5, &[500.into()][..])
         );
         assert_eq!(
             (
@@ -633,7 +633,10 @@ mod tests {
         );
         assert!(message.len() < 2000);
         assert_eq!(
-            (batch.series_count(), batch.series_at(0).samples[0].t_ms),
+            (
+                batch.series_count(),
+                batch.series_at(0).samples[0].t_ms.get()
+            ),
             (1, 7)
         );
         assert_eq!(batch.metadata()[0].metadata.help.len(), 1024, "cut");

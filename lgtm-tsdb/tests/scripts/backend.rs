@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lgtm_core::clock::ManualClock;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Sample, TenantId};
+use lgtm_core::model::{Labels, Sample, TenantId, TimestampMs};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::chunk::{Chunk, SampleTime, SampleValue, encode_started_run};
 use lgtm_tsdb::limits::Limits;
@@ -87,14 +87,21 @@ async fn append(db: &Tsdb, data: &Data) {
             match &s.value {
                 Item::Float(value) => {
                     let (t_ms, value) = (s.t_ms, *value);
-                    let sample = Sample { t_ms, value };
-                    batch.push_started_series(labels.iter(), &[sample], &[s.start_ms]);
+                    let sample = Sample {
+                        t_ms: t_ms.into(),
+                        value,
+                    };
+                    batch.push_started_series(
+                        labels.iter(),
+                        &[sample],
+                        &[TimestampMs::new(s.start_ms)],
+                    );
                 }
                 Item::Histogram(h, _) => batch.push_histogram_sample(
                     labels.iter(),
                     HistogramSample {
-                        t_ms: s.t_ms,
-                        start_ms: s.start_ms,
+                        t_ms: TimestampMs::new(s.t_ms),
+                        start_ms: TimestampMs::new(s.start_ms),
                         value: h.clone().into(),
                     },
                 ),
@@ -109,8 +116,8 @@ async fn append(db: &Tsdb, data: &Data) {
 fn chunks_of(samples: &[Loaded]) -> Vec<Chunk> {
     let run = samples.iter().map(|s| {
         let at = SampleTime {
-            t_ms: s.t_ms,
-            start_ms: s.start_ms,
+            t_ms: TimestampMs::new(s.t_ms),
+            start_ms: TimestampMs::new(s.start_ms),
         };
         match &s.value {
             Item::Float(v) => (at, SampleValue::Float(*v)),

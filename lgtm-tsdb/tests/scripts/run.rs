@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lgtm_core::exec::Executor;
-use lgtm_core::model::{Labels, TenantId};
+use lgtm_core::model::{Labels, TenantId, TimestampMs};
 use lgtm_tsdb::promql::{
     Answer, AtModifier, Engine, EngineSettings, Expr, ParserOptions, Query, QueryError, QueryValue,
     Series, parse_with,
@@ -375,7 +375,7 @@ fn is_timely(expr: &Expr) -> bool {
 
 fn pin(expr: &mut Expr, t_ms: i64) {
     let at = |at: &mut Option<AtModifier>| {
-        at.get_or_insert(AtModifier::Time(t_ms));
+        at.get_or_insert(AtModifier::Time(TimestampMs::new(t_ms)));
     };
     match expr {
         Expr::Vector(s) => at(&mut s.at),

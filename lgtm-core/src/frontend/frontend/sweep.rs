@@ -95,17 +95,14 @@ impl<S: Splitter> Frontend<S> {
             "{}:{}:{interval_ns}:{}",
             query.tenant,
             query.key,
-            part.start_ns.div_euclid(interval_ns)
+            part.start_ns.get().div_euclid(interval_ns)
         );
         let window_ms = ms(query.limits.out_of_order_time_window);
-        let settled_ns = query
-            .now_ms
-            .saturating_sub(window_ms)
-            .saturating_mul(NS_PER_MS);
+        let settled_ns = query.now_ms.saturating_sub(window_ms).to_ns();
         let short_ttl = query.limits.results_cache_ttl_out_of_order;
         // What late entries may have filled since counts for a short time.
         let is_valid = |known: &EmptyRange| {
-            let age_ms = query.now_ms.saturating_sub(known.query_ms);
+            let age_ms = query.now_ms.since(known.query_ms);
             window_ms == 0 || known.end_ns <= settled_ns || age_ms <= ms(short_ttl)
         };
         let known = empty.load(&key).await.filter(is_valid);
@@ -120,7 +117,7 @@ impl<S: Splitter> Frontend<S> {
                 None => self.ask(query, asked).await?,
             },
         };
-        let until_ns = self.fresh_ms(query).saturating_mul(NS_PER_MS);
+        let until_ns = self.fresh_ms(query).to_ns();
         let end_ns = range.end_ns.min(until_ns);
         let is_kept = end_ns > range.start_ns
             && self.splitter.is_nothing(&answer)

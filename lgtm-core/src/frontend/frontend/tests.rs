@@ -10,6 +10,7 @@ use super::*;
 use crate::cache::{MemoryCache, MemoryCacheSettings};
 use crate::clock::ManualClock;
 use crate::error::DecodeError;
+use crate::timestamp::TimestampMs;
 
 /// A language whose queries are names: the answer at a step is the step's time and the name's data version.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ struct Request {
     shard: Option<(u32, u32)>,
 }
 
-type Answer = BTreeMap<i64, i64>;
+type Answer = BTreeMap<TimestampMs, i64>;
 
 impl Splitter for Model {
     type Request = Request;
@@ -47,7 +48,7 @@ impl Splitter for Model {
         request.name.clone()
     }
 
-    fn is_cacheable(&self, request: &Request, _: i64) -> bool {
+    fn is_cacheable(&self, request: &Request, _: TimestampMs) -> bool {
         !request.name.contains("future")
     }
 
@@ -73,7 +74,7 @@ impl Splitter for Model {
     }
 
     fn decode(&self, bytes: &[u8]) -> Result<Answer, DecodeError> {
-        let pairs: Vec<(i64, i64)> = serde_json::from_slice(bytes)
+        let pairs: Vec<(TimestampMs, i64)> = serde_json::from_slice(bytes)
             .map_err(|e| DecodeError::new("answer", 0, e.to_string()))?;
         Ok(pairs.into_iter().collect())
     }
@@ -123,7 +124,7 @@ impl Downstream<Model> for Data {
             }
             None => version,
         };
-        Ok(request.steps.iter().map(|t| (t, t + value)).collect())
+        Ok(request.steps.iter().map(|t| (t, t.get() + value)).collect())
     }
 
     async fn join(
@@ -136,7 +137,7 @@ impl Downstream<Model> for Data {
         let mut sums = Answer::new();
         for answer in &legs[0] {
             for (t, v) in answer {
-                *sums.entry(*t).or_insert(*t) += v - t;
+                *sums.entry(*t).or_insert(t.get()) += v - t.get();
             }
         }
         Ok(sums)
@@ -180,12 +181,17 @@ fn limits() -> FrontendLimits {
     }
 }
 
-fn request(name: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Request {
+fn request(
+    name: &str,
+    start_ms: impl Into<TimestampMs>,
+    end_ms: impl Into<TimestampMs>,
+    step_ms: i64,
+) -> Request {
     Request {
         name: name.into(),
         steps: StepRange {
-            start_ms,
-            end_ms,
+            start_ms: start_ms.into(),
+            end_ms: end_ms.into(),
             step_ms,
         },
         shard: None,
@@ -193,7 +199,7 @@ fn request(name: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Request {
 }
 
 fn wanted(steps: StepRange, version: i64) -> Answer {
-    steps.iter().map(|t| (t, t + version)).collect()
+    steps.iter().map(|t| (t, t.get() + version)).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,11 +224,13 @@ async fn a_query_is_split_cached_and_then_only_its_fresh_end_is_asked_again() {
     assert_eq!(second.len(), first.len());
     for (t, v) in &second {
         let is_fresh = *t > NOW_MS - 600_000;
-        assert_eq!(v - t, if is_fresh { 5 } else { 0 }, "{t}");
+        assert_eq!(v - t.get(), if is_fresh { 5 } else { 0 }, "{t}");
     }
     let asked = h.data.asked.lock().drain(..).collect::<Vec<_>>();
     assert!(
-        asked.iter().all(|r| r.steps.start_ms > NOW_MS - 600_000),
+        asked
+            .iter()
+            .all(|r| r.steps.start_ms > TimestampMs::new(NOW_MS - 600_000)),
         "{asked:?}"
     );
     // Another tenant sees nothing of it.

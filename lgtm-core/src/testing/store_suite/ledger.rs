@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::store::{Answer, Entry};
 use crate::error::{ErrorKind, Result};
 use crate::model::TimeRange;
+use crate::timestamp::TimestampMs;
 
 /// Events that a violation tells.
 const REMEMBERED: usize = 60;
@@ -45,7 +46,7 @@ impl std::ops::AddAssign for AnswerCounts {
 }
 
 /// Names an entry: tenant, time, stream.
-type Key = (usize, i64, u32);
+type Key = (usize, TimestampMs, u32);
 
 #[derive(Debug, Clone, Copy)]
 struct Known {

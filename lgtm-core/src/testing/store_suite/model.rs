@@ -15,6 +15,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::model::{TenantId, TimeRange};
 use crate::testing::{CrashDisk, FaultyStore};
+use crate::timestamp::TimestampMs;
 
 /// Entries in memory at which house keeping flushes.
 const FLUSH_AT: usize = 60;
@@ -39,7 +40,7 @@ pub struct ModelStore {
 /// What there is after recovery.
 #[derive(Debug)]
 struct State {
-    memory: BTreeMap<TenantId, BTreeMap<(i64, u32), Entry>>,
+    memory: BTreeMap<TenantId, BTreeMap<(TimestampMs, u32), Entry>>,
     /// The file that pushes are appended to; none: the next push begins one with all that memory holds.
     log: Option<Arc<dyn DiskFile>>,
     next_file: u64,
@@ -65,7 +66,7 @@ fn parse(line: &str) -> Option<(TenantId, Vec<Entry>)> {
         let mut fields = text.split(':');
         Some(Entry {
             stream: fields.next()?.parse().ok()?,
-            time_ms: fields.next()?.parse().ok()?,
+            time_ms: TimestampMs::new(fields.next()?.parse().ok()?),
             value: fields.next()?.parse().ok()?,
         })
     };

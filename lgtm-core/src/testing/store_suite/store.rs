@@ -8,6 +8,7 @@ use crate::clock::ManualClock;
 use crate::error::Result;
 use crate::model::{TenantId, TimeRange};
 use crate::testing::{Crash, CrashDisk, FaultyStore};
+use crate::timestamp::TimestampMs;
 
 /// The wall clock of a new [`Ground`]: 2023-11-14 22:00:00 UTC, the beginning of any range that people cut time into.
 const BEGINNING_MS: i64 = 1_700_000_000_000 / 7_200_000 * 7_200_000;
@@ -21,7 +22,7 @@ pub struct Entry {
     /// Series, stream or service.
     pub stream: u32,
     /// Milliseconds since the Unix epoch.
-    pub time_ms: i64,
+    pub time_ms: TimestampMs,
     /// What is to be found again; below 2^53, so that a float holds it.
     pub value: u64,
 }

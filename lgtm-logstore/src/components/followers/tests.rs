@@ -1,4 +1,5 @@
 use lgtm_core::clock::ManualClock;
+use lgtm_core::model::TimestampNs;
 use tokio::runtime::Handle;
 
 use super::*;
@@ -19,7 +20,7 @@ fn tenant(name: &str) -> TenantId {
 fn request(query: &str) -> TailRequest {
     TailRequest {
         query: query.into(),
-        start_ns: 0,
+        start_ns: TimestampNs::EPOCH,
         limit: 10,
         delay_ns: 0,
     }
@@ -84,7 +85,7 @@ async fn a_push_reaches_those_that_follow_its_streams() {
 async fn what_was_not_taken_or_is_older_than_asked_is_not_handed_on() {
     let (followers, clock) = followers(FollowSettings::default());
     let late = TailRequest {
-        start_ns: 6,
+        start_ns: TimestampNs::new(6),
         ..request(r#"{app="x"}"#)
     };
     let mut feed = followers.tail(&tenant("a"), &late, 0).await.unwrap();

@@ -1,4 +1,4 @@
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimestampNs};
 use tokio::sync::mpsc;
 
 use super::*;
@@ -26,7 +26,7 @@ fn entry(t_ns: i64, line: &str) -> AnswerStream {
         metadata: Labels::empty(),
         parsed: Labels::empty(),
         entries: vec![AnswerEntry {
-            t_ns,
+            t_ns: t_ns.into(),
             line: line.to_owned().into(),
         }],
     }
@@ -42,7 +42,7 @@ fn frame(entries: &[(i64, &str)]) -> TailFrame {
 fn request(delay_s: i64) -> TailRequest {
     TailRequest {
         query: r#"{app="x"}"#.into(),
-        start_ns: 0,
+        start_ns: TimestampNs::EPOCH,
         limit: 100,
         delay_ns: delay_s * 1_000_000_000,
     }
@@ -103,7 +103,7 @@ async fn many_entries_do_not_wait_and_come_in_small_frames() {
     }
     let told = TailFrame {
         streams: Vec::new(),
-        dropped: vec![(7, Labels::empty()); 700],
+        dropped: vec![(TimestampNs::new(7), Labels::empty()); 700],
     };
     let first = tail.next_frame().await.unwrap().unwrap();
     assert_eq!((first.streams.len(), begin.elapsed().as_secs()), (100, 0));
@@ -139,7 +139,7 @@ async fn a_tail_ends_with_the_reason_that_clients_know() {
 
 #[test]
 fn the_past_is_asked_for_as_a_log_query() {
-    let query = tail_history(&request(0), 7, &ParserSettings::default()).unwrap();
+    let query = tail_history(&request(0), TimestampNs::new(7), &ParserSettings::default()).unwrap();
     let wanted = QueryRange {
         limit: 100,
         ..QueryRange::new(0, 8)

@@ -1,5 +1,5 @@
 use lgtm_core::clock::ManualClock;
-use lgtm_core::model::{Matcher, TimeRangeNs};
+use lgtm_core::model::{Matcher, TimeRangeNs, TimestampNs};
 
 use super::*;
 use crate::components::sample_pushes::pushed;
@@ -81,7 +81,12 @@ async fn patterns_are_counted_by_stream_level_and_step() {
     assert_eq!(all[0].pattern, "request <_> took <_> on path <_>");
     assert_eq!(all[0].counts.len(), 4);
     let coarse = found(&holder, "a", &request("x", 60));
-    assert!(coarse[0].counts.iter().all(|(t, _)| t % (60 * SECOND) == 0));
+    assert!(
+        coarse[0]
+            .counts
+            .iter()
+            .all(|(t, _)| *t == t.floor(60 * SECOND))
+    );
     let fine = found(&holder, "a", &request("x", 1));
     assert_eq!(fine, all);
     assert!(found(&holder, "c", &request("x", 10)).is_empty());
@@ -103,7 +108,7 @@ async fn only_frequent_patterns_are_answered_the_most_frequent_first() {
     let many = (0..400).map(|n| PatternCounts {
         pattern: format!("p {n}"),
         level: "info".into(),
-        counts: vec![(0, 100 + n)],
+        counts: vec![(TimestampNs::EPOCH, 100 + n)],
     });
     let answer = joined_patterns(&request, vec![Listed::whole(many.collect())], 1);
     assert_eq!(

@@ -1,6 +1,6 @@
 //! What selects answer: everything that was acknowledged, each entry once, in the order asked for.
 
-use lgtm_core::model::{MatchOp, Matcher, TimeRangeNs};
+use lgtm_core::model::{MatchOp, Matcher, TimeRangeNs, TimestampNs};
 use proptest::prelude::*;
 
 use super::*;
@@ -26,7 +26,7 @@ fn everything() -> SelectRequest {
 async fn read(mut batches: Box<dyn EntryBatches>, order: SelectOrder) -> (Vec<Row>, SelectEnd) {
     let mut out: Vec<Row> = Vec::new();
     let mut horizon = None;
-    let mut last_stream: Option<(String, i64)> = None;
+    let mut last_stream: Option<(String, TimestampNs)> = None;
     while let Some(batch) = batches.next_batch().await.unwrap() {
         for block in &batch.blocks {
             let stream = block.labels.get("app").unwrap().to_owned();
@@ -45,7 +45,7 @@ async fn read(mut batches: Box<dyn EntryBatches>, order: SelectOrder) -> (Vec<Ro
             for e in block.block.iter() {
                 let line = String::from_utf8(e.line.to_vec()).unwrap();
                 let m = e.metadata().next().map_or("", |(_, value)| value);
-                out.push((stream.clone(), e.t_ns, line, m.to_owned()));
+                out.push((stream.clone(), e.t_ns.get(), line, m.to_owned()));
             }
         }
         horizon = Some(batch.horizon_ns);
@@ -86,7 +86,7 @@ async fn run(pushes: &[Vec<(u8, i64, u8)>], finish_at: usize, range: (i64, i64))
         let range = TimeRangeNs::new(min, max);
         let wanted: Vec<Row> = all
             .iter()
-            .filter(|r| range.contains(r.1))
+            .filter(|r| range.contains(TimestampNs::new(r.1)))
             .cloned()
             .collect();
         for order in ORDERS {

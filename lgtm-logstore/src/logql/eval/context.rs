@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::{join, try_join_all};
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{TenantId, merge_warnings};
+use lgtm_core::model::{TenantId, TimestampNs, merge_warnings};
 use parking_lot::Mutex;
 
 use super::legs::LegAnswers;
@@ -92,7 +92,7 @@ impl QueryContext {
         &self,
         answer: &mut dyn EntryBatches,
         mut job: impl FnMut(EntryBatch) -> BatchJob<T>,
-        mut take: impl FnMut(Vec<T>, Option<i64>) -> Result<bool>,
+        mut take: impl FnMut(Vec<T>, Option<TimestampNs>) -> Result<bool>,
     ) -> Result<()> {
         let width = self.parallelism.max(1);
         let (mut round, mut held) = self.fetch(answer, width).await?;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hashbrown::HashMap;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimestampNs};
 
 use super::log_query::LogBounds;
 use crate::logql::answer::{AnswerEntry, AnswerStream};
@@ -49,7 +49,7 @@ impl StreamKey {
 /// An entry that was found.
 #[derive(Debug)]
 struct FoundEntry {
-    t_ns: i64,
+    t_ns: TimestampNs,
     /// Its place among entries of its time: that in the block.
     place: u32,
     /// Its labels, as a place in the list.
@@ -92,7 +92,7 @@ impl EntryList {
         &mut self,
         batch: EntryBatch,
         pipeline: &Pipeline,
-        worst_ns: Option<i64>,
+        worst_ns: Option<TimestampNs>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let mut scratch = PipelineScratch::default();
@@ -105,7 +105,7 @@ impl EntryList {
             let mut last: Option<(Vec<u8>, u32)> = None;
             let mut id = Vec::new();
             let mut sink = |passed: Passed<'_>| {
-                let is_worse = |worst: i64| match newest_first {
+                let is_worse = |worst: TimestampNs| match newest_first {
                     true => passed.t_ns < worst,
                     false => passed.t_ns > worst,
                 };
@@ -160,7 +160,7 @@ impl EntryList {
     }
 
     /// Forgets what can no longer be among the best, now and then; the time of the worst that can, if so many are there.
-    fn prune(&mut self) -> Option<i64> {
+    fn prune(&mut self) -> Option<TimestampNs> {
         let limit = self.bounds.limit;
         // An interval chooses among all.
         if self.bounds.interval_ns > 0 || self.entries.len() < 2 * limit + 256 {
@@ -231,13 +231,13 @@ impl EntryList {
     }
 
     /// Time of the worst entry, if there are as many as wanted.
-    pub(super) fn worst_ns(&self) -> Option<i64> {
+    pub(super) fn worst_ns(&self) -> Option<TimestampNs> {
         let full = self.bounds.interval_ns == 0 && self.entries.len() >= self.bounds.limit;
         full.then(|| self.entries.last().map(|e| e.t_ns)).flatten()
     }
 
     /// Whether entries that come behind a horizon could still change the answer.
-    pub(super) fn is_settled(&self, horizon_ns: i64) -> bool {
+    pub(super) fn is_settled(&self, horizon_ns: TimestampNs) -> bool {
         let final_count = self
             .entries
             .iter()
@@ -288,8 +288,8 @@ impl EntryList {
 const ENTRY_BYTES: u64 = size_of::<FoundEntry>() as u64 + 16;
 
 /// Whether an entry is far enough from the last one that was kept.
-fn keeps(last: &mut Option<i64>, t_ns: i64, bounds: LogBounds) -> bool {
-    let distance = |last: i64| last.abs_diff(t_ns);
+fn keeps(last: &mut Option<TimestampNs>, t_ns: TimestampNs, bounds: LogBounds) -> bool {
+    let distance = |last: TimestampNs| last.abs_diff(t_ns);
     if last.is_some_and(|l| distance(l) < bounds.interval_ns.unsigned_abs()) {
         return false;
     }
@@ -297,7 +297,10 @@ fn keeps(last: &mut Option<i64>, t_ns: i64, bounds: LogBounds) -> bool {
     true
 }
 
-fn spaced(times: impl Iterator<Item = i64>, bounds: LogBounds) -> impl Iterator<Item = i64> {
+fn spaced(
+    times: impl Iterator<Item = TimestampNs>,
+    bounds: LogBounds,
+) -> impl Iterator<Item = TimestampNs> {
     let mut last = None;
     times.filter(move |t| keeps(&mut last, *t, bounds))
 }

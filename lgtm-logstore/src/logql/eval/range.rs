@@ -255,7 +255,7 @@ impl RangeFold {
                         } else {
                             1.0
                         };
-                        fold.add(plan.op, segment, passed.t_ns, value);
+                        fold.add(plan.op, segment, passed.t_ns.get(), value);
                     }
                 }
                 Ok(Flow::Continue)
@@ -393,7 +393,7 @@ impl RangeFold {
             .of_entry(&plan.grouping, of, passed.labels, unwrapped)?;
         let fold = &mut self.groups.series[place].fold;
         self.groups.charge.grow(fold.value_bytes())?;
-        fold.add(plan.op, segment, passed.t_ns, value);
+        fold.add(plan.op, segment, passed.t_ns.get(), value);
         Ok(())
     }
 }

@@ -2,13 +2,14 @@
 //!
 //! An entry belongs to one segment, and a window is a run of segments: so an entry costs the same however many windows it lies in.
 
+use lgtm_core::model::{TimestampMs, TimestampNs};
 use lgtm_core::vector::StepGrid;
 
 /// The segments of the windows of a range aggregation: `(end - range, end]` at each step.
 #[derive(Debug)]
 pub(super) struct Segments {
     /// Segment `n` is `(edges[n], edges[n + 1]]`, nanoseconds.
-    edges: Vec<i64>,
+    edges: Vec<TimestampNs>,
     /// Of each segment whether a window has it.
     used: Vec<bool>,
     /// Of each step the first segment of its window, and the one behind the last.
@@ -17,15 +18,15 @@ pub(super) struct Segments {
 
 impl Segments {
     pub(super) fn new(grid: StepGrid, range_ns: i64, offset_ns: i64) -> Self {
-        let end_ns = |t_ms: i64| t_ms.saturating_mul(1_000_000).saturating_sub(offset_ns);
-        let ends: Vec<i64> = grid.times().map(end_ns).collect();
-        let mut edges: Vec<i64> = Vec::with_capacity(2 * ends.len());
+        let end_ns = |t: TimestampMs| t.to_ns().saturating_sub(offset_ns);
+        let ends: Vec<TimestampNs> = grid.times().map(end_ns).collect();
+        let mut edges: Vec<TimestampNs> = Vec::with_capacity(2 * ends.len());
         edges.extend(ends.iter().map(|e| e.saturating_sub(range_ns)));
         edges.extend(&ends);
         edges.sort_unstable();
         edges.dedup();
         let mut used = vec![false; edges.len().saturating_sub(1)];
-        let place = |edge: i64| edges.partition_point(|e| *e < edge) as u32;
+        let place = |edge: TimestampNs| edges.partition_point(|e| *e < edge) as u32;
         let windows: Vec<(u32, u32)> = ends
             .iter()
             .map(|e| (place(e.saturating_sub(range_ns)), place(*e)))
@@ -52,13 +53,13 @@ impl Segments {
     }
 
     /// First and last edge: entries of interest lie behind the first, and not behind the last.
-    pub(super) fn bounds_ns(&self) -> (i64, i64) {
-        let first = self.edges.first().copied().unwrap_or(0);
+    pub(super) fn bounds_ns(&self) -> (TimestampNs, TimestampNs) {
+        let first = self.edges.first().copied().unwrap_or_default();
         (first, self.edges.last().copied().unwrap_or(first))
     }
 
     /// All edges, ascending.
-    pub(super) fn edges_ns(&self) -> &[i64] {
+    pub(super) fn edges_ns(&self) -> &[TimestampNs] {
         &self.edges
     }
 
@@ -68,12 +69,12 @@ impl Segments {
     }
 
     /// Where a segment ends.
-    pub(super) fn end_ns(&self, segment: usize) -> i64 {
+    pub(super) fn end_ns(&self, segment: usize) -> TimestampNs {
         self.edges[segment + 1]
     }
 
     /// The segment of a time, whether a window has it or not. `near` is where a neighbour was found: looked at first.
-    pub(super) fn locate(&self, t_ns: i64, near: usize) -> Option<usize> {
+    pub(super) fn locate(&self, t_ns: TimestampNs, near: usize) -> Option<usize> {
         let is_in = |n: usize| n < self.len() && self.edges[n] < t_ns && t_ns <= self.edges[n + 1];
         if is_in(near) {
             return Some(near);
@@ -102,9 +103,10 @@ mod tests {
             const MS: i64 = 1_000_000;
             let segments = Segments::new(grid, range * MS, offset * MS);
             let near = (t.unsigned_abs() % 7) as usize;
-            let found = segments.locate(t * MS, near).filter(|n| segments.is_used(*n));
+            let found = segments.locate((t * MS).into(), near).filter(|n| segments.is_used(*n));
             for (n, (from, to)) in segments.windows().iter().enumerate() {
                 let end = grid.at(n) - offset;
+                let t = TimestampMs::new(t);
                 let inside = end - range < t && t <= end;
                 let has = found.is_some_and(|s| (*from as usize..*to as usize).contains(&s));
                 proptest::prop_assert_eq!(inside, has, "step {} of {:?}", n, grid);

@@ -219,7 +219,7 @@ impl SeriesFold {
                     .map(|(_, to)| {
                         let end = (*to as usize)
                             .checked_sub(1)
-                            .map_or(NO_TIME, |s| segments.end_ns(s));
+                            .map_or(NO_TIME, |s| segments.end_ns(s).get());
                         let start = end.saturating_sub(range_ns);
                         let from = values.partition_point(|v| v.0 <= start);
                         let to = values.partition_point(|v| v.0 <= end);

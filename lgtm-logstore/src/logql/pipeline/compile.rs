@@ -1,5 +1,6 @@
 //! From stages to a pipeline.
 
+use lgtm_core::model::TimestampNs;
 use lgtm_core::re2::{Anchoring, Dot, Re2Groups};
 
 use super::json_path::JsonPath;
@@ -23,7 +24,7 @@ pub(crate) struct PipelineUse {
     /// Whether the lines that come out of it are looked at.
     pub(crate) reads_lines: bool,
     /// The present time, nanoseconds.
-    pub(crate) now_ns: i64,
+    pub(crate) now_ns: TimestampNs,
     /// What one template may print.
     pub(crate) max_template_bytes: usize,
 }

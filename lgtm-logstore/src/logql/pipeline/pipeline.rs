@@ -1,6 +1,7 @@
 //! A compiled pipeline, and the walk of a block through it.
 
 use lgtm_core::exec::CancelToken;
+use lgtm_core::model::TimestampNs;
 use memchr::memmem::Finder;
 
 use super::candidates::lines_with;
@@ -26,7 +27,7 @@ pub(crate) struct Pipeline {
     pub(super) implied: Vec<ImpliedText>,
     /// Whether structured metadata play any part.
     pub(super) reads_metadata: bool,
-    pub(super) now_ns: i64,
+    pub(super) now_ns: TimestampNs,
 }
 
 /// A text that follows from `| json | user="abc"`: without escapes in the line, the value stands there as it is.
@@ -72,7 +73,7 @@ impl PipelineScratch {
 pub(crate) struct Passed<'a> {
     /// Its place in the block.
     pub(crate) entry: usize,
-    pub(crate) t_ns: i64,
+    pub(crate) t_ns: TimestampNs,
     pub(crate) line: &'a [u8],
     pub(crate) stream: &'a StreamLabels,
     pub(crate) labels: &'a mut EntryLabels,
@@ -169,7 +170,7 @@ impl Pipeline {
         let entry = EntryOnWay {
             stream,
             raw: b"",
-            t_ns: 0,
+            t_ns: TimestampNs::EPOCH,
             now_ns: self.now_ns,
             needed: &self.needed,
         };
@@ -178,7 +179,7 @@ impl Pipeline {
         }
         sink(Passed {
             entry: 0,
-            t_ns: 0,
+            t_ns: TimestampNs::EPOCH,
             line: b"",
             stream,
             labels: &mut scratch.labels,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use lgtm_core::model::TimestampNs;
 use lgtm_core::re2::Re2Groups;
 
 use super::decolorize::decolorize;
@@ -56,8 +57,8 @@ pub(crate) enum Step {
 pub(super) struct EntryOnWay<'a> {
     pub(super) stream: &'a StreamLabels,
     pub(super) raw: &'a [u8],
-    pub(super) t_ns: i64,
-    pub(super) now_ns: i64,
+    pub(super) t_ns: TimestampNs,
+    pub(super) now_ns: TimestampNs,
     pub(super) needed: &'a Needed,
 }
 
@@ -165,8 +166,8 @@ struct EntryFields<'a> {
     stream: &'a StreamLabels,
     labels: &'a EntryLabels,
     line: Cow<'a, str>,
-    t_ns: i64,
-    now_ns: i64,
+    t_ns: TimestampNs,
+    now_ns: TimestampNs,
 }
 
 impl Fields for EntryFields<'_> {
@@ -185,11 +186,11 @@ impl Fields for EntryFields<'_> {
         &self.line
     }
 
-    fn t_ns(&self) -> i64 {
+    fn t_ns(&self) -> TimestampNs {
         self.t_ns
     }
 
-    fn now_ns(&self) -> i64 {
+    fn now_ns(&self) -> TimestampNs {
         self.now_ns
     }
 }

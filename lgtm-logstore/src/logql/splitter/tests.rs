@@ -19,7 +19,7 @@ fn query(text: &str, range: QueryRange) -> Query {
 
 fn stream(label: &str, entries: &[(i64, &str)]) -> AnswerStream {
     let entry = |(t_ns, line): &(i64, &str)| AnswerEntry {
-        t_ns: *t_ns,
+        t_ns: TimestampNs::new(*t_ns),
         line: Bytes::copy_from_slice(line.as_bytes()),
     };
     AnswerStream {
@@ -77,7 +77,7 @@ fn what_looks_ahead_or_prints_the_time_is_not_kept() {
         (r#"{a="b"} | label_format x="{{ unixEpoch now }}""#, false),
         (r#"{a="b"} | label_format x="{{ .y }}""#, true),
     ] {
-        let cacheable = splitter().is_cacheable(&query(text, range), 0);
+        let cacheable = splitter().is_cacheable(&query(text, range), TimestampMs::EPOCH);
         assert_eq!(cacheable, wanted, "{text}");
     }
 }
@@ -95,9 +95,9 @@ fn the_key_does_not_know_how_a_query_was_written() {
 
 #[test]
 fn parts_ask_for_what_is_still_wanted() {
-    let part = |start_ns, end_ns| SweepRange {
-        start_ns,
-        end_ns,
+    let part = |start_ns: i64, end_ns: i64| SweepRange {
+        start_ns: start_ns.into(),
+        end_ns: end_ns.into(),
         newest_first: true,
     };
     let range = QueryRange {
@@ -112,7 +112,7 @@ fn parts_ask_for_what_is_still_wanted() {
         let text = r#"{a=~".+"}"#;
         match splitter().sweep_part(&query(text, range), piece, &found) {
             SweepStep::Ask(q) => match q.time() {
-                QueryTime::Range(r) => Some((r.start_ns, r.end_ns, r.limit)),
+                QueryTime::Range(r) => Some((r.start_ns.get(), r.end_ns.get(), r.limit)),
                 QueryTime::Instant(_) => None,
             },
             SweepStep::Skip => Some((0, 0, 0)),
@@ -189,7 +189,7 @@ fn matrices() -> impl Strategy<Value = Vec<Series>> {
             points: points
                 .into_iter()
                 .map(|(t, value)| Point {
-                    t_ms: i64::from(t),
+                    t_ms: TimestampMs::new(t.into()),
                     value,
                 })
                 .collect(),

@@ -502,7 +502,7 @@ pub(super) fn date(a: &mut Arguments<'_, '_>) -> Result {
     let t = match a.any() {
         Value::Time(t) => t,
         Value::Int(seconds) => Moment::of_ns(seconds.saturating_mul(1_000_000_000)),
-        _ => Moment::of_ns(a.fields().now_ns()),
+        _ => Moment::of_ns(a.fields().now_ns().get()),
     };
     Ok(Value::text(t.formatted(&layout)))
 }

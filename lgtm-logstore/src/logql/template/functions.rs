@@ -56,11 +56,11 @@ const TABLE: &[(&str, Call)] = &[
     }),
     ("__timestamp__", |a| {
         a.none()
-            .map(|()| Value::Time(dates::Moment::of_ns(a.fields().t_ns())))
+            .map(|()| Value::Time(dates::Moment::of_ns(a.fields().t_ns().get())))
     }),
     ("now", |a| {
         a.none()
-            .map(|()| Value::Time(dates::Moment::of_ns(a.fields().now_ns())))
+            .map(|()| Value::Time(dates::Moment::of_ns(a.fields().now_ns().get())))
     }),
     // Go's own.
     ("and", |_| Ok(Value::Nil)),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use lgtm_core::model::TimestampNs;
 use lgtm_core::re2::{Anchoring, Dot, Re2Groups};
 
 use super::ast::{Node, Operand};
@@ -21,9 +22,9 @@ pub(crate) trait Fields {
     /// The line.
     fn line(&self) -> &str;
     /// The entry's time, nanoseconds.
-    fn t_ns(&self) -> i64;
+    fn t_ns(&self) -> TimestampNs;
     /// The present time, nanoseconds.
-    fn now_ns(&self) -> i64;
+    fn now_ns(&self) -> TimestampNs;
 }
 
 /// A template that may be filled by many threads at once.

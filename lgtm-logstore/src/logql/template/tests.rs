@@ -1,3 +1,4 @@
+use lgtm_core::model::TimestampNs;
 use proptest::prelude::*;
 
 use super::{Fields, Template, TemplateScratch};
@@ -22,12 +23,12 @@ impl Fields for Entry {
         "the line"
     }
 
-    fn t_ns(&self) -> i64 {
-        1_714_642_200_000_000_000
+    fn t_ns(&self) -> TimestampNs {
+        TimestampNs::new(1_714_642_200_000_000_000)
     }
 
-    fn now_ns(&self) -> i64 {
-        0
+    fn now_ns(&self) -> TimestampNs {
+        TimestampNs::EPOCH
     }
 }
 

@@ -274,11 +274,11 @@ impl ResourceLogs<'_, '_, '_, '_> {
     /// The record's own fields as metadata; gives its time.
     fn put_fields(&mut self, record: &Record<'_>, text_is_label: bool) -> Result<TimestampNs> {
         let t_ns = match (record.time, record.observed) {
-            (0, 0) => self.now_ns,
-            (0, observed) => observed,
-            (time, 0) => time,
+            (TimestampNs::EPOCH, TimestampNs::EPOCH) => self.now_ns,
+            (TimestampNs::EPOCH, observed) => observed,
+            (time, TimestampNs::EPOCH) => time,
             (time, observed) => {
-                self.put_number("observed_timestamp", observed as u64)?;
+                self.put_number("observed_timestamp", observed.get() as u64)?;
                 time
             }
         };
@@ -356,8 +356,8 @@ impl<'a> Record<'a> {
         const FLAGS: u64 = 8 << 3 | wire_type::FIXED32;
         let mut out = Self {
             bytes,
-            time: 0,
-            observed: 0,
+            time: TimestampNs::EPOCH,
+            observed: TimestampNs::EPOCH,
             severity_number: 0,
             severity_text: "",
             body: Attribute::of_value(&[]),
@@ -389,5 +389,8 @@ impl<'a> Record<'a> {
 
 fn time(r: &mut Reader<'_>) -> Result<TimestampNs, DecodeError> {
     let t_ns = r.u64_le()?;
-    TimestampNs::try_from(t_ns).map_err(|_| r.error(format!("time {t_ns} ns does not fit 63 bits")))
+    let ticks = i64::try_from(t_ns);
+    ticks
+        .map(TimestampNs::new)
+        .map_err(|_| r.error(format!("time {t_ns} ns does not fit 63 bits")))
 }

@@ -46,7 +46,7 @@ impl Now {
     pub fn of(clock: &dyn lgtm_core::clock::Clock) -> Self {
         Self {
             monotonic: clock.monotonic(),
-            unix_ms: clock.now_ms(),
+            unix_ms: clock.now_ms().get(),
         }
     }
 

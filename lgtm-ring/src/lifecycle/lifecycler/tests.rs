@@ -172,7 +172,7 @@ async fn an_hour_without_the_store_is_survived() {
         .build()
         .unwrap();
     let serves = || {
-        let now_s = clock.now_ms() / 1000;
+        let now_s = clock.now_ms().to_seconds();
         let ring = watcher.handle().current();
         ring.get(Token(1), Operation::WRITE, now_s).is_ok()
             && ring.replication_set(Operation::READ, now_s).is_ok()

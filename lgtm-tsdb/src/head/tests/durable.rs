@@ -3,6 +3,7 @@
 use std::io;
 
 use lgtm_core::disk::{Disk, DiskFile, DiskLock};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::units::ByteSize;
 use lgtm_core::wal::SyncPolicy;
 use parking_lot::Mutex;
@@ -198,7 +199,7 @@ async fn chunks_that_are_cut_while_a_checkpoint_walks_are_there_when_it_counts()
                 let samples: Vec<Sample> = samples
                     .iter()
                     .map(|(t, value)| Sample {
-                        t_ms: START + t,
+                        t_ms: TimestampMs::new(START + t),
                         value: *value,
                     })
                     .collect();
@@ -412,7 +413,7 @@ async fn checkpoints_of_many_exemplars_and_metadata_have_bounded_records() {
         let e = lgtm_core::model::Exemplar {
             labels,
             value: n as f64,
-            t_ms: START + n,
+            t_ms: TimestampMs::new(START + n),
         };
         head.exemplars.lock().push(0, &e).unwrap();
         let m = lgtm_core::model::Metadata {

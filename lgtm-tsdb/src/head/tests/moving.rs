@@ -2,6 +2,7 @@
 
 use lgtm_core::Error;
 use lgtm_core::exec::CancelToken;
+use lgtm_core::model::TimestampMs;
 
 use super::*;
 use crate::select::SeriesBatches;
@@ -121,7 +122,7 @@ async fn searches_agree_with_the_index_whatever_is_asked() {
         }
         let labels = Labels::from_pairs(pairs).unwrap();
         let sample = Sample {
-            t_ms: START,
+            t_ms: TimestampMs::new(START),
             value: 1.0,
         };
         batch.push_series(labels.iter(), &[sample]);

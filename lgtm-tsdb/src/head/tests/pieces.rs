@@ -1,6 +1,6 @@
 //! Requests in pieces: what fits the log is taken whole, what never fits is refused alone, and nothing blocks anybody else.
 
-use lgtm_core::model::{Metadata, MetricType};
+use lgtm_core::model::{Metadata, MetricType, TimestampMs};
 use lgtm_core::units::ByteSize;
 
 use super::durable::hooked_with;
@@ -39,7 +39,7 @@ fn batch(series: &[Row<'_>]) -> WriteBatch {
         let pairs = pairs.into_iter().filter(|p| !p.1.is_empty());
         let labels = Labels::from_pairs(pairs).unwrap();
         let sample = |(t, value): &(i64, f64)| Sample {
-            t_ms: START + t,
+            t_ms: TimestampMs::new(START + t),
             value: *value,
         };
         let samples: Vec<_> = samples.iter().map(sample).collect();
@@ -121,7 +121,7 @@ async fn what_no_record_holds_is_refused_and_the_rest_is_stored() {
                 .collect(),
             ..Histogram::default()
         };
-        request.push_histogram(labels.iter(), START + buckets as i64, h);
+        request.push_histogram(labels.iter(), TimestampMs::new(START + buckets as i64), h);
     }
     for help in ["fine", &huge, "fine too"] {
         request.push_metadata(MetadataEntry {
@@ -233,11 +233,11 @@ proptest! {
         for (n, (filler, samples, histograms, buckets)) in series.iter().enumerate() {
             let pairs = [("__name__", format!("m{n}")), ("z", "v".repeat(*filler))];
             let labels = Labels::from_pairs(pairs.into_iter().filter(|p| !p.1.is_empty())).unwrap();
-            let samples: Vec<_> = (0..*samples).map(|i| Sample { t_ms: i as i64, value: n as f64 }).collect();
+            let samples: Vec<_> = (0..*samples).map(|i| Sample { t_ms: TimestampMs::new(i as i64), value: n as f64 }).collect();
             request.push_series(labels.iter(), &samples);
             for t_ms in 0..*histograms {
                 let h = Histogram { positive_deltas: vec![0; *buckets], ..Histogram::default() };
-                request.push_histogram(labels.iter(), t_ms as i64, h);
+                request.push_histogram(labels.iter(), TimestampMs::new(t_ms as i64), h);
             }
         }
         for help in &metadata {
@@ -264,14 +264,14 @@ proptest! {
             }
             for place in places {
                 let view = piece.series_at((&request).into(), place);
-                floats[place].extend(view.samples.iter().map(|s| s.t_ms));
+                floats[place].extend(view.samples.iter().map(|s| s.t_ms.get()));
                 histograms[place] += view.histograms.len();
             }
         }
         prop_assert_eq!(report.rejected.total(), 0);
         prop_assert_eq!(seen, metadata.len());
         for (place, view) in request.series().enumerate() {
-            prop_assert_eq!(&floats[place], &view.samples.iter().map(|s| s.t_ms).collect::<Vec<_>>());
+            prop_assert_eq!(&floats[place], &view.samples.iter().map(|s| s.t_ms.get()).collect::<Vec<_>>());
             prop_assert_eq!(histograms[place], view.histograms.len());
         }
     }

@@ -4,6 +4,7 @@ use super::*;
 use crate::chunk::Encoding;
 use crate::select::started_samples;
 use crate::wire::{HistogramSample, HistogramValue};
+use lgtm_core::model::TimestampMs;
 
 fn keeping() -> Limits {
     Limits {
@@ -35,7 +36,14 @@ impl Store {
         let value: HistogramValue = match kind {
             0 => {
                 let value = n as f64;
-                batch.push_started_series(labels.iter(), &[Sample { t_ms, value }], &[start_ms]);
+                batch.push_started_series(
+                    labels.iter(),
+                    &[Sample {
+                        t_ms: TimestampMs::new(t_ms),
+                        value,
+                    }],
+                    &[TimestampMs::new(start_ms)],
+                );
                 return self.append_batch(&batch).await;
             }
             1 => Histogram {
@@ -52,8 +60,8 @@ impl Store {
             .into(),
         };
         let sample = HistogramSample {
-            t_ms,
-            start_ms,
+            t_ms: TimestampMs::new(t_ms),
+            start_ms: TimestampMs::new(start_ms),
             value,
         };
         batch.push_histogram_sample(labels.iter(), sample);
@@ -89,10 +97,13 @@ impl Store {
         for (name, chunks) in self.chunks().await {
             for (at, value) in started_samples(&chunks, TimeRange::ALL).unwrap() {
                 let start = match at.start_ms {
-                    0 => 0,
-                    s => s - START,
+                    TimestampMs::EPOCH => 0,
+                    s => s.get() - START,
                 };
-                out.insert((name.clone(), at.t_ms - START), (essence(&value), start));
+                out.insert(
+                    (name.clone(), at.t_ms.get() - START),
+                    (essence(&value), start),
+                );
             }
         }
         out

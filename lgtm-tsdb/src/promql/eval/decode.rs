@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lgtm_core::DecodeError;
-use lgtm_core::model::{CounterResetHint, FloatHistogram, TimeRange, is_stale_nan};
+use lgtm_core::model::{CounterResetHint, FloatHistogram, TimeRange, TimestampMs, is_stale_nan};
 
 use crate::chunk::{self, Chunk, Encoding, SampleValue, XorIter};
 use crate::promql::functions::Samples;
@@ -61,24 +61,30 @@ pub(super) fn decode(
 /// The hot loop: nothing per sample but the bits.
 fn floats(data: &[u8], wanted: Wanted, out: &mut Samples) -> Result<(), DecodeError> {
     XorIter::new(data)?.for_each(|t_ms, value| {
-        if wanted.range.contains(t_ms) && (wanted.stale || !is_stale_nan(value)) {
+        if wanted.range.contains(TimestampMs::new(t_ms)) && (wanted.stale || !is_stale_nan(value)) {
             out.times.push(t_ms);
             out.floats.push(value);
         }
     })
 }
 
-fn push(t_ms: i64, value: SampleValue, start_ms: i64, wanted: Wanted, out: &mut Samples) {
+fn push(
+    t_ms: TimestampMs,
+    value: SampleValue,
+    start_ms: TimestampMs,
+    wanted: Wanted,
+    out: &mut Samples,
+) {
     if !wanted.range.contains(t_ms) {
         return;
     }
     let h = match value {
         SampleValue::Float(v) => {
             if wanted.stale || !is_stale_nan(v) {
-                out.times.push(t_ms);
+                out.times.push(t_ms.get());
                 out.floats.push(v);
                 if wanted.starts {
-                    out.starts.push(start_ms);
+                    out.starts.push(start_ms.get());
                 }
             }
             return;
@@ -87,10 +93,10 @@ fn push(t_ms: i64, value: SampleValue, start_ms: i64, wanted: Wanted, out: &mut 
         SampleValue::FloatHistogram(h) => *h,
     };
     if wanted.stale || !h.is_stale() {
-        out.h_times.push(t_ms);
+        out.h_times.push(t_ms.get());
         out.histograms.push(Arc::new(h));
         if wanted.starts {
-            out.h_starts.push(start_ms);
+            out.h_starts.push(start_ms.get());
         }
     }
 }
@@ -100,7 +106,7 @@ fn decode_overlapping(
     wanted: Wanted,
     out: &mut Samples,
 ) -> Result<(), DecodeError> {
-    let mut all: Vec<(i64, SampleValue, i64)> = Vec::new();
+    let mut all: Vec<(TimestampMs, SampleValue, TimestampMs)> = Vec::new();
     for c in order {
         let mut samples = chunk::iter(c.encoding, &c.data)?;
         while let Some(sample) = samples.next() {
@@ -160,7 +166,7 @@ mod tests {
     fn chunk_of(run: &[(i64, i16)]) -> Chunk {
         let run = run
             .iter()
-            .map(|(t, v)| (*t, SampleValue::Float(f64::from(*v))));
+            .map(|(t, v)| (TimestampMs::new(*t), SampleValue::Float(f64::from(*v))));
         encode_run(run).remove(0)
     }
 
@@ -182,7 +188,7 @@ mod tests {
             let rows: Vec<(i64, f64)> = samples(&chunks, range)
                 .unwrap()
                 .into_iter()
-                .map(|(t, v)| match v { SampleValue::Float(v) => (t, v), _ => (t, f64::NAN) })
+                .map(|(t, v)| match v { SampleValue::Float(v) => (t.get(), v), _ => (t.get(), f64::NAN) })
                 .collect();
             let columns: Vec<_> = out.times.iter().copied().zip(out.floats.iter().copied()).collect();
             prop_assert_eq!(columns, rows);

@@ -144,7 +144,7 @@ async fn scalar_call(
     grid: StepGrid,
 ) -> Result<Vec<f64>> {
     match name {
-        "time" => Ok(grid.times().map(|t| t as f64 / 1000.0).collect()),
+        "time" => Ok(grid.times().map(|t| t.get() as f64 / 1000.0).collect()),
         "pi" => Ok(vec![std::f64::consts::PI; grid.len()]),
         "max_of" | "min_of" => {
             let (a, b) = try_join(scalar(ctx, &args[0], grid), scalar(ctx, &args[1], grid)).await?;
@@ -502,7 +502,7 @@ async fn call(
         return subquery::over_time(ctx, s, range_ms, call, grid).await;
     }
     if let (Some(f), true) = (date_function(name), args.is_empty()) {
-        let floats = grid.times().map(|t| f((t / 1000) as f64)).collect();
+        let floats = grid.times().map(|t| f((t.get() / 1000) as f64)).collect();
         let cells = Cells::of_floats(floats);
         let labels = lgtm_core::model::Labels::empty();
         return Vector::new(ctx, vec![Series { labels, cells }]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use lgtm_core::exec::with_room;
-use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME, MatchOp, Matcher};
+use lgtm_core::model::{LabelBuilder, Labels, METRIC_NAME, MatchOp, Matcher, TimestampMs};
 use lgtm_core::vector::{GroupTable, Grouping, StepGrid};
 
 use super::cells::{Cells, Series};
@@ -180,15 +180,15 @@ fn escaped(text: &str) -> String {
 }
 
 /// `@` and offset of the first selector of an expression, with the offsets of the subqueries around it.
-fn reference(node: &Node) -> (Option<i64>, i64) {
+fn reference(node: &Node) -> (Option<TimestampMs>, i64) {
     first_selector(node).unwrap_or((None, 0))
 }
 
-fn first_selector(node: &Node) -> Option<(Option<i64>, i64)> {
+fn first_selector(node: &Node) -> Option<(Option<TimestampMs>, i64)> {
     with_room(|| first_selector_here(node))
 }
 
-fn first_selector_here(node: &Node) -> Option<(Option<i64>, i64)> {
+fn first_selector_here(node: &Node) -> Option<(Option<TimestampMs>, i64)> {
     match &node.kind {
         Kind::Number(_) | Kind::Text(_) => None,
         Kind::Vector(s) => Some((s.at_ms, s.offset_ms)),

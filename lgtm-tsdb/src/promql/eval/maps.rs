@@ -76,7 +76,7 @@ impl Map {
             Self::StepTime(grid) => {
                 for step in 0..cells.steps() {
                     if cells.has(step) {
-                        cells.set(step, Element::Float(grid.at(step) as f64 / 1000.0));
+                        cells.set(step, Element::Float(grid.at(step).get() as f64 / 1000.0));
                     }
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lgtm_core::model::TimestampMs;
 use lgtm_core::vector::StepGrid;
 
 use super::cells::histogram_points;
@@ -101,13 +102,13 @@ async fn of_selector(
                     labels: s.labels,
                     floats: floats
                         .map(|(t, v)| Point {
-                            t_ms: *t,
+                            t_ms: TimestampMs::new(*t),
                             value: *v,
                         })
                         .collect(),
                     histograms: histograms
                         .map(|(t, h)| Point {
-                            t_ms: *t,
+                            t_ms: TimestampMs::new(*t),
                             value: (**h).clone(),
                         })
                         .collect(),

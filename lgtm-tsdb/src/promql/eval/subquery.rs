@@ -45,10 +45,10 @@ pub(super) fn samples(cells: &Cells, steps: StepGrid, out: &mut Samples) {
     out.clear();
     for (step, v) in cells.floats.iter().enumerate() {
         if !is_gap(*v) {
-            out.times.push(steps.at(step));
+            out.times.push(steps.at(step).get());
             out.floats.push(*v);
         } else if let Some(h) = cells.histogram(step) {
-            out.h_times.push(steps.at(step));
+            out.h_times.push(steps.at(step).get());
             out.histograms.push(match h.hint {
                 CounterResetHint::Unknown | CounterResetHint::Gauge => Arc::clone(h),
                 // It told of the sample before in the store, which is not the one at the step before.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{CounterResetHint, FloatHistogram};
+use lgtm_core::model::{CounterResetHint, FloatHistogram, TimestampMs};
 use lgtm_core::vector::StepGrid;
 
 /// Samples of one series in columns, each in time order. Buffers are kept when it is cleared.
@@ -43,7 +43,7 @@ pub(crate) struct WindowGrid {
     /// The steps.
     pub(crate) grid: StepGrid,
     /// A time to look at instead of the step's (`@`).
-    pub(crate) at_ms: Option<i64>,
+    pub(crate) at_ms: Option<TimestampMs>,
     /// How far back to look.
     pub(crate) offset_ms: i64,
     /// How long a window is.
@@ -57,6 +57,7 @@ impl WindowGrid {
         self.at_ms
             .unwrap_or_else(|| self.grid.at(step))
             .saturating_sub(self.offset_ms)
+            .get()
     }
 
     /// First and last time of all windows: after the first, up to the last.
@@ -163,7 +164,7 @@ pub(super) fn for_each_window<'a>(
                 h_starts: part(&samples.h_starts, &histograms),
                 start_ms,
                 end_ms,
-                eval_ms: windows.grid.at(step),
+                eval_ms: windows.grid.at(step).get(),
             },
         );
     }

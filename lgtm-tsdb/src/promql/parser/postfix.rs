@@ -1,5 +1,7 @@
 //! What stands behind an expression: ranges, subqueries, `offset`, `@`, `anchored`, `smoothed`.
 
+use lgtm_core::model::TimestampMs;
+
 use super::{Node, Parser, Result, fault};
 use crate::promql::ast::{AtModifier, DurationExpr, Edges, Expr, Length, MatrixSelector, Subquery};
 use crate::promql::number::seconds_to_ms;
@@ -134,7 +136,8 @@ impl Parser<'_> {
         if !(seconds > -bound && seconds < bound) {
             return Ok((Err(seconds), end));
         }
-        Ok((Ok(AtModifier::Time((seconds * 1000.0).round() as i64)), end))
+        let t_ms = TimestampMs::new((seconds * 1000.0).round() as i64);
+        Ok((Ok(AtModifier::Time(t_ms)), end))
     }
 
     fn edges(&mut self, expr: &mut Expr, edges: Edges, word: &str) -> Result<()> {

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 use lgtm_core::cache::{MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::ManualClock;
 use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits};
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use proptest::prelude::*;
 
 use super::*;
@@ -24,19 +24,25 @@ fn query(text: &str, start_ms: i64, end_ms: i64, step_ms: i64) -> Query {
 }
 
 fn series(name: &str, floats: Vec<(i64, f64)>, histograms: Vec<i64>) -> Series {
-    let histogram = |t_ms| {
+    let histogram = |t_ms: i64| {
         let value = FloatHistogram {
             count: t_ms as f64,
             sum: 2.5,
             ..FloatHistogram::default()
         };
-        Point { t_ms, value }
+        Point {
+            t_ms: t_ms.into(),
+            value,
+        }
     };
     Series {
         labels: Labels::from_pairs([("a", name)]).unwrap(),
         floats: floats
             .into_iter()
-            .map(|(t_ms, value)| Point { t_ms, value })
+            .map(|(t_ms, value)| Point {
+                t_ms: t_ms.into(),
+                value,
+            })
             .collect(),
         histograms: histograms.into_iter().map(histogram).collect(),
     }
@@ -65,12 +71,15 @@ fn pieces_are_of_the_whole_query() {
     let piece = s.with_steps(
         &whole,
         StepRange {
-            end_ms: 9000,
+            end_ms: TimestampMs::new(9000),
             ..whole.steps
         },
     );
     assert_eq!(piece.expr.to_string(), "x @ 95.000 + x @ 5.000");
-    assert!(!s.is_cacheable(&piece, 94_999) && s.is_cacheable(&piece, 95_000));
+    assert!(
+        !s.is_cacheable(&piece, TimestampMs::new(94_999))
+            && s.is_cacheable(&piece, TimestampMs::new(95_000))
+    );
 }
 
 #[test]
@@ -123,7 +132,8 @@ struct Data;
 
 fn answer(steps: StepRange) -> Arc<FrontendAnswer> {
     let floats = |skip: i64| -> Vec<(i64, f64)> {
-        let times = steps.iter().filter(|t| t / 1000 % skip != 0);
+        let times = steps.iter().map(TimestampMs::get);
+        let times = times.filter(|t| t / 1000 % skip != 0);
         times.map(|t| (t, t as f64)).collect()
     };
     let all = [
@@ -132,7 +142,9 @@ fn answer(steps: StepRange) -> Arc<FrontendAnswer> {
         series(
             "z",
             vec![],
-            steps.iter().filter(|t| t / 1000 % 5 == 0).collect(),
+            (steps.iter().map(TimestampMs::get))
+                .filter(|t| t / 1000 % 5 == 0)
+                .collect(),
         ),
     ];
     Arc::new(FrontendAnswer {
@@ -203,7 +215,7 @@ proptest! {
         let bytes = splitter().encode(&written);
         let read = splitter().decode(&bytes).unwrap();
         let bits = |a: &FrontendAnswer| -> Vec<(i64, u64)> {
-            a.series.iter().flat_map(|s| s.floats.iter().map(|p| (p.t_ms, p.value.to_bits()))).collect()
+            a.series.iter().flat_map(|s| s.floats.iter().map(|p| (p.t_ms.get(), p.value.to_bits()))).collect()
         };
         prop_assert_eq!(bits(&read), bits(&written));
         prop_assert_eq!(&read.series[1].histograms.len(), &written.series[1].histograms.len());

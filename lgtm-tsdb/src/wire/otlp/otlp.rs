@@ -11,7 +11,7 @@ use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::error::first_chars;
 use lgtm_core::model::{
     CounterResetHint, Exemplar, Histogram, HistogramFault, LabelBuilder, MetricType, Sample,
-    stale_nan,
+    TimestampMs, stale_nan,
 };
 use lgtm_core::otlp::{Attribute, Resource, Scoped, submessages};
 
@@ -118,7 +118,7 @@ struct Decoder<'d, 'g> {
     exemplars: Vec<Exemplar>,
     has_job_or_instance: bool,
     /// Times of the first and last point of the resource.
-    times: Option<(i64, i64)>,
+    times: Option<(TimestampMs, TimestampMs)>,
 }
 
 impl Decoder<'_, '_> {
@@ -376,7 +376,7 @@ impl Decoder<'_, '_> {
     }
 
     /// Adds a sample to the series added last.
-    fn sample(&mut self, t_ms: i64, value: f64, start_ms: i64) -> Decoded {
+    fn sample(&mut self, t_ms: TimestampMs, value: f64, start_ms: TimestampMs) -> Decoded {
         let batch = &mut *self.batch;
         (self.allowance).push(&mut batch.samples, Sample { t_ms, value })?;
         (self.allowance).push(&mut batch.sample_starts, start_ms)?;
@@ -580,10 +580,10 @@ impl Decoder<'_, '_> {
         }
         let mut t_ms = first;
         while t_ms < last {
-            self.sample(t_ms, 1.0, 0)?;
+            self.sample(t_ms, 1.0, TimestampMs::EPOCH)?;
             t_ms += TARGET_INFO_INTERVAL_MS;
         }
-        self.sample(last, 1.0, 0)
+        self.sample(last, 1.0, TimestampMs::EPOCH)
     }
 }
 
@@ -646,7 +646,7 @@ fn exemplar(
         Ok(labels) => ExemplarFound::Good(Exemplar {
             labels,
             value,
-            t_ms: (t_ns / 1_000_000) as i64,
+            t_ms: TimestampMs::new((t_ns / 1_000_000) as i64),
         }),
         Err(_) => ExemplarFound::Bad,
     })

@@ -3,6 +3,7 @@
 use lgtm_core::DecodeError;
 use lgtm_core::codec::protobuf::{bytes_tag, double, fixed64_tag, skip, varint_tag};
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
+use lgtm_core::model::TimestampMs;
 
 /// The flag of a point that says "nothing was recorded", which Prometheus calls stale.
 const NO_RECORDED_VALUE: u64 = 1;
@@ -16,11 +17,11 @@ pub(super) struct PointHead {
 }
 
 impl PointHead {
-    pub(super) fn t_ms(&self) -> i64 {
+    pub(super) fn t_ms(&self) -> TimestampMs {
         ns_to_ms(self.t_ns)
     }
 
-    pub(super) fn start_ms(&self) -> i64 {
+    pub(super) fn start_ms(&self) -> TimestampMs {
         ns_to_ms(self.start_ns)
     }
 
@@ -29,8 +30,8 @@ impl PointHead {
     }
 }
 
-fn ns_to_ms(ns: u64) -> i64 {
-    (ns / 1_000_000) as i64
+fn ns_to_ms(ns: u64) -> TimestampMs {
+    TimestampMs::new((ns / 1_000_000) as i64)
 }
 
 /// A point of a gauge or a sum.

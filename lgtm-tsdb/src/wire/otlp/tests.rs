@@ -135,7 +135,7 @@ fn a_sum_becomes_a_counter_of_its_job() {
     assert_eq!(series.sample_starts, [1000]);
     let e = &series.exemplars[0];
     assert_eq!(
-        (e.labels.to_string().as_str(), e.value, e.t_ms),
+        (e.labels.to_string().as_str(), e.value, e.t_ms.get()),
         (
             r#"{k="v", span_id="0102030405060708", trace_id="0102030405060708090a0b0c0d0e0f10"}"#,
             1.5,
@@ -296,7 +296,7 @@ fn target_info_lasts_as_long_as_the_points() {
     );
     let batch = decoded(&json);
     let times: Vec<i64> = (batch.series_at(2).samples.iter())
-        .map(|s| s.t_ms)
+        .map(|s| s.t_ms.get())
         .collect();
     assert_eq!(times, [0, 150_000, 300_000, 400_000]);
     let hostile = json.replace("400000000000", "18446744073709551615");

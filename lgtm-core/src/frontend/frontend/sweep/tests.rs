@@ -10,6 +10,7 @@ use crate::cache::{MemoryCache, MemoryCacheSettings};
 use crate::clock::ManualClock;
 use crate::error::DecodeError;
 use crate::frontend::{Downstream, FrontendSettings, ShardPlan, StepRange};
+use crate::timestamp::TimestampMs;
 
 /// A language that asks for the first `limit` of a list of times.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl Splitter for Times {
         "times".into()
     }
 
-    fn is_cacheable(&self, _: &Request, _: i64) -> bool {
+    fn is_cacheable(&self, _: &Request, _: TimestampMs) -> bool {
         true
     }
 
@@ -104,9 +105,9 @@ impl Splitter for Times {
         };
         if let Some(last) = found.iter().flat_map(|a| &a.times).next_back() {
             if part.newest_first {
-                part.end_ns = part.end_ns.min(last - request.apart + 1);
+                part.end_ns = part.end_ns.min((last - request.apart + 1).into());
             } else {
-                part.start_ns = part.start_ns.max(last + request.apart);
+                part.start_ns = part.start_ns.max((last + request.apart).into());
             }
         }
         match part.is_empty() {
@@ -152,7 +153,7 @@ struct Data {
 
 impl Data {
     fn answer(&self, request: &Request) -> Answer {
-        let range = request.range.start_ns..request.range.end_ns;
+        let range = request.range.start_ns.get()..request.range.end_ns.get();
         let mut times = self.times.lock().clone();
         times.retain(|t| range.contains(t));
         if request.range.newest_first {
@@ -230,8 +231,8 @@ fn limits(split_hours: u64) -> FrontendLimits {
 fn request(from_hour: i64, to_hour: i64, newest_first: bool, limit: usize) -> Request {
     Request {
         range: SweepRange {
-            start_ns: from_hour * HOUR_NS,
-            end_ns: to_hour * HOUR_NS,
+            start_ns: (from_hour * HOUR_NS).into(),
+            end_ns: (to_hour * HOUR_NS).into(),
             newest_first,
         },
         limit,
