@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use frontend_house::{
-    Entry, HOUR, House, LENGTH, MINUTE, SECOND, START, in_range, memory, over, split, tenant,
+    Entry, HOUR, House, LENGTH, MINUTE, SECOND, START, in_range, memory, over, split,
 };
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::units::ByteSize;
