@@ -48,7 +48,9 @@
 
 pub mod bucket;
 pub mod chunk;
+pub mod compact;
 pub mod components;
+pub mod drain;
 pub mod entry;
 pub mod head;
 pub mod index;

@@ -212,6 +212,30 @@ impl BucketChunks {
         }
     }
 
+    /// Lists the tables of which a file turned out to be gone, unless somebody has meanwhile. Whether there are files that were not known.
+    pub(super) async fn sync_outdated(&self) -> bool {
+        let days: BTreeSet<i64> = self.tables.outdated().into_iter().collect();
+        if days.is_empty() {
+            return false;
+        }
+        let of_days = || {
+            let files = self.tables.all().into_iter();
+            files
+                .filter(|f| days.contains(&f.day))
+                .map(|f| f.path.clone())
+        };
+        let known: BTreeSet<String> = of_days().collect();
+        let state = self.listing.lock().await;
+        if !self.tables.outdated().is_empty() {
+            match self.tables.sync_days(&days).await {
+                Ok(gone) => self.files.close(&gone),
+                Err(_) => return false,
+            }
+        }
+        drop(state);
+        of_days().any(|path| !known.contains(&path))
+    }
+
     fn days_to_list(&self) -> BTreeSet<i64> {
         // Clocks of others may be ahead.
         let last = self.files.now_ms().div_euclid(DAY_MS) + 1;

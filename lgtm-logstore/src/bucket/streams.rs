@@ -134,9 +134,24 @@ impl FileQuestion {
 impl BucketChunks {
     /// Asks all index files that may know streams of the request. Reads no chunk.
     ///
+    /// Costs a listing of a table where a compaction by others has put another file in the place of one that was known.
+    ///
     /// # Errors
     /// `LimitExceeded` beyond the bounds of the request; what says that the store does not answer.
     pub(super) async fn found(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<FoundStreams> {
+        let found = self.found_listed(tenant, request).await?;
+        if self.sync_outdated().await {
+            return self.found_listed(tenant, request).await;
+        }
+        Ok(found)
+    }
+
+    /// [`BucketChunks::found`] by the files that are on the list.
+    async fn found_listed(
         &self,
         tenant: &TenantId,
         request: &SelectRequest,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
+use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
 use lgtm_core::telemetry::Registry;
@@ -13,7 +13,10 @@ use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
 use super::log_store::{LogStore, LogStoreParts};
-use super::{Distributor, DistributorSettings, Ingester, IngesterSettings, Querier};
+use super::{
+    Compactor, CompactorSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
+    Querier,
+};
 use crate::bucket::{BucketChunks, BucketSettings};
 use crate::limits::Limits;
 use crate::logql::EngineSettings;
@@ -27,6 +30,7 @@ pub struct LogStoreBuilder {
     schema: SchemaSettings,
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
+    compactor: CompactorSettings,
     distributor: DistributorSettings,
     querier: EngineSettings,
     limits: Overrides<Limits>,
@@ -54,6 +58,7 @@ impl LogStoreBuilder {
             schema: SchemaSettings::default(),
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
+            compactor: CompactorSettings::default(),
             distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
             limits: Overrides::fixed(Limits::default()),
@@ -89,6 +94,13 @@ impl LogStoreBuilder {
     #[must_use]
     pub fn storage(mut self, settings: StorageSettings) -> Self {
         self.storage = settings;
+        self
+    }
+
+    /// Sets how index files are joined.
+    #[must_use]
+    pub fn compactor(mut self, settings: CompactorSettings) -> Self {
+        self.compactor = settings;
         self
     }
 
@@ -152,6 +164,7 @@ impl LogStoreBuilder {
         let keeps_house = self.keeps_house;
         let maintenance = self.ingester.maintenance_interval;
         let sync_interval = self.store_gateway.sync_interval;
+        let compaction_interval = self.compactor.compaction_interval;
         let (parts, tasks) = self.build()?;
         let ingester = Arc::clone(&parts.ingester);
         ingester.claim_if_there().await?;
@@ -175,6 +188,12 @@ impl LogStoreBuilder {
                     tracing::warn!(error = %e, "list of index files cannot be brought up to date; the old one serves");
                 }
             });
+            let compactor = &parts.compactor;
+            housekeeping.every("logs-compaction", compaction_interval, compactor, async |compactor| {
+                if let Err(e) = compactor.compact(&CancelToken::new()).await {
+                    tracing::warn!(error = %e, "index files cannot be joined; it is tried again");
+                }
+            });
         }
         Ok(LogStore::new(parts, housekeeping))
     }
@@ -196,6 +215,12 @@ impl LogStoreBuilder {
         };
         let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .settings(self.store_gateway)
+            .schema(self.schema.clone())
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let compactor = Compactor::builder(bucket.clone(), executor.clone())
+            .settings(self.compactor)
             .schema(self.schema)
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
@@ -224,6 +249,7 @@ impl LogStoreBuilder {
             ingester,
             distributor,
             chunks,
+            compactor,
             querier,
             own_executor: owns_executor.then_some(executor),
         };

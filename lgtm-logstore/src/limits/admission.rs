@@ -46,7 +46,8 @@ impl Accepted {
         word.is_none_or(|w| w >> (entry % 64) & 1 == 0)
     }
 
-    fn refuse(&mut self, entry: usize, bytes: u64) {
+    /// Leaves out an entry that is taken so far.
+    pub(crate) fn refuse(&mut self, entry: usize, bytes: u64) {
         let word = entry / 64;
         if self.refused.len() <= word {
             self.refused.resize(word + 1, 0);

@@ -1,6 +1,6 @@
 //! From text to answer: the whole of LogQL.
 //!
-//! The text half: `lexer` cuts a query, `parser` makes the tree of `ast` and checks it, `format` writes it again.
+//! The text half: `lexer` cuts a query, `parser` makes the tree of `ast` and checks it, `format` writes it again, `pretty` over several lines.
 //!
 //! The other half runs it: `plan` compiles pipelines (`pipeline`, `template`, `pattern`) and places windows, `eval` sends blocks of entries
 //! through them on the compute pool, `engine` bounds, times and reports all of it.
@@ -20,14 +20,17 @@ mod parser;
 mod pattern;
 mod pipeline;
 mod plan;
+mod pretty;
 mod query;
 mod query_error;
 mod settings;
 mod shard;
 mod splitter;
+mod tail_query;
 mod template;
 mod units;
 mod usage;
+mod value_kind;
 
 pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValue, Series};
 pub use answer_json::LabelEncoding;
@@ -44,4 +47,9 @@ pub use query::{Direction, MaxSeries, Query, QueryOptions, QueryRange, QueryTime
 pub use query_error::QueryError;
 pub use settings::{EngineSettings, ParserSettings};
 pub use splitter::LogqlSplitter;
+pub use value_kind::ValueKind;
+
+pub(crate) use pipeline::{FieldProbe, LineForm, StreamLabels, json_paths};
 pub(crate) use splitter::each_range;
+pub(crate) use tail_query::{TailQuery, TailScratch};
+pub(crate) use value_kind::short_bytes;

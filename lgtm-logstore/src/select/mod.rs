@@ -18,3 +18,5 @@ pub use merged::MergedEntries;
 pub use request::{FetchBounds, SelectHints, SelectOrder, SelectRequest, StreamShard};
 pub use select::{EntryBatch, EntryBatches, ReadyBatches, Select, StreamBlock};
 pub use volume::StreamVolume;
+
+pub(crate) use volume::part_in;
