@@ -20,10 +20,12 @@ const NS_A_MS: i64 = 1_000_000;
 const BATCH_SERIES: usize = 1024;
 
 /// A chunk that an index file names. With the tenant this is its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct FoundChunk {
     pub(super) fingerprint: u64,
     pub(super) meta: ChunkMeta,
+    /// Times whose entries are read, apart; `None`: all.
+    pub(super) times: Option<Arc<[TimeRangeNs]>>,
 }
 
 impl FoundChunk {
@@ -216,9 +218,11 @@ impl BucketChunks {
 
 fn add_streams(streams: &mut HashMap<Labels, Vec<FoundChunk>>, part: FileStreams) {
     for (labels, fingerprint, chunks) in part {
-        let chunks = chunks
-            .into_iter()
-            .map(|meta| FoundChunk { fingerprint, meta });
+        let chunks = chunks.into_iter().map(|meta| FoundChunk {
+            fingerprint,
+            meta,
+            times: None,
+        });
         streams.entry(labels).or_default().extend(chunks);
     }
 }

@@ -6,16 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::Result;
+#[cfg(feature = "http")]
+use lgtm_core::clock::Clock;
 use lgtm_core::codec::Allowance;
 use lgtm_core::exec::{CancelToken, Executor, Housekeeping, move_if_heavy};
+#[cfg(feature = "http")]
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::Backend;
+#[cfg(feature = "http")]
+use lgtm_core::telemetry::Registry;
 
 use super::chunk_flusher::FlushReport;
 use super::log_store_builder::LogStoreBuilder;
-use super::{Compactor, Distributor, Ingester, Querier};
+use super::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use crate::bucket::BucketChunks;
 use crate::head::FlushScope;
+#[cfg(feature = "http")]
+use crate::limits::Limits;
 use crate::limits::PushReport;
 use crate::logql::{
     Answer, AnswerEntry, ParserSettings, Query, QueryError, QueryRange, QueryValue,
@@ -59,6 +67,13 @@ pub(crate) struct LogStoreParts {
     pub(super) chunks: Arc<BucketChunks>,
     pub(super) compactor: Arc<Compactor>,
     pub(crate) querier: Arc<Querier>,
+    pub(crate) frontend: Arc<QueryFrontend>,
+    #[cfg(feature = "http")]
+    pub(crate) limits: Overrides<Limits>,
+    #[cfg(feature = "http")]
+    pub(crate) clock: Arc<dyn Clock>,
+    #[cfg(feature = "http")]
+    pub(crate) registry: Registry,
     /// Threads that end with the store.
     pub(super) own_executor: Option<Executor>,
 }
@@ -221,6 +236,16 @@ impl LogStore {
     /// Answers queries with options, and knows the volume of streams.
     pub fn querier(&self) -> Arc<Querier> {
         Arc::clone(&self.parts.querier)
+    }
+
+    /// Where the queries of the API enter: cut, kept, and given their turn.
+    pub fn frontend(&self) -> Arc<QueryFrontend> {
+        Arc::clone(&self.parts.frontend)
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn parts(&self) -> &LogStoreParts {
+        &self.parts
     }
 
     /// Keeps recent entries.

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 use super::log_store::{LogStore, LogStoreParts};
 use super::{
     Compactor, CompactorSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
-    Querier,
+    Querier, QueryFrontend, QueryFrontendSettings, TailSettings,
 };
 use crate::bucket::{BucketChunks, BucketSettings};
 use crate::limits::Limits;
@@ -33,6 +33,8 @@ pub struct LogStoreBuilder {
     compactor: CompactorSettings,
     distributor: DistributorSettings,
     querier: EngineSettings,
+    tail: TailSettings,
+    query_frontend: QueryFrontendSettings,
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     executor: Option<Executor>,
@@ -61,6 +63,8 @@ impl LogStoreBuilder {
             compactor: CompactorSettings::default(),
             distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
+            tail: TailSettings::default(),
+            query_frontend: QueryFrontendSettings::default(),
             limits: Overrides::fixed(Limits::default()),
             clock: Arc::new(SystemClock::new()),
             executor: None,
@@ -115,6 +119,20 @@ impl LogStoreBuilder {
     #[must_use]
     pub fn querier(mut self, settings: EngineSettings) -> Self {
         self.querier = settings;
+        self
+    }
+
+    /// Sets how queries are followed.
+    #[must_use]
+    pub fn tail(mut self, settings: TailSettings) -> Self {
+        self.tail = settings;
+        self
+    }
+
+    /// Sets how the queries of the API are cut, kept and given their turn.
+    #[must_use]
+    pub fn query_frontend(mut self, settings: QueryFrontendSettings) -> Self {
+        self.query_frontend = settings;
         self
     }
 
@@ -216,6 +234,7 @@ impl LogStoreBuilder {
         let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .settings(self.store_gateway)
             .schema(self.schema.clone())
+            .side_files(layout.bucket(DataKind::LogSkip))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
@@ -239,9 +258,18 @@ impl LogStoreBuilder {
             .metrics(&registry)
             .build();
         let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&chunks) as _);
-        let querier = Querier::builder(vec![recent], vec![stored], limits, executor.clone())
+        let querier =
+            Querier::builder(vec![recent], vec![stored], limits.clone(), executor.clone());
+        let querier = querier
             .settings(self.querier)
-            .clock(self.clock)
+            .tail(self.tail)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let (queries, engine) = (Arc::clone(&querier) as _, querier.engine().clone());
+        let frontend = QueryFrontend::builder(queries, engine, limits.clone())
+            .settings(self.query_frontend)
+            .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
         let tasks = executor.task_group();
@@ -251,6 +279,13 @@ impl LogStoreBuilder {
             chunks,
             compactor,
             querier,
+            frontend,
+            #[cfg(feature = "http")]
+            limits,
+            #[cfg(feature = "http")]
+            clock: self.clock,
+            #[cfg(feature = "http")]
+            registry,
             own_executor: owns_executor.then_some(executor),
         };
         Ok((parts, tasks))

@@ -35,6 +35,13 @@ impl ParseError {
         }
     }
 
+    /// A selector that could select all streams.
+    pub(crate) fn not_selective() -> Self {
+        Self::new(
+            "queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will",
+        )
+    }
+
     /// A fault at a place.
     pub(crate) fn at(place: (usize, usize), message: impl Into<String>) -> Self {
         Self {

@@ -34,6 +34,8 @@ mod value_kind;
 
 pub use answer::{Answer, AnswerEntry, AnswerStream, Point, QueryStats, QueryValue, Series};
 pub use answer_json::LabelEncoding;
+#[cfg(feature = "http")]
+pub(crate) use answer_json::{AnswerPrinter, push_entry, push_labels};
 pub use ast::{
     BinaryExpr, BinaryOp, CompareOp, Conversion, Expr, FieldPath, GroupingClause, LabelFilter,
     LabelFormat, LabelPick, LabelReplace, LabelReplaceArguments, Leg, LegJoin, LineFilter,
