@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use lgtm_core::cache::{Cache, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::exec::move_if_heavy;
+use lgtm_core::exec::{move_if_heavy, move_to_pool};
 use lgtm_core::frontend::{Downstream, Frontend, FrontendLimits, ShardPlan};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet, merge_warnings};
@@ -478,10 +478,17 @@ struct QuerierDownstream {
     engine: Engine,
 }
 
+/// A larger answer takes longer to join with others than a thread of the runtime should be held.
+const LARGE_BYTES: u64 = 64 << 10;
+
 #[async_trait]
 impl Downstream<LogqlSplitter> for QuerierDownstream {
     async fn run(&self, tenant: &TenantId, query: &Query) -> Result<Arc<Answer>> {
-        Ok(Arc::new(self.querier.query(tenant, query).await?))
+        let answer = self.querier.query(tenant, query).await?;
+        if answer.value.size_bytes() > LARGE_BYTES {
+            move_to_pool().await;
+        }
+        Ok(Arc::new(answer))
     }
 
     async fn join(

@@ -43,7 +43,7 @@ pub struct EngineCounts {
 /// Runs queries over a holder of logs. Clones share counts and the bound on memory.
 ///
 /// What takes longer than a moment runs on the compute pool, in the line of its tenant. Dropping the future of a query stops it: batches
-/// that wait never start, one that runs ends after some hundred entries.
+/// that wait never start, one that runs ends after an entry.
 #[derive(Debug, Clone)]
 pub struct Engine {
     source: Arc<dyn Select>,

@@ -15,9 +15,6 @@ use crate::logql::template::TemplateScratch;
 use crate::select::SelectHints;
 use crate::wire::DETECTED_LEVEL;
 
-/// Entries between two looks at the cancel token.
-const SLICE: usize = 256;
-
 /// A pipeline that can be run, by many threads at once.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
@@ -209,9 +206,8 @@ impl Pipeline {
         };
         let mut walked = Ok(());
         for n in 0..count {
-            if n % SLICE == 0
-                && let Err(e) = cancel.check("query")
-            {
+            // Costs one look at a flag; an entry may take milliseconds in a query of thousands of fields.
+            if let Err(e) = cancel.check("query") {
                 walked = Err(e.into());
                 break;
             }
