@@ -248,33 +248,14 @@ fn read_of(corpus: &Corpus, side: &Side, question: &SkipQuestion) -> (usize, u64
     (chunks, blocks)
 }
 
-fn sizes(samples: &[(String, Vec<String>)], what: &str, chunk_bytes: usize, count: usize) {
-    let corpus = corpus(samples, chunk_bytes, count);
-    let stored: usize = corpus.chunks.iter().map(Vec::len).sum();
-    let mut codec = ChunkCodec::default();
-    let began = cpu();
-    for bytes in &corpus.chunks {
-        let chunk = Chunk::open(Bytes::copy_from_slice(bytes)).unwrap();
-        let symbols = chunk.symbols(&mut codec).unwrap();
-        for place in chunk.blocks() {
-            std::hint::black_box(chunk.read_block(place, &symbols, &mut codec).unwrap());
-        }
-    }
-    let read = cpu() - began;
-    let per_gb = |t: Duration| t.as_secs_f64() * 1e9 / corpus.line_bytes as f64;
-    println!(
-        "\n{what}: {} chunks, {} MB of lines, {} MB stored; reading all of them {:.2} CPU-s per GB",
-        corpus.chunks.len(),
-        corpus.line_bytes / 1_000_000,
-        stored / 1_000_000,
-        per_gb(read),
-    );
+/// What is asked of the chunks, by kind.
+fn needles(corpus: &Corpus) -> Vec<(&'static str, Vec<SkipQuestion>)> {
     let ask = |make: &dyn Fn(&mut SkipQuestion)| {
         let mut question = SkipQuestion::default();
         make(&mut question);
         question
     };
-    let needles: Vec<(&str, Vec<SkipQuestion>)> = vec![
+    vec![
         (
             "uuid",
             corpus
@@ -341,7 +322,31 @@ fn sizes(samples: &[(String, Vec<String>)], what: &str, chunk_bytes: usize, coun
             "user u-99999",
             vec![ask(&|q| q.line(b"u-99999")), ask(&|q| q.line(b"blk_-99"))],
         ),
-    ];
+    ]
+}
+
+fn sizes(samples: &[(String, Vec<String>)], what: &str, chunk_bytes: usize, count: usize) {
+    let corpus = corpus(samples, chunk_bytes, count);
+    let stored: usize = corpus.chunks.iter().map(Vec::len).sum();
+    let mut codec = ChunkCodec::default();
+    let began = cpu();
+    for bytes in &corpus.chunks {
+        let chunk = Chunk::open(Bytes::copy_from_slice(bytes)).unwrap();
+        let symbols = chunk.symbols(&mut codec).unwrap();
+        for place in chunk.blocks() {
+            std::hint::black_box(chunk.read_block(place, &symbols, &mut codec).unwrap());
+        }
+    }
+    let read = cpu() - began;
+    let per_gb = |t: Duration| t.as_secs_f64() * 1e9 / corpus.line_bytes as f64;
+    println!(
+        "\n{what}: {} chunks, {} MB of lines, {} MB stored; reading all of them {:.2} CPU-s per GB",
+        corpus.chunks.len(),
+        corpus.line_bytes / 1_000_000,
+        stored / 1_000_000,
+        per_gb(read),
+    );
+    let needles = needles(&corpus);
     print!(
         "{:>9} {:>8} {:>7} {:>7}",
         "bound", "filters", "counts", "s/GB"

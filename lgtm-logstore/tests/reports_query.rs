@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
-mod over_engine;
 mod report_house;
 
 use std::collections::BTreeMap;

@@ -12,8 +12,6 @@ use lgtm_logstore::prelude::*;
 use lgtm_logstore::wire::{PushBatch, decode_json};
 use serde_json::Value;
 
-use crate::over_engine::OverEngine;
-
 pub(crate) const SECOND: i64 = 1_000_000_000;
 pub(crate) const MINUTE: i64 = 60 * SECOND;
 pub(crate) const HOUR: i64 = 60 * MINUTE;
@@ -80,8 +78,8 @@ impl House {
             .open()
             .await
             .unwrap();
-        let engine = db.querier().engine().clone();
-        let querier = OverEngine::new(engine.clone(), db.source());
+        let querier = db.querier();
+        let engine = querier.engine().clone();
         let frontend = QueryFrontend::builder(querier, engine, overrides)
             .settings(settings)
             .clock(clock)

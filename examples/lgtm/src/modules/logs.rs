@@ -76,6 +76,7 @@ fn index_gateway(parts: &mut Parts) -> Result<()> {
     let chunks = BucketChunks::builder(bucket, parts.executor.clone())
         .settings(parts.config.logs.index_gateway.clone())
         .schema(parts.config.logs.schema.clone())
+        .side_files(parts.layout.bucket(DataKind::LogSkip))
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
         .build()?;
@@ -106,6 +107,7 @@ fn ingester(parts: &mut Parts) -> Result<()> {
         Some(chunks) => Arc::clone(chunks),
         None => BucketChunks::builder(bucket.clone(), parts.executor.clone())
             .schema(parts.config.logs.schema.clone())
+            .side_files(parts.layout.bucket(DataKind::LogSkip))
             .clock(Arc::clone(&parts.clock))
             .build()?,
     };
