@@ -29,8 +29,10 @@ pub(super) struct Pool {
 
 struct Shared {
     lines: Mutex<Lines>,
-    filled: Condvar,
 }
+
+/// Where one thread waits for a job.
+type Seat = Arc<Condvar>;
 
 /// The jobs of one line; forgotten when it has none.
 #[derive(Default)]
@@ -47,6 +49,8 @@ struct Lines {
     by_name: HashMap<LineName, Line>,
     /// Lines with jobs that wait, in the order of their turns.
     turns: VecDeque<LineName>,
+    /// Threads without a job, the one that had one last at the end.
+    idle: Vec<Seat>,
     closed: bool,
 }
 
@@ -92,6 +96,13 @@ impl Lines {
         }
     }
 
+    /// Takes a thread for a job that may start. The one that worked last: what it has in its caches and heap serves again, and spare
+    /// threads that nobody needs stay small.
+    fn seat_for_startable(&mut self) -> Option<Seat> {
+        self.startable()?;
+        self.idle.pop()
+    }
+
     /// Takes out all jobs that wait.
     fn close(&mut self) -> Vec<Job> {
         self.closed = true;
@@ -112,7 +123,6 @@ impl Pool {
                 width,
                 ..Lines::default()
             }),
-            filled: Condvar::new(),
         });
         let (ended, alive) = watch::channel(threads);
         let ended = Arc::new(ended);
@@ -146,18 +156,22 @@ impl Pool {
             return;
         }
         lines.push(line, job);
-        let startable = lines.startable().is_some();
+        let seat = lines.seat_for_startable();
         drop(lines);
-        if startable {
-            self.shared.filled.notify_one();
+        if let Some(seat) = seat {
+            seat.notify_one();
         }
     }
 
     /// Takes no more jobs and drops those not started.
     pub(super) fn close(&self) {
-        let dropped = self.shared.lines.lock().close();
+        let mut lines = self.shared.lines.lock();
+        let (dropped, idle) = (lines.close(), std::mem::take(&mut lines.idle));
+        drop(lines);
         drop(dropped);
-        self.shared.filled.notify_all();
+        for seat in idle {
+            seat.notify_one();
+        }
     }
 
     /// Waits until every thread has ended; only after [`Pool::close`] does that happen.
@@ -183,21 +197,57 @@ impl fmt::Debug for Pool {
 }
 
 fn work(shared: &Shared) {
+    let own = Seat::default();
     let mut lines = shared.lines.lock();
     loop {
         if let Some((name, job)) = lines.start() {
             // This thread was woken for one job; another one may be startable too.
-            if lines.startable().is_some() {
-                shared.filled.notify_one();
-            }
+            let next = lines.seat_for_startable();
             drop(lines);
+            if let Some(next) = next {
+                next.notify_one();
+            }
             job();
             lines = shared.lines.lock();
             lines.ended(&name);
         } else if lines.closed {
             return;
         } else {
-            shared.filled.wait(&mut lines);
+            lines.idle.push(Arc::clone(&own));
+            own.wait(&mut lines);
+            // Woken by whom it may be: it is taken out by now, or does that itself.
+            lines.idle.retain(|seat| !Arc::ptr_eq(seat, &own));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_until_idle(pool: &Pool, threads: usize) {
+        while pool.shared.lines.lock().idle.len() < threads {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn the_thread_that_worked_last_works_again() {
+        let pool = Pool::start(3, 2).unwrap();
+        let line: LineName = "".into();
+        let names = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
+        for _ in 0..20 {
+            wait_until_idle(&pool, 5);
+            let names = Arc::clone(&names);
+            pool.push(
+                &line,
+                Box::new(move || {
+                    let name = std::thread::current().name().map(str::to_owned);
+                    names.lock().insert(name);
+                }),
+            );
+        }
+        wait_until_idle(&pool, 5);
+        assert_eq!(names.lock().len(), 1, "{names:?}");
     }
 }
