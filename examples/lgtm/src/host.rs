@@ -14,7 +14,6 @@ use lgtm_core::{Error, Result};
 use tokio::sync::Notify;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
-use crate::memory::{self, MemoryTrimmer};
 use crate::modules::{Module, Parts};
 use crate::ops::{self, Operations};
 
@@ -35,7 +34,6 @@ pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
 
 /// Runs until a signal or `/shutdown`.
 pub(crate) fn run(config: Config, modules: Vec<&'static Module>) -> Result<()> {
-    memory::bound_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -63,9 +61,7 @@ async fn serve(config: Config, modules: Vec<&'static Module>) -> Result<()> {
         .open("server", &parts.config.server.address(), router)
         .await?;
     let address = server.address();
-    let mut services = std::mem::take(&mut parts.services).add(MemoryTrimmer {
-        interval: Duration::from_secs(30),
-    });
+    let mut services = std::mem::take(&mut parts.services);
     if let Some(router) = parts.otlp.take()
         && let Some(otlp) = otlp_server(&parts.config, &door, router).await?
     {
