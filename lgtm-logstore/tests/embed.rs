@@ -168,6 +168,19 @@ async fn volumes_count_what_is_recent_and_what_is_stored() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_is_told_however_long_the_labels_are() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Backend::memory());
+    let db = LogStore::builder(folder.path(), store);
+    let db = db.open().await.unwrap();
+    let streams = [(app(&"x".repeat(5000)), vec![LogEntry::new(T_NS, "line")])];
+    let report = db.append(&tenant(), &streams).await.unwrap();
+    let refusal = report.refusal("team-a").unwrap();
+    let reason = "has label value too long: 'xxx";
+    assert!(refusal.message.contains(reason), "{}", refusal.message);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_is_dropped_lets_go_of_its_folder() {
     let (folder, store) = (tempfile::tempdir().unwrap(), Backend::memory());
     let clock = Arc::new(ManualClock::at_ms(T_MS));

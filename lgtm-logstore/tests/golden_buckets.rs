@@ -13,10 +13,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lgtm_core::clock::SystemClock;
-use lgtm_core::exec::Executor;
+use lgtm_core::codec::Decompressor;
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs};
 use lgtm_core::storage::{Backend, Bucket, DataKind, Layout, LocalDurability};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
+use lgtm_logstore::components::{Compactor, CompactorSettings};
+use lgtm_logstore::index::unpack;
 use lgtm_logstore::logql::{
     Direction, Engine, EngineSettings, ParserSettings, Query, QueryRange, QueryValue,
 };
@@ -331,4 +334,67 @@ async fn compacted_indexes_name_the_same_entries() {
         sets += 1;
     }
     assert!(sets > 0);
+}
+
+/// Index files below a folder: their place and name without the time, and their bytes unpacked.
+fn index_files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut out = BTreeMap::new();
+    for table in shared::folders(folder) {
+        for tenant in shared::folders(&table) {
+            for file in shared::files(&tenant, "gz") {
+                let relative = file.strip_prefix(folder).unwrap();
+                let name = relative.file_name().unwrap().to_str().unwrap();
+                let (_, rest) = name.split_once('-').unwrap();
+                let place = relative.parent().unwrap().join(rest);
+                let packed = std::fs::read(&file).unwrap();
+                let bytes = unpack(&packed, 1 << 30, &mut Decompressor::default()).unwrap();
+                out.insert(place.to_str().unwrap().to_owned(), bytes);
+            }
+        }
+    }
+    out
+}
+
+#[tokio::test]
+async fn our_compaction_makes_what_a_real_loki_makes() {
+    let Some(folder) = shared::folder("golden/loki") else {
+        return;
+    };
+    let mut compared = 0;
+    for path in shared::folders(&folder.join("buckets")) {
+        let set = path.file_name().unwrap().to_str().unwrap();
+        let wanted = expected(&folder, set);
+        let dir = tempfile::tempdir().unwrap();
+        copy(&path.join("bucket"), dir.path());
+        let executor = Executor::inline(tokio::runtime::Handle::current());
+        let settings = CompactorSettings {
+            delete_delay: std::time::Duration::ZERO,
+            ..CompactorSettings::default()
+        };
+        let compactor = Compactor::builder(bucket(dir.path()), executor)
+            .schema(schema(set))
+            .settings(settings)
+            .build()
+            .unwrap();
+        let cancel = CancelToken::new();
+        compactor.compact(&cancel).await.unwrap();
+        // Old and new files together.
+        let chunks = opened(dir.path(), set, BucketSettings::default()).await;
+        check(&chunks, &wanted, set).await;
+        compactor.compact(&cancel).await.unwrap();
+        let index = dir.path().join("index");
+        for table in shared::folders(&index) {
+            assert!(shared::files(&table, "gz").is_empty(), "{set}");
+        }
+        let chunks = opened(dir.path(), set, BucketSettings::default()).await;
+        check(&chunks, &wanted, set).await;
+        let theirs = path.join("compacted/index");
+        if theirs.is_dir() {
+            let (ours, theirs) = (index_files(&index), index_files(&theirs));
+            assert!(ours.keys().eq(theirs.keys()), "{set}: {:?}", ours.keys());
+            assert!(ours == theirs, "{set}");
+            compared += ours.len();
+        }
+    }
+    assert!(compared > 0);
 }

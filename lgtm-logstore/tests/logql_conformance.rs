@@ -1,8 +1,12 @@
 //! The answers of a real Loki, query by query: the sets below `conformance` whose name begins with `logql`.
+//!
+//! Each case is asked of memory, of a head and of a bucket, as a whole; then, through the query-frontend, cut in time as Loki cuts it,
+//! cut into small pieces, and cut by series.
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 #![allow(clippy::print_stdout, reason = "a test says what it leaves out")]
 
+mod over_engine;
 mod shared;
 
 use std::collections::BTreeMap;
@@ -11,12 +15,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::clock::SystemClock;
-use lgtm_core::codec::Allowance;
+use lgtm_core::codec::{Allowance, Compressor};
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{Executor, ExecutorSettings};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId};
-use lgtm_logstore::chunk::{ChunkEncoding, ChunkSettings};
+use lgtm_core::storage::{Backend, DataKind, Layout};
+use lgtm_logstore::bucket::{BucketChunks, BucketWriter, BucketWriterSettings};
+use lgtm_logstore::chunk::{
+    ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings, StreamChunk,
+};
+use lgtm_logstore::components::clients::Queries;
+use lgtm_logstore::components::{QueryFrontend, QueryFrontendSettings};
 use lgtm_logstore::entry::{EntryBlockBuilder, SymbolListBuilder, SymbolPair};
 use lgtm_logstore::head::{HeadHost, HeadSelect, HeadSettings, Heads};
 use lgtm_logstore::limits::{Accepted, Limits, PushReport};
@@ -26,6 +36,7 @@ use lgtm_logstore::logql::{
 use lgtm_logstore::schema::{SchemaPeriods, SchemaSettings};
 use lgtm_logstore::select::{MemorySelect, Select};
 use lgtm_logstore::wire::{PushBatch, decode_json};
+use over_engine::OverEngine;
 use serde_json::Value;
 use shared::json_lines;
 
@@ -38,8 +49,8 @@ fn texts(value: &Value) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The input in blocks of so many entries: how they lie in blocks must not matter.
-fn load(folder: &Path, tenant: &TenantId, block_entries: usize) -> MemorySelect {
+/// The input by stream, in the order in which it came.
+fn streams(folder: &Path) -> BTreeMap<Labels, Vec<InputEntry>> {
     let mut streams: BTreeMap<Labels, Vec<InputEntry>> = BTreeMap::new();
     for entry in json_lines(&folder.join("data.jsonl")) {
         let labels = Labels::from_pairs(texts(&entry["stream"])).unwrap();
@@ -49,8 +60,13 @@ fn load(folder: &Path, tenant: &TenantId, block_entries: usize) -> MemorySelect 
             texts(&entry["structured_metadata"]),
         ));
     }
+    streams
+}
+
+/// The input in blocks of so many entries: how they lie in blocks must not matter.
+fn load(folder: &Path, tenant: &TenantId, block_entries: usize) -> MemorySelect {
     let source = MemorySelect::default();
-    for (labels, entries) in streams {
+    for (labels, entries) in streams(folder) {
         for part in entries.chunks(block_entries) {
             let mut block = EntryBlockBuilder::copying(0);
             let mut symbols = SymbolListBuilder::default();
@@ -127,6 +143,62 @@ async fn load_head(folder: &Path, tenant: &TenantId, dir: &Path) -> HeadSelect {
     HeadSelect::new(Arc::new(heads))
 }
 
+/// The same input in a bucket: small chunks of small blocks, some entries in two chunks, as replicas leave them.
+async fn load_bucket(folder: &Path, tenant: &TenantId) -> Arc<BucketChunks> {
+    let layout = Layout::builder()
+        .store(Backend::memory())
+        .store_for(DataKind::Logs, Backend::memory())
+        .build();
+    let bucket = layout.unwrap().bucket(DataKind::Logs);
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
+        .build()
+        .unwrap();
+    let clock = Arc::new(SystemClock::new());
+    let settings = BucketWriterSettings::default();
+    let writer = BucketWriter::new(
+        bucket,
+        executor,
+        clock,
+        Arc::clone(&chunks),
+        "host",
+        settings,
+    );
+    let writer = writer.unwrap();
+    let settings = Arc::new(ChunkSettings {
+        encoding: ChunkEncoding::Zstd,
+        block_size_bytes: 1000,
+        target_size_bytes: 0,
+        ..ChunkSettings::default()
+    });
+    let mut compressor = Compressor::default();
+    for (labels, entries) in streams(folder) {
+        for from in (0..entries.len()).step_by(50) {
+            let part = &entries[from..entries.len().min(from + 60)];
+            let mut builder = ChunkBuilder::new(ChunkFormat::V4, Arc::clone(&settings));
+            for (t_ns, line, metadata) in part {
+                let pairs = metadata.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+                let pairs: Vec<_> = pairs.collect();
+                builder.append(*t_ns, line.as_bytes(), &pairs).unwrap();
+                if builder.is_block_full() {
+                    builder.cut(&mut compressor).unwrap();
+                }
+            }
+            let chunk = StreamChunk {
+                tenant: tenant.clone(),
+                fingerprint: labels.stable_hash(),
+                labels: labels.clone(),
+                chunk: builder
+                    .finish(&mut compressor, &mut ChunkCodec::default())
+                    .unwrap(),
+            };
+            writer.put_chunk(chunk).await.unwrap();
+        }
+    }
+    writer.write_index().await.unwrap();
+    chunks
+}
+
 /// What the API's door makes of parameters, as far as the cases need it.
 mod door {
     use super::QueryError;
@@ -169,12 +241,8 @@ mod door {
     }
 }
 
-async fn ask(
-    engine: &Engine,
-    tenant: &TenantId,
-    case: &Value,
-    splits: bool,
-) -> Result<Value, QueryError> {
+/// The answer to a case.
+async fn ask(queries: &dyn Queries, tenant: &TenantId, case: &Value) -> Result<Value, QueryError> {
     let query = case["query"].as_str().unwrap().to_owned();
     let params = texts(&case["params"]);
     let param = |name: &str| {
@@ -196,7 +264,7 @@ async fn ask(
     let answer = if case["kind"] == "instant" {
         let t_ns = door::time_ns("time", param("time").unwrap())?;
         let query = Query::instant(&query, t_ns, &parser)?;
-        engine.query(tenant, &query).await?
+        queries.query(tenant, &query).await?
     } else {
         let end_ns = door::time_ns("end", param("end").unwrap())?;
         let start_ns = match (param("start"), param("since")) {
@@ -214,16 +282,8 @@ async fn ask(
             limit: limit as usize,
             direction,
         };
-        let asked = Query::range(&query, range, &parser)?;
-        if limit > 5000 && asked.is_log() {
-            return Err(QueryError::Limit(format!(
-                "max entries limit per query exceeded, limit > max_entries_limit_per_query ({limit} > 5000)"
-            )));
-        }
-        let aligned = Query::range(&query, range.aligned(), &parser)?;
-        let moves = splits && !asked.is_log();
-        let query = if moves { &aligned } else { &asked };
-        engine.query(tenant, query).await?
+        let query = Query::range(&query, range, &parser)?;
+        queries.query(tenant, &query).await?
     };
     let json = answer.value.to_json(LabelEncoding::Merged, None);
     Ok(serde_json::from_str(&json).unwrap())
@@ -287,17 +347,54 @@ fn ordered(mut data: Value, query: &str) -> Value {
     data
 }
 
-async fn check(
-    folder: &Path,
-    file: &str,
-    splits: bool,
-    source: Arc<dyn Select>,
-) -> (usize, Vec<String>) {
-    let tenant = tenant();
+/// How a query comes to the engine.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// As a whole, once its steps are placed.
+    Whole,
+    /// In pieces of an hour, as Loki cuts them.
+    Split,
+    /// In pieces of three minutes, twice, the second time out of the cache.
+    SmallPieces,
+    /// In shards, each of pieces of an hour.
+    Shards,
+}
+
+/// A query-frontend over a holder.
+fn frontend(source: Arc<dyn Select>, way: Way, splits: bool) -> Arc<QueryFrontend> {
     let runtime = tokio::runtime::Handle::current();
     let executor = Executor::new(&ExecutorSettings::default(), runtime).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let engine = Engine::new(source, executor, clock, EngineSettings::default()).unwrap();
+    let settings = EngineSettings::default();
+    let engine = Engine::new(Arc::clone(&source), executor, clock, settings).unwrap();
+    let querier = OverEngine::new(engine.clone(), source);
+    let (enabled, minutes, instant_minutes, shards) = match way {
+        Way::Whole => (false, 60, 0, 0),
+        Way::Split => (true, 60, 60, 0),
+        Way::SmallPieces => (true, 3, 2, 0),
+        Way::Shards => (true, 60, 0, 5),
+    };
+    let limits = Limits {
+        max_query_length: Duration::ZERO,
+        split_queries_by_interval: Duration::from_secs(if splits { minutes * 60 } else { 0 }),
+        ..Limits::default()
+    };
+    let settings = QueryFrontendSettings {
+        enabled,
+        split_instant_metric_queries_by_interval: Duration::from_secs(instant_minutes * 60),
+        parallelize_shardable_queries: shards > 0,
+        tsdb_shards: shards,
+        max_concurrent_percent_per_tenant: 100,
+        ..QueryFrontendSettings::default()
+    };
+    QueryFrontend::builder(querier, engine, Overrides::fixed(limits))
+        .settings(settings)
+        .build()
+        .unwrap()
+}
+
+async fn check(folder: &Path, file: &str, queries: &dyn Queries) -> (usize, Vec<String>) {
+    let tenant = tenant();
     let (mut count, mut failures) = (0, Vec::new());
     for case in json_lines(&folder.join(file)) {
         if case["unstable"] == true {
@@ -309,7 +406,7 @@ async fn check(
             case["query"].as_str().unwrap(),
         );
         let status = case["status"].as_u64().unwrap();
-        let fault = match ask(&engine, &tenant, &case, splits).await {
+        let fault = match ask(queries, &tenant, &case).await {
             Err(e) => {
                 let (got_status, got_class) = class(&e);
                 let wanted = case["error_class"].as_str().unwrap_or("none");
@@ -361,25 +458,51 @@ async fn answers_are_those_of_loki() {
     for folder in folders {
         let dir = tempfile::tempdir().unwrap();
         let head = load_head(&folder, &tenant(), dir.path()).await;
+        let bucket = load_bucket(&folder, &tenant()).await;
         let in_memory = |block_entries| Arc::new(load(&folder, &tenant(), block_entries));
-        let holders: [(&str, Arc<dyn Select>); 4] = [
-            ("memory, blocks of 1", in_memory(1)),
-            ("memory, blocks of 7", in_memory(7)),
-            ("memory, blocks of 1000", in_memory(1000)),
-            ("head", Arc::new(head)),
+        let (head, bucket): (Arc<dyn Select>, Arc<dyn Select>) = (Arc::new(head), bucket);
+        let asks: [(&str, Way, Arc<dyn Select>); 10] = [
+            ("memory, blocks of 1", Way::Whole, in_memory(1)),
+            ("memory, blocks of 7", Way::Whole, in_memory(7)),
+            ("memory, blocks of 1000", Way::Whole, in_memory(1000)),
+            ("head", Way::Whole, Arc::clone(&head)),
+            ("bucket", Way::Whole, Arc::clone(&bucket)),
+            ("head", Way::Split, Arc::clone(&head)),
+            ("bucket", Way::Split, Arc::clone(&bucket)),
+            ("bucket", Way::SmallPieces, Arc::clone(&bucket)),
+            ("head", Way::Shards, head),
+            ("bucket", Way::Shards, bucket),
         ];
-        let files = holders
-            .iter()
-            .flat_map(|holder| FILES.map(|file| (holder, file)));
-        for ((holder, source), (file, splits)) in files {
-            if folder.join(file).is_file() {
-                let (count, failed) = check(&folder, file, splits, Arc::clone(source)).await;
+        let files = asks.iter().flat_map(|ask| FILES.map(|file| (ask, file)));
+        for ((holder, way, source), (file, splits)) in files {
+            if !folder.join(file).is_file() {
+                continue;
+            }
+            let frontend = frontend(Arc::clone(source), *way, splits);
+            // The second time some of it comes from the cache.
+            let rounds = if *way == Way::SmallPieces { 2 } else { 1 };
+            for _ in 0..rounds {
+                let (count, failed) = check(&folder, file, &*frontend).await;
                 println!(
-                    "{} ({holder}): {count} cases, {} differ",
+                    "{} ({holder}, {way:?}): {count} cases, {} differ",
                     folder.join(file).display(),
                     failed.len()
                 );
-                failures.extend(failed);
+                failures.extend(
+                    failed
+                        .into_iter()
+                        .map(|f| format!("{holder}, {way:?}: {f}")),
+                );
+            }
+            if let (Way::Shards, Some(frontend)) = (way, frontend.frontend()) {
+                let sharded = frontend
+                    .stats()
+                    .sharded
+                    .load(std::sync::atomic::Ordering::Relaxed);
+                assert!(
+                    !splits || sharded > 50,
+                    "{sharded} queries were cut by series"
+                );
             }
         }
     }

@@ -2,13 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
-#[path = "store/forgetful_disk.rs"]
-mod forgetful_disk;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use forgetful_disk::{ForgetfulDisk, Forgets};
 use lgtm_core::disk::Disk;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
@@ -18,7 +14,7 @@ use lgtm_core::testing::store_suite::{
     Answer, Entry, Ground, StoreOpener, StoreUnderTest, SuiteSettings, Turns, Violation,
     crash_points, in_motion, store_away_at_start, store_faults,
 };
-use lgtm_core::testing::{CrashDisk, Dice, StoreFault};
+use lgtm_core::testing::{CrashDisk, Dice, ForgetfulDisk, Forgets, StoreFault};
 use lgtm_core::units::ByteSize;
 use lgtm_core::wal::{SyncPolicy, WalSettings};
 use lgtm_core::{Error, Result};

@@ -1,48 +1,95 @@
 //! Runs the modules that a target names, with the HTTP ports before them.
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use lgtm_core::clock::SystemClock;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
 use lgtm_core::model::TenantId;
 use lgtm_core::secret::mask_url;
 use lgtm_core::self_monitor::SelfMonitor;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
+use lgtm_logstore::components::{OwnLines, OwnLog};
 use tokio::sync::Notify;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
 use crate::modules::{Module, Parts};
 use crate::ops::{self, Operations};
 
-/// Has the process log as the settings say.
-pub(crate) fn log_to_stderr(config: &Config) -> Result<()> {
+/// Has the process log as the settings say, to stderr and, where it stores its own lines, to those that wait for that.
+pub(crate) fn log_to_stderr(config: &Config) -> Result<Option<Arc<OwnLines>>> {
+    let own = config
+        .self_monitoring
+        .then(|| OwnLines::new(Arc::new(SystemClock::new())));
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .map_err(|e| Error::InvalidInput(format!("log.level {:?}: {e}", config.log.level)))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(LogLines(own.clone()));
     // A second logger cannot be set; then the first one stays.
     let _ = match config.log.format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
-    Ok(())
+    Ok(own)
+}
+
+/// Where log lines go.
+struct LogLines(Option<Arc<OwnLines>>);
+
+impl<'a> MakeWriter<'a> for LogLines {
+    type Writer = LogLine;
+
+    fn make_writer(&'a self) -> LogLine {
+        LogLine(None)
+    }
+
+    fn make_writer_for(&'a self, of: &tracing::Metadata<'_>) -> LogLine {
+        LogLine(self.0.clone().filter(|_| OwnLines::takes(of.target())))
+    }
+}
+
+/// One line, which comes whole.
+struct LogLine(Option<Arc<OwnLines>>);
+
+impl Write for LogLine {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(own) = &self.0 {
+            own.push(line);
+        }
+        io::stderr().write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// Runs until a signal or `/shutdown`.
-pub(crate) fn run(config: Config, modules: Vec<&'static Module>) -> Result<()> {
+pub(crate) fn run(
+    config: Config,
+    modules: Vec<&'static Module>,
+    own_lines: Option<Arc<OwnLines>>,
+) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime =
         runtime.map_err(|e| Error::Unavailable(format!("threads of the process: {e}")))?;
-    runtime.block_on(serve(config, modules))
+    runtime.block_on(serve(config, modules, own_lines))
 }
 
-async fn serve(config: Config, modules: Vec<&'static Module>) -> Result<()> {
+async fn serve(
+    config: Config,
+    modules: Vec<&'static Module>,
+    own_lines: Option<Arc<OwnLines>>,
+) -> Result<()> {
     let mut parts = Parts::new(config, modules)?;
     parts.make_all()?;
     tell_version(&parts.registry);
@@ -69,6 +116,9 @@ async fn serve(config: Config, modules: Vec<&'static Module>) -> Result<()> {
     }
     if let Some(monitor) = self_monitor(&parts, address)? {
         services = services.add(monitor);
+    }
+    if let Some(log) = own_log(&parts, own_lines, address)? {
+        services = services.add(log);
     }
     services = services.add(server);
     say_what_next(&parts, address);
@@ -98,6 +148,20 @@ fn self_monitor(parts: &Parts, address: SocketAddr) -> Result<Option<SelfMonitor
     monitor.build().map(Some)
 }
 
+/// Stores the log lines of the process in the process, where that is wanted and can be.
+fn own_log(
+    parts: &Parts,
+    lines: Option<Arc<OwnLines>>,
+    address: SocketAddr,
+) -> Result<Option<OwnLog>> {
+    let Some((lines, distributor)) = lines.zip(parts.logs.distributor.clone()) else {
+        return Ok(None);
+    };
+    let tenant = TenantId::new(parts.config.own_tenant())?;
+    let log = OwnLog::new(lines, distributor, tenant, &address.to_string())?;
+    Ok(Some(log.after(&parts.running()).metrics(&parts.registry)))
+}
+
 /// Lines that can be pasted, of what this process does.
 fn say_what_next(parts: &Parts, address: SocketAddr) {
     let config = &parts.config;
@@ -107,6 +171,11 @@ fn say_what_next(parts: &Parts, address: SocketAddr) {
             "send metrics, in prometheus.yml:  remote_write: [{{url: http://{address}/api/v1/push}}]"
         );
     }
+    if parts.is_made("logs-distributor") {
+        tracing::info!(
+            r#"send logs:  curl -H 'Content-Type: application/json' -d '{{"streams":[{{"stream":{{"app":"shop"}},"values":[["'$(date +%s%N)'","hello"]]}}]}}' http://{address}/loki/api/v1/push"#
+        );
+    }
     if parts.is_made("metrics-querier") {
         tracing::info!(
             "ask for them:  curl 'http://{address}/prometheus/api/v1/query?query=process_resident_memory_bytes'"
@@ -114,6 +183,12 @@ fn say_what_next(parts: &Parts, address: SocketAddr) {
         tracing::info!(
             "show them in Grafana: add a Prometheus data source with URL http://{address}/prometheus"
         );
+    }
+    if parts.is_made("logs-querier") {
+        tracing::info!(
+            r#"ask for logs:  curl -G http://{address}/loki/api/v1/query_range --data-urlencode 'query={{job="lgtm"}}'"#
+        );
+        tracing::info!("show them in Grafana: add a Loki data source with URL http://{address}");
     }
 }
 
@@ -152,7 +227,7 @@ async fn otlp_server(config: &Config, door: &Door, router: Router) -> Result<Opt
     match door.open("otlp-http", &address, router).await {
         Ok(server) => Ok(Some(server)),
         Err(e) if port == OtlpPorts::default().http_listen_port => {
-            tracing::warn!(error = %e, "no OTLP receiver on its own port; /otlp/v1/metrics takes OTLP all the same");
+            tracing::warn!(error = %e, "no OTLP receiver on its own port; /otlp/v1/metrics and /otlp/v1/logs take OTLP all the same");
             Ok(None)
         }
         Err(e) => Err(e),

@@ -30,11 +30,11 @@ fn act(asked: Asked) -> Result<()> {
     } = asked;
     let modules = modules::selected(&config.target)?;
     if action == Action::Run {
-        host::log_to_stderr(&config)?;
+        let own_lines = host::log_to_stderr(&config)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
-        return host::run(config, modules);
+        return host::run(config, modules, own_lines);
     }
     if let Some(warning) = warning {
         complain(&warning);

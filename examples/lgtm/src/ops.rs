@@ -44,7 +44,7 @@ async fn index() -> Html<&'static str> {
     Html(concat!(
         "<!doctype html><title>lgtm</title><h1>lgtm</h1><ul>",
         "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a>",
-        "<li><a href=/prometheus/api/v1/status/tsdb>series</a></ul>"
+        "<li><a href=/prometheus/api/v1/status/tsdb>series</a><li><a href=/loki/api/v1/labels>labels of logs</a></ul>"
     ))
 }
 
@@ -96,16 +96,16 @@ async fn runtime_config(State(o): State<Arc<Operations>>, query: RawQuery) -> Re
 
 /// Answers when everything received before is in the object store and queryable from there.
 async fn flush(State(o): State<Arc<Operations>>) -> Response {
-    let (mut blocks, mut failure) = (0, None);
+    let (mut written, mut failure) = (Vec::new(), None);
     for part in &o.flushes {
         match part.flush().await {
-            Ok(written) => blocks += written,
+            Ok(flushed) => written.push(format!("{} {}", flushed.count, flushed.what)),
             // The others are flushed all the same.
             Err(e) => failure = failure.or(Some(e)),
         }
     }
     match failure {
-        None => format!("{blocks} blocks written\n").into_response(),
+        None => format!("{} written\n", written.join(", ")).into_response(),
         Some(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
     }
 }

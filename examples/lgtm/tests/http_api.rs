@@ -41,7 +41,10 @@ fn queries_answer_in_the_shapes_of_prometheus() {
     let t = t_ms / 1000;
     for flushed in [false, true] {
         if flushed {
-            assert_eq!(host.post("/flush", &[], b"").text(), "1 blocks written\n");
+            assert_eq!(
+                host.post("/flush", &[], b"").text(),
+                "1 blocks, 0 chunks written\n"
+            );
         }
         let answer = host
             .get(&format!(

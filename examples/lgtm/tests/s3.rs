@@ -91,7 +91,10 @@ fn blocks_go_to_s3_and_come_back() {
             200
         );
     }
-    assert_eq!(host.post("/flush", &[], b"").text(), "1 blocks written\n");
+    assert_eq!(
+        host.post("/flush", &[], b"").text(),
+        "1 blocks, 0 chunks written\n"
+    );
     let query = format!(
         "/prometheus/api/v1/query?query=%7Bjob%3D%22s3%22%7D&time={}",
         t_ms / 1000 + 1

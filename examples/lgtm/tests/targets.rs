@@ -18,10 +18,18 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
         200
     );
     assert_eq!(write.get("/prometheus/api/v1/query?query=up").status, 404);
+    let line = format!(
+        r#"{{"streams":[{{"stream":{{"app":"shop"}},"values":[["{t_ms}000000","hello"]]}}]}}"#
+    );
+    let json = [("Content-Type", "application/json")];
+    let pushed = write.post("/loki/api/v1/push", &json, line.as_bytes());
+    assert_eq!(pushed.status, 204, "{}", pushed.text());
+    assert_eq!(write.get("/loki/api/v1/labels").status, 404);
     let services = write.get("/services").text();
     let mut services: Vec<&str> = services.lines().collect();
     services.sort_unstable();
     let running = [
+        "logs-ingester",
         "memory-trimmer",
         "metrics-ingester",
         "runtime-config",
@@ -35,12 +43,12 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
     assert!(
         !services
             .iter()
-            .any(|line| line.starts_with("metrics-store-gateway"))
+            .any(|line| line.starts_with("metrics-store-gateway") || line.contains("querier"))
     );
     let flushed = write.post("/flush", &[], b"");
     assert_eq!(
         (flushed.status, flushed.text().as_str()),
-        (200, "1 blocks written\n")
+        (200, "1 blocks, 1 chunks written\n")
     );
     assert!(write.terminate());
 
@@ -48,6 +56,10 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
     let path = format!("/prometheus/api/v1/query?query=up&time={}", t_ms / 1000 + 1);
     let answer = all.get(&path).json();
     assert_eq!(answer["data"]["result"][0]["value"][1], "5", "{answer}");
+    let answer = all.get("/loki/api/v1/query_range?query=%7Bapp%3D%22shop%22%7D");
+    let answer = answer.json();
+    let line = &answer["data"]["result"][0]["values"][0][1];
+    assert_eq!(line, "hello", "{answer}");
 }
 
 #[test]

@@ -118,6 +118,7 @@ fn pure_folders_know_no_async() {
     let pure = [
         "lgtm-logstore/src/entry/",
         "lgtm-logstore/src/chunk/",
+        "lgtm-logstore/src/drain/",
         "lgtm-logstore/src/schema.rs",
         "lgtm-tsdb/src/wire/",
         "lgtm-tsdb/src/chunk/",

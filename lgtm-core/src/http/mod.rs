@@ -10,7 +10,7 @@
 //! Whatever a client owes (the head of a request, the rest of a body, reading its answer) has a time, after which its connection is
 //! closed. While a handler works, no time runs here: queries have their own.
 //!
-//! For the routes of a signal: who asks ([`tenant()`]), what for ([`Params`]), bodies within bounds ([`with_body`]), work that leaves the runtime
+//! For the routes of a signal: who asks ([`tenant()`]), what for ([`Params`]), bodies within bounds ([`with_body`], [`decode_push`]), work that leaves the runtime
 //! ([`movable()`]), answers compressed as the client takes them ([`compress()`]) and counted until they are read ([`hold_large`]), calls that panic
 //! ([`caught`]), connections that go on as something else ([`Upgrading`]). What an error looks like is the signal's.
 
@@ -26,6 +26,7 @@ mod held_body;
 mod long_url;
 mod movable;
 mod params;
+mod push_decode;
 mod query_body;
 mod request_body;
 mod server;
@@ -49,6 +50,7 @@ pub use held_body::{hold, hold_large};
 pub use long_url::UrlQuery;
 pub use movable::movable;
 pub use params::{Params, parse_time_ms};
+pub use push_decode::{DecodeEffort, decode_push};
 pub use query_body::with_body;
 pub use server::HttpServer;
 pub use settings::ConnectionSettings;

@@ -1,8 +1,9 @@
 //! Keeps pages of other sites from speaking through a browser with a server that has no login.
 //!
-//! Two ways lead there. A page may send a request to us that needs no permission (`no-cors`, a form): it cannot read the answer, but
-//! what it sends is done. And a page may have its own name point to our address (DNS rebinding): to the browser we then are that page's
-//! own site. The first is seen by `Sec-Fetch-Site` and `Origin`, which browsers send and pages cannot forge, the second by `Host`.
+//! Three ways lead there. A page may send a request to us that needs no permission (`no-cors`, a form): it cannot read the answer, but
+//! what it sends is done. It may open a WebSocket to any site, and read what comes. And it may have its own name point to our address (DNS
+//! rebinding): to the browser we then are that page's own site. The first two are seen by `Sec-Fetch-Site` and `Origin`, which browsers
+//! send and pages cannot forge, the third by `Host`.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -159,6 +160,8 @@ impl GuardedDoor {
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS
         );
+        // Browsers let a page read what comes over a WebSocket from any site.
+        let is_read = is_read && !headers.contains_key(header::UPGRADE);
         if !is_read {
             let host = of_url.or_else(|| hosts.iter().next()?.to_str().ok());
             if let Err(why) = self.guard.check_site(headers, host) {
@@ -271,8 +274,14 @@ mod tests {
                         "{method} {headers:?}"
                     );
                 }
-                // Reading is no harm: the page cannot see the answer.
+                // Reading is no harm: the page cannot see the answer. Of a WebSocket it can.
                 assert_eq!(status(&s, bound, "GET", &all), 200);
+                let upgrade: Vec<_> = all
+                    .iter()
+                    .copied()
+                    .chain([("upgrade", "websocket")])
+                    .collect();
+                assert_eq!(status(&s, bound, "GET", &upgrade), expected, "{headers:?}");
             }
         }
     }

@@ -25,6 +25,7 @@ const MAX_GLOBS: usize = 16;
 pub struct Re2 {
     form: Form,
     prefix: String,
+    required: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -54,7 +55,11 @@ impl Re2 {
         {
             let prefix = prefix_of(&sequences);
             if let Some(form) = fast_form(sequences) {
-                return Ok(Self { form, prefix });
+                return Ok(Self {
+                    form,
+                    prefix,
+                    required: Vec::new(),
+                });
             }
         }
         Self::parsed(text, anchoring, dot)
@@ -72,11 +77,17 @@ impl Re2 {
             (None, Anchoring::Whole) => extract_prefix(&hir),
             (None, Anchoring::Anywhere) => String::new(),
         };
+        let mut required = Vec::new();
+        required_literals(&hir, &mut required);
         let form = match sequences.and_then(fast_form) {
             Some(form) => form,
             None => engine(hir, anchoring)?,
         };
-        Ok(Self { form, prefix })
+        Ok(Self {
+            form,
+            prefix,
+            required,
+        })
     }
 
     /// The plain engine, whatever the expression: what the fast forms are tested against.
@@ -85,6 +96,7 @@ impl Re2 {
         Ok(Self {
             form: engine(parse(text, dot)?.hir, anchoring)?,
             prefix: String::new(),
+            required: Vec::new(),
         })
     }
 
@@ -116,9 +128,31 @@ impl Re2 {
         &self.prefix
     }
 
+    /// Texts that stand in every text that matches, as far as the expression shows them.
+    pub fn required(&self) -> &[String] {
+        &self.required
+    }
+
     #[cfg(test)]
     pub(super) fn needs_engine(&self) -> bool {
         matches!(self.form, Form::Engine(..))
+    }
+}
+
+/// Literals that a match cannot do without.
+fn required_literals(hir: &Hir, out: &mut Vec<String>) {
+    match hir.kind() {
+        hir::HirKind::Literal(literal) => {
+            out.extend(String::from_utf8(literal.0.to_vec()));
+        }
+        hir::HirKind::Concat(parts) => {
+            for part in parts {
+                required_literals(part, out);
+            }
+        }
+        hir::HirKind::Capture(capture) => required_literals(&capture.sub, out),
+        hir::HirKind::Repetition(Repetition { min: 1.., sub, .. }) => required_literals(sub, out),
+        _ => {}
     }
 }
 

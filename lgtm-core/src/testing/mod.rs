@@ -7,6 +7,7 @@ mod crash_disk;
 mod dice;
 #[cfg(feature = "storage")]
 mod faulty_store;
+mod forgetful_disk;
 #[cfg(feature = "storage")]
 mod give_way;
 #[cfg(feature = "storage")]
@@ -19,3 +20,4 @@ pub use crash_disk::{Crash, CrashDisk, DiskOperation};
 pub use dice::Dice;
 #[cfg(feature = "storage")]
 pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};
+pub use forgetful_disk::{ForgetfulDisk, Forgets};

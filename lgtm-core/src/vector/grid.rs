@@ -49,6 +49,14 @@ impl StepGrid {
             .saturating_add(self.step_ms.saturating_mul(steps))
     }
 
+    /// The place of a time, if it is one of them.
+    pub fn index_of(&self, t_ms: i64) -> Option<usize> {
+        let past = i128::from(t_ms) - i128::from(self.start_ms);
+        let step = i128::from(self.step_ms.max(1));
+        let place = usize::try_from(past / step).ok()?;
+        (past % step == 0 && place < self.len).then_some(place)
+    }
+
     /// The first time.
     pub fn start_ms(&self) -> i64 {
         self.start_ms

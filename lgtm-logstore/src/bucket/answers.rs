@@ -7,8 +7,9 @@ use lgtm_core::Result;
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 
 use super::bucket_chunks::BucketChunks;
+use super::streams::FoundStreams;
 use super::sweep::ChunkSweep;
-use crate::select::{EntryBatches, Select, SelectRequest};
+use crate::select::{CountWish, EntryBatches, Select, SelectRequest};
 
 impl BucketChunks {
     /// The streams that match and have chunks of the range, by the index alone.
@@ -22,6 +23,18 @@ impl BucketChunks {
         listed.warn(found.warnings);
         Ok(listed)
     }
+
+    fn sweep(&self, tenant: &TenantId, request: &SelectRequest, found: FoundStreams) -> ChunkSweep {
+        ChunkSweep::new(
+            Arc::clone(&self.source),
+            self.files.executor.clone(),
+            tenant,
+            request.clone(),
+            found,
+            &self.settings,
+        )
+        .screened_by(self.side.clone())
+    }
 }
 
 /// Lists come from the index: a stream counts when a chunk of it overlaps the range, though it may have no entry inside.
@@ -33,14 +46,20 @@ impl Select for BucketChunks {
         request: &SelectRequest,
     ) -> Result<Box<dyn EntryBatches>> {
         let found = self.found(tenant, request).await?;
-        Ok(Box::new(ChunkSweep::new(
-            Arc::clone(&self.source),
-            self.files.executor.clone(),
-            tenant,
-            request.clone(),
-            found,
-            &self.settings,
-        )))
+        Ok(Box::new(self.sweep(tenant, request, found)))
+    }
+
+    async fn select_counted(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        wish: &CountWish,
+    ) -> Result<Box<dyn EntryBatches>> {
+        let found = self.found(tenant, request).await?;
+        let (found, counts) = self.counted(tenant, request, wish, found).await?;
+        Ok(Box::new(
+            self.sweep(tenant, request, found).with_counts(counts),
+        ))
     }
 
     async fn series(

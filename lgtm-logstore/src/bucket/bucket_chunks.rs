@@ -19,6 +19,7 @@ use super::chunk_source::ChunkSource;
 use super::index_file::IndexFile;
 use super::open_files::OpenFiles;
 use super::settings::BucketSettings;
+use super::side_files::{SideFiles, SideStats};
 use super::tables::Tables;
 use crate::schema::{DAY_MS, SchemaPeriods, SchemaSettings};
 
@@ -33,6 +34,7 @@ pub struct BucketChunksBuilder {
     clock: Arc<dyn Clock>,
     schema: SchemaSettings,
     index_folder: Option<PathBuf>,
+    side_bucket: Option<Bucket>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -67,6 +69,14 @@ impl BucketChunksBuilder {
         self
     }
 
+    /// Sets the place of side files, [`DataKind::LogSkip`](lgtm_core::storage::DataKind): what says where a text surely is not, and what was counted
+    /// already. Without it none are read or written.
+    #[must_use]
+    pub fn side_files(mut self, bucket: Bucket) -> Self {
+        self.side_bucket = Some(bucket);
+        self
+    }
+
     /// Has `registry` tell which index files are known and what was read.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -92,6 +102,10 @@ impl BucketChunksBuilder {
             self.settings.max_index_files,
             self.settings.index_concurrency,
         );
+        let side = self.side_bucket.map(|bucket| {
+            let (executor, clock) = (self.executor.clone(), Arc::clone(&self.clock));
+            Arc::new(SideFiles::new(bucket, executor, clock, &self.settings))
+        });
         let files = OpenFiles::new(
             self.bucket,
             self.executor,
@@ -104,6 +118,7 @@ impl BucketChunksBuilder {
             tables,
             files,
             source: Arc::new(source),
+            side,
             listing: tokio::sync::Mutex::new(ListingState {
                 full_at: None,
                 is_known: false,
@@ -137,6 +152,8 @@ pub struct BucketStats {
     pub chunks_damaged: u64,
     /// Whether the list of index files is complete as of the last listing.
     pub is_listed: bool,
+    /// What is known beside chunks.
+    pub side: SideStats,
 }
 
 #[derive(Debug)]
@@ -156,6 +173,8 @@ pub struct BucketChunks {
     pub(super) tables: Tables,
     pub(super) files: OpenFiles,
     pub(super) source: Arc<ChunkSource>,
+    /// What is known beside chunks, where there is a place for it.
+    pub(super) side: Option<Arc<SideFiles>>,
     listing: tokio::sync::Mutex<ListingState>,
     /// Why the list may lack files: what went wrong with the last listing.
     unlisted: Mutex<Option<String>>,
@@ -172,6 +191,7 @@ impl BucketChunks {
             clock: Arc::new(SystemClock::new()),
             schema: SchemaSettings::default(),
             index_folder: None,
+            side_bucket: None,
             registry: None,
             settings: BucketSettings::default(),
         }
@@ -190,11 +210,16 @@ impl BucketChunks {
         let now = self.files.clock.monotonic();
         let is_recent = |at: Duration| now.saturating_sub(at) < self.settings.full_sync_interval;
         let is_full = !state.is_known || !state.full_at.is_some_and(is_recent);
-        let listed = if is_full {
-            self.tables.sync_all().await
-        } else {
-            self.tables.sync_days(&self.days_to_list()).await
+        let days = (!is_full).then(|| self.days_to_list());
+        let listed = match &days {
+            None => self.tables.sync_all().await,
+            Some(days) => self.tables.sync_days(days).await,
         };
+        if let Some(side) = &self.side
+            && let Err(e) = side.sync(days.as_ref()).await
+        {
+            tracing::warn!(error = %e, "the side files in the object store cannot be listed; queries do with those that are known");
+        }
         match listed {
             Ok(gone) => {
                 self.files.close(&gone);
@@ -210,6 +235,30 @@ impl BucketChunks {
                 Err(e)
             }
         }
+    }
+
+    /// Lists the tables of which a file turned out to be gone, unless somebody has meanwhile. Whether there are files that were not known.
+    pub(super) async fn sync_outdated(&self) -> bool {
+        let days: BTreeSet<i64> = self.tables.outdated().into_iter().collect();
+        if days.is_empty() {
+            return false;
+        }
+        let of_days = || {
+            let files = self.tables.all().into_iter();
+            files
+                .filter(|f| days.contains(&f.day))
+                .map(|f| f.path.clone())
+        };
+        let known: BTreeSet<String> = of_days().collect();
+        let state = self.listing.lock().await;
+        if !self.tables.outdated().is_empty() {
+            match self.tables.sync_days(&days).await {
+                Ok(gone) => self.files.close(&gone),
+                Err(_) => return false,
+            }
+        }
+        drop(state);
+        of_days().any(|path| !known.contains(&path))
     }
 
     fn days_to_list(&self) -> BTreeSet<i64> {
@@ -268,6 +317,7 @@ impl BucketChunks {
             chunk_bytes_loaded: counts.bytes(),
             chunks_damaged: counts.damaged(),
             is_listed: self.unlisted.lock().is_none(),
+            side: self.side.as_ref().map(|s| s.stats()).unwrap_or_default(),
         }
     }
 }

@@ -37,6 +37,16 @@ impl BucketChunks {
                 "1 if the last listing of index files succeeded.",
                 f64::from(u8::from(stats.is_listed)),
             ),
+            (
+                "lgtm_logs_side_objects",
+                "Side files known.",
+                stats.side.objects as f64,
+            ),
+            (
+                "lgtm_logs_side_memory_bytes",
+                "Memory of side files.",
+                stats.side.memory_bytes as f64,
+            ),
         ];
         for (name, help, value) in gauges {
             e.gauge(name, help, &[], value);
@@ -63,6 +73,44 @@ impl BucketChunks {
                 stats.chunks_damaged,
             ),
         ];
+        let side = &stats.side;
+        let counters = counters.into_iter().chain([
+            (
+                "lgtm_logs_side_chunks_asked_total",
+                "Chunks that side files were asked for.",
+                side.chunks_asked,
+            ),
+            (
+                "lgtm_logs_side_chunks_known_total",
+                "Chunks that side files knew.",
+                side.chunks_known,
+            ),
+            (
+                "lgtm_logs_side_chunks_skipped_total",
+                "Chunks not read as they surely have nothing of interest.",
+                side.chunks_skipped,
+            ),
+            (
+                "lgtm_logs_side_chunks_counted_total",
+                "Chunks not read as they were counted already.",
+                side.chunks_counted,
+            ),
+            (
+                "lgtm_logs_side_bytes_loaded_total",
+                "Bytes of side files loaded.",
+                side.bytes_loaded,
+            ),
+            (
+                "lgtm_logs_side_failures_total",
+                "Side files, and sections of them, found damaged or gone, and loads that failed.",
+                side.failures,
+            ),
+            (
+                "lgtm_logs_side_write_failures_total",
+                "Side files that could not be made or written.",
+                side.write_failures,
+            ),
+        ]);
         for (name, help, value) in counters {
             e.counter(name, help, &[], value as f64);
         }

@@ -4,6 +4,8 @@
 //!   [`Select`](crate::select::Select) out of the chunks that they name. What is damaged or gone is counted, named in the answer's
 //!   warnings and tried again later; the rest is served.
 //! * [`BucketWriter`] puts chunks into the store, then the index files that name them, and has [`BucketChunks`] know these at once.
+//! * Beside them stand [side files](crate::skip): `side_files` finds them, `screen` leaves out chunks that surely have nothing of interest, `counted`
+//!   those that were counted already.
 //!
 //! Open [`bucket_chunks`](bucket_chunks.rs) first, then `tables`, `open_files`, `streams` (which chunks), `sweep` (in which order they are
 //! read), `answers`; of writing `writer`, then `pending_index`.
@@ -11,11 +13,16 @@
 mod answers;
 mod bucket_chunks;
 mod chunk_source;
+mod counted;
 mod index_file;
 mod metrics;
 mod open_files;
 mod pending_index;
+mod pending_side;
+mod screen;
 mod settings;
+mod side_cache;
+mod side_files;
 mod streams;
 mod sweep;
 mod tables;
@@ -27,4 +34,5 @@ mod tests;
 
 pub use bucket_chunks::{BucketChunks, BucketChunksBuilder, BucketStats};
 pub use settings::{BucketSettings, BucketWriterSettings};
+pub use side_files::SideStats;
 pub use writer::{BucketWriter, WrittenIndex};

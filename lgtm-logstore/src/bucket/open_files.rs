@@ -1,22 +1,19 @@
 //! Readers of index files: opened when they are needed, closed when others are needed more.
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
-use lgtm_core::codec::{DecodeFail, Decompressor};
-use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::storage::{Bucket, LocalFile, MemoryFile, ReadAt, file_error};
+use lgtm_core::exec::Executor;
+use lgtm_core::storage::{Bucket, MemoryFile};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::index_file::IndexFile;
 use super::settings::BucketSettings;
-use crate::index::{IndexReader, IndexReaderSettings, unpack, unpack_into};
+use crate::index::{IndexReader, IndexReaderSettings, IndexUnpacker};
 
 /// How long what cannot be read is left out before a query tries it again. A query that tries pays for it.
 pub(super) const RETRY_AFTER_MS: i64 = 30_000;
@@ -27,8 +24,7 @@ pub(super) struct OpenFiles {
     pub(super) bucket: Bucket,
     pub(super) executor: Executor,
     pub(super) clock: Arc<dyn Clock>,
-    /// Where large files are unpacked to.
-    folder: Option<PathBuf>,
+    unpacker: IndexUnpacker,
     settings: BucketSettings,
     open: Mutex<OpenList>,
     uses: AtomicU64,
@@ -52,9 +48,14 @@ impl OpenFiles {
     ) -> Self {
         Self {
             bucket,
+            unpacker: IndexUnpacker::new(
+                executor.clone(),
+                folder,
+                settings.max_index_file_size.as_u64(),
+                settings.local_index_file_size.as_u64(),
+            ),
             executor,
             clock,
-            folder,
             settings,
             open: Mutex::default(),
             uses: AtomicU64::new(0),
@@ -86,7 +87,7 @@ impl OpenFiles {
             return Ok(Arc::clone(reader));
         }
         let packed = self.bucket.get(&file.path).await?;
-        let (unpacked, in_memory) = self.unpacked(&file.path, packed).await?;
+        let (unpacked, in_memory) = self.unpacker.unpacked(&file.path, packed).await?;
         let reader = IndexReader::open(unpacked, IndexReaderSettings::default()).await?;
         let reader = Arc::new(reader);
         *slot = Some(Arc::clone(&reader));
@@ -94,38 +95,6 @@ impl OpenFiles {
         self.opened.fetch_add(1, Ordering::Relaxed);
         self.keep_open(file, in_memory + reader.memory_bytes());
         Ok(reader)
-    }
-
-    /// The unpacked file, and the bytes of memory that it takes.
-    async fn unpacked(&self, path: &str, packed: Bytes) -> Result<(Arc<dyn ReadAt>, u64)> {
-        let path = path.to_owned();
-        let max = self.settings.max_index_file_size.as_u64();
-        let is_large = packed.len() as u64 > self.settings.local_index_file_size.as_u64();
-        if let Some(folder) = self.folder.clone().filter(|_| is_large) {
-            let number = self.uses.fetch_add(1, Ordering::Relaxed);
-            let to = folder.join(format!("{}-{number}.tsdb", std::process::id()));
-            let unpacked = move || -> Result<LocalFile> {
-                let made = unpack_to_file(&path, &packed, max, &to);
-                // It has no name any more, and is gone when the last reader is.
-                let removed = std::fs::remove_file(&to);
-                let file = made?;
-                removed.map_err(|e| file_error(&to.display().to_string(), &e))?;
-                Ok(file)
-            };
-            let file = self.executor.run_blocking(unpacked).await?;
-            return Ok((Arc::new(file), 0));
-        }
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let job = move |_: &CancelToken| -> Result<MemoryFile> {
-            match unpack(&packed, max, &mut Decompressor::default()) {
-                Ok(bytes) => Ok(MemoryFile::new(path, bytes)),
-                Err(DecodeFail::Broken(e)) => Err(Error::corrupt(path, e)),
-                Err(DecodeFail::Refused(e)) => Err(e),
-            }
-        };
-        let file = self.executor.run(job, &CancelToken::new()).await?;
-        let size = file.size();
-        Ok((Arc::new(file), size))
     }
 
     /// Takes a file that was just written, whose bytes are at hand, among the open ones.
@@ -221,15 +190,6 @@ impl OpenFiles {
             other => other.map(Ok),
         }
     }
-}
-
-fn unpack_to_file(path: &str, packed: &[u8], max: u64, to: &std::path::Path) -> Result<LocalFile> {
-    let failed = |e: &std::io::Error| file_error(&to.display().to_string(), e);
-    let file = std::fs::File::create_new(to).map_err(|e| failed(&e))?;
-    let mut out = std::io::BufWriter::new(file);
-    unpack_into(path, packed, max, &mut out)?;
-    out.flush().map_err(|e| failed(&e))?;
-    LocalFile::open(to)
 }
 
 /// Whether an error says that the object itself is damaged, gone or none that can be read, rather than that the store or the query is in

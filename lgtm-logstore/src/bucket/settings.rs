@@ -6,6 +6,8 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::skip::SkipSettings;
+
 /// How index files and chunks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +37,9 @@ pub struct BucketSettings {
     /// Loaded chunks that one query keeps until their blocks have had their turn. Default 32MiB; beyond it those that come last are let go
     /// and loaded again.
     pub chunk_memory: ByteSize,
+    /// What is kept in memory of side files, all queries together; those of about 30 times as many bytes of chunks. Default 32MiB: a day of some 10 GB
+    /// of logs; beyond it they are loaded again.
+    pub side_memory: ByteSize,
     /// Blocks of a batch. Default 16, some 4 MiB of lines as writers cut blocks.
     pub batch_blocks: usize,
 }
@@ -53,6 +58,7 @@ impl Default for BucketSettings {
             local_index_file_size: ByteSize::mib(2),
             chunk_concurrency: 16,
             chunk_memory: ByteSize::mib(32),
+            side_memory: ByteSize::mib(32),
             batch_blocks: 16,
         }
     }
@@ -93,6 +99,8 @@ pub struct BucketWriterSettings {
     /// Whether the store is asked for a chunk before it is put there. Default false: it costs a request a chunk, and pays only where
     /// replicas write the same chunks and bytes cost more than requests.
     pub skip_existing: bool,
+    /// What is written beside chunks, where there is a place for it.
+    pub side_files: SkipSettings,
 }
 
 impl Default for BucketWriterSettings {
@@ -100,6 +108,7 @@ impl Default for BucketWriterSettings {
         Self {
             put_concurrency: 16,
             skip_existing: false,
+            side_files: SkipSettings::default(),
         }
     }
 }
@@ -108,8 +117,9 @@ impl BucketWriterSettings {
     /// Checks the settings.
     ///
     /// # Errors
-    /// `InvalidInput` when `put_concurrency` is 0.
+    /// `InvalidInput` when `put_concurrency` is 0; those of [`SkipSettings::validate`].
     pub fn validate(&self) -> Result<()> {
+        self.side_files.validate()?;
         if self.put_concurrency == 0 {
             return Err(Error::InvalidInput(
                 "put_concurrency is 0, must be more".to_owned(),

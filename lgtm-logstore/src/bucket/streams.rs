@@ -20,10 +20,12 @@ const NS_A_MS: i64 = 1_000_000;
 const BATCH_SERIES: usize = 1024;
 
 /// A chunk that an index file names. With the tenant this is its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct FoundChunk {
     pub(super) fingerprint: u64,
     pub(super) meta: ChunkMeta,
+    /// Times whose entries are read, apart; `None`: all.
+    pub(super) times: Option<Arc<[TimeRangeNs]>>,
 }
 
 impl FoundChunk {
@@ -134,9 +136,24 @@ impl FileQuestion {
 impl BucketChunks {
     /// Asks all index files that may know streams of the request. Reads no chunk.
     ///
+    /// Costs a listing of a table where a compaction by others has put another file in the place of one that was known.
+    ///
     /// # Errors
     /// `LimitExceeded` beyond the bounds of the request; what says that the store does not answer.
     pub(super) async fn found(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<FoundStreams> {
+        let found = self.found_listed(tenant, request).await?;
+        if self.sync_outdated().await {
+            return self.found_listed(tenant, request).await;
+        }
+        Ok(found)
+    }
+
+    /// [`BucketChunks::found`] by the files that are on the list.
+    async fn found_listed(
         &self,
         tenant: &TenantId,
         request: &SelectRequest,
@@ -201,9 +218,11 @@ impl BucketChunks {
 
 fn add_streams(streams: &mut HashMap<Labels, Vec<FoundChunk>>, part: FileStreams) {
     for (labels, fingerprint, chunks) in part {
-        let chunks = chunks
-            .into_iter()
-            .map(|meta| FoundChunk { fingerprint, meta });
+        let chunks = chunks.into_iter().map(|meta| FoundChunk {
+            fingerprint,
+            meta,
+            times: None,
+        });
         streams.entry(labels).or_default().extend(chunks);
     }
 }

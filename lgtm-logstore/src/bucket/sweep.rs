@@ -16,13 +16,17 @@ use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampNs, merge_warning
 use lgtm_core::{Error, Result};
 
 use super::chunk_source::{ChunkSource, LoadedChunk};
+use super::screen::Screen;
 use super::settings::BucketSettings;
+use super::side_files::SideFiles;
 use super::streams::{FoundChunk, FoundStreams};
 use crate::chunk::{BlockPlace, ChunkCodec, ChunkKey};
 use crate::entry::{EntryBlock, disjoint};
 use crate::select::{
     EntryBatch, EntryBatches, FetchStats, SelectEnd, SelectOrder, SelectRequest, StreamBlock,
+    StreamCounts,
 };
+use crate::skip::BlockChoice;
 
 const NS_A_MS: i64 = 1_000_000;
 /// Bytes of decompressed blocks in a batch, by their chunks' tables; a single larger block comes alone.
@@ -55,6 +59,10 @@ struct ChunkRun {
     blocks: Option<VecDeque<BlockPlace>>,
     /// Bytes of its object, as far as is known.
     size_bytes: u64,
+    /// Whether it was held against side files.
+    is_screened: bool,
+    /// Blocks that may have something of interest; `None`: all.
+    choice: Option<BlockChoice>,
 }
 
 #[derive(Debug)]
@@ -104,6 +112,10 @@ pub(super) struct ChunkSweep {
     handed_out: u64,
     /// Chunks beyond those that the wanted entries need that are loaded ahead, where the reader may stop: grows as it does not.
     ahead: usize,
+    /// What side files can tell of chunks before they are loaded.
+    screen: Option<Screen>,
+    /// What was counted already.
+    counts: std::vec::IntoIter<StreamCounts>,
     end: SelectEnd,
 }
 
@@ -135,6 +147,8 @@ impl ChunkSweep {
             wanted: request.hints.entries as u64,
             handed_out: 0,
             ahead: 0,
+            screen: None,
+            counts: Vec::new().into_iter(),
             end: SelectEnd {
                 warnings: found.warnings,
                 ..SelectEnd::default()
@@ -157,6 +171,8 @@ impl ChunkSweep {
                     state: RunState::Away,
                     due: at,
                     blocks: None,
+                    is_screened: false,
+                    choice: None,
                     size_bytes: (u64::from(meta.kb) * 1024 / COMPRESSED_PART).max(4096),
                     found,
                 });
@@ -170,6 +186,53 @@ impl ChunkSweep {
         }
         sweep.end.stats.chunks_referenced = sweep.runs.len() as u64;
         sweep
+    }
+
+    /// Has it leave out what `side` knows to have nothing of interest.
+    pub(super) fn screened_by(mut self, side: Option<Arc<SideFiles>>) -> Self {
+        self.screen = side.and_then(|side| Screen::new(side, &self.request.hints));
+        self
+    }
+
+    /// Has it bring what was counted already.
+    pub(super) fn with_counts(mut self, counts: Vec<StreamCounts>) -> Self {
+        self.counts = counts.into_iter();
+        self
+    }
+
+    /// Holds the chunks that are due next against the side files, and ends those that have nothing of interest.
+    async fn look_ahead(&mut self) -> Result<()> {
+        let Some(mut screen) = self.screen.take() else {
+            return Ok(());
+        };
+        loop {
+            let reach = self.concurrency + self.loaded.len() + self.coming.len();
+            let is_new = |run: &u32| !self.runs[*run as usize].is_screened;
+            let mut near = self.due.iter().take(reach).map(|(_, run)| run);
+            if !near.any(is_new) {
+                break;
+            }
+            let new = self.due.iter().map(|(_, run)| *run).filter(is_new);
+            let new: Vec<u32> = new.take(screen.next_count()).collect();
+            let of = |run: &u32| &self.runs[*run as usize];
+            let chunks = new.iter().map(|run| of(run).found.clone()).collect();
+            let streams = new.iter().map(|run| of(run).stream as usize);
+            let streams = streams.map(|s| self.streams[s].labels.clone()).collect();
+            let choices = screen
+                .choices(&self.tenant, chunks, streams, &self.executor)
+                .await?;
+            for (run, choice) in new.into_iter().zip(choices) {
+                self.runs[run as usize].is_screened = true;
+                match choice {
+                    Some(choice) if choice.is_empty() && choice.block_count() > 0 => {
+                        self.finish(run);
+                    }
+                    choice => self.runs[run as usize].choice = choice,
+                }
+            }
+        }
+        self.screen = Some(screen);
+        Ok(())
     }
 
     fn is_newest_first(&self) -> bool {
@@ -275,14 +338,7 @@ impl ChunkSweep {
         let size = loaded.size_bytes;
         self.runs[run as usize].size_bytes = size;
         if self.runs[run as usize].blocks.is_none() {
-            let range = self.request.range;
-            let blocks = loaded.chunk.blocks().iter().copied();
-            let mut blocks: Vec<BlockPlace> = blocks
-                .filter(|b| b.entry_count > 0 && b.overlaps(range.min_ns, range.max_ns))
-                .collect();
-            if self.lacks_needles(&loaded) {
-                blocks.clear();
-            }
+            let mut blocks = self.wanted_blocks(run, &loaded);
             // In the order of the sweep; those of a chunk that was not closed properly may overlap.
             blocks.sort_by_key(|b| self.due_at(0, b.min_ns, b.max_ns));
             self.runs[run as usize].blocks = Some(blocks.into());
@@ -295,9 +351,32 @@ impl ChunkSweep {
         Ok(())
     }
 
+    /// The blocks of a chunk that may have entries of interest, as far as table, symbols and side files tell.
+    fn wanted_blocks(&self, run: u32, loaded: &LoadedChunk) -> Vec<BlockPlace> {
+        let run = &self.runs[run as usize];
+        if self.lacks_needles(run.stream, loaded) {
+            return Vec::new();
+        }
+        let range = self.request.range;
+        let is_inside = |b: &BlockPlace| match &run.found.times {
+            None => b.overlaps(range.min_ns, range.max_ns),
+            Some(times) => times.iter().any(|t| b.overlaps(t.min_ns, t.max_ns)),
+        };
+        let blocks = loaded.chunk.blocks();
+        let choice = run.choice.as_ref();
+        let choice = choice.filter(|c| c.block_count() == blocks.len());
+        let wanted = blocks
+            .iter()
+            .enumerate()
+            .filter(|(n, b)| b.entry_count > 0 && is_inside(b) && choice.is_none_or(|c| c.has(*n)));
+        wanted.map(|(_, b)| *b).collect()
+    }
+
     /// Whether no entry of the chunk has a value of structured metadata that every entry of interest has.
-    fn lacks_needles(&self, loaded: &LoadedChunk) -> bool {
-        let mut needles = self.request.hints.metadata_needles.iter();
+    fn lacks_needles(&self, stream: u32, loaded: &LoadedChunk) -> bool {
+        let labels = &self.streams[stream as usize].labels;
+        let needles = self.request.hints.metadata_needles.iter();
+        let mut needles = needles.filter(|(label, _)| labels.get(label).is_none());
         // A symbol beyond the list reads as the empty text, and names may be stored in another form than they are read.
         needles.any(|(_, value)| !value.is_empty() && loaded.symbols.find(value).is_none())
     }
@@ -413,10 +492,14 @@ impl ChunkSweep {
             stats.decompressed_lines += block.len() as u64;
             stats.decompressed_bytes += lines + metadata;
             stats.decompressed_metadata_bytes += metadata;
-            let block = block.between(min_ns, max_ns);
-            if !block.is_empty() {
-                self.streams[stream as usize].held.push(block);
-                self.touched.insert(stream);
+            let whole = [TimeRangeNs { min_ns, max_ns }];
+            let times = self.runs[run as usize].found.times.as_deref();
+            for times in times.unwrap_or(&whole) {
+                let block = block.between(times.min_ns, times.max_ns);
+                if !block.is_empty() {
+                    self.streams[stream as usize].held.push(block);
+                    self.touched.insert(stream);
+                }
             }
         }
     }
@@ -532,6 +615,7 @@ fn decode_blocks(blocks: Vec<DueBlock>, cancel: &CancelToken) -> Result<Vec<Deco
 impl EntryBatches for ChunkSweep {
     async fn next_batch(&mut self) -> Result<Option<EntryBatch>> {
         loop {
+            self.look_ahead().await?;
             self.load_ahead();
             let Some(&(_, first)) = self.due.first() else {
                 let blocks = self.release()?;
@@ -549,6 +633,12 @@ impl EntryBatches for ChunkSweep {
                 return Ok(Some(self.hand_out(blocks)));
             }
         }
+    }
+
+    async fn next_counts(&mut self) -> Result<Option<Vec<StreamCounts>>> {
+        const STREAMS_AT_ONCE: usize = 1024;
+        let some: Vec<_> = self.counts.by_ref().take(STREAMS_AT_ONCE).collect();
+        Ok((!some.is_empty()).then_some(some))
     }
 
     fn end(&mut self) -> SelectEnd {

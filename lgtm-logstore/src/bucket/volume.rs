@@ -5,7 +5,7 @@ use lgtm_core::model::{Listed, TenantId};
 
 use super::bucket_chunks::BucketChunks;
 use super::streams::milliseconds_around;
-use crate::select::{SelectRequest, StreamVolume};
+use crate::select::{SelectRequest, StreamVolume, part_in};
 
 impl BucketChunks {
     /// The volumes of the streams that match, in the order of their labels. Reads the index only.
@@ -24,8 +24,11 @@ impl BucketChunks {
             let mut volume = StreamVolume::of(stream.labels);
             for chunk in &stream.chunks {
                 let meta = &chunk.meta;
-                let (bytes, entries) = (u64::from(meta.kb) << 10, u64::from(meta.entries));
-                volume.add_chunk(range, (meta.min_ms, meta.max_ms), bytes, entries);
+                let times = (meta.min_ms, meta.max_ms);
+                volume.chunks += 1;
+                // Kibibytes are whole before and after, as Loki counts them.
+                volume.bytes += part_in(range, times, u64::from(meta.kb)) << 10;
+                volume.entries += part_in(range, times, u64::from(meta.entries));
             }
             volume
         };

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use lgtm_core::clock::Clock;
 use lgtm_core::codec::Compressor;
@@ -14,22 +16,26 @@ use parking_lot::Mutex;
 use super::bucket_chunks::BucketChunks;
 use super::chunk_source::object_name;
 use super::pending_index::{PendingTable, StreamKey};
+use super::pending_side::PendingSide;
 use super::settings::BucketWriterSettings;
 use crate::chunk::{ChunkKey, ObjectMeta, StreamChunk, encode_object};
 use crate::index::{ChunkMeta, IndexFileName, IndexVersion, pack};
+use crate::skip::ChunkSkip;
 
 /// What [`BucketWriter::write_index`] wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WrittenIndex {
     /// Index files, by their paths.
     pub files: Vec<String>,
+    /// Side files, by their paths in their own place.
+    pub side_files: Vec<String>,
 }
 
 /// Moves finished chunks into the bucket.
 ///
 /// ```text
 /// put_chunk ... put_chunk      each chunk is an object; nobody finds it yet
-/// write_index                  a file per day that the chunks touch; queries of this process know it when this returns
+/// write_index                  side files of these chunks, then a file per day that the chunks touch; queries of this process know it when this returns
 /// (a new generation)           the head lets go of what was moved
 /// ```
 ///
@@ -45,6 +51,7 @@ pub struct BucketWriter {
     settings: BucketWriterSettings,
     /// By day.
     pending: Mutex<BTreeMap<i64, PendingTable>>,
+    side: Arc<PendingSide>,
     /// One index is written at a time. The second of the file that was named last.
     writing: tokio::sync::Mutex<i64>,
 }
@@ -82,6 +89,7 @@ impl BucketWriter {
             chunks,
             settings,
             pending: Mutex::default(),
+            side: Arc::default(),
             writing: tokio::sync::Mutex::new(i64::MIN),
         })
     }
@@ -107,17 +115,31 @@ impl BucketWriter {
             u32::try_from(chunk.entry_count).unwrap_or(u32::MAX),
         );
         let meta = ObjectMeta::new(tenant.as_str(), fingerprint, labels.clone(), min_ns, max_ns);
-        let job = move |_: &CancelToken| -> Result<(ChunkKey, Vec<u8>)> {
+        let side = self.chunks.side.as_ref().map(|_| Arc::clone(&self.side));
+        let settings = self.settings.side_files.clone();
+        let job = move |_: &CancelToken| -> Result<(ChunkKey, Vec<u8>, Result<Option<ChunkSkip>>)> {
             let (object, checksum) =
                 encode_object(&meta, &chunk.bytes, &mut Compressor::default())?;
-            Ok((meta.key(checksum), object))
+            let skip = side.map_or(Ok(None), |side| {
+                let mut builder = side.builder();
+                let skip = builder.build(&chunk.bytes, &settings);
+                side.give_back(builder);
+                skip
+            });
+            Ok((meta.key(checksum), object, skip))
         };
         let in_line = self.executor.in_line(tenant.as_str());
-        let (key, object) = in_line.run(job, &CancelToken::new()).await?;
+        let (key, object, skip) = in_line.run(job, &CancelToken::new()).await?;
+        let object_bytes = u32::try_from(object.len()).unwrap_or(u32::MAX);
         let periods = self.chunks.periods();
         let name = object_name(&self.bucket, periods, &key);
         if !self.settings.skip_existing || !self.bucket.exists(&name).await? {
             self.bucket.put(&name, object).await?;
+        }
+        match skip {
+            Ok(Some(skip)) => self.side.add(&key, object_bytes, skip),
+            Ok(None) => {}
+            Err(e) => self.note_side_failure("a side file cannot be made", &e),
         }
         let meta = ChunkMeta {
             min_ms: key.from_ms,
@@ -166,18 +188,59 @@ impl BucketWriter {
     pub async fn write_index(&self) -> Result<WrittenIndex> {
         let mut last_s = self.writing.lock().await;
         let mut taken = TakenTables::take(self);
-        let mut written = WrittenIndex::default();
+        let mut written = WrittenIndex {
+            // First, so that who finds a chunk by the index can find what stands beside it.
+            side_files: self.write_side_files(&mut last_s).await,
+            ..WrittenIndex::default()
+        };
         while let Some((day, table)) = taken.tables.first_key_value() {
             let (day, table) = (*day, Arc::clone(table));
             // No two files of this process have one name, however fast they follow each other and wherever the clock is set.
-            let created_s = self.clock.now_ms().div_euclid(1000);
-            *last_s = created_s.max(last_s.saturating_add(1));
+            self.next_second(&mut last_s);
             written
                 .files
                 .push(self.write_table(day, table, *last_s).await?);
             taken.tables.remove(&day);
         }
         Ok(written)
+    }
+
+    fn next_second(&self, last_s: &mut i64) {
+        let now_s = self.clock.now_ms().div_euclid(1000);
+        *last_s = now_s.max(last_s.saturating_add(1));
+    }
+
+    /// Writes what stands beside the chunks that were put, an object for each day of their first times. One that cannot be written is done without.
+    async fn write_side_files(&self, last_s: &mut i64) -> Vec<String> {
+        let mut written = Vec::new();
+        let Some(side) = self.chunks.side.clone() else {
+            return written;
+        };
+        for (day, encoder) in self.side.take() {
+            self.next_second(last_s);
+            let path = format!("{day}/{last_s}-{}", self.uploader);
+            let job = move |_: &CancelToken| -> Result<Bytes> { Ok(encoder.encode().into()) };
+            let put = async {
+                let object = self.executor.run(job, &CancelToken::new()).await?;
+                side.bucket.put(&path, object.clone()).await?;
+                Ok::<_, Error>(object)
+            };
+            match put.await {
+                Ok(object) => {
+                    side.add_written(path.clone(), day, &object);
+                    written.push(path);
+                }
+                Err(e) => self.note_side_failure("a side file cannot be written", &e),
+            }
+        }
+        written
+    }
+
+    fn note_side_failure(&self, what: &str, e: &Error) {
+        if let Some(side) = &self.chunks.side {
+            side.counts.write_failures.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!(error = %e, "{what}; queries read the chunks instead");
     }
 
     /// Writes one day's file and lists it. Gives its path.

@@ -114,7 +114,7 @@ pub trait Tail: Debug + Send + Sync + 'static {
 
 /// Takes entries and answers for recent ones.
 #[async_trait]
-pub trait IngesterClient: Select + Inspect {
+pub trait IngesterClient: Select + Inspect + Patterns + Tail {
     /// Stores what the rules allow of a part of a push. When it returns, that is as durable as the log's sync policy says.
     ///
     /// A push that failed may have been stored in part; pushing it again is harmless, as known entries count once.

@@ -143,11 +143,11 @@ impl DistributorBuilder {
     pub fn build(self) -> Arc<Distributor> {
         let requests = InflightBound {
             max: self.settings.max_inflight_push_requests,
-            hint: "(logs.distributor.max_inflight_push_requests)",
+            hint: "(server.max_inflight_push_requests)",
         };
         let bytes = InflightBound {
             max: self.settings.max_inflight_push_requests_bytes.as_u64(),
-            hint: "(logs.distributor.max_inflight_push_requests_bytes)",
+            hint: "(server.max_inflight_push_requests_bytes)",
         };
         let distributor = Arc::new(Distributor {
             ingester: self.ingester,

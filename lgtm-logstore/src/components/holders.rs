@@ -7,7 +7,9 @@ use lgtm_core::Result;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 
 use super::joined::merge_sorted;
-use crate::select::{EntryBatches, Listed, MergedEntries, Select, SelectRequest, TruncatedList};
+use crate::select::{
+    CountWish, EntryBatches, Listed, MergedEntries, Select, SelectRequest, TruncatedList,
+};
 
 /// Holders of logs, taken as one: those of recent data, and those of what has left these.
 ///
@@ -59,6 +61,34 @@ impl Select for Holders {
             let asked = holders.iter().map(|s| s.select(tenant, request));
             answers.extend(futures::future::try_join_all(asked).await?);
         }
+        Ok(Box::new(MergedEntries::new(answers, request.order)))
+    }
+
+    async fn select_counted(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        wish: &CountWish,
+    ) -> Result<Box<dyn EntryBatches>> {
+        // Two that know the same chunks would count them twice.
+        let [stored] = &self.stored[..] else {
+            return self.select(tenant, request).await;
+        };
+        let asked = self.recent.iter().map(|s| s.select(tenant, request));
+        let mut answers = futures::future::try_join_all(asked).await?;
+        let mut wish = wish.clone();
+        let mut is_known = true;
+        for answer in &answers {
+            match answer.times() {
+                Some(times) if times.is_empty() => {}
+                Some(times) => wish.except.push(times),
+                None => is_known = false,
+            }
+        }
+        answers.push(match is_known {
+            true => stored.select_counted(tenant, request, &wish).await?,
+            false => stored.select(tenant, request).await?,
+        });
         Ok(Box::new(MergedEntries::new(answers, request.order)))
     }
 

@@ -20,12 +20,17 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::chunk_flusher::{ChunkFlusher, FlushCounts, FlushReport, IndexWhen};
-use super::clients::{IngesterClient, Inspect};
+use super::clients::{
+    IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Tail, TailFeed, TailRequest,
+};
+use super::followers::{FollowSettings, Followers};
+use super::recent_patterns::{PatternSettings, RecentPatterns};
 use crate::bucket::{BucketChunks, BucketWriter, BucketWriterSettings};
 use crate::head::{
     FlushScope, HeadHost, HeadReplayReport, HeadSelect, HeadSettings, Heads, TenantStreams,
 };
 use crate::limits::{Limits, PushPart, PushReport};
+use crate::logql::QueryError;
 use crate::select::{EntryBatches, Select, SelectRequest, StreamVolume};
 
 /// How an ingester works.
@@ -46,6 +51,10 @@ pub struct IngesterSettings {
     pub max_unindexed_chunks: usize,
     /// How chunks are put into the object store.
     pub writer: BucketWriterSettings,
+    /// How patterns of recent lines are found.
+    pub patterns: PatternSettings,
+    /// How entries are handed to those who follow a query.
+    pub follow: FollowSettings,
     /// Whether an orderly stop moves everything into the object store; otherwise the log keeps it for the next start. Off: a restart costs no
     /// small chunks.
     pub flush_on_shutdown: bool,
@@ -59,6 +68,8 @@ impl Default for IngesterSettings {
             index_interval: Duration::from_secs(15 * 60),
             max_unindexed_chunks: 50_000,
             writer: BucketWriterSettings::default(),
+            patterns: PatternSettings::default(),
+            follow: FollowSettings::default(),
             flush_on_shutdown: false,
         }
     }
@@ -72,6 +83,7 @@ impl IngesterSettings {
     pub fn validate(&self) -> Result<()> {
         self.head.validate()?;
         self.writer.validate()?;
+        self.patterns.validate()?;
         if self.maintenance_interval < Duration::from_millis(10) {
             return Err(Error::InvalidInput(
                 "maintenance_interval is less than 10ms".into(),
@@ -177,7 +189,12 @@ impl IngesterBuilder {
             self.settings.writer.clone(),
         )?;
         let concurrency = self.settings.writer.put_concurrency;
+        let clock = Arc::clone(&self.clock);
+        let patterns = RecentPatterns::new(self.settings.patterns.clone(), Arc::clone(&clock))?;
+        let follow = self.settings.follow.clone();
         let ingester = Arc::new(Ingester {
+            patterns: Arc::new(patterns),
+            followers: Followers::new(follow, clock, self.executor.clone()),
             flusher: ChunkFlusher::new(writer, Arc::clone(&self.clock), concurrency),
             parts: self,
             chunks,
@@ -200,7 +217,7 @@ struct Running {
 }
 
 /// What the owner marker of the bucket says of its format.
-const CHUNKS_FORMAT: &str = "loki-chunks";
+pub(super) const CHUNKS_FORMAT: &str = "loki-chunks";
 
 /// Keeps recent entries.
 #[derive(Debug)]
@@ -208,6 +225,8 @@ pub struct Ingester {
     parts: IngesterBuilder,
     chunks: Arc<BucketChunks>,
     flusher: ChunkFlusher,
+    patterns: Arc<RecentPatterns>,
+    followers: Arc<Followers>,
     /// Whether the bucket is known to be ours.
     is_claimed: AtomicBool,
     running: Mutex<Running>,
@@ -335,6 +354,7 @@ impl Ingester {
     pub async fn maintain(&self) -> Result<()> {
         let heads = self.heads()?;
         heads.maintain().await?;
+        self.patterns.maintain(&self.parts.executor).await?;
         let settings = &self.parts.settings;
         let when = IndexWhen::Due {
             after: settings.index_interval,
@@ -351,6 +371,16 @@ impl Ingester {
             heads.checkpoint().await?;
         }
         flushed
+    }
+
+    /// What recent lines have in common.
+    pub fn recent_patterns(&self) -> &RecentPatterns {
+        &self.patterns
+    }
+
+    /// Who follows what comes in.
+    pub fn followers(&self) -> &Followers {
+        &self.followers
     }
 
     /// Flush counts so far.
@@ -428,10 +458,40 @@ impl Ingester {
 impl IngesterClient for Ingester {
     async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<PushReport> {
         let mut report = PushReport::default();
-        self.heads()?
-            .push(tenant, part.batch(), part.accepted(), &mut report)
-            .await?;
+        let (batch, accepted) = (part.batch(), part.accepted());
+        let heads = self.heads()?;
+        let stored = heads.push(tenant, batch, accepted, &mut report).await?;
+        self.followers.publish(tenant, batch, &stored).await;
+        self.patterns.observe(tenant, batch, &stored).await;
         Ok(report)
+    }
+}
+
+#[async_trait]
+impl Patterns for Ingester {
+    async fn patterns(
+        &self,
+        tenant: &TenantId,
+        request: &PatternsRequest,
+    ) -> Result<Listed<Vec<PatternCounts>>> {
+        let executor = &self.parts.executor;
+        let found = self.patterns.patterns(executor, tenant, request).await?;
+        Ok(Listed::whole(found))
+    }
+}
+
+/// What comes in from now on: the past is the querier's.
+#[async_trait]
+impl Tail for Ingester {
+    async fn tail(
+        &self,
+        tenant: &TenantId,
+        request: &TailRequest,
+    ) -> Result<Box<dyn TailFeed>, QueryError> {
+        self.heads()?;
+        let limits = self.parts.limits.for_tenant(tenant);
+        let max_tails = limits.max_concurrent_tail_requests;
+        self.followers.tail(tenant, request, max_tails).await
     }
 }
 

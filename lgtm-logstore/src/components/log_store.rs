@@ -6,16 +6,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::Result;
+#[cfg(feature = "http")]
+use lgtm_core::clock::Clock;
 use lgtm_core::codec::Allowance;
-use lgtm_core::exec::{Executor, Housekeeping, move_if_heavy};
+use lgtm_core::exec::{CancelToken, Executor, Housekeeping, move_if_heavy};
+#[cfg(feature = "http")]
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::Backend;
+#[cfg(feature = "http")]
+use lgtm_core::telemetry::Registry;
 
 use super::chunk_flusher::FlushReport;
 use super::log_store_builder::LogStoreBuilder;
-use super::{Distributor, Ingester, Querier};
+use super::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use crate::bucket::BucketChunks;
 use crate::head::FlushScope;
+#[cfg(feature = "http")]
+use crate::limits::Limits;
 use crate::limits::PushReport;
 use crate::logql::{
     Answer, AnswerEntry, ParserSettings, Query, QueryError, QueryRange, QueryValue,
@@ -25,7 +33,8 @@ use crate::wire::{LogEntry, PooledBatch, decode_entries};
 
 /// A log store: a folder for what is recent, an object store for chunks and their index, LogQL over both.
 ///
-/// It keeps house by itself: finished chunks go into the object store, the log is bounded, chunks of others are found.
+/// It keeps house by itself: finished chunks go into the object store, their index files are joined, the log is bounded, chunks of others are
+/// found.
 /// [`LogStore::close`] waits for the round that is under way; after a mere drop the folder stays locked until it ends.
 ///
 /// ```no_run
@@ -56,7 +65,15 @@ pub(crate) struct LogStoreParts {
     pub(crate) ingester: Arc<Ingester>,
     pub(crate) distributor: Arc<Distributor>,
     pub(super) chunks: Arc<BucketChunks>,
+    pub(super) compactor: Arc<Compactor>,
     pub(crate) querier: Arc<Querier>,
+    pub(crate) frontend: Arc<QueryFrontend>,
+    #[cfg(feature = "http")]
+    pub(crate) limits: Overrides<Limits>,
+    #[cfg(feature = "http")]
+    pub(crate) clock: Arc<dyn Clock>,
+    #[cfg(feature = "http")]
+    pub(crate) registry: Registry,
     /// Threads that end with the store.
     pub(super) own_executor: Option<Executor>,
 }
@@ -221,6 +238,16 @@ impl LogStore {
         Arc::clone(&self.parts.querier)
     }
 
+    /// Where the queries of the API enter: cut, kept, and given their turn.
+    pub fn frontend(&self) -> Arc<QueryFrontend> {
+        Arc::clone(&self.parts.frontend)
+    }
+
+    #[cfg(feature = "http")]
+    pub(crate) fn parts(&self) -> &LogStoreParts {
+        &self.parts
+    }
+
     /// Keeps recent entries.
     pub fn ingester(&self) -> Arc<Ingester> {
         Arc::clone(&self.parts.ingester)
@@ -246,6 +273,14 @@ impl LogStore {
     /// Those of disk and store; call it again later.
     pub async fn maintain(&self) -> Result<()> {
         self.parts.maintain().await
+    }
+
+    /// One round of joining index files in the object store. The store does that by itself, unless it was built without housekeeping.
+    ///
+    /// # Errors
+    /// Those of the store; call it again later.
+    pub async fn compact(&self) -> Result<()> {
+        self.parts.compactor.compact(&CancelToken::new()).await
     }
 
     /// Ends housekeeping and closes the log. Without a flush before, the next open reads it back.

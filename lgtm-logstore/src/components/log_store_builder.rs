@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
+use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
 use lgtm_core::telemetry::Registry;
@@ -13,7 +13,10 @@ use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
 use super::log_store::{LogStore, LogStoreParts};
-use super::{Distributor, DistributorSettings, Ingester, IngesterSettings, Querier};
+use super::{
+    Compactor, CompactorSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
+    Querier, QueryFrontend, QueryFrontendSettings, TailSettings,
+};
 use crate::bucket::{BucketChunks, BucketSettings};
 use crate::limits::Limits;
 use crate::logql::EngineSettings;
@@ -27,8 +30,11 @@ pub struct LogStoreBuilder {
     schema: SchemaSettings,
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
+    compactor: CompactorSettings,
     distributor: DistributorSettings,
     querier: EngineSettings,
+    tail: TailSettings,
+    query_frontend: QueryFrontendSettings,
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     executor: Option<Executor>,
@@ -54,8 +60,11 @@ impl LogStoreBuilder {
             schema: SchemaSettings::default(),
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
+            compactor: CompactorSettings::default(),
             distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
+            tail: TailSettings::default(),
+            query_frontend: QueryFrontendSettings::default(),
             limits: Overrides::fixed(Limits::default()),
             clock: Arc::new(SystemClock::new()),
             executor: None,
@@ -92,6 +101,13 @@ impl LogStoreBuilder {
         self
     }
 
+    /// Sets how index files are joined.
+    #[must_use]
+    pub fn compactor(mut self, settings: CompactorSettings) -> Self {
+        self.compactor = settings;
+        self
+    }
+
     /// Sets how much may be pushed at a time.
     #[must_use]
     pub fn distributor(mut self, settings: DistributorSettings) -> Self {
@@ -103,6 +119,20 @@ impl LogStoreBuilder {
     #[must_use]
     pub fn querier(mut self, settings: EngineSettings) -> Self {
         self.querier = settings;
+        self
+    }
+
+    /// Sets how queries are followed.
+    #[must_use]
+    pub fn tail(mut self, settings: TailSettings) -> Self {
+        self.tail = settings;
+        self
+    }
+
+    /// Sets how the queries of the API are cut, kept and given their turn.
+    #[must_use]
+    pub fn query_frontend(mut self, settings: QueryFrontendSettings) -> Self {
+        self.query_frontend = settings;
         self
     }
 
@@ -152,6 +182,7 @@ impl LogStoreBuilder {
         let keeps_house = self.keeps_house;
         let maintenance = self.ingester.maintenance_interval;
         let sync_interval = self.store_gateway.sync_interval;
+        let compaction_interval = self.compactor.compaction_interval;
         let (parts, tasks) = self.build()?;
         let ingester = Arc::clone(&parts.ingester);
         ingester.claim_if_there().await?;
@@ -175,6 +206,12 @@ impl LogStoreBuilder {
                     tracing::warn!(error = %e, "list of index files cannot be brought up to date; the old one serves");
                 }
             });
+            let compactor = &parts.compactor;
+            housekeeping.every("logs-compaction", compaction_interval, compactor, async |compactor| {
+                if let Err(e) = compactor.compact(&CancelToken::new()).await {
+                    tracing::warn!(error = %e, "index files cannot be joined; it is tried again");
+                }
+            });
         }
         Ok(LogStore::new(parts, housekeeping))
     }
@@ -196,6 +233,13 @@ impl LogStoreBuilder {
         };
         let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .settings(self.store_gateway)
+            .schema(self.schema.clone())
+            .side_files(layout.bucket(DataKind::LogSkip))
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let compactor = Compactor::builder(bucket.clone(), executor.clone())
+            .settings(self.compactor)
             .schema(self.schema)
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
@@ -214,9 +258,18 @@ impl LogStoreBuilder {
             .metrics(&registry)
             .build();
         let (recent, stored) = (Arc::clone(&ingester) as _, Arc::clone(&chunks) as _);
-        let querier = Querier::builder(vec![recent], vec![stored], limits, executor.clone())
+        let querier =
+            Querier::builder(vec![recent], vec![stored], limits.clone(), executor.clone());
+        let querier = querier
             .settings(self.querier)
-            .clock(self.clock)
+            .tail(self.tail)
+            .clock(Arc::clone(&self.clock))
+            .metrics(&registry)
+            .build()?;
+        let (queries, engine) = (Arc::clone(&querier) as _, querier.engine().clone());
+        let frontend = QueryFrontend::builder(queries, engine, limits.clone())
+            .settings(self.query_frontend)
+            .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
         let tasks = executor.task_group();
@@ -224,7 +277,15 @@ impl LogStoreBuilder {
             ingester,
             distributor,
             chunks,
+            compactor,
             querier,
+            frontend,
+            #[cfg(feature = "http")]
+            limits,
+            #[cfg(feature = "http")]
+            clock: self.clock,
+            #[cfg(feature = "http")]
+            registry,
             own_executor: owns_executor.then_some(executor),
         };
         Ok((parts, tasks))

@@ -2,22 +2,48 @@
 
 mod chunk_flusher;
 pub mod clients;
+mod compactor;
+mod detected;
 mod distributor;
+mod followers;
 mod holders;
 mod ingester;
 mod joined;
+mod joined_tail;
 mod log_store;
 mod log_store_builder;
 mod metrics;
+mod own_log;
 mod querier;
+mod query_frontend;
+mod query_frontend_settings;
+mod query_rules;
+mod recent_patterns;
+#[cfg(test)]
+mod sample_pushes;
 mod store_gateway;
+mod volume;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
+pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings};
+pub use detected::{
+    DetectedField, DetectedFieldsRequest, DetectedLabel, FieldParser, detected_field_values,
+    detected_fields, detected_labels,
+};
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };
+pub use followers::{FollowSettings, Followers};
 pub use holders::Holders;
 pub use ingester::{Ingester, IngesterBuilder, IngesterSettings};
+pub use joined_tail::{JoinedTail, TailSettings, tail_history};
 pub use log_store::LogStore;
 pub use log_store_builder::LogStoreBuilder;
+pub use own_log::{OwnLines, OwnLog};
 pub use querier::{Querier, QuerierBuilder};
+pub use query_frontend::{QueryFrontend, QueryFrontendBuilder, QueryFrontendCounts};
+pub use query_frontend_settings::QueryFrontendSettings;
+pub use recent_patterns::{PatternSettings, RecentPatterns, joined_patterns};
+pub use volume::{
+    SelectorStats, VolumeAggregation, VolumeRequest, selector_stats, volume, volume_range,
+};

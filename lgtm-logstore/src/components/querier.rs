@@ -10,11 +10,18 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::telemetry::Registry;
 
-use super::clients::{IngesterClient, Inspect, StoreGatewayClient};
+use super::clients::{
+    IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Queries, StoreGatewayClient,
+    Tail, TailFeed, TailRequest,
+};
 use super::holders::Holders;
 use super::joined::merge_sorted;
+use super::joined_tail::{JoinedTail, TailSettings, tail_history};
+use super::recent_patterns::joined_patterns;
 use crate::limits::Limits;
-use crate::logql::{Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions};
+use crate::logql::{
+    Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions, QueryValue,
+};
 use crate::select::{EntryBatches, FetchBounds, Listed, Select, SelectRequest, StreamVolume};
 
 /// Collects the parts of a [`Querier`].
@@ -26,6 +33,7 @@ pub struct QuerierBuilder {
     executor: Executor,
     clock: Arc<dyn Clock>,
     settings: EngineSettings,
+    tail: TailSettings,
     registry: Option<Registry>,
 }
 
@@ -34,6 +42,13 @@ impl QuerierBuilder {
     #[must_use]
     pub fn settings(mut self, settings: EngineSettings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Sets how queries are followed.
+    #[must_use]
+    pub fn tail(mut self, settings: TailSettings) -> Self {
+        self.tail = settings;
         self
     }
 
@@ -60,8 +75,11 @@ impl QuerierBuilder {
         let stored = self.store_gateways.iter().map(|g| Arc::clone(g) as _);
         let holders = Arc::new(Holders::new(recent, stored.collect()));
         let source = Arc::clone(&holders) as _;
+        let clock = Arc::clone(&self.clock);
         let querier = Arc::new(Querier {
             engine: Engine::new(source, self.executor, self.clock, self.settings)?,
+            clock,
+            tail: self.tail,
             holders,
             ingesters: self.ingesters,
             store_gateways: self.store_gateways,
@@ -78,6 +96,8 @@ impl QuerierBuilder {
 #[derive(Debug)]
 pub struct Querier {
     engine: Engine,
+    clock: Arc<dyn Clock>,
+    tail: TailSettings,
     holders: Arc<Holders>,
     ingesters: Vec<Arc<dyn IngesterClient>>,
     store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
@@ -99,6 +119,7 @@ impl Querier {
             executor,
             clock: Arc::new(SystemClock::new()),
             settings: EngineSettings::default(),
+            tail: TailSettings::default(),
             registry: None,
         }
     }
@@ -178,6 +199,48 @@ impl Select for Querier {
     ) -> Result<Listed<TextSet>> {
         let request = self.bounded(tenant, request);
         self.holders.label_values(tenant, name, &request).await
+    }
+}
+
+/// Each entry is counted by one ingester.
+#[async_trait]
+impl Patterns for Querier {
+    async fn patterns(
+        &self,
+        tenant: &TenantId,
+        request: &PatternsRequest,
+    ) -> Result<Listed<Vec<PatternCounts>>> {
+        let asked = self.ingesters.iter().map(|i| i.patterns(tenant, request));
+        let parts = futures::future::try_join_all(asked).await?;
+        Ok(joined_patterns(request, parts, 1))
+    }
+}
+
+/// All ingesters are followed before the past is asked for, so that nothing falls between.
+#[async_trait]
+impl Tail for Querier {
+    async fn tail(
+        &self,
+        tenant: &TenantId,
+        request: &TailRequest,
+    ) -> Result<Box<dyn TailFeed>, QueryError> {
+        let asked = self.ingesters.iter().map(|i| i.tail(tenant, request));
+        let feeds = futures::future::try_join_all(asked).await?;
+        let now_ns = self.clock.now_ms().saturating_mul(1_000_000);
+        let past = tail_history(request, now_ns, &self.engine.settings().parser)?;
+        let answer = self.query(tenant, &past).await?;
+        let past = match answer.value {
+            QueryValue::Streams(streams) => streams,
+            _ => Vec::new(),
+        };
+        Ok(Box::new(JoinedTail::new(feeds, past, request, &self.tail)))
+    }
+}
+
+#[async_trait]
+impl Queries for Querier {
+    async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
+        Self::query(self, tenant, query).await
     }
 }
 

@@ -115,6 +115,23 @@ impl EntryBlock {
         self.lines().is_sorted_by(|a, b| a.end <= b.start)
     }
 
+    /// Whether a line has a byte. Costs one pass over the buffer, and a search by halving for each place between lines that has it.
+    pub fn has_byte(&self, byte: u8) -> bool {
+        let lines = self.lines();
+        if !self.has_lines_in_order() {
+            return (0..self.len()).any(|n| memchr::memchr(byte, self.line(n)).is_some());
+        }
+        let (Some(first), Some(last)) = (lines.first(), lines.last()) else {
+            return false;
+        };
+        let (start, end) = (first.start as usize, last.end as usize);
+        memchr::memchr_iter(byte, &self.bytes[start..end]).any(|at| {
+            let at = (start + at) as u32;
+            let line = lines.partition_point(|l| l.end <= at);
+            lines.get(line).is_some_and(|l| l.start <= at)
+        })
+    }
+
     /// Bytes of memory that its lines and columns take; of a slice its part of what all slices share, by the number of entries.
     pub fn memory_bytes(&self) -> u64 {
         let c = &*self.columns;

@@ -131,6 +131,15 @@ impl EntryBatches for HeadBatches {
         Ok(batch)
     }
 
+    fn times(&self) -> Option<TimeRangeNs> {
+        let reading = self.reading.as_ref()?;
+        let clusters = reading.queue.iter().map(|q| &q.0.cluster);
+        let times = clusters.map(|c| (c.min_ns, c.max_ns));
+        let all = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let (min_ns, max_ns) = all.unwrap_or((0, -1));
+        Some(TimeRangeNs::new(min_ns, max_ns.saturating_add(1)))
+    }
+
     fn end(&mut self) -> SelectEnd {
         let reading = self.reading.as_mut();
         reading.map_or_else(SelectEnd::default, |r| std::mem::take(&mut r.end))

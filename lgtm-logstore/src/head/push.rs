@@ -58,13 +58,15 @@ struct Push<'a> {
     had_duplicates: bool,
     /// Streams with full blocks or chunks to be put together.
     untidy: Vec<Arc<MemStream>>,
+    /// The accepted entries without those that were refused here or known already.
+    stored: Accepted,
 }
 
 impl Heads {
     /// Takes the accepted entries of a push. When this returns, all that was taken is in the log as its sync policy says. Dropped or failed half
     /// way it may have been taken in part; sent again it is taken whole, as entries that are there are no fault and count once.
     ///
-    /// What rules of stream or process refuse stands in the report.
+    /// Gives the entries that are there now and were not before. What rules of stream or process refuse stands in the report.
     ///
     /// # Errors
     /// `Unavailable` before replay is done, while the log cannot be written or has no room, and while open chunks take far more memory than they
@@ -75,7 +77,7 @@ impl Heads {
         batch: &PushBatch,
         accepted: &Accepted,
         report: &mut PushReport,
-    ) -> Result<()> {
+    ) -> Result<Accepted> {
         self.check_open()?;
         self.check_memory().await?;
         let limits = self.limits.for_tenant(tenant);
@@ -93,6 +95,7 @@ impl Heads {
             now_s: self.now_s(),
             had_duplicates: false,
             untidy: Vec::new(),
+            stored: accepted.clone(),
         };
         let mut next = (0, 0);
         let mut lsn: Option<Lsn> = None;
@@ -124,7 +127,7 @@ impl Heads {
         if let Some(lsn) = lsn {
             self.wal.commit(lsn).await?;
         }
-        Ok(())
+        Ok(push.stored)
     }
 
     async fn check_memory(&self) -> Result<()> {
@@ -277,7 +280,7 @@ impl Push<'_> {
 
     /// The stream of a run; `None` when it may not be made, which is noted.
     fn find_or_make(
-        &self,
+        &mut self,
         view: &StreamView<'_>,
         entries: Range<usize>,
         guess: &mut SeriesId,
@@ -299,9 +302,11 @@ impl Push<'_> {
             Err(refusal) => refusal,
         };
         let (mut count, mut bytes) = (0, 0);
-        for n in entries.filter(|n| self.accepted.takes(view.first_entry() + n)) {
+        let first = view.first_entry();
+        for n in entries.filter(|n| self.accepted.takes(first + n)) {
             count += 1;
             bytes += view.entry(n).byte_count();
+            self.stored.refuse(first + n, view.entry(n).byte_count());
         }
         report.count(rule, count, bytes);
         let tenant = &self.head.tenant;
@@ -353,6 +358,7 @@ impl Push<'_> {
         };
         if let Some(rule) = broken {
             report.count(rule, 1, entry.byte_count());
+            (self.stored).refuse(view.first_entry() + number, entry.byte_count());
             let max = self.heads.settings.max_returned_stream_errors;
             faults.add(rule, max, || {
                 self.fault_message(rule, view, &entry, oldest_ns)
@@ -372,6 +378,7 @@ impl Push<'_> {
             Appended::Duplicate => {
                 report.duplicates += 1;
                 self.had_duplicates = true;
+                (self.stored).refuse(view.first_entry() + number, entry.byte_count());
             }
         }
         Ok(())

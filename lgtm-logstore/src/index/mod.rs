@@ -2,7 +2,8 @@
 //!
 //! * [`IndexEncoder`] writes a file from beginning to end, [`IndexTail`] what stands behind its series.
 //! * [`IndexReader`] answers by ranged reads in bounded memory; [`SeriesFilter`] skips what is of other times or other shards.
-//! * [`IndexFileName`] tells who wrote a file; [`pack`] and [`unpack`] are the gzip around it in the store.
+//! * [`IndexFileName`] tells who wrote a file; [`pack`] and [`unpack`] are the gzip around it in the store, [`IndexUnpacker`] makes
+//!   files of it that can be read.
 //!
 //! Symbols, postings and offset table are [`lgtm_core::index`]'s.
 
@@ -17,6 +18,7 @@ mod series;
 mod series_reader;
 mod tail;
 mod toc;
+mod unpacker;
 mod version;
 
 pub use chunk_meta::{ChunkMeta, sort_chunks};
@@ -30,4 +32,5 @@ pub use series::{SeriesEntries, SeriesEntry, SeriesFilter, SeriesMeta};
 pub use series_reader::LabelsOf;
 pub use tail::IndexTail;
 pub use toc::IndexToc;
+pub use unpacker::IndexUnpacker;
 pub use version::IndexVersion;

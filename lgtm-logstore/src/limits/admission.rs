@@ -1,5 +1,6 @@
 //! What of a push a tenant's limits let through: the half that needs no head.
 
+use std::fmt;
 use std::sync::Arc;
 
 use lgtm_core::Error;
@@ -15,7 +16,7 @@ use crate::wire::{PushBatch, PushEntry, SERVICE_NAME, StreamLabels, StreamView};
 
 const MEGABYTE: f64 = (1 << 20) as f64;
 /// Characters of a name or value that a message repeats.
-const TOLD_CHARS: usize = 2048;
+const TOLD_CHARS: usize = 1900;
 
 /// The entries of a push that are taken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,7 +46,8 @@ impl Accepted {
         word.is_none_or(|w| w >> (entry % 64) & 1 == 0)
     }
 
-    fn refuse(&mut self, entry: usize, bytes: u64) {
+    /// Leaves out an entry that is taken so far.
+    pub(crate) fn refuse(&mut self, entry: usize, bytes: u64) {
         let word = entry / 64;
         if self.refused.len() <= word {
             self.refused.resize(word + 1, 0);
@@ -195,6 +197,7 @@ fn check_labels(
     limits: &Limits,
 ) -> Result<(), (PushRule, String)> {
     let told = |text| first_chars(text, TOLD_CHARS);
+    let shown = ToldLabels(labels);
     let count = labels.iter().filter(|(n, _)| *n != SERVICE_NAME).count();
     if labels.as_bytes().is_empty() {
         let message = "error at least one label pair is required per stream".to_owned();
@@ -202,7 +205,7 @@ fn check_labels(
     }
     let max = limits.max_label_names_per_series;
     if max > 0 && count > max {
-        let message = format!("entry for stream '{labels}' has {count} label names; limit {max}");
+        let message = format!("entry for stream '{shown}' has {count} label names; limit {max}");
         return Err((PushRule::MaxLabelNamesPerSeries, message));
     }
     let is_over = |len: usize, max: usize| max > 0 && len > max;
@@ -210,16 +213,16 @@ fn check_labels(
     for (name, value) in labels.iter() {
         if is_over(name.len(), limits.max_label_name_length) {
             let name = told(name);
-            let message = format!("stream '{labels}' has label name too long: '{name}'");
+            let message = format!("stream '{shown}' has label name too long: '{name}'");
             return Err((PushRule::LabelNameTooLong, message));
         }
         if is_over(value.len(), limits.max_label_value_length) {
             let value = told(value);
-            let message = format!("stream '{labels}' has label value too long: '{value}'");
+            let message = format!("stream '{shown}' has label value too long: '{value}'");
             return Err((PushRule::LabelValueTooLong, message));
         }
         if before.replace(name) == Some(name) {
-            let message = format!("stream '{labels}' has duplicate label name: '{name}'");
+            let message = format!("stream '{shown}' has duplicate label name: '{name}'");
             return Err((PushRule::DuplicateLabelNames, message));
         }
     }
@@ -228,12 +231,21 @@ fn check_labels(
     if !missing.is_empty() {
         let missing: Vec<&str> = missing.iter().map(|m| m.as_str()).collect();
         let message = format!(
-            "missing required labels '{}' for user '{tenant}' for stream '{labels}'",
+            "missing required labels '{}' for user '{tenant}' for stream '{shown}'",
             missing.join(",")
         );
         return Err((PushRule::MissingEnforcedLabels, message));
     }
     Ok(())
+}
+
+/// The labels of a stream as messages show them: what is wrong stands behind them, and the end of a message is cut.
+struct ToldLabels<'a>(StreamLabels<'a>);
+
+impl fmt::Display for ToldLabels<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(first_chars(&self.0.to_string(), TOLD_CHARS))
+    }
 }
 
 /// What each entry is held against.
@@ -294,31 +306,31 @@ impl<'a> EntryRules<'a> {
     }
 
     fn message(&self, rule: PushRule, stream: &StreamView<'_>, entry: &PushEntry<'_>) -> String {
-        let (labels, time) = (stream.labels(), format_rfc3339(entry.t_ns));
+        let (shown, time) = (ToldLabels(stream.labels()), format_rfc3339(entry.t_ns));
         let increase = "or contact your Loki administrator to increase it";
         match rule {
             PushRule::GreaterThanMaxSampleAge => format!(
-                "entry for stream '{labels}' has timestamp too old: {time}, oldest acceptable timestamp is: {}",
+                "entry for stream '{shown}' has timestamp too old: {time}, oldest acceptable timestamp is: {}",
                 format_rfc3339(self.oldest_ns)
             ),
             PushRule::TooFarInFuture => {
-                format!("entry for stream '{labels}' has timestamp too new: {time}")
+                format!("entry for stream '{shown}' has timestamp too new: {time}")
             }
             PushRule::LineTooLong => format!(
-                "max entry size '{}' bytes exceeded for stream '{labels}' while adding an entry with length '{}' bytes",
+                "max entry size '{}' bytes exceeded for stream '{shown}' while adding an entry with length '{}' bytes",
                 self.max_line,
                 entry.line.len()
             ),
             PushRule::StructuredMetadataTooLarge => format!(
-                "stream '{labels}' has structured metadata too large: '{}' bytes, limit: '{}' bytes. Please see `limits_config.max_structured_metadata_size` {increase}",
+                "stream '{shown}' has structured metadata too large: '{}' bytes, limit: '{}' bytes. Please see `limits_config.max_structured_metadata_size` {increase}",
                 entry.sent.bytes, self.max_metadata
             ),
             PushRule::StructuredMetadataTooMany => format!(
-                "stream '{labels}' has too many structured metadata labels: '{}', limit: '{}'. Please see `limits_config.max_structured_metadata_entries_count` {increase}",
+                "stream '{shown}' has too many structured metadata labels: '{}', limit: '{}'. Please see `limits_config.max_structured_metadata_entries_count` {increase}",
                 entry.sent.count, self.max_pairs
             ),
             _ => format!(
-                "stream '{labels}' includes structured metadata, but this feature is disallowed. Please see `limits_config.allow_structured_metadata` or contact your Loki administrator to enable it"
+                "stream '{shown}' includes structured metadata, but this feature is disallowed. Please see `limits_config.allow_structured_metadata` or contact your Loki administrator to enable it"
             ),
         }
     }

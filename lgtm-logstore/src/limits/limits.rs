@@ -108,6 +108,8 @@ pub struct Limits {
     /// How long a query may take. Loki's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub query_timeout: Duration,
+    /// Queries that a tenant may follow at a time. Loki's default; 0: any number.
+    pub max_concurrent_tail_requests: usize,
     /// Whether the volume of streams can be asked for. On (default), as in Loki.
     pub volume_enabled: bool,
     /// Entries of an answer about volumes. Loki's default.
@@ -195,6 +197,7 @@ impl Default for Limits {
             split_queries_by_interval: Duration::from_secs(HOUR),
             max_cache_freshness_per_query: Duration::from_secs(600),
             query_timeout: Duration::from_secs(60),
+            max_concurrent_tail_requests: 10,
             volume_enabled: true,
             volume_max_series: 1000,
         }

@@ -31,6 +31,11 @@ pub struct AnswerStream {
 }
 
 impl AnswerStream {
+    /// Puts streams in the order of their labels.
+    pub(super) fn sort(streams: &mut [Self]) {
+        streams.sort_by_cached_key(|s| (s.labels(), s.stream.clone(), s.metadata.clone()));
+    }
+
     /// All its labels together.
     pub fn labels(&self) -> Labels {
         let all = [&self.stream, &self.metadata, &self.parsed];
@@ -72,6 +77,46 @@ pub enum QueryValue {
     Scalar(Point),
 }
 
+impl QueryValue {
+    /// About what it takes in memory.
+    pub fn size_bytes(&self) -> u64 {
+        let entry = |e: &AnswerEntry| e.line.len() + size_of::<AnswerEntry>();
+        let stream = |s: &AnswerStream| {
+            let labels = [&s.stream, &s.metadata, &s.parsed];
+            let labels: usize = labels.iter().map(|l| l.size_bytes()).sum();
+            labels + s.entries.iter().map(entry).sum::<usize>()
+        };
+        let series = |s: &Series| s.labels.size_bytes() + s.points.len() * size_of::<Point>();
+        let bytes: usize = match self {
+            Self::Streams(all) => all.iter().map(stream).sum(),
+            Self::Matrix(all) | Self::Vector(all) => all.iter().map(series).sum(),
+            Self::Scalar(_) => size_of::<Point>(),
+        };
+        bytes as u64
+    }
+
+    /// Entries, or series.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Streams(streams) => streams.iter().map(|s| s.entries.len()).sum(),
+            Self::Matrix(all) | Self::Vector(all) => all.len(),
+            Self::Scalar(_) => 1,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for QueryValue {
+    /// No entries.
+    fn default() -> Self {
+        Self::Streams(Vec::new())
+    }
+}
+
 /// What a query cost. Fields of the same meaning have the names that Loki's statistics give them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueryStats {
@@ -102,7 +147,7 @@ impl QueryStats {
 }
 
 /// An answer, with what was noticed on the way.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answer {
     /// The value.
     pub value: QueryValue,

@@ -278,6 +278,45 @@ pub enum MetricExpr {
     Binary(Box<BinaryExpr>),
     /// `label_replace(..)`
     LabelReplace(Box<LabelReplace>),
+    /// The answers to a part that was asked for itself. No text is parsed to it.
+    Leg(Leg),
+}
+
+/// The answers to a leg of a query that was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leg {
+    /// Which leg, from 0.
+    pub number: usize,
+    /// What becomes of series of several answers that have equal labels.
+    pub join: LegJoin,
+}
+
+/// How values of equal labels and times are joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegJoin {
+    /// There are none: the leg has one answer.
+    None,
+    /// They are added.
+    Sum,
+    /// The least counts.
+    Least,
+    /// The greatest counts.
+    Greatest,
+    /// That of the first answer which has one counts.
+    First,
+}
+
+impl LegJoin {
+    /// A word for it; empty for none.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Sum => "sum",
+            Self::Least => "min",
+            Self::Greatest => "max",
+            Self::First => "first",
+        }
+    }
 }
 
 /// What a range aggregation does.

@@ -15,7 +15,9 @@ use parking_lot::Mutex;
 
 use super::answer::{Answer, Point, QueryValue, Series};
 use super::ast::{Expr, MetricExpr, VectorOp};
-use super::eval::{Evaluated, LogBounds, QueryContext, evaluate, run_log_query, sort_series};
+use super::eval::{
+    Evaluated, LegAnswers, LogBounds, QueryContext, evaluate, run_log_query, sort_series,
+};
 use super::plan::{LogPlan, PlanTimes};
 use super::query::{Direction, MaxSeries, Query, QueryTime};
 use super::query_error::{QueryError, Result};
@@ -41,7 +43,7 @@ pub struct EngineCounts {
 /// Runs queries over a holder of logs. Clones share counts and the bound on memory.
 ///
 /// What takes longer than a moment runs on the compute pool, in the line of its tenant. Dropping the future of a query stops it: batches
-/// that wait never start, one that runs ends after some hundred entries.
+/// that wait never start, one that runs ends after an entry.
 #[derive(Debug, Clone)]
 pub struct Engine {
     source: Arc<dyn Select>,
@@ -101,6 +103,20 @@ impl Engine {
         &self.memory
     }
 
+    /// Counts what of an answer is not counted yet.
+    ///
+    /// # Errors
+    /// `Unavailable` when all queries together hold what they may.
+    pub(crate) fn count_answer(&self, answer: &mut Answer) -> Result<()> {
+        let bytes = answer.value.size_bytes();
+        if let Some(more) = bytes.checked_sub(answer.memory.bytes()) {
+            answer
+                .memory
+                .join(&AnswerMemory::of(self.memory.hold(more)?));
+        }
+        Ok(())
+    }
+
     /// What was done so far.
     pub fn counts(&self) -> &EngineCounts {
         &self.counts
@@ -111,11 +127,28 @@ impl Engine {
     /// # Errors
     /// Those of [`QueryError`]; `Invalid` too for a log query at one time.
     pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer> {
+        self.run(tenant, query, Arc::default()).await
+    }
+
+    /// Evaluates a query that was cut over what its legs gave.
+    ///
+    /// # Errors
+    /// As [`Engine::query`].
+    pub(crate) async fn join(
+        &self,
+        tenant: &TenantId,
+        outer: &Query,
+        legs: LegAnswers,
+    ) -> Result<Answer> {
+        self.run(tenant, outer, legs).await
+    }
+
+    async fn run(&self, tenant: &TenantId, query: &Query, legs: LegAnswers) -> Result<Answer> {
         self.counts.queries.fetch_add(1, Ordering::Relaxed);
         let limit = self.settings.timeout;
         let after = query.options.timeout.map_or(limit, |t| t.min(limit));
         let work = async {
-            match tokio::time::timeout(after, self.answer(tenant, query)).await {
+            match tokio::time::timeout(after, self.answer(tenant, query, legs)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(QueryError::TimedOut),
             }
@@ -149,7 +182,7 @@ impl Engine {
         QueryError::Source(Error::Internal("the query panicked".into()))
     }
 
-    fn context(&self, tenant: &TenantId, query: &Query) -> Arc<QueryContext> {
+    fn context(&self, tenant: &TenantId, query: &Query, legs: LegAnswers) -> Arc<QueryContext> {
         let now_ms = self.clock.now_ms();
         Arc::new(QueryContext {
             source: Arc::clone(&self.source),
@@ -166,20 +199,19 @@ impl Engine {
             shard: query.options.shard,
             is_range: query.is_range(),
             approx_topk: self.settings.approx_topk,
+            legs,
             noticed: Mutex::default(),
         })
     }
 
-    async fn answer(&self, tenant: &TenantId, query: &Query) -> Result<Answer> {
+    async fn answer(&self, tenant: &TenantId, query: &Query, legs: LegAnswers) -> Result<Answer> {
         let begin = tokio::time::Instant::now();
-        let ctx = self.context(tenant, query);
+        let ctx = self.context(tenant, query, legs);
         let _stop_when_dropped = ctx.cancel.cancel_on_drop();
         let (value, charge) = match (&*query.expr, query.time) {
             (Expr::Metric(metric), _) => self.metric(&ctx, metric, query).await?,
             (Expr::Log(_), QueryTime::Instant(_)) => {
-                return Err(QueryError::Invalid(
-                    "log queries are not supported as an instant query type, please change your query to a range query type".into(),
-                ));
+                return Err(QueryError::log_query_at_one_time());
             }
             (Expr::Log(log), QueryTime::Range(range)) => {
                 let bounds = LogBounds {
@@ -198,11 +230,7 @@ impl Engine {
         let mut stats = noticed.stats;
         stats.peak_bytes = ctx.usage.peak_bytes();
         stats.elapsed = begin.elapsed();
-        stats.entries_returned = match &value {
-            QueryValue::Streams(streams) => streams.iter().map(|s| s.entries.len() as u64).sum(),
-            QueryValue::Matrix(all) | QueryValue::Vector(all) => all.len() as u64,
-            QueryValue::Scalar(_) => 1,
-        };
+        stats.entries_returned = value.len() as u64;
         Ok(Answer {
             value,
             warnings: noticed.warnings,

@@ -12,12 +12,34 @@ pub struct ParseError {
 }
 
 impl ParseError {
+    /// The fault that prints so.
+    pub(crate) fn read(text: &str) -> Self {
+        let placed = || {
+            let rest = text.strip_prefix("parse error at line ")?;
+            let (line, rest) = rest.split_once(", col ")?;
+            let (column, message) = rest.split_once(": ")?;
+            Some(Self::at(
+                (line.parse().ok()?, column.parse().ok()?),
+                message,
+            ))
+        };
+        let whole = || Self::new(text.strip_prefix("parse error : ").unwrap_or(text));
+        placed().unwrap_or_else(whole)
+    }
+
     /// A fault of the query as a whole.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
             message: message.into(),
             place: None,
         }
+    }
+
+    /// A selector that could select all streams.
+    pub(crate) fn not_selective() -> Self {
+        Self::new(
+            "queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will",
+        )
     }
 
     /// A fault at a place.

@@ -9,7 +9,7 @@ use super::ast::{
     LineOperand, LogExpr, MatchSide, MetricExpr, RangeAggregation, Stage, Unwrap,
     VectorAggregation,
 };
-use super::units::format_duration;
+use super::units::{format_duration, format_go_duration, format_range};
 
 impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -22,15 +22,24 @@ impl Display for Expr {
 
 impl Display for LogExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        Selector(self).fmt(f)?;
+        self.stages.iter().try_for_each(|s| write!(f, " {s}"))
+    }
+}
+
+/// What stands in braces.
+pub(super) struct Selector<'a>(pub(super) &'a LogExpr);
+
+impl Display for Selector<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (n, m) in self.matchers.iter().enumerate() {
+        for (n, m) in self.0.matchers.iter().enumerate() {
             if n > 0 {
                 f.write_str(", ")?;
             }
             write_matcher(f, m)?;
         }
-        f.write_str("}")?;
-        self.stages.iter().try_for_each(|s| write!(f, " {s}"))
+        f.write_str("}")
     }
 }
 
@@ -152,7 +161,7 @@ impl Display for LabelFilter {
 }
 
 /// A number so that the lexer reads the same one.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     let mut out = String::new();
     push_plain_float(&mut out, value);
     out
@@ -174,6 +183,10 @@ impl Display for MetricExpr {
                 }
                 f.write_str(")")
             }
+            Self::Leg(leg) => match leg.join.as_str() {
+                "" => write!(f, "<leg {}>", leg.number),
+                join => write!(f, "<leg {}: {join}>", leg.number),
+            },
         }
     }
 }
@@ -206,12 +219,21 @@ impl Display for RangeAggregation {
         if let Some(unwrap) = &self.unwrap {
             write!(f, " {unwrap}")?;
         }
-        write!(f, "[{}]", format_duration(self.range_ns))?;
-        if self.offset_ns != 0 {
-            write!(f, " offset {}", format_duration(self.offset_ns))?;
-        }
-        f.write_str(")")?;
+        write!(f, "{})", RangeTail(self))?;
         self.grouping.iter().try_for_each(|g| g.fmt(f))
+    }
+}
+
+/// The range in brackets, and the offset.
+pub(super) struct RangeTail<'a>(pub(super) &'a RangeAggregation);
+
+impl Display for RangeTail<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}]", format_range(self.0.range_ns))?;
+        if self.0.offset_ns != 0 {
+            write!(f, " offset {}", format_go_duration(self.0.offset_ns))?;
+        }
+        Ok(())
     }
 }
 
@@ -229,11 +251,20 @@ impl Display for VectorAggregation {
 
 impl Display for BinaryExpr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "({} {}", self.left, self.op.as_str())?;
-        if self.returns_bool {
+        write!(f, "({} {} {})", self.left, BinarySign(self), self.right)
+    }
+}
+
+/// What stands between the sides.
+pub(super) struct BinarySign<'a>(pub(super) &'a BinaryExpr);
+
+impl Display for BinarySign<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.op.as_str())?;
+        if self.0.returns_bool {
             f.write_str(" bool")?;
         }
-        if let Some(m) = &self.matching {
+        if let Some(m) = &self.0.matching {
             f.write_str(if m.on { " on (" } else { " ignoring (" })?;
             write_list(f, &m.labels, |f, name| f.write_str(name))?;
             f.write_str(")")?;
@@ -248,6 +279,6 @@ impl Display for BinaryExpr {
                 f.write_str(")")?;
             }
         }
-        write!(f, " {})", self.right)
+        Ok(())
     }
 }

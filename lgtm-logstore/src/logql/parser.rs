@@ -258,9 +258,7 @@ impl<'s> Parser<'s> {
     fn checked_selector(&mut self) -> Result<Vec<Matcher>> {
         let matchers = self.selector()?;
         if matchers.iter().all(Matcher::matches_empty) {
-            return Err(ParseError::new(
-                "queries require at least one regexp or equality matcher that does not have an empty-compatible value. For instance, app=~\".*\" does not meet this requirement, but app=~\".+\" will",
-            ));
+            return Err(ParseError::not_selective());
         }
         Ok(matchers)
     }

@@ -8,7 +8,7 @@ use lgtm_core::Error;
 use lgtm_core::model::{TimeRangeNs, TimestampNs};
 use lgtm_core::vector::StepGrid;
 
-use super::ast::Expr;
+use super::ast::{Expr, MetricExpr};
 use super::parser::parse_with;
 use super::query_error::{QueryError, Result};
 use super::settings::ParserSettings;
@@ -211,6 +211,20 @@ impl Query {
     /// Whether it asks for entries.
     pub fn is_log(&self) -> bool {
         matches!(*self.expr, Expr::Log(_))
+    }
+
+    pub(crate) fn with_range(&self, range: QueryRange) -> Self {
+        Self {
+            time: QueryTime::Range(range),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn with_metric(&self, expr: MetricExpr) -> Self {
+        Self {
+            expr: Arc::new(Expr::Metric(expr)),
+            ..self.clone()
+        }
     }
 
     /// The steps of a metric query.

@@ -49,6 +49,16 @@ impl QueryError {
         Self::Limit("exceeded maximum resolution of 11,000 points per time series. Try increasing the value of the step parameter".into())
     }
 
+    /// `approx_topk` is switched off.
+    pub(crate) fn approximations_are_off() -> Self {
+        Self::Disabled("approx_topk is not enabled. See -limits.shard_aggregations".into())
+    }
+
+    /// What has no answer at one time.
+    pub(crate) fn log_query_at_one_time() -> Self {
+        Self::Invalid("log queries are not supported as an instant query type, please change your query to a range query type".into())
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -62,5 +72,62 @@ impl QueryError {
     }
 }
 
+impl QueryError {
+    /// What became an [`Error`] on its way through the frontend, again.
+    pub(crate) fn of(e: Error) -> Self {
+        match e {
+            Error::InvalidInput(m) if m.starts_with("parse error") => {
+                Self::Parse(ParseError::read(&m))
+            }
+            Error::InvalidInput(m) if m.starts_with("pipeline error") => Self::Pipeline(m),
+            Error::InvalidInput(m) => Self::Invalid(m),
+            Error::LimitExceeded(m) => Self::Limit(m),
+            Error::Timeout { .. } => Self::TimedOut,
+            Error::Internal(m) => Self::Execution(m),
+            e => Self::Source(e),
+        }
+    }
+}
+
+impl From<QueryError> for Error {
+    fn from(e: QueryError) -> Self {
+        match e {
+            QueryError::Parse(e) => Self::InvalidInput(e.to_string()),
+            QueryError::Invalid(m) | QueryError::Pipeline(m) => Self::InvalidInput(m),
+            QueryError::Limit(m) => Self::LimitExceeded(m),
+            QueryError::Execution(m) | QueryError::Disabled(m) => Self::Internal(m),
+            QueryError::TimedOut => Self::Timeout {
+                what: "query".into(),
+                after: std::time::Duration::ZERO,
+            },
+            QueryError::Source(e) => e,
+        }
+    }
+}
+
 /// `Result` with [`QueryError`].
 pub(crate) type Result<T, E = QueryError> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_come_through_the_frontend_as_they_were() {
+        let text = |m: &str| m.to_owned();
+        for error in [
+            QueryError::Parse(ParseError::new("bad: worse")),
+            QueryError::Parse(ParseError::at((3, 14), "unexpected a: b")),
+            QueryError::Invalid(text("limit must be a positive value")),
+            QueryError::Pipeline(text("pipeline error: 'JSONParserErr' for series: '{}'")),
+            QueryError::Limit(text("too much")),
+            QueryError::Execution(text("found duplicate series")),
+            QueryError::TimedOut,
+            QueryError::Source(Error::Unavailable(text("starting"))),
+        ] {
+            let (before, kind) = (format!("{error:?} {error}"), error.kind());
+            let after = QueryError::of(Error::from(error));
+            assert_eq!((format!("{after:?} {after}"), after.kind()), (before, kind));
+        }
+    }
+}

@@ -123,6 +123,49 @@ pub(crate) fn format_duration(ns: i64) -> String {
     out
 }
 
+/// Writes a duration as Go does, down to the seconds: `1h30m0s`, `1.5s`; one below a second as [`format_duration`].
+pub(crate) fn format_go_duration(ns: i64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let rest = ns.unsigned_abs();
+    if rest < SECOND {
+        return format_duration(ns);
+    }
+    let mut out = String::from(if ns < 0 { "-" } else { "" });
+    let seconds = rest / SECOND;
+    if seconds >= 3600 {
+        out.push_str(&format!("{}h", seconds / 3600));
+    }
+    if seconds >= 60 {
+        out.push_str(&format!("{}m", seconds / 60 % 60));
+    }
+    out.push_str(&format!("{}", seconds % 60));
+    if !rest.is_multiple_of(SECOND) {
+        let fraction = format!(".{:09}", rest % SECOND);
+        out.push_str(fraction.trim_end_matches('0'));
+    }
+    out.push('s');
+    out
+}
+
+/// Writes a range as Prometheus does: in years or weeks where it is whole ones, else in the units from days on.
+pub(crate) fn format_range(ns: i64) -> String {
+    const MS: i64 = 1_000_000;
+    const DAY: i64 = 86_400_000 * MS;
+    if ns <= 0 || ns % MS != 0 {
+        return format_duration(ns);
+    }
+    for (unit, size) in [("y", 365 * DAY), ("w", 7 * DAY)] {
+        if ns % size == 0 {
+            return format!("{}{unit}", ns / size);
+        }
+    }
+    match (ns / DAY, ns % DAY) {
+        (0, rest) => format_duration(rest),
+        (days, 0) => format!("{days}d"),
+        (days, rest) => format!("{days}d{}", format_duration(rest)),
+    }
+}
+
 /// Reads a size: `10KB` is 10,000, `10KiB` 10,240; any letter case, decimals and commas are fine.
 ///
 /// # Errors
@@ -259,6 +302,24 @@ mod tests {
             assert_eq!(parse_go_duration(text).ok(), ns, "{text}");
         }
         assert_eq!(format_duration(5_400_000_000_000), "1h30m");
+        for (ms, go, range) in [
+            (5_400_000, "1h30m0s", "1h30m"),
+            (120_000, "2m0s", "2m"),
+            (1_500, "1.5s", "1s500ms"),
+            (250, "250ms", "250ms"),
+            (90_000_000, "25h0m0s", "1d1h"),
+            (86_400_000, "24h0m0s", "1d"),
+            (14 * 86_400_000, "336h0m0s", "2w"),
+            (730 * 86_400_000, "17520h0m0s", "2y"),
+        ] {
+            let ns = ms * 1_000_000;
+            assert_eq!(
+                (format_go_duration(ns), format_range(ns)),
+                (go.into(), range.into())
+            );
+            assert_eq!(parse_literal_duration(go), Ok(ns));
+            assert_eq!(parse_literal_duration(range), Ok(ns));
+        }
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use async_trait::async_trait;
-use lgtm_core::model::{Labels, TimestampNs};
+use lgtm_core::model::{Labels, TimeRangeNs, TimestampNs};
 use lgtm_core::{Error, Result};
 
+use super::counts::StreamCounts;
 use super::end::SelectEnd;
 use super::request::SelectOrder;
 use super::select::{EntryBatch, EntryBatches, StreamBlock};
@@ -235,6 +236,34 @@ impl EntryBatches for MergedEntries {
         }
     }
 
+    async fn next_counts(&mut self) -> Result<Option<Vec<StreamCounts>>> {
+        for source in &mut self.sources {
+            if let Some(counts) = source.rest.next_counts().await? {
+                return Ok(Some(counts));
+            }
+        }
+        Ok(None)
+    }
+
+    fn times(&self) -> Option<TimeRangeNs> {
+        let queued = self.sources.iter().any(|s| !s.queue.is_empty());
+        if queued || !self.held.is_empty() {
+            return None;
+        }
+        let mut all: Option<TimeRangeNs> = None;
+        for source in self.sources.iter().filter(|s| !s.is_done) {
+            let times = source.rest.times()?;
+            all = Some(match all {
+                _ if times.is_empty() => all.unwrap_or(times),
+                Some(all) if !all.is_empty() => {
+                    TimeRangeNs::new(all.min_ns.min(times.min_ns), all.max_ns.max(times.max_ns))
+                }
+                _ => times,
+            });
+        }
+        Some(all.unwrap_or(TimeRangeNs::new(0, 0)))
+    }
+
     fn end(&mut self) -> SelectEnd {
         for source in self.sources.iter_mut().filter(|s| !s.is_done) {
             self.end.merge(source.rest.end());
@@ -248,7 +277,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    use lgtm_core::model::{Matcher, TenantId, TimeRangeNs};
+    use lgtm_core::model::{Matcher, TenantId};
     use proptest::prelude::*;
 
     use super::*;

@@ -128,8 +128,12 @@ impl SelectRequest {
 pub struct SelectHints {
     /// Bytes that each line of interest holds, in no order. A holder may leave out entries whose line lacks one of them.
     pub line_needles: Vec<Vec<u8>>,
-    /// Names and values of structured metadata that each entry of interest has. A holder may leave out entries that lack one of them.
+    /// Labels, with their values, that each entry of interest has, of its stream or as structured metadata. A holder may leave out entries whose stream
+    /// lacks such a label (with whatever value) while their metadata lack the value.
     pub metadata_needles: Vec<(String, String)>,
+    /// Labels, with their values, that each entry of interest has or that are parsed from its line. A holder may leave out entries whose stream lacks
+    /// such a label, whose metadata lack the value, and whose line has no backslash and does not hold the value.
+    pub field_needles: Vec<(String, String)>,
     /// Whether nobody looks at structured metadata: a holder may leave them out of the blocks.
     pub without_metadata: bool,
     /// Entries after which the reader may stop, where it is known; 0: it reads all. Tells how far it pays to read ahead.

@@ -2,8 +2,9 @@
 
 use async_trait::async_trait;
 use lgtm_core::Result;
-use lgtm_core::model::{Labels, Listed, TenantId, TextSet, TimestampNs};
+use lgtm_core::model::{Labels, Listed, TenantId, TextSet, TimeRangeNs, TimestampNs};
 
+use super::counts::{CountWish, StreamCounts};
 use super::end::SelectEnd;
 use super::request::SelectRequest;
 use crate::entry::EntryBlock;
@@ -22,6 +23,20 @@ pub trait Select: std::fmt::Debug + Send + Sync + 'static {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn EntryBatches>>;
+
+    /// The same, for who only counts: what a holder has counted already may come as [counts](EntryBatches::next_counts) in the place of entries. Each
+    /// entry is in one of the two. A holder that has counted nothing answers with entries only, as one that knows nothing of this does.
+    ///
+    /// # Errors
+    /// As [`Select::select`].
+    async fn select_counted(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+        _wish: &CountWish,
+    ) -> Result<Box<dyn EntryBatches>> {
+        self.select(tenant, request).await
+    }
 
     /// The label sets that match and have entries in the range, in order.
     ///
@@ -68,6 +83,20 @@ pub trait EntryBatches: std::fmt::Debug + Send {
     /// As [`Select::select`].
     async fn next_batch(&mut self) -> Result<Option<EntryBatch>>;
 
+    /// Entries that were counted already, where that was [asked for](Select::select_counted): some streams at a time, `None` when there are no more.
+    /// They may be asked for at any time. Not cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Select::select`].
+    async fn next_counts(&mut self) -> Result<Option<Vec<StreamCounts>>> {
+        Ok(None)
+    }
+
+    /// Times between which all entries lie that the answer can bring, where that is known before they are brought.
+    fn times(&self) -> Option<TimeRangeNs> {
+        None
+    }
+
     /// How the answer ended; what was read so far where the reader stops before the end.
     fn end(&mut self) -> SelectEnd;
 }
@@ -112,6 +141,14 @@ impl ReadyBatches {
 impl EntryBatches for ReadyBatches {
     async fn next_batch(&mut self) -> Result<Option<EntryBatch>> {
         Ok(self.batches.next())
+    }
+
+    fn times(&self) -> Option<TimeRangeNs> {
+        let blocks = self.batches.as_slice().iter().flat_map(|b| &b.blocks);
+        let times = blocks.filter_map(|b| b.block.min_ns().zip(b.block.max_ns()));
+        let all = times.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let (min_ns, max_ns) = all.unwrap_or((0, -1));
+        Some(TimeRangeNs::new(min_ns, max_ns.saturating_add(1)))
     }
 
     fn end(&mut self) -> SelectEnd {

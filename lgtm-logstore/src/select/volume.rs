@@ -5,14 +5,14 @@ use lgtm_core::model::Labels;
 /// What a stream has in a range, as far as a holder knows. Plain data, which can be sent.
 ///
 /// In the object store the index tells it: of a chunk that reaches beyond the range the part is counted that it has of the chunk's time,
-/// rounded down, as by Loki; each chunk once, however many index files name it. In memory bytes are exact, and parts are counted alike.
+/// rounded down to whole kibibytes, as by Loki; each chunk once, however many index files name it. In memory bytes are exact, and parts are counted alike.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamVolume {
     /// Its labels.
     pub labels: Labels,
     /// Chunks that reach into the range.
     pub chunks: u64,
-    /// Bytes of lines and structured metadata; in the object store in steps of 1024 a chunk.
+    /// Bytes of lines and structured metadata; in the object store multiples of 1024.
     pub bytes: u64,
     /// Entries.
     pub entries: u64,
@@ -51,7 +51,7 @@ impl StreamVolume {
 }
 
 /// The part of a chunk's `whole` that falls into a range, as if it were spread evenly.
-fn part_in(range: (i64, i64), chunk: (i64, i64), whole: u64) -> u64 {
+pub(crate) fn part_in(range: (i64, i64), chunk: (i64, i64), whole: u64) -> u64 {
     let span = i128::from(chunk.1) - i128::from(chunk.0);
     if span <= 0 {
         return whole;

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
 use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uvarint};
 use lgtm_core::go::json::quoted;
+use lgtm_core::http::DecodeEffort;
 use lgtm_core::otlp::json_to_protobuf;
 
 use super::body::{read_body, size_bound};
-use super::decode::Effort;
 use super::error::ApiError;
 use super::push_api::PushApi;
 use super::tenant::tenant;
@@ -91,9 +91,9 @@ async fn take(
         AT_ONCE_BYTES / 4
     };
     let effort = if body.len() <= at_once {
-        Effort::Small
+        DecodeEffort::Small
     } else {
-        Effort::Large
+        DecodeEffort::Large
     };
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         decode_otlp(batch, &options, &rules, allowance, |out, allowance| {

@@ -6,9 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::codec::{Allowance, snappy};
+use lgtm_core::http::DecodeEffort;
 
 use super::body::{read_body, size_bound};
-use super::decode::Effort;
 use super::error::ApiError;
 use super::push_api::PushApi;
 use super::tenant::tenant;
@@ -68,9 +68,9 @@ async fn take(
     let claimed = snappy::decompressed_len(&body, bound).map_err(ApiError::of_payload)?;
     let rules = api.distributor.limits(&tenant).decode_rules();
     let effort = if claimed <= AT_ONCE_BYTES {
-        Effort::Small
+        DecodeEffort::Small
     } else {
-        Effort::Large
+        DecodeEffort::Large
     };
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {

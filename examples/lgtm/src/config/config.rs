@@ -44,7 +44,7 @@ pub(crate) struct Config {
     pub(crate) auth: AuthSettings,
     /// What is logged, to stderr.
     pub(crate) log: LogSettings,
-    /// Whether the host stores its own metrics: in tenant lgtm, without multi-tenancy in anonymous.
+    /// Whether the host stores its own metrics and log lines: in tenant lgtm, without multi-tenancy in anonymous.
     pub(crate) self_monitoring: bool,
     /// How often the process writes its own metrics.
     pub(crate) self_monitoring_interval: Seconds,
@@ -60,6 +60,8 @@ pub(crate) struct Config {
     pub(crate) compute: ExecutorSettings,
     /// The components of the metrics store.
     pub(crate) metrics: MetricsSettings,
+    /// The components of the log store.
+    pub(crate) logs: LogsSettings,
 }
 
 /// The components of the metrics store.
@@ -78,6 +80,28 @@ pub(crate) struct MetricsSettings {
     pub(crate) query_frontend: QueryFrontendSettings,
 }
 
+/// The components of the log store.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogsSettings {
+    /// Schema periods of the bucket, as Loki's `schema_config`.
+    pub(crate) schema: lgtm_logstore::schema::SchemaSettings,
+    /// What is recent: memory and write-ahead log.
+    pub(crate) ingester: lgtm_logstore::components::IngesterSettings,
+    /// Chunks and their index in the bucket.
+    pub(crate) index_gateway: lgtm_logstore::bucket::BucketSettings,
+    /// Keeping the index in the bucket small.
+    pub(crate) compactor: lgtm_logstore::components::CompactorSettings,
+    /// How queries are computed.
+    pub(crate) querier: lgtm_logstore::logql::EngineSettings,
+    /// How queries are followed.
+    pub(crate) tail: lgtm_logstore::components::TailSettings,
+    /// How queries are cut, kept and queued.
+    pub(crate) query_frontend: lgtm_logstore::components::QueryFrontendSettings,
+    /// Whether the header X-Loki-Query-Limits of a request may tighten the limits of its tenant.
+    pub(crate) per_request_limits_enabled: bool,
+}
+
 /// A duration of its own type, so that it can stand at the top level.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -88,7 +112,7 @@ pub(crate) struct Seconds(#[serde(with = "lgtm_core::units::duration")] pub(crat
 pub(crate) struct OtlpPorts {
     /// OTLP over gRPC; no component of this version listens there yet.
     pub(crate) grpc_listen_port: u16,
-    /// OTLP over HTTP: /v1/metrics.
+    /// OTLP over HTTP: /v1/metrics, /v1/logs.
     pub(crate) http_listen_port: u16,
 }
 
@@ -152,6 +176,7 @@ impl Default for Config {
             runtime_config: RuntimeConfigSettings::default(),
             compute: ExecutorSettings::default(),
             metrics: MetricsSettings::default(),
+            logs: LogsSettings::default(),
         }
     }
 }
@@ -206,7 +231,31 @@ impl Config {
         }
     }
 
-    /// The tenant of the host's own metrics.
+    /// How the API of logs takes requests.
+    pub(crate) fn logs_api_settings(&self) -> lgtm_logstore::http::ApiSettings {
+        lgtm_logstore::http::ApiSettings {
+            multitenancy_enabled: self.auth.multitenancy_enabled,
+            max_query_body_size: self.server.max_query_body_size,
+            max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
+            max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
+            per_request_limits_enabled: self.logs.per_request_limits_enabled,
+            cors_origins: self.server.cors_origins.clone(),
+        }
+    }
+
+    /// How much of logs may be pushed.
+    pub(crate) fn logs_distributor_settings(
+        &self,
+    ) -> lgtm_logstore::components::DistributorSettings {
+        lgtm_logstore::components::DistributorSettings {
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_decoded_bytes: self.server.max_decoded_bytes,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+        }
+    }
+
+    /// The tenant of the host's own metrics and log lines.
     pub(crate) fn own_tenant(&self) -> &'static str {
         if self.auth.multitenancy_enabled {
             "lgtm"
@@ -239,6 +288,10 @@ impl Config {
         metrics.ingester.head.validate()?;
         metrics.querier.validate()?;
         metrics.query_frontend.validate()?;
+        let logs = &self.logs;
+        logs.ingester.validate()?;
+        logs.querier.validate()?;
+        logs.query_frontend.validate()?;
         self.compute.validate()?;
         self.storage.requests.validate()?;
         self.runtime_config(&LimitsInForce::default())?.build()?;

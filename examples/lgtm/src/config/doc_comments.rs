@@ -8,10 +8,11 @@ use std::path::Path;
 use syn::{Attribute, Expr, Fields, Item, Lit, Meta, Type, UseTree};
 
 /// Crates that have settings, with the folder of each beside the host's.
-const CRATES: [(&str, &str); 3] = [
+const CRATES: [(&str, &str); 4] = [
     ("crate", "src"),
     ("lgtm_core", "../../lgtm-core/src"),
     ("lgtm_tsdb", "../../lgtm-tsdb/src"),
+    ("lgtm_logstore", "../../lgtm-logstore/src"),
 ];
 
 /// A field, or a struct or enum: its name, what stands above it, and the type that it has.

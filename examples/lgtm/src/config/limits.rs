@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct SignalLimits {
     /// Metrics.
     pub(crate) metrics: lgtm_tsdb::limits::Limits,
+    /// Logs.
+    pub(crate) logs: lgtm_logstore::limits::Limits,
 }
 
 /// What every tenant may do now, by signal: what components read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LimitsInForce {
     pub(crate) metrics: Overrides<lgtm_tsdb::limits::Limits>,
+    pub(crate) logs: Overrides<lgtm_logstore::limits::Limits>,
 }
 
 impl SignalLimits {
@@ -24,6 +27,8 @@ impl SignalLimits {
         builder: RuntimeConfigBuilder,
         now: &LimitsInForce,
     ) -> RuntimeConfigBuilder {
-        builder.limits("metrics", self.metrics.clone(), &now.metrics)
+        builder
+            .limits("metrics", self.metrics.clone(), &now.metrics)
+            .limits("logs", self.logs.clone(), &now.logs)
     }
 }

@@ -13,7 +13,7 @@ use lgtm_tsdb::head::FlushScope;
 use lgtm_tsdb::http::{PushApi, QueryApi};
 
 use super::module::{Module, Signal};
-use super::parts::{Flush, Parts};
+use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "metrics",
@@ -115,9 +115,12 @@ fn ingester(parts: &mut Parts) -> Result<()> {
 
 #[async_trait]
 impl Flush for Ingester {
-    async fn flush(&self) -> Result<usize> {
+    async fn flush(&self) -> Result<Flushed> {
         let blocks = Ingester::flush(self, FlushScope::All).await?;
-        Ok(blocks.len())
+        Ok(Flushed {
+            count: blocks.len(),
+            what: "blocks",
+        })
     }
 }
 
@@ -132,7 +135,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
         .settings(parts.config.api_settings())
         .build();
     parts.route(api.router());
-    parts.otlp = Some(api.otlp_router());
+    parts.route_otlp(api.otlp_router());
     parts.sink = Some(distributor);
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What the process can run: for each signal a table of modules, of which `-target` names those to be made.
 
+mod logs;
 mod metrics;
 mod module;
 mod parts;

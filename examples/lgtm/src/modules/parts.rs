@@ -14,6 +14,7 @@ use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
 
+use super::logs::LogsParts;
 use super::metrics::MetricsParts;
 use super::module::Module;
 use crate::config::{Config, LimitsInForce};
@@ -21,8 +22,16 @@ use crate::config::{Config, LimitsInForce};
 /// Moves what is in memory into the object store.
 #[async_trait]
 pub(crate) trait Flush: Debug + Send + Sync {
-    /// Blocks written: everything received before the call is in the store, and can be queried from there.
-    async fn flush(&self) -> Result<usize>;
+    /// What was written: everything received before the call is in the store, and can be queried from there.
+    async fn flush(&self) -> Result<Flushed>;
+}
+
+/// What a flush has written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flushed {
+    pub(crate) count: usize,
+    /// Of what, in words.
+    pub(crate) what: &'static str,
 }
 
 /// The parts that all modules share, and what has been made of them.
@@ -44,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) sink: Option<Arc<dyn SampleSink>>,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
     pub(super) metrics: MetricsParts,
+    pub(crate) logs: LogsParts,
     modules: Vec<&'static Module>,
     /// The module that is being made.
     making: Option<&'static Module>,
@@ -90,6 +100,7 @@ impl Parts {
             sink: None,
             flushes: Vec::new(),
             metrics: MetricsParts::default(),
+            logs: LogsParts::default(),
             modules,
             making: None,
             running: vec![FIRST],
@@ -131,6 +142,12 @@ impl Parts {
     /// Adds routes to those of the one HTTP port.
     pub(super) fn route(&mut self, router: Router) {
         self.router = std::mem::take(&mut self.router).merge(router);
+    }
+
+    /// Adds routes to those of the port of OTLP.
+    pub(super) fn route_otlp(&mut self, router: Router) {
+        let known = self.otlp.take().unwrap_or_default();
+        self.otlp = Some(known.merge(router));
     }
 
     /// The services of the modules that one needs; of a module without one, those behind it.

@@ -3,11 +3,11 @@
 use lgtm_core::service::Targets;
 use lgtm_core::{Error, Result};
 
-use super::metrics;
 use super::module::{Module, Signal};
+use super::{logs, metrics};
 
 /// Every signal of this version.
-const SIGNALS: [&Signal; 1] = [&metrics::SIGNAL];
+const SIGNALS: [&Signal; 2] = [&metrics::SIGNAL, &logs::SIGNAL];
 
 /// The modules of a target (several, comma separated), those that others need first.
 ///
@@ -107,16 +107,26 @@ mod tests {
 
     #[test]
     fn groups_and_lists_are_the_modules_that_they_name() {
-        assert_eq!(names("write"), ["metrics-ingester", "metrics-distributor"]);
-        assert_eq!(names("metrics-write"), names("write"));
+        assert_eq!(
+            names("metrics-write"),
+            ["metrics-ingester", "metrics-distributor"]
+        );
+        assert_eq!(names("logs-write"), ["logs-ingester", "logs-distributor"]);
+        assert_eq!(names("write"), names("metrics-write,logs-write"));
         assert_eq!(
             names("backend"),
-            ["metrics-store-gateway", "metrics-blocks-cleaner"]
+            [
+                "metrics-store-gateway",
+                "metrics-blocks-cleaner",
+                "logs-index-gateway",
+                "logs-compactor"
+            ]
         );
-        assert_eq!(
-            names("metrics-read,metrics-write,metrics-backend"),
-            names("all")
-        );
+        for signal in ["metrics", "logs"] {
+            let groups = format!("{signal}-read,{signal}-write,{signal}-backend");
+            assert_eq!(names(&groups), names(signal));
+        }
+        assert_eq!(names("metrics,logs"), names("all"));
         assert_eq!(names("metrics-ingester"), ["metrics-ingester"]);
     }
 
@@ -138,7 +148,11 @@ mod tests {
             ("metrics-distributor", "asks metrics-ingester"),
             (
                 "read",
-                "-target=read,metrics-store-gateway,metrics-ingester",
+                "-target=read,metrics-store-gateway,metrics-ingester,logs-index-gateway,logs-ingester",
+            ),
+            (
+                "logs-query-frontend",
+                "-target=logs-query-frontend,logs-querier,logs-index-gateway,logs-ingester",
             ),
             ("metrics-ingestr", "did you mean \"metrics-ingester\"?"),
             ("everything", "unknown target"),
@@ -147,7 +161,7 @@ mod tests {
             let error = selected(target).unwrap_err().to_string();
             assert!(error.contains(wanted), "{target}: {error}");
         }
-        let told = names("read,metrics-store-gateway,metrics-ingester");
+        let told = names("metrics-read,metrics-store-gateway,metrics-ingester");
         assert_eq!(told.len(), 4);
     }
 }

@@ -61,7 +61,7 @@ impl Host {
                 .next()
                 .expect("the host says where it listens")
                 .unwrap();
-            if let Some((_, rest)) = line.split_once("url: http://127.0.0.1:") {
+            if let Some((_, rest)) = line.split_once("address=127.0.0.1:") {
                 break rest
                     .split(|c: char| !c.is_ascii_digit())
                     .next()

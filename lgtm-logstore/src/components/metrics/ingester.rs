@@ -19,6 +19,7 @@ impl Ingester {
             ingester.head_metrics(e);
             ingester.log_metrics(e);
             ingester.flush_metrics(e);
+            ingester.recent_metrics(e);
         });
     }
 
@@ -63,6 +64,43 @@ impl Ingester {
             &[],
             self.damaged_chunks() as f64,
         );
+    }
+
+    fn recent_metrics(&self, e: &mut Collection) {
+        let (patterns, followers) = (self.recent_patterns(), self.followers());
+        for (name, help, value) in [
+            (
+                "lgtm_logs_pattern_memory_bytes",
+                "Memory of patterns of recent lines.",
+                patterns.memory_bytes(),
+            ),
+            (
+                "lgtm_logs_followers",
+                "Queries that are followed.",
+                followers.count() as u64,
+            ),
+            (
+                "lgtm_logs_follower_queued_bytes",
+                "Entries that wait for those who follow.",
+                followers.queued_bytes() as u64,
+            ),
+        ] {
+            e.gauge(name, help, &[], value as f64);
+        }
+        for (name, help, value) in [
+            (
+                "lgtm_logs_pattern_streams_forgotten_total",
+                "Streams whose patterns were forgotten for want of memory.",
+                patterns.forgotten(),
+            ),
+            (
+                "lgtm_logs_follower_dropped_entries_total",
+                "Entries that were left out for those who follow too slowly.",
+                followers.dropped(),
+            ),
+        ] {
+            e.counter(name, help, &[], value as f64);
+        }
     }
 
     fn log_metrics(&self, e: &mut Collection) {

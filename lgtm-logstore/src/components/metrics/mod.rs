@@ -3,6 +3,8 @@
 //!
 //! Builders register what they build. The registry holds a component weakly: one that is gone tells nothing.
 
+mod compactor;
 mod ingester;
 mod queries;
+mod query_frontend;
 mod write_path;

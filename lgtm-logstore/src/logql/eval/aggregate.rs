@@ -65,10 +65,12 @@ struct CellFold {
 fn folded(
     op: VectorOp,
     grouping: Grouping,
-    vector: GridVector,
+    mut vector: GridVector,
     steps: usize,
     cancel: &CancelToken,
 ) -> Result<GridVector> {
+    // Floats are added in one order, however the series came about.
+    super::vector::sort_series(&mut vector);
     const EMPTY: CellFold = CellFold {
         count: 0.0,
         value: 0.0,

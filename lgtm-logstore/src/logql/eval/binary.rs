@@ -1,5 +1,6 @@
 //! Operators between two sides.
 
+use hashbrown::HashMap;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::Labels;
 use lgtm_core::vector::{
@@ -149,7 +150,7 @@ impl<'a> Operator<'a> {
             }
         }
         if self.op == BinaryOp::Or {
-            left.extend(right);
+            add_missing(&mut left, right);
         }
         left.into_iter().filter(has_values).collect()
     }
@@ -238,6 +239,28 @@ impl<'a> Operator<'a> {
             builder.set(name, one.get(name).unwrap_or(""));
         }
         Ok(builder.build()?)
+    }
+}
+
+/// Adds series. One that has equal labels, and values where the other has none, becomes one with it.
+fn add_missing(left: &mut GridVector, right: GridVector) {
+    let places = left.iter().enumerate().map(|(n, s)| (s.labels.clone(), n));
+    let places: HashMap<Labels, usize> = places.collect();
+    for series in right {
+        let free = |n: &&usize| {
+            let pairs = left[**n].cells.iter().zip(&series.cells);
+            pairs.into_iter().all(|(l, r)| is_gap(*l) || is_gap(*r))
+        };
+        match places.get(&series.labels).filter(free).copied() {
+            Some(place) => {
+                for (l, r) in left[place].cells.iter_mut().zip(series.cells) {
+                    if is_gap(*l) {
+                        *l = r;
+                    }
+                }
+            }
+            None => left.push(series),
+        }
     }
 }
 

@@ -7,11 +7,14 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, merge_warnings};
 use parking_lot::Mutex;
 
+use super::legs::LegAnswers;
 use crate::logql::answer::QueryStats;
 use crate::logql::plan::PlanTimes;
 use crate::logql::query_error::Result;
 use crate::logql::usage::{Charge, QueryUsage};
-use crate::select::{EntryBatch, EntryBatches, FetchBounds, Select, SelectRequest, StreamShard};
+use crate::select::{
+    CountWish, EntryBatch, EntryBatches, FetchBounds, Select, SelectRequest, StreamShard,
+};
 
 /// What all parts of one query share: where data come from, how much may be used, what was noticed.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(crate) struct QueryContext {
     pub(crate) shard: Option<StreamShard>,
     pub(crate) is_range: bool,
     pub(crate) approx_topk: bool,
+    /// Of a query that was cut, what its legs gave.
+    pub(crate) legs: LegAnswers,
     pub(crate) noticed: Mutex<Noticed>,
 }
 
@@ -48,6 +53,17 @@ impl QueryContext {
     pub(super) async fn select(&self, request: SelectRequest) -> Result<Box<dyn EntryBatches>> {
         let request = request.bounds(self.bounds).shard(self.shard);
         Ok(self.source.select(&self.tenant, &request).await?)
+    }
+
+    /// The same, for who takes what was counted already in the place of entries.
+    pub(super) async fn select_counted(
+        &self,
+        request: SelectRequest,
+        wish: &CountWish,
+    ) -> Result<Box<dyn EntryBatches>> {
+        let request = request.bounds(self.bounds).shard(self.shard);
+        let source = &self.source;
+        Ok(source.select_counted(&self.tenant, &request, wish).await?)
     }
 
     /// Notes how a select ended.

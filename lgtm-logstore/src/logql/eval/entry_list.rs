@@ -54,6 +54,8 @@ struct FoundEntry {
     place: u32,
     /// Its labels, as a place in the list.
     key: u32,
+    /// The stream that it came in, as a place in the list.
+    origin: u32,
     line: Bytes,
 }
 
@@ -63,6 +65,9 @@ pub(super) struct EntryList {
     bounds: LogBounds,
     keys: Vec<StreamKey>,
     places: HashMap<StreamKey, u32>,
+    /// Streams as they are stored: entries of one time stand in their order, whatever becomes of their labels.
+    origins: Vec<Labels>,
+    origin_places: HashMap<Labels, u32>,
     entries: Vec<FoundEntry>,
     pub(super) passed: u64,
     charge: Charge,
@@ -74,6 +79,8 @@ impl EntryList {
             bounds,
             keys: Vec::new(),
             places: HashMap::new(),
+            origins: Vec::new(),
+            origin_places: HashMap::new(),
             entries: Vec::new(),
             passed: 0,
             charge,
@@ -94,6 +101,7 @@ impl EntryList {
         for stream_block in batch.blocks {
             let stream = StreamLabels::new(&stream_block.labels);
             let block = &stream_block.block;
+            let origin = self.origin(&stream_block.labels)?;
             let mut last: Option<(Vec<u8>, u32)> = None;
             let mut id = Vec::new();
             let mut sink = |passed: Passed<'_>| {
@@ -120,6 +128,7 @@ impl EntryList {
                     t_ns: passed.t_ns,
                     place: passed.entry as u32,
                     key,
+                    origin,
                     line: Bytes::copy_from_slice(passed.line),
                 });
                 if let Some(worst) = self.prune() {
@@ -169,16 +178,27 @@ impl EntryList {
         self.entries.truncate(len);
     }
 
+    /// The place of a stream among the origins.
+    fn origin(&mut self, labels: &Labels) -> Result<u32> {
+        if let Some(place) = self.origin_places.get(labels) {
+            return Ok(*place);
+        }
+        self.charge.grow(labels.size_bytes() as u64 + 128)?;
+        let place = self.origins.len() as u32;
+        self.origins.push(labels.clone());
+        self.origin_places.insert(labels.clone(), place);
+        Ok(place)
+    }
+
     /// By time; entries of one time by their streams, those of a stream as they came.
     fn sort(&mut self) {
-        let keys = &self.keys;
+        let origins = &self.origins;
         let newest_first = self.bounds.newest_first;
         self.entries.sort_by(|a, b| {
             let order = a.t_ns.cmp(&b.t_ns);
             let order = order.then_with(|| {
-                keys[a.key as usize]
-                    .stream
-                    .cmp(&keys[b.key as usize].stream)
+                let labels = |e: &FoundEntry| &origins[e.origin as usize];
+                labels(a).cmp(labels(b))
             });
             let order = order.then_with(|| a.place.cmp(&b.place));
             if newest_first { order.reverse() } else { order }
@@ -192,9 +212,14 @@ impl EntryList {
         for key in other.keys {
             places.push(self.key(key)?);
         }
+        let mut origins = Vec::with_capacity(other.origins.len());
+        for labels in &other.origins {
+            origins.push(self.origin(labels)?);
+        }
         self.entries
             .extend(other.entries.into_iter().map(|e| FoundEntry {
                 key: places[e.key as usize],
+                origin: origins[e.origin as usize],
                 ..e
             }));
         self.charge.join(other.charge);
@@ -254,7 +279,7 @@ impl EntryList {
             });
         }
         streams.retain(|s| !s.entries.is_empty());
-        streams.sort_by_cached_key(AnswerStream::labels);
+        AnswerStream::sort(&mut streams);
         (streams, self.charge)
     }
 }

@@ -11,6 +11,7 @@ use super::aggregate::aggregate;
 use super::binary::Operator;
 use super::context::QueryContext;
 use super::label_replace::label_replace;
+use super::legs::leg_vector;
 use super::range::run_range;
 use super::vector::GridVector;
 use crate::logql::ast::{BinaryExpr, MetricExpr, RangeAggregation, VectorAggregation, VectorOp};
@@ -47,6 +48,17 @@ pub(crate) fn evaluate<'a>(
                 .map(Evaluated::Vector),
             MetricExpr::Aggregation(a) => aggregation(ctx, a, grid, charge).await,
             MetricExpr::Binary(binary) => joined(ctx, binary, grid, charge).await,
+            MetricExpr::Leg(leg) => {
+                let (leg, legs, mut held) = (*leg, Arc::clone(&ctx.legs), ctx.charge());
+                let (vector, held) = ctx
+                    .compute(move |_| {
+                        let vector = leg_vector(leg, &legs, grid, &mut held)?;
+                        Ok((vector, held))
+                    })
+                    .await?;
+                charge.join(held);
+                Ok(Evaluated::Vector(vector))
+            }
             MetricExpr::LabelReplace(l) => {
                 match evaluate(ctx, &l.expr, grid, &mut *charge).await? {
                     Evaluated::Scalar(v) => Ok(Evaluated::Scalar(v)),
@@ -68,7 +80,11 @@ async fn ranged(
     grid: StepGrid,
     charge: &mut Charge,
 ) -> Result<GridVector> {
-    let plan = RangePlan::new(range, outer, ctx.times);
+    // Planning compiles what the query names: on the pool, since that may take long.
+    let (range, outer, times) = (range.clone(), outer.map(shape), ctx.times);
+    let plan = ctx
+        .compute(move |_| Ok(RangePlan::new(&range, outer.as_ref(), times)))
+        .await?;
     let (vector, held) = run_range(ctx, plan, grid).await?;
     charge.join(held);
     Ok(vector)
@@ -82,9 +98,7 @@ async fn aggregation(
 ) -> Result<Evaluated> {
     if a.op == VectorOp::ApproxTopK {
         if !ctx.approx_topk {
-            return Err(QueryError::Disabled(
-                "approx_topk is not enabled. See -limits.shard_aggregations".into(),
-            ));
+            return Err(QueryError::approximations_are_off());
         }
         if ctx.is_range {
             return Err(QueryError::Invalid(
@@ -107,17 +121,22 @@ async fn aggregation(
         }],
     };
     charge.grow(vector.len() as u64 * grid.len() as u64 * size_of::<f64>() as u64)?;
-    let shape = VectorAggregation {
-        op: a.op,
-        count: a.count,
-        grouping: a.grouping.clone(),
-        expr: MetricExpr::Literal(0.0),
-    };
+    let shape = shape(a);
     let steps = grid.len();
     let done = ctx
         .compute(move |cancel| aggregate(&shape, vector, steps, cancel))
         .await?;
     Ok(Evaluated::Vector(done))
+}
+
+/// An aggregation without what it is over.
+fn shape(a: &VectorAggregation) -> VectorAggregation {
+    VectorAggregation {
+        op: a.op,
+        count: a.count,
+        grouping: a.grouping.clone(),
+        expr: MetricExpr::Literal(0.0),
+    }
 }
 
 async fn joined(

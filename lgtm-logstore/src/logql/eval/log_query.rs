@@ -38,17 +38,16 @@ pub(crate) async fn run_log_query(
     };
     let is_plain = plan.pipeline.as_ref().is_ok_and(|p| p.is_plain());
     let hints = SelectHints {
-        line_needles: plan
-            .pipeline
-            .as_ref()
-            .map(|p| p.needles())
-            .unwrap_or_default(),
         entries: if is_plain && bounds.interval_ns == 0 {
             bounds.limit
         } else {
             0
         },
-        ..SelectHints::default()
+        ..plan
+            .pipeline
+            .as_ref()
+            .map(|p| p.hints())
+            .unwrap_or_default()
     };
     let request = SelectRequest::new(plan.matchers, range)
         .order(order)

@@ -10,6 +10,7 @@ mod context;
 mod entry_list;
 mod evaluator;
 mod label_replace;
+mod legs;
 mod log_query;
 mod range;
 mod rate_counter;
@@ -20,5 +21,6 @@ mod vector;
 
 pub(super) use context::QueryContext;
 pub(super) use evaluator::{Evaluated, evaluate};
+pub(super) use legs::LegAnswers;
 pub(super) use log_query::{LogBounds, run_log_query};
 pub(super) use vector::sort_series;

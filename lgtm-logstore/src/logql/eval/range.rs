@@ -20,7 +20,7 @@ use crate::logql::plan::{RangePlan, SampleGrouping, SampleValue};
 use crate::logql::query_error::{QueryError, Result};
 use crate::logql::units::{parse_bytes, parse_float, parse_go_duration};
 use crate::logql::usage::Charge;
-use crate::select::{EntryBatch, SelectHints, SelectRequest};
+use crate::select::{CountWish, EntryBatch, SelectHints, SelectRequest, StreamCounts};
 
 /// Set where a label's text is no number.
 const SAMPLE_EXTRACTION_ERR: &str = "SampleExtractionErr";
@@ -51,14 +51,16 @@ pub(super) async fn run_range(
     let range = TimeRangeNs::new(first.saturating_add(1), last.saturating_add(1));
     let hints = match &plan.pipeline {
         Ok(p) => SelectHints {
-            line_needles: p.needles(),
             without_metadata: !p.reads_metadata(),
-            ..SelectHints::default()
+            ..p.hints()
         },
         Err(_) => SelectHints::default(),
     };
     let request = SelectRequest::new(plan.matchers.clone(), range).hints(hints);
-    let mut answer = ctx.select(request).await?;
+    let mut answer = match count_wish(&plan, &segments) {
+        Some(wish) => ctx.select_counted(request, &wish).await?,
+        None => ctx.select(request).await?,
+    };
     let run = Arc::new(RangeRun {
         has_values: matches!(plan.value, SampleValue::Label { .. }),
         plan,
@@ -66,6 +68,18 @@ pub(super) async fn run_range(
     });
     // A lane keeps its series from round to round.
     let lanes = Arc::new(parking_lot::Mutex::new(Vec::<RangeFold>::new()));
+    while let Some(counts) = answer.next_counts().await? {
+        let run = Arc::clone(&run);
+        let lane = lanes.lock().pop();
+        let mut lane = lane.unwrap_or_else(|| run.fold(ctx.charge()));
+        let lane = ctx
+            .compute(move |cancel| {
+                lane.fill_counted(&run, counts, cancel)?;
+                Ok(lane)
+            })
+            .await?;
+        lanes.lock().push(lane);
+    }
     let (job_ctx, job_run, job_lanes) = (Arc::clone(ctx), Arc::clone(&run), Arc::clone(&lanes));
     let job = move |batch| -> BatchJob<RangeFold> {
         let run = Arc::clone(&job_run);
@@ -94,6 +108,17 @@ pub(super) async fn run_range(
         .await?;
     ctx.note_passed(passed);
     Ok((vector, charge))
+}
+
+/// What may come counted, if nothing but times and labels is looked at.
+fn count_wish(plan: &RangePlan, segments: &Segments) -> Option<CountWish> {
+    let is_value = matches!(plan.value, SampleValue::Label { .. });
+    let pipeline = plan.pipeline.as_ref().ok().filter(|_| !is_value)?;
+    Some(CountWish {
+        labels: pipeline.labels_alone()?,
+        edges: segments.edges_ns().to_vec(),
+        except: Vec::new(),
+    })
 }
 
 impl RangeRun {
@@ -262,6 +287,52 @@ impl RangeFold {
                 fold.add_count(segment, (end - at) as u64, bytes);
             }
             at = end;
+        }
+        Ok(())
+    }
+
+    /// Entries that were counted already.
+    fn fill_counted(
+        &mut self,
+        run: &RangeRun,
+        counts: Vec<StreamCounts>,
+        cancel: &CancelToken,
+    ) -> Result<()> {
+        let Ok(pipeline) = &run.plan.pipeline else {
+            return Ok(());
+        };
+        let (plan, segments) = (&run.plan, &run.segments);
+        let reads_bytes = matches!(plan.value, SampleValue::LineBytes);
+        let mut scratch = PipelineScratch::default();
+        for counted in counts {
+            cancel.check("query")?;
+            let stream = StreamLabels::new(&counted.labels);
+            let number = self.groups.stream(&counted.labels)?;
+            let level = counted.level.as_deref();
+            let mut sink = |passed: Passed<'_>| {
+                if passed.labels.has_error() && !plan.grouping.keeps_errors() {
+                    return Err(pipeline_error(&passed));
+                }
+                let of = (passed.stream, number);
+                let place = self
+                    .groups
+                    .of_entry(&plan.grouping, of, passed.labels, None)?;
+                let fold = &mut self.groups.series[place].fold;
+                let mut near = 0;
+                for cell in &counted.cells {
+                    self.passed += cell.lines;
+                    let Some(segment) = segments.locate(cell.t_ns, near) else {
+                        continue;
+                    };
+                    near = segment + 1;
+                    if segments.is_used(segment) {
+                        let bytes = if reads_bytes { cell.bytes as f64 } else { 0.0 };
+                        fold.add_count(segment, cell.lines, bytes);
+                    }
+                }
+                Ok(())
+            };
+            pipeline.run_labels(&stream, level, &mut scratch, &mut sink)?;
         }
         Ok(())
     }

@@ -57,6 +57,11 @@ impl Segments {
         (first, self.edges.last().copied().unwrap_or(first))
     }
 
+    /// All edges, ascending.
+    pub(super) fn edges_ns(&self) -> &[i64] {
+        &self.edges
+    }
+
     /// The windows: of each step its first segment and the one behind its last.
     pub(super) fn windows(&self) -> &[(u32, u32)] {
         &self.windows

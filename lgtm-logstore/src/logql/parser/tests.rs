@@ -22,7 +22,7 @@ fn queries_print_in_their_canonical_form() {
         ),
         (
             r#"sum(RATE({a="b"}[5m] offset -1h | logfmt | unwrap duration(x))) BY (c)"#,
-            r#"sum by (c)(rate({a="b"} | logfmt | unwrap duration(x)[5m] offset -1h))"#,
+            r#"sum by (c)(rate({a="b"} | logfmt | unwrap duration(x)[5m] offset -1h0m0s))"#,
         ),
         ("1 + 2 * 3 ^ 2", "19"),
         ("-2 ^ 2", "4"),

@@ -41,14 +41,6 @@ pub(super) fn lines_with(block: &EntryBlock, finder: &Finder<'_>, out: &mut Vec<
     true
 }
 
-/// Whether a byte occurs anywhere between the first and the last line.
-pub(super) fn has_byte(block: &EntryBlock, byte: u8) -> bool {
-    match span(block) {
-        Some(span) => memchr::memchr(byte, &block.bytes()[span]).is_some(),
-        None => true,
-    }
-}
-
 /// The first place from `from` on at which `holds` is true, if it is true from there on; steps double, so that near places cost little.
 fn gallop(from: usize, len: usize, holds: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut step) = (from, 1);

@@ -63,15 +63,30 @@ impl LineTest {
         }
     }
 
-    /// Bytes that every line holds that passes; `None` if none are known.
-    pub(crate) fn needle(&self) -> Option<&[u8]> {
-        match (self.negated, &self.tests[..]) {
-            (false, [OneTest::Contains(finder)]) if !finder.needle().is_empty() => {
-                Some(finder.needle())
+    /// Texts that every line holds that passes, as far as they are known.
+    pub(crate) fn needles(&self) -> Vec<&[u8]> {
+        let [test] = &self.tests[..] else {
+            return Vec::new();
+        };
+        let all: Vec<&[u8]> = match test {
+            _ if self.negated => Vec::new(),
+            OneTest::Contains(finder) => vec![finder.needle()],
+            OneTest::Pattern(pattern) => pattern.literals().collect(),
+            OneTest::Regex(regex) => {
+                // What is no UTF-8 is looked at as the replacement character.
+                let texts = regex.required().iter();
+                let plain = texts.filter(|t| !t.contains(char::REPLACEMENT_CHARACTER));
+                plain.map(String::as_bytes).collect()
             }
-            (false, [OneTest::Pattern(pattern)]) => pattern.literals().max_by_key(|l| l.len()),
-            _ => None,
-        }
+            OneTest::Ip(_) => Vec::new(),
+        };
+        all.into_iter().filter(|n| !n.is_empty()).collect()
+    }
+
+    /// Whether every line passes.
+    pub(crate) fn passes_all(&self) -> bool {
+        let is_empty = |t: &OneTest| matches!(t, OneTest::Contains(f) if f.needle().is_empty());
+        !self.negated && self.tests.iter().any(is_empty)
     }
 
     /// What finds the lines, if that is all there is to it.

@@ -10,6 +10,7 @@
 mod candidates;
 mod compile;
 mod decolorize;
+mod field_probe;
 mod ip;
 mod json;
 mod json_path;
@@ -23,6 +24,7 @@ mod pipeline;
 mod step;
 
 pub(crate) use compile::{PipelineUse, compile};
+pub(crate) use field_probe::{FieldProbe, LineForm, json_paths};
 pub(crate) use label_filter::Condition;
 pub(crate) use labels::{ERROR, EntryLabels, FieldSource, StreamLabels};
 pub(crate) use pipeline::{Flow, Passed, Pipeline, PipelineScratch};

@@ -3,7 +3,7 @@
 use lgtm_core::exec::CancelToken;
 use memchr::memmem::Finder;
 
-use super::candidates::{has_byte, lines_with};
+use super::candidates::lines_with;
 use super::json::ParseScratch;
 use super::labels::{EntryLabels, StreamLabels};
 use super::line_filter::LineTest;
@@ -12,9 +12,8 @@ use super::step::{EntryOnWay, Step};
 use crate::entry::EntryBlock;
 use crate::logql::query_error::Result;
 use crate::logql::template::TemplateScratch;
-
-/// Entries between two looks at the cancel token.
-const SLICE: usize = 256;
+use crate::select::SelectHints;
+use crate::wire::DETECTED_LEVEL;
 
 /// A pipeline that can be run, by many threads at once.
 #[derive(Debug)]
@@ -102,10 +101,88 @@ impl Pipeline {
         self.steps.iter().all(|s| matches!(s, Step::Line(_)))
     }
 
-    /// Bytes that the line of every entry holds that passes.
-    pub(crate) fn needles(&self) -> Vec<Vec<u8>> {
-        let needles = self.line_tests.iter().filter_map(LineTest::needle);
-        needles.map(<[u8]>::to_vec).collect()
+    /// What every entry has that passes.
+    pub(crate) fn hints(&self) -> SelectHints {
+        let lines = self.line_tests.iter().flat_map(LineTest::needles);
+        let fields = self.implied.iter().filter_map(|i| {
+            let value = i.test.finder()?.needle();
+            Some((i.label.clone(), String::from_utf8(value.to_vec()).ok()?))
+        });
+        SelectHints {
+            line_needles: lines.map(<[u8]>::to_vec).collect(),
+            metadata_needles: self.stored_labels(),
+            field_needles: fields.collect(),
+            ..SelectHints::default()
+        }
+    }
+
+    /// Labels, with their values, that every entry that passes has of its stream or as metadata: those of filters before anything makes labels.
+    fn stored_labels(&self) -> Vec<(String, String)> {
+        let mut out = Vec::new();
+        for step in &self.steps {
+            match step {
+                Step::Filter(condition) => {
+                    let exact = condition
+                        .conjuncts()
+                        .into_iter()
+                        .filter_map(|c| c.exact_value());
+                    let stored = exact.filter(|(label, _)| !label.starts_with("__error"));
+                    out.extend(stored.map(|(l, v)| (l.to_owned(), v.to_owned())));
+                }
+                Step::Line(_) | Step::LineFormat(_) | Step::Decolorize => {}
+                Step::Drop(_) | Step::Keep(_) => {}
+                Step::Extract(..) | Step::LabelFormat(_) => break,
+            }
+        }
+        out
+    }
+
+    /// Labels that it and whoever reads from it look at beside those of the stream, `Some(None)` for all of them; `None` if it looks at lines.
+    pub(crate) fn labels_alone(&self) -> Option<Option<Vec<String>>> {
+        let is_of_labels = |s: &Step| matches!(s, Step::Filter(_) | Step::Drop(_) | Step::Keep(_));
+        if !self.line_tests.is_empty() || !self.steps.iter().all(is_of_labels) {
+            return None;
+        }
+        Some(match &self.needed {
+            Needed::All => None,
+            Needed::Names(names) => Some(names.clone()),
+        })
+    }
+
+    /// Sends what stands for many entries with the same labels through, if it looks at [labels alone](Pipeline::labels_alone); `level` is their
+    /// `detected_level`.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub(crate) fn run_labels(
+        &self,
+        stream: &StreamLabels,
+        level: Option<&str>,
+        scratch: &mut PipelineScratch,
+        sink: &mut dyn FnMut(Passed<'_>) -> Result<()>,
+    ) -> Result<()> {
+        scratch.is_changed = false;
+        scratch.labels.reset(stream);
+        if let Some(level) = level.filter(|_| self.reads_metadata) {
+            scratch.labels.add_metadata(stream, DETECTED_LEVEL, level);
+        }
+        let entry = EntryOnWay {
+            stream,
+            raw: b"",
+            t_ns: 0,
+            now_ns: self.now_ns,
+            needed: &self.needed,
+        };
+        if !self.steps.iter().all(|step| step.run(&entry, scratch)) {
+            return Ok(());
+        }
+        sink(Passed {
+            entry: 0,
+            t_ns: 0,
+            line: b"",
+            stream,
+            labels: &mut scratch.labels,
+        })
     }
 
     /// Sends the entries of a block through, in the order of time or against it, and hands what passes to `sink`.
@@ -129,9 +206,8 @@ impl Pipeline {
         };
         let mut walked = Ok(());
         for n in 0..count {
-            if n % SLICE == 0
-                && let Err(e) = cancel.check("query")
-            {
+            // Costs one look at a flag; an entry may take milliseconds in a query of thousands of fields.
+            if let Err(e) = cancel.check("query") {
                 walked = Err(e.into());
                 break;
             }
@@ -160,8 +236,11 @@ impl Pipeline {
         block: &EntryBlock,
         candidates: &mut Vec<u32>,
     ) -> BlockTests<'p> {
+        let is_stored = |name: &str| block.has_metadata() && block.symbols().find(name).is_some();
         let is_parsed = |label: &str| {
-            !(stream.has(label) || block.has_metadata() && block.symbols().find(label).is_some())
+            // Metadata that have the name of a label of the stream go by another.
+            let stem = label.strip_suffix("_extracted");
+            !(stream.has(label) || is_stored(label) || stem.is_some_and(is_stored))
         };
         let implied = self.implied.iter().filter(|i| is_parsed(&i.label));
         let mut tests = BlockTests {
@@ -175,7 +254,7 @@ impl Pipeline {
                 tests.lines.remove(n);
             }
         } else if let Some((n, finder)) = longest(&tests.implied)
-            && !has_byte(block, b'\\')
+            && !block.has_byte(b'\\')
         {
             tests.has_candidates = lines_with(block, finder, candidates);
             if tests.has_candidates {

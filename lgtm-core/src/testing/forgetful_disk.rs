@@ -1,14 +1,15 @@
-//! A disk that does not do in one of its folders what a store may rely on.
+//! A disk that does not do in one of its folders what a store may rely on: by it a store's tests show that they would find such a fault.
 
 use std::io;
-use std::sync::Mutex;
 
-use lgtm_core::disk::{Disk, DiskFile, DiskLock};
-use lgtm_core::testing::CrashDisk;
+use parking_lot::Mutex;
+
+use crate::disk::{Disk, DiskFile, DiskLock};
+use crate::testing::CrashDisk;
 
 /// What is not done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Forgets {
+pub enum Forgets {
     /// Syncs succeed and do nothing.
     Syncs,
     /// What was appended last stays in memory until more comes, as if the process had a buffer for it.
@@ -17,14 +18,15 @@ pub(crate) enum Forgets {
 
 /// Wraps a disk and forgets what is done to the files of one folder.
 #[derive(Debug)]
-pub(crate) struct ForgetfulDisk {
+pub struct ForgetfulDisk {
     inner: CrashDisk,
     folder: &'static str,
     forgets: Forgets,
 }
 
 impl ForgetfulDisk {
-    pub(crate) fn new(inner: CrashDisk, folder: &'static str, forgets: Forgets) -> Self {
+    /// `inner`, which forgets in files whose path has `folder` in it.
+    pub fn new(inner: CrashDisk, folder: &'static str, forgets: Forgets) -> Self {
         Self {
             inner,
             folder,
@@ -93,7 +95,7 @@ struct ForgetfulFile {
 
 impl DiskFile for ForgetfulFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut held = self.held.lock().unwrap();
+        let mut held = self.held.lock();
         self.inner.append(&held)?;
         held.clear();
         match self.forgets {
@@ -104,7 +106,7 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        let held = self.held.lock().unwrap();
+        let held = self.held.lock();
         let there = self.inner.size()?;
         let split = there.saturating_sub(offset).min(out.len() as u64) as usize;
         let (first, rest) = out.split_at_mut(split);
@@ -116,11 +118,11 @@ impl DiskFile for ForgetfulFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.inner.size()? + self.held.lock().unwrap().len() as u64)
+        Ok(self.inner.size()? + self.held.lock().len() as u64)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        let mut held = self.held.lock().unwrap();
+        let mut held = self.held.lock();
         self.inner.append(&held)?;
         held.clear();
         self.inner.truncate(len)

@@ -1,0 +1,195 @@
+//! The modules of the log store.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lgtm_core::Result;
+use lgtm_core::disk::LocalDisk;
+use lgtm_core::storage::DataKind;
+use lgtm_logstore::bucket::BucketChunks;
+use lgtm_logstore::components::clients::Queries;
+use lgtm_logstore::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
+use lgtm_logstore::head::FlushScope;
+use lgtm_logstore::http::{PushApi, QueryApi};
+
+use super::module::{Module, Signal};
+use super::parts::{Flush, Flushed, Parts};
+
+pub(super) const SIGNAL: Signal = Signal {
+    name: "logs",
+    modules: &[
+        Module {
+            name: "logs-index-gateway",
+            needs: &[],
+            make: index_gateway,
+        },
+        Module {
+            name: "logs-compactor",
+            needs: &[],
+            make: compactor,
+        },
+        Module {
+            name: "logs-ingester",
+            needs: &[],
+            make: ingester,
+        },
+        Module {
+            name: "logs-distributor",
+            needs: &["logs-ingester"],
+            make: distributor,
+        },
+        Module {
+            name: "logs-querier",
+            needs: &["logs-index-gateway", "logs-ingester"],
+            make: querier,
+        },
+        Module {
+            name: "logs-query-frontend",
+            needs: &["logs-querier"],
+            make: query_frontend,
+        },
+    ],
+    groups: &[
+        ("read", &["logs-querier", "logs-query-frontend"]),
+        ("write", &["logs-ingester", "logs-distributor"]),
+        ("backend", &["logs-index-gateway", "logs-compactor"]),
+    ],
+};
+
+/// What modules of logs take from each other.
+#[derive(Debug, Default)]
+pub(crate) struct LogsParts {
+    chunks: Option<Arc<BucketChunks>>,
+    ingester: Option<Arc<Ingester>>,
+    /// Where the process stores its own log lines.
+    pub(crate) distributor: Option<Arc<Distributor>>,
+    querier: Option<Arc<Querier>>,
+}
+
+/// A part that the table says is made before.
+fn made<T: Clone>(part: &Option<T>) -> T {
+    part.clone().expect("a module is made after those it needs")
+}
+
+fn index_gateway(parts: &mut Parts) -> Result<()> {
+    let bucket = parts.layout.bucket(DataKind::Logs);
+    let chunks = BucketChunks::builder(bucket, parts.executor.clone())
+        .settings(parts.config.logs.index_gateway.clone())
+        .schema(parts.config.logs.schema.clone())
+        .clock(Arc::clone(&parts.clock))
+        .metrics(&parts.registry)
+        .build()?;
+    parts.logs.chunks = Some(Arc::clone(&chunks));
+    parts.run(chunks);
+    Ok(())
+}
+
+fn compactor(parts: &mut Parts) -> Result<()> {
+    let bucket = parts.layout.bucket(DataKind::Logs);
+    let compactor = Compactor::builder(bucket, parts.executor.clone())
+        .settings(parts.config.logs.compactor.clone())
+        .schema(parts.config.logs.schema.clone())
+        .folder(format!("{}/logs/compactor", parts.config.data.dir))
+        .clock(Arc::clone(&parts.clock))
+        .metrics(&parts.registry)
+        .build()?;
+    parts.run(compactor);
+    Ok(())
+}
+
+fn ingester(parts: &mut Parts) -> Result<()> {
+    let bucket = parts.layout.bucket(DataKind::Logs);
+    let disk = Arc::new(LocalDisk::new(format!("{}/logs", parts.config.data.dir)));
+    let limits = parts.limits.logs.clone();
+    // A reader of the same process hears of new chunks at once.
+    let chunks = match &parts.logs.chunks {
+        Some(chunks) => Arc::clone(chunks),
+        None => BucketChunks::builder(bucket.clone(), parts.executor.clone())
+            .schema(parts.config.logs.schema.clone())
+            .clock(Arc::clone(&parts.clock))
+            .build()?,
+    };
+    let ingester = Ingester::builder(bucket, disk, limits, parts.executor.clone())
+        .settings(parts.config.logs.ingester.clone())
+        .clock(Arc::clone(&parts.clock))
+        .chunks(chunks)
+        .metrics(&parts.registry)
+        .build()?;
+    parts.flushes.push(Arc::clone(&ingester) as _);
+    parts.logs.ingester = Some(Arc::clone(&ingester));
+    parts.run(ingester);
+    Ok(())
+}
+
+#[async_trait]
+impl Flush for Ingester {
+    async fn flush(&self) -> Result<Flushed> {
+        let report = Ingester::flush(self, FlushScope::All).await?;
+        Ok(Flushed {
+            count: usize::try_from(report.chunks).unwrap_or(usize::MAX),
+            what: "chunks",
+        })
+    }
+}
+
+fn distributor(parts: &mut Parts) -> Result<()> {
+    let ingester = made(&parts.logs.ingester);
+    let distributor = Distributor::builder(ingester, parts.limits.logs.clone())
+        .settings(parts.config.logs_distributor_settings())
+        .clock(Arc::clone(&parts.clock))
+        .metrics(&parts.registry)
+        .build();
+    let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
+        .settings(parts.config.logs_api_settings())
+        .clock(Arc::clone(&parts.clock))
+        .build();
+    parts.route(api.router());
+    parts.route_otlp(api.otlp_router());
+    parts.logs.distributor = Some(distributor);
+    Ok(())
+}
+
+fn querier(parts: &mut Parts) -> Result<()> {
+    let (ingester, chunks) = (made(&parts.logs.ingester), made(&parts.logs.chunks));
+    let limits = parts.limits.logs.clone();
+    let executor = parts.executor.clone();
+    let querier = Querier::builder(vec![ingester], vec![chunks], limits, executor)
+        .settings(parts.config.logs.querier.clone())
+        .tail(parts.config.logs.tail.clone())
+        .clock(Arc::clone(&parts.clock))
+        .metrics(&parts.registry)
+        .build()?;
+    parts.logs.querier = Some(Arc::clone(&querier));
+    if !parts.is_made("logs-query-frontend") {
+        query_api(parts, querier)?;
+    }
+    Ok(())
+}
+
+fn query_frontend(parts: &mut Parts) -> Result<()> {
+    let querier = made(&parts.logs.querier);
+    let engine = querier.engine().clone();
+    let frontend = QueryFrontend::builder(querier, engine, parts.limits.logs.clone())
+        .settings(parts.config.logs.query_frontend.clone())
+        .clock(Arc::clone(&parts.clock))
+        .metrics(&parts.registry)
+        .build()?;
+    query_api(parts, frontend)
+}
+
+/// The routes of queries, whoever answers them here.
+fn query_api(parts: &mut Parts, queries: Arc<dyn Queries>) -> Result<()> {
+    let limits = parts.limits.logs.clone();
+    let api = QueryApi::builder(queries, limits, parts.executor.clone())
+        .settings(parts.config.logs_api_settings())
+        .clock(Arc::clone(&parts.clock))
+        .parser(parts.config.logs.querier.parser.clone())
+        .metrics(&parts.registry)
+        .build()?;
+    parts.route(api.router());
+    // With metrics in the process these paths are theirs.
+    if !parts.is_made("metrics-querier") {
+        parts.route(api.rules_router());
+    }
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! Makes a chunk's sections of a side object.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use lgtm_core::codec::DecodeFail;
+use lgtm_core::{DecodeError, Result};
+
+use super::counts::Counter;
+use super::filters::put_names;
+use super::group::GroupParts;
+use super::parts::whole_key;
+use super::settings::SkipSettings;
+use super::side_object::ROW_BYTES;
+use crate::chunk::{Chunk, ChunkCodec};
+use crate::entry::EntryBlock;
+
+/// A part of the bytes that counts may take at most.
+const COUNTS_PART: usize = 2;
+
+/// What stands beside one chunk. Either part may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ChunkSkip {
+    /// Where its lines and metadata surely are not: [`SkipFilters`](super::SkipFilters) in bytes.
+    pub filters: Vec<u8>,
+    /// Its lines counted: [`ChunkCounts`](super::ChunkCounts) in bytes.
+    pub counts: Vec<u8>,
+}
+
+/// Makes what stands beside chunks. Keeps its buffers from chunk to chunk: one per thread or job.
+#[derive(Debug, Default)]
+pub struct SkipBuilder {
+    codec: ChunkCodec,
+    group: GroupParts,
+}
+
+impl SkipBuilder {
+    /// Reads a chunk and makes what stands beside it; `None` where the chunk is too small for anything.
+    ///
+    /// Costs about as much as decompressing it twice.
+    ///
+    /// # Errors
+    /// A chunk that cannot be read, or unpacks to more than the bounds of [`ChunkLimits`](crate::chunk::ChunkLimits).
+    pub fn build(&mut self, chunk: &[u8], settings: &SkipSettings) -> Result<Option<ChunkSkip>> {
+        self.build_of(chunk, settings).map_err(|e| match e {
+            DecodeFail::Broken(e) => lgtm_core::Error::corrupt("a chunk that was made here", e),
+            DecodeFail::Refused(e) => e,
+        })
+    }
+
+    fn build_of(
+        &mut self,
+        bytes: &[u8],
+        settings: &SkipSettings,
+    ) -> Result<Option<ChunkSkip>, DecodeFail> {
+        let percent = settings.max_size_percent as usize;
+        let Some(max_bytes) = (bytes.len() * percent / 100).checked_sub(ROW_BYTES) else {
+            return Ok(None);
+        };
+        let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
+        let symbols = chunk.symbols(&mut self.codec)?;
+        let places = chunk.blocks();
+        let plain = |b: &crate::chunk::BlockPlace| b.uncompressed_bytes.max(b.len);
+        let whole: u64 = places.iter().map(plain).sum::<u64>().max(1);
+        let mut counter = settings.counts.then(Counter::default);
+        let mut groups = Vec::new();
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        let mut group_bytes = 0;
+        let mut group_count = 0u64;
+        // Filters get what counts leave; these are known in the end only, and small.
+        let room = max_bytes - max_bytes / 16;
+        let share = |part: u64| (room as u128 * u128::from(part) / u128::from(whole)) as usize;
+        self.group.reset(share(settings.group_size.as_u64() * 2));
+        for (n, place) in places.iter().enumerate() {
+            let block = chunk.read_block(place, &symbols, &mut self.codec)?;
+            if let Some(counter) = &mut counter {
+                counter.add(&block);
+            }
+            self.take(&block, &mut names);
+            group_bytes += plain(place);
+            if group_bytes >= settings.group_size.as_u64() || n + 1 == places.len() {
+                self.group.encode(share(group_bytes), &mut groups);
+                self.group.reset(share(settings.group_size.as_u64() * 2));
+                group_bytes = 0;
+                group_count += 1;
+            }
+        }
+        let mut filters = Vec::with_capacity(groups.len() + 64);
+        put_names(names.iter().map(String::as_str), &mut filters);
+        lgtm_core::codec::put_uvarint(&mut filters, group_count);
+        filters.extend_from_slice(&groups);
+        let counts = counter.and_then(Counter::finish);
+        let mut counts = counts.map(|c| c.encode()).unwrap_or_default();
+        if counts.len() > max_bytes / COUNTS_PART {
+            counts.clear();
+        }
+        if filters.len() + counts.len() > max_bytes {
+            // One of the two; a chunk that is skipped costs no request.
+            match filters.len() <= max_bytes {
+                true => counts.clear(),
+                false => filters.clear(),
+            }
+        }
+        let made = ChunkSkip { filters, counts };
+        Ok((!made.filters.is_empty() || !made.counts.is_empty()).then_some(made))
+    }
+
+    fn take(&mut self, block: &EntryBlock, names: &mut BTreeSet<String>) {
+        let group = &mut self.group;
+        group.blocks += 1;
+        let bytes = block.bytes();
+        for line in block.lines() {
+            group
+                .lines
+                .add_line(bytes, line.start as usize, line.end as usize);
+        }
+        if !group.has_escapes {
+            group.has_escapes = block.has_byte(b'\\');
+        }
+        if !block.has_metadata() {
+            return;
+        }
+        let symbols = block.symbols();
+        let mut used = vec![0u64; symbols.len() / 64 + 1];
+        let mut used_names: Vec<u32> = Vec::new();
+        for n in 0..block.len() {
+            for pair in block.metadata(n) {
+                if !used_names.contains(&pair.name) {
+                    used_names.push(pair.name);
+                }
+                if let Some(word) = used.get_mut(pair.value as usize / 64) {
+                    *word |= 1 << (pair.value % 64);
+                }
+            }
+        }
+        for (n, mut word) in used.into_iter().enumerate() {
+            while word != 0 {
+                let value = n as u32 * 64 + word.trailing_zeros();
+                word &= word - 1;
+                group
+                    .values
+                    .insert(whole_key(symbols.get(value).as_bytes()));
+            }
+        }
+        for name in used_names {
+            let text = symbols.get(name);
+            if !names.contains(text) {
+                names.insert(text.to_owned());
+            }
+        }
+    }
+}
+
+/// What a damaged section is.
+pub(super) fn section_fault(what: &'static str, wanted: u32, found: u32) -> DecodeError {
+    DecodeError::new(
+        what,
+        0,
+        format!("checksum {found:08x} instead of {wanted:08x}"),
+    )
+}

@@ -1,0 +1,492 @@
+//! Which parts of a text are indexed.
+//!
+//! A question is a substring test: a text may be asked for whatever stands in it, cut anywhere. So a part must be found in a line by its own
+//! bytes, whatever stands around it, or the question must know what it cannot see. There are four kinds:
+//!
+//! * *UUIDs*: 36 bytes of that shape, wherever they stand.
+//! * *Runs*: hexadecimal digits, 16 or more with a decimal digit among them, up to where they end. In a question a run that stands at the edge
+//!   may go on in the line; which lengths there are in the lines is kept beside the filter, so that such a question can be answered too, unless
+//!   there are longer runs.
+//! * *Words*: each four letters that stand together.
+//! * *Mixed*: six bytes of which the third or fourth is a digit behind none, with a letter before it that is no hexadecimal digit: `r-4242`, `us=503`.
+//!
+//! Short numbers alone are not indexed: times and measurements are new in each line, and take more to index than they take compressed.
+
+use super::key_set::KeySet;
+use super::ribbon::mixed;
+
+const LETTER: u8 = 1;
+const HEX_LETTER: u8 = 2;
+const DIGIT: u8 = 4;
+const HEX: u8 = HEX_LETTER | DIGIT;
+
+/// Letters of a gram of words.
+const WORD_GRAM: usize = 4;
+/// Bytes of a mixed gram.
+const MIXED_GRAM: usize = 6;
+/// Where the first digit of a mixed gram stands.
+const MIXED_PLACES: [usize; 2] = [2, 3];
+/// Hexadecimal digits from which on a run is indexed.
+pub(super) const MIN_RUN: usize = 16;
+const UUID_LEN: usize = 36;
+/// Where the dashes of a UUID stand.
+const UUID_DASHES: [usize; 4] = [8, 13, 18, 23];
+
+const fn classes() -> [u8; 256] {
+    let mut out = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        out[b] = match b as u8 {
+            b'0'..=b'9' => DIGIT,
+            b'a'..=b'f' | b'A'..=b'F' => HEX_LETTER,
+            b'g'..=b'z' | b'G'..=b'Z' | 0x80.. => LETTER,
+            _ => 0,
+        };
+        b += 1;
+    }
+    out
+}
+
+static CLASS: [u8; 256] = classes();
+
+#[inline]
+fn class(b: u8) -> u8 {
+    CLASS[b as usize]
+}
+
+/// The hash of what is found as a whole: UUIDs, runs, and values of structured metadata, which are often the same texts.
+pub(super) fn whole_key(text: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(text).max(1)
+}
+
+#[inline]
+fn word_key(gram: [u8; WORD_GRAM]) -> u64 {
+    mixed(u64::from(u32::from_le_bytes(gram)) | 1 << 40)
+}
+
+#[inline]
+fn mixed_key(gram: [u8; MIXED_GRAM]) -> u64 {
+    let [a, b, c, d, e, f] = gram;
+    mixed(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | 1 << 60)
+}
+
+/// Which lengths runs have: bit 0 for the least one, the last bit for all from there on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RunLengths {
+    /// Of runs of decimal digits only.
+    pub(super) decimal: u64,
+    /// Of the others.
+    pub(super) hex: u64,
+}
+
+fn length_bit(len: usize) -> u32 {
+    (len - MIN_RUN).min(63) as u32
+}
+
+impl RunLengths {
+    fn add(&mut self, len: usize, is_decimal: bool) {
+        let bits = if is_decimal {
+            &mut self.decimal
+        } else {
+            &mut self.hex
+        };
+        *bits |= 1 << length_bit(len);
+    }
+
+    /// Whether there are runs that a longer run than `len` could be, of which a question sees only a part.
+    fn has_longer(self, len: usize, is_decimal: bool) -> bool {
+        let bits = match is_decimal {
+            // A decimal part may be of a hexadecimal run.
+            true => self.decimal | self.hex,
+            false => self.hex,
+        };
+        match length_bit(len) {
+            63 => bits >> 63 > 0,
+            bit => bits >> (bit + 1) > 0,
+        }
+    }
+}
+
+/// The parts of the lines of a group of blocks.
+#[derive(Debug, Default)]
+pub(super) struct LineParts {
+    /// UUIDs and runs.
+    pub(super) wholes: KeySet,
+    pub(super) words: KeySet,
+    pub(super) mixed: KeySet,
+    pub(super) lengths: RunLengths,
+    seen_words: KeySet,
+    /// More mixed parts than this are of no use: they will not fit.
+    max_mixed: usize,
+    max_words: usize,
+}
+
+impl LineParts {
+    /// Empties it for another group; more parts of a kind than `max` will not be used.
+    pub(super) fn reset(&mut self, max: usize) {
+        for set in [
+            &mut self.wholes,
+            &mut self.words,
+            &mut self.mixed,
+            &mut self.seen_words,
+        ] {
+            set.clear();
+        }
+        self.lengths = RunLengths::default();
+        self.max_mixed = max;
+        self.max_words = max;
+    }
+
+    /// Whether there were more of the mixed parts than may be.
+    pub(super) fn has_too_many_mixed(&self) -> bool {
+        self.mixed.len() > self.max_mixed
+    }
+
+    /// Whether there were more parts of words than may be.
+    pub(super) fn has_too_many_words(&self) -> bool {
+        self.words.len() > self.max_words
+    }
+
+    /// Takes in a line, which stands in `bytes` from `start` to `end`.
+    pub(super) fn add_line(&mut self, bytes: &[u8], start: usize, end: usize) {
+        let line = &bytes[start..end];
+        let mut at = 0;
+        while let Some(&b) = line.get(at) {
+            let first = class(b);
+            if first == 0 {
+                at += 1;
+                continue;
+            }
+            let begin = at;
+            let mut seen = first;
+            at += 1;
+            while let Some(&b) = line.get(at) {
+                let c = class(b);
+                if c == 0 {
+                    break;
+                }
+                seen |= c;
+                at += 1;
+            }
+            if seen & DIGIT == 0 {
+                if at - begin >= WORD_GRAM {
+                    self.add_word(line, begin, at);
+                }
+                if at - begin >= 8 && line.get(at) == Some(&b'-') {
+                    self.add_uuid(line, at - 8);
+                }
+            } else {
+                self.add_token(line, begin, at, seen);
+            }
+        }
+    }
+
+    /// A run of letters.
+    fn add_word(&mut self, line: &[u8], begin: usize, end: usize) {
+        if self.has_too_many_words() || !self.seen_words.insert(text_hash(line, begin, end)) {
+            return;
+        }
+        for gram in line[begin..end].windows(WORD_GRAM) {
+            if let Some(gram) = gram.first_chunk() {
+                self.words.insert(word_key(*gram));
+            }
+        }
+    }
+
+    /// A run of letters and digits.
+    fn add_token(&mut self, line: &[u8], begin: usize, end: usize, seen: u8) {
+        if seen & LETTER == 0 {
+            // Digits of one kind only: the run is all of it.
+            self.add_run(line, begin, end, seen);
+            if seen == DIGIT {
+                self.add_mixed(line, begin);
+                return;
+            }
+        }
+        let (mut at, mut before) = (begin, 0);
+        let (mut letters, mut run) = (begin, begin);
+        let mut in_run = 0;
+        while at < end {
+            let c = class(line[at]);
+            if c == DIGIT {
+                if at - letters >= WORD_GRAM {
+                    self.add_word(line, letters, at);
+                }
+                letters = at + 1;
+                if before != DIGIT {
+                    self.add_mixed(line, at);
+                }
+            }
+            if c == LETTER {
+                if seen & LETTER != 0 {
+                    self.add_run(line, run, at, in_run);
+                }
+                (run, in_run) = (at + 1, 0);
+            } else {
+                in_run |= c;
+            }
+            before = c;
+            at += 1;
+        }
+        if end - letters >= WORD_GRAM {
+            self.add_word(line, letters, end);
+        }
+        if seen & LETTER != 0 {
+            self.add_run(line, run, end, in_run);
+        }
+    }
+
+    /// A run of hexadecimal digits, and the UUID that may begin with its last eight.
+    #[inline]
+    fn add_run(&mut self, line: &[u8], begin: usize, end: usize, seen: u8) {
+        let len = end - begin;
+        if len < 8 {
+            return;
+        }
+        if len >= MIN_RUN && seen & DIGIT != 0 {
+            self.wholes.insert(whole_key(&line[begin..end]));
+            self.lengths.add(len, seen == DIGIT);
+        }
+        self.add_uuid(line, end - 8);
+    }
+
+    #[inline]
+    fn add_uuid(&mut self, line: &[u8], at: usize) {
+        if let Some(uuid) = uuid_at(line, at) {
+            self.wholes.insert(whole_key(uuid));
+        }
+    }
+
+    /// The mixed grams around the digit at `digit`, which follows none.
+    #[inline]
+    fn add_mixed(&mut self, line: &[u8], digit: usize) {
+        let at = |before: usize| digit.checked_sub(before).map_or(0, |at| class(line[at]));
+        let near = at(1) | at(2);
+        let is_mixed = [near & LETTER != 0, (near | at(3)) & LETTER != 0];
+        if !is_mixed[1] || self.has_too_many_mixed() {
+            return;
+        }
+        for (before, is_mixed) in MIXED_PLACES.into_iter().zip(is_mixed) {
+            if is_mixed
+                && let Some(start) = digit.checked_sub(before)
+                && let Some(gram) = line[start..].first_chunk()
+            {
+                self.mixed.insert(mixed_key(*gram));
+            }
+        }
+    }
+}
+
+/// A hash that lives as long as a table of known words.
+#[inline]
+fn text_hash(line: &[u8], begin: usize, end: usize) -> u64 {
+    let mut h = (end - begin) as u64;
+    let mut at = begin;
+    while at < end {
+        let part = match line[at..].first_chunk::<8>() {
+            Some(eight) => {
+                let left = end - at;
+                let eight = u64::from_le_bytes(*eight);
+                if left < 8 {
+                    eight & ((1 << (8 * left)) - 1)
+                } else {
+                    eight
+                }
+            }
+            None => {
+                let rest = line[at..end].iter().take(8).rev();
+                rest.fold(0, |all, b| all << 8 | u64::from(*b))
+            }
+        };
+        h = (h.rotate_left(5) ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        at += 8;
+    }
+    (h ^ h >> 32).max(1)
+}
+
+/// A UUID that stands at a place.
+fn uuid_at(text: &[u8], at: usize) -> Option<&[u8]> {
+    let uuid = text.get(at..at + UUID_LEN)?;
+    if UUID_DASHES.iter().any(|n| uuid[*n] != b'-') {
+        return None;
+    }
+    let is_hex = |(n, b): (usize, &u8)| UUID_DASHES.contains(&n) || class(*b) & HEX != 0;
+    uuid.iter().enumerate().all(is_hex).then_some(uuid)
+}
+
+/// A run in a question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct AskedRun {
+    key: u64,
+    len: usize,
+    is_decimal: bool,
+    /// Whether it may go on in the line.
+    is_open: bool,
+}
+
+/// Bytes that a line must hold, taken apart: what may be asked of a filter.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LineNeedle {
+    uuids: Vec<u64>,
+    runs: Vec<AskedRun>,
+    words: Vec<u64>,
+    mixed: Vec<u64>,
+}
+
+/// Parts of a kind that are asked at most: more of them exclude hardly anything more.
+const MAX_ASKED: usize = 48;
+
+impl LineNeedle {
+    /// Takes a needle apart.
+    pub fn new(needle: &[u8]) -> Self {
+        let mut out = Self::default();
+        out.find_runs(needle);
+        for at in 0..needle.len() {
+            out.uuids.extend(uuid_at(needle, at).map(whole_key));
+        }
+        for gram in needle.windows(WORD_GRAM).filter_map(<[u8]>::first_chunk) {
+            if gram.iter().all(|b| class(*b) & (LETTER | HEX_LETTER) != 0) {
+                out.words.push(word_key(*gram));
+            }
+        }
+        for gram in needle.windows(MIXED_GRAM).filter_map(<[u8]>::first_chunk) {
+            let is_mixed = MIXED_PLACES.into_iter().any(|at: usize| {
+                class(gram[at]) == DIGIT
+                    && class(gram[at - 1]) != DIGIT
+                    && gram[..at].iter().any(|b| class(*b) == LETTER)
+            });
+            if is_mixed {
+                out.mixed.push(mixed_key(*gram));
+            }
+        }
+        for keys in [&mut out.uuids, &mut out.words, &mut out.mixed] {
+            keys.truncate(MAX_ASKED);
+        }
+        out.runs.truncate(MAX_ASKED);
+        out
+    }
+
+    fn find_runs(&mut self, needle: &[u8]) {
+        let mut at = 0;
+        while at < needle.len() {
+            let run = &needle[at..];
+            let len = run.iter().position(|b| class(*b) & HEX == 0);
+            let end = at + len.unwrap_or(run.len());
+            let run = &needle[at..end];
+            if run.len() >= MIN_RUN && run.iter().any(|b| class(*b) == DIGIT) {
+                self.runs.push(AskedRun {
+                    key: whole_key(run),
+                    len: run.len(),
+                    is_decimal: run.iter().all(|b| class(*b) == DIGIT),
+                    is_open: at == 0 || end == needle.len(),
+                });
+            }
+            at = end + 1;
+        }
+    }
+
+    /// Whether there is anything to ask.
+    pub fn is_empty(&self) -> bool {
+        self.uuids.is_empty()
+            && self.runs.is_empty()
+            && self.words.is_empty()
+            && self.mixed.is_empty()
+    }
+
+    /// Whether a UUID or run that a line must hold is surely in none.
+    pub(super) fn lacks_wholes(&self, lengths: RunLengths, has: &impl Fn(u64) -> bool) -> bool {
+        let is_gone = |run: &AskedRun| {
+            !(has(run.key) || run.is_open && lengths.has_longer(run.len, run.is_decimal))
+        };
+        self.uuids.iter().any(|k| !has(*k)) || self.runs.iter().any(is_gone)
+    }
+
+    /// Whether a part of a word is surely in no line.
+    pub(super) fn lacks_words(&self, has: &impl Fn(u64) -> bool) -> bool {
+        self.words.iter().any(|k| !has(*k))
+    }
+
+    /// Whether a mixed part is surely in no line.
+    pub(super) fn lacks_mixed(&self, has: &impl Fn(u64) -> bool) -> bool {
+        self.mixed.iter().any(|k| !has(*k))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parts(lines: &[Vec<u8>]) -> LineParts {
+        let mut parts = LineParts::default();
+        parts.reset(usize::MAX - 1);
+        for line in lines {
+            // What stands around a line is none of its business.
+            let bytes = [b"abcdef0123", &line[..], b"ghij4567"].concat();
+            parts.add_line(&bytes, 10, 10 + line.len());
+        }
+        parts
+    }
+
+    fn may_hold(parts: &LineParts, needle: &[u8]) -> bool {
+        let needle = LineNeedle::new(needle);
+        !(needle.lacks_wholes(parts.lengths, &|k| parts.wholes.has(k))
+            || needle.lacks_words(&|k| parts.words.has(k))
+            || needle.lacks_mixed(&|k| parts.mixed.has(k)))
+    }
+
+    #[test]
+    fn what_no_line_holds_is_known() {
+        let line = br#"{"user":"user-4242","trace":"4bf92f3577b34da6a3ce929d0e0e4736","id":"f81d4fae-7dec-11d0-a765-00a0c91e6bf6","blk":"blk_-7200400342436668240"}"#;
+        let parts = parts(&[line.to_vec()]);
+        for held in [
+            "user-4242",
+            "4bf92f3577b34da6a3ce929d0e0e4736",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf6",
+            "7200400342436668240",
+            "trace\":\"4bf92f3577b34da6a3ce929d0e0e4736\"",
+            "f92f3577b34da6a3",
+        ] {
+            assert!(may_hold(&parts, held.as_bytes()), "{held}");
+        }
+        for absent in [
+            "user-4343",
+            "timeout",
+            "4bf92f3577b34da6a3ce929d0e0e4737",
+            "f81d4fae-7dec-11d0-a765-00a0c91e6bf7",
+            "_-7200400342436668241x",
+            "\"4bf92f3577b34da6\"",
+            "trace 4bf92f3577b34da6a3ce929d0e0e47361",
+        ] {
+            assert!(!may_hold(&parts, absent.as_bytes()), "{absent}");
+        }
+    }
+
+    fn texts() -> impl Strategy<Value = Vec<u8>> {
+        // Much of it hexadecimal and of the shapes that are looked for.
+        let piece = prop_oneof![
+            "[0-9a-f]{14,20}",
+            "[0-9]{14,40}",
+            "[0-9a-f]{6,9}(-[0-9a-f]{4}){3}-[0-9a-f]{11,14}",
+            "[a-hx ]{0,9}",
+            "[g-k][-=_:\" ]{0,3}[0-9a]{1,5}",
+            "[ -~é]{0,8}",
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|all| all.concat().into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn whatever_stands_in_a_line_is_never_excluded(
+            lines in prop::collection::vec(texts(), 1..4), from: prop::sample::Index, to: prop::sample::Index,
+        ) {
+            let parts = parts(&lines);
+            let line = &lines[0];
+            let (from, to) = (from.index(line.len() + 1), to.index(line.len() + 1));
+            let needle = &line[from.min(to)..from.max(to)];
+            prop_assert!(may_hold(&parts, needle), "{:?}", String::from_utf8_lossy(needle));
+        }
+    }
+}

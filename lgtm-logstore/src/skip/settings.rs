@@ -1,0 +1,51 @@
+//! Settings of side files.
+
+use lgtm_core::units::ByteSize;
+use lgtm_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// How side files are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SkipSettings {
+    /// The most that is written beside a chunk, in percent of its size; 0: nothing. Default 12: UUIDs and hexadecimal ids take 7 to 8 bits each of
+    /// the 64 to 128 that they take in a chunk, and words little more than that.
+    pub max_size_percent: u32,
+    /// Bytes of decompressed lines that are told apart: what a search for a rare text decompresses for each place where it stands, and for each
+    /// that only looks so. Default 1MiB, four blocks: smaller groups repeat the same words too often.
+    pub group_size: ByteSize,
+    /// Whether lines and bytes are counted by minute and level. On (default): it costs less than 1 % of a chunk of usual size, and answers
+    /// counts and rates without reading the chunk.
+    pub counts: bool,
+}
+
+impl Default for SkipSettings {
+    fn default() -> Self {
+        Self {
+            max_size_percent: 12,
+            group_size: ByteSize::mib(1),
+            counts: true,
+        }
+    }
+}
+
+impl SkipSettings {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// `InvalidInput` for more than 100 percent, groups of no size.
+    pub fn validate(&self) -> Result<()> {
+        if self.max_size_percent > 100 {
+            return Err(Error::InvalidInput(format!(
+                "max_size_percent = {}, must be at most 100",
+                self.max_size_percent
+            )));
+        }
+        if self.group_size.as_u64() == 0 {
+            return Err(Error::InvalidInput(
+                "group_size is 0, must be more".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+}
