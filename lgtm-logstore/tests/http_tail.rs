@@ -13,6 +13,7 @@ use lgtm_core::exec::CancelToken;
 use lgtm_core::http::{ConnectionSettings, Connections, HttpServer};
 use lgtm_core::service::Service;
 use lgtm_core::telemetry::Registry;
+use lgtm_logstore::components::TailSettings;
 use lgtm_logstore::limits::Limits;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,11 +28,15 @@ struct Served {
 }
 
 async fn served(limits: Limits) -> Served {
-    let door = Door::with(DoorParts {
+    served_with(DoorParts {
         limits,
         ..DoorParts::default()
     })
-    .await;
+    .await
+}
+
+async fn served_with(parts: DoorParts) -> Served {
+    let door = Door::with(parts).await;
     let connections = Connections::new(ConnectionSettings::default(), &Registry::new()).unwrap();
     let server = HttpServer::bind("test", "127.0.0.1:0", door.router.clone(), connections);
     let server = server.await.unwrap();
@@ -180,6 +185,21 @@ async fn reasons_stand_in_the_close_frame() {
     let mut second = Client::follow(s.address, &query).await;
     let reason = "max concurrent tail requests limit exceeded, count > limit (2 > 1)";
     assert_eq!(second.end().await, Some((1011, reason.to_owned())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_followed_for_long_is_told_to_come_again() {
+    let s = served_with(DoorParts {
+        tail: TailSettings {
+            max_duration: Duration::from_millis(300),
+        },
+        ..DoorParts::default()
+    })
+    .await;
+    let mut client = Client::follow(s.address, &[("query", "{app=\"a\"}")]).await;
+    // Clients reconnect without a word when it is this text, word for word.
+    let reason = "reached tail max duration limit";
+    assert_eq!(client.end().await, Some((1011, reason.to_owned())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,8 +9,8 @@ use std::process::Command;
 
 use host::Host;
 
-/// The settings that the set was recorded with.
-const LIMITS: &str = "limits: {logs: {discover_service_name: [], discover_log_levels: false, max_query_length: 0s}}\n";
+/// The settings that the set was recorded with, but for the cutting of queries.
+const LIMITS: &str = "discover_service_name: [], discover_log_levels: false, max_query_length: 0s";
 
 /// The folder of published cases, or none: then a test says so, and CI fails.
 fn shared() -> Option<PathBuf> {
@@ -63,14 +63,16 @@ fn examine(shared: &Path, set: &Path, host: &Host, more: &[&str], what: &str) {
     );
 }
 
-fn examined(settings: &str, more: &[&str]) {
+fn examined(split: &str, settings: &str, more: &[&str]) {
     let Some(shared) = shared() else { return };
     let sets = sets(&shared);
     assert!(!sets.is_empty(), "no set of cases");
     for set in sets {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("lgtm.yaml");
-        std::fs::write(&config, format!("{LIMITS}{settings}")).unwrap();
+        let limits = format!("{LIMITS}, split_queries_by_interval: {split}");
+        let text = format!("limits: {{logs: {{{limits}}}}}\n{settings}");
+        std::fs::write(&config, text).unwrap();
         let config = format!("-config.file={}", config.display());
         let host = Host::start(dir.path(), &[&config]);
         // In memory volumes are exact; the store rounds those of one case down to nothing.
@@ -86,13 +88,20 @@ fn examined(settings: &str, more: &[&str]) {
 
 #[test]
 fn every_recorded_call_is_answered_as_by_loki() {
-    examined("", &[]);
+    examined("1h", "", &[]);
 }
 
 #[test]
 fn every_recorded_call_is_answered_through_forced_shards() {
     examined(
+        "1h",
         "logs: {query_frontend: {parallelize_shardable_queries: true, tsdb_shards: 4}}\n",
         &[],
     );
+}
+
+#[test]
+fn every_recorded_call_is_answered_without_cutting() {
+    let uncut = ["--setting", "split_queries_by_interval=0s"];
+    examined("0s", "", &uncut);
 }

@@ -105,6 +105,11 @@ mod tests {
                 let mut packed = b"x".to_vec();
                 packer.compress(with, &bytes, &mut packed).unwrap();
                 assert_eq!(packed[0], b'x');
+                let kept = packer.compressed(with, &bytes, 4).unwrap();
+                assert_eq!(
+                    (kept.capacity(), &kept[..]),
+                    (packed.len() + 3, &packed[1..])
+                );
                 if with != Compression::None && len > 1000 {
                     assert!(packed.len() < len * 3 / 4, "{with:?}: {}", packed.len());
                 }

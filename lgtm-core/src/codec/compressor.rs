@@ -28,6 +28,9 @@ impl Default for CompressionLevels {
     }
 }
 
+/// Memory that is kept for the next buffer.
+const KEPT_SCRATCH: usize = 1 << 20;
+
 /// Compresses buffers one after the other. Each compression's state is made when it is first used and kept: no allocation a buffer after
 /// that, but for the growth of what it appends to. One per thread or job.
 #[derive(Default)]
@@ -39,6 +42,7 @@ pub struct Compressor {
     snappy: Option<snap::raw::Encoder>,
     lz4: Option<CompressTable>,
     zstd: Option<CCtx<'static>>,
+    scratch: Vec<u8>,
 }
 
 impl std::fmt::Debug for Compressor {
@@ -103,6 +107,22 @@ impl Compressor {
             out.truncate(before);
         }
         done
+    }
+
+    /// `bytes`, compressed, in a vector of just that size and `spare` bytes more: for what is kept, as what compressions write into is larger.
+    ///
+    /// # Errors
+    /// As [`Compressor::compress`].
+    pub fn compressed(&mut self, with: Compression, bytes: &[u8], spare: usize) -> Result<Vec<u8>> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        self.compress(with, bytes, &mut scratch)?;
+        let mut out = Vec::with_capacity(scratch.len() + spare);
+        out.extend_from_slice(&scratch);
+        if scratch.capacity() <= KEPT_SCRATCH {
+            self.scratch = scratch;
+        }
+        Ok(out)
     }
 
     fn zstd(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<()> {

@@ -40,6 +40,10 @@ pub trait DiskLock: Debug + Send + Sync + 'static {}
 pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Appends all of `bytes`. After an error some of them may be in the file.
     fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Appends all of `parts`, one behind the other. After an error some of their bytes may be in the file.
+    fn append_parts(&self, parts: &[&[u8]]) -> io::Result<()> {
+        self.append(&parts.concat())
+    }
     /// Fills `out` from `offset` on; fewer bytes there are an error.
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
     /// Bytes in the file.

@@ -1,7 +1,7 @@
 //! The machine's own disk.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -150,6 +150,22 @@ impl DiskFile for LocalFile {
         (&self.0).write_all(bytes)
     }
 
+    fn append_parts(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|p| IoSlice::new(p)).collect();
+        let mut left = slices.as_mut_slice();
+        // Goes behind parts that are empty.
+        IoSlice::advance_slices(&mut left, 0);
+        while !left.is_empty() {
+            match (&self.0).write_vectored(left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => IoSlice::advance_slices(&mut left, n),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(out, offset)
     }
@@ -190,6 +206,19 @@ mod tests {
             fs::read_to_string(dir.path().join("sub/lock")).unwrap(),
             "process 8\n"
         );
+    }
+
+    #[test]
+    fn parts_are_appended_one_behind_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = LocalDisk::new(dir.path());
+        let file = disk.create_new("file").unwrap();
+        file.append(b"a").unwrap();
+        let many = vec![b'x'; 100_000];
+        file.append_parts(&[b"", b"bc", &many, b"", b"d"]).unwrap();
+        file.append_parts(&[]).unwrap();
+        let wanted = [b"abc", &many[..], b"d"].concat();
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), wanted);
     }
 
     #[test]

@@ -93,6 +93,13 @@ impl Encoder {
 
     /// Puts `body` as one frame into `out`, replacing what was there.
     pub(super) fn encode(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        let rest = self.begin(body, out);
+        out.extend_from_slice(rest);
+    }
+
+    /// Puts the frame of `body` into `out`, replacing what was there; of one that is not compressed only the header. Gives what is to follow: the
+    /// body, or nothing.
+    pub(super) fn begin<'b>(&mut self, body: &'b [u8], out: &mut Vec<u8>) -> &'b [u8] {
         out.clear();
         out.resize(HEADER_LEN, 0);
         let mut compressed = false;
@@ -109,10 +116,10 @@ impl Encoder {
         }
         if !compressed {
             out.truncate(HEADER_LEN);
-            out.extend_from_slice(body);
         }
-        let crc = crc32c(&out[HEADER_LEN..]);
-        let stored_len = (out.len() - HEADER_LEN) as u32;
+        let rest = if compressed { &[] } else { body };
+        let stored = if compressed { &out[HEADER_LEN..] } else { body };
+        let (crc, stored_len) = (crc32c(stored), stored.len() as u32);
         out[..4].copy_from_slice(&MAGIC);
         out[4] = u8::from(compressed) * FLAG_ZSTD;
         out[8..12].copy_from_slice(&stored_len.to_le_bytes());
@@ -120,24 +127,25 @@ impl Encoder {
         out[16..20].copy_from_slice(&crc.to_le_bytes());
         let header_crc = crc32c(&out[..20]);
         out[20..24].copy_from_slice(&header_crc.to_le_bytes());
+        rest
     }
 }
 
-/// Checks a frame's body and brings it into `out` decompressed.
+/// Checks a frame's body and brings it into `out` decompressed; what `stored` holds afterwards means nothing.
 pub(super) fn decode_body(
     header: Header,
-    stored: &[u8],
+    stored: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
     let bad = |reason: String| DecodeError::new("log frame", HEADER_LEN as u64, reason);
     if crc32c(stored) != header.crc {
         return Err(bad("checksum of the body does not match".into()));
     }
-    out.clear();
     if !header.compressed {
-        out.extend_from_slice(stored);
+        std::mem::swap(stored, out);
         return Ok(());
     }
+    out.clear();
     // The claimed size was covered by the header's checksum; it is a bound all the same, as zstd could say another.
     out.resize(header.raw_len as usize, 0);
     let n = zstd::bulk::decompress_to_buffer(stored, out.as_mut_slice())

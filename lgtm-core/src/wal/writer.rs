@@ -104,7 +104,7 @@ impl Writer {
     /// One round: what is stuck, then the group, then cuts and syncs. False ends the thread.
     fn step(&mut self) -> bool {
         if let Some((frame, upto)) = self.stuck.take() {
-            if let Err(e) = self.write(&frame) {
+            if let Err(e) = self.write(&[&frame]) {
                 self.fail(e, frame, upto);
                 return true;
             }
@@ -122,15 +122,16 @@ impl Writer {
         if !group.is_empty() {
             self.shared.room.notify_waiters();
             let mut frame = std::mem::take(&mut self.frame);
-            self.encoder.encode(&group, &mut frame);
+            let rest = self.encoder.begin(&group, &mut frame);
+            if let Err(e) = self.write(&[&frame, rest]) {
+                frame.extend_from_slice(rest);
+                self.fail(e, frame, upto);
+                return true;
+            }
             // A buffer that one huge group has blown up is not kept.
             group.clear();
             if group.capacity() <= 4 << 20 {
                 self.spare_group = group;
-            }
-            if let Err(e) = self.write(&frame) {
-                self.fail(e, frame, upto);
-                return true;
             }
             if frame.capacity() <= 4 << 20 {
                 self.frame = frame;
@@ -160,26 +161,27 @@ impl Writer {
         }
     }
 
-    /// Appends a frame; on error the file is as it was.
-    fn write(&mut self, frame: &[u8]) -> io::Result<()> {
-        if frame.is_empty() {
+    /// Appends the parts of a frame; on error the file is as it was.
+    fn write(&mut self, frame: &[&[u8]]) -> io::Result<()> {
+        let len = frame.iter().map(|part| part.len() as u64).sum::<u64>();
+        if len == 0 {
             return Ok(());
         }
         if self.file_len >= self.settings.segment_size.as_u64() {
             self.roll()?;
         }
-        if let Err(e) = self.file.append(frame) {
+        if let Err(e) = self.file.append_parts(frame) {
             // Half a frame in the middle of a segment would be taken for damage.
             if self.file.truncate(self.file_len).is_err() {
                 self.roll()?;
             }
             return Err(e);
         }
-        self.file_len += frame.len() as u64;
+        self.file_len += len;
         self.unsynced = true;
         let mut state = self.shared.state.lock();
-        state.stats.bytes_written += frame.len() as u64;
-        state.stats.size_bytes += frame.len() as u64;
+        state.stats.bytes_written += len;
+        state.stats.size_bytes += len;
         state.stats.frames += 1;
         Ok(())
     }

@@ -241,7 +241,7 @@ impl ChunkBuilder {
         if let Some(block) = self.pack_head(compressor)? {
             self.cut_bytes += block.place.len;
             self.blocks.push(block);
-            self.head = HeadBlock::default();
+            self.head = self.head.next();
         }
         Ok(())
     }
@@ -252,12 +252,11 @@ impl ChunkBuilder {
             return Ok(None);
         };
         let compression = self.header().encoding.compression();
-        let mut bytes = Vec::new();
-        compressor.compress(compression, &self.head.sorted_bytes(), &mut bytes)?;
+        let sorted = self.head.sorted_bytes();
+        let mut bytes = compressor.compressed(compression, &sorted, CRC_LEN)?;
         let len = bytes.len() as u64;
         let crc = crc32c(&bytes);
         bytes.extend_from_slice(&crc.to_be_bytes());
-        bytes.shrink_to_fit();
         let place = BlockPlace {
             entry_count: self.head.len() as u64,
             min_ns,

@@ -34,6 +34,8 @@ pub struct HeadBlock {
     /// Hashes of all entries with their numbers, once one came that others of its time may equal.
     seen: Option<HashTable<(u64, u32)>>,
     hashers: DefaultHashBuilder,
+    /// Room that the first entry makes: bytes, entries.
+    first_room: (usize, usize),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,15 @@ pub enum Appended {
 }
 
 impl HeadBlock {
+    /// An empty one, which is expected to become about as large as this. It takes no memory before its first entry, and then a quarter of it at
+    /// once.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            first_room: (self.bytes.len() / 4, self.entries.len() / 4),
+            ..Self::default()
+        }
+    }
+
     /// Number of entries.
     pub fn len(&self) -> usize {
         self.entries.len()
@@ -97,6 +108,10 @@ impl HeadBlock {
                 "a line of {} bytes, must be less than {MAX_LINE_BYTES}",
                 line.len()
             )));
+        }
+        if start == 0 {
+            self.bytes.reserve(self.first_room.0);
+            self.entries.reserve(self.first_room.1);
         }
         put_svarint(&mut self.bytes, t_ns);
         put_uvarint(&mut self.bytes, line.len() as u64);

@@ -339,9 +339,9 @@ mod tests {
         assert_eq!(
             texts,
             [
-                r#"last_over_time({x="y"} | unwrap v[1h] offset 5m)"#,
-                r#"last_over_time({x="y"} | unwrap v[1h] offset 1h5m)"#,
-                r#"last_over_time({x="y"} | unwrap v[30m] offset 2h5m)"#,
+                r#"last_over_time({x="y"} | unwrap v[1h] offset 5m0s)"#,
+                r#"last_over_time({x="y"} | unwrap v[1h] offset 1h5m0s)"#,
+                r#"last_over_time({x="y"} | unwrap v[30m] offset 2h5m0s)"#,
             ]
         );
         for whole in [

@@ -15,7 +15,7 @@ use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::Backend;
-use lgtm_logstore::components::{DistributorSettings, LogStore};
+use lgtm_logstore::components::{DistributorSettings, LogStore, TailSettings};
 use lgtm_logstore::http::ApiSettings;
 use lgtm_logstore::limits::Limits;
 use serde_json::{Value, json};
@@ -55,6 +55,7 @@ pub(crate) struct DoorParts {
     pub(crate) limits: Limits,
     pub(crate) settings: ApiSettings,
     pub(crate) distributor: DistributorSettings,
+    pub(crate) tail: TailSettings,
     pub(crate) executor: Option<Executor>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
@@ -88,6 +89,7 @@ impl Door {
         let mut store = LogStore::builder(dir.path(), Backend::memory())
             .limits(Overrides::fixed(parts.limits))
             .distributor(parts.distributor)
+            .tail(parts.tail)
             .clock(clock)
             .without_housekeeping();
         if let Some(executor) = parts.executor {
