@@ -365,7 +365,11 @@ fn frontend(source: Arc<dyn Select>, way: Way, splits: bool) -> Arc<QueryFronten
     let runtime = tokio::runtime::Handle::current();
     let executor = Executor::new(&ExecutorSettings::default(), runtime).unwrap();
     let clock = Arc::new(SystemClock::new());
-    let settings = EngineSettings::default();
+    // What the tenant's limits say in a whole store.
+    let settings = EngineSettings {
+        max_series: 500,
+        ..EngineSettings::default()
+    };
     let engine = Engine::new(Arc::clone(&source), executor, clock, settings).unwrap();
     let querier = OverEngine::new(engine.clone(), source);
     let (enabled, minutes, instant_minutes, shards) = match way {

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use lgtm_core::clock::SystemClock;
@@ -18,7 +17,6 @@ use tokio::sync::Notify;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
-use crate::memory::{self, MemoryTrimmer};
 use crate::modules::{Module, Parts};
 use crate::ops::{self, Operations};
 
@@ -78,7 +76,6 @@ pub(crate) fn run(
     modules: Vec<&'static Module>,
     own_lines: Option<Arc<OwnLines>>,
 ) -> Result<()> {
-    memory::bound_heaps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -110,9 +107,7 @@ async fn serve(
         .open("server", &parts.config.server.address(), router)
         .await?;
     let address = server.address();
-    let mut services = std::mem::take(&mut parts.services).add(MemoryTrimmer {
-        interval: Duration::from_secs(30),
-    });
+    let mut services = std::mem::take(&mut parts.services);
     if let Some(router) = parts.otlp.take()
         && let Some(otlp) = otlp_server(&parts.config, &door, router).await?
     {

@@ -1,8 +1,8 @@
 //! The example host: reads the settings, joins the components that the target names, serves them over HTTP.
 
+mod allocator;
 mod config;
 mod host;
-mod memory;
 mod modules;
 mod ops;
 

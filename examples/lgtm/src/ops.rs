@@ -104,7 +104,6 @@ async fn flush(State(o): State<Arc<Operations>>) -> Response {
             Err(e) => failure = failure.or(Some(e)),
         }
     }
-    let _ = tokio::task::spawn_blocking(crate::memory::give_back).await;
     match failure {
         None => format!("{} written\n", written.join(", ")).into_response(),
         Some(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),

@@ -96,7 +96,9 @@ pub fn push_quoted(out: &mut String, text: &str) {
     // Bytes of longer characters are above all of those that need care.
     let needs_care = |b: u8| b < b' ' || b == b'"' || b == b'\\';
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_care) {
+    // Most texts need none: all bytes are looked at, many at a time.
+    let is_plain = !text.bytes().fold(false, |any, b| any | needs_care(b));
+    while !is_plain && let Some(at) = rest.bytes().position(needs_care) {
         out.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => out.push_str("\\\""),

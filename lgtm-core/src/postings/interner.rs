@@ -15,7 +15,7 @@ pub type SymbolId = u32;
 /// An append-only table of unique strings.
 #[derive(Debug, Default)]
 pub struct Interner {
-    arena: Vec<u8>,
+    arena: String,
     /// End of each symbol in the arena.
     ends: Vec<u32>,
     by_hash: HashTable<SymbolId>,
@@ -40,8 +40,7 @@ impl Interner {
     /// For a symbol of another table that this one does not reach.
     #[inline]
     pub fn resolve(&self, id: SymbolId) -> &str {
-        std::str::from_utf8(bytes_of(&self.arena, &self.ends, id))
-            .expect("only strings are interned")
+        text_of(&self.arena, &self.ends, id)
     }
 
     /// The symbol of `text`, if it is interned.
@@ -49,9 +48,7 @@ impl Interner {
     pub fn find(&self, text: &str) -> Option<SymbolId> {
         let hash = self.hasher.hash_one(text.as_bytes());
         self.by_hash
-            .find(hash, |&id| {
-                bytes_of(&self.arena, &self.ends, id) == text.as_bytes()
-            })
+            .find(hash, |&id| text_of(&self.arena, &self.ends, id) == text)
             .copied()
     }
 
@@ -67,16 +64,18 @@ impl Interner {
             hasher,
         } = self;
         let hash = hasher.hash_one(text.as_bytes());
-        if let Some(&id) = by_hash.find(hash, |&id| bytes_of(arena, ends, id) == text.as_bytes()) {
+        if let Some(&id) = by_hash.find(hash, |&id| text_of(arena, ends, id) == text) {
             return Ok(id);
         }
         let end = u32::try_from(arena.len() + text.len()).map_err(|_| {
             Error::LimitExceeded(format!("symbols of one head exceed {} bytes", u32::MAX))
         })?;
         let id = ends.len() as SymbolId;
-        arena.extend_from_slice(text.as_bytes());
+        arena.push_str(text);
         ends.push(end);
-        by_hash.insert_unique(hash, id, |&id| hasher.hash_one(bytes_of(arena, ends, id)));
+        by_hash.insert_unique(hash, id, |&id| {
+            hasher.hash_one(text_of(arena, ends, id).as_bytes())
+        });
         Ok(id)
     }
 
@@ -87,7 +86,7 @@ impl Interner {
 }
 
 #[inline]
-fn bytes_of<'a>(arena: &'a [u8], ends: &[u32], id: SymbolId) -> &'a [u8] {
+fn text_of<'a>(arena: &'a str, ends: &[u32], id: SymbolId) -> &'a str {
     let id = id as usize;
     let start = if id == 0 { 0 } else { ends[id - 1] as usize };
     &arena[start..ends[id] as usize]

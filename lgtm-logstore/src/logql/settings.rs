@@ -33,7 +33,7 @@ pub struct EngineSettings {
     /// A query that takes longer is ended. Loki's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub timeout: Duration,
-    /// Series that an answer may have; 0 is no limit. Loki's default (`max_query_series`).
+    /// Series that any answer may have; 0 (default) is no limit beside the tenant's `max_query_series`.
     pub max_series: usize,
     /// Steps that a range query may have. Loki's number.
     pub max_steps: usize,
@@ -59,7 +59,7 @@ impl Default for EngineSettings {
     fn default() -> Self {
         Self {
             timeout: Duration::from_secs(60),
-            max_series: 500,
+            max_series: 0,
             max_steps: 11_000,
             max_memory: ByteSize::gib(1),
             max_memory_total: ByteSize::gib(2),

@@ -135,7 +135,8 @@ impl Head {
         let mut values = Texts::default();
         if request.takes_all() {
             self.each_value(name, cancel, &mut |index, value| {
-                values.add(index, value, request)
+                // Each comes once, or once more after symbols were numbered anew: sets take it once.
+                values.add_new(index.symbols().resolve(value), request)
             })?;
         } else {
             self.each_match(request, snapshot, cancel, &mut |index, _, series| {
@@ -338,11 +339,13 @@ fn passes<'a>(matchers: impl IntoIterator<Item = &'a Matcher>, labels: &Labels) 
     matchers.into_iter().all(passes)
 }
 
-/// Texts of symbols, each once.
+/// Texts of symbols.
 #[derive(Debug, Default)]
 struct Texts {
-    texts: Vec<String>,
-    bytes: u64,
+    /// One behind the other.
+    texts: String,
+    /// Where each begins and ends.
+    places: Vec<(usize, usize)>,
     /// Symbols whose texts are there, by the numbering in which they were seen.
     seen: HashSet<SymbolId>,
     numbering: u64,
@@ -359,18 +362,26 @@ impl Texts {
             self.numbering = index.numbering();
             self.seen.clear();
         }
-        if !self.seen.insert(symbol) {
-            return Ok(());
+        if self.seen.insert(symbol) {
+            self.add_new(index.symbols().resolve(symbol), request)?;
         }
-        let text = index.symbols().resolve(symbol);
-        self.bytes += text.len() as u64;
-        self.texts.push(text.to_owned());
-        request.bounds.check_list(self.bytes)
+        Ok(())
     }
 
-    fn in_order(mut self) -> TextSet {
+    /// Adds a text that need not be looked for among those before.
+    fn add_new(&mut self, text: &str, request: &SelectRequest) -> Result<()> {
+        let begin = self.texts.len();
+        self.texts.push_str(text);
+        self.places.push((begin, self.texts.len()));
+        request.bounds.check_list(self.texts.len() as u64)
+    }
+
+    /// Each once.
+    fn in_order(self) -> TextSet {
+        let texts = self.places.iter().map(|p| &self.texts[p.0..p.1]);
+        let mut texts: Vec<&str> = texts.collect();
         // A set is quickest made of what is in order.
-        self.texts.sort_unstable();
-        self.texts.into_iter().collect()
+        texts.sort_unstable();
+        texts.into_iter().collect()
     }
 }
