@@ -224,7 +224,7 @@ impl House {
             panic!("{text} gives no matrix");
         };
         let points = |s: lgtm_logstore::logql::Series| {
-            let points = s.points.iter().map(|p| (p.t_ms, p.value));
+            let points = s.points.iter().map(|p| (p.t_ms.get(), p.value));
             (s.labels.to_string(), points.collect())
         };
         series.into_iter().map(points).collect()
