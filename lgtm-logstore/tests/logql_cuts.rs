@@ -151,8 +151,8 @@ fn case() -> impl Strategy<Value = Case> {
         |(text, (start, length, step_ms), (limit, forward, interval_ns), instant)| {
             let length = length.min(step_ms * 1_000_000 * 300);
             let range = QueryRange {
-                start_ns: START + start,
-                end_ns: START + start + length,
+                start_ns: (START + start).into(),
+                end_ns: (START + start + length).into(),
                 step_ms,
                 interval_ns,
                 limit,
