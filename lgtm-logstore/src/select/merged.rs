@@ -148,12 +148,23 @@ impl MergedEntries {
         }
     }
 
+    /// The one source that is left when nothing of the others waits: what it brings is joined with nothing any more, since all that was
+    /// handed out comes before its horizon.
+    fn only_source(&self) -> Option<usize> {
+        let mut open = (0..self.sources.len()).filter(|n| !self.sources[*n].is_done);
+        let only = open.next()?;
+        (open.next().is_none() && self.held.is_empty()).then_some(only)
+    }
+
     async fn next_by_time(&mut self) -> Result<Option<EntryBatch>> {
         let (begin, end) = match self.order {
             SelectOrder::NewestFirst => (TimestampNs::MAX, TimestampNs::MIN),
             _ => (TimestampNs::MIN, TimestampNs::MAX),
         };
         loop {
+            if let Some(only) = self.only_source() {
+                return self.pull(only).await;
+            }
             // The source that holds the others up.
             let open = self.sources.iter().enumerate().filter(|(_, s)| !s.is_done);
             let horizons = open.map(|(n, s)| (n, s.horizon_ns.unwrap_or(begin)));
