@@ -30,7 +30,6 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
     services.sort_unstable();
     let running = [
         "logs-ingester",
-        "memory-trimmer",
         "metrics-ingester",
         "runtime-config",
         "server",

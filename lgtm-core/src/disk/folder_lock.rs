@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::disk::{Disk, DiskLock};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::timestamp::TimestampMs;
 
 /// Seconds of the last year that can be spelled.
@@ -15,6 +15,25 @@ const YEAR_9999_S: u64 = 253_402_300_799;
 #[derive(Debug, Clone)]
 pub struct FolderLock {
     _lock: Arc<dyn DiskLock>,
+}
+
+/// How often a folder that is another's is tried again, and after how long each time: a second in all.
+const TRIES: u32 = 50;
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Calls `open`, which takes a folder, again for up to a second while the folder is another's. A store that was dropped lets go of its folder when
+/// the work that it had under way ends, some milliseconds later: whoever opens it anew waits that long.
+///
+/// # Errors
+/// Those of `open`; `Conflict` when the folder is still another's after that second.
+pub async fn open_when_free<T>(mut open: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..TRIES {
+        match open() {
+            Err(e) if e.kind() == ErrorKind::Conflict => tokio::time::sleep(BETWEEN).await,
+            done => return done,
+        }
+    }
+    open()
 }
 
 impl FolderLock {

@@ -5,5 +5,5 @@ mod folder_lock;
 mod local;
 
 pub use disk::{Disk, DiskFile, DiskLock};
-pub use folder_lock::FolderLock;
+pub use folder_lock::{FolderLock, open_when_free};
 pub use local::LocalDisk;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::disk::LocalDisk;
+use lgtm_core::disk::{LocalDisk, open_when_free};
 use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
@@ -189,7 +189,7 @@ impl LogStoreBuilder {
         if let Err(e) = parts.chunks.sync().await {
             tracing::warn!(error = %e, "the index files in the object store cannot be listed; answers say that entries may be missing until they can");
         }
-        ingester.open()?;
+        open_when_free(|| ingester.open()).await?;
         let replaying = Arc::clone(&ingester);
         let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
         replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;

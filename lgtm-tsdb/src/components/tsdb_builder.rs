@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::disk::LocalDisk;
+use lgtm_core::disk::{LocalDisk, open_when_free};
 use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
@@ -165,7 +165,7 @@ impl TsdbBuilder {
         if let Err(e) = parts.blocks.sync().await {
             tracing::warn!(error = %e, "the blocks in the object store cannot be listed; answers say that they may be missing until they can");
         }
-        ingester.open()?;
+        open_when_free(|| ingester.open()).await?;
         let replaying = Arc::clone(&ingester);
         let replayed = tokio::task::spawn_blocking(move || replaying.replay()).await;
         replayed.map_err(|e| Error::Internal(format!("replay of the write-ahead log: {e}")))??;
