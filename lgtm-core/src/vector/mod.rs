@@ -9,7 +9,7 @@
 //! use lgtm_core::vector::{GroupTable, Grouping, StepGrid};
 //!
 //! let grid = StepGrid::range(0, 60_000, 15_000);
-//! assert_eq!((grid.len(), grid.at(4)), (5, 60_000));
+//! assert_eq!((grid.len(), grid.at(4).get()), (5, 60_000));
 //!
 //! let mut groups = GroupTable::new(Grouping::by(["job"]));
 //! let a = Labels::from_pairs([("job", "api"), ("pod", "1")])?;
