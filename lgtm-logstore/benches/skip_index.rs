@@ -66,9 +66,10 @@ fn varied(line: &str, salt: u64, random: &mut Random) -> String {
         if digits < 2 || draw < 55 {
             out.push_str(number);
         } else {
-            let mut source = match draw < 85 {
-                true => Random(place ^ random.below(100) << 40),
-                false => Random(random.next()),
+            let mut source = if draw < 85 {
+                Random(place ^ random.below(100) << 40)
+            } else {
+                Random(random.next())
             };
             out.extend((0..digits).map(|_| char::from(b'0' + source.below(10) as u8)));
         }

@@ -294,9 +294,10 @@ async fn answer(store: &Store, call: &Call) -> Result<Option<(Value, Value)>, Qu
             let data = &call.body()["data"];
             // What a results cache has cut out of a longer answer is no count.
             let is_cut = call.body().to_string().contains("\"13630\"");
-            let wanted = match is_cut {
-                true => return Ok(None),
-                false => halved(&data["result"]),
+            let wanted = if is_cut {
+                return Ok(None);
+            } else {
+                halved(&data["result"])
             };
             (
                 json!([got["resultType"], got["result"]]),

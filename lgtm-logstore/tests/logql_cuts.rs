@@ -156,9 +156,10 @@ fn case() -> impl Strategy<Value = Case> {
                 step_ms,
                 interval_ns,
                 limit,
-                direction: match forward {
-                    true => Direction::Forward,
-                    false => Direction::Backward,
+                direction: if forward {
+                    Direction::Forward
+                } else {
+                    Direction::Backward
                 },
             };
             let is_log = text.starts_with('{');

@@ -47,9 +47,10 @@ impl<S> WatchedStream<S> {
 
     /// That the stream is to end, although its owner has not ended it.
     fn check_cut(&self, cx: &Context<'_>) -> io::Result<()> {
-        match self.watch.poll_cut(cx.waker()) {
-            true => Err(io::ErrorKind::ConnectionAborted.into()),
-            false => Ok(()),
+        if self.watch.poll_cut(cx.waker()) {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            Ok(())
         }
     }
 

@@ -169,9 +169,12 @@ async fn used_symbols(
     }
     let table = SymbolTable::from_sorted(&texts)?;
     let map = |(own, used, tenant_label): (SymbolTable, Vec<bool>, Option<u32>)| {
-        let ordinals = own.iter().zip(used).map(|(text, used)| match used {
-            true => table.ordinal(text).unwrap_or(u32::MAX),
-            false => u32::MAX,
+        let ordinals = own.iter().zip(used).map(|(text, used)| {
+            if used {
+                table.ordinal(text).unwrap_or(u32::MAX)
+            } else {
+                u32::MAX
+            }
         });
         SymbolMap {
             ordinals: ordinals.collect(),
@@ -272,9 +275,10 @@ struct PackedOutput<'a> {
 impl PackedOutput<'_> {
     async fn push(&mut self, bytes: &[u8]) -> Result<()> {
         self.waiting.extend_from_slice(bytes);
-        match self.waiting.len() >= MEMBER_BYTES {
-            true => self.pack_waiting().await,
-            false => Ok(()),
+        if self.waiting.len() >= MEMBER_BYTES {
+            self.pack_waiting().await
+        } else {
+            Ok(())
         }
     }
 

@@ -103,9 +103,10 @@ impl CompactorSettings {
         if self.max_files < 2 {
             faults.push(format!("max_files {} is less than 2", self.max_files));
         }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(faults.join("; "))),
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
         }
     }
 }
@@ -443,9 +444,10 @@ impl Compactor {
         cancel: &CancelToken,
     ) -> Result<()> {
         let settle = i64::try_from(self.settings.settle_after.as_millis()).unwrap_or(i64::MAX);
-        let age = match self.clock.now_ms() >= table.range_ms().end.saturating_add(settle) {
-            true => TableAge::Settled,
-            false => TableAge::Growing,
+        let age = if self.clock.now_ms() >= table.range_ms().end.saturating_add(settle) {
+            TableAge::Settled
+        } else {
+            TableAge::Growing
         };
         let rules = CompactRules {
             min_files: self.settings.min_files,

@@ -251,9 +251,10 @@ impl Followers {
         if let Some(known) = tenants.get_mut(tenant) {
             let rest = known.iter().filter(|f| !Arc::ptr_eq(f, follower));
             let rest: TenantFollowers = rest.cloned().collect();
-            match rest.is_empty() {
-                true => drop(tenants.remove(tenant)),
-                false => *known = rest,
+            if rest.is_empty() {
+                drop(tenants.remove(tenant))
+            } else {
+                *known = rest
             }
         }
         drop(tenants);

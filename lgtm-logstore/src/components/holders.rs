@@ -85,9 +85,10 @@ impl Select for Holders {
                 None => is_known = false,
             }
         }
-        answers.push(match is_known {
-            true => stored.select_counted(tenant, request, &wish).await?,
-            false => stored.select(tenant, request).await?,
+        answers.push(if is_known {
+            stored.select_counted(tenant, request, &wish).await?
+        } else {
+            stored.select(tenant, request).await?
         });
         Ok(Box::new(MergedEntries::new(answers, request.order)))
     }

@@ -197,9 +197,10 @@ impl TailFeed for JoinedTail {
                 let frames = self.feeds.iter_mut().map(|feed| feed.next_frame());
                 let frames: Vec<_> = frames.collect();
                 let any = async {
-                    match frames.is_empty() {
-                        true => std::future::pending().await,
-                        false => futures::future::select_all(frames).await,
+                    if frames.is_empty() {
+                        std::future::pending().await
+                    } else {
+                        futures::future::select_all(frames).await
                     }
                 };
                 tokio::select! {

@@ -77,9 +77,10 @@ impl QueryFrontendBuilder {
     /// `InvalidInput` for settings that make no sense.
     pub fn build(mut self) -> Result<Arc<QueryFrontend>> {
         self.settings.validate()?;
-        let frontend = match self.settings.enabled {
-            true => Some(self.frontend()?),
-            false => None,
+        let frontend = if self.settings.enabled {
+            Some(self.frontend()?)
+        } else {
+            None
         };
         let frontend = Arc::new(QueryFrontend(Arc::new(FrontendParts {
             querier: self.querier,
@@ -215,9 +216,10 @@ impl QueryFrontend {
 impl Queries for QueryFrontend {
     async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
         let counts = &self.0.counts;
-        let count = match query.is_range() {
-            true => &counts.range,
-            false => &counts.instant,
+        let count = if query.is_range() {
+            &counts.range
+        } else {
+            &counts.instant
         };
         count.fetch_add(1, Ordering::Relaxed);
         let (parts, tenant, query) = (Arc::clone(&self.0), tenant.clone(), query.clone());
@@ -340,9 +342,10 @@ impl FrontendParts {
         let timeout = self.timeout(&limits, query.options());
         let options = QueryOptions {
             // Which series are the first is known of the whole only.
-            max_series: match query.options().cuts_series || max_series == 0 {
-                true => MaxSeries::Any,
-                false => MaxSeries::AtMost(max_series),
+            max_series: if query.options().cuts_series || max_series == 0 {
+                MaxSeries::Any
+            } else {
+                MaxSeries::AtMost(max_series)
             },
             timeout: Some(timeout),
             ..query.options().clone()

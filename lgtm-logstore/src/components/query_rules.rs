@@ -259,9 +259,10 @@ fn rounded_bytes(bytes: u64) -> String {
         unit += 1;
     }
     let value = (value * 10.0 + 0.5).floor() / 10.0;
-    match value < 10.0 {
-        true => format!("{value:.1} {}", UNITS[unit]),
-        false => format!("{value:.0} {}", UNITS[unit]),
+    if value < 10.0 {
+        format!("{value:.1} {}", UNITS[unit])
+    } else {
+        format!("{value:.0} {}", UNITS[unit])
     }
 }
 

@@ -102,9 +102,10 @@ impl PatternSettings {
             faults
                 .push("drain.max_words is above 1000, or drain.max_line_bytes above 1 MiB".into());
         }
-        match faults.is_empty() {
-            true => Ok(()),
-            false => Err(Error::InvalidInput(faults.join("; "))),
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::InvalidInput(faults.join("; ")))
         }
     }
 }

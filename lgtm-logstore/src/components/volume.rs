@@ -129,9 +129,10 @@ pub async fn volume_range(
     let mut begin = range.min_ns;
     while begin < range.max_ns && !names.is_empty() {
         let end = step_end(begin, step_ns).min(range.max_ns);
-        let t_ms = match end < range.max_ns {
-            true => end.to_ms() - 1,
-            false => end.to_ms(),
+        let t_ms = if end < range.max_ns {
+            end.to_ms() - 1
+        } else {
+            end.to_ms()
         };
         let step = request
             .counted(holders, tenant, TimeRangeNs::new(begin, end))
@@ -159,9 +160,12 @@ pub async fn volume_range(
         Series { labels, points }
     });
     let series = series.collect();
-    Ok(listed.map(|()| match is_matrix {
-        true => QueryValue::Matrix(series),
-        false => QueryValue::Vector(series),
+    Ok(listed.map(|()| {
+        if is_matrix {
+            QueryValue::Matrix(series)
+        } else {
+            QueryValue::Vector(series)
+        }
     }))
 }
 

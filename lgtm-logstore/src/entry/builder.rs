@@ -134,9 +134,10 @@ impl EntryBlockBuilder {
         if !self.is_sorted {
             self.columns = sorted(&self.columns);
         }
-        let bytes = match self.copied.is_empty() {
-            true => self.bytes,
-            false => self.copied.freeze(),
+        let bytes = if self.copied.is_empty() {
+            self.bytes
+        } else {
+            self.copied.freeze()
         };
         EntryBlock {
             range: 0..self.columns.t_ns.len(),

@@ -41,9 +41,10 @@ pub(super) fn merge(blocks: &[EntryBlock]) -> Result<(EntryBlock, u64), DecodeEr
             for at in from..next[n] {
                 let entry = EntryAt { block: n, at };
                 // The last block has no one to tell.
-                match seen.insert(blocks, entry, n + 1 < blocks.len()) {
-                    true => out.push(block, at)?,
-                    false => duplicates += 1,
+                if seen.insert(blocks, entry, n + 1 < blocks.len()) {
+                    out.push(block, at)?
+                } else {
+                    duplicates += 1
                 }
             }
         }

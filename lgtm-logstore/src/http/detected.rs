@@ -98,9 +98,10 @@ pub(super) async fn fields(
                 field.kind.as_str(),
                 field.cardinality
             ));
-            match field.parsers.is_empty() {
-                true => out.push_str("null"),
-                false => push_strings(out, field.parsers.iter().map(|p| p.as_str())),
+            if field.parsers.is_empty() {
+                out.push_str("null")
+            } else {
+                push_strings(out, field.parsers.iter().map(|p| p.as_str()))
             }
             if !field.json_path.is_empty() {
                 out.push_str(",\"jsonPath\":");

@@ -78,9 +78,10 @@ async fn take(
     let limits = api.distributor.limits(tenant);
     let is_plain = (spelling, encoding) == (Spelling::Protobuf, ContentEncoding::Identity);
     let at_once = AT_ONCE_BYTES / if is_plain { 1 } else { 4 };
-    let effort = match body.len() <= at_once {
-        true => DecodeEffort::Small,
-        false => DecodeEffort::Large,
+    let effort = if body.len() <= at_once {
+        DecodeEffort::Small
+    } else {
+        DecodeEffort::Large
     };
     let now_ns = api.clock.now_ms().to_ns();
     let decode = move |batch: &mut PushBatch, allowance: &mut Allowance<'_>| {

@@ -127,9 +127,10 @@ fn integer(function: &str, text: &str) -> Result<i64, String> {
     text.parse::<i64>().map_err(|_| {
         let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        let why = match is_number {
-            true => "value out of range",
-            false => "invalid syntax",
+        let why = if is_number {
+            "value out of range"
+        } else {
+            "invalid syntax"
         };
         format!("strconv.{function}: parsing {}: {why}", quote(text))
     })
@@ -164,9 +165,10 @@ fn duration(text: &str) -> Result<i64, ApiError> {
     };
     if let Ok(seconds) = text.parse::<f64>() {
         let ns = seconds * SECOND as f64;
-        return match ns.is_finite() && ns.abs() < 9.2e18 {
-            true => Ok(ns as i64),
-            false => Err(bad(". It overflows int64")),
+        return if ns.is_finite() && ns.abs() < 9.2e18 {
+            Ok(ns as i64)
+        } else {
+            Err(bad(". It overflows int64"))
         };
     }
     let ns = parse_duration_ns(text).map_err(|_| bad(""))?;

@@ -55,9 +55,10 @@ async fn answer(api: &PushApi, request: Request, json: Form) -> Response {
 }
 
 fn told(e: ApiError) -> Response {
-    match e.message.ends_with('\n') {
-        true => e.into_response(),
-        false => e.into_line(),
+    if e.message.ends_with('\n') {
+        e.into_response()
+    } else {
+        e.into_line()
     }
 }
 
@@ -134,9 +135,10 @@ fn effort(
         // Text becomes some ten times what it was; what becomes more goes to the pool while it is decoded.
         _ => body.len() <= JSON_AT_ONCE_BYTES / 8,
     };
-    Ok(match is_small {
-        true => DecodeEffort::Small,
-        false => DecodeEffort::Large,
+    Ok(if is_small {
+        DecodeEffort::Small
+    } else {
+        DecodeEffort::Large
     })
 }
 

@@ -48,9 +48,10 @@ impl Asked {
         }
         let flags = text(ENCODING_FLAGS).unwrap_or_default();
         let is_categorized = flags.split(',').any(|f| f.trim() == "categorize-labels");
-        let encoding = match is_categorized {
-            true => LabelEncoding::Categorized,
-            false => LabelEncoding::Merged,
+        let encoding = if is_categorized {
+            LabelEncoding::Categorized
+        } else {
+            LabelEncoding::Merged
         };
         Ok(Self { options, encoding })
     }

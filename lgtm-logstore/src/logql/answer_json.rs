@@ -300,9 +300,10 @@ fn merged_entries(streams: &[AnswerStream], parts: &[u32]) -> Vec<(u32, u32)> {
             ascends |= first < last;
             descends |= first > last;
         }
-        match ascends && !descends {
-            true => all.sort_by_key(time),
-            false => all.sort_by_key(|place| std::cmp::Reverse(time(place))),
+        if ascends && !descends {
+            all.sort_by_key(time)
+        } else {
+            all.sort_by_key(|place| std::cmp::Reverse(time(place)))
         }
     }
     all
@@ -330,9 +331,12 @@ const DATA_OBJECTS: &str = "{\"prePredicateDecompressedRows\":0,\"prePredicateDe
 fn push_stats(out: &mut String, stats: &QueryStats) {
     let f = &stats.fetched;
     let seconds = stats.elapsed.as_secs_f64();
-    let per_second = |n: u64| match seconds > 0.0 {
-        true => (n as f64 / seconds) as u64,
-        false => 0,
+    let per_second = |n: u64| {
+        if seconds > 0.0 {
+            (n as f64 / seconds) as u64
+        } else {
+            0
+        }
     };
     let _ = write!(
         out,

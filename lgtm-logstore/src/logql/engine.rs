@@ -273,9 +273,10 @@ impl Engine {
         let points = vector.len() as u64 * grid.len() as u64;
         charge.grow(points * size_of::<Point>() as u64)?;
         let series = vector.into_iter().map(|s| series_of(s, &grid)).collect();
-        Ok(match is_range {
-            true => (QueryValue::Matrix(series), charge),
-            false => (QueryValue::Vector(series), charge),
+        Ok(if is_range {
+            (QueryValue::Matrix(series), charge)
+        } else {
+            (QueryValue::Vector(series), charge)
         })
     }
 

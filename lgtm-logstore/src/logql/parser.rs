@@ -110,9 +110,10 @@ impl<'s> Parser<'s> {
     }
 
     fn expect_sign(&mut self, sign: &str) -> Result<()> {
-        match self.take_sign(sign) {
-            true => Ok(()),
-            false => Err(self.unexpected(&[sign])),
+        if self.take_sign(sign) {
+            Ok(())
+        } else {
+            Err(self.unexpected(&[sign]))
         }
     }
 

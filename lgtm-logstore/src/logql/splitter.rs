@@ -144,9 +144,10 @@ impl Splitter for LogqlSplitter {
                 }
             }
         }
-        whole.value = match is_log {
-            true => QueryValue::Streams(streams.finish()),
-            false => QueryValue::Matrix(series.into_values().collect()),
+        whole.value = if is_log {
+            QueryValue::Streams(streams.finish())
+        } else {
+            QueryValue::Matrix(series.into_values().collect())
         };
         Ok(Arc::new(whole))
     }
@@ -210,9 +211,10 @@ impl Splitter for LogqlSplitter {
         let (Expr::Metric(metric), None) = (&*query.expr, query.options.shard) else {
             return None;
         };
-        let by_time = match query.is_range() {
-            true => None,
-            false => cut_by_time(metric, self.long_range_ns),
+        let by_time = if query.is_range() {
+            None
+        } else {
+            cut_by_time(metric, self.long_range_ns)
         };
         let CutQuery { outer, legs } = by_time.or_else(|| cut_by_series(metric, shards))?;
         let part = |(expr, shard)| {

@@ -72,9 +72,10 @@ pub(crate) fn short_bytes(text: &str) -> Option<String> {
     }
     let size = (size * 10.0 + 0.5).floor() / 10.0;
     let unit = ["B", "kB", "MB", "GB", "TB", "PB", "EB"][unit];
-    Some(match size < 10.0 {
-        true => format!("{size:.1}{unit}"),
-        false => format!("{size:.0}{unit}"),
+    Some(if size < 10.0 {
+        format!("{size:.1}{unit}")
+    } else {
+        format!("{size:.0}{unit}")
     })
 }
 

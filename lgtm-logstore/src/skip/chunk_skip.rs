@@ -96,9 +96,10 @@ impl SkipBuilder {
         }
         if filters.len() + counts.len() > max_bytes {
             // One of the two; a chunk that is skipped costs no request.
-            match filters.len() <= max_bytes {
-                true => counts.clear(),
-                false => filters.clear(),
+            if filters.len() <= max_bytes {
+                counts.clear()
+            } else {
+                filters.clear()
             }
         }
         let made = ChunkSkip { filters, counts };

@@ -282,9 +282,10 @@ impl SideDirectory {
         let (mut low, mut high) = (0, self.rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.row(middle).key < wanted {
-                true => low = middle + 1,
-                false => high = middle,
+            if self.row(middle).key < wanted {
+                low = middle + 1
+            } else {
+                high = middle
             }
         }
         let row = (low < self.rows).then(|| self.row(low))?;

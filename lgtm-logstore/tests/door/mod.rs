@@ -172,9 +172,12 @@ impl Door {
 /// Parameters as a URL or a form has them.
 pub(crate) fn encoded(params: &[(&str, &str)]) -> String {
     let escape = |text: &str| {
-        let byte = |b: u8| match b.is_ascii_alphanumeric() {
-            true => (b as char).to_string(),
-            false => format!("%{b:02X}"),
+        let byte = |b: u8| {
+            if b.is_ascii_alphanumeric() {
+                (b as char).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
         };
         text.bytes().map(byte).collect::<String>()
     };

@@ -29,9 +29,10 @@ impl<S: Splitter> Frontend<S> {
         let interval_ns = pieces.interval_ns();
         let key = self.splitter.key(request);
         let query = self.query(tenant, (request, &key), limits, 1);
-        let most = match self.splitter.reads_ahead(request) {
-            true => limits.max_query_parallelism.max(1),
-            false => 1,
+        let most = if self.splitter.reads_ahead(request) {
+            limits.max_query_parallelism.max(1)
+        } else {
+            1
         };
         let (mut width, mut found) = (1, Vec::new());
         'pieces: loop {
@@ -70,9 +71,10 @@ impl<S: Splitter> Frontend<S> {
             }
             width = width.saturating_mul(2).min(most);
         }
-        match found.is_empty() {
-            true => self.ask(&query, request).await,
-            false => self.splitter.merge(found),
+        if found.is_empty() {
+            self.ask(&query, request).await
+        } else {
+            self.splitter.merge(found)
         }
     }
 
@@ -123,9 +125,10 @@ impl<S: Splitter> Frontend<S> {
             && self.splitter.is_nothing(&answer)
             && self.splitter.is_storable(&answer);
         if is_kept {
-            let ttl = match window_ms > 0 && end_ns > settled_ns {
-                true => short_ttl,
-                false => query.limits.results_cache_ttl,
+            let ttl = if window_ms > 0 && end_ns > settled_ns {
+                short_ttl
+            } else {
+                query.limits.results_cache_ttl
             };
             let new = EmptyRange {
                 start_ns: range.start_ns,

@@ -100,9 +100,10 @@ fn folded(
                 }
                 VectorOp::Avg | VectorOp::Stddev | VectorOp::Stdvar => {
                     let distance = v - fold.value;
-                    match fold.value.is_infinite() || v.is_infinite() {
-                        true => fold.value += v,
-                        false => fold.value += distance / fold.count,
+                    if fold.value.is_infinite() || v.is_infinite() {
+                        fold.value += v
+                    } else {
+                        fold.value += distance / fold.count
                     }
                     fold.squares += distance * (v - fold.value);
                 }

@@ -105,9 +105,12 @@ impl EntryList {
             let mut last: Option<(Vec<u8>, u32)> = None;
             let mut id = Vec::new();
             let mut sink = |passed: Passed<'_>| {
-                let is_worse = |worst: TimestampNs| match newest_first {
-                    true => passed.t_ns < worst,
-                    false => passed.t_ns > worst,
+                let is_worse = |worst: TimestampNs| {
+                    if newest_first {
+                        passed.t_ns < worst
+                    } else {
+                        passed.t_ns > worst
+                    }
                 };
                 if worst_ns.is_some_and(is_worse) {
                     return Ok(Flow::Stop);
@@ -238,13 +241,13 @@ impl EntryList {
 
     /// Whether entries that come behind a horizon could still change the answer.
     pub(super) fn is_settled(&self, horizon_ns: TimestampNs) -> bool {
-        let final_count = self
-            .entries
-            .iter()
-            .take_while(|e| match self.bounds.newest_first {
-                true => e.t_ns >= horizon_ns,
-                false => e.t_ns < horizon_ns,
-            });
+        let final_count = self.entries.iter().take_while(|e| {
+            if self.bounds.newest_first {
+                e.t_ns >= horizon_ns
+            } else {
+                e.t_ns < horizon_ns
+            }
+        });
         match self.bounds.interval_ns {
             0 => final_count.count() >= self.bounds.limit,
             _ => {

@@ -32,9 +32,10 @@ pub(crate) async fn run_log_query(
     if range.is_empty() {
         return Ok(list.finish());
     }
-    let order = match bounds.newest_first {
-        true => SelectOrder::NewestFirst,
-        false => SelectOrder::OldestFirst,
+    let order = if bounds.newest_first {
+        SelectOrder::NewestFirst
+    } else {
+        SelectOrder::OldestFirst
     };
     let is_plain = plan.pipeline.as_ref().is_ok_and(|p| p.is_plain());
     let hints = SelectHints {

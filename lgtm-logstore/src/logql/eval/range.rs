@@ -280,9 +280,10 @@ impl RangeFold {
             let end_ns = segments.end_ns(segment);
             let end = at + times[at..].partition_point(|t| *t <= end_ns);
             if segments.is_used(segment) {
-                let bytes = match reads_bytes {
-                    true => lines[at..end].iter().map(|l| l.len() as u64).sum::<u64>() as f64,
-                    false => 0.0,
+                let bytes = if reads_bytes {
+                    lines[at..end].iter().map(|l| l.len() as u64).sum::<u64>() as f64
+                } else {
+                    0.0
                 };
                 fold.add_count(segment, (end - at) as u64, bytes);
             }

@@ -20,9 +20,10 @@ impl Parser<'_> {
         let mut levels = 0;
         loop {
             let is_and = self.is_word("and");
-            let (binds, is_or) = match self.is_word("or") {
-                true => (1, true),
-                false => (AND, false),
+            let (binds, is_or) = if self.is_word("or") {
+                (1, true)
+            } else {
+                (AND, false)
             };
             let (below, skips) = match (is_and || is_or, self.is_sign(",")) {
                 (true, _) if binds > min => (binds, 1),
@@ -37,9 +38,10 @@ impl Parser<'_> {
             }
             self.at += skips;
             let right = self.deeper(|p| p.label_filter(below))?;
-            left = match is_or {
-                true => LabelFilter::Or(Box::new(left), Box::new(right)),
-                false => LabelFilter::And(Box::new(left), Box::new(right)),
+            left = if is_or {
+                LabelFilter::Or(Box::new(left), Box::new(right))
+            } else {
+                LabelFilter::And(Box::new(left), Box::new(right))
             };
         }
         Ok(left)

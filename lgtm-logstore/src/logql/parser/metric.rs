@@ -337,9 +337,10 @@ pub(super) fn binary(
     let side = |expr, leg: &str| match expr {
         Expr::Metric(expr) => Ok(expr),
         Expr::Log(log) => {
-            let kind = match log.stages.is_empty() {
-                true => "MatchersExpr",
-                false => "PipelineExpr",
+            let kind = if log.stages.is_empty() {
+                "MatchersExpr"
+            } else {
+                "PipelineExpr"
             };
             Err(ParseError::new(format!(
                 "unexpected type for {leg} leg of binary operation ({}): *syntax.{kind}",

@@ -130,9 +130,10 @@ impl Parser<'_> {
         }
         loop {
             let label = self.name()?;
-            let path = match self.take_sign("=") {
-                true => self.text()?,
-                false => label.clone(),
+            let path = if self.take_sign("=") {
+                self.text()?
+            } else {
+                label.clone()
             };
             fields.push(FieldPath { label, path });
             if !self.take_sign(",") {
@@ -208,8 +209,9 @@ fn check_regexp(text: &str) -> Result<()> {
         }
         seen.push(name);
     }
-    match seen.is_empty() {
-        true => Err(fault("at least one named capture must be supplied".into())),
-        false => Ok(()),
+    if seen.is_empty() {
+        Err(fault("at least one named capture must be supplied".into()))
+    } else {
+        Ok(())
     }
 }

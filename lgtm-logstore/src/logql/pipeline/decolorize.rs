@@ -82,9 +82,10 @@ mod tests {
     fn colours_go_and_the_rest_stays() {
         let plain = |line: &str| {
             let mut out = Vec::new();
-            match decolorize(line.as_bytes(), &mut out) {
-                true => String::from_utf8(out).unwrap(),
-                false => line.to_owned(),
+            if decolorize(line.as_bytes(), &mut out) {
+                String::from_utf8(out).unwrap()
+            } else {
+                line.to_owned()
             }
         };
         assert_eq!(plain("\u{1b}[31mred\u{1b}[0m x"), "red x");

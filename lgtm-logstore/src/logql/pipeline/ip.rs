@@ -58,10 +58,7 @@ impl IpRange {
                 at += 1;
                 continue;
             }
-            let is_part = |b: &&u8| match is_v4 {
-                true => is_part_v4(b),
-                false => is_part_v6(b),
-            };
+            let is_part = |b: &&u8| if is_v4 { is_part_v4(b) } else { is_part_v6(b) };
             let len = rest.iter().take_while(is_part).count();
             let text = std::str::from_utf8(&rest[..len]).unwrap_or("");
             if self.has_text(text) {

@@ -52,9 +52,10 @@ impl Logfmt {
         if target.needed.is_none() {
             return true;
         }
-        match self.fields.is_empty() {
-            true => self.parse_all(line, target, scratch),
-            false => self.parse_fields(line, target, scratch),
+        if self.fields.is_empty() {
+            self.parse_all(line, target, scratch)
+        } else {
+            self.parse_fields(line, target, scratch)
         }
     }
 

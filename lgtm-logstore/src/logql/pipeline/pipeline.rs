@@ -56,10 +56,7 @@ pub(crate) struct PipelineScratch {
 
 impl PipelineScratch {
     pub(super) fn line<'a>(&'a self, raw: &'a [u8]) -> &'a [u8] {
-        match self.is_changed {
-            true => &self.line,
-            false => raw,
-        }
+        if self.is_changed { &self.line } else { raw }
     }
 
     /// Makes the line that stands in `spare` the line.
@@ -201,9 +198,10 @@ impl Pipeline {
     ) -> Result<()> {
         let mut candidates = std::mem::take(&mut scratch.candidates);
         let tests = self.tests(stream, block, &mut candidates);
-        let count = match tests.has_candidates {
-            true => candidates.len(),
-            false => block.len(),
+        let count = if tests.has_candidates {
+            candidates.len()
+        } else {
+            block.len()
         };
         let mut walked = Ok(());
         for n in 0..count {
@@ -213,9 +211,10 @@ impl Pipeline {
                 break;
             }
             let n = if newest_first { count - 1 - n } else { n };
-            let at = match tests.has_candidates {
-                true => candidates[n] as usize,
-                false => n,
+            let at = if tests.has_candidates {
+                candidates[n] as usize
+            } else {
+                n
             };
             match self.entry(stream, block, at, &tests, scratch, sink) {
                 Ok(Flow::Continue) => {}
@@ -303,9 +302,10 @@ impl Pipeline {
         sink(Passed {
             entry: at,
             t_ns,
-            line: match scratch.is_changed {
-                true => &scratch.line,
-                false => raw,
+            line: if scratch.is_changed {
+                &scratch.line
+            } else {
+                raw
             },
             stream,
             labels: &mut scratch.labels,

@@ -105,9 +105,10 @@ fn extract(
     entry: &EntryOnWay<'_>,
     scratch: &mut PipelineScratch,
 ) -> bool {
-    let line = match scratch.is_changed {
-        true => &scratch.line,
-        false => entry.raw,
+    let line = if scratch.is_changed {
+        &scratch.line
+    } else {
+        entry.raw
     };
     let mut target = ParseTarget {
         stream: entry.stream,
@@ -204,9 +205,10 @@ fn fill(
     let fields = EntryFields {
         stream: entry.stream,
         labels: &scratch.labels,
-        line: match template.reads_line() {
-            true => String::from_utf8_lossy(scratch.line(entry.raw)),
-            false => Cow::Borrowed(""),
+        line: if template.reads_line() {
+            String::from_utf8_lossy(scratch.line(entry.raw))
+        } else {
+            Cow::Borrowed("")
         },
         t_ns: entry.t_ns,
         now_ns: entry.now_ns,

@@ -155,9 +155,10 @@ fn layout_pieces(layout: &str) -> Vec<LayoutPiece<'_>> {
             };
             let marks = MARKS.iter().filter(|(m, _)| !m.is_empty());
             let mut marks = marks.filter(|(m, _)| rest.starts_with(m) && !is_cut_word(m));
-            match rest.starts_with("_2006") {
-                true => Some((1, LayoutPiece::Text("_"))),
-                false => marks.next().map(|(m, piece)| (m.len(), *piece)),
+            if rest.starts_with("_2006") {
+                Some((1, LayoutPiece::Text("_")))
+            } else {
+                marks.next().map(|(m, piece)| (m.len(), *piece))
             }
         });
         let Some((len, piece)) = found else {

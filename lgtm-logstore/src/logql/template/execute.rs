@@ -148,9 +148,10 @@ impl<'a> Execution<'a> {
             } => {
                 let known = self.variables.len();
                 let value = self.pipe(pipe, dot)?;
-                let flow = match value.is_true(true) {
-                    true => self.body(then, &value)?,
-                    false => self.body(otherwise, dot)?,
+                let flow = if value.is_true(true) {
+                    self.body(then, &value)?
+                } else {
+                    self.body(otherwise, dot)?
                 };
                 self.variables.truncate(known);
                 return Ok(flow);

@@ -41,9 +41,12 @@ impl FunctionId {
     ) -> Result<Value, String> {
         let (name, call) = TABLE[self.0];
         let mut arguments = Arguments::new(execution, name, values);
-        let value = call(&mut arguments).map_err(|e| match arguments.is_misuse(&e) {
-            true => e,
-            false => format!("error calling {name}: {e}"),
+        let value = call(&mut arguments).map_err(|e| {
+            if arguments.is_misuse(&e) {
+                e
+            } else {
+                format!("error calling {name}: {e}")
+            }
         })?;
         Ok(value)
     }

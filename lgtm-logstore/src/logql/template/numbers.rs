@@ -37,9 +37,12 @@ fn text_to_int(text: &str) -> i64 {
         .or_else(|| prefixed("0b", 2))
         .or_else(|| prefixed("0o", 8))
         .or_else(|| prefixed("0", 8))
-        .or_else(|| match plain.starts_with('0') {
-            true => None,
-            false => plain.parse().ok(),
+        .or_else(|| {
+            if plain.starts_with('0') {
+                None
+            } else {
+                plain.parse().ok()
+            }
         });
     let value = value.unwrap_or(0);
     if negative { -value } else { value }

@@ -119,9 +119,12 @@ impl Parser<'_> {
             .unwrap_or(trimmed.len());
         let (word, rest) = trimmed.split_at(word_len);
         let at = begin + action.len() - rest.len();
-        let alone = |kind: &str| match rest.trim().is_empty() {
-            true => Ok(()),
-            false => Err(format!("unexpected {} in {kind}", quote(rest.trim()))),
+        let alone = |kind: &str| {
+            if rest.trim().is_empty() {
+                Ok(())
+            } else {
+                Err(format!("unexpected {} in {kind}", quote(rest.trim())))
+            }
         };
         match word {
             "end" => {
@@ -249,9 +252,10 @@ impl Parser<'_> {
         let name = template_name(&trimmed[..len], "template clause")?;
         let after = &trimmed[len..];
         let from = at + rest.len() - after.len();
-        let pipe = match after.trim().is_empty() {
-            true => None,
-            false => Some(self.pipe_of(after, from, "template clause")?),
+        let pipe = if after.trim().is_empty() {
+            None
+        } else {
+            Some(self.pipe_of(after, from, "template clause")?)
         };
         let place = self.place(at, trimmed.trim_end());
         if is_block {
@@ -297,9 +301,10 @@ impl Parser<'_> {
             r.skip_space();
             let command = self.command(r, depth)?;
             if command.operands.is_empty() {
-                return Err(match commands.is_empty() {
-                    true => format!("missing value for {context}"),
-                    false => format!("missing value for {context}: empty pipeline"),
+                return Err(if commands.is_empty() {
+                    format!("missing value for {context}")
+                } else {
+                    format!("missing value for {context}: empty pipeline")
                 });
             }
             if !commands.is_empty()
@@ -444,9 +449,10 @@ impl Parser<'_> {
 
 fn template_name(text: &str, context: &str) -> Result<Arc<str>> {
     let quoted = text.len() > 1 && text.starts_with(['"', '`']) && text.ends_with(['"', '`']);
-    match quoted {
-        true => Ok(String::from_utf8_lossy(&unquote(text)).into()),
-        false => Err(format!("unexpected {} in {context}", quote(text))),
+    if quoted {
+        Ok(String::from_utf8_lossy(&unquote(text)).into())
+    } else {
+        Err(format!("unexpected {} in {context}", quote(text)))
     }
 }
 

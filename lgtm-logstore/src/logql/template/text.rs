@@ -39,9 +39,10 @@ pub(super) fn title(a: &mut Arguments<'_, '_>) -> Result {
         let mut out = String::with_capacity(text.len());
         let mut after_word = false;
         for c in text.chars() {
-            match after_word {
-                true => out.push(c),
-                false => out.extend(c.to_uppercase()),
+            if after_word {
+                out.push(c)
+            } else {
+                out.extend(c.to_uppercase())
             }
             after_word = c == '_' || c.is_alphanumeric();
         }
@@ -116,9 +117,10 @@ pub(super) fn nindent(a: &mut Arguments<'_, '_>) -> Result {
 }
 
 fn replaced(a: &Arguments<'_, '_>, text: &str, old: &str, new: &str, most: usize) -> Result {
-    let places = match old.is_empty() {
-        true => text.chars().count() + 1,
-        false => text.matches(old).count(),
+    let places = if old.is_empty() {
+        text.chars().count() + 1
+    } else {
+        text.matches(old).count()
     };
     let grown = places.min(most).saturating_mul(new.len());
     a.room_for(grown.saturating_add(text.len()))?;
@@ -215,9 +217,10 @@ fn width_change(a: &mut Arguments<'_, '_>) -> Result<Option<(usize, bool, std::r
         return Ok(Some((0, true, text)));
     };
     a.room_for(text.len() + count.saturating_sub(len))?;
-    Ok(Some(match count >= len {
-        true => (count - len, true, text),
-        false => (len - count, false, text),
+    Ok(Some(if count >= len {
+        (count - len, true, text)
+    } else {
+        (len - count, false, text)
     }))
 }
 
