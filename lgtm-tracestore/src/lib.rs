@@ -1,1 +1,3 @@
 //! The trace store: Parquet blocks with bloom filters.
+
+pub mod trace;

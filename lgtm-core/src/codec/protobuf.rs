@@ -71,9 +71,45 @@ pub fn put_varint_field(out: &mut Vec<u8>, field: u64, value: u64) {
     put_uvarint(out, value);
 }
 
+/// Appends a message that `body` writes. Its length is known only then: one byte is kept free for it, and a body of 128 bytes and more
+/// moves once.
+#[inline]
+pub fn put_message(out: &mut Vec<u8>, field: u64, body: impl FnOnce(&mut Vec<u8>)) {
+    put_uvarint(out, bytes_tag(field));
+    let at = out.len();
+    out.push(0);
+    body(out);
+    let len = out.len() - at - 1;
+    if len < 0x80 {
+        out[at] = len as u8;
+    } else {
+        let mut prefix = [0; 10];
+        let mut size = 0;
+        let mut left = len;
+        while left >= 0x80 {
+            prefix[size] = left as u8 | 0x80;
+            left >>= 7;
+            size += 1;
+        }
+        prefix[size] = left as u8;
+        out.splice(at..=at, prefix[..=size].iter().copied());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_reads_as_its_bytes_whatever_its_length() {
+        for len in [0, 1, 127, 128, 16_383, 16_384, 70_000] {
+            let body = vec![7; len];
+            let (mut built, mut plain) = (vec![9], vec![9]);
+            put_message(&mut built, 3, |out| out.extend_from_slice(&body));
+            put_bytes_field(&mut plain, 3, &body);
+            assert!(built == plain, "{len}");
+        }
+    }
 
     #[test]
     fn unknown_fields_are_skipped_and_what_is_none_is_refused() {
