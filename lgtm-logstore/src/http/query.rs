@@ -20,6 +20,7 @@ use crate::logql::Query;
 
 /// What every call begins with.
 pub(super) struct Call {
+    /// Several, joined, where a query names them.
     pub(super) tenant: TenantId,
     pub(super) params: Params,
     pub(super) now_ns: TimestampNs,
@@ -32,7 +33,7 @@ pub(super) fn call(
     body: &Bytes,
 ) -> Result<Call, ApiError> {
     Ok(Call {
-        tenant: api.tenant(headers)?,
+        tenant: api.tenants(headers)?,
         params: Params::read(query, headers, body)?,
         now_ns: api.now_ns(),
     })
