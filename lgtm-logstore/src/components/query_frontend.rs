@@ -406,13 +406,21 @@ impl FrontendParts {
         if limits.max_query_bytes_read.as_u64() == 0 {
             return Ok(());
         }
+        let mut bytes = self.estimate(tenant, query).await?;
+        if let Some(whole) = &query.options().part_of {
+            bytes = bytes.max(self.estimate(tenant, whole).await?);
+        }
+        check_bytes(limits, bytes)
+    }
+
+    async fn estimate(&self, tenant: &TenantId, query: &Query) -> Result<u64, QueryError> {
         let mut bytes = 0u64;
         for (matchers, range) in reads(query) {
             let request = SelectRequest::new(matchers, range);
             let volumes = self.querier.volumes(tenant, &request).await?;
             bytes += volumes.items.iter().map(|v| v.bytes).sum::<u64>();
         }
-        check_bytes(limits, bytes)
+        Ok(bytes)
     }
 
     async fn through(

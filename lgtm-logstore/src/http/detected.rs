@@ -71,7 +71,7 @@ async fn request(
     };
     let text = c.params.query();
     move_if_heavy(text).await;
-    let options = Asked::of(headers, &api.settings)?.options;
+    let options = Asked::of(headers, &api.settings, &api.parser)?.options;
     let query = Query::range(text, range, &api.parser)?.with_options(options);
     Ok(DetectedFieldsRequest { query, limit })
 }

@@ -47,7 +47,7 @@ pub(super) async fn instant(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let asked = Asked::of(&headers, &api.settings)?;
+    let asked = Asked::of(&headers, &api.settings, &api.parser)?;
     c.params.count("limit")?;
     c.params.direction()?;
     let t_ns = c.params.time("time")?.unwrap_or(c.now_ns);
@@ -65,7 +65,7 @@ pub(super) async fn range(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let asked = Asked::of(&headers, &api.settings)?;
+    let asked = Asked::of(&headers, &api.settings, &api.parser)?;
     let range = c.params.query_range(c.now_ns)?;
     let text = c.params.query();
     move_if_heavy(text).await;

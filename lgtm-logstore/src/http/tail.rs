@@ -42,7 +42,7 @@ pub(super) async fn tail(
     let headers = request.headers().clone();
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;
     let tenant = api.tenant(&headers)?;
-    let encoding = Asked::of(&headers, &api.settings)?.encoding;
+    let encoding = Asked::of(&headers, &api.settings, &api.parser)?.encoding;
     let delay_s = match c.params.get("delay_for").map(str::parse::<i64>) {
         None => 0,
         Some(Ok(delay)) if (0..=MAX_DELAY_S).contains(&delay) => delay,
