@@ -3,5 +3,7 @@
 pub mod block;
 pub mod block_id;
 pub mod bloom;
+pub mod select;
 pub mod trace;
+pub mod traceql;
 pub mod wire;
