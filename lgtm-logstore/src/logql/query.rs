@@ -132,6 +132,8 @@ pub struct QueryOptions {
     pub one_piece_at_a_time: bool,
     /// Limits that came with the request; they can only be tighter than the tenant's.
     pub limits: Option<Arc<RequestLimits>>,
+    /// The query that this one is a part of, cut by the client: what it would read counts if it is more.
+    pub part_of: Option<Arc<Query>>,
 }
 
 /// How many series an answer may have.
