@@ -89,10 +89,6 @@ pub(super) fn pack(
     let mut range = (u64::MAX, 0);
     for (n, trace) in content.traces.iter().enumerate() {
         raw.extend_from_slice(trace.id.as_bytes());
-        put_uvarint(&mut raw, trace.span_count.into());
-        for time in [trace.min_ns, trace.max_ns] {
-            raw.extend_from_slice(&time.to_le_bytes());
-        }
         put_bytes(&mut raw, &trace.runs);
         range = (range.0.min(trace.min_ns), range.1.max(trace.max_ns));
         directory.ids.push(trace.id);
@@ -177,7 +173,8 @@ impl BatchDirectory {
             frame.put(out);
             let ids = &self.ids[from as usize..*end as usize];
             put_uvarint(out, ids.len() as u64);
-            ids.iter().for_each(|id| out.extend_from_slice(id.as_bytes()));
+            ids.iter()
+                .for_each(|id| out.extend_from_slice(id.as_bytes()));
             from = *end;
         }
     }
@@ -256,11 +253,6 @@ impl BatchDirectory {
         let frame = &self.frames[frame];
         (frame.min_ns, frame.max_ns)
     }
-
-    /// Heap bytes.
-    pub(super) fn heap_bytes(&self) -> usize {
-        self.ids.capacity() * 16 + self.frames.capacity() * size_of::<FrameRef>()
-    }
 }
 
 /// Resources and scopes of a batch, by number.
@@ -275,9 +267,6 @@ pub(super) struct BatchTables {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PackedTrace<'a> {
     pub(super) id: TraceId,
-    pub(super) span_count: u32,
-    pub(super) min_ns: u64,
-    pub(super) max_ns: u64,
     runs: &'a [u8],
 }
 
@@ -378,13 +367,8 @@ impl<'a> PackedTrace<'a> {
     fn read(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         let mut id = [0; 16];
         id.copy_from_slice(r.take(16)?);
-        let span_count = r.uvarint()?;
-        let span_count = u32::try_from(span_count);
         Ok(Self {
             id: TraceId::new(id),
-            span_count: span_count.map_err(|_| r.error("too many spans"))?,
-            min_ns: r.u64_le()?,
-            max_ns: r.u64_le()?,
             runs: r.bytes()?,
         })
     }
@@ -475,8 +459,17 @@ mod tests {
             let id = TraceId::from_short(&[id]).unwrap();
             let expected = all.iter().filter(|(known, _)| *known == id).count();
             let found = directory.frame_of(id).map(|frame| {
-                read_frame(&packed, &directory, frame, &mut Decompressor::default(), &mut raw).unwrap();
-                traces_of(&raw).filter(|t| t.as_ref().unwrap().id == id).count()
+                read_frame(
+                    &packed,
+                    &directory,
+                    frame,
+                    &mut Decompressor::default(),
+                    &mut raw,
+                )
+                .unwrap();
+                traces_of(&raw)
+                    .filter(|t| t.as_ref().unwrap().id == id)
+                    .count()
             });
             assert_eq!(found.unwrap_or(0), expected, "{id}");
         }

@@ -171,7 +171,13 @@ impl Heads {
             return head;
         }
         let mut heads = self.heads.write();
-        let make = || Arc::new(Head::new(tenant.clone(), Arc::clone(&self.parts), self.seed));
+        let make = || {
+            Arc::new(Head::new(
+                tenant.clone(),
+                Arc::clone(&self.parts),
+                self.seed,
+            ))
+        };
         Arc::clone(heads.entry(tenant.clone()).or_insert_with(make))
     }
 

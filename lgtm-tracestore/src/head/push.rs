@@ -14,7 +14,7 @@ use lgtm_core::{Error, Result};
 use super::head::{Head, SpansOf};
 use super::heads::Heads;
 use super::record::{RECORD_OVERHEAD, RUN_OVERHEAD, SpansRecord, kind};
-use crate::limits::{Limits, PushReport, SpanRule};
+use crate::limits::{Limits, PushReport, PushRule};
 use crate::wire::{PushBatch, SpanBytes};
 
 /// Bytes of the log that one piece takes at most: about a millisecond of work.
@@ -150,7 +150,7 @@ impl Push<'_> {
                     if next.1 > start {
                         piece.traces.push((next.0, start..next.1));
                     }
-                    report.refuse(SpanRule::SpanTooLarge, 1, || {
+                    report.refuse(PushRule::SpanTooLarge, 1, || {
                         format!(
                             "a span of trace {} takes {size} bytes, at most {} go into the log",
                             view.id(),
@@ -196,8 +196,7 @@ impl Push<'_> {
             self.take_trace(*trace, spans.clone(), &mut scratch, report);
         }
         let record = &scratch.record;
-        let lsn =
-            (!record.is_empty()).then(|| room.append_all(&[(kind::SPANS, record.bytes())]));
+        let lsn = (!record.is_empty()).then(|| room.append_all(&[(kind::SPANS, record.bytes())]));
         drop(gate);
         let mut kept = self.heads.scratch.lock();
         let heap = scratch.record.heap_bytes() + scratch.spans.capacity();
@@ -223,14 +222,17 @@ impl Push<'_> {
         let mut state = self.head.lock();
         let max = self.limits.max_bytes_per_trace.as_u64();
         if max > 0 && state.bytes_of(id) + bytes > max {
-            report.refuse(SpanRule::TraceTooLarge, count, || {
-                format!("trace {id} has {} bytes and {bytes} more came, max_bytes_per_trace is {max}", state.bytes_of(id))
+            report.refuse(PushRule::TraceTooLarge, count, || {
+                format!(
+                    "trace {id} has {} bytes and {bytes} more came, max_bytes_per_trace is {max}",
+                    state.bytes_of(id)
+                )
             });
             return;
         }
         let max = self.limits.max_traces_per_user;
         if max > 0 && state.live.len() as u64 >= max && !state.live.contains_key(&id) {
-            report.refuse(SpanRule::LiveTracesExceeded, count, || {
+            report.refuse(PushRule::LiveTracesExceeded, count, || {
                 format!("the tenant has {max} live traces, max_traces_per_user is {max}: trace {id} is not taken")
             });
             return;

@@ -81,7 +81,8 @@ impl Heads {
         out.traces.extend(state.cut.iter().cloned());
         (out.traces).extend(state.live.iter().map(|(id, t)| (*id, t.clone())));
         let seen = |b: &&Arc<HeadBatch>| reader.sees(b.chunk_state());
-        out.batches.extend(state.batches.iter().filter(seen).cloned());
+        out.batches
+            .extend(state.batches.iter().filter(seen).cloned());
         let mut once = HashSet::with_capacity(out.traces.len());
         for (id, _) in &out.traces {
             if !once.insert(*id) || state.known.contains_key(id) {
@@ -107,7 +108,9 @@ impl HeadTraces {
             let found = match batch.body() {
                 BatchBody::Loose(loose) => {
                     let at = loose.traces.partition_point(|(known, _)| *known < id);
-                    let mut parts = loose.traces[at..].iter().take_while(|(known, _)| *known == id);
+                    let mut parts = loose.traces[at..]
+                        .iter()
+                        .take_while(|(known, _)| *known == id);
                     (parts.try_for_each(|(_, trace)| put_live(trace, &loose.tables, out)))
                         .map_err(broken)
                 }
@@ -165,7 +168,8 @@ impl HeadTraces {
                 continue;
             }
             let scattered = &self.scattered;
-            let rest = (self.next.scattered).get_or_insert_with(|| scattered.iter().copied().collect());
+            let rest =
+                (self.next.scattered).get_or_insert_with(|| scattered.iter().copied().collect());
             let id = rest.pop()?;
             if self.find(id, out) {
                 return Some(id);
@@ -181,7 +185,10 @@ impl HeadTraces {
         let read = match batch.body() {
             BatchBody::Loose(loose) => {
                 self.next.batch += 1;
-                let mut traces = loose.traces.iter().filter(|(id, _)| !scattered.contains(id));
+                let mut traces = loose
+                    .traces
+                    .iter()
+                    .filter(|(id, _)| !scattered.contains(id));
                 traces
                     .try_for_each(|(id, trace)| {
                         let mut bytes = Vec::new();
@@ -206,8 +213,11 @@ impl HeadTraces {
                             waiting.push((id, bytes));
                         }
                     };
-                    self.parts
-                        .read_packed((&bytes, &directory, frame), &mut self.decompressor, take)
+                    self.parts.read_packed(
+                        (&bytes, &directory, frame),
+                        &mut self.decompressor,
+                        take,
+                    )
                 } else {
                     Ok(())
                 }
@@ -245,11 +255,7 @@ impl HeadParts {
     }
 }
 
-fn put_live(
-    trace: &LiveTrace,
-    tables: &HeadTables,
-    out: &mut Vec<u8>,
-) -> Result<(), DecodeError> {
+fn put_live(trace: &LiveTrace, tables: &HeadTables, out: &mut Vec<u8>) -> Result<(), DecodeError> {
     put_trace(
         trace.runs(),
         |n| tables.resource(n),

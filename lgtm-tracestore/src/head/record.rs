@@ -137,7 +137,9 @@ pub(super) struct RecordTables<'a> {
 impl<'a> RecordTables<'a> {
     /// What the run lies in.
     pub(super) fn of(&self, run: &Run<'_>) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
-        let missing = |what: &str, n| DecodeError::new("record of spans", 0, format!("{what} {n} is not there"));
+        let missing = |what: &str, n| {
+            DecodeError::new("record of spans", 0, format!("{what} {n} is not there"))
+        };
         let resource = self.resources.get(run.resource as usize);
         let scope = self.scopes.get(run.scope as usize);
         Ok((

@@ -9,11 +9,8 @@
 //! the batch as the bytes that they came as.
 
 use lgtm_core::DecodeError;
-use lgtm_core::codec::protobuf::{bytes_tag, put_bytes_field, put_message};
+use lgtm_core::codec::protobuf::{put_bytes_field, put_message};
 use lgtm_core::codec::{Reader, put_bytes, put_uvarint, uvarint_len};
-
-/// The tag before each span.
-pub(super) const SPAN_TAG: u64 = bytes_tag(2);
 
 /// Spans of one resource and scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,10 +75,13 @@ pub(super) fn put_trace<'a, 'b>(
     scope: impl Fn(u32) -> Option<&'b [u8]>,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let missing = |what: &str, n: u32| DecodeError::new("runs of a trace", 0, format!("{what} {n} is not there"));
+    let missing = |what: &str, n: u32| {
+        DecodeError::new("runs of a trace", 0, format!("{what} {n} is not there"))
+    };
     let mut runs = runs.peekable();
     while let Some(first) = runs.next() {
-        let resource = resource(first.resource).ok_or_else(|| missing("resource", first.resource))?;
+        let resource =
+            resource(first.resource).ok_or_else(|| missing("resource", first.resource))?;
         let mut result = Ok(());
         put_message(out, 1, |out| {
             put_bytes_field(out, 1, resource);
