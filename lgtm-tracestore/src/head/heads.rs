@@ -111,7 +111,7 @@ impl Heads {
             synced.map_err(|e| Error::Unavailable(format!("folder {above}: {e}")))?;
         }
         let file_size = u32::try_from(settings.batch_file_size.as_u64()).unwrap_or(u32::MAX);
-        // A batch is large enough to be written at once.
+        // A batch is large enough to be written alone: with the next one, or at the next checkpoint.
         let files = BlobFiles::open(Arc::clone(&disk), &format!("{dir}/batches"), file_size, 0)?;
         let wal_settings: WalSettings = settings.wal.clone();
         let wal = format!("{dir}/wal");

@@ -14,8 +14,8 @@ use lgtm_core::{Error, Result};
 use super::head::{Head, SpansOf};
 use super::heads::Heads;
 use super::record::{RECORD_OVERHEAD, RUN_OVERHEAD, SpansRecord, kind};
-use crate::limits::{Limits, PushReport, PushRule};
-use crate::wire::{PushBatch, SpanBytes};
+use crate::limits::{Limits, PushReport};
+use crate::wire::{PushBatch, SpanBytes, SpanRule};
 
 /// Bytes of the log that one piece takes at most: about a millisecond of work.
 const PIECE_BYTES: u64 = 1 << 20;
@@ -150,7 +150,7 @@ impl Push<'_> {
                     if next.1 > start {
                         piece.traces.push((next.0, start..next.1));
                     }
-                    report.refuse(PushRule::SpanTooLarge, 1, || {
+                    report.refuse(SpanRule::SpanTooLarge, 1, || {
                         format!(
                             "a span of trace {} takes {size} bytes, at most {} go into the log",
                             view.id(),
@@ -220,9 +220,9 @@ impl Push<'_> {
         let wanted = || view.spans().skip(spans.start).take(spans.len());
         let bytes: u64 = wanted().map(|s| s.span.len() as u64).sum();
         let mut state = self.head.lock();
-        let max = self.limits.max_bytes_per_trace.as_u64();
+        let max = self.limits.global.max_bytes_per_trace.as_u64();
         if max > 0 && state.bytes_of(id) + bytes > max {
-            report.refuse(PushRule::TraceTooLarge, count, || {
+            report.refuse(SpanRule::TraceTooLarge, count, || {
                 format!(
                     "trace {id} has {} bytes and {bytes} more came, max_bytes_per_trace is {max}",
                     state.bytes_of(id)
@@ -230,9 +230,9 @@ impl Push<'_> {
             });
             return;
         }
-        let max = self.limits.max_traces_per_user;
+        let max = self.limits.ingestion.max_traces_per_user;
         if max > 0 && state.live.len() as u64 >= max && !state.live.contains_key(&id) {
-            report.refuse(PushRule::LiveTracesExceeded, count, || {
+            report.refuse(SpanRule::LiveTracesExceeded, count, || {
                 format!("the tenant has {max} live traces, max_traces_per_user is {max}: trace {id} is not taken")
             });
             return;

@@ -42,7 +42,24 @@ fn tenant() -> TenantId {
 
 fn trace_id(n: u8) -> TraceId {
     // Not in the order of numbers.
-    TraceId::new([n.reverse_bits(), 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, n])
+    TraceId::new([
+        n.reverse_bits(),
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+        14,
+        n,
+    ])
 }
 
 /// Small batches, so that few spans fill them.
@@ -79,7 +96,12 @@ fn batch(rows: &[Row]) -> PushBatch {
         by_service.entry(&row.2).or_default().push(row);
     }
     let ids: Vec<([u8; 16], [u8; 8])> = (rows.iter())
-        .map(|(trace, span, ..)| (*trace_id(*trace).as_bytes(), [9, 9, 9, 9, 9, 9, *trace, *span]))
+        .map(|(trace, span, ..)| {
+            (
+                *trace_id(*trace).as_bytes(),
+                [9, 9, 9, 9, 9, 9, *trace, *span],
+            )
+        })
         .collect();
     let id_of = |row: &Row| {
         let at = rows.iter().position(|r| r == row).unwrap();
@@ -133,7 +155,10 @@ fn rows_of(id: TraceId, bytes: &[u8], out: &mut Vec<Row>) {
     let mut grow = |_| Ok(());
     let trace = Trace::decode(bytes, &mut Allowance::new(0, &mut grow)).unwrap();
     for (resource, scope, span) in trace.spans() {
-        assert_eq!((span.trace_id, scope.name), (&id.as_bytes()[..], &b"scope"[..]));
+        assert_eq!(
+            (span.trace_id, scope.name),
+            (&id.as_bytes()[..], &b"scope"[..])
+        );
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         out.push((
             span.span_id[6],
@@ -179,13 +204,18 @@ impl Store {
 
     async fn push(&self, rows: &[Row]) -> Result<PushReport> {
         let mut report = PushReport::default();
-        self.heads.push(&tenant(), &batch(rows), &mut report).await?;
+        self.heads
+            .push(&tenant(), &batch(rows), &mut report)
+            .await?;
         Ok(report)
     }
 
     async fn put(&self, rows: &[Row]) {
         let report = self.push(rows).await.unwrap();
-        assert_eq!((report.spans, report.refused_spans()), (rows.len() as u64, 0));
+        assert_eq!(
+            (report.spans, report.refused_spans()),
+            (rows.len() as u64, 0)
+        );
     }
 
     /// Lets time pass, so that live traces are cut.

@@ -34,7 +34,12 @@ async fn work(s: &Store, blocks: &mut Blocks) -> (Vec<Row>, Vec<Row>) {
         let rows: Vec<Row> = (0..6)
             .map(|n| {
                 let service = if n < 4 { "a" } else { "b" };
-                row(n + step % 3, step * 10 + n, service, &format!("{name}{step}"))
+                row(
+                    n + step % 3,
+                    step * 10 + n,
+                    service,
+                    &format!("{name}{step}"),
+                )
             })
             .collect();
         tried.extend(rows.clone());
@@ -195,7 +200,10 @@ async fn a_missing_file_of_batches_costs_these_and_nothing_else() {
     lgtm_core::disk::Disk::remove(&s.disk, "traces/batches/00000001").unwrap();
     let opened = open(&s.disk, &s.settings, &s.limits, &s.clock);
     (s.heads, s.report) = opened.unwrap();
-    assert_eq!((s.report.lost_batches, s.report.undecodable_records), (1, 0));
+    assert_eq!(
+        (s.report.lost_batches, s.report.undecodable_records),
+        (1, 0)
+    );
     assert_eq!(s.all(), [row(2, 1, "a", "live")]);
     s.put(&[row(3, 1, "a", "goes on")]).await;
 }
@@ -206,6 +214,7 @@ async fn a_damaged_batch_is_told_and_the_rest_is_read() {
     s.put(&[row(1, 1, "a", "packed")]).await;
     s.heads.pack_live(None).await.unwrap();
     s.put(&[row(2, 1, "a", "live")]).await;
+    s.heads.parts.files.flush().unwrap();
     let path = "traces/batches/00000001";
     let mut bytes = s.disk.read(path).unwrap();
     let at = bytes.len() / 2;
@@ -220,7 +229,10 @@ async fn a_damaged_batch_is_told_and_the_rest_is_read() {
     }
     assert_eq!(found, [row(2, 1, "a", "live")]);
     let warnings = traces.warnings();
-    assert!(warnings.len() == 1 && warnings[0].contains("checksum"), "{warnings:?}");
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("checksum"),
+        "{warnings:?}"
+    );
     assert_eq!(s.heads.damaged_batches(), 1);
 }
 

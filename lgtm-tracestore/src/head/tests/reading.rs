@@ -22,7 +22,8 @@ async fn a_trace_is_whole_wherever_its_parts_lie() {
     // A part that is cut and waits, and a live one.
     s.put(&[row(3, 9, "cart", "x")]).await;
     s.pass(6).await;
-    s.put(&[row(3, 10, "cart", "y"), row(200, 1, "cart", "z")]).await;
+    s.put(&[row(3, 10, "cart", "y"), row(200, 1, "cart", "z")])
+        .await;
     rows.extend([
         row(3, 9, "cart", "x"),
         row(3, 10, "cart", "y"),
@@ -41,8 +42,12 @@ async fn a_trace_is_whole_wherever_its_parts_lie() {
 async fn frames_outside_the_range_are_left_out() {
     let s = Store::new(small_settings(), Limits::default());
     let name = "n".repeat(300);
-    s.put(&(0..20).map(|t| row(t, 1, "shop", &name)).collect::<Vec<_>>())
-        .await;
+    s.put(
+        &(0..20)
+            .map(|t| row(t, 1, "shop", &name))
+            .collect::<Vec<_>>(),
+    )
+    .await;
     s.heads.pack_live(None).await.unwrap();
     let reader = s.heads.reader();
     let start = NOW_S as u64 * 1_000_000_000;
@@ -97,25 +102,33 @@ async fn what_a_flush_moves_is_seen_once_by_every_reader() {
 
 #[tokio::test]
 async fn limits_refuse_spans_and_tell_why() {
-    let limits = Limits {
-        max_bytes_per_trace: ByteSize::bytes(2000),
-        max_traces_per_user: 3,
-        ..Limits::default()
-    };
+    let mut limits = Limits::default();
+    limits.global.max_bytes_per_trace = ByteSize::bytes(2000);
+    limits.ingestion.max_traces_per_user = 3;
     let s = Store::new(small_settings(), limits);
     let name = "n".repeat(1000);
     s.put(&[row(1, 1, "shop", &name)]).await;
-    let report = s.push(&[row(1, 2, "shop", &name), row(2, 1, "shop", "b")]).await;
+    let report = s
+        .push(&[row(1, 2, "shop", &name), row(2, 1, "shop", "b")])
+        .await;
     let report = report.unwrap();
     assert_eq!((report.spans, report.refused_spans()), (1, 1));
-    assert!(report.messages[0].contains("max_bytes_per_trace is 2000"), "{:?}", report.messages);
+    let message = report.partial_success().unwrap().1;
+    assert!(message.contains("max_bytes_per_trace is 2000"), "{message}");
     // What was cut counts as well.
     s.heads.pack_live(None).await.unwrap();
-    assert_eq!(s.push(&[row(1, 3, "shop", &name)]).await.unwrap().refused_spans(), 1);
+    assert_eq!(
+        s.push(&[row(1, 3, "shop", &name)])
+            .await
+            .unwrap()
+            .refused_spans(),
+        1
+    );
     let many: Vec<Row> = (10..15).map(|t| row(t, 1, "shop", "a")).collect();
     let report = s.push(&many).await.unwrap();
     assert_eq!((report.spans, report.refused_spans()), (3, 2));
-    assert!(report.messages[0].contains("max_traces_per_user is 3"), "{:?}", report.messages);
+    let message = report.partial_success().unwrap().1;
+    assert!(message.contains("max_traces_per_user is 3"), "{message}");
     // A trace that is live already goes on.
     s.put(&[row(10, 2, "shop", "b")]).await;
 }
@@ -130,7 +143,9 @@ async fn memory_keeps_its_bound() {
     let name = "n".repeat(500);
     let mut rows = Vec::new();
     for push in 0..20u8 {
-        let some: Vec<Row> = (0..10).map(|t| row(push * 10 + t, push, "shop", &name)).collect();
+        let some: Vec<Row> = (0..10)
+            .map(|t| row(push * 10 + t, push, "shop", &name))
+            .collect();
         s.put(&some).await;
         rows.extend(some);
         assert!(s.heads.live_bytes() < 64 << 10, "{}", s.heads.live_bytes());
