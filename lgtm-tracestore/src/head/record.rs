@@ -106,10 +106,14 @@ fn number(numbers: &mut HashMap<u32, u32>, known_as: u32, first: impl FnOnce()) 
     })
 }
 
-/// Reads a record of spans or traces from behind its sequence: gives `sink` each trace, its runs, and the record's resources and scopes so far.
+/// What takes the traces of a record: each with its runs, and the record's resources and scopes so far.
+type TraceSink<'s, 'a> =
+    dyn FnMut(TraceId, &'a [u8], &RecordTables<'a>) -> Result<(), DecodeError> + 's;
+
+/// Reads a record of spans or traces from behind its sequence: gives `sink` each trace.
 pub(super) fn decode_traces<'a>(
     r: &mut Reader<'a>,
-    sink: &mut dyn FnMut(TraceId, &'a [u8], &RecordTables<'a>) -> Result<(), DecodeError>,
+    sink: &mut TraceSink<'_, 'a>,
 ) -> Result<(), DecodeError> {
     let mut tables = RecordTables::default();
     while !r.is_empty() {
