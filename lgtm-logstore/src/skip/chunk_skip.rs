@@ -27,6 +27,13 @@ pub struct ChunkSkip {
     pub counts: Vec<u8>,
 }
 
+impl ChunkSkip {
+    /// Bytes of it in a side object, its row in the directory included.
+    pub fn size_bytes(&self) -> usize {
+        self.filters.len() + self.counts.len() + ROW_BYTES
+    }
+}
+
 /// Makes what stands beside chunks. Keeps its buffers from chunk to chunk: one per thread or job.
 #[derive(Debug, Default)]
 pub struct SkipBuilder {
@@ -35,14 +42,31 @@ pub struct SkipBuilder {
 }
 
 impl SkipBuilder {
-    /// Reads a chunk and makes what stands beside it; `None` where the chunk is too small for anything.
+    /// Reads a chunk and makes what stands beside it, within its own share; `None` where the chunk is too small for anything.
     ///
     /// Costs about as much as decompressing it twice.
     ///
     /// # Errors
     /// A chunk that cannot be read, or unpacks to more than the bounds of [`ChunkLimits`](crate::chunk::ChunkLimits).
     pub fn build(&mut self, chunk: &[u8], settings: &SkipSettings) -> Result<Option<ChunkSkip>> {
-        self.build_of(chunk, settings).map_err(|e| match e {
+        self.build_within(chunk, settings, settings.share_of(chunk.len()))
+    }
+
+    /// [`SkipBuilder::build`] in at most `max_bytes`, its row in the directory included.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_within(
+        &mut self,
+        chunk: &[u8],
+        settings: &SkipSettings,
+        max_bytes: usize,
+    ) -> Result<Option<ChunkSkip>> {
+        let Some(max_bytes) = max_bytes.checked_sub(ROW_BYTES) else {
+            return Ok(None);
+        };
+        let made = self.build_of(chunk, settings, max_bytes);
+        made.map_err(|e| match e {
             DecodeFail::Broken(e) => lgtm_core::Error::corrupt("a chunk that was made here", e),
             DecodeFail::Refused(e) => e,
         })
@@ -52,11 +76,8 @@ impl SkipBuilder {
         &mut self,
         bytes: &[u8],
         settings: &SkipSettings,
+        max_bytes: usize,
     ) -> Result<Option<ChunkSkip>, DecodeFail> {
-        let percent = settings.max_size_percent as usize;
-        let Some(max_bytes) = (bytes.len() * percent / 100).checked_sub(ROW_BYTES) else {
-            return Ok(None);
-        };
         let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
         let symbols = chunk.symbols(&mut self.codec)?;
         let places = chunk.blocks();
