@@ -6,13 +6,13 @@ use bytes::Bytes;
 use lgtm_core::codec::DecodeFail;
 use lgtm_core::{DecodeError, Result};
 
-use super::counts::Counter;
+use super::counts::{Counter, MINUTE_NS};
 use super::filters::put_names;
 use super::group::GroupParts;
 use super::parts::whole_key;
 use super::settings::SkipSettings;
 use super::side_object::ROW_BYTES;
-use crate::chunk::{Chunk, ChunkCodec};
+use crate::chunk::{BlockPlace, Chunk, ChunkCodec};
 use crate::entry::EntryBlock;
 
 /// A part of the bytes that counts may take at most.
@@ -81,15 +81,15 @@ impl SkipBuilder {
         let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
         let symbols = chunk.symbols(&mut self.codec)?;
         let places = chunk.blocks();
-        let plain = |b: &crate::chunk::BlockPlace| b.uncompressed_bytes.max(b.len);
+        let plain = |b: &BlockPlace| b.uncompressed_bytes.max(b.len);
         let whole: u64 = places.iter().map(plain).sum::<u64>().max(1);
         let mut counter = settings.counts.then(Counter::default);
         let mut groups = Vec::new();
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut group_bytes = 0;
         let mut group_count = 0u64;
-        // Filters get what counts leave; these are known in the end only, and small.
-        let room = max_bytes - max_bytes / 16;
+        // Filters get what counts leave; how much these take is known in the end only.
+        let room = max_bytes - counts_room(&places, settings).clamp(max_bytes / 16, max_bytes / 2);
         let share = |part: u64| (room as u128 * u128::from(part) / u128::from(whole)) as usize;
         self.group.reset(share(settings.group_size.as_u64() * 2));
         for (n, place) in places.iter().enumerate() {
@@ -171,6 +171,20 @@ impl SkipBuilder {
             }
         }
     }
+}
+
+/// About the bytes that the counts of a chunk take.
+fn counts_room(blocks: &[BlockPlace], settings: &SkipSettings) -> usize {
+    /// Of a minute: its number, lines and bytes; some have several levels.
+    const MINUTE_BYTES: u64 = 6;
+    let first = blocks.iter().map(|b| b.min_ns).min();
+    let last = blocks.iter().map(|b| b.max_ns).max();
+    let (Some(first), Some(last), true) = (first, last, settings.counts) else {
+        return 0;
+    };
+    let minutes = last.since(first).max(0) / MINUTE_NS + 2;
+    let entries: u64 = blocks.iter().map(|b| b.entry_count).sum();
+    64 + (MINUTE_BYTES * entries.min(minutes as u64)) as usize
 }
 
 /// What a damaged section is.
