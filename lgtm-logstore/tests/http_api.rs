@@ -370,6 +370,42 @@ async fn limits_of_a_request_hold_where_they_are_on() {
 }
 
 #[tokio::test]
+async fn a_part_of_a_query_counts_as_the_whole() {
+    let settings = ApiSettings {
+        per_request_limits_enabled: true,
+        ..ApiSettings::default()
+    };
+    let limits = Limits {
+        max_query_bytes_read: lgtm_core::units::ByteSize::bytes(40),
+        ..plain_limits()
+    };
+    let door = filled(DoorParts {
+        settings,
+        limits,
+        ..DoorParts::default()
+    })
+    .await;
+    let path = format!("{API}/query_range");
+    let (start, end) = (ns(31), ns(29));
+    let selector = "{app=\"shop\",env=\"prod\"}";
+    let part = [("query", selector), ("start", &start), ("end", &end)];
+    let context = |from: &str, to: &str| {
+        let text = json!({"expr": selector, "from": from, "to": to}).to_string();
+        [("X-Loki-Query-Limits-Context", text)]
+    };
+    let small = context(&start, &end);
+    let whole = context(&ns(60), &ns(0));
+    for (header, status) in [(&small, 200), (&whole, 400)] {
+        let header = [(header[0].0, header[0].1.as_str())];
+        let answer = door.get_with(&path, &part, &header).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        if status == 400 {
+            assert!(answer.text().contains("would read too many bytes"));
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_absent_label_is_an_empty_one() {
     let door = plain().await;
     let sharded = "{app=\"shop\",__stream_shard__=\"\"}";

@@ -7,7 +7,7 @@ mod door;
 
 use axum::http::header;
 use door::{Door, DoorParts, JSON, NOW_S, PROTOBUF, protobuf_push};
-use lgtm_core::codec::{Compression, Compressor};
+use lgtm_core::codec::{Compression, Compressor, Lz4BlockSize};
 use lgtm_core::go::format_rfc3339;
 use lgtm_core::model::TimestampNs;
 use lgtm_core::units::ByteSize;
@@ -240,6 +240,7 @@ async fn otlp_is_taken_in_both_spellings_and_refused_by_a_status() {
             ("", None),
             ("gzip", Some(Compression::Gzip)),
             ("zstd", Some(Compression::Zstd)),
+            ("lz4", Some(Compression::Lz4(Lz4BlockSize::MiB4))),
         ] {
             let body = logs(&ns(5)).into_bytes();
             let body = with.map_or(body.clone(), |with| compressed(with, &body));
@@ -309,5 +310,43 @@ async fn otlp_is_taken_in_both_spellings_and_refused_by_a_status() {
         assert!(answer.text().contains(text), "{}", answer.text());
         let content_type = answer.header(header::CONTENT_TYPE);
         assert_eq!(content_type, "application/octet-stream");
+    }
+}
+
+#[tokio::test]
+async fn backfill_is_told_by_a_header_and_by_nothing_else() {
+    let limits = Limits {
+        reject_old_samples: true,
+        max_label_names_per_series: 1,
+        discover_service_name: Vec::new(),
+        ..Limits::default()
+    };
+    let door = Door::of(limits).await;
+    let old = ns(10 * 24 * 3600);
+    let body = json!({"streams": [{"stream": {"app": "a"}, "values": [[old, "late"]]}]});
+    let body = body.to_string();
+    let json = ("Content-Type", JSON);
+    let refused = door.post(PUSH, &[json], body.clone()).await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+    let shard = [json, ("X-Loki-Backfill-Shard", "7")];
+    let taken = door.post(PUSH, &shard, body.clone()).await;
+    assert_eq!(taken.status, 204, "{}", taken.text());
+    let path = "/loki/api/v1/series";
+    let params = [
+        ("match[]", "{app=\"a\"}"),
+        ("start", old.as_str()),
+        ("end", &ns(0)),
+    ];
+    let series = door.get(path, &params).await.json();
+    let labels = json!({"__backfill__": "true", "__backfill_shard__": "7", "app": "a"});
+    assert_eq!(series["data"], json!([labels]));
+    let long = "x".repeat(129);
+    for (headers, labels) in [
+        (vec![json, ("X-Loki-Backfill-Shard", long.as_str())], "app"),
+        (vec![json], "__backfill__"),
+        (shard.to_vec(), "__backfill_shard__"),
+    ] {
+        let body = body.replace("app", labels);
+        assert_eq!(door.post(PUSH, &headers, body).await.status, 400);
     }
 }

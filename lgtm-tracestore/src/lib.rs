@@ -1,3 +1,7 @@
 //! The trace store: Parquet blocks with bloom filters.
 
+pub mod block;
+pub mod block_id;
+pub mod bloom;
 pub mod trace;
+pub mod wire;

@@ -13,10 +13,10 @@ use tikv_jemallocator::Jemalloc;
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
-/// Heaps are as many as cores, whatever threads there are; what is free goes back to the system after half a second, also while nothing else
-/// runs. The variable `_RJEM_MALLOC_CONF` says otherwise.
+/// Heaps are as many as cores, whatever threads there are; what is free goes back to the system after a tenth of a second, also while
+/// nothing else runs. The variable `_RJEM_MALLOC_CONF` says otherwise.
 const SETTINGS: &[u8] =
-    b"percpu_arena:percpu,dirty_decay_ms:500,muzzy_decay_ms:0,background_thread:true\0";
+    b"percpu_arena:percpu,dirty_decay_ms:100,muzzy_decay_ms:0,background_thread:true\0";
 
 /// Read by jemalloc before the first allocation: a C string by its address.
 #[allow(

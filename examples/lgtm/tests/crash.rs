@@ -6,15 +6,13 @@
 mod host;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
+use host::crash::{Dice, Load, WRITERS, rounds, survive};
 use host::{Host, now_ms, write_request};
 use serde_json::Value;
 
-const WRITERS: usize = 3;
 /// Series of a writer. Each request goes to some of them, so that their chunks become full at different moments.
 const SERIES: usize = 120;
 const SERIES_OF_A_REQUEST: usize = 24;
@@ -27,31 +25,6 @@ const HOUR_MS: i64 = 3_600_000;
 const NUMBERS: i64 = 10 * HOUR_MS / STEP_MS;
 /// A series that falls further behind the newest sample leaves some out, or it would be refused as too old.
 const BEHIND: i64 = HOUR_MS / 4 / STEP_MS;
-/// After so many rounds a new folder, so that checking stays short.
-const ROUNDS_OF_A_FOLDER: u64 = 8;
-
-/// A checkpoint at nearly every moment. What is asked must not come out of a cache.
-const FLAGS: [&str; 3] = [
-    "-metrics.ingester.maintenance-interval=20ms",
-    "-metrics.ingester.head.checkpoint-after=32KiB",
-    "-metrics.query-frontend.cache-results=false",
-];
-
-/// Rounds: a few in CI, more by `LGTM_CRASH_ROUNDS=200`.
-fn rounds() -> u64 {
-    let given = std::env::var("LGTM_CRASH_ROUNDS").ok();
-    given.and_then(|n| n.parse().ok()).unwrap_or(5)
-}
-
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005);
-        self.0 = self.0.wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % end
-    }
-}
 
 /// What one writer has sent: the next number of each series, and the numbers that were acknowledged.
 struct Sent {
@@ -68,8 +41,13 @@ impl Default for Sent {
     }
 }
 
-/// The newest number that any writer has sent.
-static NEWEST: AtomicI64 = AtomicI64::new(0);
+/// The samples of one folder.
+struct Samples {
+    begin_ms: i64,
+    /// The newest number that any writer has sent.
+    newest: AtomicI64,
+    sent: [Mutex<Sent>; WRITERS],
+}
 
 fn value(number: i64) -> f64 {
     number as f64 * 1.5
@@ -77,60 +55,6 @@ fn value(number: i64) -> f64 {
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| n.to_string()).collect()
-}
-
-/// Pushes ascending samples until the host is gone.
-fn write(host: &Host, writer: usize, begin_ms: i64, sent: &Mutex<Sent>, mut dice: Dice) {
-    let (writer, names) = (writer.to_string(), names(SERIES));
-    let labels: Vec<[(&str, &str); 3]> = names
-        .iter()
-        .map(|s| [("__name__", "crash"), ("s", s), ("w", &writer)])
-        .collect();
-    loop {
-        let mut numbers = Vec::new();
-        {
-            // What is not answered is not sent again: its numbers are left out.
-            let mut sent = sent.lock().unwrap();
-            let first = dice.below(SERIES as u64) as usize;
-            let newest = NEWEST.load(Ordering::SeqCst);
-            if newest + (SERIES_OF_A_REQUEST as i64) >= NUMBERS {
-                return;
-            }
-            for i in 0..SERIES_OF_A_REQUEST {
-                let n = (first + i * 5) % SERIES;
-                sent.next[n] = sent.next[n].max(newest - BEHIND);
-                for _ in 0..SAMPLES_OF_A_SERIES {
-                    numbers.push((n, sent.next[n]));
-                    sent.next[n] += 1;
-                }
-                NEWEST.fetch_max(sent.next[n], Ordering::SeqCst);
-            }
-        }
-        let sample = |(n, number): &(usize, i64)| {
-            let t_ms = begin_ms + number * STEP_MS;
-            (&labels[*n][..], t_ms, value(*number))
-        };
-        let request: Vec<host::Series<'_>> = numbers.iter().map(sample).collect();
-        match host.try_request("POST", "/api/v1/push", &[], &write_request(&request)) {
-            Some(a) if a.status == 200 => sent.lock().unwrap().acknowledged.extend(numbers),
-            // A host that ends says so.
-            Some(a) if a.status == 503 => {}
-            Some(a) => panic!("{}: {}", a.status, a.text()),
-            None => return,
-        }
-    }
-}
-
-fn idle(host: &Host, begin_ms: i64) {
-    let names = names(IDLE);
-    let labels: Vec<[(&str, &str); 2]> = names
-        .iter()
-        .map(|s| [("__name__", "crash_idle"), ("s", s.as_str())])
-        .collect();
-    for part in labels.chunks(1000) {
-        let series: Vec<host::Series<'_>> = part.iter().map(|l| (&l[..], begin_ms, 1.0)).collect();
-        assert_eq!(host.push(&series).status, 200);
-    }
 }
 
 fn ask(host: &Host, query: &str, begin_ms: i64) -> Vec<Value> {
@@ -144,81 +68,110 @@ fn ask(host: &Host, query: &str, begin_ms: i64) -> Vec<Value> {
     result.unwrap_or_else(|| panic!("{answer}")).clone()
 }
 
-fn check(host: &Host, begin_ms: i64, all: &[Arc<Mutex<Sent>>]) {
-    for (writer, sent) in all.iter().enumerate() {
-        let mut found: BTreeMap<(usize, i64), f64> = BTreeMap::new();
-        for series in ask(host, &format!("crash%7Bw%3D%22{writer}%22%7D"), begin_ms) {
-            let n: usize = series["metric"]["s"].as_str().unwrap().parse().unwrap();
-            for v in series["values"].as_array().unwrap() {
-                let t_ms = (v[0].as_f64().unwrap() * 1000.0) as i64;
-                let number = (t_ms - begin_ms) / STEP_MS;
-                let twice = found.insert((n, number), v[1].as_str().unwrap().parse().unwrap());
-                assert_eq!(twice, None, "writer {writer}, series {n}, sample {number}");
+impl Load for Samples {
+    /// What is asked must not come out of a cache.
+    const FLAGS: &'static [&'static str] = &[
+        "-metrics.ingester.maintenance-interval=20ms",
+        "-metrics.ingester.head.checkpoint-after=32KiB",
+        "-metrics.query-frontend.cache-results=false",
+    ];
+
+    fn begin(&self, host: &Host) {
+        let names = names(IDLE);
+        let labels: Vec<[(&str, &str); 2]> = names
+            .iter()
+            .map(|s| [("__name__", "crash_idle"), ("s", s.as_str())])
+            .collect();
+        for part in labels.chunks(1000) {
+            let series: Vec<host::Series<'_>> =
+                part.iter().map(|l| (&l[..], self.begin_ms, 1.0)).collect();
+            assert_eq!(host.push(&series).status, 200);
+        }
+    }
+
+    fn write(&self, host: &Host, writer: usize, mut dice: Dice) {
+        let (begin_ms, sent) = (self.begin_ms, &self.sent[writer]);
+        let (writer, names) = (writer.to_string(), names(SERIES));
+        let labels: Vec<[(&str, &str); 3]> = names
+            .iter()
+            .map(|s| [("__name__", "crash"), ("s", s), ("w", &writer)])
+            .collect();
+        loop {
+            let mut numbers = Vec::new();
+            {
+                // What is not answered is not sent again: its numbers are left out.
+                let mut sent = sent.lock().unwrap();
+                let first = dice.below(SERIES as u64) as usize;
+                let newest = self.newest.load(Ordering::SeqCst);
+                if newest + (SERIES_OF_A_REQUEST as i64) >= NUMBERS {
+                    return;
+                }
+                for i in 0..SERIES_OF_A_REQUEST {
+                    let n = (first + i * 5) % SERIES;
+                    sent.next[n] = sent.next[n].max(newest - BEHIND);
+                    for _ in 0..SAMPLES_OF_A_SERIES {
+                        numbers.push((n, sent.next[n]));
+                        sent.next[n] += 1;
+                    }
+                    self.newest.fetch_max(sent.next[n], Ordering::SeqCst);
+                }
+            }
+            let sample = |(n, number): &(usize, i64)| {
+                let t_ms = begin_ms + number * STEP_MS;
+                (&labels[*n][..], t_ms, value(*number))
+            };
+            let request: Vec<host::Series<'_>> = numbers.iter().map(sample).collect();
+            match host.try_request("POST", "/api/v1/push", &[], &write_request(&request)) {
+                Some(a) if a.status == 200 => sent.lock().unwrap().acknowledged.extend(numbers),
+                // A host that ends says so.
+                Some(a) if a.status == 503 => {}
+                Some(a) => panic!("{}: {}", a.status, a.text()),
+                None => return,
             }
         }
-        let sent = sent.lock().unwrap();
-        let is_lost = |key: &&(usize, i64)| found.get(key) != Some(&value(key.1));
-        let lost: Vec<_> = sent.acknowledged.iter().filter(is_lost).collect();
-        assert!(
-            lost.is_empty(),
-            "writer {writer}: {} of {} acknowledged samples are lost, the first (series, number): {:?}",
-            lost.len(),
-            sent.acknowledged.len(),
-            lost[0]
-        );
     }
-    assert_eq!(ask(host, "crash_idle", begin_ms).len(), IDLE, "idle series");
-}
 
-/// One life of the host, from the check of what the lives before have left to its end.
-fn round(dir: &Path, round: u64, begin_ms: i64, all: &[Arc<Mutex<Sent>>], dice: &mut Dice) {
-    let host = Arc::new(Host::start(dir, &FLAGS));
-    if round.is_multiple_of(ROUNDS_OF_A_FOLDER) {
-        idle(&host, begin_ms);
-    }
-    check(&host, begin_ms, all);
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|w| {
-            let (host, sent, dice) = (host.clone(), all[w].clone(), Dice(dice.below(u64::MAX)));
-            std::thread::spawn(move || write(&host, w, begin_ms, &sent, dice))
-        })
-        .collect();
-    std::thread::park_timeout(Duration::from_millis(100 + dice.below(700)));
-    let (flushing, is_flushing) = (host.clone(), round % 3 == 2);
-    // A flush is under way when the process ends.
-    let flush = std::thread::spawn(move || {
-        if is_flushing {
-            drop(flushing.try_request("POST", "/flush", &[], b""));
+    fn check(&self, host: &Host) {
+        let begin_ms = self.begin_ms;
+        for (writer, sent) in self.sent.iter().enumerate() {
+            let mut found: BTreeMap<(usize, i64), f64> = BTreeMap::new();
+            for series in ask(host, &format!("crash%7Bw%3D%22{writer}%22%7D"), begin_ms) {
+                let n: usize = series["metric"]["s"].as_str().unwrap().parse().unwrap();
+                for v in series["values"].as_array().unwrap() {
+                    let t_ms = (v[0].as_f64().unwrap() * 1000.0) as i64;
+                    let number = (t_ms - begin_ms) / STEP_MS;
+                    let twice = found.insert((n, number), v[1].as_str().unwrap().parse().unwrap());
+                    assert_eq!(twice, None, "writer {writer}, series {n}, sample {number}");
+                }
+            }
+            let sent = sent.lock().unwrap();
+            let is_lost = |key: &&(usize, i64)| found.get(key) != Some(&value(key.1));
+            let lost: Vec<_> = sent.acknowledged.iter().filter(is_lost).collect();
+            assert!(
+                lost.is_empty(),
+                "writer {writer}: {} of {} acknowledged samples are lost, the first (series, number): {:?}",
+                lost.len(),
+                sent.acknowledged.len(),
+                lost[0]
+            );
         }
-    });
-    std::thread::park_timeout(Duration::from_millis(dice.below(30)));
-    if round % 2 == 1 {
-        host.ask_to_end();
-    } else {
-        host.kill_9();
+        assert_eq!(ask(host, "crash_idle", begin_ms).len(), IDLE, "idle series");
     }
-    flush.join().unwrap();
-    writers.into_iter().for_each(|w| w.join().unwrap());
-    let host = Arc::into_inner(host).expect("nobody talks to the host any more");
-    assert_eq!(host.wait(), round % 2 == 1, "an orderly end is a success");
+
+    fn acknowledged(&self) -> u64 {
+        let of_writer = |sent: &Mutex<Sent>| sent.lock().unwrap().acknowledged.len() as u64;
+        self.sent.iter().map(of_writer).sum()
+    }
 }
 
 #[test]
 fn acknowledged_samples_survive_kill_9_and_sigterm() {
     let begin_ms = now_ms() / 1000 * 1000 - 10 * HOUR_MS;
-    let mut dice = Dice(0x9e37_79b9);
-    let mut acknowledged = 0;
-    for first in (0..rounds()).step_by(ROUNDS_OF_A_FOLDER as usize) {
-        let dir = tempfile::tempdir().unwrap();
-        NEWEST.store(0, Ordering::SeqCst);
-        let all: Vec<Arc<Mutex<Sent>>> = (0..WRITERS).map(|_| Arc::default()).collect();
-        for n in first..rounds().min(first + ROUNDS_OF_A_FOLDER) {
-            round(dir.path(), n, begin_ms, &all, &mut dice);
-        }
-        check(&Host::start(dir.path(), &FLAGS), begin_ms, &all);
-        let of_writer = |sent: &Arc<Mutex<Sent>>| sent.lock().unwrap().acknowledged.len() as u64;
-        acknowledged += all.iter().map(of_writer).sum::<u64>();
-    }
+    let acknowledged = survive(|| Samples {
+        begin_ms,
+        newest: AtomicI64::new(0),
+        sent: Default::default(),
+    });
     println!(
         "{} rounds, {acknowledged} samples acknowledged, none lost",
         rounds()

@@ -1,8 +1,10 @@
-//! Bodies that HTTP says are compressed: gzip, deflate, zstd, or not at all.
+//! Bodies that HTTP says are compressed: gzip, deflate, zstd, lz4, or not at all.
 
 use std::io::Read;
 
-use crate::codec::allowance::Allowance;
+use crate::codec::allowance::{Allowance, DecodeFail};
+use crate::codec::compression::OutputSize;
+use crate::codec::lz4_frame;
 use crate::codec::size_bound::SizeBound;
 use crate::error::{Error, Result};
 
@@ -23,6 +25,8 @@ pub enum ContentEncoding {
     Deflate,
     /// RFC 8878.
     Zstd,
+    /// LZ4's frames, which senders of OTLP know.
+    Lz4,
 }
 
 impl ContentEncoding {
@@ -33,6 +37,7 @@ impl ContentEncoding {
             "gzip" | "x-gzip" => Some(Self::Gzip),
             "deflate" => Some(Self::Deflate),
             "zstd" => Some(Self::Zstd),
+            "lz4" => Some(Self::Lz4),
             _ => None,
         }
     }
@@ -84,6 +89,22 @@ impl ContentEncoding {
                     .map_err(|e| self.invalid(&e))?;
                 self.read(decoder, bound, out, allowance)
             }
+            Self::Lz4 => {
+                let size = OutputSize {
+                    expected_bytes: 0,
+                    max_bytes: bound.max_bytes,
+                };
+                let mut make_room = |out: &mut Vec<u8>, more: usize| {
+                    allowance.reserve(out, more).map_err(DecodeFail::from)
+                };
+                let done = lz4_frame::decompress(body, size, out, &mut make_room);
+                done.map_err(|e| match e {
+                    DecodeFail::Broken(e) => {
+                        Error::InvalidInput(format!("body is not {self:?}: {e}"))
+                    }
+                    DecodeFail::Refused(e) => e,
+                })
+            }
         }
     }
 
@@ -129,7 +150,7 @@ fn too_large(bound: SizeBound) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Compression, Compressor};
+    use crate::codec::{Compression, Compressor, Lz4BlockSize};
     use std::io::Write;
 
     #[test]
@@ -137,7 +158,9 @@ mod tests {
         let zeros = vec![0; 1 << 20];
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&zeros).unwrap();
-        let [zlib, raw] = [Compression::Zlib, Compression::Deflate].map(|with| {
+        let lz4 = Compression::Lz4(Lz4BlockSize::KiB256);
+        let packed = [Compression::Zlib, Compression::Deflate, lz4];
+        let [zlib, raw, lz4] = packed.map(|with| {
             let mut out = Vec::new();
             Compressor::default()
                 .compress(with, &zeros, &mut out)
@@ -152,6 +175,7 @@ mod tests {
                 ContentEncoding::Zstd,
                 zstd::encode_all(&zeros[..], 1).unwrap(),
             ),
+            (ContentEncoding::Lz4, lz4),
             (ContentEncoding::Identity, zeros.clone()),
         ];
         for (encoding, body) in bodies {

@@ -75,7 +75,7 @@ impl Decompressor {
             Compression::SnappyFramed => {
                 snappy_framed::decompress(&mut self.snappy, bytes, size, out)
             }
-            Compression::Lz4(_) => lz4_frame::decompress(bytes, size, out),
+            Compression::Lz4(_) => lz4_frame::decompress(bytes, size, out, &mut |_, _| Ok(())),
             Compression::Zstd => self.zstd(bytes, size, out),
         };
         if done.is_err() {

@@ -79,11 +79,15 @@ fn header_checksum(descriptor: &[u8]) -> u8 {
     (xxh32(descriptor, 0) >> 8) as u8
 }
 
+/// Asked for room for so many bytes behind those of a buffer, before they are written there.
+pub(super) type MakeRoom<'a> = dyn FnMut(&mut Vec<u8>, usize) -> Result<(), DecodeFail> + 'a;
+
 /// Reads one frame or more.
 pub(super) fn decompress(
     bytes: &[u8],
     size: OutputSize,
     out: &mut Vec<u8>,
+    make_room: &mut MakeRoom<'_>,
 ) -> Result<(), DecodeFail> {
     let mut r = Reader::new(WHAT, bytes);
     let end = out.len() + size.max_bytes;
@@ -93,7 +97,7 @@ pub(super) fn decompress(
             let len = r.u32_le()? as usize;
             r.take(len)?;
         } else if magic == MAGIC {
-            frame(&mut r, size, end, out)?;
+            frame(&mut r, size, end, out, make_room)?;
         } else {
             return Err(r.error(format!("magic {magic:08x}")).into());
         }
@@ -146,6 +150,7 @@ fn frame(
     size: OutputSize,
     end: usize,
     out: &mut Vec<u8>,
+    make_room: &mut MakeRoom<'_>,
 ) -> Result<(), DecodeFail> {
     let header = frame_header(r)?;
     let frame_start = out.len();
@@ -168,6 +173,7 @@ fn frame(
             if data.len() > end - out.len() {
                 return Err(too_large(WHAT, size));
             }
+            make_room(out, data.len())?;
             out.extend_from_slice(data);
             continue;
         }
@@ -175,7 +181,15 @@ fn frame(
             0 => frame_start.max(out.len().saturating_sub(WINDOW)),
             _ => out.len(),
         };
-        block(&at, data, &header, size, (window_start, end), out)?;
+        block(
+            &at,
+            data,
+            &header,
+            size,
+            (window_start, end),
+            out,
+            make_room,
+        )?;
     }
     let made = &out[frame_start..];
     if header.flags & CONTENT_CHECKSUM != 0 {
@@ -207,6 +221,7 @@ fn block(
     size: OutputSize,
     (window_start, end): (usize, usize),
     out: &mut Vec<u8>,
+    make_room: &mut MakeRoom<'_>,
 ) -> Result<(), DecodeFail> {
     let start = out.len();
     let most = frame.block_bytes.min(end - start);
@@ -214,6 +229,7 @@ fn block(
     let guess = expected_end.saturating_sub(start).max(4 * data.len());
     let mut room = guess.max(1 << 10).min(most);
     loop {
+        make_room(out, start + room - out.len())?;
         out.resize(start + room, 0);
         let (before, into) = out.split_at_mut(start);
         match decompress_into_with_dict(data, into, &before[window_start..]) {

@@ -55,5 +55,5 @@ pub use query_body::with_body;
 pub use server::HttpServer;
 pub use settings::ConnectionSettings;
 pub use site_guard::{AccessSettings, SiteGuard};
-pub use tenant::{TenantError, tenant};
+pub use tenant::{TenantError, tenant, tenants};
 pub use upgrade::{UpgradedStream, Upgrading};

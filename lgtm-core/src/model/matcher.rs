@@ -88,6 +88,15 @@ impl Matcher {
         &self.name
     }
 
+    /// The same test of another label.
+    #[must_use]
+    pub fn renamed(&self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The operator.
     pub fn op(&self) -> MatchOp {
         self.op

@@ -1,6 +1,7 @@
 //! What all three stores speak of: tenants, times, labels, matchers, samples, histograms.
 
 mod exemplar;
+mod federation;
 mod histogram;
 mod histogram_check;
 mod labels;
@@ -14,6 +15,9 @@ mod time;
 
 pub use crate::timestamp::{Timestamp, TimestampMs, TimestampNs};
 pub use exemplar::Exemplar;
+pub use federation::{
+    TENANT_LABEL, federated_name, labels_with_tenant, tenants_asked, tenants_name,
+};
 pub use histogram::{
     BucketSpan, CounterResetHint, FloatHistogram, Histogram, MAX_HISTOGRAM_BUCKETS,
     MAX_HISTOGRAM_SPANS,

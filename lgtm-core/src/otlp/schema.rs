@@ -48,7 +48,10 @@ pub const fn field(json: &'static str, number: u64, kind: Kind) -> Field {
 }
 
 /// What sent the items.
-pub static RESOURCE: Message = Message(&[field("attributes", 1, Kind::Message(&KEY_VALUE))]);
+pub static RESOURCE: Message = Message(&[
+    field("attributes", 1, Kind::Message(&KEY_VALUE)),
+    field("droppedAttributesCount", 2, Kind::Varint),
+]);
 
 /// The instrumentation scope of the items.
 pub static SCOPE: Message = Message(&[

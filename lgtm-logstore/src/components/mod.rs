@@ -5,6 +5,7 @@ pub mod clients;
 mod compactor;
 mod detected;
 mod distributor;
+mod federated;
 mod followers;
 mod holders;
 mod ingester;

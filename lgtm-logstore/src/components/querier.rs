@@ -7,18 +7,19 @@ use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::model::{Labels, TenantId, TextSet, tenants_asked};
 use lgtm_core::telemetry::Registry;
 
 use super::clients::{
     IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Queries, StoreGatewayClient,
     Tail, TailFeed, TailRequest,
 };
+use super::federated::{Federated, TenantsAsked, volumes_with_tenant};
 use super::holders::Holders;
 use super::joined::merge_sorted;
 use super::joined_tail::{JoinedTail, TailSettings, tail_history};
 use super::recent_patterns::joined_patterns;
-use crate::limits::Limits;
+use crate::limits::{Limits, query_limits};
 use crate::logql::{
     Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions, QueryValue,
 };
@@ -74,6 +75,7 @@ impl QuerierBuilder {
         let recent = self.ingesters.iter().map(|i| Arc::clone(i) as _).collect();
         let stored = self.store_gateways.iter().map(|g| Arc::clone(g) as _);
         let holders = Arc::new(Holders::new(recent, stored.collect()));
+        let holders = Arc::new(Federated::new(holders));
         let source = Arc::clone(&holders) as _;
         let clock = Arc::clone(&self.clock);
         let querier = Arc::new(Querier {
@@ -92,13 +94,14 @@ impl QuerierBuilder {
     }
 }
 
-/// Answers queries: an engine over all who hold data. The limits of the tenant bound what each of them may fetch and hold.
+/// Answers queries: an engine over all who hold data. The limits of the tenant bound what each of them may fetch and hold. A query of
+/// [joined](TenantId::joined) tenants is answered as if all their streams were one tenant's, each with the label `__tenant_id__`.
 #[derive(Debug)]
 pub struct Querier {
     engine: Engine,
     clock: Arc<dyn Clock>,
     tail: TailSettings,
-    holders: Arc<Holders>,
+    holders: Arc<Federated>,
     ingesters: Vec<Arc<dyn IngesterClient>>,
     store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
     limits: Overrides<Limits>,
@@ -137,7 +140,7 @@ impl Querier {
 
 impl Querier {
     fn bounded(&self, tenant: &TenantId, request: &SelectRequest) -> SelectRequest {
-        let bounds = FetchBounds::of(&self.limits.for_tenant(tenant));
+        let bounds = FetchBounds::of(&query_limits(&self.limits, tenant));
         request.clone().bounds(bounds)
     }
 
@@ -146,7 +149,7 @@ impl Querier {
     /// # Errors
     /// Those of [`QueryError`].
     pub async fn query(&self, tenant: &TenantId, query: &Query) -> Result<Answer, QueryError> {
-        let limits = self.limits.for_tenant(tenant);
+        let limits = query_limits(&self.limits, tenant);
         let own = usize::try_from(limits.max_query_series).unwrap_or(usize::MAX);
         let asked = query.options().clone();
         let options = QueryOptions {
@@ -210,8 +213,16 @@ impl Patterns for Querier {
         tenant: &TenantId,
         request: &PatternsRequest,
     ) -> Result<Listed<Vec<PatternCounts>>> {
-        let asked = self.ingesters.iter().map(|i| i.patterns(tenant, request));
-        let parts = futures::future::try_join_all(asked).await?;
+        let mut asked = request.clone();
+        let mut tenants = vec![tenant.clone()];
+        if tenant.is_joined() {
+            (tenants, asked.matchers) = tenants_asked(tenant, &request.matchers);
+        }
+        let mut parts = Vec::new();
+        for tenant in &tenants {
+            let asked = self.ingesters.iter().map(|i| i.patterns(tenant, &asked));
+            parts.extend(futures::future::try_join_all(asked).await?);
+        }
         Ok(joined_patterns(request, parts, 1))
     }
 }
@@ -244,7 +255,6 @@ impl Queries for Querier {
     }
 }
 
-/// Recent data are asked first, as by [`Holders`].
 #[async_trait]
 impl Inspect for Querier {
     async fn volumes(
@@ -253,6 +263,27 @@ impl Inspect for Querier {
         request: &SelectRequest,
     ) -> Result<Listed<Vec<StreamVolume>>> {
         let request = &self.bounded(tenant, request);
+        if !tenant.is_joined() {
+            return self.tenant_volumes(tenant, request).await;
+        }
+        let asked = TenantsAsked::of(tenant, request);
+        let answers = asked.ask_each(|t, r| self.tenant_volumes(t, r)).await?;
+        let mut all = Listed::default();
+        for (tenant, mut answer) in asked.tenants.iter().zip(answers) {
+            answer.items = volumes_with_tenant(answer.items, tenant)?;
+            all.merge(answer, add_volumes);
+        }
+        Ok(all.cut(request.limit))
+    }
+}
+
+impl Querier {
+    /// Recent data are asked first, as by [`Holders`].
+    async fn tenant_volumes(
+        &self,
+        tenant: &TenantId,
+        request: &SelectRequest,
+    ) -> Result<Listed<Vec<StreamVolume>>> {
         let recent = self.ingesters.iter().map(|i| i.volumes(tenant, request));
         let mut answers = futures::future::try_join_all(recent).await?;
         let stored = self.store_gateways.iter();
@@ -260,11 +291,14 @@ impl Inspect for Querier {
         answers.extend(futures::future::try_join_all(stored).await?);
         let mut all = Listed::default();
         for answer in answers {
-            all.merge(answer, |all, more| {
-                let by_labels = |a: &StreamVolume, b: &StreamVolume| a.labels.cmp(&b.labels);
-                merge_sorted(all, more, by_labels, |volume, more| volume.add(&more));
-            });
+            all.merge(answer, add_volumes);
         }
         Ok(all.cut(request.limit))
     }
+}
+
+/// Joins lists in the order of labels.
+fn add_volumes(all: &mut Vec<StreamVolume>, more: Vec<StreamVolume>) {
+    let by_labels = |a: &StreamVolume, b: &StreamVolume| a.labels.cmp(&b.labels);
+    merge_sorted(all, more, by_labels, |volume, more| volume.add(&more));
 }

@@ -23,7 +23,7 @@ use super::query_rules::{
     approximates, check_bytes, check_length, check_query, listed_range, longest_range, looked_back,
     reads,
 };
-use crate::limits::Limits;
+use crate::limits::{Limits, query_limits};
 use crate::logql::{
     Answer, Engine, LogqlSplitter, MaxSeries, Query, QueryError, QueryOptions, QueryStats,
     QueryTime, QueryValue,
@@ -203,7 +203,7 @@ impl QueryFrontend {
 
     /// A request for what of streams and labels its tenant may look at; `None` when there is nothing.
     fn listed(&self, tenant: &TenantId, request: &SelectRequest) -> Result<Option<SelectRequest>> {
-        let limits = self.0.limits.for_tenant(tenant);
+        let limits = query_limits(&self.0.limits, tenant);
         let range = listed_range(&limits, self.0.now_ns(), request.range)?;
         Ok(range.map(|range| SelectRequest {
             range,
@@ -319,7 +319,7 @@ impl FrontendParts {
     }
 
     async fn answer(&self, tenant: &TenantId, query: Query) -> Result<Answer, QueryError> {
-        let mut limits = self.limits.for_tenant(tenant);
+        let mut limits = query_limits(&self.limits, tenant);
         if let Some(own) = &query.options().limits {
             limits = Arc::new(own.tighten(&limits));
         }
@@ -406,13 +406,21 @@ impl FrontendParts {
         if limits.max_query_bytes_read.as_u64() == 0 {
             return Ok(());
         }
+        let mut bytes = self.estimate(tenant, query).await?;
+        if let Some(whole) = &query.options().part_of {
+            bytes = bytes.max(self.estimate(tenant, whole).await?);
+        }
+        check_bytes(limits, bytes)
+    }
+
+    async fn estimate(&self, tenant: &TenantId, query: &Query) -> Result<u64, QueryError> {
         let mut bytes = 0u64;
         for (matchers, range) in reads(query) {
             let request = SelectRequest::new(matchers, range);
             let volumes = self.querier.volumes(tenant, &request).await?;
             bytes += volumes.items.iter().map(|v| v.bytes).sum::<u64>();
         }
-        check_bytes(limits, bytes)
+        Ok(bytes)
     }
 
     async fn through(

@@ -1,7 +1,9 @@
 //! Answers about how much there is, made of what holders know of each stream: `index/volume`, `index/volume_range` and `index/stats`.
 
 use lgtm_core::Error;
-use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TimeRangeNs, TimestampMs, TimestampNs};
+use lgtm_core::model::{
+    Labels, Listed, Matcher, TENANT_LABEL, TenantId, TimeRangeNs, TimestampMs, TimestampNs,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::clients::Inspect;
@@ -211,8 +213,14 @@ impl VolumeRequest {
         let streams = holders.volumes(tenant, &request).await?;
         let mut listed = Listed::whole(BTreeMap::new());
         listed.warn(streams.warnings);
-        for stream in &streams.items {
-            self.count(stream, &mut listed.items)?;
+        // Volumes of several tenants are added, unless they are asked for apart.
+        let is_apart = request.matchers.iter().any(|m| m.name() == TENANT_LABEL);
+        for mut stream in streams.items {
+            if tenant.is_joined() && !is_apart {
+                let others = stream.labels.iter().filter(|(n, _)| *n != TENANT_LABEL);
+                stream.labels = Labels::from_sorted(others)?;
+            }
+            self.count(&stream, &mut listed.items)?;
         }
         Ok(listed)
     }

@@ -27,7 +27,7 @@ pub(super) async fn query(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let asked = Asked::of(&headers, &api.settings)?;
+    let asked = Asked::of(&headers, &api.settings, &api.parser)?;
     let range = c.params.query_range(c.now_ns)?;
     let mut text = c.params.query().to_owned();
     if let Some(pattern) = c.params.get("regexp") {

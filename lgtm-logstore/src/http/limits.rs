@@ -13,6 +13,7 @@ use super::error::ApiError;
 use super::json::plain_json;
 use super::query_api::QueryApi;
 use super::status::LOKI_VERSION;
+use crate::limits::query_limits;
 
 /// The limits that are told.
 const TOLD: [&str; 14] = [
@@ -34,7 +35,7 @@ const TOLD: [&str; 14] = [
 
 /// The limits of a tenant by their names in Loki, in order.
 fn told(api: &QueryApi, tenant: &TenantId) -> Result<Map<String, Value>, ApiError> {
-    let limits = serde_json::to_value(&*api.limits.for_tenant(tenant));
+    let limits = serde_json::to_value(&*query_limits(&api.limits, tenant));
     let mut limits = limits.map_err(|e| Error::Internal(format!("limits as JSON: {e}")))?;
     let mut out = Map::new();
     for name in TOLD {
@@ -63,7 +64,7 @@ pub(super) async fn drilldown(
     State(api): State<Arc<QueryApi>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tenant = api.tenant(&headers)?;
+    let tenant = api.tenants(&headers)?;
     let body = json!({
         "limits": told(&api, &tenant)?,
         "pattern_ingester_enabled": true,
@@ -77,7 +78,7 @@ pub(super) async fn of_tenant(
     State(api): State<Arc<QueryApi>>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let tenant = api.tenant(&headers)?;
+    let tenant = api.tenants(&headers)?;
     let lines = told(&api, &tenant)?;
     let lines = lines
         .iter()

@@ -14,10 +14,11 @@ use lgtm_core::otlp::json_to_protobuf;
 
 use super::body::{read_body, size_bound};
 use super::error::ApiError;
+use super::push::backfill_shard;
 use super::push_api::PushApi;
 use super::tenant::tenant;
 use crate::limits::PushReport;
-use crate::wire::{OTLP_REQUEST, PushBatch, decode_otlp};
+use crate::wire::{OTLP_REQUEST, PushBatch, PushOptions, decode_otlp};
 
 /// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
 const AT_ONCE_BYTES: usize = 256 << 10;
@@ -73,6 +74,7 @@ async fn take(
             "\"{encoding}\" is not a supported content encoding"
         ))
     })?;
+    let backfill = backfill_shard(request.headers())?;
     let bound = size_bound(api.distributor.settings());
     let (ticket, _, body) = read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
     let limits = api.distributor.limits(tenant);
@@ -88,7 +90,11 @@ async fn take(
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
             to_protobuf(spelling, encoding, &body, bound, out, allowance)
         };
-        decode_otlp(batch, &limits.push_options(), now_ns, allowance, fill)
+        let options = PushOptions {
+            backfill_shard: backfill.as_deref(),
+            ..limits.push_options()
+        };
+        decode_otlp(batch, &options, now_ns, allowance, fill)
     };
     api.decode_and_push(tenant, ticket, effort, decode).await
 }

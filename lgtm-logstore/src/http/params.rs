@@ -137,7 +137,7 @@ fn integer(function: &str, text: &str) -> Result<i64, String> {
 }
 
 /// Seconds, nanoseconds, fractions of seconds, or RFC 3339.
-fn time(name: &str, text: &str) -> Result<TimestampNs, ApiError> {
+pub(super) fn time(name: &str, text: &str) -> Result<TimestampNs, ApiError> {
     if text.contains('.')
         && let Ok(seconds) = text.parse::<f64>()
         && seconds.is_finite()

@@ -16,12 +16,17 @@ use super::error::ApiError;
 use super::push_api::PushApi;
 use super::tenant::tenant;
 use crate::limits::PushReport;
-use crate::wire::{PushBatch, decode_json, decode_legacy_json, decode_protobuf};
+use crate::wire::{PushBatch, PushOptions, decode_json, decode_legacy_json, decode_protobuf};
 
 /// Bytes, decompressed, that are decoded in about a millisecond: several times what senders put into a request by default.
 const AT_ONCE_BYTES: usize = 512 << 10;
 /// The same of JSON.
 const JSON_AT_ONCE_BYTES: usize = 128 << 10;
+
+/// The header of a push that brings what was missed, and names which part of it.
+const BACKFILL_SHARD: &str = "x-loki-backfill-shard";
+/// Loki's bound.
+const MAX_BACKFILL_SHARD_BYTES: usize = 128;
 
 /// How a push is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +75,16 @@ async fn take(
 ) -> std::result::Result<PushReport, ApiError> {
     let form = form(request.headers(), json)?;
     let encoding = encoding(request.headers())?;
+    let backfill = backfill_shard(request.headers())?;
     let bound = size_bound(api.distributor.settings());
     let (ticket, _, body) = read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
     let limits = api.distributor.limits(tenant);
     let effort = effort(form, encoding, &body, bound)?;
     let decode = move |batch: &mut PushBatch, allowance: &mut Allowance<'_>| {
-        let options = limits.push_options();
+        let options = PushOptions {
+            backfill_shard: backfill.as_deref(),
+            ..limits.push_options()
+        };
         let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| match form {
             Form::Protobuf => unpacked(encoding, &body, bound, out, allowance),
             Form::Json | Form::LegacyJson => encoding.decompress(&body, bound, out, allowance),
@@ -152,6 +161,19 @@ fn form(headers: &HeaderMap, json: Form) -> std::result::Result<Form, ApiError> 
     }
     let is_json = media.eq_ignore_ascii_case("application/json");
     Ok(if is_json { json } else { Form::Protobuf })
+}
+
+/// The part of what was missed that a push says it is.
+pub(super) fn backfill_shard(headers: &HeaderMap) -> std::result::Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(BACKFILL_SHARD).filter(|v| !v.is_empty()) else {
+        return Ok(None);
+    };
+    match value.to_str() {
+        Ok(shard) if shard.len() <= MAX_BACKFILL_SHARD_BYTES => Ok(Some(shard.to_owned())),
+        _ => Err(ApiError::bad_request(format!(
+            "{BACKFILL_SHARD} is not at most {MAX_BACKFILL_SHARD_BYTES} ASCII characters"
+        ))),
+    }
 }
 
 /// What wraps the body. Snappy is what protobuf always is, and says nothing.

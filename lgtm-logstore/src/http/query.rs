@@ -20,6 +20,7 @@ use crate::logql::Query;
 
 /// What every call begins with.
 pub(super) struct Call {
+    /// Several, joined, where a query names them.
     pub(super) tenant: TenantId,
     pub(super) params: Params,
     pub(super) now_ns: TimestampNs,
@@ -32,7 +33,7 @@ pub(super) fn call(
     body: &Bytes,
 ) -> Result<Call, ApiError> {
     Ok(Call {
-        tenant: api.tenant(headers)?,
+        tenant: api.tenants(headers)?,
         params: Params::read(query, headers, body)?,
         now_ns: api.now_ns(),
     })
@@ -46,7 +47,7 @@ pub(super) async fn instant(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let asked = Asked::of(&headers, &api.settings)?;
+    let asked = Asked::of(&headers, &api.settings, &api.parser)?;
     c.params.count("limit")?;
     c.params.direction()?;
     let t_ns = c.params.time("time")?.unwrap_or(c.now_ns);
@@ -64,7 +65,7 @@ pub(super) async fn range(
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let c = call(&api, query.as_deref(), &headers, &body)?;
-    let asked = Asked::of(&headers, &api.settings)?;
+    let asked = Asked::of(&headers, &api.settings, &api.parser)?;
     let range = c.params.query_range(c.now_ns)?;
     let text = c.params.query();
     move_if_heavy(text).await;

@@ -18,7 +18,7 @@ use lgtm_core::telemetry::Registry;
 
 use super::error::ApiError;
 use super::settings::ApiSettings;
-use super::tenant::tenant;
+use super::tenant::{tenant, tenants};
 use super::{
     body, compress, detected, fault, format, labels, legacy, limits, movable, patterns, query,
     rules, status, tail, volume,
@@ -144,8 +144,14 @@ impl QueryApi {
         self.panicked.load(Ordering::Relaxed)
     }
 
+    /// The tenant of a request that is about one.
     pub(super) fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
         tenant(headers, self.settings.multitenancy_enabled)
+    }
+
+    /// The tenant of a query, or several joined to one id.
+    pub(super) fn tenants(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
+        tenants(headers, &self.settings)
     }
 
     pub(super) fn now_ns(&self) -> TimestampNs {
@@ -154,7 +160,7 @@ impl QueryApi {
 
     /// Where the work of a request is computed: in the line of its tenant.
     pub(super) fn executor(&self, headers: &HeaderMap) -> Executor {
-        match self.tenant(headers) {
+        match self.tenants(headers) {
             Ok(tenant) => self.executor.in_line(tenant.as_str()),
             // The handler refuses it.
             Err(_) => self.executor.clone(),

@@ -10,13 +10,15 @@ use lgtm_core::units::ByteSize;
 use serde::Deserialize;
 
 use super::error::ApiError;
+use super::params::time;
 use super::settings::ApiSettings;
 use crate::limits::RequestLimits;
-use crate::logql::{LabelEncoding, QueryOptions};
+use crate::logql::{LabelEncoding, ParserSettings, Query, QueryOptions, QueryRange};
 
 const TAGS: &str = "x-query-tags";
 const ENCODING_FLAGS: &str = "x-loki-response-encoding-flags";
 const LIMITS: &str = "x-loki-query-limits";
+const LIMITS_CONTEXT: &str = "x-loki-query-limits-context";
 /// The tag by which Logs Drilldown is known: it shows a part of the series rather than none.
 const DRILLDOWN: (&str, &str) = ("source", "grafana-lokiexplore-app");
 /// In the tags of queries for samples of lines, which need few of them.
@@ -29,18 +31,22 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    pub(super) fn of(headers: &HeaderMap, settings: &ApiSettings) -> Result<Self, ApiError> {
+    pub(super) fn of(
+        headers: &HeaderMap,
+        settings: &ApiSettings,
+        parser: &ParserSettings,
+    ) -> Result<Self, ApiError> {
         let text = |name| headers.get(name).and_then(|v| v.to_str().ok());
         let tags = tags(text(TAGS).unwrap_or_default());
-        let limits = match text(LIMITS).filter(|_| settings.per_request_limits_enabled) {
-            Some(limits) => Some(Arc::new(request_limits(limits)?)),
-            None => None,
-        };
+        let limit = |name| text(name).filter(|_| settings.per_request_limits_enabled);
+        let limits = limit(LIMITS).map(request_limits).transpose()?;
+        let part_of = limit(LIMITS_CONTEXT).map(|text| whole_query(text, parser));
         let options = QueryOptions {
             no_cache: no_cache(headers),
             cuts_series: is_drilldown(&tags),
             one_piece_at_a_time: tags.contains(SAMPLE),
-            limits,
+            limits: limits.map(Arc::new),
+            part_of: part_of.transpose()?.map(Arc::new),
             ..QueryOptions::default()
         };
         if !tags.is_empty() {
@@ -125,9 +131,31 @@ fn request_limits(text: &str) -> Result<RequestLimits, ApiError> {
     })
 }
 
+/// `X-Loki-Query-Limits-Context`. Times are RFC 3339, as Go's library writes them, or numbers, as pages do.
+#[derive(Debug, Deserialize)]
+struct LimitsContext {
+    expr: String,
+    from: serde_json::Value,
+    to: serde_json::Value,
+}
+
+/// The query that a request is a part of.
+fn whole_query(text: &str, parser: &ParserSettings) -> Result<Query, ApiError> {
+    let bad = |what: &str| ApiError::bad_request(format!("{LIMITS_CONTEXT}: {what}"));
+    let read: LimitsContext = serde_json::from_str(text).map_err(|e| bad(&e.to_string()))?;
+    let time = |name: &str, value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => time(name, text),
+        serde_json::Value::Number(number) => time(name, &number.to_string()),
+        other => Err(bad(&format!("{name} is {other}"))),
+    };
+    let range = QueryRange::new(time("from", &read.from)?, time("to", &read.to)?);
+    Query::range(&read.expr, range, parser).map_err(|e| bad(&e.to_string()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logql::QueryTime;
 
     fn asked(headers: &[(&'static str, &str)], enabled: bool) -> Result<Asked, ApiError> {
         let mut all = HeaderMap::new();
@@ -138,7 +166,7 @@ mod tests {
             per_request_limits_enabled: enabled,
             ..ApiSettings::default()
         };
-        Asked::of(&all, &settings)
+        Asked::of(&all, &settings, &ParserSettings::default())
     }
 
     #[test]
@@ -157,6 +185,28 @@ mod tests {
         let sample = asked(&[(TAGS, "Source=datasample")], true).unwrap();
         assert!(sample.options.one_piece_at_a_time && !sample.options.cuts_series);
         assert_eq!(tags("a={b}\u{e4},c"), "a=_b_,c");
+    }
+
+    #[test]
+    fn the_query_that_one_is_a_part_of_is_read_where_that_is_on() {
+        let header =
+            r#"{"expr":"{app=\"a\"}","from":"2024-05-01T12:00:00Z","to":1714568400000000000}"#;
+        let whole = asked(&[(LIMITS_CONTEXT, header)], true).unwrap();
+        let whole = whole.options.part_of.unwrap();
+        assert_eq!(whole.text(), r#"{app="a"}"#);
+        let range = QueryRange::new(1_714_564_800_000_000_000, 1_714_568_400_000_000_000);
+        assert_eq!(whole.time(), QueryTime::Range(range));
+        let off = asked(&[(LIMITS_CONTEXT, header)], false).unwrap();
+        assert!(off.options.part_of.is_none());
+        for bad in [
+            "{",
+            r#"{"expr":"{app=\"a\"}"}"#,
+            r#"{"expr":"{","from":1,"to":2}"#,
+            r#"{"expr":"{app=\"a\"}","from":{},"to":2}"#,
+            r#"{"expr":"{app=\"a\"}","from":2,"to":1}"#,
+        ] {
+            assert!(asked(&[(LIMITS_CONTEXT, bad)], true).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -23,6 +23,10 @@ pub struct ApiSettings {
     pub max_inflight_answer_bytes: ByteSize,
     /// Whether the header `X-Loki-Query-Limits` of a request may tighten the limits of its tenant. Off (default), as in Loki.
     pub per_request_limits_enabled: bool,
+    /// Whether a query may name several tenants, as `a|b`. Off (default), as in Loki.
+    pub multi_tenant_queries_enabled: bool,
+    /// Tenants that one query may name. Default 16: each is read ahead of by itself, so that memory goes by their number. 0: no bound.
+    pub max_tenants_per_query: usize,
     /// Origins such as `https://ui.example:8443` whose pages may read the answers of the query API; `*`: any. Default: none, since the server
     /// has no login, and whoever may ask it from a page may ask all of it.
     pub cors_origins: Vec<String>,
@@ -46,6 +50,8 @@ impl Default for ApiSettings {
             max_inflight_query_bodies_bytes: ByteSize::mib(128),
             max_inflight_answer_bytes: ByteSize::mib(1024),
             per_request_limits_enabled: false,
+            multi_tenant_queries_enabled: false,
+            max_tenants_per_query: 16,
             cors_origins: Vec::new(),
         }
     }

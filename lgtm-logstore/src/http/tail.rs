@@ -41,7 +41,8 @@ pub(super) async fn tail(
 ) -> Result<Response, ApiError> {
     let headers = request.headers().clone();
     let c = call(&api, query.as_deref(), &headers, &Bytes::new())?;
-    let encoding = Asked::of(&headers, &api.settings)?.encoding;
+    let tenant = api.tenant(&headers)?;
+    let encoding = Asked::of(&headers, &api.settings, &api.parser)?.encoding;
     let delay_s = match c.params.get("delay_for").map(str::parse::<i64>) {
         None => 0,
         Some(Ok(delay)) if (0..=MAX_DELAY_S).contains(&delay) => delay,
@@ -65,7 +66,7 @@ pub(super) async fn tail(
     let executor = api.executor(&headers);
     let tail = Tail {
         api: Arc::clone(&api),
-        tenant: c.tenant,
+        tenant,
         request: follow,
         encoding,
         executor,

@@ -19,6 +19,7 @@ use super::query::{Call, call};
 use super::query_api::QueryApi;
 use super::selector::{SelectorRule, selector};
 use crate::components::{VolumeAggregation, VolumeRequest, selector_stats, volume, volume_range};
+use crate::limits::query_limits;
 use crate::logql::{Answer, LabelEncoding, QueryRange, QueryStats, QueryValue};
 use crate::select::{FetchBounds, SelectRequest, StreamVolume};
 
@@ -147,7 +148,7 @@ pub(super) async fn range(
 }
 
 async fn request(api: &QueryApi, c: &Call) -> Result<VolumeRequest, ApiError> {
-    let limits = api.limits.for_tenant(&c.tenant);
+    let limits = query_limits(&api.limits, &c.tenant);
     if !limits.volume_enabled {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "not found"));
     }

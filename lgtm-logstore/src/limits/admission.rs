@@ -12,7 +12,7 @@ use lgtm_core::model::{TenantId, TimestampNs};
 
 use super::limits::Limits;
 use super::push_report::{PushRefusal, PushReport, PushRule};
-use crate::wire::{PushBatch, PushEntry, SERVICE_NAME, StreamLabels, StreamView};
+use crate::wire::{PushBatch, PushEntry, StreamLabels, StreamView};
 
 const MEGABYTE: f64 = (1 << 20) as f64;
 /// Characters of a name or value that a message repeats.
@@ -166,8 +166,17 @@ fn validate(
             malformed.message.clone()
         });
     }
-    let rules = EntryRules::new(limits, now_ns);
+    let usual = EntryRules::new(limits, now_ns);
+    let backfill = EntryRules {
+        oldest_ns: TimestampNs::MIN,
+        ..usual
+    };
     for stream in batch.streams() {
+        let rules = if stream.labels().is_backfill() {
+            &backfill
+        } else {
+            &usual
+        };
         let first = stream.first_entry();
         if !stream.labels().is_internal()
             && let Err((rule, message)) = check_labels(stream.labels(), tenant, limits)
@@ -198,7 +207,7 @@ fn check_labels(
 ) -> Result<(), (PushRule, String)> {
     let told = |text| first_chars(text, TOLD_CHARS);
     let shown = ToldLabels(labels);
-    let count = labels.iter().filter(|(n, _)| *n != SERVICE_NAME).count();
+    let count = labels.chosen().count();
     if labels.as_bytes().is_empty() {
         let message = "error at least one label pair is required per stream".to_owned();
         return Err((PushRule::MissingLabels, message));
@@ -249,6 +258,7 @@ impl fmt::Display for ToldLabels<'_> {
 }
 
 /// What each entry is held against.
+#[derive(Clone, Copy)]
 struct EntryRules<'a> {
     limits: &'a Limits,
     oldest_ns: TimestampNs,

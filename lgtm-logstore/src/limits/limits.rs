@@ -262,6 +262,7 @@ impl Limits {
                 identifier: &self.max_line_size_truncate_identifier,
             }),
             increment_duplicate_timestamps: self.increment_duplicate_timestamp,
+            backfill_shard: None,
             otlp: &self.otlp_config,
         }
     }

@@ -58,7 +58,7 @@ impl RequestLimits {
 }
 
 /// The smaller of two bounds, where `none` is no bound.
-fn tighter<T: PartialOrd + Copy>(own: Option<T>, all: T, none: T) -> T {
+pub(super) fn tighter<T: PartialOrd + Copy>(own: Option<T>, all: T, none: T) -> T {
     match own {
         Some(own) if own > none && (all == none || own < all) => own,
         _ => all,

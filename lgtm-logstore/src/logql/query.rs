@@ -10,13 +10,14 @@ use lgtm_core::vector::StepGrid;
 
 use super::ast::{Expr, MetricExpr};
 use super::parser::parse_with;
+use super::plan_cache::PlanCache;
 use super::query_error::{QueryError, Result};
 use super::settings::ParserSettings;
 use crate::limits::RequestLimits;
 use crate::select::{FetchBounds, StreamShard};
 
 /// A query, the same from the door to the engine. Its text was parsed where it came in; who cuts it changes the expression. Plain data,
-/// cheap to clone.
+/// cheap to clone, but for what was compiled of it in this process, which its clones share.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The text as it came.
@@ -24,6 +25,8 @@ pub struct Query {
     pub(crate) expr: Arc<Expr>,
     pub(crate) time: QueryTime,
     pub(crate) options: QueryOptions,
+    /// What was compiled of the expression.
+    pub(crate) plans: Arc<PlanCache>,
 }
 
 /// When a query is asked.
@@ -132,6 +135,8 @@ pub struct QueryOptions {
     pub one_piece_at_a_time: bool,
     /// Limits that came with the request; they can only be tighter than the tenant's.
     pub limits: Option<Arc<RequestLimits>>,
+    /// The query that this one is a part of, cut by the client: what it would read counts if it is more.
+    pub part_of: Option<Arc<Query>>,
 }
 
 /// How many series an answer may have.
@@ -178,6 +183,7 @@ impl Query {
             expr: Arc::new(parsed?),
             time,
             options: QueryOptions::default(),
+            plans: Arc::default(),
         })
     }
 
@@ -227,6 +233,7 @@ impl Query {
     pub(crate) fn with_metric(&self, expr: MetricExpr) -> Self {
         Self {
             expr: Arc::new(Expr::Metric(expr)),
+            plans: Arc::default(),
             ..self.clone()
         }
     }

@@ -163,7 +163,10 @@ impl Decoding<'_, '_, '_> {
 
     /// Ends the open stream, which has entries, with labels that are not finished.
     pub(super) fn end_stream(&mut self, mut labels: LabelPairs<'_>) -> Decoded {
-        labels.finish(self.options.discover_service_name)?;
+        labels.finish(
+            self.options.discover_service_name,
+            self.options.backfill_shard,
+        )?;
         let level = self.level_of_labels(&labels)?;
         let start = self.batch.arena.len();
         let room = labels.encoded_bytes();

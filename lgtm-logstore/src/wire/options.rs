@@ -23,6 +23,8 @@ pub struct PushOptions<'a> {
     pub truncate_lines: Option<LineCut<'a>>,
     /// Whether an entry with the time of the one before it, and another line, moves one nanosecond on.
     pub increment_duplicate_timestamps: bool,
+    /// Which part of what was missed this is, for a push that brings old entries: labels of every stream tell.
+    pub backfill_shard: Option<&'a str>,
     /// What becomes of OTLP attributes.
     pub otlp: &'a OtlpRules,
 }

@@ -19,8 +19,11 @@ pub const SERVICE_NAME: &str = "service_name";
 const UNKNOWN_SERVICE: &str = "unknown_service";
 /// Labels of streams that the system itself writes: nothing is added to them.
 const INTERNAL: [&str; 2] = ["__aggregated_metric__", "__pattern__"];
+/// The label of streams that bring what was missed.
+const BACKFILL: &str = "__backfill__";
+const BACKFILL_SHARD: &str = "__backfill_shard__";
 /// Labels that only the system gives.
-const RESERVED: [&str; 2] = ["__backfill__", "__backfill_shard__"];
+const RESERVED: [&str; 2] = [BACKFILL, BACKFILL_SHARD];
 
 /// The labels of a stream in canonical form, borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,17 @@ impl<'a> StreamLabels<'a> {
     /// `InvalidInput` when a name stands twice.
     pub fn to_labels(self) -> Result<Labels> {
         Labels::from_sorted(self.iter())
+    }
+
+    /// Whether the stream brings what was missed, so that its entries may be old.
+    pub fn is_backfill(self) -> bool {
+        self.iter().any(|(name, _)| name == BACKFILL)
+    }
+
+    /// Labels that the sender chose: without those that every stream gets.
+    pub fn chosen(self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.iter()
+            .filter(|(name, _)| *name != SERVICE_NAME && !RESERVED.contains(name))
     }
 
     /// Whether the stream is one that the system itself writes.
@@ -123,11 +137,11 @@ impl<'a> LabelPairs<'a> {
     }
 
     /// Drops empty values and sorts by name; adds `service_name` when it is absent and `sources` is not empty: the first of these labels that
-    /// the stream has, or else `unknown_service`.
+    /// the stream has, or else `unknown_service`; and what tells a backfill, where this is part of one.
     ///
     /// # Errors
     /// `InvalidInput` for labels that only the system may give.
-    pub fn finish(&mut self, sources: &[String]) -> Result<()> {
+    pub fn finish(&mut self, sources: &[String], backfill_shard: Option<&str>) -> Result<()> {
         self.0.retain(|(_, value)| !value.is_empty());
         if let Some((name, _)) = self.0.iter().find(|(n, _)| RESERVED.contains(&&**n)) {
             return Err(unparsable(&format!("label {name} is reserved")));
@@ -138,6 +152,10 @@ impl<'a> LabelPairs<'a> {
             let service =
                 service.map_or(Cow::Borrowed(UNKNOWN_SERVICE), |s| Cow::Owned(s.to_owned()));
             self.0.push((Cow::Borrowed(SERVICE_NAME), service));
+        }
+        if let Some(shard) = backfill_shard {
+            self.push(BACKFILL, "true");
+            self.push(BACKFILL_SHARD, shard.to_owned());
         }
         if !self.0.is_sorted_by(|a, b| a.0 <= b.0) {
             self.0.sort_by(|a, b| a.0.cmp(&b.0));
@@ -355,7 +373,7 @@ mod tests {
 
     fn canonical(text: &str) -> Result<String> {
         let mut pairs = LabelPairs::parse(text)?;
-        pairs.finish(&[])?;
+        pairs.finish(&[], None)?;
         let mut out = Vec::new();
         pairs.encode(&mut out);
         Ok(StreamLabels::new(&out).to_string())
@@ -414,11 +432,11 @@ mod tests {
             (r#"{__pattern__="s", app="a"}"#, None),
         ] {
             let mut pairs = LabelPairs::parse(text).unwrap();
-            pairs.finish(&sources).unwrap();
+            pairs.finish(&sources, None).unwrap();
             assert_eq!(pairs.get(SERVICE_NAME), service, "{text}");
         }
         let mut reserved = LabelPairs::parse(r#"{__backfill__="x"}"#).unwrap();
-        assert!(reserved.finish(&sources).is_err());
+        assert!(reserved.finish(&sources, None).is_err());
     }
 
     proptest! {

@@ -173,7 +173,30 @@ impl SpanKind {
     }
 }
 
+impl SpanKind {
+    /// Its name in OTLP.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unspecified => "SPAN_KIND_UNSPECIFIED",
+            Self::Internal => "SPAN_KIND_INTERNAL",
+            Self::Server => "SPAN_KIND_SERVER",
+            Self::Client => "SPAN_KIND_CLIENT",
+            Self::Producer => "SPAN_KIND_PRODUCER",
+            Self::Consumer => "SPAN_KIND_CONSUMER",
+        }
+    }
+}
+
 impl StatusCode {
+    /// Its name in OTLP.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unset => "STATUS_CODE_UNSET",
+            Self::Ok => "STATUS_CODE_OK",
+            Self::Error => "STATUS_CODE_ERROR",
+        }
+    }
+
     /// The code of that number; `None` for one that OTLP does not know.
     pub fn of_number(number: i32) -> Option<Self> {
         Some(match number {

@@ -130,3 +130,192 @@ proptest! {
         Attribute::in_map(&bytes).for_each(drop);
     }
 }
+
+/// Spans of a trace by what makes them the same, the first of each.
+fn first_copies(parts: &[Trace<'_>]) -> std::collections::BTreeMap<(SpanId, i32), u64> {
+    let mut out = std::collections::BTreeMap::new();
+    for (_, _, span) in parts.iter().flat_map(Trace::spans) {
+        let kind = if (0..8).contains(&span.kind) {
+            span.kind
+        } else {
+            0
+        };
+        let key = (SpanId::from_any(span.span_id), kind);
+        out.entry(key).or_insert(span.end_ns);
+    }
+    out
+}
+
+fn size(trace: &Trace<'_>) -> usize {
+    let mut out = Vec::new();
+    trace.encode(&mut out);
+    out.len()
+}
+
+proptest! {
+    #[test]
+    fn combined_parts_have_the_first_copy_of_each_span_in_order_and_within_the_bound(
+        parts in vec(vec((0u8..9, 0i32..10, 0u64..50, 0u8..3, 0u8..3), 1..12), 1..4),
+        max_bytes in 0usize..2000,
+    ) {
+        let ids: Vec<[u8; 8]> = (0..9).map(|n| [n + 1; 8]).collect();
+        let names = [b"a", b"b", b"c"];
+        let mut end_ns = 0;
+        let mut part = |spans: &[(u8, i32, u64, u8, u8)]| {
+            let one = |(id, kind, start_ns, service, scope): &(u8, i32, u64, u8, u8)| {
+                end_ns += 1;
+                let key = b"service.name";
+                let value = Value::Text(names[*service as usize]);
+                let span = Span {
+                    span_id: &ids[*id as usize],
+                    kind: *kind,
+                    start_ns: *start_ns,
+                    end_ns,
+                    ..Span::default()
+                };
+                let scope = ScopeSpans {
+                    name: names[*scope as usize],
+                    spans: vec![span],
+                    ..ScopeSpans::default()
+                };
+                ResourceSpans {
+                    attributes: vec![Attribute { key, value }],
+                    scopes: vec![scope],
+                    ..ResourceSpans::default()
+                }
+            };
+            Trace { resources: spans.iter().map(one).collect() }
+        };
+        let parts: Vec<_> = parts.iter().map(|p| part(p)).collect();
+        let combine = |bound| {
+            let mut combiner = Combiner::new(bound);
+            parts.iter().for_each(|p| combiner.push(p.clone()));
+            combiner.finish()
+        };
+        let whole = combine(CombineBound::Unbounded);
+        prop_assert_eq!(whole.left_out_spans, 0);
+        if parts.len() == 1 {
+            prop_assert_eq!(&whole.trace, &parts[0]);
+        } else {
+            let found = whole.trace.spans().map(|(_, _, s)| {
+                let kind = if (0..8).contains(&s.kind) { s.kind } else { 0 };
+                ((SpanId::from_any(s.span_id), kind), s.end_ns)
+            });
+            let expected = first_copies(&parts);
+            prop_assert_eq!(found.collect::<std::collections::BTreeMap<_, _>>(), expected.clone());
+            prop_assert_eq!(whole.trace.span_count(), expected.len());
+            prop_assert!(whole.trace.resources.len() <= 3);
+            for resource in &whole.trace.resources {
+                prop_assert!(resource.scopes.len() <= 3);
+            }
+            let sets = whole.trace.resources.iter().map(|r| r.scopes[0].spans[0].start_ns);
+            prop_assert!(sets.is_sorted());
+        }
+        let cut = combine(CombineBound::Answer { max_bytes });
+        prop_assert!(size(&cut.trace) <= max_bytes);
+        prop_assert!(cut.left_out_spans > 0 || cut.trace == whole.trace);
+        let stored = combine(CombineBound::Stored { max_bytes });
+        prop_assert!(stored.trace.span_count() >= first_copies(&parts[..1]).len());
+        prop_assert_eq!(
+            stored.trace.span_count() as u64 + stored.left_out_spans >= whole.trace.span_count() as u64,
+            true
+        );
+    }
+
+    #[test]
+    fn pieces_make_the_whole_text(
+        attribute in attribute(),
+        shape in vec(vec(0usize..3, 0..3), 0..4),
+        wanted in 1usize..200,
+    ) {
+        let attributes = vec![Attribute::decode(&attribute).unwrap()];
+        let resource = |scopes: &Vec<usize>| ResourceSpans {
+            attributes: attributes.clone(),
+            scopes: scopes
+                .iter()
+                .map(|spans| ScopeSpans {
+                    attributes: attributes.clone(),
+                    spans: vec![Span { attributes: attributes.clone(), ..Span::default() }; *spans],
+                    ..ScopeSpans::default()
+                })
+                .collect(),
+            ..ResourceSpans::default()
+        };
+        let trace = Trace { resources: shape.iter().map(resource).collect() };
+        for form in [TraceForm::ResourceSpans, TraceForm::Batches, TraceForm::Llm] {
+            let whole = trace.to_json(form);
+            let parsed: serde_json::Value = serde_json::from_str(&whole).unwrap();
+            let list = match form {
+                TraceForm::ResourceSpans => "resourceSpans",
+                TraceForm::Batches => "batches",
+                TraceForm::Llm => "services",
+            };
+            let count = parsed[list].as_array().map_or(0, Vec::len);
+            prop_assert_eq!(count, trace.resources.len());
+            let mut printer = TracePrinter::new(&trace, form);
+            let mut pieces = String::new();
+            loop {
+                let mut piece = String::new();
+                let has_more = printer.push(&mut piece, wanted);
+                pieces.push_str(&piece);
+                if !has_more {
+                    break;
+                }
+                prop_assert!(piece.len() >= wanted);
+            }
+            prop_assert_eq!(pieces, whole);
+        }
+    }
+}
+
+#[test]
+fn what_is_no_text_is_shown_all_the_same() {
+    let mut deep = Vec::new();
+    for _ in 0..200 {
+        let mut outer = Vec::new();
+        lgtm_core::codec::protobuf::put_bytes_field(&mut outer, 1, &encoded(Value::List(&deep)));
+        deep = outer;
+    }
+    let value = Value::List(&deep);
+    let attribute = |key, value| Attribute { key, value };
+    let span = Span {
+        trace_id: &[0xab; 16],
+        span_id: &[1, 2],
+        name: b"a\xff\"",
+        kind: 77,
+        end_ns: 3_000_000,
+        attributes: vec![
+            attribute(b"d", Value::Double(f64::NEG_INFINITY)),
+            attribute(b"b", Value::Bytes(&[0xfb, 0xff])),
+            attribute(b"deep", value),
+            attribute(b"d", Value::Int(-1)),
+            attribute(b"none", Value::Empty),
+        ],
+        status_code: 2,
+        ..Span::default()
+    };
+    let scope = ScopeSpans {
+        spans: vec![span],
+        ..ScopeSpans::default()
+    };
+    let resource = ResourceSpans {
+        scopes: vec![scope],
+        ..ResourceSpans::default()
+    };
+    let trace = Trace {
+        resources: vec![resource],
+    };
+    let json = trace.to_json(TraceForm::Batches);
+    let start = r#"{"batches":[{"resource":{},"scopeSpans":[{"scope":{},"spans":[{"traceId":"q6urq6urq6urq6urq6urqw==","spanId":"AQI=","name":"a�\"","kind":77,"endTimeUnixNano":"3000000","attributes":[{"key":"d","value":{"doubleValue":"-Infinity"}},{"key":"b","value":{"bytesValue":"+/8="}},{"key":"deep","value":{"arrayValue":{"values":["#.replace("a�\"", "a�\\\"");
+    assert!(json.starts_with(&start), "{json}");
+    let end = r#"{"key":"d","value":{"intValue":"-1"}},{"key":"none","value":{}}],"status":{"code":"STATUS_CODE_ERROR"}}]}]}]}"#;
+    assert!(json.ends_with(end), "{json}");
+    let llm = trace.to_json(TraceForm::Llm);
+    let start = r#"{"traceId":"abababababababababababababababab","services":[{"scopes":[{"spans":[{"spanId":"0102","name":"a�\"","kind":77,"endTimeUnixNano":"3000000","durationMs":3,"attributes":{"b":"+/8=","d":-1,"deep":[["#.replace("a�\"", "a�\\\"");
+    assert!(llm.starts_with(&start), "{llm}");
+    assert!(
+        llm.ends_with(r#""none":null},"status":{"code":"STATUS_CODE_ERROR"}}]}]}]}"#),
+        "{llm}"
+    );
+    assert_eq!(Trace::default().to_json(TraceForm::Llm), "{}");
+}

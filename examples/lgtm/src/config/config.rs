@@ -81,7 +81,7 @@ pub(crate) struct MetricsSettings {
 }
 
 /// The components of the log store.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct LogsSettings {
     /// Schema periods of the bucket, as Loki's `schema_config`.
@@ -100,6 +100,10 @@ pub(crate) struct LogsSettings {
     pub(crate) query_frontend: lgtm_logstore::components::QueryFrontendSettings,
     /// Whether the header X-Loki-Query-Limits of a request may tighten the limits of its tenant.
     pub(crate) per_request_limits_enabled: bool,
+    /// Whether a query may name several tenants, as a|b.
+    pub(crate) multi_tenant_queries_enabled: bool,
+    /// Tenants that one query may name; 0: any number.
+    pub(crate) max_tenants_per_query: usize,
 }
 
 /// A duration of its own type, so that it can stand at the top level.
@@ -181,6 +185,24 @@ impl Default for Config {
     }
 }
 
+impl Default for LogsSettings {
+    fn default() -> Self {
+        let api = lgtm_logstore::http::ApiSettings::default();
+        Self {
+            schema: Default::default(),
+            ingester: Default::default(),
+            index_gateway: Default::default(),
+            compactor: Default::default(),
+            querier: Default::default(),
+            tail: Default::default(),
+            query_frontend: Default::default(),
+            per_request_limits_enabled: api.per_request_limits_enabled,
+            multi_tenant_queries_enabled: api.multi_tenant_queries_enabled,
+            max_tenants_per_query: api.max_tenants_per_query,
+        }
+    }
+}
+
 impl Default for OtlpPorts {
     fn default() -> Self {
         Self {
@@ -239,6 +261,8 @@ impl Config {
             max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
             max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
             per_request_limits_enabled: self.logs.per_request_limits_enabled,
+            multi_tenant_queries_enabled: self.logs.multi_tenant_queries_enabled,
+            max_tenants_per_query: self.logs.max_tenants_per_query,
             cors_origins: self.server.cors_origins.clone(),
         }
     }

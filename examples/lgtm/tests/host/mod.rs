@@ -6,6 +6,7 @@
     reason = "what serves tests only is a test; each uses some of it"
 )]
 
+pub(crate) mod crash;
 pub(crate) mod programs;
 
 use std::io::{BufRead, BufReader, Read, Write};

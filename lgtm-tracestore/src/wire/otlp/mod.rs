@@ -1,0 +1,5 @@
+//! OTLP traces.
+
+mod schema;
+
+pub use schema::REQUEST;
