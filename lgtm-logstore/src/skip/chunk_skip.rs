@@ -89,7 +89,7 @@ impl SkipBuilder {
         let mut group_bytes = 0;
         let mut group_count = 0u64;
         // Filters get what counts leave; how much these take is known in the end only.
-        let room = max_bytes - counts_room(&places, settings).clamp(max_bytes / 16, max_bytes / 2);
+        let room = max_bytes - counts_room(places, settings).clamp(max_bytes / 16, max_bytes / 2);
         let share = |part: u64| (room as u128 * u128::from(part) / u128::from(whole)) as usize;
         self.group.reset(share(settings.group_size.as_u64() * 2));
         for (n, place) in places.iter().enumerate() {
