@@ -65,14 +65,17 @@ enum Asked {
 
 type MakeQuery = Box<dyn FnMut(&mut Random) -> Asked>;
 
-fn queries(plan: &Plan, made: &Made) -> Vec<(&'static str, f64, MakeQuery)> {
-    let fixed = |text: &'static str, limit| -> MakeQuery {
-        Box::new(move |_| Asked::Range(text.to_owned(), limit))
-    };
+/// Name, goal in CPU ms, and what makes it.
+type NamedQuery = (&'static str, f64, MakeQuery);
+
+fn fixed(text: &'static str, limit: usize) -> MakeQuery {
+    Box::new(move |_| Asked::Range(text.to_owned(), limit))
+}
+
+/// Queries for lines.
+fn searches(made: &Made) -> Vec<NamedQuery> {
     let needles = made.needles.clone();
     let of_all = needles.clone();
-    let whole_s = plan.span_ns / 1_000_000_000 + 60;
-    let end_ns = plan.start_ns + plan.span_ns + 1_000_000_000;
     let pick = |needles: &[(String, &'static str)], random: &mut Random| {
         needles[random.below(needles.len() as u64) as usize].clone()
     };
@@ -130,6 +133,14 @@ fn queries(plan: &Plan, made: &Made) -> Vec<(&'static str, f64, MakeQuery)> {
                 Asked::Range(format!(r#"{{app="shop-api"}} | trace_id="{id}""#), 100)
             }),
         ),
+    ]
+}
+
+/// Queries for numbers, and for lists.
+fn counts(plan: &Plan) -> Vec<NamedQuery> {
+    let whole_s = plan.span_ns / 1_000_000_000 + 60;
+    let end_ns = plan.start_ns + plan.span_ns + 1_000_000_000;
+    vec![
         (
             "rate by level, 3 apps",
             8.0,
@@ -352,7 +363,8 @@ async fn main() {
         "{:<30} {:>6} {:>9} {:>9} {:>9} {:>7} {:>11} {:>12}",
         "query", "goal", "CPU ms", "again", "answer", "chunks", "their bytes", "lines' bytes"
     );
-    for (name, goal, mut make) in queries(&plan, &made) {
+    let all = searches(&made).into_iter().chain(counts(&plan));
+    for (name, goal, mut make) in all {
         let wanted = args.get(2..).unwrap_or_default();
         if !wanted.is_empty() && !wanted.iter().any(|w| name.contains(w.as_str())) {
             continue;
