@@ -263,12 +263,16 @@ impl Engine {
         if max > 0 && vector.len() > max {
             return Err(QueryError::too_many_series(max));
         }
-        if is_range || !is_ordered(expr) {
-            sort_series(&mut vector);
-        }
+        let sorts = is_range || !is_ordered(expr);
         let points = vector.len() as u64 * grid.len() as u64;
         charge.grow(points * size_of::<Point>() as u64)?;
-        let series = vector.into_iter().map(|s| series_of(s, &grid)).collect();
+        let finish = move |_: &_| {
+            if sorts {
+                sort_series(&mut vector);
+            }
+            Ok(vector.into_iter().map(|s| series_of(s, &grid)).collect())
+        };
+        let series = ctx.compute(finish).await?;
         Ok(if is_range {
             (QueryValue::Matrix(series), charge)
         } else {

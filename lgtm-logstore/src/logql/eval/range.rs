@@ -47,7 +47,9 @@ pub(super) async fn run_range(
     plan: Arc<RangePlan>,
     grid: StepGrid,
 ) -> Result<(GridVector, Charge)> {
-    let segments = Segments::new(grid, plan.range_ns, plan.offset_ns);
+    let (range_ns, offset_ns) = (plan.range_ns, plan.offset_ns);
+    let place = move |_: &_| Ok(Segments::new(grid, range_ns, offset_ns));
+    let segments = ctx.compute(place).await?;
     let (first, last) = segments.bounds_ns();
     let range = TimeRangeNs::new(first.saturating_add(1), last.saturating_add(1));
     let hints = match &plan.pipeline {

@@ -259,7 +259,7 @@ impl Pipeline {
         };
         if let Some((n, finder)) = longest(&tests.lines) {
             tests.has_candidates = lines_with(block, finder, candidates);
-            if tests.has_candidates {
+            if tests.has_candidates && tests.lines[n].finder().is_some() {
                 tests.lines.remove(n);
             }
         } else if let Some((n, finder)) = longest(&tests.implied)
@@ -325,7 +325,7 @@ impl Pipeline {
 /// The test that looks for the longest text: the rarest, as far as one can know.
 fn longest<'p>(tests: &[&'p LineTest]) -> Option<(usize, &'p Finder<'static>)> {
     let finders = tests.iter().enumerate();
-    let finders = finders.filter_map(|(n, t)| Some((n, t.finder()?)));
+    let finders = finders.filter_map(|(n, t)| Some((n, t.scout()?)));
     finders.max_by_key(|(_, f)| f.needle().len())
 }
 
