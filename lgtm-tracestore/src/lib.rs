@@ -3,5 +3,6 @@
 pub mod block;
 pub mod block_id;
 pub mod bloom;
+pub mod schema;
 pub mod trace;
 pub mod wire;
