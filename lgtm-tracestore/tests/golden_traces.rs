@@ -14,67 +14,52 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use lgtm_core::codec::{Allowance, SizeBound};
-use lgtm_core::otlp::json_to_protobuf;
+use lgtm_core::otlp::OtlpSpelling;
 use lgtm_tracestore::trace::{
-    CombineBound, Combiner, NestedSets, SharedIds, SpanId, Trace, TraceForm, TraceId, TraceSummary,
-    query_token, storage_token,
+    CombineBound, Combiner, DedicatedColumns, NestedSets, SharedIds, SpanId, Trace, TraceForm,
+    TraceId, TraceSummary, query_token, storage_token,
 };
-use lgtm_tracestore::wire::OTLP_REQUEST;
+use lgtm_tracestore::wire::{PushOptions, SpanBatch, decode_otlp, otlp_to_protobuf};
 use serde_json::{Value, json};
 use shared::{folder, json_lines, unhex};
 
-/// The requests of a file, as protobuf.
-fn requests(file: &Path) -> Vec<Vec<u8>> {
-    let text = std::fs::read_to_string(file).unwrap();
-    let to_protobuf = |line: &str| {
-        let mut out = Vec::new();
-        let mut grow = |_| Ok(());
-        let bound = SizeBound {
-            max_bytes: 1 << 30,
-            hint: "",
-        };
-        let mut allowance = Allowance::new(0, &mut grow);
-        let json = line.as_bytes();
-        json_to_protobuf(&OTLP_REQUEST, json, bound, &mut out, &mut allowance).unwrap();
-        out
-    };
-    text.lines().map(to_protobuf).collect()
-}
+/// The spans of the requests of files by trace, as a head collects them: OTLP's protobuf.
+type Collected = BTreeMap<TraceId, Vec<u8>>;
 
-fn decoded(bytes: &[u8]) -> Trace<'_> {
-    Trace::decode(bytes, &mut Allowance::new(0, &mut |_| Ok(()))).unwrap()
-}
-
-/// The spans of requests by trace, as a head collects them.
-fn by_trace(requests: &[Vec<u8>]) -> BTreeMap<TraceId, Trace<'_>> {
-    let mut out = BTreeMap::<TraceId, Trace<'_>>::new();
-    for request in requests {
-        for resource in decoded(request).resources {
-            let mut parts = BTreeMap::<TraceId, _>::new();
-            for scope in &resource.scopes {
-                for span in &scope.spans {
-                    let id = TraceId::from_short(span.trace_id).unwrap();
-                    let part = parts.entry(id).or_insert_with(|| {
-                        let mut part = resource.clone();
-                        part.scopes.iter_mut().for_each(|s| s.spans.clear());
-                        part
-                    });
-                    let at = (resource.scopes.iter().position(|s| std::ptr::eq(s, scope))).unwrap();
-                    part.scopes[at].spans.push(span.clone());
-                }
-            }
-            for (id, mut part) in parts {
-                part.scopes.retain(|s| !s.spans.is_empty());
-                out.entry(id).or_default().resources.push(part);
+fn collect(golden: &Path, files: &[&str]) -> Collected {
+    let mut out = Collected::new();
+    let mut batch = SpanBatch::default();
+    for file in files {
+        let text = std::fs::read_to_string(golden.join("input").join(file)).unwrap();
+        for line in text.lines() {
+            let mut grow = |_| Ok(());
+            let mut allowance = Allowance::new(0, &mut grow);
+            let options = PushOptions::default();
+            decode_otlp(&mut batch, options, &mut allowance, |out, allowance| {
+                let bound = SizeBound::new(1 << 30);
+                otlp_to_protobuf(OtlpSpelling::Json, line.as_bytes(), bound, out, allowance)
+            })
+            .unwrap();
+            for trace in batch.traces() {
+                trace.encode(out.entry(trace.id()).or_default());
             }
         }
     }
     out
 }
 
-fn inputs(golden: &Path) -> [Vec<Vec<u8>>; 2] {
-    ["part1.jsonl", "part2.jsonl"].map(|f| requests(&golden.join("input").join(f)))
+fn rebatched(collected: &Collected) -> BTreeMap<TraceId, Trace<'_>> {
+    let rebatched = |bytes| {
+        let mut trace = Trace::decode(bytes, &mut Allowance::new(0, &mut |_| Ok(()))).unwrap();
+        trace.rebatch();
+        trace
+    };
+    (collected.iter())
+        .map(|(id, bytes)| (*id, rebatched(bytes)))
+        .collect()
 }
+
+const FILES: [&str; 2] = ["part1.jsonl", "part2.jsonl"];
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
@@ -89,9 +74,8 @@ fn numbers_roots_and_services_are_those_of_golden_blocks() {
     let Some(golden) = folder("golden/tempo") else {
         return;
     };
-    let all = inputs(&golden).concat();
-    let mut traces = by_trace(&all);
-    traces.values_mut().for_each(Trace::rebatch);
+    let collected = collect(&golden, &FILES);
+    let traces = rebatched(&collected);
     let mut sets = NestedSets::default();
     for version in ["v4", "v5"] {
         let vectors = json_lines(&golden.join(format!("vectors/nested-set-{version}.jsonl")));
@@ -158,10 +142,6 @@ fn in_order(value: &mut Value) {
         Value::Object(members) => {
             for (name, member) in members.iter_mut() {
                 in_order(member);
-                // Tempo was sent longer ones, and cut them.
-                if let (Value::String(text), "stringValue") = (&mut *member, &**name) {
-                    text.truncate(2048);
-                }
                 if let (Value::Array(items), "attributes") = (&mut *member, &**name) {
                     items.sort_by_key(|a| a["key"].to_string());
                 }
@@ -197,9 +177,8 @@ fn traces_are_shown_as_tempo_shows_them() {
     let Some(golden) = folder("golden/tempo") else {
         return;
     };
-    let all = inputs(&golden).concat();
-    let mut traces = by_trace(&all);
-    traces.values_mut().for_each(Trace::rebatch);
+    let collected = collect(&golden, &FILES);
+    let traces = rebatched(&collected);
     check_shown(&golden.join("expected/v4.jsonl"), traces);
 }
 
@@ -208,15 +187,13 @@ fn combined_traces_are_those_that_tempo_compacted() {
     let Some(golden) = folder("golden/tempo") else {
         return;
     };
-    let parts = inputs(&golden);
-    let [first, second] = parts.each_ref().map(|p| by_trace(p));
+    let parts = FILES.map(|file| collect(&golden, &[file]));
+    let [first, second] = parts.each_ref().map(rebatched);
     let mut combined = BTreeMap::new();
     for id in first.keys().chain(second.keys()) {
         let mut combiner = Combiner::new(CombineBound::Unbounded);
         for part in [&first, &second].into_iter().filter_map(|p| p.get(id)) {
-            let mut part = part.clone();
-            part.rebatch();
-            combiner.push(part);
+            combiner.push(part.clone());
         }
         let done = combiner.finish();
         assert_eq!(done.left_out_spans, 0);
@@ -251,14 +228,16 @@ fn lists_of_dedicated_columns_hash_as_tempo_hashes_them() {
     let vectors = json_lines(&golden.join("vectors/bloom.jsonl"));
     let lists = vectors.iter().filter(|v| v["kind"] == "dedicated_columns");
     let mut count = 0;
+    let mut has_standard = false;
     for vector in lists {
         let json = vector["json"].as_str().unwrap();
-        let columns: lgtm_tracestore::trace::DedicatedColumns = serde_json::from_str(json).unwrap();
+        let columns: DedicatedColumns = serde_json::from_str(json).unwrap();
+        has_standard |= columns == DedicatedColumns::standard();
         assert_eq!(vector["hash"], columns.hash().to_string(), "{json}");
         if !columns.is_empty() {
             assert_eq!(serde_json::to_string(&columns).unwrap(), json);
         }
         count += 1;
     }
-    assert!(count > 0);
+    assert!(count > 0 && has_standard);
 }

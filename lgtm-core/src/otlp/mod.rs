@@ -7,11 +7,13 @@
 //! One walk over borrowed bytes serves both spellings: JSON is first written as protobuf ([`json_to_protobuf`]), by tables of messages, of which
 //! each signal brings its own and the shared ones stand in [`schema`]. The items (metrics, log records, spans) are the signal's.
 
+mod answer;
 mod frame;
 mod json;
 pub mod schema;
 mod value;
 
+pub use answer::{OtlpSpelling, PartialSuccess, RpcStatus};
 pub use frame::{Resource, Scoped, submessages};
 pub use json::json_to_protobuf;
 pub use value::{Attribute, Value};

@@ -102,7 +102,40 @@ impl ColumnOption {
     }
 }
 
+/// Tempo's list: scope, name, type.
+const STANDARD: [(ColumnScope, &str, ColumnKind); 14] = {
+    use ColumnKind::{Int, String};
+    use ColumnScope::{Resource, Span};
+    [
+        (Resource, "k8s.cluster.name", String),
+        (Resource, "k8s.namespace.name", String),
+        (Resource, "k8s.pod.name", String),
+        (Resource, "k8s.container.name", String),
+        (Span, "http.request.method", String),
+        (Span, "http.response.status_code", Int),
+        (Span, "url.path", String),
+        (Span, "url.route", String),
+        (Span, "server.address", String),
+        (Span, "server.port", Int),
+        (Span, "http.method", String),
+        (Span, "http.url", String),
+        (Span, "http.route", String),
+        (Span, "http.status_code", Int),
+    ]
+};
+
 impl DedicatedColumns {
+    /// The attributes that Tempo gives columns of their own when nothing else is set. Formats that have no room for some of them leave these out.
+    pub fn standard() -> Self {
+        let column = |(scope, name, kind): (ColumnScope, &str, ColumnKind)| DedicatedColumn {
+            scope,
+            name: name.to_owned(),
+            kind,
+            options: Vec::new(),
+        };
+        Self(STANDARD.into_iter().map(column).collect())
+    }
+
     /// These attributes.
     pub fn new(columns: Vec<DedicatedColumn>) -> Self {
         Self(columns)

@@ -1,5 +1,29 @@
-//! How outsiders' bytes become ours: OTLP traces. Pure: bytes in, values out.
+//! How outsiders' bytes become ours: OTLP, Zipkin and Jaeger. Pure: bytes in, values out.
+//!
+//! ```text
+//! OTLP protobuf ───────────────────┐
+//! OTLP JSON ── json_to_protobuf ───┤
+//! Zipkin v2 JSON, protobuf ────────┼──> regroup ──> SpanBatch: spans by trace, each the bytes that it came as
+//! Jaeger Thrift ── otlp_writer ────┘    (shape: are these such messages, which texts are too long)
+//! ```
+//!
+//! Open [`SpanBatch`] first. No span is decoded before it is cut from a head.
 
+mod batch;
+mod jaeger;
+mod options;
 mod otlp;
+mod otlp_writer;
+mod regroup;
+mod shape;
+mod span_rule;
+#[cfg(test)]
+mod tests;
+mod zipkin;
 
-pub use otlp::REQUEST as OTLP_REQUEST;
+pub use batch::{PooledBatch, SpanBatch, SpanBytes, TraceView};
+pub use jaeger::decode_jaeger_thrift;
+pub use options::PushOptions;
+pub use otlp::{REQUEST as OTLP_REQUEST, decode_otlp, otlp_to_protobuf};
+pub use span_rule::{RefusedSpans, SpanRule};
+pub use zipkin::{decode_zipkin_json, decode_zipkin_protobuf};

@@ -6,10 +6,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use lgtm_core::Result;
-use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound, put_bytes, put_uvarint};
-use lgtm_core::go::json::quoted;
+use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound};
 use lgtm_core::http::DecodeEffort;
-use lgtm_core::otlp::json_to_protobuf;
+use lgtm_core::otlp::{OtlpSpelling, PartialSuccess, RpcStatus, json_to_protobuf};
 
 use super::body::{read_body, size_bound};
 use super::error::ApiError;
@@ -21,35 +20,18 @@ use crate::wire::{OTLP_REQUEST, WriteBatch, decode_otlp};
 /// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
 const AT_ONCE_BYTES: usize = 256 << 10;
 
-/// The two spellings of requests and answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
-    Protobuf,
-    Json,
+fn spelling(headers: &HeaderMap) -> std::result::Result<OtlpSpelling, ApiError> {
+    let content_type = text(headers, header::CONTENT_TYPE);
+    OtlpSpelling::of_content_type(content_type).ok_or_else(|| {
+        ApiError::unsupported(format!(
+            "content type {content_type:?} is neither application/x-protobuf nor application/json"
+        ))
+    })
 }
 
-impl Spelling {
-    fn of(headers: &HeaderMap) -> std::result::Result<Self, ApiError> {
-        let content_type = text(headers, header::CONTENT_TYPE);
-        match content_type.split(';').next().unwrap_or("").trim() {
-            "application/x-protobuf" => Ok(Self::Protobuf),
-            "application/json" => Ok(Self::Json),
-            _ => Err(ApiError::unsupported(format!(
-                "content type {content_type:?} is neither application/x-protobuf nor application/json"
-            ))),
-        }
-    }
-
-    fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Protobuf => "application/x-protobuf",
-            Self::Json => "application/json",
-        })
-    }
-
-    fn answer(self, status: StatusCode, body: Vec<u8>) -> Response {
-        (status, [(header::CONTENT_TYPE, self.content_type())], body).into_response()
-    }
+fn answer(spelling: OtlpSpelling, status: StatusCode, body: Vec<u8>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, spelling.content_type())];
+    (status, content_type, body).into_response()
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
@@ -59,9 +41,9 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
 
 /// `POST /otlp/v1/metrics`
 pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> Response {
-    let spelling = match Spelling::of(request.headers()) {
+    let spelling = match spelling(request.headers()) {
         Ok(spelling) => spelling,
-        Err(e) => return failure(Spelling::Protobuf, e),
+        Err(e) => return failure(OtlpSpelling::Protobuf, e),
     };
     match take(&api, request, spelling).await {
         Ok(outcome) => success(spelling, &outcome),
@@ -72,7 +54,7 @@ pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> R
 async fn take(
     api: &PushApi,
     request: Request,
-    spelling: Spelling,
+    spelling: OtlpSpelling,
 ) -> std::result::Result<PushOutcome, ApiError> {
     let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
     let bound = size_bound(api.distributor.settings());
@@ -84,7 +66,7 @@ async fn take(
     })?;
     let limits = api.distributor.limits(&tenant);
     let (options, rules) = (limits.otlp(), limits.decode_rules());
-    let is_plain = spelling == Spelling::Protobuf && encoding == ContentEncoding::Identity;
+    let is_plain = spelling == OtlpSpelling::Protobuf && encoding == ContentEncoding::Identity;
     let at_once = if is_plain {
         AT_ONCE_BYTES
     } else {
@@ -105,7 +87,7 @@ async fn take(
 
 /// Brings the body into protobuf.
 fn fill(
-    spelling: Spelling,
+    spelling: OtlpSpelling,
     encoding: ContentEncoding,
     body: &[u8],
     bound: SizeBound,
@@ -113,11 +95,11 @@ fn fill(
     allowance: &mut Allowance<'_>,
 ) -> Result<()> {
     match spelling {
-        Spelling::Protobuf => encoding.decompress(body, bound, out, allowance),
-        Spelling::Json if encoding == ContentEncoding::Identity => {
+        OtlpSpelling::Protobuf => encoding.decompress(body, bound, out, allowance),
+        OtlpSpelling::Json if encoding == ContentEncoding::Identity => {
             json_to_protobuf(&OTLP_REQUEST, body, bound, out, allowance)
         }
-        Spelling::Json => {
+        OtlpSpelling::Json => {
             let mut json = Vec::new();
             encoding.decompress(body, bound, &mut json, allowance)?;
             json_to_protobuf(&OTLP_REQUEST, &json, bound, out, allowance)
@@ -126,41 +108,28 @@ fn fill(
 }
 
 /// 200 when anything was taken, with what was not as a partial success; when nothing was, the sender must not take it for stored.
-fn success(spelling: Spelling, outcome: &PushOutcome) -> Response {
+fn success(spelling: OtlpSpelling, outcome: &PushOutcome) -> Response {
     let rejected = outcome.report.rejected.total();
     let Some(fault) = ApiError::of_outcome(outcome) else {
         let body = match spelling {
-            Spelling::Protobuf => Vec::new(),
-            Spelling::Json => b"{}".to_vec(),
+            OtlpSpelling::Protobuf => Vec::new(),
+            OtlpSpelling::Json => b"{}".to_vec(),
         };
-        return spelling.answer(StatusCode::OK, body);
+        return answer(spelling, StatusCode::OK, body);
     };
     if outcome.report.samples + outcome.report.histograms == 0 || outcome.report.is_over_capacity {
         return failure(spelling, fault);
     }
-    let fault = fault.message;
-    let body = match spelling {
-        Spelling::Json => format!(
-            "{{\"partialSuccess\":{{\"rejectedDataPoints\":\"{rejected}\",\"errorMessage\":{}}}}}",
-            quoted(&fault)
-        )
-        .into_bytes(),
-        Spelling::Protobuf => {
-            // ExportMetricsPartialSuccess { rejected_data_points = 1, error_message = 2 } as field 1.
-            let mut partial = vec![0x08];
-            put_uvarint(&mut partial, rejected);
-            partial.push(0x12);
-            put_bytes(&mut partial, fault.as_bytes());
-            let mut body = vec![0x0a];
-            put_bytes(&mut body, &partial);
-            body
-        }
+    let partial = PartialSuccess {
+        count_name: "rejectedDataPoints",
+        rejected,
+        message: &fault.message,
     };
-    spelling.answer(StatusCode::OK, body)
+    answer(spelling, StatusCode::OK, partial.encode(spelling))
 }
 
 /// `google.rpc.Status`. Clients send again on 429, 502, 503 and 504 only, so that a fault of ours is 503.
-fn failure(spelling: Spelling, e: ApiError) -> Response {
+fn failure(spelling: OtlpSpelling, e: ApiError) -> Response {
     let status = match e.status {
         StatusCode::INTERNAL_SERVER_ERROR => StatusCode::SERVICE_UNAVAILABLE,
         other => other,
@@ -171,17 +140,12 @@ fn failure(spelling: Spelling, e: ApiError) -> Response {
         503 | 504 => 14,
         _ => 3,
     };
-    let body = match spelling {
-        Spelling::Json => {
-            format!("{{\"code\":{code},\"message\":{}}}", quoted(&e.message)).into_bytes()
-        }
-        Spelling::Protobuf => {
-            let mut body = vec![0x08, code, 0x12];
-            put_bytes(&mut body, e.message.as_bytes());
-            body
-        }
+    let body = RpcStatus {
+        code,
+        message: &e.message,
+        retry_after: None,
     };
-    let mut response = spelling.answer(status, body);
+    let mut response = answer(spelling, status, body.encode(spelling));
     if let Some(seconds) = e.retry_after_s {
         response
             .headers_mut()

@@ -1,0 +1,42 @@
+//! Rules for which spans are refused.
+
+use serde::{Deserialize, Serialize};
+
+/// A rule for which spans were refused. The names are those that Tempo counts discarded spans by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SpanRule {
+    /// A trace id that is not 16 bytes or all zero: the whole request is refused.
+    InvalidTraceId,
+    /// A span id that is not 8 bytes or all zero: the whole request is refused.
+    InvalidSpanId,
+    /// The tenant sends too many bytes a second.
+    RateLimited,
+    /// The tenant has as many live traces as it may have.
+    LiveTracesExceeded,
+    /// The trace has as many bytes as it may have.
+    TraceTooLarge,
+}
+
+impl SpanRule {
+    /// Its name in metrics, as in Tempo.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::InvalidTraceId => "invalid_trace_id",
+            Self::InvalidSpanId => "invalid_span_id",
+            Self::RateLimited => "rate_limited",
+            Self::LiveTracesExceeded => "live_traces_exceeded",
+            Self::TraceTooLarge => "trace_too_large",
+        }
+    }
+}
+
+/// Spans that were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedSpans {
+    /// Why.
+    pub rule: SpanRule,
+    /// How many.
+    pub count: u64,
+}
