@@ -2,7 +2,7 @@
 //!
 //! The golden folder is `$LGTM_SHARED/golden/tempo`. Without it the tests are skipped, but not in CI.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod blocks;
 mod shared;

@@ -1,6 +1,6 @@
 //! Files that are damaged or made up: errors, no panics, and no more memory than was allowed.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod blocks;
 mod shared;

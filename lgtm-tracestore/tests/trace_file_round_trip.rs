@@ -1,6 +1,6 @@
 //! Random traces are written and read back, whole and by parts of columns.
 
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
 mod blocks;
 
