@@ -7,10 +7,12 @@ mod shared;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_tracestore::schema::{
-    BlockFile, BlockVersion, FetchedRanges, LookupStep, OffsetIndex, RowPlan, RowReader,
-    TraceLookup, decode_column_index,
+    BlockFile, BlockVersion, BlockWriterSettings, FetchedRanges, LookupStep, OffsetIndex, RowPlan,
+    RowReader, TraceLookup, decode_column_index,
 };
-use lgtm_tracestore::trace::{DedicatedColumns, TraceId};
+use lgtm_tracestore::trace::{
+    Attribute, DedicatedColumns, ResourceSpans, ScopeSpans, Span, Trace, TraceId, Value,
+};
 
 use blocks::{GoldenBlock, allowed, golden, open};
 
@@ -141,6 +143,55 @@ fn columns_swapped_between_chunks_never_panic() {
             }
         }
     }
+}
+
+/// A text that stands once in the dictionary and in every span would be gigabytes of traces.
+#[test]
+fn what_rows_become_is_bounded() {
+    let long = vec![b'x'; 1 << 20];
+    let list: Vec<u8> = (0..10_000).flat_map(|_| [10, 3, 10, 1, b'y']).collect();
+    let attribute = |value| Attribute { key: b"k", value };
+    let span = |n: u8| Span {
+        name: b"n",
+        attributes: vec![attribute(Value::Text(&long)), attribute(Value::List(&list))],
+        start_ns: n.into(),
+        ..Span::default()
+    };
+    let scope = ScopeSpans {
+        spans: (0..100).map(span).collect(),
+        ..ScopeSpans::default()
+    };
+    let trace = Trace {
+        resources: vec![ResourceSpans {
+            scopes: vec![scope],
+            ..ResourceSpans::default()
+        }],
+    };
+    let mut bytes = Vec::new();
+    trace.encode(&mut bytes);
+    let settings = BlockWriterSettings::default();
+    let (file, _) = blocks::write(&[(TraceId::new([1; 16]), bytes)], settings);
+    assert!(file.len() < 2 << 20, "{} bytes", file.len());
+    let dedicated = DedicatedColumns::default();
+    let refused = |bound| {
+        let opened = open(&file);
+        let plan = RowPlan::row_group(&opened, 0);
+        allowed(bound, |a| {
+            let version = BlockVersion::V4;
+            let mut rows =
+                RowReader::open(&opened, &plan, version, &dedicated, file.as_slice(), a).unwrap();
+            let mut out = Vec::new();
+            let done = rows.next(&mut out, a);
+            assert!(
+                out.len() < bound + (2 << 20),
+                "{} bytes were made",
+                out.len()
+            );
+            done.is_err()
+        })
+    };
+    assert!(refused(60 << 20));
+    assert!(!refused(300 << 20));
 }
 
 #[test]

@@ -304,7 +304,10 @@ impl<'a, 'g> Assembler<'a, 'g> {
 
     /// Appends attributes out of their list as field `field`.
     fn attributes(&mut self, list: &List, leaves: &AttributeLeaves, field: u64, out: &mut Vec<u8>) {
-        self.list(list, |this| this.attribute(list.depth, leaves, field, out));
+        self.list(list, |this| {
+            this.attribute(list.depth, leaves, field, out);
+            this.ask(out.len());
+        });
     }
 
     fn attribute(&mut self, rep: u8, leaves: &AttributeLeaves, field: u64, out: &mut Vec<u8>) {
@@ -328,7 +331,7 @@ impl<'a, 'g> Assembler<'a, 'g> {
         {
             return self.json_attribute((leaves.key, key), leaf, n, field, out);
         }
-        if !has_values && !is_array {
+        if !has_values && !is_array || !self.may_take(leaves.text, &texts) {
             return;
         }
         let cursors = &self.cursors;
@@ -407,6 +410,9 @@ impl<'a, 'g> Assembler<'a, 'g> {
             };
             let leaf = of_kind.get(slot.number).copied().flatten();
             let values = self.cursors.take_all(leaf, rep);
+            if !self.may_take(leaf, &values) {
+                return;
+            }
             let Some(column) = self.cursors.values(leaf).filter(|_| !values.is_empty()) else {
                 continue;
             };
@@ -426,6 +432,18 @@ impl<'a, 'g> Assembler<'a, 'g> {
                 }
             });
         }
+    }
+
+    /// Asks for the texts of a list before they are written.
+    fn may_take(&mut self, leaf: Option<LeafIndex>, texts: &std::ops::Range<usize>) -> bool {
+        if texts.len() < 2 {
+            return true;
+        }
+        let values = self.cursors.values(leaf);
+        let len = |n| values.map_or(0, |v| v.text(n).len());
+        let bytes = texts.clone().map(len).fold(0, usize::saturating_add);
+        let asked = self.allowance.scratch(bytes);
+        asked.map_err(|e| self.cursors.fail(e)).is_ok()
     }
 
     /// Asks for what the output grew by: few entries of a dictionary can become many bytes.

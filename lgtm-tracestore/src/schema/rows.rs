@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
+use lgtm_core::error::DecodeError;
 
 use crate::schema::assemble::{Assembler, RowShape};
 use crate::schema::cursor::Cursors;
@@ -33,6 +34,10 @@ impl RowReader {
         source: &(impl ByteSource + ?Sized),
         allowance: &mut Allowance<'_>,
     ) -> Result<Self, DecodeFail> {
+        if file.positions.trace_id.is_none() {
+            // Every row has one, so that rows end where they do.
+            return Err(DecodeError::new("rows", 0, "the file has no ids of traces").into());
+        }
         let scopes = [ColumnScope::Resource, ColumnScope::Span, ColumnScope::Event];
         let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
         let mut cursors = Cursors::default();
