@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::span::{Endpoint, ZipkinSpan, ZipkinWriter};
 use crate::trace::SpanKind;
-use crate::wire::batch::SpanBatch;
+use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp_writer::{MAX_PARTS, not_a_request};
 use crate::wire::regroup::decode_with;
@@ -20,7 +20,7 @@ use crate::wire::regroup::decode_with;
 /// # Errors
 /// As [`decode_otlp`](crate::wire::decode_otlp).
 pub fn decode_zipkin_json(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     json: &[u8],
     allowance: &mut Allowance<'_>,
