@@ -5,5 +5,6 @@ pub mod block_id;
 pub mod bloom;
 pub mod head;
 pub mod limits;
+pub mod schema;
 pub mod trace;
 pub mod wire;
