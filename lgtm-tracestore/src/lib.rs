@@ -5,6 +5,7 @@ pub mod block_id;
 pub mod bloom;
 pub mod head;
 pub mod limits;
+pub mod schema;
 pub mod select;
 pub mod trace;
 pub mod traceql;

@@ -120,6 +120,7 @@ fn pure_folders_know_no_async() {
         "lgtm-logstore/src/chunk/",
         "lgtm-logstore/src/drain/",
         "lgtm-logstore/src/schema.rs",
+        "lgtm-tracestore/src/schema/",
         "lgtm-tsdb/src/wire/",
         "lgtm-tsdb/src/chunk/",
         "lgtm-core/src/model/",
