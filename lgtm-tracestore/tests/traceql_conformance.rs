@@ -15,7 +15,9 @@ use std::path::Path;
 
 use conformance::{Differences, of_metrics, of_search, of_tags, of_values};
 use lgtm_core::go::parse_rfc3339_ns;
-use lgtm_tracestore::select::{SpanBatch, TraceRange, WantedColumns};
+use lgtm_tracestore::select::{
+    ReadyBatches, SelectEnd, SpanBatches, TraceRange, WantedColumns, WantedRows,
+};
 use lgtm_tracestore::traceql::{
     INTRINSIC_TAGS, IntervalGrid, Metrics, MetricsAnswer, MetricsSettings, QueryError, Search,
     SearchSettings, TagNames, TagScope, TagValues, TraceHit, parse, tag_field, unscoped_tag_fields,
@@ -104,83 +106,35 @@ fn search(case: &Value, stored: &Stored, expected: &Value) -> Outcome {
         }
         answers.push(whole.finish());
     }
-    // In two passes, from the last batch to the first.
+    // In two passes, as of a holder, until nothing that is to come can be among the newest.
     let mut search = Search::new(&query, settings);
-    let mut batches = stored.batches(&search.request().columns, 7);
-    let details = stored.batches(search.details(), 1_000_000).remove(0);
-    batches.reverse();
-    for batch in &batches {
-        let matches = search.matches(batch);
-        let rows: Vec<usize> = matches
-            .rows()
-            .map(|row| batch.row_ids[row] as usize)
-            .collect();
-        search
-            .add(batch, matches, &picked(&details, &rows))
-            .unwrap();
-    }
+    let batches = stored.batches(&search.whole_request().columns, 7);
+    let mut answer = ReadyBatches::new(batches, SelectEnd::default());
+    block_on(async {
+        while let Some(batch) = answer.next_batch().await.unwrap() {
+            let matches = search.matches(&batch);
+            let wanted = WantedRows {
+                row_ids: matches.rows().map(|row| batch.row_ids[row]).collect(),
+                columns: search.details().clone(),
+            };
+            let details = answer.rows(&wanted).await.unwrap();
+            search.add(&batch, matches, &details).unwrap();
+            if answer
+                .newest_start_ns()
+                .is_some_and(|ns| search.is_settled(ns))
+            {
+                break;
+            }
+        }
+    });
     answers.push(search.finish());
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{case}");
     Outcome::Answer(of_search(expected, &answers[0], false))
 }
 
-/// Some rows of a batch, by asking for them again; events and links of each with them.
-fn picked(batch: &SpanBatch, rows: &[usize]) -> SpanBatch {
-    let mut out = SpanBatch::default();
-    let (mut events, mut links) = (Vec::new(), Vec::new());
-    for (n, row) in rows.iter().enumerate() {
-        let mut trace = batch.trace_of(*row).clone();
-        trace.end_row = n as u32 + 1;
-        out.traces.push(trace);
-        events.extend(batch.below(lgtm_tracestore::select::Level::Event, *row));
-        out.event_ends.push(events.len() as u32);
-        links.extend(batch.below(lgtm_tracestore::select::Level::Link, *row));
-        out.link_ends.push(links.len() as u32);
-    }
-    for (field, column) in &batch.columns {
-        let rows = match field.level() {
-            lgtm_tracestore::select::Level::Event => &events,
-            lgtm_tracestore::select::Level::Link => &links,
-            _ => &rows.to_vec(),
-        };
-        out.columns.push((field.clone(), taken(column, rows)));
-    }
-    out
-}
-
-fn taken(
-    column: &lgtm_tracestore::select::Column,
-    rows: &[usize],
-) -> lgtm_tracestore::select::Column {
-    use lgtm_tracestore::select::{ArrayColumn, Column, NumberColumn, TextColumn};
-    fn numbers<T: Copy>(column: &NumberColumn<T>, rows: &[usize]) -> NumberColumn<T> {
-        NumberColumn {
-            values: rows.iter().map(|r| column.values[*r]).collect(),
-            present: (column.present.as_ref()).map(|p| rows.iter().map(|r| p[*r]).collect()),
-        }
-    }
-    Column {
-        texts: column.texts.as_ref().map(|t| TextColumn {
-            dictionary: t.dictionary.clone(),
-            codes: rows.iter().map(|r| t.codes[*r]).collect(),
-        }),
-        ints: column.ints.as_ref().map(|c| numbers(c, rows)),
-        floats: column.floats.as_ref().map(|c| numbers(c, rows)),
-        bools: column.bools.as_ref().map(|c| numbers(c, rows)),
-        arrays: column.arrays.as_ref().map(|arrays| {
-            let (mut out, mut elements) = (ArrayColumn::default(), Vec::new());
-            for (n, row) in rows.iter().enumerate() {
-                if let Some(range) = arrays.of_row(*row) {
-                    elements.extend(range);
-                    out.rows.push(n as u32);
-                    out.ends.push(elements.len() as u32);
-                }
-            }
-            out.elements = taken(&arrays.elements, &elements);
-            Box::new(out)
-        }),
-        unseen: Vec::new(),
-    }
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.unwrap().block_on(future)
 }
 
 fn metrics(case: &Value, stored: &Stored, expected: &Value) -> Outcome {

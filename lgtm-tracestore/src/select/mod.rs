@@ -2,7 +2,7 @@
 //!
 //! What goes in ([`SpanRequest`]) and what comes out ([`SpanBatch`], and [`SelectEnd`] at the end) is plain data. A batch has a column for each field
 //! that was asked for, by type: texts as numbers into a dictionary, integers, floats and bools as they are, arrays aside. A Parquet reader fills one
-//! without making texts; [`BatchFiller`] makes one of decoded traces.
+//! without making texts; [`BatchFiller`] makes one of decoded traces. [`Select`] is what holders implement.
 
 mod batch;
 mod column;
@@ -11,7 +11,9 @@ mod field;
 mod fill;
 mod fill_column;
 mod literal;
+mod pick;
 mod request;
+mod select;
 
 pub use batch::{ServiceCount, SpanBatch, TraceRow};
 pub use column::{ArrayColumn, Column, NumberColumn, TextColumn, TextDictionary};
@@ -23,3 +25,4 @@ pub use request::{
     CompareOp, Condition, SpanFilter, SpanRequest, StartRange, Test, TraceRange, WantedColumns,
     WantedOfTraces,
 };
+pub use select::{ReadyBatches, Select, SpanBatches, WantedRows};
