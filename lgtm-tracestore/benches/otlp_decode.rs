@@ -18,7 +18,7 @@ use lgtm_core::codec::protobuf::{fixed64_tag, put_bytes_field, put_message, put_
 use lgtm_core::codec::{Allowance, SizeBound, put_uvarint};
 use lgtm_core::otlp::OtlpSpelling;
 use lgtm_tracestore::trace::{Trace, TraceForm};
-use lgtm_tracestore::wire::{PushOptions, SpanBatch, decode_otlp, otlp_to_protobuf};
+use lgtm_tracestore::wire::{PushBatch, PushOptions, decode_otlp, otlp_to_protobuf};
 
 const SPANS: u64 = 800;
 const SERVICES: u64 = 15;
@@ -165,7 +165,7 @@ fn request(seed: u64) -> Vec<u8> {
 }
 
 /// Decodes a request; gives what was asked for beyond the batch's memory.
-fn decode(batch: &mut SpanBatch, spelling: OtlpSpelling, body: &[u8]) -> usize {
+fn decode(batch: &mut PushBatch, spelling: OtlpSpelling, body: &[u8]) -> usize {
     let mut grow = |_| Ok(());
     let mut allowance = Allowance::new(0, &mut grow);
     decode_otlp(
@@ -180,7 +180,7 @@ fn decode(batch: &mut SpanBatch, spelling: OtlpSpelling, body: &[u8]) -> usize {
 
 fn otlp_decode(c: &mut Criterion) {
     let requests: Vec<_> = (0..16).map(request).collect();
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     let bytes: usize = requests.iter().map(Vec::len).sum();
     println!("{} bytes a span", bytes / requests.len() / SPANS as usize);
     for round in 0..2 {

@@ -19,7 +19,7 @@ use lgtm_tracestore::trace::{
     CombineBound, Combiner, DedicatedColumns, NestedSets, SharedIds, SpanId, Trace, TraceForm,
     TraceId, TraceSummary, query_token, storage_token,
 };
-use lgtm_tracestore::wire::{PushOptions, SpanBatch, decode_otlp, otlp_to_protobuf};
+use lgtm_tracestore::wire::{PushBatch, PushOptions, decode_otlp, otlp_to_protobuf};
 use serde_json::{Value, json};
 use shared::{folder, json_lines, unhex};
 
@@ -28,7 +28,7 @@ type Collected = BTreeMap<TraceId, Vec<u8>>;
 
 fn collect(golden: &Path, files: &[&str]) -> Collected {
     let mut out = Collected::new();
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     for file in files {
         let text = std::fs::read_to_string(golden.join("input").join(file)).unwrap();
         for line in text.lines() {

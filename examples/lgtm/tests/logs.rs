@@ -6,7 +6,7 @@ mod host;
 
 use std::process::Command;
 
-use host::programs::{free_port, pause};
+use host::programs::{free_port, pause, python_has};
 use host::{Host, now_ms};
 use serde_json::{Value, json};
 
@@ -30,20 +30,6 @@ log.info("cart of %s filled", "alice", extra={"cart.items": 3})
 log.error("payment failed")
 provider.shutdown()
 "#;
-
-fn python_with_the_sdk() -> bool {
-    let import = "import opentelemetry.exporter.otlp.proto.http._log_exporter";
-    let found = Command::new("python3").args(["-c", import]).output();
-    let found = found.is_ok_and(|o| o.status.success());
-    assert!(
-        found || std::env::var_os("CI").is_none(),
-        "the OpenTelemetry SDK is missing, and CI must have it"
-    );
-    if !found {
-        eprintln!("skipped: python3 has no OpenTelemetry SDK");
-    }
-    found
-}
 
 /// What a log query of the last hour gives: labels and lines.
 fn lines(host: &Host, query: &str) -> Vec<(Value, String)> {
@@ -157,7 +143,7 @@ fn the_hosts_own_lines_can_be_asked_for() {
 
 #[test]
 fn the_opentelemetry_sdk_is_understood() {
-    if !python_with_the_sdk() {
+    if !python_has("opentelemetry.exporter.otlp.proto.http._log_exporter") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -24,7 +24,9 @@ tokio::task_local! {
 /// What a future under way and its driver tell each other.
 #[derive(Debug, Default)]
 struct Movable {
-    /// Whether polls are jobs of the pool, from the next one on.
+    /// Whether polls are to be jobs of the pool, from the next one on.
+    is_wanted: AtomicBool,
+    /// Whether they are.
     in_pool: AtomicBool,
     cancel: CancelToken,
 }
@@ -33,20 +35,20 @@ struct Movable {
 /// of the [`Executor::run_movable`] around it. Without one, and when it is there already, nothing happens. Costs one hand-over, some
 /// microseconds, and as much at each await from then on.
 pub async fn move_to_pool() {
-    let begins = MOVABLE.try_with(|movable| !movable.in_pool.swap(true, Ordering::Relaxed));
-    if begins.unwrap_or(false) {
-        // One poll ends here; the driver makes the next one a job.
-        let mut moved = false;
-        std::future::poll_fn(|cx| {
-            if std::mem::replace(&mut moved, true) {
-                Poll::Ready(())
-            } else {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-        })
-        .await;
-    }
+    let Ok(movable) = MOVABLE.try_with(Arc::clone) else {
+        return;
+    };
+    // Of several futures that are polled together each waits, not only the one that says so first: a poll ends here, and the driver makes
+    // the next one a job.
+    std::future::poll_fn(|cx| {
+        if movable.in_pool.load(Ordering::Relaxed) {
+            return Poll::Ready(());
+        }
+        movable.is_wanted.store(true, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Moves on to the pool with a query whose text alone may take longer to read, print and plan than a thread of the runtime should be held:
@@ -107,12 +109,15 @@ impl Executor {
         let mut future = Box::pin(MOVABLE.scope(Arc::clone(&movable), future));
         let done = std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if movable.in_pool.load(Ordering::Relaxed) => Poll::Ready(None),
+            Poll::Pending if movable.is_wanted.load(Ordering::Relaxed) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         });
         match done.await {
             Some(outcome) => outcome,
-            None => self.run_in_pool(future, &movable.cancel).await,
+            None => {
+                movable.in_pool.store(true, Ordering::Relaxed);
+                self.run_in_pool(future, &movable.cancel).await
+            }
         }
     }
 
@@ -187,6 +192,17 @@ mod tests {
         assert_eq!(exec.run_movable(work).await.unwrap(), (1, true));
         move_to_pool().await;
         assert!(!in_pool(), "nothing happens outside");
+    }
+
+    #[tokio::test]
+    async fn of_several_that_move_at_once_none_stays_behind() {
+        let exec = executor();
+        let parts = [(); 3].map(|()| async {
+            move_to_pool().await;
+            in_pool()
+        });
+        let work = async { Ok::<_, Error>(futures::future::join_all(parts).await) };
+        assert_eq!(exec.run_movable(work).await.unwrap(), [true; 3]);
     }
 
     #[tokio::test]

@@ -10,6 +10,8 @@ mod faulty_store;
 mod forgetful_disk;
 #[cfg(feature = "storage")]
 mod give_way;
+#[cfg(unix)]
+mod poll_cost;
 #[cfg(feature = "storage")]
 pub mod store_suite;
 
@@ -21,3 +23,5 @@ pub use dice::Dice;
 #[cfg(feature = "storage")]
 pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};
 pub use forgetful_disk::{ForgetfulDisk, Forgets};
+#[cfg(unix)]
+pub use poll_cost::{longest_poll, one_poll_at_a_time};

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::chunk_source::ChunkSource;
 use super::index_file::IndexFile;
+use super::known_streams::KnownStreams;
 use super::open_files::OpenFiles;
 use super::settings::BucketSettings;
 use super::side_files::{SideFiles, SideStats};
@@ -114,6 +115,7 @@ impl BucketChunksBuilder {
             self.settings.clone(),
         );
         let chunks = Arc::new(BucketChunks {
+            known_streams: KnownStreams::new(self.settings.index_memory.as_u64() / 4),
             settings: self.settings,
             tables,
             files,
@@ -173,6 +175,7 @@ pub struct BucketChunks {
     pub(super) tables: Tables,
     pub(super) files: OpenFiles,
     pub(super) source: Arc<ChunkSource>,
+    pub(super) known_streams: KnownStreams,
     /// What is known beside chunks, where there is a place for it.
     pub(super) side: Option<Arc<SideFiles>>,
     listing: tokio::sync::Mutex<ListingState>,
@@ -223,6 +226,7 @@ impl BucketChunks {
         match listed {
             Ok(gone) => {
                 self.files.close(&gone);
+                self.known_streams.forget_closed();
                 if is_full {
                     state.full_at = Some(now);
                     state.is_known = true;

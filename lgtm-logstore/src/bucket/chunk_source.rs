@@ -21,6 +21,9 @@ use crate::schema::SchemaPeriods;
 /// Chunks whose faults are remembered; beyond it none are until their times have passed.
 const MAX_FAULTS: usize = 10_000;
 
+/// Bytes of an object, and of its symbols, that are checked where they came, in less time than another thread needs to wake up.
+const CHECKED_AT_ONCE: usize = 64 << 10;
+
 /// A chunk in memory, checked.
 #[derive(Debug, Clone)]
 pub(super) struct LoadedChunk {
@@ -184,13 +187,25 @@ impl ChunkSource {
         let size = object.len() as u64;
         self.counts.bytes.fetch_add(size, Ordering::Relaxed);
         let key = key.clone();
-        let job = move |_: &CancelToken| {
-            checked(&key, object, is_strict).map_err(|e| match e {
-                DecodeFail::Broken(e) => Error::corrupt(name, e),
-                DecodeFail::Refused(e) => Error::corrupt(name, too_large(&e)),
-            })
+        let mut small = ChunkCodec::default();
+        small.limits.max_symbols_bytes = CHECKED_AT_ONCE;
+        let at_once = match object.len() <= CHECKED_AT_ONCE {
+            true => checked(&key, object.clone(), is_strict, small).ok(),
+            false => None,
         };
-        let (chunk, symbols, fault) = executor.run(job, &CancelToken::new()).await?;
+        let (chunk, symbols, fault) = match at_once {
+            Some(checked) => checked,
+            None => {
+                let job = move |_: &CancelToken| {
+                    let codec = ChunkCodec::default();
+                    checked(&key, object, is_strict, codec).map_err(|e| match e {
+                        DecodeFail::Broken(e) => Error::corrupt(name, e),
+                        DecodeFail::Refused(e) => Error::corrupt(name, too_large(&e)),
+                    })
+                };
+                executor.run(job, &CancelToken::new()).await?
+            }
+        };
         Ok(LoadedChunk {
             chunk,
             symbols,
@@ -208,8 +223,12 @@ pub(super) fn too_large(e: &Error) -> DecodeError {
 
 type CheckedChunk = (Chunk, Arc<SymbolList>, Option<String>);
 
-fn checked(key: &ChunkKey, object: Bytes, is_strict: bool) -> Result<CheckedChunk, DecodeFail> {
-    let mut codec = ChunkCodec::default();
+fn checked(
+    key: &ChunkKey,
+    object: Bytes,
+    is_strict: bool,
+    mut codec: ChunkCodec,
+) -> Result<CheckedChunk, DecodeFail> {
     let mut fault = None;
     match key.check_object(&object) {
         Err(e) if is_strict => return Err(e.into()),

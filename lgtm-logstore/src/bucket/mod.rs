@@ -15,6 +15,7 @@ mod bucket_chunks;
 mod chunk_source;
 mod counted;
 mod index_file;
+mod known_streams;
 mod metrics;
 mod open_files;
 mod pending_index;

@@ -24,7 +24,8 @@ pub struct BucketSettings {
     pub max_index_files: usize,
     /// Tables that are listed, and index files that a query opens, at the same time. Default 16.
     pub index_concurrency: usize,
-    /// Unpacked index files that are kept in memory, all together. Default 64MiB; a single larger one is still read, alone.
+    /// Unpacked index files that are kept in memory, all together. Default 64MiB; a single larger one is still read, alone. A quarter
+    /// as much holds what selectors found in them lately.
     pub index_memory: ByteSize,
     /// Index files that are kept open. Default 256.
     pub max_open_index_files: usize,

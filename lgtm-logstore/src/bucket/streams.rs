@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use hashbrown::HashMap;
 use lgtm_core::Result;
+use lgtm_core::exec::in_place;
 use lgtm_core::index::matching_series;
 use lgtm_core::model::{
     LabelArena, Labels, Matcher, TenantId, TimeRange, TimeRangeNs, TimestampMs, merge_warnings,
@@ -12,11 +12,14 @@ use lgtm_core::model::{
 
 use super::bucket_chunks::BucketChunks;
 use super::index_file::IndexFile;
+use super::known_streams::{IndexedStream, IndexedStreams, KnownStreams, question_key};
 use crate::index::{ChunkMeta, FingerprintRange, IndexReader, SeriesFilter, TENANT_LABEL};
 use crate::select::{FetchStats, SelectRequest};
 
 /// Series that are read together.
 const BATCH_SERIES: usize = 1024;
+/// Series of a file that an answer to keep may have; more are read as far as they are wanted, and sorted apart from other work.
+const MOST_KEPT: usize = 16 << 10;
 
 /// A chunk that an index file names. With the tenant this is its key.
 #[derive(Debug, Clone)]
@@ -57,9 +60,6 @@ pub(super) fn milliseconds_around(range: TimeRangeNs) -> TimeRange {
     }
 }
 
-/// What one file knows: labels without the tenant's, fingerprint, chunks.
-type FileStreams = Vec<(Labels, u64, Vec<ChunkMeta>)>;
-
 /// What a file is asked.
 #[derive(Debug)]
 struct FileQuestion {
@@ -67,6 +67,8 @@ struct FileQuestion {
     /// The request's, and the tenant's label in files of several tenants.
     matchers: Vec<Matcher>,
     time: TimeRange,
+    /// What names matchers and file.
+    key: String,
 }
 
 impl FileQuestion {
@@ -88,21 +90,27 @@ impl FileQuestion {
         }
         Some(Self {
             request: request.clone(),
+            key: question_key(&file.path, &matchers),
             matchers,
             time: milliseconds_around(request.range),
         })
     }
 
-    async fn ask(&self, reader: &IndexReader) -> Result<FileStreams> {
+    /// The streams that match, in the order of their labels; not fewer than have chunks of the times, and perhaps with all of their chunks.
+    async fn ask(&self, reader: &Arc<IndexReader>, known: &KnownStreams) -> Result<IndexedStreams> {
         let toc = reader.toc();
         // A time of 0 may also mean that there is none.
         let is_outside = |min_ms, max_ms| min_ms >= self.time.max_ms || max_ms < self.time.min_ms;
         if toc.min_ms != 0 && toc.max_ms != 0 && is_outside(toc.min_ms, toc.max_ms) {
-            return Ok(Vec::new());
+            return Ok(Arc::default());
         }
-        let matched = matching_series(reader, &self.matchers).await?;
+        if let Some(streams) = known.get(&self.key, reader) {
+            return Ok(streams);
+        }
+        let matched = matching_series(&**reader, &self.matchers).await?;
+        let is_kept = matched.refs.len() <= MOST_KEPT;
         let filter = SeriesFilter {
-            time: Some(self.time),
+            time: (!is_kept).then_some(self.time),
             fingerprints: FingerprintRange::ALL,
         };
         let mut arena = LabelArena::default();
@@ -121,12 +129,50 @@ impl FileQuestion {
                     Some(_) => arena.from_sorted(all.iter().filter(|(n, _)| *n != TENANT_LABEL))?,
                     None => all,
                 };
-                if self.request.shard.is_none_or(|s| s.contains(&own)) {
-                    out.push((own, entry.fingerprint, entry.chunks.to_vec()));
-                }
+                out.push(IndexedStream {
+                    labels: own,
+                    fingerprint: entry.fingerprint,
+                    chunks: entry.chunks.into(),
+                });
             }
         }
-        Ok(out)
+        let sorted = |mut out: Vec<IndexedStream>| -> IndexedStreams {
+            out.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+            out.into()
+        };
+        let streams = match out.len() > MOST_KEPT {
+            true => in_place(|| sorted(out)),
+            false => sorted(out),
+        };
+        if is_kept {
+            known.insert(self.key.clone(), reader, &streams);
+        }
+        Ok(streams)
+    }
+
+    /// Adds what is wanted of a file's streams to `out`.
+    fn take(&self, streams: &[IndexedStream], out: &mut Vec<FoundStream>) {
+        for stream in streams {
+            let wanted = stream.chunks.iter().filter(|c| c.overlaps(&self.time));
+            let chunks: Vec<FoundChunk> = wanted
+                .map(|meta| FoundChunk {
+                    fingerprint: stream.fingerprint,
+                    meta: *meta,
+                    times: None,
+                })
+                .collect();
+            let is_of_shard = || {
+                self.request
+                    .shard
+                    .is_none_or(|s| s.contains(&stream.labels))
+            };
+            if !chunks.is_empty() && is_of_shard() {
+                out.push(FoundStream {
+                    labels: stream.labels.clone(),
+                    chunks,
+                });
+            }
+        }
     }
 }
 
@@ -170,40 +216,40 @@ impl BucketChunks {
         }
         let answers = asked.into_iter().map(|(file, question)| async move {
             let ask = |reader: Arc<IndexReader>| {
-                let question = Arc::clone(&question);
-                async move { question.ask(&reader).await }.boxed()
+                let (question, known) = (Arc::clone(&question), &self.known_streams);
+                async move { question.ask(&reader, known).await }.boxed()
             };
             let answer = self.files.ask(&file, ask).await?;
             if answer.is_err() {
                 self.wake_sync();
             }
-            Ok::<_, lgtm_core::Error>(answer)
+            Ok::<_, lgtm_core::Error>((question, answer))
         });
         let concurrency = self.settings.index_concurrency;
         let mut answers = futures::stream::iter(answers).buffered(concurrency);
-        let mut streams: HashMap<Labels, Vec<FoundChunk>> = HashMap::new();
-        while let Some(answer) = answers.try_next().await? {
+        let (mut streams, mut files) = (Vec::new(), 0);
+        while let Some((question, answer)) = answers.try_next().await? {
+            let before = streams.len();
             match answer {
-                Ok(part) => add_streams(&mut streams, part),
+                Ok(part) => question.take(&part, &mut streams),
                 Err(warning) => merge_warnings(&mut found.warnings, vec![warning]),
             }
-            // Chunks that several files name are counted once each further below.
+            files += 1;
+            // What several files name is counted once further below.
             request.bounds.check(&FetchStats {
-                streams: streams.len() as u64,
+                streams: (streams.len() - before) as u64,
                 ..FetchStats::default()
             })?;
         }
-        found.streams = streams
-            .into_iter()
-            .map(|(labels, mut chunks)| {
-                chunks.sort_unstable_by_key(FoundChunk::key);
-                chunks.dedup_by_key(|c| c.key());
-                FoundStream { labels, chunks }
-            })
-            .collect();
-        found
-            .streams
-            .sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
+        found.streams = match files > 1 {
+            true if streams.len() > MOST_KEPT => in_place(|| joined(streams)),
+            true => joined(streams),
+            false => streams,
+        };
+        for stream in &mut found.streams {
+            stream.chunks.sort_unstable_by_key(FoundChunk::key);
+            stream.chunks.dedup_by_key(|c| c.key());
+        }
         request.bounds.check(&FetchStats {
             streams: found.streams.len() as u64,
             chunks_referenced: found.streams.iter().map(|s| s.chunks.len() as u64).sum(),
@@ -213,13 +259,15 @@ impl BucketChunks {
     }
 }
 
-fn add_streams(streams: &mut HashMap<Labels, Vec<FoundChunk>>, part: FileStreams) {
-    for (labels, fingerprint, chunks) in part {
-        let chunks = chunks.into_iter().map(|meta| FoundChunk {
-            fingerprint,
-            meta,
-            times: None,
-        });
-        streams.entry(labels).or_default().extend(chunks);
+/// Streams in the order of their labels, each once. Quick where they are some runs in that order.
+fn joined(mut streams: Vec<FoundStream>) -> Vec<FoundStream> {
+    streams.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let mut out: Vec<FoundStream> = Vec::with_capacity(streams.len());
+    for mut stream in streams {
+        match out.last_mut() {
+            Some(last) if last.labels == stream.labels => last.chunks.append(&mut stream.chunks),
+            _ => out.push(stream),
+        }
     }
+    out
 }

@@ -120,12 +120,7 @@ impl BucketWriter {
         let job = move |_: &CancelToken| -> Result<(ChunkKey, Vec<u8>, Result<Option<ChunkSkip>>)> {
             let (object, checksum) =
                 encode_object(&meta, &chunk.bytes, &mut Compressor::default())?;
-            let skip = side.map_or(Ok(None), |side| {
-                let mut builder = side.builder();
-                let skip = builder.build(&chunk.bytes, &settings);
-                side.give_back(builder);
-                skip
-            });
+            let skip = side.map_or(Ok(None), |side| side.make(&chunk.bytes, &settings));
             Ok((meta.key(checksum), object, skip))
         };
         let in_line = self.executor.in_line(tenant.as_str());
@@ -137,7 +132,10 @@ impl BucketWriter {
             self.bucket.put(&name, object).await?;
         }
         match skip {
-            Ok(Some(skip)) => self.side.add(&key, object_bytes, skip),
+            Ok(Some(skip)) => {
+                let share = self.settings.side_files.share_of(object_bytes as usize);
+                self.side.add(&key, object_bytes, skip, share);
+            }
             Ok(None) => {}
             Err(e) => self.note_side_failure("a side file cannot be made", &e),
         }

@@ -211,10 +211,9 @@ impl Followers {
         max_tails: usize,
     ) -> Result<Box<dyn TailFeed>, QueryError> {
         let text = request.query.clone();
-        let now_ns = self.clock.now_ms().to_ns();
         let executor = self.executor.in_line(tenant.as_str());
         let compiled = executor
-            .run(move |_| TailQuery::new(&text, now_ns), &CancelToken::new())
+            .run(move |_| TailQuery::new(&text), &CancelToken::new())
             .await?;
         let follower = Arc::new(Follower {
             query: compiled,
@@ -357,10 +356,11 @@ impl TailFeed for FollowerFeed {
                 continue;
             };
             let (follower, block) = (Arc::clone(&self.follower), taken.block.clone());
+            let now_ns = self.followers.clock.now_ms().to_ns();
             let job =
                 move |cancel: &CancelToken| -> Result<(Vec<AnswerStream>, usize), QueryError> {
                     let mut passed = Vec::new();
-                    let mut scratch = TailScratch::default();
+                    let mut scratch = TailScratch::at(now_ns);
                     let query = &follower.query;
                     let next =
                         query.pass(&block, FRAME_ENTRIES, &mut scratch, cancel, &mut passed)?;

@@ -156,7 +156,8 @@ fn for_each_match(
                     let value = pairs.find(|(name, _)| *name == m.name());
                     m.matches(value.map_or("", |(_, value)| value))
                 };
-                if state.is_gone || !others.iter().all(passes) {
+                // All of many streams may be in the object store by now.
+                if state.is_gone || state.is_empty() || !others.iter().all(passes) {
                     continue;
                 }
                 let labels = index.labels(&state.labels, &mut arena);

@@ -18,7 +18,6 @@ use super::ast::{Expr, MetricExpr, VectorOp};
 use super::eval::{
     Evaluated, LegAnswers, LogBounds, QueryContext, evaluate, run_log_query, sort_series,
 };
-use super::plan::{LogPlan, PlanTimes};
 use super::query::{Direction, MaxSeries, Query, QueryTime};
 use super::query_error::{QueryError, Result};
 use super::settings::EngineSettings;
@@ -191,10 +190,9 @@ impl Engine {
             cancel: CancelToken::new(),
             usage: QueryUsage::new(Arc::clone(&self.memory), self.settings.max_memory.as_u64()),
             parallelism: self.settings.parallelism,
-            times: PlanTimes {
-                now_ns: now_ms.to_ns(),
-                max_template_bytes: self.settings.max_template_bytes.as_usize(),
-            },
+            now_ns: now_ms.to_ns(),
+            max_template_bytes: self.settings.max_template_bytes.as_usize(),
+            plans: Arc::clone(&query.plans),
             bounds: query.options.bounds,
             shard: query.options.shard,
             is_range: query.is_range(),
@@ -219,9 +217,7 @@ impl Engine {
                     limit: range.limit,
                     interval_ns: range.interval_ns,
                 };
-                // Planning compiles what the query names: on the pool, since that may take long.
-                let (log, times) = (log.clone(), ctx.times);
-                let plan = ctx.compute(move |_| Ok(LogPlan::new(&log, times))).await?;
+                let plan = ctx.plans.of_log(&ctx, log).await?;
                 let found = run_log_query(&ctx, plan, range.entries(), bounds).await?;
                 (QueryValue::Streams(found.0), found.1)
             }
@@ -267,12 +263,16 @@ impl Engine {
         if max > 0 && vector.len() > max {
             return Err(QueryError::too_many_series(max));
         }
-        if is_range || !is_ordered(expr) {
-            sort_series(&mut vector);
-        }
+        let sorts = is_range || !is_ordered(expr);
         let points = vector.len() as u64 * grid.len() as u64;
         charge.grow(points * size_of::<Point>() as u64)?;
-        let series = vector.into_iter().map(|s| series_of(s, &grid)).collect();
+        let finish = move |_: &_| {
+            if sorts {
+                sort_series(&mut vector);
+            }
+            Ok(vector.into_iter().map(|s| series_of(s, &grid)).collect())
+        };
+        let series = ctx.compute(finish).await?;
         Ok(if is_range {
             (QueryValue::Matrix(series), charge)
         } else {

@@ -20,6 +20,7 @@ mod parser;
 mod pattern;
 mod pipeline;
 mod plan;
+mod plan_cache;
 mod pretty;
 mod query;
 mod query_error;

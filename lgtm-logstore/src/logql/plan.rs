@@ -1,6 +1,6 @@
 //! From the tree to what is done: pipelines compiled, labels that are needed known, windows placed.
 
-use lgtm_core::model::{Labels, MatchOp, Matcher, TimestampNs};
+use lgtm_core::model::{Labels, MatchOp, Matcher};
 
 use super::ast::{
     Conversion, GroupingClause, LogExpr, RangeAggregation, RangeOp, Unwrap, VectorAggregation,
@@ -8,13 +8,6 @@ use super::ast::{
 };
 use super::error::ParseError;
 use super::pipeline::{Condition, ERROR, Pipeline, PipelineUse, compile};
-
-/// What does not depend on the query's text.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PlanTimes {
-    pub(crate) now_ns: TimestampNs,
-    pub(crate) max_template_bytes: usize,
-}
 
 /// A log query, ready to run.
 #[derive(Debug)]
@@ -25,12 +18,11 @@ pub(crate) struct LogPlan {
 }
 
 impl LogPlan {
-    pub(crate) fn new(log: &LogExpr, times: PlanTimes) -> Self {
+    pub(crate) fn new(log: &LogExpr, max_template_bytes: usize) -> Self {
         let usage = PipelineUse {
             labels: None,
             reads_lines: true,
-            now_ns: times.now_ns,
-            max_template_bytes: times.max_template_bytes,
+            max_template_bytes,
         };
         Self {
             matchers: log.matchers.clone(),
@@ -106,7 +98,7 @@ impl RangePlan {
     pub(crate) fn new(
         range: &RangeAggregation,
         outer: Option<&VectorAggregation>,
-        times: PlanTimes,
+        max_template_bytes: usize,
     ) -> Self {
         let grouping = match (range.op, &range.grouping, outer) {
             (RangeOp::AbsentOverTime, ..) => SampleGrouping::None,
@@ -132,8 +124,7 @@ impl RangePlan {
         let usage = PipelineUse {
             labels: needed(&grouping, range.unwrap.as_ref()),
             reads_lines: range.op.counts_bytes(),
-            now_ns: times.now_ns,
-            max_template_bytes: times.max_template_bytes,
+            max_template_bytes,
         };
         let pipeline = match pipeline_fault {
             Some(fault) => Err(fault),

@@ -10,13 +10,14 @@ use lgtm_core::vector::StepGrid;
 
 use super::ast::{Expr, MetricExpr};
 use super::parser::parse_with;
+use super::plan_cache::PlanCache;
 use super::query_error::{QueryError, Result};
 use super::settings::ParserSettings;
 use crate::limits::RequestLimits;
 use crate::select::{FetchBounds, StreamShard};
 
 /// A query, the same from the door to the engine. Its text was parsed where it came in; who cuts it changes the expression. Plain data,
-/// cheap to clone.
+/// cheap to clone, but for what was compiled of it in this process, which its clones share.
 #[derive(Debug, Clone)]
 pub struct Query {
     /// The text as it came.
@@ -24,6 +25,8 @@ pub struct Query {
     pub(crate) expr: Arc<Expr>,
     pub(crate) time: QueryTime,
     pub(crate) options: QueryOptions,
+    /// What was compiled of the expression.
+    pub(crate) plans: Arc<PlanCache>,
 }
 
 /// When a query is asked.
@@ -180,6 +183,7 @@ impl Query {
             expr: Arc::new(parsed?),
             time,
             options: QueryOptions::default(),
+            plans: Arc::default(),
         })
     }
 
@@ -229,6 +233,7 @@ impl Query {
     pub(crate) fn with_metric(&self, expr: MetricExpr) -> Self {
         Self {
             expr: Arc::new(Expr::Metric(expr)),
+            plans: Arc::default(),
             ..self.clone()
         }
     }

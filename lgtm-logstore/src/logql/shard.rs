@@ -17,6 +17,7 @@ use super::ast::{
     VectorAggregation, VectorOp,
 };
 use crate::select::StreamShard;
+use lgtm_core::model::TimestampNs;
 
 /// What is asked of one leg: an expression, of a part of the streams if one is named.
 pub(super) type LegPart = (MetricExpr, Option<StreamShard>);
@@ -48,29 +49,43 @@ pub(super) fn cut_by_series(expr: &MetricExpr, shards: u32) -> Option<CutQuery> 
 
 /// Parts that one range may become; longer ones have longer parts.
 const MAX_PARTS: i64 = 1000;
+const MINUTE_NS: i64 = 60_000_000_000;
 
-/// Cuts the ranges of a query at one time that are longer than `interval_ns`, if there are any.
-pub(super) fn cut_by_time(expr: &MetricExpr, interval_ns: i64) -> Option<CutQuery> {
+/// Cuts the ranges of a query at one time, `end_ns`, that are longer than `interval_ns`, if there are any.
+pub(super) fn cut_by_time(
+    expr: &MetricExpr,
+    interval_ns: i64,
+    end_ns: TimestampNs,
+) -> Option<CutQuery> {
     if interval_ns <= 0 {
         return None;
     }
     let cut = |range: &RangeAggregation| {
         let how = join_of_times(range)?;
         let whole = range.range_ns;
-        if whole <= interval_ns {
-            return None;
-        }
         let length = interval_ns.max(whole / MAX_PARTS + 1);
-        let step = usize::try_from(length).unwrap_or(usize::MAX);
-        let parts = (0..whole).step_by(step).map(|back_ns| {
+        // At whole minutes, which holders may have counted already; never nearer than asked for.
+        let unit = if length < MINUTE_NS { 1 } else { MINUTE_NS };
+        let (mut parts, mut back_ns) = (Vec::new(), 0);
+        while back_ns < whole {
+            let part_ns = back_ns.saturating_add(length).min(whole);
+            let cut_ns = end_ns
+                .saturating_sub(range.offset_ns)
+                .saturating_sub(part_ns);
+            let behind_ns = part_ns
+                .saturating_add(cut_ns.get().rem_euclid(unit))
+                .min(whole);
             let part = RangeAggregation {
-                range_ns: length.min(whole - back_ns),
+                range_ns: behind_ns - back_ns,
                 offset_ns: range.offset_ns.saturating_add(back_ns),
                 ..range.clone()
             };
-            (part, None)
-        });
-        let mut parts: Vec<_> = parts.collect();
+            parts.push((part, None));
+            back_ns = behind_ns;
+        }
+        if parts.len() < 2 {
+            return None;
+        }
         if range.op == RangeOp::FirstOverTime {
             parts.reverse();
         }
@@ -333,7 +348,7 @@ mod tests {
     #[test]
     fn long_ranges_become_neighbours() {
         let query = metric(r#"sum(last_over_time({x="y"} | unwrap v [150m] offset 5m))"#);
-        let parts = cut_by_time(&query, HOUR_NS).unwrap();
+        let parts = cut_by_time(&query, HOUR_NS, TimestampNs::new(7 * HOUR_NS)).unwrap();
         assert_eq!(parts.outer.to_string(), "sum(<leg 0: first>)");
         let texts: Vec<String> = parts.legs[0].iter().map(|p| p.0.to_string()).collect();
         assert_eq!(
@@ -344,27 +359,48 @@ mod tests {
                 r#"last_over_time({x="y"} | unwrap v[30m] offset 2h5m0s)"#,
             ]
         );
+        // Ten seconds past the minute: all but the ends are on minutes.
+        let end_ns = TimestampNs::new(7 * HOUR_NS + 10_000_000_000);
+        let parts = cut_by_time(&query, HOUR_NS, end_ns).unwrap();
+        let texts: Vec<String> = parts.legs[0].iter().map(|p| p.0.to_string()).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"last_over_time({x="y"} | unwrap v[1h10s] offset 5m0s)"#,
+                r#"last_over_time({x="y"} | unwrap v[1h] offset 1h5m10s)"#,
+                r#"last_over_time({x="y"} | unwrap v[29m50s] offset 2h5m10s)"#,
+            ]
+        );
         for whole in [
             r#"rate({x="y"}[1h])"#,
             r#"stddev_over_time({x="y"} | unwrap v [5h])"#,
         ] {
-            assert_eq!(cut_by_time(&metric(whole), HOUR_NS), None, "{whole}");
+            assert_eq!(
+                cut_by_time(&metric(whole), HOUR_NS, end_ns),
+                None,
+                "{whole}"
+            );
         }
     }
 
     proptest! {
         #[test]
-        fn parts_neither_overlap_nor_leave_a_gap(range in 2i64..i64::MAX / 4, interval in 1i64..i64::MAX / 4) {
+        fn parts_neither_overlap_nor_leave_a_gap(
+            range in prop_oneof![2i64..i64::MAX / 4, 2i64..100 * MINUTE_NS],
+            interval in prop_oneof![1i64..i64::MAX / 4, 1i64..10 * MINUTE_NS],
+            end_ns in 0i64..i64::MAX / 4,
+        ) {
             let MetricExpr::Range(mut r) = metric(r#"count_over_time({x="y"}[1m])"#) else { unreachable!() };
             (r.range_ns, r.offset_ns) = (range, 7);
-            let Some(cut) = cut_by_time(&MetricExpr::Range(r), interval) else {
-                prop_assert!(range <= interval);
+            let Some(cut) = cut_by_time(&MetricExpr::Range(r), interval, end_ns.into()) else {
+                prop_assert!(range < interval.saturating_add(MINUTE_NS));
                 return Ok(());
             };
             let mut newest = 7;
             for (part, _) in &cut.legs[0] {
                 let MetricExpr::Range(r) = part else { unreachable!() };
                 prop_assert_eq!(r.offset_ns, newest);
+                prop_assert!(newest == 7 || interval < MINUTE_NS || (end_ns - newest) % MINUTE_NS == 0);
                 newest += r.range_ns;
             }
             prop_assert_eq!(newest, range + 7);

@@ -211,10 +211,9 @@ impl Splitter for LogqlSplitter {
         let (Expr::Metric(metric), None) = (&*query.expr, query.options.shard) else {
             return None;
         };
-        let by_time = if query.is_range() {
-            None
-        } else {
-            cut_by_time(metric, self.long_range_ns)
+        let by_time = match query.time {
+            QueryTime::Range(_) => None,
+            QueryTime::Instant(t_ns) => cut_by_time(metric, self.long_range_ns, t_ns),
         };
         let CutQuery { outer, legs } = by_time.or_else(|| cut_by_series(metric, shards))?;
         let part = |(expr, shard)| {

@@ -29,14 +29,13 @@ impl TailQuery {
     ///
     /// # Errors
     /// `Parse`; `Invalid` for a metric query.
-    pub(crate) fn new(query: &str, now_ns: TimestampNs) -> Result<Self> {
+    pub(crate) fn new(query: &str) -> Result<Self> {
         let Expr::Log(log) = parse(query)? else {
             return Err(QueryError::Invalid("only log selector is supported".into()));
         };
         let usage = PipelineUse {
             labels: None,
             reads_lines: true,
-            now_ns,
             max_template_bytes: EngineSettings::default().max_template_bytes.as_usize(),
         };
         let compiled: std::result::Result<Pipeline, ParseError> = compile(&log.stages, &usage);
@@ -94,10 +93,20 @@ impl TailQuery {
 }
 
 /// Buffers of a walk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct TailScratch {
     stream: Option<StreamLabels>,
     pipeline: PipelineScratch,
+}
+
+impl TailScratch {
+    /// Buffers of a walk that takes place at a time.
+    pub(crate) fn at(now_ns: TimestampNs) -> Self {
+        Self {
+            stream: None,
+            pipeline: PipelineScratch::at(now_ns),
+        }
+    }
 }
 
 fn answered(

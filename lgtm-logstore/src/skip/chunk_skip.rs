@@ -6,13 +6,13 @@ use bytes::Bytes;
 use lgtm_core::codec::DecodeFail;
 use lgtm_core::{DecodeError, Result};
 
-use super::counts::Counter;
+use super::counts::{Counter, MINUTE_NS};
 use super::filters::put_names;
 use super::group::GroupParts;
 use super::parts::whole_key;
 use super::settings::SkipSettings;
 use super::side_object::ROW_BYTES;
-use crate::chunk::{Chunk, ChunkCodec};
+use crate::chunk::{BlockPlace, Chunk, ChunkCodec};
 use crate::entry::EntryBlock;
 
 /// A part of the bytes that counts may take at most.
@@ -27,6 +27,13 @@ pub struct ChunkSkip {
     pub counts: Vec<u8>,
 }
 
+impl ChunkSkip {
+    /// Bytes of it in a side object, its row in the directory included.
+    pub fn size_bytes(&self) -> usize {
+        self.filters.len() + self.counts.len() + ROW_BYTES
+    }
+}
+
 /// Makes what stands beside chunks. Keeps its buffers from chunk to chunk: one per thread or job.
 #[derive(Debug, Default)]
 pub struct SkipBuilder {
@@ -35,14 +42,31 @@ pub struct SkipBuilder {
 }
 
 impl SkipBuilder {
-    /// Reads a chunk and makes what stands beside it; `None` where the chunk is too small for anything.
+    /// Reads a chunk and makes what stands beside it, within its own share; `None` where the chunk is too small for anything.
     ///
     /// Costs about as much as decompressing it twice.
     ///
     /// # Errors
     /// A chunk that cannot be read, or unpacks to more than the bounds of [`ChunkLimits`](crate::chunk::ChunkLimits).
     pub fn build(&mut self, chunk: &[u8], settings: &SkipSettings) -> Result<Option<ChunkSkip>> {
-        self.build_of(chunk, settings).map_err(|e| match e {
+        self.build_within(chunk, settings, settings.share_of(chunk.len()))
+    }
+
+    /// [`SkipBuilder::build`] in at most `max_bytes`, its row in the directory included.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn build_within(
+        &mut self,
+        chunk: &[u8],
+        settings: &SkipSettings,
+        max_bytes: usize,
+    ) -> Result<Option<ChunkSkip>> {
+        let Some(max_bytes) = max_bytes.checked_sub(ROW_BYTES) else {
+            return Ok(None);
+        };
+        let made = self.build_of(chunk, settings, max_bytes);
+        made.map_err(|e| match e {
             DecodeFail::Broken(e) => lgtm_core::Error::corrupt("a chunk that was made here", e),
             DecodeFail::Refused(e) => e,
         })
@@ -52,23 +76,20 @@ impl SkipBuilder {
         &mut self,
         bytes: &[u8],
         settings: &SkipSettings,
+        max_bytes: usize,
     ) -> Result<Option<ChunkSkip>, DecodeFail> {
-        let percent = settings.max_size_percent as usize;
-        let Some(max_bytes) = (bytes.len() * percent / 100).checked_sub(ROW_BYTES) else {
-            return Ok(None);
-        };
         let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
         let symbols = chunk.symbols(&mut self.codec)?;
         let places = chunk.blocks();
-        let plain = |b: &crate::chunk::BlockPlace| b.uncompressed_bytes.max(b.len);
+        let plain = |b: &BlockPlace| b.uncompressed_bytes.max(b.len);
         let whole: u64 = places.iter().map(plain).sum::<u64>().max(1);
         let mut counter = settings.counts.then(Counter::default);
         let mut groups = Vec::new();
         let mut names: BTreeSet<String> = BTreeSet::new();
         let mut group_bytes = 0;
         let mut group_count = 0u64;
-        // Filters get what counts leave; these are known in the end only, and small.
-        let room = max_bytes - max_bytes / 16;
+        // Filters get what counts leave; how much these take is known in the end only.
+        let room = max_bytes - counts_room(places, settings).clamp(max_bytes / 16, max_bytes / 2);
         let share = |part: u64| (room as u128 * u128::from(part) / u128::from(whole)) as usize;
         self.group.reset(share(settings.group_size.as_u64() * 2));
         for (n, place) in places.iter().enumerate() {
@@ -150,6 +171,20 @@ impl SkipBuilder {
             }
         }
     }
+}
+
+/// About the bytes that the counts of a chunk take.
+fn counts_room(blocks: &[BlockPlace], settings: &SkipSettings) -> usize {
+    /// Of a minute: its number, lines and bytes; some have several levels.
+    const MINUTE_BYTES: u64 = 6;
+    let first = blocks.iter().map(|b| b.min_ns).min();
+    let last = blocks.iter().map(|b| b.max_ns).max();
+    let (Some(first), Some(last), true) = (first, last, settings.counts) else {
+        return 0;
+    };
+    let minutes = last.since(first).max(0) / MINUTE_NS + 2;
+    let entries: u64 = blocks.iter().map(|b| b.entry_count).sum();
+    64 + (MINUTE_BYTES * entries.min(minutes as u64)) as usize
 }
 
 /// What a damaged section is.

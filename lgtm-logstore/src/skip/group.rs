@@ -13,10 +13,14 @@ const WORDS: u8 = 2;
 const MIXED: u8 = 4;
 const METADATA: u8 = 8;
 const ESCAPES: u8 = 16;
+/// Grams have a table of their own, and parts of long runs are indexed. Without it one table has all, as in version 1.
+const APART: u8 = 32;
 
-/// Columns below which a kind of parts is left out instead.
+/// Columns below which a kind of grams is left out instead.
 const LEAST_COLUMNS: usize = 4;
-/// Columns with which the parts are kept that tell the most.
+/// Columns for grams: a text has several, all of which must pass.
+const GRAM_COLUMNS: usize = 5;
+/// Columns with which wholes are kept, each of which must tell by itself.
 const FEWEST_COLUMNS: usize = 2;
 
 /// What a group of blocks is made of.
@@ -42,40 +46,41 @@ impl GroupParts {
     /// Writes the group in about `max_bytes`: what does not fit is left out, what tells the least first.
     pub(super) fn encode(&self, max_bytes: usize, out: &mut Vec<u8>) {
         let lines = &self.lines;
-        let mut kinds = WHOLES | METADATA;
-        let mut count = lines.wholes.len() + self.values.len();
-        let columns = |keys| {
+        let begin = out.len();
+        let columns = |max_bytes: usize, keys| {
             let rows = ribbon::rows_for(keys);
             (max_bytes * 8).checked_div(rows).unwrap_or(MAX_COLUMNS)
         };
-        let mut add = |kind, set: &KeySet, is_whole: bool| {
-            if is_whole && columns(count + set.len()) >= LEAST_COLUMNS {
-                kinds |= kind;
-                count += set.len();
-            }
-        };
-        add(WORDS, &lines.words, !lines.has_too_many_words());
-        add(MIXED, &lines.mixed, !lines.has_too_many_mixed());
-        if columns(count) < FEWEST_COLUMNS {
-            (kinds, count) = (0, 0);
-        }
-        let mut keys = Vec::with_capacity(count);
-        for (kind, set) in [
-            (WHOLES, &lines.wholes),
-            (METADATA, &self.values),
-            (WORDS, &lines.words),
-            (MIXED, &lines.mixed),
-        ] {
-            if kinds & kind != 0 {
-                keys.extend(set.iter());
-            }
-        }
-        out.push(kinds | if self.has_escapes { ESCAPES } else { 0 });
+        let mut kinds = APART | if self.has_escapes { ESCAPES } else { 0 };
+        out.push(0);
         put_uvarint(out, self.blocks as u64);
         put_uvarint(out, lines.lengths.decimal);
         put_uvarint(out, lines.lengths.hex);
-        let columns = columns(count).clamp(1, MAX_COLUMNS);
-        ribbon::encode(&keys, columns, out);
+        // Many values stand in the line too.
+        let values = self.values.iter().filter(|v| !lines.wholes.has(*v));
+        let mut keys: Vec<u64> = lines.wholes.iter().chain(values).collect();
+        let of_wholes = columns(max_bytes, keys.len());
+        if of_wholes >= FEWEST_COLUMNS {
+            kinds |= WHOLES | METADATA;
+        } else {
+            keys.clear();
+        }
+        ribbon::encode(&keys, of_wholes.clamp(1, MAX_COLUMNS), out);
+        keys.clear();
+        let left = max_bytes.saturating_sub(out.len() - begin);
+        let kept = [
+            (WORDS, &lines.words, !lines.has_too_many_words()),
+            (MIXED, &lines.mixed, !lines.has_too_many_mixed()),
+        ];
+        for (kind, set, is_whole) in kept {
+            if is_whole && columns(left, keys.len() + set.len()) >= LEAST_COLUMNS {
+                kinds |= kind;
+                keys.extend(set.iter());
+            }
+        }
+        let of_grams = columns(left, keys.len()).clamp(1, GRAM_COLUMNS);
+        ribbon::encode(&keys, of_grams, out);
+        out[begin] = kinds;
     }
 }
 
@@ -86,7 +91,8 @@ pub(super) struct BlockGroup<'a> {
     /// Blocks of it, in the order of the chunk's table.
     pub(super) blocks: usize,
     lengths: RunLengths,
-    filter: Ribbon<'a>,
+    wholes: Ribbon<'a>,
+    grams: Ribbon<'a>,
 }
 
 impl<'a> BlockGroup<'a> {
@@ -104,11 +110,18 @@ impl<'a> BlockGroup<'a> {
             decimal: r.uvarint()?,
             hex: r.uvarint()?,
         };
+        let wholes = Ribbon::decode(r)?;
+        let grams = if kinds & APART > 0 {
+            Ribbon::decode(r)?
+        } else {
+            wholes
+        };
         Ok(Self {
             kinds,
             blocks: blocks as usize,
             lengths,
-            filter: Ribbon::decode(r)?,
+            wholes,
+            grams,
         })
     }
 
@@ -118,15 +131,16 @@ impl<'a> BlockGroup<'a> {
 
     /// Whether surely no line has the needle.
     pub(super) fn lacks_line(&self, needle: &LineNeedle) -> bool {
-        let has = |key| self.filter.may_hold(key);
-        self.knows(WHOLES) && needle.lacks_wholes(self.lengths, &has)
+        let has = |key| self.grams.may_hold(key);
+        let has_whole = |key| self.wholes.may_hold(key);
+        self.knows(WHOLES) && needle.lacks_wholes((self.lengths, self.knows(APART)), &has_whole)
             || self.knows(WORDS) && needle.lacks_words(&has)
             || self.knows(MIXED) && needle.lacks_mixed(&has)
     }
 
     /// Whether surely no entry has structured metadata with this value.
     pub(super) fn lacks_value(&self, key: u64) -> bool {
-        self.knows(METADATA) && !self.filter.may_hold(key)
+        self.knows(METADATA) && !self.wholes.may_hold(key)
     }
 
     /// Whether a line may have a backslash.

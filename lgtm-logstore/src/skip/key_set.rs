@@ -41,9 +41,16 @@ impl KeySet {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn has(&self, key: u64) -> bool {
-        self.iter().any(|k| k == key)
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut at = key as usize & mask;
+        while let Some(known) = self.slots.get(at).filter(|k| **k != 0) {
+            if *known == key {
+                return true;
+            }
+            at = (at + 1) & mask;
+        }
+        false
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
@@ -80,6 +87,7 @@ mod tests {
             }
             assert_eq!(set.len(), known.len());
             assert_eq!(set.iter().collect::<BTreeSet<_>>(), known);
+            assert!(known.iter().all(|k| set.has(*k)) && !set.has(1) && !set.has(u64::MAX));
         }
     }
 }

@@ -6,7 +6,8 @@
 //! * *UUIDs*: 36 bytes of that shape, wherever they stand.
 //! * *Runs*: hexadecimal digits, 16 or more with a decimal digit among them, up to where they end. In a question a run that stands at the edge
 //!   may go on in the line; which lengths there are in the lines is kept beside the filter, so that such a question can be answered too, unless
-//!   there are longer runs.
+//!   there are longer runs. Of these, if they have more than 32 digits, some grams of 16 are kept: of each 17 that follow each other the one of the
+//!   least hash. So whatever 32 digits of such a run a question has, it knows one that must be there.
 //! * *Words*: each four letters that stand together.
 //! * *Mixed*: six bytes of which the third or fourth is a digit behind none, with a letter before it that is no hexadecimal digit: `r-4242`, `us=503`.
 //!
@@ -29,6 +30,10 @@ const MIXED_PLACES: [usize; 2] = [2, 3];
 /// Hexadecimal digits from which on a run is indexed.
 pub(super) const MIN_RUN: usize = 16;
 const UUID_LEN: usize = 36;
+/// Digits of which a run that has more is kept in parts, too.
+const LONG_RUN: usize = 32;
+/// Digits of such a part.
+const LONG_GRAM: usize = 16;
 /// Where the dashes of a UUID stand.
 const UUID_DASHES: [usize; 4] = [8, 13, 18, 23];
 
@@ -69,6 +74,18 @@ fn mixed_key(gram: [u8; MIXED_GRAM]) -> u64 {
     let [a, b, c, d, e, f] = gram;
     mixed(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) | 1 << 60)
 }
+
+/// The hashes of the grams of a long run, one after the other.
+fn long_grams(run: &[u8]) -> impl Iterator<Item = u64> {
+    let grams = run.windows(LONG_GRAM).filter_map(<[u8]>::first_chunk);
+    grams.map(|gram: &[u8; LONG_GRAM]| {
+        let both = u128::from_le_bytes(*gram);
+        mixed((both as u64) ^ mixed((both >> 64) as u64)).max(1)
+    })
+}
+
+/// Grams of 32 digits, the least of which stands for them.
+const LONG_WINDOW: usize = LONG_RUN - LONG_GRAM + 1;
 
 /// Which lengths runs have: bit 0 for the least one, the last bit for all from there on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,6 +133,7 @@ pub(super) struct LineParts {
     pub(super) mixed: KeySet,
     pub(super) lengths: RunLengths,
     seen_words: KeySet,
+    long: Vec<u64>,
     /// More mixed parts than this are of no use: they will not fit.
     max_mixed: usize,
     max_words: usize,
@@ -246,8 +264,24 @@ impl LineParts {
         if len >= MIN_RUN && seen & DIGIT != 0 {
             self.wholes.insert(whole_key(&line[begin..end]));
             self.lengths.add(len, seen == DIGIT);
+            if len > LONG_RUN {
+                self.add_long(&line[begin..end]);
+            }
         }
         self.add_uuid(line, end - 8);
+    }
+
+    fn add_long(&mut self, run: &[u8]) {
+        self.long.clear();
+        self.long.extend(long_grams(run));
+        let mut last = 0;
+        for window in self.long.windows(LONG_WINDOW) {
+            let least = window.iter().copied().min().unwrap_or(0);
+            if least != last {
+                self.wholes.insert(least);
+                last = least;
+            }
+        }
     }
 
     #[inline]
@@ -322,6 +356,8 @@ struct AskedRun {
     is_decimal: bool,
     /// Whether it may go on in the line.
     is_open: bool,
+    /// The part that stands for its first digits, if it may be one of a longer run.
+    long: Option<u64>,
 }
 
 /// Bytes that a line must hold, taken apart: what may be asked of a filter.
@@ -379,6 +415,10 @@ impl LineNeedle {
                     len: run.len(),
                     is_decimal: run.iter().all(|b| class(*b) == DIGIT),
                     is_open: at == 0 || end == needle.len(),
+                    long: match run.len() >= LONG_RUN {
+                        true => long_grams(&run[..LONG_RUN]).min(),
+                        false => None,
+                    },
                 });
             }
             at = end + 1;
@@ -393,11 +433,19 @@ impl LineNeedle {
             && self.mixed.is_empty()
     }
 
-    /// Whether a UUID or run that a line must hold is surely in none.
-    pub(super) fn lacks_wholes(&self, lengths: RunLengths, has: &impl Fn(u64) -> bool) -> bool {
-        let is_gone = |run: &AskedRun| {
-            !(has(run.key) || run.is_open && lengths.has_longer(run.len, run.is_decimal))
+    /// Whether a UUID or run that a line must hold is surely in none; `knows_long`: parts of long runs are among what is had.
+    pub(super) fn lacks_wholes(
+        &self,
+        (lengths, knows_long): (RunLengths, bool),
+        has: &impl Fn(u64) -> bool,
+    ) -> bool {
+        let may_be_part = |run: &AskedRun| {
+            let lacks_part = |key| knows_long && !has(key);
+            run.is_open
+                && lengths.has_longer(run.len, run.is_decimal)
+                && !run.long.is_some_and(lacks_part)
         };
+        let is_gone = |run: &AskedRun| !has(run.key) && !may_be_part(run);
         self.uuids.iter().any(|k| !has(*k)) || self.runs.iter().any(is_gone)
     }
 
@@ -431,7 +479,7 @@ mod tests {
 
     fn may_hold(parts: &LineParts, needle: &[u8]) -> bool {
         let needle = LineNeedle::new(needle);
-        !(needle.lacks_wholes(parts.lengths, &|k| parts.wholes.has(k))
+        !(needle.lacks_wholes((parts.lengths, true), &|k| parts.wholes.has(k))
             || needle.lacks_words(&|k| parts.words.has(k))
             || needle.lacks_mixed(&|k| parts.mixed.has(k)))
     }
@@ -463,11 +511,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn thirty_two_digits_are_told_from_longer_runs() {
+        let parts = parts(&[b"base=a489c868f0c37da93b76227c91bb03908ac0e742".to_vec()]);
+        for held in [
+            "a489c868f0c37da93b76227c91bb0390",
+            "f0c37da93b76227c91bb03908ac0e742",
+            "89c868f0c37da93b",
+        ] {
+            assert!(may_hold(&parts, held.as_bytes()), "{held}");
+        }
+        // Sixteen may be a part of any longer run.
+        assert!(may_hold(&parts, b"0123456789a1b2c3"));
+        assert!(!may_hold(&parts, b"0123456789a1b2c30123456789a1b2c3"));
+    }
+
     fn texts() -> impl Strategy<Value = Vec<u8>> {
         // Much of it hexadecimal and of the shapes that are looked for.
         let piece = prop_oneof![
             "[0-9a-f]{14,20}",
             "[0-9]{14,40}",
+            "[0-9a-f]{30,50}",
             "[0-9a-f]{6,9}(-[0-9a-f]{4}){3}-[0-9a-f]{11,14}",
             "[a-hx ]{0,9}",
             "[g-k][-=_:\" ]{0,3}[0-9a]{1,5}",

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SkipSettings {
-    /// The most that is written beside a chunk, in percent of its size; 0: nothing. Default 12: UUIDs and hexadecimal ids take 7 to 8 bits each of
-    /// the 64 to 128 that they take in a chunk, and words little more than that.
+    /// The most that is written beside chunks, in percent of their size; 0: nothing. Default 12: UUIDs and hexadecimal ids take 7 to 8 bits each of
+    /// the 64 to 128 that they take in a chunk, and words little more than that. Small chunks get more, out of what the large ones leave.
     pub max_size_percent: u32,
     /// Bytes of decompressed lines that are told apart: what a search for a rare text decompresses for each place where it stands, and for each
     /// that only looks so. Default 1MiB, four blocks: smaller groups repeat the same words too often.
@@ -30,6 +30,11 @@ impl Default for SkipSettings {
 }
 
 impl SkipSettings {
+    /// The bytes that may stand beside a chunk of so many, if each has its own share.
+    pub fn share_of(&self, chunk_bytes: usize) -> usize {
+        (chunk_bytes as u128 * u128::from(self.max_size_percent) / 100) as usize
+    }
+
     /// Checks the settings.
     ///
     /// # Errors

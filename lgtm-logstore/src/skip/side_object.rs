@@ -19,7 +19,9 @@ use crate::chunk::ChunkKey;
 
 const WHAT: &str = "side object";
 const MAGIC: &[u8; 4] = b"LSKP";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
+/// At the end of the object it tells the version, as readers begin there.
+const END_MAGIC: &[u8; 4] = b"LSK2";
 const HEAD_BYTES: usize = 5;
 /// Bytes of a row of the directory.
 pub(super) const ROW_BYTES: usize = 60;
@@ -128,7 +130,7 @@ impl SideTail {
         out.extend_from_slice(&self.start.to_le_bytes());
         out.extend_from_slice(&self.len.to_le_bytes());
         out.extend_from_slice(&self.crc.to_le_bytes());
-        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(END_MAGIC);
     }
 
     /// Reads the last bytes of an object of `object_bytes`.
@@ -141,7 +143,8 @@ impl SideTail {
         };
         let mut r = Reader::new(WHAT, tail);
         let (start, len, crc) = (r.u64_le()?, r.u64_le()?, r.u32_le()?);
-        if r.rest() != MAGIC {
+        // What differs in version 1 its sections tell themselves.
+        if r.rest() != END_MAGIC && r.rest() != MAGIC {
             return Err(r.error("another magic number"));
         }
         let tail_at = object_bytes.checked_sub(Self::LEN as u64);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::wire::{PooledBatch, SpanBatch, TraceView};
+use crate::wire::{PooledBatch, PushBatch, TraceView};
 
 /// What one ingester is to take of a push: all its traces, or some. Owned, so that a push to a slow replica can outlive the request's caller; clones
 /// share the batch, and the room that it is counted for, which are freed with the last of them. Plain data: sent elsewhere, it is these spans.
@@ -39,7 +39,7 @@ impl PushPart {
     }
 
     /// The push.
-    pub fn batch(&self) -> &SpanBatch {
+    pub fn batch(&self) -> &PushBatch {
         &self.batch
     }
 

@@ -19,28 +19,34 @@ impl Trace<'_> {
 impl ResourceSpans<'_> {
     /// Appends the fields of a `ResourceSpans`. The resource is always there.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_message(out, 1, |out| {
-            put_attributes(out, 1, &self.attributes);
-            put_number(out, 2, self.dropped_attributes_count);
-        });
+        put_message(out, 1, |out| self.encode_resource(out));
         for scope in &self.scopes {
             put_message(out, 2, |out| scope.encode(out));
         }
+    }
+
+    /// Appends the fields of the `Resource`.
+    pub fn encode_resource(&self, out: &mut Vec<u8>) {
+        put_attributes(out, 1, &self.attributes);
+        put_number(out, 2, self.dropped_attributes_count);
     }
 }
 
 impl ScopeSpans<'_> {
     /// Appends the fields of a `ScopeSpans`. The scope is always there.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        put_message(out, 1, |out| {
-            put_text(out, 1, self.name);
-            put_text(out, 2, self.version);
-            put_attributes(out, 3, &self.attributes);
-            put_number(out, 4, self.dropped_attributes_count);
-        });
+        put_message(out, 1, |out| self.encode_scope(out));
         for span in &self.spans {
             put_message(out, 2, |out| span.encode(out));
         }
+    }
+
+    /// Appends the fields of the `InstrumentationScope`.
+    pub fn encode_scope(&self, out: &mut Vec<u8>) {
+        put_text(out, 1, self.name);
+        put_text(out, 2, self.version);
+        put_attributes(out, 3, &self.attributes);
+        put_number(out, 4, self.dropped_attributes_count);
     }
 }
 

@@ -9,9 +9,9 @@ use crate::trace::TraceId;
 use crate::wire::span_rule::RefusedSpans;
 
 /// The spans of a request, by trace. Nothing of a span is decoded: its bytes, those of its scope and those of its resource are as they came, unless
-/// a text in them was cut. Made to be used again: [`SpanBatch::clear`] keeps the memory.
+/// a text in them was cut. Made to be used again: [`PushBatch::clear`] keeps the memory.
 #[derive(Debug, Default)]
-pub struct SpanBatch {
+pub struct PushBatch {
     /// The request, as protobuf.
     pub(super) body: Vec<u8>,
     /// Messages that were written anew. Places behind the body are here.
@@ -31,8 +31,8 @@ pub struct SpanBatch {
     pub(super) refused: Option<RefusedSpans>,
 }
 
-/// A [`SpanBatch`] under way.
-pub type PooledBatch = lgtm_core::limits::PooledBatch<SpanBatch>;
+/// A [`PushBatch`] under way.
+pub type PooledBatch = lgtm_core::limits::PooledBatch<PushBatch>;
 
 /// Where a message stands: in the body, or behind it in the arena.
 #[derive(Debug, Clone, Copy, Default)]
@@ -62,7 +62,7 @@ pub(super) struct TracePlace {
     pub(super) end: u32,
 }
 
-impl Reusable for SpanBatch {
+impl Reusable for PushBatch {
     fn clear(&mut self) {
         Self::clear(self);
     }
@@ -76,7 +76,7 @@ fn bytes_of<T>(vec: &Vec<T>) -> usize {
     vec.capacity() * size_of::<T>()
 }
 
-impl SpanBatch {
+impl PushBatch {
     /// Forgets the request but keeps the memory.
     pub fn clear(&mut self) {
         self.body.clear();
@@ -93,7 +93,7 @@ impl SpanBatch {
         self.refused = None;
     }
 
-    /// Heap bytes of the batch; after [`SpanBatch::clear`], what it keeps for the next request.
+    /// Heap bytes of the batch; after [`PushBatch::clear`], what it keeps for the next request.
     pub fn heap_bytes(&self) -> usize {
         bytes_of(&self.body)
             + bytes_of(&self.arena)
@@ -196,7 +196,7 @@ impl SpanBatch {
 /// The spans of a trace in a request.
 #[derive(Debug, Clone, Copy)]
 pub struct TraceView<'b> {
-    batch: &'b SpanBatch,
+    batch: &'b PushBatch,
     id: TraceId,
     spans: &'b [u32],
 }

@@ -3,11 +3,11 @@
 //! ```text
 //! OTLP protobuf ───────────────────┐
 //! OTLP JSON ── json_to_protobuf ───┤
-//! Zipkin JSON, protobuf ───────────┼──> regroup ──> SpanBatch: spans by trace, each the bytes that it came as
+//! Zipkin JSON, protobuf ───────────┼──> regroup ──> PushBatch: spans by trace, each the bytes that it came as
 //! Jaeger Thrift ── otlp_writer ────┘    (shape: are these such messages, which texts are too long)
 //! ```
 //!
-//! Open [`SpanBatch`] first. No span is decoded before it is cut from a head.
+//! Open [`PushBatch`] first. No span is decoded before it is cut from a head.
 
 mod batch;
 mod jaeger;
@@ -21,7 +21,7 @@ mod span_rule;
 mod tests;
 mod zipkin;
 
-pub use batch::{PooledBatch, SpanBatch, SpanBytes, TraceView};
+pub use batch::{PooledBatch, PushBatch, SpanBytes, TraceView};
 pub use jaeger::decode_jaeger_thrift;
 pub use options::PushOptions;
 pub use otlp::{REQUEST as OTLP_REQUEST, decode_otlp, otlp_to_protobuf};

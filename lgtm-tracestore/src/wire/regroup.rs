@@ -10,7 +10,7 @@ use lgtm_core::otlp::submessages;
 use lgtm_core::{Error, Result};
 
 use crate::trace::TraceId;
-use crate::wire::batch::{Place, ScopePlace, SpanBatch, SpanPlace, TracePlace};
+use crate::wire::batch::{Place, PushBatch, ScopePlace, SpanPlace, TracePlace};
 use crate::wire::options::PushOptions;
 use crate::wire::shape::{RESOURCE, SCOPE, SPAN, Shape, TextBound};
 use crate::wire::span_rule::{RefusedSpans, SpanRule};
@@ -19,12 +19,12 @@ use crate::wire::span_rule::{RefusedSpans, SpanRule};
 const TABLE_ENTRY_BYTES: usize = 16;
 
 /// Decodes a request, which `fill` writes as OTLP's protobuf into the buffer given. The batch is empty afterwards if anything fails; where ids are
-/// to blame, [`SpanBatch::refused`] says how many spans that cost.
+/// to blame, [`PushBatch::refused`] says how many spans that cost.
 ///
 /// # Errors
 /// `InvalidInput` for bytes that are no such request and for ids that are none, in Tempo's words; those of `fill` and of `allowance`.
 pub(super) fn decode_with(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     allowance: &mut Allowance<'_>,
     fill: impl FnOnce(&mut Vec<u8>, &mut Allowance<'_>) -> Result<()>,
@@ -88,7 +88,7 @@ impl From<Error> for Stop {
 struct Regroup<'d, 'b, 'g> {
     bound: TextBound,
     body: &'b [u8],
-    batch: &'d mut SpanBatch,
+    batch: &'d mut PushBatch,
     allowance: &'d mut Allowance<'g>,
     /// Keyed anew for each request: ids are chosen by senders.
     hasher: DefaultHashBuilder,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A rule for which spans were refused. The names are those that Tempo counts discarded spans by.
+/// A rule for which spans were refused. The names are those that Tempo counts discarded spans by, where it has the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -17,6 +17,8 @@ pub enum SpanRule {
     LiveTracesExceeded,
     /// The trace has as many bytes as it may have.
     TraceTooLarge,
+    /// The span is larger than what the log takes. Ours.
+    SpanTooLarge,
 }
 
 impl SpanRule {
@@ -28,6 +30,7 @@ impl SpanRule {
             Self::RateLimited => "rate_limited",
             Self::LiveTracesExceeded => "live_traces_exceeded",
             Self::TraceTooLarge => "trace_too_large",
+            Self::SpanTooLarge => "span_too_large",
         }
     }
 }

@@ -18,12 +18,12 @@ fn allowed<T>(max_bytes: usize, decode: impl FnOnce(&mut Allowance<'_>) -> T) ->
 }
 
 /// Decodes what is OTLP already.
-fn otlp(batch: &mut SpanBatch, max_attribute_bytes: usize, body: &[u8]) -> lgtm_core::Result<()> {
+fn otlp(batch: &mut PushBatch, max_attribute_bytes: usize, body: &[u8]) -> lgtm_core::Result<()> {
     spelled(batch, max_attribute_bytes, OtlpSpelling::Protobuf, body)
 }
 
 fn spelled(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     max_attribute_bytes: usize,
     spelling: OtlpSpelling,
     body: &[u8],
@@ -39,7 +39,7 @@ fn spelled(
 }
 
 /// The traces of a batch, decoded.
-fn traces(batch: &SpanBatch, check: impl Fn(TraceId, &Trace<'_>)) {
+fn traces(batch: &PushBatch, check: impl Fn(TraceId, &Trace<'_>)) {
     let mut bytes = Vec::new();
     for view in batch.traces() {
         bytes.clear();
@@ -163,7 +163,7 @@ proptest! {
         max in 1usize..14,
     ) {
         // One batch for all: nothing is left of the one before.
-        let mut batch = SpanBatch::default();
+        let mut batch = PushBatch::default();
         for request_shape in &requests {
             let body = request(request_shape);
             let whole = allowed(0, |a| Trace::decode(&body, a)).unwrap();
@@ -213,7 +213,7 @@ proptest! {
     #[test]
     fn what_is_not_cut_is_the_bytes_that_came(request_shape in shape()) {
         let body = request(&request_shape);
-        let mut batch = SpanBatch::default();
+        let mut batch = PushBatch::default();
         otlp(&mut batch, 0, &body).unwrap();
         prop_assert_eq!(batch.cut_text_count(), 0);
         let mut found: Vec<_> = batch.traces().flat_map(|t| t.spans().map(|s| s.span.to_vec()).collect::<Vec<_>>()).collect();
@@ -232,7 +232,7 @@ proptest! {
 
     #[test]
     fn random_bytes_never_panic(bytes in vec(any::<u8>(), 0..300)) {
-        let mut batch = SpanBatch::default();
+        let mut batch = PushBatch::default();
         let _ = otlp(&mut batch, 3, &bytes);
         let _ = spelled(&mut batch, 3, OtlpSpelling::Json, &bytes);
         let options = PushOptions::default();
@@ -252,7 +252,7 @@ proptest! {
         bit in 0u8..8,
     ) {
         let mut body = request(&request_shape);
-        let mut batch = SpanBatch::default();
+        let mut batch = PushBatch::default();
         if body.is_empty() {
             return Ok(());
         }
@@ -297,7 +297,7 @@ fn scopes_with_other_attributes_stay_apart_and_equal_ones_meet() {
         resources: vec![resource],
     }
     .encode(&mut body);
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     otlp(&mut batch, 0, &body).unwrap();
     traces(&batch, |_, trace| {
         let scopes = &trace.resources[0].scopes;
@@ -324,7 +324,7 @@ fn a_resource_in_pieces_is_one_and_a_parent_of_zeros_is_none() {
         });
         put_message(out, 1, |out| put_text(out, 1, "more", b"b"));
     });
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     otlp(&mut batch, 2048, &body).unwrap();
     traces(&batch, |_, trace| {
         let resource = &trace.resources[0];
@@ -339,7 +339,7 @@ fn a_resource_in_pieces_is_one_and_a_parent_of_zeros_is_none() {
 
 #[test]
 fn empty_requests_are_taken_in_all_spellings() {
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     for json in [
         "",
         " \n",
@@ -380,7 +380,7 @@ fn ids_that_are_none_refuse_the_whole_request_in_tempos_words() {
     };
     let trace = "trace ids must be 128 bit, received";
     let span = "span ids must be 64 bit and not all zero, received";
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     for (trace_id, span_id, message, rule) in [
         (
             &[][..],
@@ -449,7 +449,7 @@ fn json_takes_names_of_both_kinds_and_ids_in_hexadecimal_only() {
         "scope_spans":[{"scope":{"name":"lib"},"spans":[{"trace_id":"0AF7651916CD43DD8448EB211C80319C","spanId":"b7ad6b7169203331",
         "kind":"SPAN_KIND_SERVER","start_time_unix_nano":1,"endTimeUnixNano":"3","unknown":{"a":[1]},"flags":257,
         "status":{"code":"STATUS_CODE_ERROR","message":"m"},"attributes":[{"key":"n","value":{"intValue":"-3"}},{"key":"none"}]}]}]}]}"#;
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     spelled(&mut batch, 0, OtlpSpelling::Json, json).unwrap();
     traces(&batch, |id, trace| {
         assert_eq!(id.to_string(), "0af7651916cd43dd8448eb211c80319c");
@@ -495,12 +495,12 @@ fn bodies_of_other_signals_are_refused() {
             });
         });
     });
-    let e = otlp(&mut SpanBatch::default(), 0, &logs).unwrap_err();
+    let e = otlp(&mut PushBatch::default(), 0, &logs).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidInput);
     assert!(e.to_string().contains("field 1 has wire type 1"), "{e}");
     let json = br#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}]}"#;
     // Its names are not known, which JSON allows.
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     spelled(&mut batch, 0, OtlpSpelling::Json, json).unwrap();
     assert_eq!(batch.span_count(), 0);
 }

@@ -30,6 +30,21 @@ pub(crate) fn have(program: &str) -> bool {
     found
 }
 
+/// Whether Python has a module; CI must have it.
+pub(crate) fn python_has(module: &str) -> bool {
+    let import = format!("import {module}");
+    let found = Command::new("python3").args(["-c", &import]).output();
+    let found = found.is_ok_and(|o| o.status.success());
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "python3 has no {module}, and CI must have it"
+    );
+    if !found {
+        eprintln!("skipped: python3 has no {module}");
+    }
+    found
+}
+
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::legs::LegAnswers;
 use crate::logql::answer::QueryStats;
-use crate::logql::plan::PlanTimes;
+use crate::logql::plan_cache::PlanCache;
 use crate::logql::query_error::Result;
 use crate::logql::usage::{Charge, QueryUsage};
 use crate::select::{
@@ -25,7 +25,10 @@ pub(crate) struct QueryContext {
     pub(crate) cancel: CancelToken,
     pub(crate) usage: Arc<QueryUsage>,
     pub(crate) parallelism: usize,
-    pub(crate) times: PlanTimes,
+    pub(crate) now_ns: TimestampNs,
+    /// What one template may print.
+    pub(crate) max_template_bytes: usize,
+    pub(crate) plans: Arc<PlanCache>,
     pub(crate) bounds: FetchBounds,
     pub(crate) shard: Option<StreamShard>,
     pub(crate) is_range: bool,

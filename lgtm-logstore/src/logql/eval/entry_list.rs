@@ -93,9 +93,9 @@ impl EntryList {
         batch: EntryBatch,
         pipeline: &Pipeline,
         worst_ns: Option<TimestampNs>,
+        scratch: &mut PipelineScratch,
         cancel: &CancelToken,
     ) -> Result<()> {
-        let mut scratch = PipelineScratch::default();
         let newest_first = self.bounds.newest_first;
         let mut worst_ns = worst_ns;
         for stream_block in batch.blocks {
@@ -139,14 +139,7 @@ impl EntryList {
                 }
                 Ok(Flow::Continue)
             };
-            pipeline.run(
-                &stream,
-                block,
-                newest_first,
-                &mut scratch,
-                cancel,
-                &mut sink,
-            )?;
+            pipeline.run(&stream, block, newest_first, scratch, cancel, &mut sink)?;
         }
         Ok(())
     }

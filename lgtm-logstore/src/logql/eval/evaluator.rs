@@ -15,7 +15,6 @@ use super::legs::leg_vector;
 use super::range::run_range;
 use super::vector::GridVector;
 use crate::logql::ast::{BinaryExpr, MetricExpr, RangeAggregation, VectorAggregation, VectorOp};
-use crate::logql::plan::RangePlan;
 use crate::logql::query_error::{QueryError, Result};
 use crate::logql::usage::Charge;
 
@@ -80,11 +79,7 @@ async fn ranged(
     grid: StepGrid,
     charge: &mut Charge,
 ) -> Result<GridVector> {
-    // Planning compiles what the query names: on the pool, since that may take long.
-    let (range, outer, times) = (range.clone(), outer.map(shape), ctx.times);
-    let plan = ctx
-        .compute(move |_| Ok(RangePlan::new(&range, outer.as_ref(), times)))
-        .await?;
+    let plan = ctx.plans.of_range(ctx, range, outer.map(shape)).await?;
     let (vector, held) = run_range(ctx, plan, grid).await?;
     charge.join(held);
     Ok(vector)

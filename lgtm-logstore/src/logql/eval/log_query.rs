@@ -7,6 +7,7 @@ use lgtm_core::model::TimeRangeNs;
 use super::context::{BatchJob, QueryContext};
 use super::entry_list::EntryList;
 use crate::logql::answer::AnswerStream;
+use crate::logql::pipeline::PipelineScratch;
 use crate::logql::plan::LogPlan;
 use crate::logql::query_error::Result;
 use crate::logql::usage::Charge;
@@ -24,7 +25,7 @@ pub(crate) struct LogBounds {
 /// Runs a log query.
 pub(crate) async fn run_log_query(
     ctx: &Arc<QueryContext>,
-    plan: LogPlan,
+    plan: Arc<LogPlan>,
     range: TimeRangeNs,
     bounds: LogBounds,
 ) -> Result<(Vec<AnswerStream>, Charge)> {
@@ -50,21 +51,22 @@ pub(crate) async fn run_log_query(
             .map(|p| p.hints())
             .unwrap_or_default()
     };
-    let request = SelectRequest::new(plan.matchers, range)
+    let request = SelectRequest::new(plan.matchers.clone(), range)
         .order(order)
         .hints(hints);
     let mut answer = ctx.select(request).await?;
-    let pipeline = Arc::new(plan.pipeline);
     let worst = Arc::new(parking_lot::Mutex::new(None));
-    let (job_ctx, job_pipeline, job_worst) =
-        (Arc::clone(ctx), Arc::clone(&pipeline), Arc::clone(&worst));
+    let (job_ctx, job_worst) = (Arc::clone(ctx), Arc::clone(&worst));
     let job = move |batch| -> BatchJob<EntryList> {
-        let (ctx, pipeline) = (Arc::clone(&job_ctx), Arc::clone(&job_pipeline));
+        let (ctx, plan) = (Arc::clone(&job_ctx), Arc::clone(&plan));
         let worst = *job_worst.lock();
         Box::new(move |cancel| {
             let mut part = EntryList::new(bounds, ctx.charge());
-            match &*pipeline {
-                Ok(pipeline) => part.fill(batch, pipeline, worst, cancel)?,
+            match &plan.pipeline {
+                Ok(pipeline) => {
+                    let mut scratch = PipelineScratch::at(ctx.now_ns);
+                    part.fill(batch, pipeline, worst, &mut scratch, cancel)?;
+                }
                 Err(fault) => return Err(fault.clone().into()),
             }
             Ok(part)

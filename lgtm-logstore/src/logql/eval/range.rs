@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::TimeRangeNs;
+use lgtm_core::model::{TimeRangeNs, TimestampNs};
 use lgtm_core::vector::{GAP, GridSeries, StepGrid, is_gap};
 
 use super::context::{BatchJob, QueryContext};
@@ -28,9 +28,10 @@ const SAMPLE_EXTRACTION_ERR: &str = "SampleExtractionErr";
 /// What all batches of one aggregation share.
 #[derive(Debug)]
 struct RangeRun {
-    plan: RangePlan,
+    plan: Arc<RangePlan>,
     segments: Segments,
     has_values: bool,
+    now_ns: TimestampNs,
 }
 
 /// What batches have come to.
@@ -43,10 +44,12 @@ struct RangeFold {
 /// Runs a range aggregation.
 pub(super) async fn run_range(
     ctx: &Arc<QueryContext>,
-    plan: RangePlan,
+    plan: Arc<RangePlan>,
     grid: StepGrid,
 ) -> Result<(GridVector, Charge)> {
-    let segments = Segments::new(grid, plan.range_ns, plan.offset_ns);
+    let (range_ns, offset_ns) = (plan.range_ns, plan.offset_ns);
+    let place = move |_: &_| Ok(Segments::new(grid, range_ns, offset_ns));
+    let segments = ctx.compute(place).await?;
     let (first, last) = segments.bounds_ns();
     let range = TimeRangeNs::new(first.saturating_add(1), last.saturating_add(1));
     let hints = match &plan.pipeline {
@@ -65,6 +68,7 @@ pub(super) async fn run_range(
         has_values: matches!(plan.value, SampleValue::Label { .. }),
         plan,
         segments,
+        now_ns: ctx.now_ns,
     });
     // A lane keeps its series from round to round.
     let lanes = Arc::new(parking_lot::Mutex::new(Vec::<RangeFold>::new()));
@@ -204,7 +208,7 @@ impl RangeFold {
         pipeline: &Pipeline,
         cancel: &CancelToken,
     ) -> Result<()> {
-        let mut scratch = PipelineScratch::default();
+        let mut scratch = PipelineScratch::at(run.now_ns);
         let mut no_labels = EntryLabels::default();
         let plan = &run.plan;
         for stream_block in batch.blocks {
@@ -304,7 +308,7 @@ impl RangeFold {
         };
         let (plan, segments) = (&run.plan, &run.segments);
         let reads_bytes = matches!(plan.value, SampleValue::LineBytes);
-        let mut scratch = PipelineScratch::default();
+        let mut scratch = PipelineScratch::at(run.now_ns);
         for counted in counts {
             cancel.check("query")?;
             let stream = StreamLabels::new(&counted.labels);

@@ -1,6 +1,5 @@
 //! From stages to a pipeline.
 
-use lgtm_core::model::TimestampNs;
 use lgtm_core::re2::{Anchoring, Dot, Re2Groups};
 
 use super::json_path::JsonPath;
@@ -23,8 +22,6 @@ pub(crate) struct PipelineUse {
     pub(crate) labels: Option<Vec<String>>,
     /// Whether the lines that come out of it are looked at.
     pub(crate) reads_lines: bool,
-    /// The present time, nanoseconds.
-    pub(crate) now_ns: TimestampNs,
     /// What one template may print.
     pub(crate) max_template_bytes: usize,
 }
@@ -59,7 +56,6 @@ pub(crate) fn compile(stages: &[Stage], usage: &PipelineUse) -> Result<Pipeline,
         steps: rest,
         needed,
         implied,
-        now_ns: usage.now_ns,
     })
 }
 

@@ -12,6 +12,8 @@ use crate::logql::pattern::Pattern;
 pub(crate) struct LineTest {
     negated: bool,
     tests: Vec<OneTest>,
+    /// What finds the lines that may pass, where that is not the whole test.
+    scout: Option<Box<Finder<'static>>>,
 }
 
 #[derive(Debug)]
@@ -45,14 +47,20 @@ impl LineTest {
                 }
             })
         };
-        Ok(Self {
+        let mut test = Self {
             negated: filter.op.is_negated(),
             tests: filter
                 .operands
                 .iter()
                 .map(one)
                 .collect::<Result<_, String>>()?,
-        })
+            scout: None,
+        };
+        let needles = test.needles().into_iter();
+        // Shorter ones stand in most lines.
+        let longest = needles.filter(|n| n.len() >= 3).max_by_key(|n| n.len());
+        test.scout = longest.map(|n| Box::new(Finder::new(n).into_owned()));
+        Ok(test)
     }
 
     /// A filter that keeps lines which contain some bytes.
@@ -60,6 +68,7 @@ impl LineTest {
         Self {
             negated: false,
             tests: vec![contains(bytes)],
+            scout: None,
         }
     }
 
@@ -95,6 +104,11 @@ impl LineTest {
             (false, [OneTest::Contains(finder)]) if !finder.needle().is_empty() => Some(finder),
             _ => None,
         }
+    }
+
+    /// What finds the lines that may pass: all others do not.
+    pub(crate) fn scout(&self) -> Option<&Finder<'static>> {
+        self.finder().or(self.scout.as_deref())
     }
 
     /// Whether a line passes.

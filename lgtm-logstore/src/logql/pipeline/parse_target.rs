@@ -21,7 +21,7 @@ impl Needed {
     pub(crate) fn has(&self, name: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Names(names) => names.iter().any(|n| n == name),
+            Self::Names(names) => names.binary_search_by(|n| n.as_str().cmp(name)).is_ok(),
         }
     }
 
@@ -29,7 +29,10 @@ impl Needed {
     pub(crate) fn may_begin(&self, prefix: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Names(names) => names.iter().any(|n| n.starts_with(prefix)),
+            Self::Names(names) => {
+                let first = names.partition_point(|n| n.as_str() < prefix);
+                names.get(first).is_some_and(|n| n.starts_with(prefix))
+            }
         }
     }
 }

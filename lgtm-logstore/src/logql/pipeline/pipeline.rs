@@ -27,7 +27,6 @@ pub(crate) struct Pipeline {
     pub(super) implied: Vec<ImpliedText>,
     /// Whether structured metadata play any part.
     pub(super) reads_metadata: bool,
-    pub(super) now_ns: TimestampNs,
 }
 
 /// A text that follows from `| json | user="abc"`: without escapes in the line, the value stands there as it is.
@@ -40,6 +39,8 @@ pub(super) struct ImpliedText {
 /// The buffers of a walk, which live as long as the worker.
 #[derive(Debug, Default)]
 pub(crate) struct PipelineScratch {
+    /// The present time, nanoseconds.
+    now_ns: TimestampNs,
     pub(super) labels: EntryLabels,
     /// The line, where a stage has changed it.
     pub(super) line: Vec<u8>,
@@ -55,6 +56,14 @@ pub(crate) struct PipelineScratch {
 }
 
 impl PipelineScratch {
+    /// Buffers of a walk that takes place at a time.
+    pub(crate) fn at(now_ns: TimestampNs) -> Self {
+        Self {
+            now_ns,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn line<'a>(&'a self, raw: &'a [u8]) -> &'a [u8] {
         if self.is_changed { &self.line } else { raw }
     }
@@ -168,7 +177,7 @@ impl Pipeline {
             stream,
             raw: b"",
             t_ns: TimestampNs::EPOCH,
-            now_ns: self.now_ns,
+            now_ns: scratch.now_ns,
             needed: &self.needed,
         };
         if !self.steps.iter().all(|step| step.run(&entry, scratch)) {
@@ -250,7 +259,7 @@ impl Pipeline {
         };
         if let Some((n, finder)) = longest(&tests.lines) {
             tests.has_candidates = lines_with(block, finder, candidates);
-            if tests.has_candidates {
+            if tests.has_candidates && tests.lines[n].finder().is_some() {
                 tests.lines.remove(n);
             }
         } else if let Some((n, finder)) = longest(&tests.implied)
@@ -293,7 +302,7 @@ impl Pipeline {
             stream,
             raw,
             t_ns,
-            now_ns: self.now_ns,
+            now_ns: scratch.now_ns,
             needed: &self.needed,
         };
         if !self.steps.iter().all(|step| step.run(&entry, scratch)) {
@@ -316,7 +325,7 @@ impl Pipeline {
 /// The test that looks for the longest text: the rarest, as far as one can know.
 fn longest<'p>(tests: &[&'p LineTest]) -> Option<(usize, &'p Finder<'static>)> {
     let finders = tests.iter().enumerate();
-    let finders = finders.filter_map(|(n, t)| Some((n, t.finder()?)));
+    let finders = finders.filter_map(|(n, t)| Some((n, t.scout()?)));
     finders.max_by_key(|(_, f)| f.needle().len())
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, TimestampNs};
+use lgtm_core::model::Labels;
 use proptest::prelude::*;
 
 use super::{Flow, PipelineScratch, PipelineUse, StreamLabels, compile};
@@ -39,7 +39,6 @@ fn run(text: &str, lines: &[Vec<u8>], labels: Option<Vec<String>>) -> Vec<(Vec<u
     let usage = PipelineUse {
         labels,
         reads_lines: true,
-        now_ns: TimestampNs::EPOCH,
         max_template_bytes: 1 << 16,
     };
     let pipeline = compile(&stages(text), &usage).unwrap();

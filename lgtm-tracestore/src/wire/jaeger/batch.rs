@@ -9,7 +9,7 @@ use lgtm_core::error::DecodeError;
 
 use super::thrift::value_type::{BINARY, BOOL, DOUBLE, I32, I64, LIST, STRUCT};
 use super::thrift::{binary, field, i32, i64, skip, structs};
-use crate::wire::batch::SpanBatch;
+use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp_writer::{
     FieldTags, MAX_PARTS, OtlpWriter, put_attribute, put_fixed64, put_text_attribute, put_times,
@@ -21,7 +21,7 @@ use crate::wire::regroup::decode_with;
 /// # Errors
 /// As [`decode_otlp`](crate::wire::decode_otlp).
 pub fn decode_jaeger_thrift(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     body: &[u8],
     allowance: &mut Allowance<'_>,

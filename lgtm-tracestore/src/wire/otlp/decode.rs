@@ -4,7 +4,7 @@ use lgtm_core::Result;
 use lgtm_core::codec::{Allowance, SizeBound};
 use lgtm_core::otlp::{OtlpSpelling, json_to_protobuf};
 
-use crate::wire::batch::SpanBatch;
+use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp::REQUEST;
 use crate::wire::regroup::decode_with;
@@ -34,13 +34,13 @@ pub fn otlp_to_protobuf(
 }
 
 /// Decodes a request, which `fill` writes as OTLP's protobuf into the buffer given, into spans by trace. The batch is empty afterwards if anything
-/// fails; where ids are to blame, [`SpanBatch::refused`] says how many spans that cost.
+/// fails; where ids are to blame, [`PushBatch::refused`] says how many spans that cost.
 ///
 /// # Errors
 /// `InvalidInput` for bytes that are no such request, and for ids of another length or all zero, in Tempo's words; those of `fill` and of
 /// `allowance`.
 pub fn decode_otlp(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     allowance: &mut Allowance<'_>,
     fill: impl FnOnce(&mut Vec<u8>, &mut Allowance<'_>) -> Result<()>,

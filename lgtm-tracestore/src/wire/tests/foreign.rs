@@ -5,7 +5,7 @@ use lgtm_core::codec::protobuf::{put_bytes_field, put_message, put_varint_field}
 use super::{allowed, traces};
 use crate::trace::{Attribute, Span, Trace, Value};
 use crate::wire::{
-    PushOptions, SpanBatch, ZipkinVersion, decode_jaeger_thrift, decode_zipkin_json,
+    PushBatch, PushOptions, ZipkinVersion, decode_jaeger_thrift, decode_zipkin_json,
     decode_zipkin_protobuf,
 };
 
@@ -14,12 +14,12 @@ fn attribute<'a>(list: &[Attribute<'a>], key: &str) -> Option<Value<'a>> {
     found.map(|a| a.value)
 }
 
-fn zipkin(json: &str) -> lgtm_core::Result<SpanBatch> {
+fn zipkin(json: &str) -> lgtm_core::Result<PushBatch> {
     zipkin_of(ZipkinVersion::V2, json)
 }
 
-fn zipkin_of(version: ZipkinVersion, json: &str) -> lgtm_core::Result<SpanBatch> {
-    let mut batch = SpanBatch::default();
+fn zipkin_of(version: ZipkinVersion, json: &str) -> lgtm_core::Result<PushBatch> {
+    let mut batch = PushBatch::default();
     allowed(1 << 20, |a| {
         decode_zipkin_json(
             &mut batch,
@@ -33,7 +33,7 @@ fn zipkin_of(version: ZipkinVersion, json: &str) -> lgtm_core::Result<SpanBatch>
 }
 
 /// The only span of the only trace.
-fn only(batch: &SpanBatch, check: impl Fn(&Trace<'_>, &Span<'_>)) {
+fn only(batch: &PushBatch, check: impl Fn(&Trace<'_>, &Span<'_>)) {
     assert_eq!((batch.trace_count(), batch.span_count()), (1, 1));
     traces(batch, |_, trace| {
         let (_, _, span) = trace.spans().next().unwrap();
@@ -149,8 +149,8 @@ fn zipkins_protobuf_is_its_json() {
             put_bytes_field(out, 2, b"v\xff");
         });
     });
-    let mut batch = SpanBatch::default();
-    let decode = |batch: &mut SpanBatch, body: &[u8]| {
+    let mut batch = PushBatch::default();
+    let decode = |batch: &mut PushBatch, body: &[u8]| {
         allowed(1 << 20, |a| {
             decode_zipkin_protobuf(batch, PushOptions::default(), body, a)
         })
@@ -350,8 +350,8 @@ fn jaeger_batch() -> Vec<u8> {
 #[test]
 fn a_jaeger_batch_says_the_same_in_otlp() {
     let body = jaeger_batch();
-    let mut batch = SpanBatch::default();
-    let decode = |batch: &mut SpanBatch, body: &[u8]| {
+    let mut batch = PushBatch::default();
+    let decode = |batch: &mut PushBatch, body: &[u8]| {
         allowed(1 << 20, |a| {
             decode_jaeger_thrift(batch, PushOptions::default(), body, a)
         })
@@ -402,7 +402,7 @@ fn a_jaeger_batch_says_the_same_in_otlp() {
 
 #[test]
 fn hostile_thrift_is_refused() {
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     let deep = [12, 0, 9].repeat(100_000);
     let many = Thrift::default()
         .raw(15, 2, &[12, 0xff, 0xff, 0xff, 0xff])

@@ -4,7 +4,7 @@ use lgtm_core::codec::protobuf::{put_bytes_field, put_message};
 use lgtm_core::error::ErrorKind;
 
 use super::{allowed, otlp, spelled, traces};
-use crate::wire::{PushOptions, SpanBatch, decode_otlp};
+use crate::wire::{PushBatch, PushOptions, decode_otlp};
 
 /// A request whose span has an attribute with so many lists in each other.
 fn nested(depth: usize) -> Vec<u8> {
@@ -30,7 +30,7 @@ fn nested(depth: usize) -> Vec<u8> {
 
 #[test]
 fn lists_in_lists_end_somewhere() {
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     otlp(&mut batch, 0, &nested(10)).unwrap();
     traces(&batch, |_, trace| assert_eq!(trace.span_count(), 1));
     for depth in [100, 5_000] {
@@ -69,7 +69,7 @@ fn tiny_spans(count: u32, own_trace: bool) -> Vec<u8> {
 
 #[test]
 fn a_million_tiny_spans_take_memory_in_proportion() {
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     for own_trace in [false, true] {
         let body = tiny_spans(1_000_000, own_trace);
         otlp(&mut batch, 2048, &body).unwrap();
@@ -91,7 +91,7 @@ fn a_million_tiny_spans_take_memory_in_proportion() {
 #[test]
 fn what_a_request_may_become_is_bounded_and_counted() {
     let body = tiny_spans(100_000, true);
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     let fill = |out: &mut Vec<u8>, allowance: &mut lgtm_core::codec::Allowance<'_>| {
         allowance.reserve(out, body.len())?;
         out.extend_from_slice(&body);
@@ -102,7 +102,7 @@ fn what_a_request_may_become_is_bounded_and_counted() {
     });
     assert_eq!(e.unwrap_err().kind(), ErrorKind::LimitExceeded);
     assert_eq!(batch.span_count(), 0);
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     let spent = allowed(1 << 30, |a| {
         decode_otlp(&mut batch, PushOptions::default(), a, fill).unwrap();
         a.spent()
@@ -122,7 +122,7 @@ fn what_a_request_may_become_is_bounded_and_counted() {
 
 #[test]
 fn lengths_that_lie_are_refused() {
-    let mut batch = SpanBatch::default();
+    let mut batch = PushBatch::default();
     for body in [
         &[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f][..],
         &[

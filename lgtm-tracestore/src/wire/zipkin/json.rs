@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::json_v1::SpanJsonV1;
 use super::span::{Endpoint, ZipkinSpan, ZipkinWriter};
 use crate::trace::SpanKind;
-use crate::wire::batch::SpanBatch;
+use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp_writer::{MAX_PARTS, not_a_request};
 use crate::wire::regroup::decode_with;
@@ -31,7 +31,7 @@ pub enum ZipkinVersion {
 /// # Errors
 /// As [`decode_otlp`](crate::wire::decode_otlp).
 pub fn decode_zipkin_json(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     version: ZipkinVersion,
     json: &[u8],

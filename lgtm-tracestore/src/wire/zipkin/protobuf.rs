@@ -11,7 +11,7 @@ use lgtm_core::otlp::submessages;
 
 use super::span::{Endpoint, ZipkinSpan, ZipkinWriter};
 use crate::trace::SpanKind;
-use crate::wire::batch::SpanBatch;
+use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp_writer::{MAX_PARTS, not_a_request};
 use crate::wire::regroup::decode_with;
@@ -21,7 +21,7 @@ use crate::wire::regroup::decode_with;
 /// # Errors
 /// As [`decode_otlp`](crate::wire::decode_otlp).
 pub fn decode_zipkin_protobuf(
-    batch: &mut SpanBatch,
+    batch: &mut PushBatch,
     options: PushOptions,
     body: &[u8],
     allowance: &mut Allowance<'_>,

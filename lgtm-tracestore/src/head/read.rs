@@ -1,0 +1,273 @@
+//! The heads as a holder of traces.
+//!
+//! A reader takes a snapshot: live traces are shared as they are, batches by reference. Traces that are in one place come as they are found; those of
+//! which parts lie in several places come last, each whole.
+
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+use lgtm_core::codec::Decompressor;
+use lgtm_core::model::{TenantId, merge_warnings};
+use lgtm_core::wal::Snapshot;
+use lgtm_core::{DecodeError, Error, Result};
+
+use super::batch::{BatchTables, read_frame, traces_of};
+use super::head::HeadParts;
+use super::head_batch::{BatchBody, HeadBatch, HeadTables, PackedBytes};
+use super::heads::Heads;
+use super::live_trace::LiveTrace;
+use super::run::put_trace;
+use crate::trace::TraceId;
+
+/// What the head of a tenant had at a moment, to be read trace by trace.
+#[derive(Debug)]
+pub struct HeadTraces {
+    parts: Arc<HeadParts>,
+    tables: HeadTables,
+    /// Live ones, and those that were cut and wait.
+    traces: Vec<(TraceId, LiveTrace)>,
+    batches: Vec<Arc<HeadBatch>>,
+    /// Traces with parts in several places.
+    scattered: HashSet<TraceId>,
+    /// Keeps what flushes move.
+    _reader: Arc<Snapshot>,
+    decompressor: Decompressor,
+    warnings: Vec<String>,
+    next: Next,
+}
+
+/// Which place is read next.
+#[derive(Debug, Default)]
+struct Next {
+    trace: usize,
+    batch: usize,
+    /// Traces of a frame that wait, last one first.
+    waiting: Vec<(TraceId, Vec<u8>)>,
+    frame: usize,
+    scattered: Option<Vec<TraceId>>,
+}
+
+/// Nanoseconds since the epoch, both inclusive: traces that lie outside may be left out.
+pub type NsRange = (u64, u64);
+
+impl Heads {
+    /// A snapshot of the heads for one query: to be taken before the list of blocks is.
+    pub fn reader(&self) -> Arc<Snapshot> {
+        Arc::new(self.parts.generations.enter())
+    }
+
+    /// What the head of a tenant has for that reader. Costs a look at each live trace; the reading is done on the compute pool.
+    ///
+    /// # Errors
+    /// `Unavailable` before the replay is done.
+    pub fn traces(&self, tenant: &TenantId, reader: &Arc<Snapshot>) -> Result<HeadTraces> {
+        self.check_open()?;
+        let mut out = HeadTraces {
+            parts: Arc::clone(&self.parts),
+            tables: HeadTables::default(),
+            traces: Vec::new(),
+            batches: Vec::new(),
+            scattered: HashSet::new(),
+            _reader: Arc::clone(reader),
+            decompressor: Decompressor::default(),
+            warnings: Vec::new(),
+            next: Next::default(),
+        };
+        let Some(head) = self.get(tenant) else {
+            return Ok(out);
+        };
+        let state = head.lock();
+        out.tables = state.tables();
+        out.traces.extend(state.cut.iter().cloned());
+        (out.traces).extend(state.live.iter().map(|(id, t)| (*id, t.clone())));
+        let seen = |b: &&Arc<HeadBatch>| reader.sees(b.chunk_state());
+        out.batches
+            .extend(state.batches.iter().filter(seen).cloned());
+        let mut once = HashSet::with_capacity(out.traces.len());
+        for (id, _) in &out.traces {
+            if !once.insert(*id) || state.known.contains_key(id) {
+                out.scattered.insert(*id);
+            }
+        }
+        let several = state.known.iter().filter(|(_, k)| k.batches.len() > 1);
+        out.scattered.extend(several.map(|(id, _)| *id));
+        Ok(out)
+    }
+}
+
+impl HeadTraces {
+    /// What could not be read so far, in words for the user.
+    pub fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// Appends all that the head has of a trace to `out`, as the protobuf message `Trace`. Whether there is anything.
+    pub fn find(&mut self, id: TraceId, out: &mut Vec<u8>) -> bool {
+        let before = out.len();
+        for batch in &self.batches {
+            let found = match batch.body() {
+                BatchBody::Loose(loose) => {
+                    let at = loose.traces.partition_point(|(known, _)| *known < id);
+                    let mut parts = loose.traces[at..]
+                        .iter()
+                        .take_while(|(known, _)| *known == id);
+                    (parts.try_for_each(|(_, trace)| put_live(trace, &loose.tables, out)))
+                        .map_err(broken)
+                }
+                BatchBody::Packed(bytes, directory) => match directory.frame_of(id) {
+                    None => Ok(()),
+                    Some(frame) => {
+                        let take = |known, bytes: Vec<u8>| {
+                            if known == id {
+                                out.extend_from_slice(&bytes);
+                            }
+                        };
+                        self.parts.read_packed(
+                            (&bytes, &directory, frame),
+                            &mut self.decompressor,
+                            take,
+                        )
+                    }
+                },
+            };
+            if let Err(e) = found {
+                merge_warnings(&mut self.warnings, vec![warning(&e)]);
+            }
+        }
+        for (known, trace) in &self.traces {
+            if *known == id
+                && let Err(e) = put_live(trace, &self.tables, out)
+            {
+                merge_warnings(&mut self.warnings, vec![warning(&broken(e))]);
+            }
+        }
+        out.len() > before
+    }
+
+    /// The next trace: gives its id and appends it to `out` as the protobuf message `Trace`. `None` at the end. Traces come in no order, each
+    /// once. What cannot be read is passed over, with a warning.
+    pub fn next_trace(&mut self, range: NsRange, out: &mut Vec<u8>) -> Option<TraceId> {
+        loop {
+            if let Some((id, trace)) = self.traces.get(self.next.trace) {
+                self.next.trace += 1;
+                if self.scattered.contains(id) {
+                    continue;
+                }
+                match put_live(trace, &self.tables, out) {
+                    Ok(()) => return Some(*id),
+                    Err(e) => merge_warnings(&mut self.warnings, vec![warning(&broken(e))]),
+                }
+                continue;
+            }
+            if let Some((id, bytes)) = self.next.waiting.pop() {
+                out.extend_from_slice(&bytes);
+                return Some(id);
+            }
+            if self.next.batch < self.batches.len() {
+                self.read_on(range);
+                continue;
+            }
+            let scattered = &self.scattered;
+            let rest =
+                (self.next.scattered).get_or_insert_with(|| scattered.iter().copied().collect());
+            let id = rest.pop()?;
+            if self.find(id, out) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// Reads the next frame of the batch that is being read, or goes to the next one.
+    fn read_on(&mut self, (start_ns, end_ns): NsRange) {
+        let batch = Arc::clone(&self.batches[self.next.batch]);
+        let scattered = &self.scattered;
+        let waiting = &mut self.next.waiting;
+        let read = match batch.body() {
+            BatchBody::Loose(loose) => {
+                self.next.batch += 1;
+                let mut traces = loose
+                    .traces
+                    .iter()
+                    .filter(|(id, _)| !scattered.contains(id));
+                traces
+                    .try_for_each(|(id, trace)| {
+                        let mut bytes = Vec::new();
+                        put_live(trace, &loose.tables, &mut bytes)?;
+                        waiting.push((*id, bytes));
+                        Ok(())
+                    })
+                    .map_err(broken)
+            }
+            BatchBody::Packed(bytes, directory) => {
+                let frame = self.next.frame;
+                if frame + 1 < directory.frame_count() {
+                    self.next.frame += 1;
+                } else {
+                    self.next.frame = 0;
+                    self.next.batch += 1;
+                }
+                let overlaps = |(min_ns, max_ns): NsRange| min_ns <= end_ns && start_ns <= max_ns;
+                if directory.frame_count() > frame && overlaps(directory.range_of(frame)) {
+                    let take = |id, bytes| {
+                        if !scattered.contains(&id) {
+                            waiting.push((id, bytes));
+                        }
+                    };
+                    self.parts.read_packed(
+                        (&bytes, &directory, frame),
+                        &mut self.decompressor,
+                        take,
+                    )
+                } else {
+                    Ok(())
+                }
+            }
+        };
+        if let Err(e) = read {
+            merge_warnings(&mut self.warnings, vec![warning(&e)]);
+        }
+    }
+}
+
+impl HeadParts {
+    /// Gives `take` the traces of a frame, each as protobuf.
+    fn read_packed(
+        &self,
+        (bytes, directory, frame): (&PackedBytes, &super::batch::BatchDirectory, usize),
+        decompressor: &mut Decompressor,
+        mut take: impl FnMut(TraceId, Vec<u8>),
+    ) -> Result<()> {
+        let packed = bytes.read(&self.files).inspect_err(|_| {
+            if let PackedBytes::File(place) = bytes {
+                self.files.set_aside(*place);
+            }
+        })?;
+        let tables = BatchTables::read(&packed, directory, decompressor).map_err(broken)?;
+        let mut raw = Vec::new();
+        read_frame(&packed, directory, frame, decompressor, &mut raw).map_err(broken)?;
+        for trace in traces_of(&raw) {
+            let trace = trace.map_err(broken)?;
+            let mut bytes = Vec::new();
+            trace.put(&tables, &mut bytes).map_err(broken)?;
+            take(trace.id, bytes);
+        }
+        Ok(())
+    }
+}
+
+fn put_live(trace: &LiveTrace, tables: &HeadTables, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+    put_trace(
+        trace.runs(),
+        |n| tables.resource(n),
+        |n| tables.scope(n),
+        out,
+    )
+}
+
+fn broken(e: DecodeError) -> Error {
+    Error::corrupt("batch of traces", e)
+}
+
+fn warning(e: &Error) -> String {
+    format!("recent traces are missing from the answer: {e}")
+}
