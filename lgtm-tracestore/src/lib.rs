@@ -6,5 +6,7 @@ pub mod bloom;
 pub mod head;
 pub mod limits;
 pub mod schema;
+pub mod select;
 pub mod trace;
+pub mod traceql;
 pub mod wire;
