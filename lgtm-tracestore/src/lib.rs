@@ -5,5 +5,8 @@ pub mod block_id;
 pub mod bloom;
 pub mod head;
 pub mod limits;
+pub mod schema;
+pub mod select;
 pub mod trace;
+pub mod traceql;
 pub mod wire;

@@ -127,6 +127,7 @@ fn pure_folders_know_no_async() {
         "lgtm-logstore/src/drain/",
         "lgtm-logstore/src/schema.rs",
         "lgtm-tracestore/src/bloom/",
+        "lgtm-tracestore/src/schema/",
         "lgtm-tracestore/src/trace/",
         "lgtm-tracestore/src/wire/",
         "lgtm-tsdb/src/wire/",

@@ -1,0 +1,532 @@
+//! A column of a row group, or of some pages of it, decoded: levels, and values as they are compared.
+//!
+//! Texts with a dictionary stay numbers of its entries; nobody makes texts of them who does not ask for one. Levels may be left out: a value that every
+//! span has is as good as an array without them, and levels cost as much as the values.
+
+use lgtm_core::codec::{Allowance, DecodeFail, Reader};
+use lgtm_core::error::DecodeError;
+
+use crate::schema::delta::decode_deltas;
+use crate::schema::file::{Chunk, FileLeaf, Physical};
+use crate::schema::hybrid::{decode_indices, decode_levels};
+use crate::schema::page::{Inflater, Page, PageEncoding, PageKind, Pages};
+
+/// Many texts in one buffer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Texts {
+    bytes: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// One of them; empty beyond the last.
+    #[inline]
+    pub fn get(&self, n: usize) -> &[u8] {
+        let start = match n.checked_sub(1) {
+            Some(before) => self.ends.get(before).copied().unwrap_or_default() as usize,
+            None => 0,
+        };
+        let end = self.ends.get(n).map_or(start, |end| *end as usize);
+        &self.bytes[start..end]
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len()).map(|n| self.get(n))
+    }
+}
+
+/// The values of a column that are there.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ColumnValues {
+    /// 32-bit integers; those without a sign keep their bits.
+    Int32(Vec<i32>),
+    /// 64-bit integers; those without a sign keep their bits.
+    Int64(Vec<i64>),
+    /// Floats.
+    Double(Vec<f64>),
+    /// Booleans.
+    Bool(Vec<bool>),
+    /// Texts or bytes without a dictionary.
+    Texts(Texts),
+    /// Texts with a dictionary.
+    Indices {
+        /// What the numbers mean. An entry may occur twice where a writer left its dictionary half-way.
+        dictionary: Texts,
+        /// A number of an entry for each value.
+        indices: Vec<u32>,
+    },
+}
+
+impl ColumnValues {
+    /// How many values are there.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Int32(values) => values.len(),
+            Self::Int64(values) => values.len(),
+            Self::Double(values) => values.len(),
+            Self::Bool(values) => values.len(),
+            Self::Texts(texts) => texts.len(),
+            Self::Indices { indices, .. } => indices.len(),
+        }
+    }
+
+    /// Whether none is there.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A text; empty where there is none.
+    #[inline]
+    pub fn text(&self, n: usize) -> &[u8] {
+        match self {
+            Self::Texts(texts) => texts.get(n),
+            Self::Indices {
+                dictionary,
+                indices,
+            } => indices
+                .get(n)
+                .map_or(&[], |at| dictionary.get(*at as usize)),
+            _ => &[],
+        }
+    }
+
+    /// An integer, its sign as the column's bits say; 0 where there is none.
+    #[inline]
+    pub fn int(&self, n: usize) -> i64 {
+        match self {
+            Self::Int32(values) => values.get(n).copied().unwrap_or_default().into(),
+            Self::Int64(values) => values.get(n).copied().unwrap_or_default(),
+            _ => 0,
+        }
+    }
+}
+
+/// A decoded column.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// The definition level of a value that is there.
+    pub max_def: u8,
+    /// The deepest repetition level.
+    pub max_rep: u8,
+    /// Definition levels; none when the column has none, or they were not asked for.
+    pub def: Vec<u8>,
+    /// Repetition levels; none when the column has none, or they were not asked for.
+    pub rep: Vec<u8>,
+    /// Entries of levels: values that are there and such that are not.
+    pub entries: usize,
+    /// Values that are there.
+    pub values: ColumnValues,
+}
+
+/// What of a column is wanted beside its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Levels {
+    /// Both kinds of levels.
+    All,
+    /// Definition levels: enough for a column with one entry for each span.
+    Definition,
+    /// Neither.
+    None,
+}
+
+/// Decodes the pages of one column chunk.
+#[derive(Debug)]
+pub struct ColumnDecoder<'f> {
+    leaf: &'f FileLeaf,
+    chunk: &'f Chunk,
+    levels: Levels,
+    inflater: Inflater,
+    dictionary: Option<Texts>,
+    /// Of which values a dictionary of numbers consists; Tempo writes none, but may.
+    column: Column,
+}
+
+impl<'f> ColumnDecoder<'f> {
+    /// For a chunk of a leaf.
+    pub fn new(leaf: &'f FileLeaf, chunk: &'f Chunk, levels: Levels) -> Self {
+        let values = match leaf.physical {
+            Physical::Bool => ColumnValues::Bool(Vec::new()),
+            Physical::Int32 => ColumnValues::Int32(Vec::new()),
+            Physical::Int64 => ColumnValues::Int64(Vec::new()),
+            Physical::Double => ColumnValues::Double(Vec::new()),
+            Physical::Bytes => ColumnValues::Texts(Texts::default()),
+        };
+        Self {
+            leaf,
+            chunk,
+            levels,
+            inflater: Inflater::default(),
+            dictionary: None,
+            column: Column {
+                max_def: leaf.max_def,
+                max_rep: leaf.max_rep,
+                def: Vec::new(),
+                rep: Vec::new(),
+                entries: 0,
+                values,
+            },
+        }
+    }
+
+    /// Decodes pages that lie one after the other: the whole chunk, or its dictionary page first and then some pages.
+    ///
+    /// # Errors
+    /// For bytes that are no pages of this column; what `allowance` refuses. Nothing is made that it was not asked for.
+    pub fn pages(&mut self, bytes: &[u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+        let mut pages = Pages::new(bytes);
+        while let Some(page) = pages.next()? {
+            match page.kind {
+                PageKind::Dictionary => self.dictionary_page(page, allowance)?,
+                PageKind::V1 => self.page_v1(page, allowance)?,
+                PageKind::V2 { .. } => self.page_v2(page, allowance)?,
+                PageKind::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The column. Texts with a dictionary are numbers of its entries, also where some pages are without.
+    pub fn finish(self) -> Column {
+        let mut column = self.column;
+        if let (Some(dictionary), ColumnValues::Texts(none)) = (self.dictionary, &column.values)
+            && none.is_empty()
+        {
+            let indices = Vec::new();
+            column.values = ColumnValues::Indices {
+                dictionary,
+                indices,
+            };
+        }
+        column
+    }
+
+    fn dictionary_page(
+        &mut self,
+        page: Page<'_>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        if self.leaf.physical != Physical::Bytes || self.column.entries > 0 {
+            return Err(broken("a dictionary where none belongs").into());
+        }
+        let (codec, bytes) = (self.chunk.codec, page.uncompressed_bytes);
+        let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
+        let mut dictionary = Texts::default();
+        plain_texts(body, page.values, &mut dictionary, allowance)?;
+        self.dictionary = Some(dictionary);
+        Ok(())
+    }
+
+    fn page_v2(&mut self, page: Page<'_>, allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+        let PageKind::V2 {
+            nulls,
+            def_bytes,
+            rep_bytes,
+            is_compressed,
+        } = page.kind
+        else {
+            return Ok(());
+        };
+        let mut r = Reader::new("page", page.body);
+        let rep = r.take(rep_bytes)?;
+        let def = r.take(def_bytes)?;
+        let entries = page.values;
+        let Some(present) = entries.checked_sub(nulls) else {
+            return Err(broken(format!("{nulls} nulls among {entries} values")).into());
+        };
+        let levels_bytes = rep_bytes + def_bytes;
+        let Some(bytes) = page.uncompressed_bytes.checked_sub(levels_bytes) else {
+            return Err(broken(format!("levels of {levels_bytes} bytes in a smaller page")).into());
+        };
+        if self.levels == Levels::All && self.leaf.max_rep > 0 {
+            levels(
+                rep,
+                self.leaf.max_rep,
+                entries,
+                &mut self.column.rep,
+                allowance,
+            )?;
+        }
+        if self.levels != Levels::None && self.leaf.max_def > 0 {
+            let out = &mut self.column.def;
+            let there = levels(def, self.leaf.max_def, entries, out, allowance)?;
+            check_present(there, present)?;
+        } else if self.leaf.max_def == 0 {
+            check_present(entries, present)?;
+        }
+        let codec = if is_compressed {
+            self.chunk.codec
+        } else {
+            crate::schema::LeafCodec::None
+        };
+        let body = self.inflater.inflate(codec, r.rest(), bytes, allowance)?;
+        self.column.entries += entries;
+        let (values, dictionary) = (&mut self.column.values, &mut self.dictionary);
+        add_values(page.encoding, body, present, values, dictionary, allowance)
+    }
+
+    fn page_v1(&mut self, page: Page<'_>, allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+        let (codec, bytes) = (self.chunk.codec, page.uncompressed_bytes);
+        let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
+        let mut r = Reader::new("page", body);
+        let entries = page.values;
+        if self.leaf.max_rep > 0 {
+            let len = r.u32_le()? as usize;
+            let bytes = r.take(len)?;
+            if self.levels == Levels::All {
+                levels(
+                    bytes,
+                    self.leaf.max_rep,
+                    entries,
+                    &mut self.column.rep,
+                    allowance,
+                )?;
+            }
+        }
+        let mut present = entries;
+        if self.leaf.max_def > 0 {
+            // Only the levels say how many values are there.
+            let len = r.u32_le()? as usize;
+            let bytes = r.take(len)?;
+            let mut unwanted = Vec::new();
+            let out = match self.levels {
+                Levels::None => &mut unwanted,
+                _ => &mut self.column.def,
+            };
+            present = levels(bytes, self.leaf.max_def, entries, out, allowance)?;
+        }
+        self.column.entries += entries;
+        let (values, dictionary) = (&mut self.column.values, &mut self.dictionary);
+        add_values(
+            page.encoding,
+            r.rest(),
+            present,
+            values,
+            dictionary,
+            allowance,
+        )
+    }
+}
+
+fn broken(reason: impl Into<String>) -> DecodeError {
+    DecodeError::new("column page", 0, reason)
+}
+
+fn check_present(there: usize, said: usize) -> Result<(), DecodeError> {
+    if there != said {
+        return Err(broken(format!(
+            "{there} values by levels, {said} by the header"
+        )));
+    }
+    Ok(())
+}
+
+/// Appends levels; how many are the highest, so that values are there.
+fn levels(
+    bytes: &[u8],
+    max: u8,
+    entries: usize,
+    out: &mut Vec<u8>,
+    allowance: &mut Allowance<'_>,
+) -> Result<usize, DecodeFail> {
+    allowance.reserve(out, entries)?;
+    let from = out.len();
+    decode_levels(bytes, max, entries, out)?;
+    Ok(count_of(&out[from..], max))
+}
+
+/// How often a level occurs, in runs short enough to be counted in bytes.
+fn count_of(levels: &[u8], level: u8) -> usize {
+    let runs = levels.chunks(255);
+    let in_run = |run: &[u8]| run.iter().fold(0u8, |n, l| n + u8::from(*l == level));
+    runs.map(|run| usize::from(in_run(run))).sum()
+}
+
+/// Appends `count` values of a page.
+fn add_values(
+    encoding: PageEncoding,
+    body: &[u8],
+    count: usize,
+    values: &mut ColumnValues,
+    dictionary: &mut Option<Texts>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    if count == 0 {
+        return Ok(());
+    }
+    if encoding == PageEncoding::Dictionary {
+        become_indices(values, dictionary)?;
+    }
+    match (values, encoding) {
+        (
+            ColumnValues::Indices {
+                dictionary,
+                indices,
+            },
+            PageEncoding::Dictionary,
+        ) => {
+            allowance.reserve(indices, count)?;
+            decode_indices(body, dictionary.len(), count, indices)?;
+        }
+        (ColumnValues::Int64(out), PageEncoding::Delta) => {
+            allowance.reserve(out, count)?;
+            decode_deltas(&mut Reader::new("deltas", body), count, out)?;
+        }
+        (ColumnValues::Int32(out), PageEncoding::Delta) => {
+            allowance.reserve(out, count)?;
+            decode_deltas(&mut Reader::new("deltas", body), count, out)?;
+        }
+        (ColumnValues::Int64(out), PageEncoding::Plain) => {
+            let bytes = fixed::<8>(body, count)?;
+            allowance.reserve(out, count)?;
+            out.extend(bytes.iter().map(|b| i64::from_le_bytes(*b)));
+        }
+        (ColumnValues::Int32(out), PageEncoding::Plain) => {
+            let bytes = fixed::<4>(body, count)?;
+            allowance.reserve(out, count)?;
+            out.extend(bytes.iter().map(|b| i32::from_le_bytes(*b)));
+        }
+        (ColumnValues::Double(out), PageEncoding::Plain) => {
+            let bytes = fixed::<8>(body, count)?;
+            allowance.reserve(out, count)?;
+            out.extend(bytes.iter().map(|b| f64::from_le_bytes(*b)));
+        }
+        (ColumnValues::Bool(out), PageEncoding::Plain) => {
+            let packed = Reader::new("booleans", body).take(count.div_ceil(8))?;
+            allowance.reserve(out, count)?;
+            out.extend((0..count).map(|n| packed[n / 8] >> (n % 8) & 1 == 1));
+        }
+        (ColumnValues::Bool(out), PageEncoding::Rle) => {
+            let mut r = Reader::new("booleans", body);
+            let len = r.u32_le()? as usize;
+            let mut bits = Vec::new();
+            allowance.reserve(&mut bits, count)?;
+            decode_levels(r.take(len)?, 1, count, &mut bits)?;
+            allowance.reserve(out, count)?;
+            out.extend(bits.iter().map(|bit| *bit == 1));
+        }
+        (ColumnValues::Texts(texts), PageEncoding::Plain) => {
+            plain_texts(body, count, texts, allowance)?;
+        }
+        (ColumnValues::Texts(texts), PageEncoding::DeltaLength) => {
+            delta_texts(body, count, texts, allowance)?;
+        }
+        (
+            ColumnValues::Indices {
+                dictionary,
+                indices,
+            },
+            PageEncoding::Plain | PageEncoding::DeltaLength,
+        ) => {
+            // Texts behind those with a dictionary are appended to it.
+            let from = dictionary.len();
+            if encoding == PageEncoding::Plain {
+                plain_texts(body, count, dictionary, allowance)?;
+            } else {
+                delta_texts(body, count, dictionary, allowance)?;
+            }
+            allowance.reserve(indices, count)?;
+            indices.extend((from..dictionary.len()).map(|n| n as u32));
+        }
+        _ => {
+            return Err(broken(format!("{encoding:?} is no encoding of the column's type")).into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes texts numbers of entries of the dictionary: there must be one, and no text before it.
+fn become_indices(
+    values: &mut ColumnValues,
+    dictionary: &mut Option<Texts>,
+) -> Result<(), DecodeError> {
+    let ColumnValues::Texts(texts) = values else {
+        return Ok(());
+    };
+    match dictionary.take() {
+        Some(dictionary) if texts.is_empty() => {
+            *values = ColumnValues::Indices {
+                dictionary,
+                indices: Vec::new(),
+            };
+            Ok(())
+        }
+        _ => Err(broken("indices without a dictionary")),
+    }
+}
+
+fn fixed<const N: usize>(body: &[u8], count: usize) -> Result<&[[u8; N]], DecodeError> {
+    let bytes = Reader::new("values", body).take(count.saturating_mul(N))?;
+    Ok(bytes.as_chunks().0)
+}
+
+/// Texts with their lengths before them.
+fn plain_texts(
+    body: &[u8],
+    count: usize,
+    out: &mut Texts,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    let mut r = Reader::new("texts", body);
+    if count > body.len() / 4 {
+        return Err(r
+            .error(format!("{count} texts in {} bytes", body.len()))
+            .into());
+    }
+    check_room(out, body.len())?;
+    allowance.reserve(&mut out.ends, count)?;
+    allowance.reserve(&mut out.bytes, body.len() - 4 * count)?;
+    for _ in 0..count {
+        let len = r.u32_le()? as usize;
+        out.bytes.extend_from_slice(r.take(len)?);
+        out.ends.push(out.bytes.len() as u32);
+    }
+    Ok(())
+}
+
+/// Texts with all lengths before them.
+fn delta_texts(
+    body: &[u8],
+    count: usize,
+    out: &mut Texts,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    let mut r = Reader::new("texts", body);
+    check_room(out, body.len())?;
+    let from = out.ends.len();
+    allowance.reserve(&mut out.ends, count)?;
+    decode_deltas(&mut r, count, &mut out.ends)?;
+    let start = out.bytes.len() as u64;
+    let mut end = start;
+    let most = start + r.remaining() as u64;
+    for length in &mut out.ends[from..] {
+        end += u64::from(*length);
+        if end > most {
+            return Err(broken(format!("texts of more than {} bytes", most - start)).into());
+        }
+        *length = end as u32;
+    }
+    let bytes = r.take((end - start) as usize)?;
+    allowance.reserve(&mut out.bytes, bytes.len())?;
+    out.bytes.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Ends are 32 bits.
+fn check_room(out: &Texts, more: usize) -> Result<(), DecodeError> {
+    if out.bytes.len() as u64 + more as u64 > u64::from(u32::MAX) {
+        return Err(broken("texts of more than 4 GiB"));
+    }
+    Ok(())
+}

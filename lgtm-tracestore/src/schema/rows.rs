@@ -1,0 +1,94 @@
+//! Reads rows as traces: one, some, or all of a row group, in order.
+
+use std::sync::Arc;
+
+use lgtm_core::codec::{Allowance, DecodeFail};
+use lgtm_core::error::DecodeError;
+
+use crate::schema::assemble::{Assembler, RowShape};
+use crate::schema::cursor::Cursors;
+use crate::schema::source::{ByteSource, fetched};
+use crate::schema::{BlockFile, BlockVersion, ColumnDecoder, DedicatedSlots, Levels, RowPlan};
+use crate::trace::{ColumnScope, DedicatedColumns, TraceId};
+
+/// Hands out the traces of some rows.
+#[derive(Debug)]
+pub struct RowReader {
+    shape: Arc<RowShape>,
+    cursors: Cursors,
+    left: u64,
+}
+
+impl RowReader {
+    /// Decodes the columns of the rows that were planned. `dedicated` is the list of the block's `meta.json`.
+    ///
+    /// Costs the memory of all their values, which `allowance` is asked for; a dictionary is kept as it is.
+    ///
+    /// # Errors
+    /// For bytes that are no columns, or were not fetched; what `allowance` refuses.
+    pub fn open(
+        file: &BlockFile,
+        plan: &RowPlan,
+        version: BlockVersion,
+        dedicated: &DedicatedColumns,
+        source: &(impl ByteSource + ?Sized),
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Self, DecodeFail> {
+        if file.positions.trace_id.is_none() {
+            // Every row has one, so that rows end where they do.
+            return Err(DecodeError::new("rows", 0, "the file has no ids of traces").into());
+        }
+        let scopes = [ColumnScope::Resource, ColumnScope::Span, ColumnScope::Event];
+        let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
+        let mut cursors = Cursors::default();
+        for leaf_plan in &plan.leaves {
+            let Some((leaf, chunk)) = file.chunk(plan.row_group, leaf_plan.leaf) else {
+                continue;
+            };
+            let mut decoder = ColumnDecoder::new(leaf, chunk, Levels::All);
+            for range in leaf_plan.pieces.iter().filter(|range| !range.is_empty()) {
+                decoder.pages(fetched(source, range)?, allowance)?;
+            }
+            cursors.insert(leaf_plan.leaf, decoder.finish());
+            let before = plan.rows.start.saturating_sub(leaf_plan.first_row);
+            cursors.skip_rows(leaf_plan.leaf, before);
+        }
+        if let Some(failure) = cursors.failure() {
+            return Err(failure);
+        }
+        Ok(Self {
+            shape: Arc::new(RowShape::new(&file.leaves, &file.positions, slots)),
+            cursors,
+            left: plan.rows.end - plan.rows.start,
+        })
+    }
+
+    /// Traces not read yet.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+
+    /// Appends the next trace as protobuf, a `Trace { repeated ResourceSpans = 1 }`; its id. `None` behind the last.
+    ///
+    /// # Errors
+    /// For columns that do not belong together; what `allowance` refuses, which is asked for the trace's bytes.
+    pub fn next(
+        &mut self,
+        out: &mut Vec<u8>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Option<TraceId>, DecodeFail> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        let shape = Arc::clone(&self.shape);
+        let id = Assembler::new(shape, &mut self.cursors, allowance).row(out);
+        match self.cursors.failure() {
+            Some(failure) => {
+                self.left = 0;
+                Err(failure)
+            }
+            None => Ok(Some(id)),
+        }
+    }
+}
