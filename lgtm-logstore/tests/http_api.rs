@@ -370,6 +370,32 @@ async fn limits_of_a_request_hold_where_they_are_on() {
 }
 
 #[tokio::test]
+async fn who_accepts_other_forms_gets_json_and_is_told_so() {
+    let door = plain().await;
+    let range = range();
+    let mut params = borrowed(&range);
+    params.push(("query", "{app=\"shop\"}"));
+    for path in ["query_range", "labels", "series", "index/volume"] {
+        let path = format!("{API}/{path}");
+        let plain = door.get(&path, &params).await;
+        assert_eq!(plain.status, 200, "{path}: {}", plain.text());
+        for form in [
+            "application/vnd.apache.parquet",
+            "application/vnd.google.protobuf",
+        ] {
+            let answer = door.get_with(&path, &params, &[("Accept", form)]).await;
+            assert_eq!(answer.status, 200, "{path} {form}");
+            let content_type = answer.header(axum::http::header::CONTENT_TYPE);
+            assert_eq!(content_type, "application/json; charset=UTF-8");
+            assert_eq!(
+                answer.json()["data"]["result"],
+                plain.json()["data"]["result"]
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_part_of_a_query_counts_as_the_whole() {
     let settings = ApiSettings {
         per_request_limits_enabled: true,

@@ -25,7 +25,7 @@ pub struct PushBatch {
     pub(super) order: Vec<u32>,
     /// Numbers of traces by id.
     pub(super) by_id: HashTable<u32>,
-    /// Numbers of the scopes of the resource that is being read, by their bytes.
+    /// Numbers of scopes by their resource and their bytes.
     pub(super) by_scope: HashTable<u32>,
     pub(super) cut_texts: u64,
     pub(super) refused: Option<RefusedSpans>,

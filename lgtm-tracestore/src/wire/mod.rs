@@ -3,7 +3,7 @@
 //! ```text
 //! OTLP protobuf ───────────────────┐
 //! OTLP JSON ── json_to_protobuf ───┤
-//! Zipkin v2 JSON, protobuf ────────┼──> regroup ──> PushBatch: spans by trace, each the bytes that it came as
+//! Zipkin JSON, protobuf ───────────┼──> regroup ──> PushBatch: spans by trace, each the bytes that it came as
 //! Jaeger Thrift ── otlp_writer ────┘    (shape: are these such messages, which texts are too long)
 //! ```
 //!
@@ -26,4 +26,4 @@ pub use jaeger::decode_jaeger_thrift;
 pub use options::PushOptions;
 pub use otlp::{REQUEST as OTLP_REQUEST, decode_otlp, otlp_to_protobuf};
 pub use span_rule::{RefusedSpans, SpanRule};
-pub use zipkin::{decode_zipkin_json, decode_zipkin_protobuf};
+pub use zipkin::{ZipkinVersion, decode_zipkin_json, decode_zipkin_protobuf};

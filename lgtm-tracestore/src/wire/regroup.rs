@@ -119,7 +119,6 @@ impl<'b> Regroup<'_, 'b, '_> {
         let message = self.message(WHAT, bytes, &RESOURCE)?;
         let resource = self.batch.resources.len() as u32;
         self.allowance.push(&mut self.batch.resources, message)?;
-        self.batch.by_scope.clear();
         let mut r = Reader::new(WHAT, bytes);
         while !r.is_empty() {
             match r.uvarint()? {
@@ -153,24 +152,22 @@ impl<'b> Regroup<'_, 'b, '_> {
         Ok(())
     }
 
-    /// The number of a scope: that of an equal one of its resource, or a new one.
+    /// The number of a scope: that of an equal one of its resource, or a new one. The table is not emptied from one resource to the next, which
+    /// would cost as much as its largest one took.
     fn number_scope(&mut self, resource: u32, message: Place) -> Result<u32> {
         let batch = &mut *self.batch;
-        let (body, arena) = (self.body, &batch.arena);
-        let bytes = |place: Place| slice(body, arena, place);
-        let hash = |place: Place| self.hasher.hash_one(bytes(place));
-        let is_same = |n: &u32| bytes(batch.scopes[*n as usize].message) == bytes(message);
-        if let Some(n) = batch.by_scope.find(hash(message), is_same) {
+        let (body, arena, scopes) = (self.body, &batch.arena, &batch.scopes);
+        let key = |scope: ScopePlace| (scope.resource, slice(body, arena, scope.message));
+        let hash = |scope: ScopePlace| self.hasher.hash_one(key(scope));
+        let place = ScopePlace { resource, message };
+        let is_same = |n: &u32| key(scopes[*n as usize]) == key(place);
+        if let Some(n) = batch.by_scope.find(hash(place), is_same) {
             return Ok(*n);
         }
-        let n = batch.scopes.len() as u32;
-        reserve_entry(&mut batch.by_scope, self.allowance, |n| {
-            hash(batch.scopes[*n as usize].message)
-        })?;
-        let scopes = &batch.scopes;
-        let rehash = |n: &u32| hash(scopes[*n as usize].message);
-        batch.by_scope.insert_unique(hash(message), n, rehash);
-        let place = ScopePlace { resource, message };
+        let n = scopes.len() as u32;
+        let rehash = |n: &u32| hash(scopes[*n as usize]);
+        reserve_entry(&mut batch.by_scope, self.allowance, rehash)?;
+        batch.by_scope.insert_unique(hash(place), n, rehash);
         self.allowance.push(&mut batch.scopes, place)?;
         Ok(n)
     }

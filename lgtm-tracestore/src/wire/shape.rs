@@ -151,7 +151,15 @@ impl TextBound {
         depth: usize,
     ) -> Result<bool, DecodeError> {
         match (field_of(shape, tag), tag & 7) {
-            (Message(inner), wire_type::BYTES) => self.check_at(inner, r.bytes()?, depth + 1),
+            (Message(inner), wire_type::BYTES) => {
+                let bytes = r.bytes()?;
+                if std::ptr::eq(*inner, &KEY_VALUE)
+                    && let Some(is_long) = self.check_plain_attribute(bytes)
+                {
+                    return Ok(is_long);
+                }
+                self.check_at(inner, bytes, depth + 1)
+            }
             (Text, wire_type::BYTES) => Ok(r.bytes()?.len() > self.0),
             (Parent, wire_type::BYTES) => Ok(is_zero_id(r.bytes()?)),
             (Varint, wire_type::VARINT) => r.uvarint().map(|_| false),
@@ -164,6 +172,30 @@ impl TextBound {
                 Err(r.error(format!("field {field} has wire type {other}")))
             }
         }
+    }
+
+    /// An attribute as nearly all are: a short key, then a short text, or a number of one byte. `None` for any other, which may be right all the same.
+    #[inline]
+    fn check_plain_attribute(self, bytes: &[u8]) -> Option<bool> {
+        const KEY: u8 = 1 << 3 | wire_type::BYTES as u8;
+        const VALUE: u8 = 2 << 3 | wire_type::BYTES as u8;
+        const TEXT: u8 = 1 << 3 | wire_type::BYTES as u8;
+        const BOOL: u8 = 2 << 3 | wire_type::VARINT as u8;
+        const INT: u8 = 3 << 3 | wire_type::VARINT as u8;
+        let (key, rest) = short_field(bytes, KEY)?;
+        let (value, rest) = short_field(rest, VALUE)?;
+        if !rest.is_empty() {
+            return None;
+        }
+        let longest = match *value {
+            [BOOL | INT, 0..0x80] => key.len(),
+            [TEXT, ..] => match short_field(value, TEXT)? {
+                (text, []) => key.len().max(text.len()),
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(longest > self.0)
     }
 
     /// Appends a message, which was checked, with its texts cut. It does not get longer. Counts the texts.
@@ -209,6 +241,15 @@ impl TextBound {
     }
 }
 
+/// The bytes of a field with a length of one byte, and what is behind it.
+#[inline]
+fn short_field(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+    match bytes {
+        [first, len @ 0..0x80, rest @ ..] if *first == tag => rest.split_at_checked((*len).into()),
+        _ => None,
+    }
+}
+
 #[inline]
 fn field_of(shape: &Shape, tag: u64) -> &'static FieldKind {
     shape.fields.get((tag >> 3) as usize).unwrap_or(&Unknown)
@@ -231,6 +272,10 @@ fn cut_text(text: &[u8], max: usize) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use lgtm_core::codec::protobuf::put_varint_field;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -252,5 +297,40 @@ mod tests {
             );
         }
         assert_eq!(cut_text(&[0x80; 9], 5), [0x80; 5]);
+    }
+
+    proptest! {
+        /// The short way says what the long one does, or nothing.
+        #[test]
+        fn plain_attributes_are_checked_as_all_are(
+            key in vec(any::<u8>(), 0..140),
+            text in vec(any::<u8>(), 0..140),
+            number in any::<u64>(),
+            shape in 0u8..6,
+            flip in any::<prop::sample::Index>(),
+            bit in 0u8..12,
+            max in 0usize..140,
+        ) {
+            let mut bytes = Vec::new();
+            put_bytes_field(&mut bytes, 1, &key);
+            put_message(&mut bytes, 2, |out| match shape {
+                0 => put_bytes_field(out, 1, &text),
+                1 => put_varint_field(out, 3, number),
+                2 => put_varint_field(out, 2, number % 2),
+                3 => put_bytes_field(out, 5, &text),
+                4 => out.extend_from_slice(&text),
+                _ => {}
+            });
+            if bit < 8 {
+                let at = flip.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+            }
+            let bound = TextBound(max);
+            let long = bound.check_at(&KEY_VALUE, &bytes, 1);
+            match bound.check_plain_attribute(&bytes) {
+                Some(is_long) => prop_assert_eq!(long.ok(), Some(is_long)),
+                None => prop_assert!(shape != 0 || bit < 8 || key.len().max(text.len()) >= 124),
+            }
+        }
     }
 }

@@ -237,7 +237,9 @@ proptest! {
         let _ = spelled(&mut batch, 3, OtlpSpelling::Json, &bytes);
         let options = PushOptions::default();
         allowed(1 << 20, |a| {
-            let _ = decode_zipkin_json(&mut batch, options, &bytes, a);
+            for version in [ZipkinVersion::V1, ZipkinVersion::V2] {
+                let _ = decode_zipkin_json(&mut batch, options, version, &bytes, a);
+            }
             let _ = decode_zipkin_protobuf(&mut batch, options, &bytes, a);
             let _ = decode_jaeger_thrift(&mut batch, options, &bytes, a);
         });
@@ -350,8 +352,10 @@ fn empty_requests_are_taken_in_all_spellings() {
     }
     otlp(&mut batch, 0, &[]).unwrap();
     allowed(1000, |a| {
-        decode_zipkin_json(&mut batch, PushOptions::default(), b"", a).unwrap();
-        decode_zipkin_json(&mut batch, PushOptions::default(), b"[]", a).unwrap();
+        for (version, json) in [(ZipkinVersion::V1, ""), (ZipkinVersion::V2, " []")] {
+            let options = PushOptions::default();
+            decode_zipkin_json(&mut batch, options, version, json.as_bytes(), a).unwrap();
+        }
         decode_zipkin_protobuf(&mut batch, PushOptions::default(), b"", a).unwrap();
         decode_jaeger_thrift(&mut batch, PushOptions::default(), &[0], a).unwrap();
     });

@@ -5,7 +5,8 @@ use lgtm_core::codec::protobuf::{put_bytes_field, put_message, put_varint_field}
 use super::{allowed, traces};
 use crate::trace::{Attribute, Span, Trace, Value};
 use crate::wire::{
-    PushBatch, PushOptions, decode_jaeger_thrift, decode_zipkin_json, decode_zipkin_protobuf,
+    PushBatch, PushOptions, ZipkinVersion, decode_jaeger_thrift, decode_zipkin_json,
+    decode_zipkin_protobuf,
 };
 
 fn attribute<'a>(list: &[Attribute<'a>], key: &str) -> Option<Value<'a>> {
@@ -14,9 +15,19 @@ fn attribute<'a>(list: &[Attribute<'a>], key: &str) -> Option<Value<'a>> {
 }
 
 fn zipkin(json: &str) -> lgtm_core::Result<PushBatch> {
+    zipkin_of(ZipkinVersion::V2, json)
+}
+
+fn zipkin_of(version: ZipkinVersion, json: &str) -> lgtm_core::Result<PushBatch> {
     let mut batch = PushBatch::default();
     allowed(1 << 20, |a| {
-        decode_zipkin_json(&mut batch, PushOptions::default(), json.as_bytes(), a)
+        decode_zipkin_json(
+            &mut batch,
+            PushOptions::default(),
+            version,
+            json.as_bytes(),
+            a,
+        )
     })?;
     Ok(batch)
 }
@@ -162,6 +173,75 @@ fn zipkins_protobuf_is_its_json() {
     });
     for end in 1..body.len() {
         assert!(decode(&mut batch, &body[..end]).is_err(), "{end}");
+    }
+}
+
+#[test]
+fn annotations_tell_what_a_span_of_zipkin_v1_is() {
+    let json = r#"[{"traceId":"1","id":"2","parentId":"1","name":"get","timestamp":1000,"duration":500,"annotations":[
+        {"timestamp":1000,"value":"cs","endpoint":{"serviceName":"front"}},
+        {"timestamp":1100,"value":"sr","endpoint":{"serviceName":"back"}},
+        {"timestamp":1200,"value":"note","endpoint":{"serviceName":"back"}},
+        {"timestamp":1300,"value":"ss","endpoint":{"serviceName":"back"}},
+        {"timestamp":1500,"value":"cr","endpoint":{"serviceName":"front"}}],
+        "binaryAnnotations":[{"key":"http.path","value":"/","endpoint":{"serviceName":"front"}},
+        {"key":"n","value":3,"endpoint":{"serviceName":"back"}},
+        {"key":"sa","value":true,"endpoint":{"serviceName":"back","ipv4":"10.0.0.2"}}]},
+        {"traceId":"1","id":"3","name":"local","timestamp":7,"binaryAnnotations":[{"key":"lc","value":"x","endpoint":{"serviceName":"front"}}]}]"#;
+    let batch = zipkin_of(ZipkinVersion::V1, json).unwrap();
+    assert_eq!((batch.trace_count(), batch.span_count()), (1, 3));
+    traces(&batch, |_, trace| {
+        let spans: Vec<_> = trace
+            .spans()
+            .map(|(r, _, s)| (r.service_name(), s))
+            .collect();
+        let told: Vec<_> = spans
+            .iter()
+            .map(|(service, s)| {
+                (
+                    *service,
+                    s.kind,
+                    s.start_ns / 1000,
+                    s.end_ns / 1000,
+                    s.span_id[7],
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (&b"front"[..], 3, 1000, 1500, 2),
+                (b"back", 2, 1100, 1300, 2),
+                (b"front", 0, 7, 7, 3)
+            ]
+        );
+        let [(_, client), (_, server), (_, local)] = spans[..] else {
+            panic!()
+        };
+        assert_eq!(
+            attribute(&client.attributes, "http.path"),
+            Some(Value::Text(b"/"))
+        );
+        assert_eq!(
+            attribute(&client.attributes, "net.peer.ip"),
+            Some(Value::Text(b"10.0.0.2"))
+        );
+        assert_eq!(attribute(&server.attributes, "n"), Some(Value::Text(b"3")));
+        assert_eq!(
+            (client.events.len(), server.events[0].name),
+            (0, &b"note"[..])
+        );
+        assert_eq!(attribute(&local.attributes, "lc"), Some(Value::Text(b"x")));
+    });
+    for (json, why) in [
+        (r#"[{"traceId":"1","id":"x"}]"#, "\"x\" is not"),
+        (
+            r#"[{"traceId":"1","id":"1","annotations":[1]}]"#,
+            "AnnotationJson",
+        ),
+    ] {
+        let e = zipkin_of(ZipkinVersion::V1, json).unwrap_err().to_string();
+        assert!(e.contains(why), "{json}: {e}");
     }
 }
 

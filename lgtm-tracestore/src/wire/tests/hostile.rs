@@ -33,7 +33,7 @@ fn lists_in_lists_end_somewhere() {
     let mut batch = PushBatch::default();
     otlp(&mut batch, 0, &nested(10)).unwrap();
     traces(&batch, |_, trace| assert_eq!(trace.span_count(), 1));
-    for depth in [100, 10_000, 200_000] {
+    for depth in [100, 5_000] {
         let e = otlp(&mut batch, 0, &nested(depth)).unwrap_err();
         assert!(e.to_string().contains("more than 100 deep"), "{e}");
     }

@@ -1,19 +1,30 @@
-//! Zipkin v2 as JSON: a list of spans.
+//! Zipkin's JSON: a list of spans.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::marker::PhantomData;
 
 use lgtm_core::codec::Allowance;
 use lgtm_core::{Error, Result};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::json_v1::SpanJsonV1;
 use super::span::{Endpoint, ZipkinSpan, ZipkinWriter};
 use crate::trace::SpanKind;
 use crate::wire::batch::PushBatch;
 use crate::wire::options::PushOptions;
 use crate::wire::otlp_writer::{MAX_PARTS, not_a_request};
 use crate::wire::regroup::decode_with;
+
+/// Which of Zipkin's JSON formats is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ZipkinVersion {
+    /// Annotations tell what a span is: `/api/v1/spans`.
+    V1,
+    /// `/api/v2/spans`.
+    V2,
+}
 
 /// Decodes `[{"traceId":"..","id":"..",..},..]`, which is decompressed already.
 ///
@@ -22,6 +33,7 @@ use crate::wire::regroup::decode_with;
 pub fn decode_zipkin_json(
     batch: &mut PushBatch,
     options: PushOptions,
+    version: ZipkinVersion,
     json: &[u8],
     allowance: &mut Allowance<'_>,
 ) -> Result<()> {
@@ -31,6 +43,7 @@ pub fn decode_zipkin_json(
             return Ok(());
         }
         let mut spans = Spans {
+            version,
             writer: ZipkinWriter::default(),
             out,
             allowance,
@@ -49,6 +62,7 @@ pub fn decode_zipkin_json(
 }
 
 struct Spans<'o, 'g> {
+    version: ZipkinVersion,
     writer: ZipkinWriter,
     out: &'o mut Vec<u8>,
     allowance: &'o mut Allowance<'g>,
@@ -75,23 +89,29 @@ impl<'de> DeserializeSeed<'de> for OneSpan<'_, '_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> std::result::Result<(), D::Error> {
-        let span = SpanJson::deserialize(from)?;
+        let spans = match self.0.version {
+            ZipkinVersion::V1 => SpanJsonV1::deserialize(from)?.read(),
+            ZipkinVersion::V2 => SpanJson::deserialize(from)?.read().map(|span| vec![span]),
+        };
         let Spans {
             writer,
             out,
             allowance,
             refused,
+            ..
         } = self.0;
-        let span = span.read().map_err(D::Error::custom)?;
-        writer.span(&span, out, allowance).map_err(|e| {
-            *refused = Some(e);
-            D::Error::custom("request is too large")
-        })
+        for span in spans.map_err(D::Error::custom)? {
+            writer.span(&span, out, allowance).map_err(|e| {
+                *refused = Some(e);
+                D::Error::custom("request is too large")
+            })?;
+        }
+        Ok(())
     }
 }
 
 /// A text that is borrowed where it needs no unescaping; `null` is the empty one.
-type Text<'a> = Option<Cow<'a, str>>;
+pub(super) type Text<'a> = Option<Cow<'a, str>>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -114,7 +134,7 @@ struct SpanJson<'a> {
     #[serde(borrow)]
     remote_endpoint: Option<EndpointJson<'a>>,
     #[serde(borrow)]
-    annotations: Option<Annotations<'a>>,
+    annotations: Option<Bounded<AnnotationJson<'a>>>,
     #[serde(borrow)]
     tags: Option<Tags<'a>>,
 }
@@ -122,7 +142,7 @@ struct SpanJson<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[derive(Default)]
-struct EndpointJson<'a> {
+pub(super) struct EndpointJson<'a> {
     #[serde(borrow)]
     service_name: Text<'a>,
     #[serde(borrow)]
@@ -141,14 +161,14 @@ struct AnnotationJson<'a> {
     value: Text<'a>,
 }
 
-/// Annotations, of which there is a bound.
-struct Annotations<'a>(Vec<(u64, Cow<'a, str>)>);
+/// A list of which there is a bound.
+pub(super) struct Bounded<T>(pub(super) Vec<T>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Bounded<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Annotations<'de>;
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Bounded<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("annotations")
@@ -159,14 +179,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
                 mut seq: A,
             ) -> std::result::Result<Self::Value, A::Error> {
                 let mut out = Vec::new();
-                while let Some(one) = seq.next_element::<AnnotationJson<'de>>()? {
+                while let Some(one) = seq.next_element()? {
                     bounded::<_, A::Error>(&out)?;
-                    out.push((one.timestamp.unwrap_or(0), one.value.unwrap_or_default()));
+                    out.push(one);
                 }
-                Ok(Annotations(out))
+                Ok(Bounded(out))
             }
         }
-        from.deserialize_seq(Entries)
+        from.deserialize_seq(Entries(PhantomData))
     }
 }
 
@@ -217,24 +237,10 @@ struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> SpanJson<'a> {
     fn read(self) -> std::result::Result<ZipkinSpan<'a>, String> {
-        let id = |name: &str, text: Text<'_>, digits: usize| {
-            let text = text.unwrap_or_default();
-            if text.is_empty() {
-                return Ok(0);
-            }
-            let is_hex = text.len() <= digits && text.bytes().all(|b| b.is_ascii_hexdigit());
-            let id = is_hex
-                .then(|| u128::from_str_radix(&text, 16).ok())
-                .flatten();
-            id.ok_or_else(|| {
-                let text = lgtm_core::error::first_chars(&text, 50);
-                format!("{name}: {text:?} is not at most {digits} hexadecimal digits")
-            })
-        };
         Ok(ZipkinSpan {
-            trace_id: id("traceId", self.trace_id, 32)?.to_be_bytes(),
-            id: (id("id", self.id, 16)? as u64).to_be_bytes(),
-            parent_id: (id("parentId", self.parent_id, 16)? as u64).to_be_bytes(),
+            trace_id: hex("traceId", self.trace_id, 32)?.to_be_bytes(),
+            id: (hex("id", self.id, 16)? as u64).to_be_bytes(),
+            parent_id: (hex("parentId", self.parent_id, 16)? as u64).to_be_bytes(),
             kind: match self.kind.as_deref() {
                 Some("CLIENT") => Some(SpanKind::Client),
                 Some("SERVER") => Some(SpanKind::Server),
@@ -247,17 +253,39 @@ impl<'a> SpanJson<'a> {
             duration_us: self.duration.unwrap_or(0),
             local: endpoint(self.local_endpoint),
             remote: endpoint(self.remote_endpoint),
-            annotations: self.annotations.map(|a| a.0).unwrap_or_default(),
+            annotations: (self
+                .annotations
+                .map(|a| a.0)
+                .unwrap_or_default()
+                .into_iter())
+            .map(|a| (a.timestamp.unwrap_or(0), a.value.unwrap_or_default()))
+            .collect(),
             tags: self.tags.map(|t| t.0).unwrap_or_default(),
         })
     }
 }
 
-fn endpoint(json: Option<EndpointJson<'_>>) -> Endpoint<'_> {
+pub(super) fn endpoint(json: Option<EndpointJson<'_>>) -> Endpoint<'_> {
     let json = json.unwrap_or_default();
     Endpoint {
         service_name: json.service_name.unwrap_or_default(),
         address: json.ipv6.or(json.ipv4).unwrap_or_default(),
         port: json.port.unwrap_or(0),
     }
+}
+
+/// An id of at most so many digits; 0 for none.
+pub(super) fn hex(name: &str, text: Text<'_>, digits: usize) -> std::result::Result<u128, String> {
+    let text = text.unwrap_or_default();
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let is_hex = text.len() <= digits && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let id = is_hex
+        .then(|| u128::from_str_radix(&text, 16).ok())
+        .flatten();
+    id.ok_or_else(|| {
+        let text = lgtm_core::error::first_chars(&text, 50);
+        format!("{name}: {text:?} is not at most {digits} hexadecimal digits")
+    })
 }

@@ -12,7 +12,7 @@ use crate::wire::otlp_writer::{
 };
 
 /// A span as both spellings have it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ZipkinSpan<'a> {
     /// Zeros when there is none.
     pub(super) trace_id: [u8; 16],
@@ -29,7 +29,7 @@ pub(super) struct ZipkinSpan<'a> {
 }
 
 /// Who a span belongs to, or talks to.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Endpoint<'a> {
     pub(super) service_name: Cow<'a, str>,
     /// The address as text, IPv6 where there is one of each.
