@@ -46,7 +46,8 @@ fn batch() -> SpanBatch {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (seed >> 8) % end
     };
-    let start = |row: u32| 1_750_000_000_000_000_000 + i64::from(row) * 1_000_000;
+    // The newest trace first, as holders bring them.
+    let start = |row: u32| 1_750_000_000_000_000_000 + i64::from(rows - row) * 1_000_000;
     let traces = (0..TRACES).map(|n| TraceRow {
         id: TraceId::new((u128::from(n) << 64 | 1).to_be_bytes()),
         end_row: (n + 1) * SPANS_PER_TRACE,
