@@ -553,3 +553,79 @@ fn a_sink_that_fails_ends_the_block() {
     };
     assert!(failed.to_string().contains("no room"), "{failed}");
 }
+
+/// A row group of more than a MiB is not read whole: indexes, a page of ids, then the pages with the row.
+#[test]
+fn a_trace_of_a_large_row_group_is_found_by_its_pages() {
+    let mut state = 1u64;
+    let mut noise = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        state.to_be_bytes()
+    };
+    let encode = |n: u128, text: &[u8]| {
+        let id = TraceId::new((2 * n + 2).to_be_bytes());
+        let span = Span {
+            trace_id: id.as_bytes(),
+            span_id: &[1; 8],
+            status_message: text,
+            ..Span::default()
+        };
+        let scopes = vec![ScopeSpans {
+            spans: vec![span],
+            ..ScopeSpans::default()
+        }];
+        let resources = vec![ResourceSpans {
+            scopes,
+            ..ResourceSpans::default()
+        }];
+        let mut out = Vec::new();
+        Trace { resources }.encode(&mut out);
+        (id, out)
+    };
+    let texts: Vec<Vec<u8>> = (0..2000)
+        .map(|_| (0..100).flat_map(|_| noise()).collect())
+        .collect();
+    let numbered = texts.iter().enumerate();
+    let traces: Vec<_> = numbered.map(|(n, text)| encode(n as u128, text)).collect();
+    let settings = BlockWriterSettings {
+        page_bytes: 4096,
+        ..BlockWriterSettings::default()
+    };
+    let (bytes, _) = write(&traces, settings);
+    let file = open(&bytes);
+    assert_eq!(file.row_groups.len(), 1);
+    let dedicated = DedicatedColumns::default();
+    let (mut most, mut steps) = (0, 0);
+    let mut find = |id: TraceId| {
+        let mut lookup = TraceLookup::new(&file, BlockVersion::V4, &dedicated, id, None);
+        let mut fetched = FetchedRanges::default();
+        let (mut read, mut reads) = (0, 0);
+        let found = allowed(0, |a| {
+            loop {
+                match lookup.step(&fetched, a).unwrap() {
+                    LookupStep::Read(ranges) => {
+                        reads += 1;
+                        for range in ranges {
+                            let piece = &bytes[range.start as usize..range.end as usize];
+                            read += piece.len();
+                            fetched.insert(range.start, piece.to_vec().into());
+                        }
+                    }
+                    LookupStep::Found(trace) => return Some(trace),
+                    LookupStep::Absent => return None,
+                }
+            }
+        });
+        (most, steps) = (most.max(read), steps.max(reads));
+        found
+    };
+    for (id, trace) in traces.iter().step_by(37).chain(traces.last()) {
+        assert_eq!(find(*id).as_ref(), Some(trace), "{id}");
+        let absent = TraceId::new((u128::from_be_bytes(*id.as_bytes()) - 1).to_be_bytes());
+        assert_eq!(find(absent), None);
+    }
+    assert_eq!(steps, 3);
+    assert!(most < bytes.len() / 10, "{most} of {} bytes", bytes.len());
+}
