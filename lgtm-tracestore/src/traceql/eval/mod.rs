@@ -13,6 +13,6 @@ mod view;
 
 pub(crate) use spanset::{Program, SpanSet};
 
-pub(crate) use datum::Datum;
+pub(crate) use datum::{Datum, Meaning};
 pub(crate) use node::Node;
 pub(crate) use view::{Place, View, of_trace};

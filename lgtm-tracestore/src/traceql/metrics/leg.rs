@@ -14,7 +14,7 @@ use super::grid::IntervalGrid;
 use super::partial::{ExemplarSpan, LegPartial};
 use super::quantile::bucket_of;
 use super::table::{
-    MAX_LABELS, NIL, RowKey, SeriesTable, Values, check_bytes, number_of, series_key,
+    MAX_LABELS, NIL, RowKey, SeriesTable, Values, check_bytes, numbers_of, series_key,
 };
 use crate::select::{Field, Intrinsic, SpanBatch};
 
@@ -131,24 +131,23 @@ impl Leg {
             self.function,
             MetricsFunction::QuantileOverTime(..) | MetricsFunction::HistogramOverTime(_)
         );
-        let mut counted = vec![false; rows.len()];
-        for (n, (row, interval)) in rows.iter().zip(intervals).enumerate() {
-            let Some(number) = number_of(view, field, *row) else {
+        let mut numbers = numbers_of(view, field, rows);
+        for (n, interval) in intervals.iter().enumerate() {
+            let Some(number) = numbers[n] else {
                 continue;
             };
             if is_distribution {
                 keys[n].1 = bucket_of(number);
                 if keys[n].1.is_none() {
+                    numbers[n] = None;
                     continue;
                 }
             }
-            counted[n] = true;
             gather(self.table.cells(keys[n]), *interval as usize, number);
         }
-        let mut counted = counted.into_iter();
-        let value = |row: u32, _: &RowKey| {
-            let is_counted = counted.next().unwrap_or(false);
-            let value = number_of(view, field, row).filter(|_| is_counted);
+        let mut numbers = numbers.into_iter();
+        let value = |_: u32, _: &RowKey| {
+            let value = numbers.next().flatten();
             Some(value.map_or(f64::NAN, in_seconds))
         };
         self.take_exemplars(view, starts, rows, &keys, value);

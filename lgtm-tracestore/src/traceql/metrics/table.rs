@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use lgtm_core::{Error, Result};
 
-use super::super::eval::{Datum, Place, View};
+use super::super::eval::{Datum, Meaning, Place, View};
+use super::super::number::Number;
 use super::super::value::AnswerValue;
 use super::cells::{CellKind, Cells};
 use super::partial::{Bucket, SeriesKey};
@@ -241,14 +242,14 @@ pub(super) fn series_key(
     }
 }
 
-/// The number that a field has in a row.
-pub(super) fn number_of(
-    view: &View<'_>,
-    field: &Field,
-    row: u32,
-) -> Option<super::super::number::Number> {
-    match view.value(field, Place::span(row as usize)) {
-        Datum::Number(number) => Some(number),
-        _ => None,
+/// The numbers that a field has in these rows.
+pub(super) fn numbers_of(view: &View<'_>, field: &Field, rows: &[u32]) -> Vec<Option<Number>> {
+    let columns = view.columns(field);
+    if let (Level::Span, [Some(column), None]) = (field.level(), columns) {
+        let meaning = Meaning::of(field);
+        let number = |row: &u32| Datum::of_row(column, *row as usize, meaning).number();
+        return rows.iter().map(number).collect();
     }
+    let value = |row: &u32| view.value(field, Place::span(*row as usize));
+    rows.iter().map(|row| value(row).number()).collect()
 }
