@@ -3,6 +3,7 @@
 pub mod block;
 pub mod block_id;
 pub mod bloom;
+pub mod bucket;
 pub mod head;
 pub mod limits;
 pub mod schema;

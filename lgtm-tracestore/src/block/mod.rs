@@ -8,6 +8,7 @@ mod tenant_index;
 #[cfg(test)]
 mod tests;
 mod time;
+mod trace_source;
 
 pub use meta::{BlockMeta, CompactedBlockMeta, block_range};
 pub use names::{
@@ -16,3 +17,4 @@ pub use names::{
 };
 pub use row_group_index::RowGroupIndex;
 pub use tenant_index::TenantIndex;
+pub use trace_source::TraceSource;

@@ -11,6 +11,7 @@ use lgtm_core::{DecodeError, Error, ErrorKind, Result};
 use super::batch::{BatchDirectory, BatchTables, read_frame, traces_of};
 use super::head::Head;
 use super::head_batch::{BatchBody, HeadBatch, PackedBytes};
+use crate::block::TraceSource;
 use crate::trace::TraceId;
 
 /// The traces of several batches in the order of their ids, each once: parts of a trace stand one after the other, oldest batch first.
@@ -52,29 +53,6 @@ impl BatchMerge {
     /// Batches that could not be read to their end: set aside, counted and logged. What of them was read came.
     pub fn lost_batches(&self) -> u64 {
         self.lost_batches
-    }
-
-    /// The next trace: gives its id and appends it to `out` as the protobuf message `Trace`. `None` at the end.
-    ///
-    /// # Errors
-    /// `Unavailable` when the disk refuses.
-    pub fn next_trace(&mut self, out: &mut Vec<u8>) -> Result<Option<TraceId>> {
-        for batch in std::mem::take(&mut self.waiting) {
-            self.open(&batch)?;
-        }
-        let Some(&Reverse((id, _))) = self.queue.peek() else {
-            return Ok(None);
-        };
-        while let Some(&Reverse((next, n))) = self.queue.peek()
-            && next == id
-        {
-            self.queue.pop();
-            if let Some((_, bytes)) = self.cursors[n].traces.pop() {
-                out.extend_from_slice(&bytes);
-            }
-            self.enqueue(n);
-        }
-        Ok(Some(id))
     }
 
     fn open(&mut self, batch: &HeadBatch) -> Result<()> {
@@ -127,6 +105,28 @@ impl BatchMerge {
         if let Some((id, _)) = self.cursors[n].traces.last() {
             self.queue.push(Reverse((*id, n)));
         }
+    }
+}
+
+/// Fails as `Unavailable` when the disk refuses; a batch that is damaged is passed over.
+impl TraceSource for BatchMerge {
+    fn next_trace(&mut self, out: &mut Vec<u8>) -> Result<Option<TraceId>> {
+        for batch in std::mem::take(&mut self.waiting) {
+            self.open(&batch)?;
+        }
+        let Some(&Reverse((id, _))) = self.queue.peek() else {
+            return Ok(None);
+        };
+        while let Some(&Reverse((next, n))) = self.queue.peek()
+            && next == id
+        {
+            self.queue.pop();
+            if let Some((_, bytes)) = self.cursors[n].traces.pop() {
+                out.extend_from_slice(&bytes);
+            }
+            self.enqueue(n);
+        }
+        Ok(Some(id))
     }
 }
 

@@ -17,6 +17,7 @@ use lgtm_core::testing::{Crash, CrashDisk};
 use lgtm_core::units::ByteSize;
 
 use super::*;
+use crate::block::TraceSource;
 use crate::block_id::BlockId;
 use crate::limits::{Limits, PushReport};
 use crate::trace::{Attribute, ResourceSpans, ScopeSpans, Span, Trace, TraceId, Value};

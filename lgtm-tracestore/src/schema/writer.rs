@@ -172,6 +172,11 @@ impl<W: Write + Send> BlockWriter<W> {
         Ok(())
     }
 
+    /// Where the bytes go, to be emptied in between: what is still buffered for it comes later.
+    pub fn sink_mut(&mut self) -> &mut W {
+        &mut self.file.inner_mut().sink
+    }
+
     /// What was written so far, without the row group under way's size.
     pub fn written(&self) -> &WrittenBlock {
         &self.written

@@ -1,0 +1,302 @@
+//! Which blocks a tenant has.
+//!
+//! The list comes from the tenant's index, which compactors write (`index.pb.zst`, else `index.json.gz`), or else from a listing of the bucket; only metas
+//! that are not known yet are read then. Blocks that this process has uploaded are on its list at once and stay there, whatever an older index
+//! says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use hashbrown::HashMap;
+use lgtm_core::clock::Clock;
+use lgtm_core::codec::DecodeFail;
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::model::{TenantId, TimestampNs};
+use lgtm_core::storage::{Bucket, ObjectInfo};
+use lgtm_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use crate::block::{
+    BlockMeta, CompactedBlockMeta, MetaKind, TENANT_INDEX_JSON, TENANT_INDEX_PROTOBUF, TenantIndex,
+    block_of_meta,
+};
+use crate::block_id::BlockId;
+
+/// Metas read at a time. Tempo's default.
+const CONCURRENCY: usize = 50;
+/// Bytes that an index may have when it is decompressed: some hundred thousand blocks.
+const MAX_INDEX_BYTES: usize = 256 << 20;
+/// Bytes of a meta; more is none.
+const MAX_META_BYTES: u64 = 1 << 20;
+
+/// The blocks of a tenant at some time.
+#[derive(Debug, Clone, Default)]
+pub struct TenantBlocks {
+    /// Those that serve, by id.
+    pub live: Vec<Arc<BlockMeta>>,
+    /// Those that are superseded and not deleted yet, by id.
+    pub compacted: Vec<Arc<CompactedBlockMeta>>,
+    /// Metas that cannot be read, in words for the user: their blocks are missing from the list.
+    pub warnings: Vec<String>,
+}
+
+/// What is known of a tenant's blocks.
+#[derive(Debug, Default)]
+struct Known {
+    blocks: Arc<TenantBlocks>,
+    /// When it was listed, on the clock that never goes back; `None`: never.
+    listed: Option<Duration>,
+    /// Uploaded by this process, and when that was.
+    own: Vec<(Arc<BlockMeta>, TimestampNs)>,
+}
+
+#[derive(Debug, Default)]
+struct TenantList {
+    known: Mutex<Known>,
+    /// One reading at a time; the others wait for it.
+    reading: tokio::sync::Mutex<()>,
+}
+
+/// The blocks of all tenants, each list read when it is first asked for, and again when it is old.
+#[derive(Debug)]
+pub struct BlockList {
+    bucket: Bucket,
+    executor: Executor,
+    clock: Arc<dyn Clock>,
+    poll: Duration,
+    tenants: Mutex<HashMap<TenantId, Arc<TenantList>>>,
+}
+
+impl BlockList {
+    /// Lists of `bucket`; one that is older than `poll` is read again.
+    pub fn new(bucket: Bucket, executor: Executor, clock: Arc<dyn Clock>, poll: Duration) -> Self {
+        Self {
+            bucket,
+            executor,
+            clock,
+            poll,
+            tenants: Mutex::default(),
+        }
+    }
+
+    fn of(&self, tenant: &TenantId) -> Arc<TenantList> {
+        let mut tenants = self.tenants.lock();
+        Arc::clone(tenants.entry(tenant.clone()).or_default())
+    }
+
+    /// The blocks of a tenant. An old list that cannot be read anew serves on, which is logged.
+    ///
+    /// # Errors
+    /// As [`Bucket`], when there is no list yet.
+    pub async fn blocks(&self, tenant: &TenantId) -> Result<Arc<TenantBlocks>> {
+        let list = self.of(tenant);
+        if let Some(blocks) = self.fresh(&list) {
+            return Ok(blocks);
+        }
+        let _reading = list.reading.lock().await;
+        // Somebody else may have read it meanwhile.
+        if let Some(blocks) = self.fresh(&list) {
+            return Ok(blocks);
+        }
+        match self.read(tenant, &list).await {
+            Ok(()) => {}
+            Err(e) if list.known.lock().listed.is_some() => {
+                tracing::warn!(%tenant, error = %e, "the list of blocks cannot be read again; the last one serves on");
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(Arc::clone(&list.known.lock().blocks))
+    }
+
+    fn fresh(&self, list: &TenantList) -> Option<Arc<TenantBlocks>> {
+        let known = list.known.lock();
+        let age = self.clock.monotonic().saturating_sub(known.listed?);
+        (age < self.poll).then(|| Arc::clone(&known.blocks))
+    }
+
+    /// Puts a block that this process has uploaded on the list.
+    pub fn add(&self, tenant: &TenantId, meta: BlockMeta) {
+        let now = self.clock.now_ms().to_ns();
+        let list = self.of(tenant);
+        let mut known = list.known.lock();
+        let meta = Arc::new(meta);
+        known.own.push((Arc::clone(&meta), now));
+        let mut blocks = (*known.blocks).clone();
+        insert(&mut blocks.live, meta);
+        known.blocks = Arc::new(blocks);
+    }
+
+    /// Reads the list now, whatever its age.
+    ///
+    /// # Errors
+    /// As [`Bucket`].
+    pub async fn refresh(&self, tenant: &TenantId) -> Result<Arc<TenantBlocks>> {
+        let list = self.of(tenant);
+        let _reading = list.reading.lock().await;
+        self.read(tenant, &list).await?;
+        Ok(Arc::clone(&list.known.lock().blocks))
+    }
+
+    /// Whether the bucket has a block, be it superseded: for one whose upload nobody knows the end of. Asks the bucket, not the list.
+    ///
+    /// # Errors
+    /// As [`Bucket`].
+    pub async fn has_block(&self, tenant: &TenantId, block: BlockId) -> Result<bool> {
+        for name in [crate::block::META, crate::block::COMPACTED_META] {
+            if self
+                .bucket
+                .exists(&format!("{tenant}/{block}/{name}"))
+                .await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn read(&self, tenant: &TenantId, list: &TenantList) -> Result<()> {
+        let began = (self.clock.monotonic(), self.clock.now_ms().to_ns());
+        let (mut blocks, as_of) = match self.read_index(tenant).await? {
+            Some(index) => (of_index(index.1), index.0),
+            None => {
+                let before = Arc::clone(&list.known.lock().blocks);
+                (self.read_listing(tenant, &before).await?, began.1)
+            }
+        };
+        let mut known = list.known.lock();
+        // An index made before the upload, or while it ran, need not have the block; a later one that lacks it knows that it is gone.
+        let margin = self.poll.as_nanos() as i64;
+        (known.own).retain(|(_, uploaded)| uploaded.saturating_add(margin) > as_of);
+        for (meta, _) in &known.own {
+            let is_gone = blocks
+                .compacted
+                .iter()
+                .any(|c| c.meta.block_id == meta.block_id);
+            if !is_gone {
+                insert(&mut blocks.live, Arc::clone(meta));
+            }
+        }
+        known.blocks = Arc::new(blocks);
+        known.listed = Some(began.0);
+        Ok(())
+    }
+
+    /// The tenant's index and when it was made; `None` when there is none that can be read.
+    async fn read_index(&self, tenant: &TenantId) -> Result<Option<(TimestampNs, TenantIndex)>> {
+        for name in [TENANT_INDEX_PROTOBUF, TENANT_INDEX_JSON] {
+            let path = format!("{tenant}/{name}");
+            let file = match self.bucket.get(&path).await {
+                Ok(file) => file,
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let is_protobuf = name == TENANT_INDEX_PROTOBUF;
+            let job = move |_: &CancelToken| {
+                let decoded = if is_protobuf {
+                    TenantIndex::decode_protobuf_zstd(&file, MAX_INDEX_BYTES)
+                } else {
+                    TenantIndex::decode_json_gzip(&file, MAX_INDEX_BYTES)
+                };
+                Ok::<_, Error>(decoded)
+            };
+            match self.executor.run(job, &CancelToken::new()).await? {
+                Ok(index) => return Ok(Some((index.created, index))),
+                Err(DecodeFail::Broken(e)) => {
+                    tracing::warn!(path, error = %e, "the index of a tenant's blocks cannot be read; the next source is asked");
+                }
+                Err(DecodeFail::Refused(e)) => {
+                    tracing::warn!(path, error = %e, "the index of a tenant's blocks is too large; the next source is asked");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read_listing(&self, tenant: &TenantId, before: &TenantBlocks) -> Result<TenantBlocks> {
+        let mut objects = self.bucket.list(tenant.as_str());
+        let mut wanted = Vec::new();
+        let front = format!("{tenant}/");
+        while let Some(object) = objects.try_next().await? {
+            let below = object.path.strip_prefix(&front);
+            if let Some((block, kind)) = below.and_then(block_of_meta) {
+                wanted.push((block, kind, object));
+            }
+        }
+        let known: HashMap<BlockId, &Arc<BlockMeta>> =
+            before.live.iter().map(|m| (m.block_id, m)).collect();
+        let metas = wanted.into_iter().map(|(block, kind, object)| {
+            let known = known.get(&block).map(|m| Arc::clone(m));
+            async move {
+                let meta = match known {
+                    Some(meta) => Ok(meta),
+                    None => self.read_meta(&object).await.map(Arc::new),
+                };
+                (kind, object, meta)
+            }
+        });
+        let mut metas = stream::iter(metas).buffer_unordered(CONCURRENCY);
+        let mut out = TenantBlocks::default();
+        while let Some((kind, object, meta)) = metas.next().await {
+            let meta = match meta {
+                Ok(meta) => meta,
+                // It was superseded or deleted since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    tracing::error!(path = object.path, error = %e, "the meta of a block cannot be read; the block is left out");
+                    out.warnings
+                        .push(format!("a block is missing from the answer: {e}"));
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            match kind {
+                MetaKind::Live => insert(&mut out.live, meta),
+                MetaKind::Compacted => out.compacted.push(Arc::new(CompactedBlockMeta {
+                    meta: (*meta).clone(),
+                    compacted: object.modified_ms.to_ns(),
+                })),
+            }
+        }
+        // Both metas of a block are there for a moment while it is superseded.
+        let live = &mut out.live;
+        for block in &out.compacted {
+            live.retain(|m| m.block_id != block.meta.block_id);
+        }
+        out.compacted.sort_by_key(|c| c.meta.block_id);
+        Ok(out)
+    }
+
+    async fn read_meta(&self, object: &ObjectInfo) -> Result<BlockMeta> {
+        let path = &object.path;
+        if object.size_bytes > MAX_META_BYTES {
+            let reason = format!(
+                "{} bytes, at most {MAX_META_BYTES} are read",
+                object.size_bytes
+            );
+            let error = lgtm_core::DecodeError::new("trace block meta", 0, reason);
+            return Err(Error::corrupt(path.clone(), error));
+        }
+        let bytes = self.bucket.get(path).await?;
+        BlockMeta::decode(&bytes).map_err(|e| Error::corrupt(path.clone(), e))
+    }
+}
+
+fn of_index(index: TenantIndex) -> TenantBlocks {
+    let mut out = TenantBlocks::default();
+    for meta in index.meta {
+        insert(&mut out.live, Arc::new(meta));
+    }
+    let compacted = index.compacted.into_iter().map(Arc::new);
+    out.compacted = compacted.collect();
+    out.compacted.sort_by_key(|c| c.meta.block_id);
+    out
+}
+
+/// Puts a block into its place, once.
+fn insert(live: &mut Vec<Arc<BlockMeta>>, meta: Arc<BlockMeta>) {
+    match live.binary_search_by_key(&meta.block_id, |m| m.block_id) {
+        Ok(at) => live[at] = meta,
+        Err(at) => live.insert(at, meta),
+    }
+}

@@ -1,0 +1,18 @@
+//! What is in the object store: blocks written, listed and read.
+//!
+//! ```text
+//! head ── merged traces ──> block_upload ──> data.parquet, bloom-N, index, meta.json (last)
+//! block_list: which blocks a tenant has      open_block: one of them; a trace by its id, or all traces of row groups
+//! ```
+
+mod block_list;
+mod block_upload;
+mod open_block;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use block_list::{BlockList, TenantBlocks};
+pub use block_upload::BlockUpload;
+pub use open_block::{BlockTraces, OpenBlock};
+pub use settings::BucketSettings;
