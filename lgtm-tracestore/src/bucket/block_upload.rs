@@ -1,6 +1,5 @@
 //! Writes a block into the bucket: traces in, objects out, `meta.json` last.
 
-use hashbrown::HashSet;
 use lgtm_core::codec::Allowance;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, TimestampNs};
@@ -14,10 +13,7 @@ use crate::block::{
 use crate::block_id::BlockId;
 use crate::bloom::{BloomBuilder, BloomShape};
 use crate::schema::{BlockWriter, BlockWriterSettings, WrittenBlock};
-use crate::trace::{
-    CombineBound, Combiner, DedicatedColumns, ResourceSpans, ScopeSpans, SpanId, Trace, TraceId,
-    storage_token,
-};
+use crate::trace::{DedicatedColumns, Trace, TraceId};
 
 /// Bytes that are handed to the upload at a time, about; and traces after which the pool is left to others.
 const PART_BYTES: usize = 1 << 20;
@@ -184,42 +180,9 @@ fn append(writer: &mut BlockWriter<Vec<u8>>, id: TraceId, bytes: &[u8]) -> Resul
     let mut grow = |_| Ok(());
     let mut allowance = Allowance::new(0, &mut grow);
     let trace = Trace::decode(bytes, &mut allowance).map_err(Error::from)?;
-    let mut trace = distinct(trace);
+    let mut trace = trace.without_copies();
     trace.rebatch();
     writer.append(id, &trace)
-}
-
-/// The trace with each span once: a sender that got no answer sends again.
-fn distinct(mut trace: Trace<'_>) -> Trace<'_> {
-    let mut tokens = HashSet::new();
-    let has_copies = trace.spans().any(|(_, _, span)| {
-        let id = SpanId::from_any(span.span_id);
-        !tokens.insert(storage_token(id, span.kind))
-    });
-    if !has_copies {
-        return trace;
-    }
-    // Spans are compared between parts: the first one is a part of its own.
-    let mut combiner = Combiner::new(CombineBound::Unbounded);
-    let first = trace.resources.iter_mut().find_map(|resource| {
-        let scope = resource.scopes.iter_mut().find(|s| !s.spans.is_empty())?;
-        let span = scope.spans.remove(0);
-        let scope = ScopeSpans {
-            spans: vec![span],
-            attributes: scope.attributes.clone(),
-            ..*scope
-        };
-        Some(ResourceSpans {
-            attributes: resource.attributes.clone(),
-            dropped_attributes_count: resource.dropped_attributes_count,
-            scopes: vec![scope],
-        })
-    });
-    combiner.push(Trace {
-        resources: first.into_iter().collect(),
-    });
-    combiner.push(trace);
-    combiner.finish().trace
 }
 
 fn meta(

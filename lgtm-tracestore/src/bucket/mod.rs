@@ -8,6 +8,7 @@
 mod block_list;
 mod block_upload;
 mod open_block;
+mod select;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -15,4 +16,5 @@ mod tests;
 pub use block_list::{BlockList, TenantBlocks};
 pub use block_upload::BlockUpload;
 pub use open_block::{BlockTraces, OpenBlock};
+pub use select::BucketSelect;
 pub use settings::BucketSettings;

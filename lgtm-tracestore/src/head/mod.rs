@@ -22,6 +22,7 @@ mod read;
 mod record;
 mod replay;
 mod run;
+mod select;
 mod settings;
 mod shared_bytes;
 #[cfg(test)]
@@ -32,4 +33,5 @@ pub use flush::Leaving;
 pub use heads::{HeadHost, Heads, TenantTraces};
 pub use read::{HeadTraces, NsRange};
 pub use replay::HeadReplayReport;
+pub use select::HeadSelect;
 pub use settings::HeadSettings;

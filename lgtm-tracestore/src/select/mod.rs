@@ -6,6 +6,7 @@
 
 mod batch;
 mod column;
+mod decoded;
 mod end;
 mod field;
 mod fill;
@@ -17,6 +18,7 @@ mod select;
 
 pub use batch::{ServiceCount, SpanBatch, TraceRow};
 pub use column::{ArrayColumn, Column, NumberColumn, TextColumn, TextDictionary};
+pub use decoded::{DecodedBatches, TraceBytes, TraceReader};
 pub use end::{FetchStats, SelectEnd};
 pub use field::{AttributeScope, Field, Intrinsic, Level, ends_a_name};
 pub use fill::BatchFiller;

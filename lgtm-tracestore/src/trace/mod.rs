@@ -9,6 +9,7 @@
 mod combine;
 mod decode;
 mod dedicated_columns;
+mod distinct;
 mod encode;
 mod id;
 mod json;

@@ -1,0 +1,130 @@
+//! The head as a holder of spans.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::model::TenantId;
+use lgtm_core::wal::Snapshot;
+use lgtm_core::{Error, Result};
+
+use super::heads::Heads;
+use super::read::{HeadTraces, NsRange};
+use crate::select::{
+    DecodedBatches, Select, SelectEnd, SpanBatches, SpanRequest, TraceBytes, TraceReader,
+};
+use crate::trace::TraceId;
+
+/// Answers selects from the heads of a process. Traces are decoded as they are read, since the head keeps them as the bytes that came.
+#[derive(Debug, Clone)]
+pub struct HeadSelect {
+    heads: Arc<Heads>,
+}
+
+impl HeadSelect {
+    /// A holder of what `heads` have.
+    pub fn new(heads: Arc<Heads>) -> Self {
+        Self { heads }
+    }
+
+    /// As [`Select::select`], as of a snapshot that was [taken](Heads::reader) before the list of blocks was.
+    ///
+    /// # Errors
+    /// `Unavailable` before the replay is done.
+    pub fn select_as_of(
+        &self,
+        reader: &Arc<Snapshot>,
+        tenant: &TenantId,
+        request: &SpanRequest,
+    ) -> Result<Box<dyn SpanBatches>> {
+        let executor = self.heads.executor.in_line(tenant.as_str());
+        let range = request.traces.map(|r| (r.start_ns, r.end_ns));
+        let reader = HeadReader {
+            traces: Some(self.heads.traces(tenant, reader)?),
+            executor: executor.clone(),
+            range: range.unwrap_or((0, u64::MAX)),
+        };
+        Ok(Box::new(DecodedBatches::new(reader, executor, request)))
+    }
+}
+
+#[async_trait]
+impl Select for HeadSelect {
+    async fn select(
+        &self,
+        tenant: &TenantId,
+        request: &SpanRequest,
+    ) -> Result<Box<dyn SpanBatches>> {
+        self.select_as_of(&self.heads.reader(), tenant, request)
+    }
+}
+
+/// Reads the traces of a head on the compute pool.
+#[derive(Debug)]
+struct HeadReader {
+    /// Away while they are read; then the answer was dropped half way.
+    traces: Option<HeadTraces>,
+    executor: Executor,
+    range: NsRange,
+}
+
+impl HeadReader {
+    async fn on_pool<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&mut HeadTraces, NsRange) -> T + Send + 'static,
+    ) -> Result<T> {
+        let Some(mut traces) = self.traces.take() else {
+            return Err(Error::Internal("an answer that failed was read on".into()));
+        };
+        let range = self.range;
+        let job = move |_: &CancelToken| {
+            let done = job(&mut traces, range);
+            Ok::<_, Error>((traces, done))
+        };
+        let (traces, done) = self.executor.run(job, &CancelToken::new()).await?;
+        self.traces = Some(traces);
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl TraceReader for HeadReader {
+    async fn next_traces(&mut self, max_bytes: usize) -> Result<Vec<TraceBytes>> {
+        self.on_pool(move |traces, range| {
+            let (mut out, mut bytes) = (Vec::new(), 0);
+            while bytes < max_bytes {
+                let mut trace = Vec::new();
+                let Some(id) = traces.next_trace(range, &mut trace) else {
+                    break;
+                };
+                bytes += trace.len();
+                out.push(TraceBytes {
+                    id,
+                    place: 0,
+                    bytes: trace,
+                });
+            }
+            out
+        })
+        .await
+    }
+
+    async fn find(&mut self, id: TraceId, place: u32) -> Result<Option<TraceBytes>> {
+        self.on_pool(move |traces, _| {
+            let mut bytes = Vec::new();
+            let is_there = traces.find(id, &mut bytes);
+            is_there.then_some(TraceBytes { id, place, bytes })
+        })
+        .await
+    }
+
+    fn end(&mut self) -> SelectEnd {
+        SelectEnd {
+            warnings: self
+                .traces
+                .as_mut()
+                .map_or_else(Vec::new, HeadTraces::warnings),
+            ..SelectEnd::default()
+        }
+    }
+}
