@@ -55,6 +55,15 @@ pub struct TenantStreams {
     pub appended: u64,
 }
 
+/// Somebody makes chunks smaller. Ends with whoever does it, also when their push is dropped half way: else nobody would do it again.
+struct Relieving<'a>(&'a AtomicBool);
+
+impl Drop for Relieving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 /// The heads of a process.
 #[derive(Debug)]
 pub struct Heads {
@@ -227,11 +236,10 @@ impl Heads {
         if !self.parts.capacity.is_over() || self.is_relieving.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        let _relieving = Relieving(&self.is_relieving);
         let (heads, parts) = (self.all(), Arc::clone(&self.parts));
         let job = move |_: &CancelToken| relieve(&heads, &parts);
-        let done = self.executor.run(job, &CancelToken::new()).await;
-        self.is_relieving.store(false, Ordering::Release);
-        done
+        self.executor.run(job, &CancelToken::new()).await
     }
 
     /// Finishes chunks that are too old, or whose stream got nothing for long; forgets streams and heads that hold nothing and have been
