@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::capacity::HeadCapacity;
 use super::flush::LeavingBatch;
-use super::head::{Head, HeadParts};
+use super::head::{Head, HeadParts, HeadState};
 use super::head_batch::HeadBatch;
 use super::push::PushScratch;
 use super::settings::HeadSettings;
@@ -56,6 +56,15 @@ pub struct TenantTraces {
     pub batch_bytes: u64,
     /// When the first trace of them came, milliseconds since the epoch; `None` without batches.
     pub since_ms: Option<lgtm_core::model::TimestampMs>,
+}
+
+/// Somebody packs traces. Ends with whoever does it, also when their push is dropped half way: else nobody would do it again.
+struct Relieving<'a>(&'a AtomicBool);
+
+impl Drop for Relieving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// The heads of a process.
@@ -186,13 +195,22 @@ impl Heads {
         self.heads.read().values().cloned().collect()
     }
 
-    /// Packs batches on the compute pool, and counts what memory they give.
-    async fn pack(&self, batches: Vec<Arc<HeadBatch>>) -> Result<()> {
-        if batches.is_empty() {
-            return Ok(());
-        }
+    /// Cuts traces of a head as `cut` says, and packs all that is to be packed, on the compute pool.
+    async fn cut_and_pack(
+        &self,
+        head: Arc<Head>,
+        cut: impl FnOnce(&mut HeadState, &HeadParts) + Send + 'static,
+    ) -> Result<()> {
         let parts = Arc::clone(&self.parts);
-        let job = move |_: &CancelToken| pack_all(&batches, &parts);
+        let job = move |_: &CancelToken| {
+            let batches = {
+                let mut state = head.lock();
+                cut(&mut state, &parts);
+                // Those that could not be packed before among them.
+                state.batches.clone()
+            };
+            pack_all(&batches, &parts)
+        };
         self.executor.run(job, &CancelToken::new()).await
     }
 
@@ -201,10 +219,11 @@ impl Heads {
         if !self.parts.capacity.is_over() || self.is_relieving.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let batches = cut_for_room(&self.all(), &self.parts);
-        let packed = self.pack(batches).await;
-        self.is_relieving.store(false, Ordering::Release);
-        packed
+        let _relieving = Relieving(&self.is_relieving);
+        let (heads, parts) = (self.all(), Arc::clone(&self.parts));
+        // Cutting looks at every run of what is cut: no work for the runtime's threads either.
+        let job = move |_: &CancelToken| pack_all(&cut_for_room(&heads, &parts), &parts);
+        self.executor.run(job, &CancelToken::new()).await
     }
 
     /// Cuts traces that are idle or old, packs what was cut when there is enough of it or it has waited long, and forgets heads that hold nothing.
@@ -215,23 +234,16 @@ impl Heads {
     pub async fn maintain(&self) -> Result<()> {
         self.drop_moved();
         let now_ms = self.clock.now_ms();
-        let HeadSettings {
-            max_trace_idle,
-            max_trace_live,
-            batch_bytes,
-            ..
-        } = &self.settings;
+        let (idle, live) = (self.settings.max_trace_idle, self.settings.max_trace_live);
+        let batch_bytes = self.settings.batch_bytes.as_u64();
         for head in self.all() {
-            let batches = {
-                let mut state = head.lock();
-                state.cut_due(now_ms, *max_trace_idle, *max_trace_live);
-                if state.cut_bytes() as u64 >= batch_bytes.as_u64() {
-                    state.begin_batch(&head.parts);
+            let cut = move |state: &mut HeadState, parts: &HeadParts| {
+                state.cut_due(now_ms, idle, live);
+                if state.cut_bytes() as u64 >= batch_bytes {
+                    state.begin_batch(parts);
                 }
-                // Those that could not be packed before among them.
-                state.batches.clone()
             };
-            self.pack(batches).await?;
+            self.cut_and_pack(head, cut).await?;
         }
         let before_ms = now_ms.saturating_sub(FORGOTTEN_AFTER.as_millis() as i64);
         self.heads.write().retain(|_, head| {
@@ -255,13 +267,11 @@ impl Heads {
             None => self.all(),
         };
         for head in heads {
-            let batches = {
-                let mut state = head.lock();
+            let cut = |state: &mut HeadState, parts: &HeadParts| {
                 state.cut_all();
-                state.begin_batch(&head.parts);
-                state.batches.clone()
+                state.begin_batch(parts);
             };
-            self.pack(batches).await?;
+            self.cut_and_pack(head, cut).await?;
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ impl Push<'_> {
             let view = self.batch.trace(next.0);
             let mut start = next.1;
             let mut before: Option<SpanBytes<'_>> = None;
-            for span in view.spans().skip(start) {
+            for span in view.part(start..view.span_count()).spans() {
                 let size = log_bytes(&span, before.as_ref());
                 if size > self.max_span_bytes {
                     if next.1 > start {
@@ -217,8 +217,8 @@ impl Push<'_> {
         let view = self.batch.trace(number);
         let id = view.id();
         let count = spans.len() as u64;
-        let wanted = || view.spans().skip(spans.start).take(spans.len());
-        let bytes: u64 = wanted().map(|s| s.span.len() as u64).sum();
+        let wanted = view.part(spans);
+        let bytes: u64 = wanted.spans().map(|s| s.span.len() as u64).sum();
         let mut state = self.head.lock();
         let max = self.limits.global.max_bytes_per_trace.as_u64();
         if max > 0 && state.bytes_of(id) + bytes > max {
@@ -238,7 +238,7 @@ impl Push<'_> {
             return;
         }
         let idle = self.heads.settings.max_trace_idle;
-        let mut rest = wanted().peekable();
+        let mut rest = wanted.spans().peekable();
         while let Some(first) = rest.next() {
             scratch.spans.clear();
             put_bytes_field(&mut scratch.spans, 2, first.span);

@@ -31,7 +31,7 @@ impl HeadSelect {
     ///
     /// # Errors
     /// `Unavailable` before the replay is done.
-    pub fn select_as_of(
+    pub async fn select_as_of(
         &self,
         reader: &Arc<Snapshot>,
         tenant: &TenantId,
@@ -39,8 +39,12 @@ impl HeadSelect {
     ) -> Result<Box<dyn SpanBatches>> {
         let executor = self.heads.executor.in_line(tenant.as_str());
         let range = request.traces.map(|r| (r.start_ns, r.end_ns));
+        // It looks at each live trace.
+        let (heads, of, as_of) = (Arc::clone(&self.heads), tenant.clone(), Arc::clone(reader));
+        let job = move |_: &CancelToken| heads.traces(&of, &as_of);
+        let traces = executor.run(job, &CancelToken::new()).await?;
         let reader = HeadReader {
-            traces: Some(self.heads.traces(tenant, reader)?),
+            traces: Some(traces),
             executor: executor.clone(),
             range: range.unwrap_or((0, u64::MAX)),
         };
@@ -56,6 +60,7 @@ impl Select for HeadSelect {
         request: &SpanRequest,
     ) -> Result<Box<dyn SpanBatches>> {
         self.select_as_of(&self.heads.reader(), tenant, request)
+            .await
     }
 }
 

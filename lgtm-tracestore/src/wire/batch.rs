@@ -1,5 +1,7 @@
 //! A request decoded: its spans by trace, each as the bytes that it came as.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use lgtm_core::codec::protobuf::{bytes_tag, put_bytes_field};
 use lgtm_core::codec::{put_uvarint, uvarint_len};
@@ -221,6 +223,18 @@ impl<'b> TraceView<'b> {
     /// Number of its spans.
     pub fn span_count(&self) -> usize {
         self.spans.len()
+    }
+
+    /// Some of its spans, by their numbers.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn part(&self, spans: Range<usize>) -> Self {
+        Self {
+            spans: &self.spans[spans],
+            ..*self
+        }
     }
 
     /// Its spans, those of a scope together, and the scopes of a resource.
