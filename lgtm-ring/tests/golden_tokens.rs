@@ -11,8 +11,8 @@ mod shared;
 use std::collections::HashSet;
 
 use lgtm_ring::hash::{
-    Fnv1, Fnv1a, block_token, bloom_token, compaction_job_token, fnv1_64, jump_hash,
-    metadata_token, rule_group_token, series_token, stream_token, tenant_token, trace_token,
+    Fnv1, Fnv1a, block_token, bloom_token, compaction_job_token, fnv1_64, metadata_token,
+    rule_group_token, series_token, stream_token, tenant_token, trace_token,
 };
 use lgtm_ring::prng::GoRand;
 use lgtm_ring::token::{RandomTokens, SPREAD_TOKENS, SpreadTokens, Token, TokenGenerator};
@@ -243,29 +243,6 @@ fn keys_of_control_plane_work_hash_as_in_the_reference() {
         for case in list(&document, "block_ids_fnv1") {
             let ulid: [u8; 16] = unhex(text(&case["ulid_bytes_hex"])).try_into().unwrap();
             assert_eq!(block_token(&ulid), token(&case["token"]));
-        }
-    }
-}
-
-#[test]
-fn jump_hash_picks_the_buckets_of_the_reference() {
-    for (_, document) in documents("golden/cache", "servers_sorted") {
-        let servers = strings(&document["servers_sorted"]);
-        for case in list(&document, "keys") {
-            let key = xxhash_rust::xxh64::xxh64(text(&case["key"]).as_bytes(), 0);
-            assert_eq!(format!("{key:016x}"), text(&case["xxhash64"]));
-            let picked = jump_hash(key, servers.len() as u32) as usize;
-            assert_eq!(servers[picked], text(&case["picked"]));
-            let (name, buckets) = case
-                .as_object()
-                .unwrap()
-                .iter()
-                .find(|(k, _)| k.starts_with("bucket_for_n_"))
-                .unwrap();
-            let counts = name.trim_start_matches("bucket_for_n_").split('_');
-            for (n, bucket) in counts.zip(tokens(buckets)) {
-                assert_eq!(jump_hash(key, n.parse().unwrap()), bucket.0, "{n} buckets");
-            }
         }
     }
 }
