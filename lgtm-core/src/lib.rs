@@ -65,7 +65,8 @@
 //! | open a door | `http` |
 //! | see a store in motion, on a disk that dies and an object store that lies | `testing` |
 //!
-//! Features: `storage` (default), `compression`, `http`, `testing`, and the back ends `s3`, `gcs`, `azure`. The lessons in the repository
+//! Features: `storage` (default), `compression`, `http`, `testing`, the back ends `s3`, `gcs`, `azure`, and the caches `memcached`, `redis`,
+//! `disk-cache`. The lessons in the repository
 //! (`examples/lessons`) take one idea each; begin with `wal_survives_a_crash`.
 
 pub mod cache;

@@ -31,8 +31,21 @@ pub trait Cache: Debug + Send + Sync + 'static {
     /// Forgets a key; one that is not there is fine.
     async fn delete(&self, key: &str);
 
+    /// Ends what works in the background; afterwards everything may be a miss. Dropping the cache does so too, but waits for nothing: what a cache
+    /// keeps for the next start may then lack the last values. Default: there is nothing to end.
+    async fn close(&self) {}
+
     /// Counts so far.
     fn stats(&self) -> CacheStats;
+}
+
+/// Bytes that a key may have.
+const MAX_KEY_BYTES: usize = 250;
+
+/// Whether all caches take a key.
+pub(super) fn is_plain_key(key: &str) -> bool {
+    let is_plain = |b: u8| b > 0x20 && b != 0x7f;
+    (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(is_plain)
 }
 
 /// What a cache has done and holds.
@@ -74,6 +87,10 @@ impl<C: Cache + ?Sized> Cache for Arc<C> {
 
     async fn delete(&self, key: &str) {
         (**self).delete(key).await;
+    }
+
+    async fn close(&self) {
+        (**self).close().await;
     }
 
     fn stats(&self) -> CacheStats {

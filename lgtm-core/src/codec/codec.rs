@@ -104,13 +104,18 @@ impl<'a> Reader<'a> {
     /// An unsigned LEB128 varint of at most 64 bits.
     #[inline]
     pub fn uvarint(&mut self) -> Result<u64, DecodeError> {
-        if let Some(&b) = self.bytes.get(self.at)
-            && b < 0x80
-        {
-            self.at += 1;
-            return Ok(u64::from(b));
+        // Lengths take one byte, most symbols of an index two.
+        match *self.rest() {
+            [a, ..] if a < 0x80 => {
+                self.at += 1;
+                Ok(u64::from(a))
+            }
+            [a, b, ..] if b < 0x80 => {
+                self.at += 2;
+                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            }
+            _ => self.uvarint_long(),
         }
-        self.uvarint_long()
     }
 
     fn uvarint_long(&mut self) -> Result<u64, DecodeError> {

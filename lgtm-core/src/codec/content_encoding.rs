@@ -1,11 +1,11 @@
-//! Bodies that HTTP says are compressed: gzip, deflate, zstd, lz4, or not at all.
+//! Bodies that HTTP says are compressed: gzip, deflate, zstd, lz4, snappy, or not at all.
 
 use std::io::Read;
 
 use crate::codec::allowance::{Allowance, DecodeFail};
 use crate::codec::compression::OutputSize;
-use crate::codec::lz4_frame;
 use crate::codec::size_bound::SizeBound;
+use crate::codec::{lz4_frame, snappy, snappy_framed};
 use crate::error::{Error, Result};
 
 /// Bytes that are decompressed at a time.
@@ -27,6 +27,8 @@ pub enum ContentEncoding {
     Zstd,
     /// LZ4's frames, which senders of OTLP know.
     Lz4,
+    /// Snappy, as a stream or as one block: senders of OTLP mean either by its name. They are told apart by the stream's first bytes.
+    Snappy,
 }
 
 impl ContentEncoding {
@@ -38,6 +40,7 @@ impl ContentEncoding {
             "deflate" => Some(Self::Deflate),
             "zstd" => Some(Self::Zstd),
             "lz4" => Some(Self::Lz4),
+            "snappy" | "x-snappy-framed" => Some(Self::Snappy),
             _ => None,
         }
     }
@@ -105,6 +108,20 @@ impl ContentEncoding {
                     DecodeFail::Refused(e) => e,
                 })
             }
+            Self::Snappy if snappy_framed::is_stream(body) => {
+                self.read(snap::read::FrameDecoder::new(body), bound, out, allowance)
+            }
+            Self::Snappy => {
+                let corrupt = |e| match e {
+                    Error::InvalidInput(why) => {
+                        Error::InvalidInput(format!("body is not {self:?}: {why}"))
+                    }
+                    other => other,
+                };
+                let claimed = snappy::decompressed_len(body, bound).map_err(corrupt)?;
+                allowance.reserve(out, claimed)?;
+                snappy::decompress(body, bound, out).map_err(corrupt)
+            }
         }
     }
 
@@ -167,7 +184,12 @@ mod tests {
                 .unwrap();
             out
         });
+        let mut stream = snap::write::FrameEncoder::new(Vec::new());
+        stream.write_all(&zeros).unwrap();
+        let block = snap::raw::Encoder::new().compress_vec(&zeros).unwrap();
         let bodies = [
+            (ContentEncoding::Snappy, stream.into_inner().unwrap()),
+            (ContentEncoding::Snappy, block),
             (ContentEncoding::Gzip, gzip.finish().unwrap()),
             (ContentEncoding::Deflate, zlib),
             (ContentEncoding::Deflate, raw),

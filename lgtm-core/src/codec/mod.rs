@@ -20,6 +20,7 @@ mod decompressor;
 #[cfg(feature = "compression")]
 mod lz4_frame;
 pub mod protobuf;
+pub mod ribbon;
 mod size_bound;
 #[cfg(feature = "compression")]
 pub mod snappy;

@@ -24,6 +24,11 @@ fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
+/// Whether bytes begin as a stream. A block that did would claim 767 bytes and go on with a copy of what is not there.
+pub(super) fn is_stream(bytes: &[u8]) -> bool {
+    bytes.starts_with(IDENTIFIER)
+}
+
 pub(super) fn compress(
     encoder: &mut snap::raw::Encoder,
     bytes: &[u8],

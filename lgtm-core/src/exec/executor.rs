@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::error::{Error, Result};
+use crate::exec::abandoned::with_token;
 use crate::exec::cancel::CancelToken;
 use crate::exec::panic::panic_message;
 use crate::exec::pool::{Job, LineName, Pool};
@@ -229,6 +230,39 @@ impl Executor {
             () = token.cancelled() => return Err(self.cancelled_in_line()),
             place = self.place() => place?,
         };
+        self.run_at(pool, Some(place), job, &token).await
+    }
+
+    /// As [`Executor::run`] for a poll of a future under way, which takes no place: the jobs that the future has brought may have all of them, and those that
+    /// wait for one go on only when it is polled. Each future has one such job at a time, so requests bound them.
+    pub(super) async fn run_poll<T, E>(
+        &self,
+        poll: impl FnOnce(&CancelToken) -> Result<T, E> + Send + 'static,
+        cancel: &CancelToken,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let token = cancel.child();
+        let _stop_when_dropped = token.cancel_on_drop();
+        match &self.shared.pool {
+            Some(pool) => self.run_at(pool, None, poll, &token).await,
+            None => run_job(poll, &token, &self.shared.counts),
+        }
+    }
+
+    async fn run_at<T, E>(
+        &self,
+        pool: &Pool,
+        place: Option<Place>,
+        job: impl FnOnce(&CancelToken) -> Result<T, E> + Send + 'static,
+        token: &CancelToken,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let (done, mut result) = oneshot::channel();
         let counts = self.shared.counts.clone();
         let job_token = token.clone();
@@ -376,11 +410,11 @@ impl Drop for Ticket {
 struct Queued {
     slot: Slot,
     counts: Arc<Counts>,
-    _place: Place,
+    _place: Option<Place>,
 }
 
 impl Queued {
-    fn new(place: Place, ticket: &Ticket) -> Self {
+    fn new(place: Option<Place>, ticket: &Ticket) -> Self {
         ticket.counts.queued.fetch_add(1, Ordering::Relaxed);
         Self {
             slot: ticket.slot.clone(),
@@ -417,7 +451,7 @@ fn run_job<T, E: From<Error>>(
         return Err(Error::Cancelled("compute job".into()).into());
     }
     counts.running.fetch_add(1, Ordering::Relaxed);
-    let outcome = catch_unwind(AssertUnwindSafe(|| job(token)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| with_token(token, || job(token))));
     counts.running.fetch_sub(1, Ordering::Relaxed);
     match outcome {
         Ok(result) => {

@@ -3,7 +3,27 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use crate::exec::cancel::CancelToken;
 use crate::exec::task_group::TaskGroup;
+
+/// Does `round` again and again, `first` after the call and then every `interval` after the last one has ended, until `stop` is cancelled: the
+/// `run` of a service that keeps house.
+pub async fn rounds<F: Future<Output = ()>>(
+    first: Duration,
+    interval: Duration,
+    stop: &CancelToken,
+    mut round: impl FnMut() -> F,
+) {
+    let mut pause = first.min(interval);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        round().await;
+        pause = interval;
+    }
+}
 
 /// Tasks that work at intervals until they are stopped or what they work for is gone. Dropped, they end at their next await.
 #[derive(Debug)]
@@ -47,5 +67,31 @@ impl Housekeeping {
         if let Err(e) = self.0.shutdown().await {
             tracing::error!(error = %e, "housekeeping ended before the store was closed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_go_on_until_they_are_stopped() {
+        let stop = CancelToken::new();
+        let began = tokio::time::Instant::now();
+        let mut at = Vec::new();
+        rounds(
+            Duration::from_secs(1),
+            Duration::from_secs(10),
+            &stop,
+            || {
+                at.push(began.elapsed().as_secs());
+                if at.len() == 3 {
+                    stop.cancel();
+                }
+                std::future::ready(())
+            },
+        )
+        .await;
+        assert_eq!(at, [1, 11, 21]);
     }
 }

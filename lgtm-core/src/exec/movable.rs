@@ -92,7 +92,7 @@ impl Executor {
     /// Dropping it drops the future; if a poll of it is just running in the pool, [`current_cancel`] tells that poll.
     ///
     /// # Errors
-    /// The future's own; those of [`Executor::run`] once it is in the pool.
+    /// The future's own; those of [`Executor::run`] once it is in the pool. It never waits for a place in the queue there.
     pub async fn run_movable<T, E>(
         &self,
         future: impl Future<Output = Result<T, E>> + Send + 'static,
@@ -141,7 +141,7 @@ impl Executor {
                 let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
                 Ok::<_, E>((future, polled))
             };
-            let (back, polled) = self.run(poll, cancel).await?;
+            let (back, polled) = self.run_poll(poll, cancel).await?;
             if let Poll::Ready(outcome) = polled {
                 return outcome;
             }
@@ -203,6 +203,30 @@ mod tests {
         });
         let work = async { Ok::<_, Error>(futures::future::join_all(parts).await) };
         assert_eq!(exec.run_movable(work).await.unwrap(), [true; 3]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn jobs_of_a_future_take_no_place_that_its_polls_need() {
+        let settings = ExecutorSettings {
+            threads: 1,
+            max_queued_jobs: 2,
+            ..Default::default()
+        };
+        let exec = Executor::new(&settings, tokio::runtime::Handle::current()).unwrap();
+        let inner = exec.clone();
+        let work = async move {
+            move_to_pool().await;
+            let jobs = (0..50).map(|n| {
+                let exec = inner.clone();
+                async move {
+                    exec.run(move |_| Ok::<_, Error>(n), &current_cancel())
+                        .await
+                }
+            });
+            futures::future::try_join_all(jobs).await
+        };
+        let done = tokio::time::timeout(Duration::from_secs(10), exec.run_movable(work)).await;
+        assert_eq!(done.unwrap().unwrap().len(), 50);
     }
 
     #[tokio::test]

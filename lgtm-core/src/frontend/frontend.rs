@@ -316,9 +316,15 @@ impl<S: Splitter> Frontend<S> {
             move_to_pool().await;
         }
         let query = self.query(tenant, (request, key), limits, pieces.len());
-        let pieces = pieces
-            .into_iter()
-            .map(|piece| self.run_piece(&query, piece, interval_ms).boxed());
+        let query = &query;
+        let pieces = pieces.into_iter().map(|piece| {
+            let work = async move {
+                let answer = self.run_piece(query, piece, interval_ms).await?;
+                self.splitter.piece_answered(query.request, &answer);
+                Ok(answer)
+            };
+            work.boxed()
+        });
         let parts = all(pieces.collect(), limits).await?;
         self.splitter.merge(parts)
     }

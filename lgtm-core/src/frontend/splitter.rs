@@ -52,6 +52,11 @@ pub trait Splitter: Debug + Send + Sync + 'static {
     /// `LimitExceeded` when the whole is too large.
     fn merge(&self, parts: Vec<Self::Answer>) -> Result<Self::Answer>;
 
+    /// Hears of the answer to a piece of a settled request, whoever gave it, when it is known.
+    fn piece_answered(&self, request: &Self::Request, answer: &Self::Answer) {
+        let _ = (request, answer);
+    }
+
     /// The answer to a request with a range when there is nothing in it; `None`: it is asked.
     fn nothing(&self, request: &Self::Request) -> Option<Self::Answer> {
         let _ = request;

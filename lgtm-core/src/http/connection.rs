@@ -1,4 +1,5 @@
-//! One connection from its first byte to its last.
+//! One connection from its first byte to its last: which protocol it speaks, then requests of HTTP/1.1 one after the other ([`http2`](super::http2) has
+//! those of the other protocol).
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -22,7 +23,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::answer_body::AnswerBody;
 use super::connections::{Connections, OpenConnection};
+use super::http2;
+use super::protocol::{self, Protocol};
 use super::request_body::RequestBody;
+use super::settings::ConnectionSettings;
 use super::site_guard::GuardedDoor;
 use super::stream::WatchedStream;
 use super::watch::{Asked, Owed, Watch};
@@ -30,6 +34,19 @@ use crate::exec::panic_message;
 
 /// Serves the requests of a connection until either side has enough of it.
 pub(super) async fn serve(
+    stream: TcpStream,
+    place: OpenConnection,
+    router: Router,
+    door: Option<GuardedDoor>,
+) {
+    match protocol::of_stream(&stream, &place).await {
+        Some(Protocol::Http1) => serve_http1(stream, place, router, door).await,
+        Some(Protocol::Http2) => http2::serve(stream, place, router, door).await,
+        None => {}
+    }
+}
+
+async fn serve_http1(
     stream: TcpStream,
     place: OpenConnection,
     router: Router,
@@ -67,7 +84,7 @@ pub(super) async fn serve(
         }
     });
     let line = connections.held_line();
-    let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&watch), line));
+    let stream = TokioIo::new(WatchedStream::new(stream, Arc::clone(&watch), Some(line)));
     let connection = http1::Builder::new()
         .max_buf_size(settings.max_head_bytes.as_usize())
         // The watch has the times, and knows more than when a head began.
@@ -76,7 +93,7 @@ pub(super) async fn serve(
         .with_upgrades();
     {
         let connection = pin!(connection);
-        attend(connection, &watch, connections).await;
+        attend(connection, &watch, &*watch, connections).await;
     }
     if !watch.has_stream_ended() {
         attend_upgraded(&watch, connections).await;
@@ -84,9 +101,35 @@ pub(super) async fn serve(
 }
 
 /// What a connection's requests are, as far as [`attend`] knows.
-trait Requests: Future<Output = hyper::Result<()>> {
-    /// Ends after the request that is under way.
+pub(super) trait Requests: Future<Output = hyper::Result<()>> {
+    /// Ends after the requests that are under way.
     fn end(self: Pin<&mut Self>);
+}
+
+/// What the client of a connection owes.
+pub(super) trait Debts {
+    /// See [`Watch::due`].
+    fn due(&self, settings: &ConnectionSettings) -> Option<(u64, Owed)>;
+
+    /// See [`Watch::overdue`].
+    fn overdue(&self, settings: &ConnectionSettings) -> Option<Owed>;
+
+    /// Makes the body that is overdue an error; `false` when it is one already.
+    fn fail_body(&self, settings: &ConnectionSettings) -> bool;
+}
+
+impl Debts for Watch {
+    fn due(&self, settings: &ConnectionSettings) -> Option<(u64, Owed)> {
+        Self::due(self, settings)
+    }
+
+    fn overdue(&self, settings: &ConnectionSettings) -> Option<Owed> {
+        Self::overdue(self, settings)
+    }
+
+    fn fail_body(&self, _: &ConnectionSettings) -> bool {
+        Self::fail_body(self)
+    }
 }
 
 impl<S> Requests for http1::UpgradeableConnection<TokioIo<WatchedStream<TcpStream>>, S>
@@ -99,8 +142,13 @@ where
     }
 }
 
-/// Serves requests until the last one, or until the client is late.
-async fn attend(mut requests: Pin<&mut impl Requests>, watch: &Watch, connections: &Connections) {
+/// Serves requests until the last one, or until the client is late with one of its debts.
+pub(super) async fn attend(
+    mut requests: Pin<&mut impl Requests>,
+    watch: &Watch,
+    debts: &impl Debts,
+    connections: &Connections,
+) {
     let settings = connections.settings();
     let mut sleep = pin!(sleep_until(Instant::now() + settings.idle_timeout));
     let mut is_stopping = false;
@@ -123,15 +171,15 @@ async fn attend(mut requests: Pin<&mut impl Requests>, watch: &Watch, connection
                     continue;
                 }
             }
-            let Some((due_us, _)) = watch.due(settings) else {
+            let Some((due_us, _)) = debts.due(settings) else {
                 return Poll::Pending;
             };
             ready!(poll_until(sleep.as_mut(), cx, watch.instant(due_us)));
-            let Some(owed) = watch.overdue(settings) else {
+            let Some(owed) = debts.overdue(settings) else {
                 continue;
             };
             // Who reads the body is told first, and may answer; it is polled with the connection.
-            let is_told = owed == Owed::Body && watch.fail_body();
+            let is_told = owed == Owed::Body && debts.fail_body(settings);
             if owed != Owed::Body || is_told {
                 connections.counts.closed_late(owed);
             }
@@ -169,7 +217,7 @@ async fn attend_upgraded(watch: &Watch, connections: &Connections) {
 }
 
 /// A request's body, which most requests do not have.
-fn watched(body: Incoming, watch: &Arc<Watch>) -> Body {
+pub(super) fn watched(body: Incoming, watch: &Arc<Watch>) -> Body {
     if body.is_end_stream() {
         Body::empty()
     } else {
@@ -177,7 +225,10 @@ fn watched(body: Incoming, watch: &Arc<Watch>) -> Body {
     }
 }
 
-fn panicked(connections: &Connections, payload: &(dyn std::any::Any + Send)) -> Response {
+pub(super) fn panicked(
+    connections: &Connections,
+    payload: &(dyn std::any::Any + Send),
+) -> Response {
     connections.counts.panics.inc();
     tracing::error!(panic = panic_message(payload), "a request panicked");
     let status = StatusCode::INTERNAL_SERVER_ERROR;

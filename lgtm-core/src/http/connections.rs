@@ -126,6 +126,11 @@ impl Connections {
         &self.settings
     }
 
+    /// The time from which watches count.
+    pub(super) fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
     /// Connections that are open.
     pub fn len(&self) -> usize {
         self.open.lock().len()

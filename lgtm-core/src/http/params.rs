@@ -3,8 +3,8 @@
 use axum::http::{HeaderMap, header};
 
 use crate::error::{Error, Result};
-use crate::go::parse_rfc3339_ms;
-use crate::timestamp::TimestampMs;
+use crate::go::{parse_rfc3339_ms, parse_rfc3339_ns, quote};
+use crate::timestamp::{TimestampMs, TimestampNs};
 
 /// Names and values, in order; a name may stand several times.
 #[derive(Debug, Default)]
@@ -94,6 +94,46 @@ pub fn parse_time_ms(text: &str) -> Option<TimestampMs> {
             .then(|| TimestampMs::new(whole as i64 + fraction.round() as i64));
     }
     parse_rfc3339_ms(text)
+}
+
+/// Nanoseconds since the epoch as Loki and Tempo read them: seconds, nanoseconds (more than ten digits), fractions of seconds, or RFC 3339.
+///
+/// # Errors
+/// The words of Go's reader of integers.
+pub fn parse_time_ns(text: &str) -> std::result::Result<TimestampNs, String> {
+    const SECOND: i64 = 1_000_000_000;
+    if text.contains('.')
+        && let Ok(seconds) = text.parse::<f64>()
+        && seconds.is_finite()
+    {
+        // The fraction alone is rounded, to milliseconds.
+        let whole = (seconds.trunc() as i64).saturating_mul(SECOND);
+        let fraction = (seconds.fract() * 1000.0).round() as i64 * 1_000_000;
+        return Ok(TimestampNs::new(whole).saturating_add(fraction));
+    }
+    let fault = match parse_integer("ParseInt", text) {
+        Ok(n) if text.len() <= 10 => return Ok(n.saturating_mul(SECOND).into()),
+        Ok(n) => return Ok(n.into()),
+        Err(fault) => fault,
+    };
+    parse_rfc3339_ns(text).ok_or(fault)
+}
+
+/// A whole number as Go reads it. `function` is Go's name of the reader.
+///
+/// # Errors
+/// In Go's words.
+pub fn parse_integer(function: &str, text: &str) -> std::result::Result<i64, String> {
+    text.parse::<i64>().map_err(|_| {
+        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+        let why = if is_number {
+            "value out of range"
+        } else {
+            "invalid syntax"
+        };
+        format!("strconv.{function}: parsing {}: {why}", quote(text))
+    })
 }
 
 #[cfg(test)]

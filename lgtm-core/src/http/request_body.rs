@@ -43,7 +43,7 @@ impl HttpBody for RequestBody {
             return Poll::Ready(Some(Err(TooSlow.into())));
         }
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
-            self.watch.body_awaited();
+            self.watch.body_awaited(cx.waker());
             return Poll::Pending;
         };
         let bytes = match &frame {

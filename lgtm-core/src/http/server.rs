@@ -24,7 +24,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a client gets that finds no room.
 const NO_ROOM: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 63\r\n\r\nall connections are in use, try again (server.connections.max)\n";
 
-/// Serves a router over HTTP/1.1.
+/// Serves a router over HTTP/1.1 and, to clients that begin with its preface (gRPC's do), cleartext HTTP/2.
 ///
 /// A connection ends with its client, when the client is late (see [`super::ConnectionSettings`]), or when the service stops and its
 /// last request is answered. A fault in one connection ends no other.

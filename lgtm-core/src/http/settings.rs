@@ -50,6 +50,12 @@ pub struct ConnectionSettings {
     /// Bytes that URLs beyond 64 KiB may take together, each counted as two of the longest; further ones are refused. Default 64MiB:
     /// some thirty at a time, and no more memory than that whoever connects. 0: no bound.
     pub max_long_urls_bytes: ByteSize,
+    /// Requests that one HTTP/2 connection may have under way; a client that knows waits with further ones. Default 100: what RFC 9113 asks
+    /// for at least, and more than a collector sends at a time.
+    pub max_http2_streams: u32,
+    /// Bytes of bodies that an HTTP/2 connection may have sent before anybody reads them; those of one request are half of it. Default 512KiB: a
+    /// batch of spans in one go, and no more than that whoever connects.
+    pub http2_window: ByteSize,
 }
 
 impl Default for ConnectionSettings {
@@ -65,6 +71,8 @@ impl Default for ConnectionSettings {
             max_head_bytes: ByteSize::kib(128),
             max_url_bytes: ByteSize::mib(1),
             max_long_urls_bytes: ByteSize::mib(64),
+            max_http2_streams: 100,
+            http2_window: ByteSize::kib(512),
         }
     }
 }
@@ -99,6 +107,15 @@ impl ConnectionSettings {
             (
                 self.max_url_bytes.as_u64() <= 16 << 20,
                 "max_url_bytes must be at most 16MiB",
+            ),
+            (
+                (1..=10_000).contains(&self.max_http2_streams),
+                "max_http2_streams must be 1 to 10000",
+            ),
+            // 64 KiB is what a connection begins with.
+            (
+                (128 << 10..=64 << 20).contains(&self.http2_window.as_u64()),
+                "http2_window must be 128KiB to 64MiB",
             ),
         ];
         let broken = checks.iter().filter(|(ok, _)| !ok);

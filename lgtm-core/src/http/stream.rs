@@ -22,26 +22,22 @@ const LINE_PIECE_BYTES: usize = 8 << 10;
 pub(super) struct WatchedStream<S> {
     stream: S,
     watch: Arc<Watch>,
-    line: HeldLine,
+    /// None where requests have no lines.
+    line: Option<HeldLine>,
     /// Where what nobody wants is read to; made when it is needed.
     drained: Vec<u8>,
     is_shut: bool,
 }
 
 impl<S> WatchedStream<S> {
-    pub(super) fn new(stream: S, watch: Arc<Watch>, line: HeldLine) -> Self {
+    /// A stream of HTTP/1.1, whose first lines are held back where they are long; without `line` one of HTTP/2, whose requests are watched one by one.
+    pub(super) fn new(stream: S, watch: Arc<Watch>, line: Option<HeldLine>) -> Self {
         Self {
             stream,
             watch,
             line,
             drained: Vec::new(),
             is_shut: false,
-        }
-    }
-
-    fn take_of_line(&mut self, bytes: &[u8]) {
-        if let Some(query) = self.line.take(bytes) {
-            self.watch.put_long_query(query);
         }
     }
 
@@ -64,6 +60,12 @@ impl<S> WatchedStream<S> {
     }
 }
 
+fn take_of_line(line: &mut HeldLine, watch: &Watch, bytes: &[u8]) {
+    if let Some(query) = line.take(bytes) {
+        watch.put_long_query(query);
+    }
+}
+
 impl<S> Drop for WatchedStream<S> {
     fn drop(&mut self) {
         self.watch.stream_ended();
@@ -78,7 +80,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
     ) -> Poll<io::Result<()>> {
         self.check_cut(cx)?;
         let me = &mut *self;
-        if !me.line.is_open() && me.line.next().is_empty() {
+        let Some(line) = &mut me.line else {
+            return Pin::new(&mut me.stream).poll_read(cx, buf);
+        };
+        if !line.is_open() && line.next().is_empty() {
             let before = buf.filled().len();
             ready!(Pin::new(&mut me.stream).poll_read(cx, buf))?;
             let came = &buf.filled()[before..];
@@ -90,23 +95,23 @@ impl<S: AsyncRead + Unpin> AsyncRead for WatchedStream<S> {
             if !begins || !HeldLine::is_long(came) {
                 return Poll::Ready(Ok(()));
             }
-            me.take_of_line(came);
+            take_of_line(line, &me.watch, came);
             buf.set_filled(before);
         }
         let mut piece = [0; LINE_PIECE_BYTES];
-        while me.line.is_open() {
+        while line.is_open() {
             let mut read = ReadBuf::new(&mut piece);
             ready!(Pin::new(&mut me.stream).poll_read(cx, &mut read))?;
             if read.filled().is_empty() {
-                me.line.close();
+                line.close();
             } else {
-                me.take_of_line(read.filled());
+                take_of_line(line, &me.watch, read.filled());
             }
         }
-        let next = me.line.next();
+        let next = line.next();
         let given = next.len().min(buf.remaining());
         buf.put_slice(&next[..given]);
-        me.line.gave(given);
+        line.gave(given);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,5 +1,7 @@
 //! A real server on a real socket, with times of some milliseconds.
 
+mod http2;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -146,6 +146,8 @@ pub(super) struct Watch {
     /// Whether the stream is to end although somebody has it.
     is_cut: AtomicBool,
     cut_waker: AtomicWaker,
+    /// Whoever waits for the body, where it is not polled with the connection.
+    body_waker: AtomicWaker,
 }
 
 impl Watch {
@@ -171,6 +173,7 @@ impl Watch {
             has_stream_ended: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
             cut_waker: AtomicWaker::new(),
+            body_waker: AtomicWaker::new(),
         };
         watch.note_time();
         watch
@@ -227,6 +230,12 @@ impl Watch {
         }
     }
 
+    /// No request is under way on a connection that may have several.
+    pub(super) fn requests_ended(&self) {
+        self.is_served.store(true, Relaxed);
+        self.head.store(NO_HEAD, Relaxed);
+    }
+
     /// Ready when the answer before is sent. The server would otherwise queue answer upon answer for a client that asks and does not
     /// read.
     pub(super) fn poll_answer_sent(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -256,8 +265,9 @@ impl Watch {
         }
     }
 
-    /// A handler waits for a body.
-    pub(super) fn body_awaited(&self) {
+    /// A handler waits for a body; `waker` is woken when that fails.
+    pub(super) fn body_awaited(&self, waker: &std::task::Waker) {
+        self.body_waker.register(waker);
         self.body.begin(self.now_us());
     }
 
@@ -278,7 +288,9 @@ impl Watch {
 
     /// Makes the body that is waited for an error; `false` when it is one already.
     pub(super) fn fail_body(&self) -> bool {
-        !self.has_body_failed.swap(true, Relaxed)
+        let is_told = !self.has_body_failed.swap(true, Relaxed);
+        self.body_waker.wake();
+        is_told
     }
 
     pub(super) fn has_body_failed(&self) -> bool {
@@ -474,12 +486,12 @@ mod tests {
         w.request_began();
         for _ in 0..3 {
             after(1000).await;
-            w.body_awaited();
+            w.body_awaited(std::task::Waker::noop());
             after(9).await;
             assert_eq!(w.overdue(&s), None);
             w.body_came(1 << 20);
         }
-        w.body_awaited();
+        w.body_awaited(std::task::Waker::noop());
         after(4).await;
         assert_eq!(w.overdue(&s), Some(Owed::Body));
     }

@@ -15,6 +15,7 @@ mod offset_table;
 mod postings;
 mod postings_log;
 mod section;
+mod symbol_stream;
 mod symbols;
 mod symbols_reader;
 
@@ -23,5 +24,6 @@ pub use offset_table::{ListPlace, OFFSET_KEY_COUNT, OffsetTable, ValueOrder};
 pub use postings::{decode_postings, postings_section_len};
 pub use postings_log::{Drained, PairKey, PostingsLists, PostingsLog, pair_key};
 pub use section::{EntryVisitor, Keep, Section, Windowed, memory_exceeded};
-pub use symbols::SymbolTable;
+pub use symbol_stream::SymbolStream;
+pub use symbols::{SymbolTable, SymbolTableBuilder};
 pub use symbols_reader::{SymbolRefs, SymbolTexts, SymbolsReader};

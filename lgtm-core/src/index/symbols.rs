@@ -14,32 +14,69 @@ pub struct SymbolTable {
     ends: Vec<u32>,
 }
 
+/// Makes a table of symbols that come one by one.
+#[derive(Debug)]
+pub struct SymbolTableBuilder {
+    table: SymbolTable,
+    section_len: usize,
+}
+
+impl Default for SymbolTableBuilder {
+    fn default() -> Self {
+        Self {
+            table: SymbolTable {
+                text: String::new(),
+                ends: Vec::new(),
+            },
+            section_len: 4,
+        }
+    }
+}
+
+impl SymbolTableBuilder {
+    /// Adds a symbol behind the last; returns its ordinal.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it does not ascend, `LimitExceeded` past 4 GiB.
+    pub fn push(&mut self, symbol: &str) -> Result<u32> {
+        let table = &mut self.table;
+        if let Some(last) = table.last()
+            && last >= symbol
+        {
+            return Err(Error::InvalidInput(format!(
+                "symbol {symbol:?} follows {last:?}"
+            )));
+        }
+        let section_len = self.section_len + uvarint_len(symbol.len() as u64) + symbol.len();
+        self::section_len(section_len)?;
+        self.section_len = section_len;
+        table.text.push_str(symbol);
+        table.ends.push(table.text.len() as u32);
+        Ok(table.ends.len() as u32 - 1)
+    }
+
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> u64 {
+        self.table.memory_bytes()
+    }
+
+    /// The table.
+    pub fn finish(self) -> SymbolTable {
+        self.table
+    }
+}
+
 impl SymbolTable {
     /// A table of `symbols`, which must ascend strictly. Whether the empty string must be among them is each index's own rule.
     ///
     /// # Errors
     /// `InvalidInput` when the order is broken, `LimitExceeded` past 4 GiB.
     pub fn from_sorted<S: AsRef<str>>(symbols: impl IntoIterator<Item = S>) -> Result<Self> {
-        let mut table = Self {
-            text: String::new(),
-            ends: Vec::new(),
-        };
-        let mut section = 4;
+        let mut builder = SymbolTableBuilder::default();
         for symbol in symbols {
-            let symbol = symbol.as_ref();
-            if let Some(last) = table.last()
-                && last >= symbol
-            {
-                return Err(Error::InvalidInput(format!(
-                    "symbol {symbol:?} follows {last:?}"
-                )));
-            }
-            section += uvarint_len(symbol.len() as u64) + symbol.len();
-            section_len(section)?;
-            table.text.push_str(symbol);
-            table.ends.push(table.text.len() as u32);
+            builder.push(symbol.as_ref())?;
         }
-        Ok(table)
+        Ok(builder.finish())
     }
 
     /// Reads a whole symbol section: length, count, symbols, checksum.

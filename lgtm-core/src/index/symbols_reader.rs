@@ -8,6 +8,7 @@ use crate::storage::{ReadAt, ReadPlan, corrupt_at};
 use bytes::Bytes;
 
 use crate::index::section::{EntryVisitor, Keep, Section, Windowed};
+use crate::index::symbol_stream::SymbolStream;
 use crate::index::symbols::SymbolTable;
 
 const WHAT: &str = "index symbol table";
@@ -218,6 +219,27 @@ impl SymbolsReader {
         ordinals.dedup();
         let texts = self.lookup(file, &ordinals, reads).await?;
         Ok(SymbolTexts::Some(ordinals.into_iter().zip(texts).collect()))
+    }
+
+    /// How many symbols there are.
+    pub fn len(&self) -> u32 {
+        match &self.0 {
+            Kept::Whole { table, .. } => table.len() as u32,
+            Kept::Sampled { count, .. } => *count,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them in order, some at a time.
+    pub fn stream(&self) -> SymbolStream {
+        match &self.0 {
+            Kept::Whole { table, .. } => SymbolStream::of_table(table.clone()),
+            Kept::Sampled { section, .. } => SymbolStream::of_section(section.range()),
+        }
     }
 
     /// The whole table.

@@ -75,6 +75,15 @@ impl Labels {
         }
     }
 
+    /// The labels in order, as bytes: for those who only compare and copy them. They are UTF-8, which is not checked again.
+    pub(crate) fn iter_bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut reader = self.reader();
+        std::iter::from_fn(move || {
+            let is_more = !reader.is_empty();
+            is_more.then(|| (next_text(&mut reader), next_text(&mut reader)))
+        })
+    }
+
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut reader = self.reader();
@@ -199,7 +208,7 @@ fn out_of_order(last: &str, name: &str, value: &str) -> Error {
 }
 
 /// [`Labels::stable_hash`] of labels that are already sorted.
-pub(crate) fn stable_hash<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
+pub fn stable_hash<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> u64 {
     let mut hash = Xxh64::new(0);
     for (name, value) in labels {
         hash.update(name.as_bytes());

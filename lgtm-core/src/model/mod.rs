@@ -23,7 +23,7 @@ pub use histogram::{
     MAX_HISTOGRAM_SPANS,
 };
 pub use histogram_check::HistogramFault;
-pub use labels::{LabelArena, LabelBuilder, Labels, METRIC_NAME};
+pub use labels::{LabelArena, LabelBuilder, Labels, METRIC_NAME, stable_hash};
 pub use listed::{Listed, TruncatedList, merge_warnings};
 pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};

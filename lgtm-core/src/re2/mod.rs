@@ -7,6 +7,7 @@
 //!
 //! [`Re2`] answers whether a text matches, [`Re2Groups`] what its groups are, and a [`Template`] is filled with them.
 
+mod alternatives;
 mod dialect;
 mod expand;
 mod expression;

@@ -9,6 +9,7 @@ use regex_automata::{Anchored, Input};
 use regex_syntax::hir::literal::Extractor;
 use regex_syntax::hir::{self, Hir, Repetition};
 
+use crate::re2::alternatives::alternatives;
 use crate::re2::expand::{Piece, Sequence, expand};
 use crate::re2::expression::{Anchoring, Dot, MAX_PATTERN_BYTES, Refused, compile, parse, whole};
 
@@ -26,6 +27,7 @@ pub struct Re2 {
     form: Form,
     prefix: String,
     required: Vec<String>,
+    required_any: Vec<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Re2 {
                     form,
                     prefix,
                     required: Vec::new(),
+                    required_any: Vec::new(),
                 });
             }
         }
@@ -79,6 +82,11 @@ impl Re2 {
         };
         let mut required = Vec::new();
         required_literals(&hir, &mut required);
+        let required_any = match anchoring {
+            // Only searches in longer texts ask for it, and matchers of hostile length are many.
+            Anchoring::Whole => Vec::new(),
+            Anchoring::Anywhere => alternatives(&hir),
+        };
         let form = match sequences.and_then(fast_form) {
             Some(form) => form,
             None => engine(hir, anchoring)?,
@@ -87,6 +95,7 @@ impl Re2 {
             form,
             prefix,
             required,
+            required_any,
         })
     }
 
@@ -97,6 +106,7 @@ impl Re2 {
             form: engine(parse(text, dot)?.hir, anchoring)?,
             prefix: String::new(),
             required: Vec::new(),
+            required_any: Vec::new(),
         })
     }
 
@@ -131,6 +141,12 @@ impl Re2 {
     /// Texts that stand in every text that matches, as far as the expression shows them.
     pub fn required(&self) -> &[String] {
         &self.required
+    }
+
+    /// Lists of texts: of each list, one stands in every text that matches. As far as the expression shows them;
+    /// none of an expression that matches whole texts.
+    pub fn required_any(&self) -> &[Vec<String>] {
+        &self.required_any
     }
 
     #[cfg(test)]

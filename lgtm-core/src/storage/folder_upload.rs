@@ -22,6 +22,8 @@ pub struct FolderUpload {
     open: Vec<(String, ObjectWriter)>,
     /// What may stand in the store: completed, or tried with unknown outcome.
     attempted: Vec<String>,
+    /// The last object, if it may stand.
+    published: Option<String>,
 }
 
 impl FolderUpload {
@@ -33,6 +35,7 @@ impl FolderUpload {
             part_size: None,
             open: Vec::new(),
             attempted: Vec::new(),
+            published: None,
         }
     }
 
@@ -85,16 +88,23 @@ impl FolderUpload {
             let open = self.path(open);
             return Err(Error::Internal(format!("{open} is not finished")));
         }
-        self.attempted.push(name.to_owned());
+        self.published = Some(name.to_owned());
         self.bucket.put(&self.path(name), bytes).await
     }
 
-    /// Ends what is under way and deletes what may stand, the last object first. Failures are logged.
+    /// Ends what is under way and deletes what may stand, the last object first: where that cannot be deleted the folder stays whole. Failures are
+    /// logged.
     pub async fn abort(mut self) {
         for (name, writer) in std::mem::take(&mut self.open) {
             if let Err(error) = writer.abort().await {
                 tracing::warn!(folder = self.folder, name, %error, "cannot abort an upload");
             }
+        }
+        if let Some(name) = &self.published
+            && let Err(error) = self.bucket.delete(&self.path(name)).await
+        {
+            tracing::warn!(folder = self.folder, name, %error, "cannot delete the last object of a folder; it stays whole");
+            return;
         }
         for name in self.attempted.iter().rev() {
             if let Err(error) = self.bucket.delete(&self.path(name)).await {
@@ -112,8 +122,11 @@ impl FolderUpload {
 mod tests {
     use object_store::memory::InMemory;
 
+    use std::sync::Arc;
+
     use super::*;
-    use crate::storage::{DataKind, Layout};
+    use crate::storage::{Backend, BackendKind, DataKind, Layout, RetrySettings, StorageSettings};
+    use crate::testing::{FaultyStore, StoreFault};
 
     #[tokio::test]
     async fn the_last_object_waits_for_the_others_and_goes_first() {
@@ -129,5 +142,29 @@ mod tests {
         assert_eq!(bucket.list_sorted("t").await.unwrap().len(), 2);
         upload.abort().await;
         assert_eq!(bucket.list_sorted("t").await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_folder_whose_last_object_cannot_be_deleted_stays_whole() {
+        let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
+        let retry = RetrySettings {
+            max_attempts: 1,
+            ..RetrySettings::default()
+        };
+        let settings = StorageSettings {
+            retry,
+            ..StorageSettings::default()
+        };
+        let objects = Backend::new(Arc::new(store.clone()), BackendKind::Memory);
+        let layout = Layout::builder().store(objects).settings(settings).build();
+        let bucket = layout.unwrap().bucket(DataKind::Traces);
+        let mut upload = FolderUpload::new(bucket.clone(), "t/b");
+        upload.write("data", b"0123456789").await.unwrap();
+        upload.finish("data").await.unwrap();
+        store.script([Some(StoreFault::LostAck), Some(StoreFault::Reset)]);
+        let lost = upload.publish("meta.json", b"{}".to_vec()).await;
+        assert!(lost.is_err());
+        upload.abort().await;
+        assert_eq!(bucket.list_sorted("t").await.unwrap().len(), 2);
     }
 }

@@ -4,6 +4,8 @@
 //! in `__mimir_cluster/`, which Mimir's and Cortex' listings of tenants leave out; elsewhere it is a plain object at the root, which no
 //! listing of folders takes for a tenant.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DecodeError, Error, Result};
@@ -58,6 +60,35 @@ pub async fn claim(bucket: &Bucket, format: &str) -> Result<()> {
         (None, None) => Err(Error::Conflict(format!(
             "{bucket:?}: owner marker {path} came and went"
         ))),
+    }
+}
+
+/// Claims a bucket once: before anything is written to it, and not again when that went through.
+#[derive(Debug)]
+pub struct Claim {
+    format: &'static str,
+    is_ours: AtomicBool,
+}
+
+impl Claim {
+    /// Of a bucket whose objects are in `format`.
+    pub fn new(format: &'static str) -> Self {
+        Self {
+            format,
+            is_ours: AtomicBool::new(false),
+        }
+    }
+
+    /// [`claim`], unless the bucket is known to be ours.
+    ///
+    /// # Errors
+    /// As [`claim`].
+    pub async fn ensure(&self, bucket: &Bucket) -> Result<()> {
+        if !self.is_ours.load(Ordering::Acquire) {
+            claim(bucket, self.format).await?;
+            self.is_ours.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }
 

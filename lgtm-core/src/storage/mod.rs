@@ -52,7 +52,7 @@ pub use folder_upload::FolderUpload;
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
 pub use leftovers::{Leftover, LeftoverRule, delete_leftovers};
-pub use marker::{Owner, claim};
+pub use marker::{Claim, Owner, claim};
 pub use meter::Operation;
 pub use page_cache::PageCache;
 pub use read_at::{LocalFile, MemoryFile, ObjectFile, ReadAt, ReadPlan, corrupt_at, file_error};

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -10,8 +11,8 @@ use crate::cache::{Cache, CacheStats};
 use crate::error::Result;
 use crate::storage::read_at::{ReadAt, ReadPlan, union_len};
 
-/// Reads that use most of more pages than these go to the file and are not kept: a query over everything would push out what others
-/// come back for.
+/// Reads that use most of more pages than these go to the file and are not kept, unless [`PageCache::large_reads`] says so: a query over everything
+/// would push out what others come back for.
 const MAX_DENSE_PAGES: u64 = 8;
 
 /// Keeps pages of immutable files in a [`Cache`], by the file's place and the number of the page.
@@ -22,6 +23,8 @@ pub struct PageCache {
     cache: Arc<dyn Cache>,
     page_bytes: u64,
     edition: u32,
+    ttl: Option<Duration>,
+    max_dense_pages: u64,
 }
 
 impl PageCache {
@@ -31,7 +34,23 @@ impl PageCache {
             cache,
             page_bytes: page_bytes.max(1),
             edition: 0,
+            ttl: None,
+            max_dense_pages: MAX_DENSE_PAGES,
         }
+    }
+
+    /// Keeps each page for `ttl`. Default: until there is no room.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// Keeps what large reads use too: for a cache that has room for all that is asked for.
+    #[must_use]
+    pub fn large_reads(mut self) -> Self {
+        self.max_dense_pages = u64::MAX;
+        self
     }
 
     /// The same cache, in which no page of another edition is found: after a page turned out damaged, the next edition reads anew.
@@ -103,7 +122,8 @@ impl PagedFile {
         let wishes: Vec<_> = missing.iter().map(|(_, range)| range.clone()).collect();
         let read = self.file.read_many(&wishes, plan).await?;
         for ((i, _), page) in missing.into_iter().zip(read) {
-            self.pages.cache.set(&keys[i], page.clone(), None).await;
+            let (key, ttl) = (&keys[i], self.pages.ttl);
+            self.pages.cache.set(key, page.clone(), ttl).await;
             found[i] = Some(page);
         }
         Ok(found.into_iter().flatten().collect())
@@ -150,7 +170,7 @@ impl ReadAt for PagedFile {
         };
         let count = pages.len() as u64;
         let is_dense = 2 * union_len(wishes) > count * self.pages.page_bytes;
-        if count == 0 || (count > MAX_DENSE_PAGES && is_dense) {
+        if count == 0 || (count > self.pages.max_dense_pages && is_dense) {
             return self.file.read_many(wishes, plan).await;
         }
         let bytes = self.load(&pages, plan).await?;
@@ -260,5 +280,27 @@ mod tests {
         assert_eq!(reads(5..40), 0);
         assert_eq!(reads(195..200), 1, "the last page is short");
         assert_eq!(reads(190..200), 0);
+    }
+
+    #[test]
+    fn large_reads_are_kept_where_that_is_wanted() {
+        let settings = MemoryCacheSettings::default();
+        let clock = Arc::new(ManualClock::default());
+        let cache = MemoryCache::new("pages", &settings, clock.clone()).unwrap();
+        let bytes: Vec<u8> = (0..200).collect();
+        let file = Arc::new(Counted(MemoryFile::new("f", bytes), AtomicU64::new(0)));
+        let pages = PageCache::new(Arc::new(cache), 10);
+        let paged = pages
+            .large_reads()
+            .ttl(Duration::from_secs(9))
+            .over(file.clone());
+        let reads = || {
+            let before = file.1.load(Ordering::Relaxed);
+            block_on(paged.read(0..200)).unwrap();
+            file.1.load(Ordering::Relaxed) - before
+        };
+        assert_eq!((reads(), reads()), (1, 0));
+        clock.advance(Duration::from_secs(9));
+        assert_eq!(reads(), 1, "its time was over");
     }
 }

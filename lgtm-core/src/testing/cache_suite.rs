@@ -1,10 +1,12 @@
 //! What every [`Cache`] must do.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::cache::{Cache, CacheExt};
+use crate::testing::dice::Dice;
 
 /// Runs the suite on an empty cache that has room for 1 MiB at least and to which nobody else speaks.
 ///
@@ -19,6 +21,38 @@ pub async fn cache_suite(cache: &dyn Cache, pass: impl AsyncFn(Duration)) {
     deleted_keys_are_gone(cache).await;
     values_expire(cache, pass).await;
     concurrent_writers_leave_one_of_their_values(cache).await;
+    what_is_found_is_the_newest(cache).await;
+}
+
+/// Random operations beside a naive model: a value may be forgotten, but what is found is what was set last.
+async fn what_is_found_is_the_newest(cache: &dyn Cache) {
+    let mut dice = Dice::seeded(7);
+    let mut model: HashMap<String, Bytes> = HashMap::new();
+    let mut found_any = false;
+    for round in 0..400u32 {
+        let key = format!("suite/model/{}", dice.below(20));
+        match dice.below(4) {
+            0 => {
+                cache.delete(&key).await;
+                model.remove(&key);
+            }
+            1 => {
+                let found = cache.get(&key).await;
+                assert!(
+                    found.is_none() || found.as_ref() == model.get(&key),
+                    "{key} is {found:?}, set was {:?}",
+                    model.get(&key)
+                );
+                found_any |= found.is_some();
+            }
+            _ => {
+                let value = Bytes::from(round.to_string().repeat(dice.below(200) as usize));
+                cache.set(&key, value.clone(), None).await;
+                model.insert(key, value);
+            }
+        }
+    }
+    assert!(found_any, "nothing of what was just set is found");
 }
 
 async fn values_come_back(cache: &dyn Cache) {

@@ -24,4 +24,4 @@ pub use dice::Dice;
 pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};
 pub use forgetful_disk::{ForgetfulDisk, Forgets};
 #[cfg(unix)]
-pub use poll_cost::{longest_poll, one_poll_at_a_time};
+pub use poll_cost::{longest_poll, one_poll_at_a_time, process_time};

@@ -29,4 +29,4 @@ pub use generation::{ChunkState, Generations, Snapshot};
 pub use replay::{RecordRef, ReplayProgress, ReplayReport, SetAside, WalReplay};
 pub use reservation::Reservation;
 pub use settings::{SyncPolicy, WalSettings};
-pub use wal::{Lsn, Refusal, Wal, WalStats};
+pub use wal::{Lsn, Refusal, Wal, WalStats, check_log_ready};

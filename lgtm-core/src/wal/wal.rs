@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::checkpoint::Checkpoint;
 use super::frame::put_record;
-use super::replay::WalReplay;
+use super::replay::{ReplayProgress, WalReplay};
 use super::reservation::too_large;
 use super::settings::{SyncPolicy, WalSettings};
 use super::shared::{Shared, Trouble};
@@ -52,6 +52,28 @@ pub struct Refusal {
     pub reason: String,
     /// How long ago that began.
     pub lasted: Duration,
+}
+
+/// Whether whoever keeps data over a log can serve: not before the log is read back, nor while it takes nothing.
+///
+/// # Errors
+/// `Unavailable`, in words for the operator: how far the replay is, or why writes are refused and for how long.
+pub fn check_log_ready(
+    is_replayed: bool,
+    refusal: Option<Refusal>,
+    progress: Option<ReplayProgress>,
+) -> Result<()> {
+    Err(Error::Unavailable(match (is_replayed, refusal, progress) {
+        (true, None, _) => return Ok(()),
+        (true, Some(Refusal { reason, lasted }), _) => {
+            format!("writes are refused since {} s: {reason}", lasted.as_secs())
+        }
+        (false, _, Some(at)) => format!(
+            "the ingester is replaying its write-ahead log: {} of {} bytes",
+            at.done_bytes, at.total_bytes
+        ),
+        (false, _, None) => "the ingester is opening its write-ahead log".into(),
+    }))
 }
 
 /// The write-ahead log. Dropping it writes what was appended and joins its thread.

@@ -104,4 +104,22 @@ proptest! {
         prop_assert_eq!(fast.prefix(), parsed.prefix());
         prop_assert_eq!(fast.is_match(&value), parsed.is_match(&value));
     }
+
+    #[test]
+    fn what_matches_holds_one_of_each_list(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "abcd", "(ab|ba)cd", "[ab]cda", ".*", "(?i:abcd)", "b?", "(abcd|.*dcba)", "(bcda)+", "^", "[cd]{2}", "\\b", "ä",
+        ]), 1..4),
+        texts in prop::collection::vec(prop::collection::vec(prop::sample::select(vec![
+            "abcd", "bacd", "acda", "AbCd", "dcba", "bcda", "ccdd", "b", "ä", " ",
+        ]), 0..5), 20),
+    ) {
+        let pattern = parts.concat();
+        let re2 = Re2::new(&pattern, Anchoring::Anywhere, Dot::NotNewline).unwrap();
+        for text in texts.iter().map(|t| t.concat()).filter(|t| re2.is_match(t)) {
+            let lists = re2.required_any();
+            prop_assert!(lists.iter().all(|l| l.iter().any(|one| text.contains(one))), "{} {:?} {}", pattern, lists, text);
+            prop_assert!(re2.required().iter().all(|one| text.contains(one)), "{} {:?}", pattern, text);
+        }
+    }
 }
