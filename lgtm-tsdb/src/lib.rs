@@ -10,6 +10,8 @@
 //!       |     `--- heads: the last hours, in memory --------- Holders
 //!       v                                                        |
 //!  blocks in the object store  <--------------------------- BucketBlocks (ranged reads, cached)
+//!       ^
+//!       `--- Compactor (few large blocks of many small ones, retention, bucket index)
 //! ```
 //!
 //! ```
@@ -49,6 +51,7 @@ pub mod block;
 mod block_id;
 pub mod bucket;
 pub mod chunk;
+pub mod compact;
 pub mod components;
 pub mod head;
 #[cfg(feature = "http")]

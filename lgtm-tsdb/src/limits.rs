@@ -78,6 +78,14 @@ pub struct Limits {
     /// How old a block folder without `meta.json` must be to be deleted. Mimir's default, far beyond the longest upload. 0: never.
     #[serde(with = "lgtm_core::units::duration")]
     pub compactor_partial_block_deletion_delay: Duration,
+    /// How long samples are kept: a block whose newest sample may be older is deleted. 0 (default): for ever.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub compactor_blocks_retention_period: Duration,
+    /// Shards that compaction splits the series of a tenant into, each with blocks of its own: for tenants of tens of millions of series,
+    /// whose blocks would grow beyond 64 GiB of index, or take too long to be compacted by one process. 0 (default): none.
+    pub compactor_split_and_merge_shards: u32,
+    /// Jobs that the blocks of one range are split by, which several compactors can share. Mimir's default: 1.
+    pub compactor_split_groups: u32,
     /// Series that one query may touch. 0: unlimited.
     pub max_fetched_series_per_query: u64,
     /// Chunks that one query may read. Mimir's default.
@@ -159,6 +167,9 @@ impl Default for Limits {
             otel_convert_histograms_to_nhcb: false,
             otel_native_delta_ingestion: false,
             compactor_partial_block_deletion_delay: Duration::from_secs(24 * 3600),
+            compactor_blocks_retention_period: Duration::ZERO,
+            compactor_split_and_merge_shards: 0,
+            compactor_split_groups: 1,
             max_fetched_series_per_query: 0,
             max_fetched_chunks_per_query: 2_000_000,
             max_fetched_chunk_bytes_per_query: 0,

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lgtm_core::disk::Disk;
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange};
 use lgtm_core::random::RandomSource;
@@ -21,11 +23,14 @@ use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::{BucketBlocks, BucketSettings};
 use lgtm_tsdb::chunk::SampleValue;
 use lgtm_tsdb::components::clients::IngesterClient;
-use lgtm_tsdb::components::{BlocksCleaner, Holders, Ingester, IngesterSettings};
+use lgtm_tsdb::components::{
+    BlockRange, Compactor, CompactorSettings, Holders, Ingester, IngesterSettings,
+};
 use lgtm_tsdb::head::{FlushScope, HeadSettings};
 use lgtm_tsdb::limits::Limits;
 use lgtm_tsdb::select::{Select, SelectRequest, samples};
 use lgtm_tsdb::wire::WriteBatch;
+use tokio::runtime::Handle;
 
 /// Tries of a request in all; a longer burst of faults is seen by the store.
 const ATTEMPTS: u32 = 2;
@@ -102,13 +107,13 @@ impl Opener {
     }
 }
 
-/// Ingester, blocks and cleaner, wired as a host does it.
+/// Ingester, blocks and compactor, wired as a host does it.
 struct Store {
     ingester: Arc<Ingester>,
     blocks: Arc<BucketBlocks>,
     holders: Holders,
     hides_warnings: bool,
-    cleaner: Arc<BlocksCleaner>,
+    compactor: Arc<Compactor>,
 }
 
 fn bucket(ground: &Ground) -> Result<lgtm_core::storage::Bucket> {
@@ -128,6 +133,21 @@ fn bucket(ground: &Ground) -> Result<lgtm_core::storage::Bucket> {
         .clock(ground.clock.clone())
         .jitter_seed(ground.seed);
     Ok(layout.build()?.bucket(DataKind::MetricBlocks))
+}
+
+/// Rounds of housekeeping by whose end blocks were compacted.
+static COMPACTED: AtomicU64 = AtomicU64::new(0);
+
+/// Ranges of one, two and six minutes; what is compacted is deleted a few pushes later.
+fn compaction() -> CompactorSettings {
+    CompactorSettings {
+        block_ranges: [60, 120, 360]
+            .map(|s| BlockRange(Duration::from_secs(s)))
+            .into(),
+        deletion_delay: Duration::from_secs(120),
+        first_level_compaction_wait_period: Duration::ZERO,
+        ..CompactorSettings::default()
+    }
 }
 
 fn random(seed: u64) -> RandomSource {
@@ -151,15 +171,24 @@ impl StoreOpener for Opener {
         let settings = BucketSettings {
             max_open_blocks: 2,
             batch_series: 2,
+            ignore_deletion_marks_delay: Duration::from_secs(60),
             ..BucketSettings::default()
         };
-        let blocks = BucketBlocks::builder(bucket.clone()).settings(settings);
+        let blocks = BucketBlocks::builder(bucket.clone())
+            .clock(ground.clock.clone())
+            .settings(settings);
         let blocks = blocks.build()?;
         let (disk, clock) = (self.disk(ground.disk.clone()), ground.clock.clone());
         let ingester = Ingester::builder(bucket.clone(), disk, limits.clone())
             .settings(self.settings())
             .clock(clock.clone())
             .random(random(ground.seed))
+            .blocks(blocks.clone())
+            .build()?;
+        let compactor = Compactor::builder(bucket, limits, Executor::inline(Handle::current()))
+            .settings(compaction())
+            .clock(clock)
+            .random(random(ground.seed ^ 1))
             .blocks(blocks.clone())
             .build()?;
         ingester.open()?;
@@ -174,9 +203,7 @@ impl StoreOpener for Opener {
             blocks,
             holders,
             hides_warnings: self.has(OldFault::NoWarnings),
-            cleaner: BlocksCleaner::builder(bucket, limits)
-                .clock(clock)
-                .build()?,
+            compactor,
         })
     }
 
@@ -252,8 +279,18 @@ impl StoreUnderTest for Store {
     async fn keep_house(&self) -> Result<()> {
         let kept = self.ingester.maintain().await;
         let synced = self.blocks.sync().await;
-        let cleaned = self.cleaner.clean().await;
-        kept.and(synced).and(cleaned)
+        let compacted = self.compactor.compact(&CancelToken::new()).await;
+        if self
+            .compactor
+            .counts()
+            .blocks_compacted
+            .load(Ordering::Relaxed)
+            > 0
+        {
+            COMPACTED.fetch_add(1, Ordering::Relaxed);
+        }
+        let cleaned = self.compactor.clean(&CancelToken::new()).await;
+        kept.and(synced).and(compacted).and(cleaned)
     }
 
     async fn checkpoint(&self) -> Result<()> {
@@ -279,6 +316,8 @@ async fn seeds(seeds: std::ops::Range<u64>, turns: Turns) {
     }
     assert!(acknowledged > 50 * count, "{acknowledged} acknowledged");
     assert!(whole > 20 * count, "{whole} whole answers");
+    let compacted = COMPACTED.load(Ordering::Relaxed);
+    assert!(compacted > 2 * count, "{compacted} rounds with compactions");
 }
 
 #[tokio::test]

@@ -19,7 +19,6 @@ const WHAT: &str = "bucket index";
 const JSON_NAME: &str = "bucket-index.json";
 /// Segments named `000001` and on without a gap.
 const SEGMENTS_CONSECUTIVE: &str = "1b6d";
-const SHARD_LABEL: &str = "__compactor_shard_id__";
 
 /// The bucket index of one tenant.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +31,15 @@ pub struct BucketIndex {
     /// The marks.
     #[serde(default, deserialize_with = "null_as_default")]
     pub block_deletion_marks: Vec<BucketIndexDeletionMark>,
+    /// Blocks that are not in `blocks` since their `meta.json` cannot be read, so that answers can say what they may lack. Ours only, others pass
+    /// it over.
+    #[serde(
+        default,
+        rename = "lgtm_unreadable_blocks",
+        skip_serializing_if = "is_default",
+        deserialize_with = "null_as_default"
+    )]
+    pub unreadable_blocks: Vec<UnreadableBlock>,
     /// When this was written, seconds since the epoch. Mimir refuses queries when it is older than an hour.
     #[serde(rename = "updated_at")]
     pub updated_at_s: i64,
@@ -95,6 +103,16 @@ pub struct BucketIndexBlock {
     pub unknown: Map<String, Value>,
 }
 
+/// A block whose `meta.json` cannot be read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct UnreadableBlock {
+    /// The block.
+    #[serde(rename = "block_id")]
+    pub id: BlockId,
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// One deletion mark in a bucket index.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BucketIndexDeletionMark {
@@ -136,8 +154,7 @@ impl BucketIndexBlock {
             if entry.segment_count > 0 {
                 SEGMENTS_CONSECUTIVE.clone_into(&mut entry.segments_format);
             }
-            let shard = thanos.labels.get(SHARD_LABEL);
-            entry.compactor_shard_id = shard.cloned().unwrap_or_default();
+            meta.shard_id().clone_into(&mut entry.compactor_shard_id);
             entry.source.clone_from(&thanos.source);
             entry.labels.clone_from(&thanos.labels);
         }
@@ -206,6 +223,7 @@ mod tests {
             version: 2,
             blocks: Vec::new(),
             block_deletion_marks: Vec::new(),
+            unreadable_blocks: Vec::new(),
             updated_at_s: 1,
             unknown: Map::from_iter([("x".to_owned(), "y".repeat(1 << 20).into())]),
         };

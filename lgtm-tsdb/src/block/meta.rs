@@ -173,6 +173,9 @@ pub struct ThanosMeta {
 }
 
 impl ThanosMeta {
+    /// Name of the external label by which Mimir tells the shard of a split block.
+    pub const SHARD_LABEL: &str = "__compactor_shard_id__";
+
     /// A section for raw data with these external labels, written by `source`.
     pub fn new(source: impl Into<String>, labels: BTreeMap<String, String>) -> Self {
         Self {
@@ -274,6 +277,13 @@ impl BlockMeta {
             out.push(b'\n');
         }
         Ok(out)
+    }
+
+    /// `i_of_n` of a block with the series of one shard; empty for one with all.
+    pub fn shard_id(&self) -> &str {
+        let thanos = self.thanos.as_ref();
+        let shard = thanos.and_then(|t| t.labels.get(ThanosMeta::SHARD_LABEL));
+        shard.map_or("", String::as_str)
     }
 
     /// Whether the block holds only samples that came out of order.

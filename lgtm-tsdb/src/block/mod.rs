@@ -19,7 +19,7 @@ mod tombstones;
 mod writer;
 
 pub use crate::block_id::BlockId;
-pub use bucket_index::{BucketIndex, BucketIndexBlock, BucketIndexDeletionMark};
+pub use bucket_index::{BucketIndex, BucketIndexBlock, BucketIndexDeletionMark, UnreadableBlock};
 pub use chunk_reader::{ChunkReader, ChunkReaderSettings};
 pub use leftovers::BLOCK_LEFTOVERS;
 pub use markers::{DeletionMark, NoCompactMark, TenantDeletionMark};
@@ -27,7 +27,7 @@ pub use meta::{
     BlockFile, BlockMeta, BlockParent, BlockStats, Compaction, Downsample, IndexSizeStats,
     ThanosMeta,
 };
-pub use reader::{BlockReader, BlockReaderSettings};
+pub use reader::{BlockPages, BlockReader, BlockReaderSettings};
 pub use segment::{SegmentEncoder, SegmentPiece};
 pub use tombstones::{DeletedInterval, Tombstones};
 pub use writer::{BlockWriter, BlockWriterSettings, MetaInput};

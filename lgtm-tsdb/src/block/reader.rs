@@ -26,6 +26,27 @@ pub struct BlockReaderSettings {
     pub chunks: ChunkReaderSettings,
 }
 
+/// What keeps parts of blocks that were read from an object store.
+#[derive(Debug, Clone, Default)]
+pub struct BlockPages {
+    /// Of their indexes.
+    pub index: Option<PageCache>,
+    /// Of their chunks.
+    pub chunks: Option<PageCache>,
+}
+
+impl BlockPages {
+    /// The same, in which nothing of another edition is found: after something turned out damaged, the next edition reads anew.
+    #[must_use]
+    pub fn edition(&self, edition: u32) -> Self {
+        let of = |pages: &Option<PageCache>| pages.as_ref().map(|p| p.edition(edition));
+        Self {
+            index: of(&self.index),
+            chunks: of(&self.chunks),
+        }
+    }
+}
+
 /// An open block. Immutable; share it by `Arc`.
 #[derive(Debug)]
 pub struct BlockReader {
@@ -77,7 +98,7 @@ impl BlockReader {
         Self::from_parts(parts, settings).await
     }
 
-    /// As [`BlockReader::open_object`]; small reads go through a cache.
+    /// As [`BlockReader::open_object`]; reads of the index and of chunks go through a cache each, where there is one.
     ///
     /// # Errors
     /// As [`BlockReader::open_object`].
@@ -85,12 +106,16 @@ impl BlockReader {
         bucket: &Bucket,
         folder: &str,
         settings: BlockReaderSettings,
-        pages: &PageCache,
+        pages: &BlockPages,
     ) -> Result<Self> {
         let mut parts = open_object(bucket, folder).await?;
-        parts.index = pages.over(parts.index);
-        for segment in &mut parts.segments {
-            *segment = pages.over(Arc::clone(segment));
+        if let Some(pages) = &pages.index {
+            parts.index = pages.over(parts.index);
+        }
+        if let Some(pages) = &pages.chunks {
+            for segment in &mut parts.segments {
+                *segment = pages.over(Arc::clone(segment));
+            }
         }
         Self::from_parts(parts, settings).await
     }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, crc32c, put_svarint, put_uvarint};
-use lgtm_core::model::TimestampMs;
+use lgtm_core::model::{TimeRange, TimestampMs};
+
+use crate::chunk::encode_started_run;
+use crate::select::{ChunkList, started_samples};
 
 const MAGIC: u32 = 0x0130_BA30;
 const VERSION: u8 = 1;
@@ -57,6 +60,30 @@ impl Tombstones {
     /// What is deleted of `series`.
     pub fn get(&self, series: u32) -> &[DeletedInterval] {
         self.0.get(&series).map_or(&[], Vec::as_slice)
+    }
+
+    /// The chunks of a series without what is deleted of it; one that keeps only some of its samples is encoded anew.
+    ///
+    /// # Errors
+    /// A chunk that does not follow its format, of those that are looked into.
+    pub fn apply(&self, series: u32, chunks: ChunkList) -> Result<ChunkList, DecodeError> {
+        let deleted = self.get(series);
+        if deleted.is_empty() {
+            return Ok(chunks);
+        }
+        let mut kept = ChunkList::new();
+        for chunk in chunks {
+            let is_touched =
+                |d: &DeletedInterval| d.min_ms <= chunk.max_ms && d.max_ms >= chunk.min_ms;
+            if !deleted.iter().any(is_touched) {
+                kept.push(chunk);
+                continue;
+            }
+            let mut samples = started_samples(std::slice::from_ref(&chunk), TimeRange::ALL)?;
+            samples.retain(|(at, _)| !deleted.iter().any(|d| d.contains(at.t_ms)));
+            kept.extend(encode_started_run(samples));
+        }
+        Ok(kept)
     }
 
     /// All of it, by series.

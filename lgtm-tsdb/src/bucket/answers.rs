@@ -155,7 +155,7 @@ impl SeriesBatches for BlockAnswer {
             Ok(None) => {
                 self.end.merge(SelectEnd {
                     stats: batches.stats(),
-                    blocks: vec![self.entry.meta.ulid],
+                    blocks: vec![self.entry.block.id],
                     ..SelectEnd::default()
                 });
                 Ok(None)

@@ -7,13 +7,46 @@ use lgtm_core::Error;
 use lgtm_core::model::{TenantId, TimestampMs};
 use parking_lot::Mutex;
 
-use crate::block::{BlockMeta, BlockReader};
+use crate::block::{BlockMeta, BlockReader, BucketIndexBlock};
+use crate::block_id::BlockId;
+
+/// What the list knows of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct ListedBlock {
+    pub(super) id: BlockId,
+    /// Start of its time range, inclusive.
+    pub(super) min_ms: TimestampMs,
+    /// End of its time range, exclusive.
+    pub(super) max_ms: TimestampMs,
+}
+
+impl From<&BlockMeta> for ListedBlock {
+    fn from(meta: &BlockMeta) -> Self {
+        Self {
+            id: meta.ulid,
+            min_ms: meta.min_ms,
+            max_ms: meta.max_ms,
+        }
+    }
+}
+
+impl From<&BucketIndexBlock> for ListedBlock {
+    fn from(block: &BucketIndexBlock) -> Self {
+        Self {
+            id: block.id,
+            min_ms: block.min_ms,
+            max_ms: block.max_ms,
+        }
+    }
+}
 
 /// A block on the list, open or not.
 #[derive(Debug)]
 pub(super) struct BlockEntry {
     pub(super) tenant: TenantId,
-    pub(super) meta: BlockMeta,
+    pub(super) block: ListedBlock,
+    /// When it came on the list, on the host's clock.
+    pub(super) added_ms: TimestampMs,
     pub(super) reader: tokio::sync::Mutex<Option<Arc<BlockReader>>>,
     /// When the reader was last asked for, on the counter of all blocks.
     pub(super) used: AtomicU64,
@@ -31,10 +64,11 @@ struct BlockFault {
 }
 
 impl BlockEntry {
-    pub(super) fn new(tenant: TenantId, meta: BlockMeta) -> Self {
+    pub(super) fn new(tenant: TenantId, block: ListedBlock, added_ms: TimestampMs) -> Self {
         Self {
             tenant,
-            meta,
+            block,
+            added_ms,
             reader: tokio::sync::Mutex::default(),
             used: AtomicU64::new(0),
             edition: AtomicU32::new(0),
@@ -44,7 +78,7 @@ impl BlockEntry {
 
     /// Folder of the block in the bucket.
     pub(super) fn folder(&self) -> String {
-        format!("{}/{}", self.tenant, self.meta.ulid)
+        format!("{}/{}", self.tenant, self.block.id)
     }
 
     /// Why the block is set aside, unless it is time to try it again.
@@ -69,7 +103,7 @@ impl BlockEntry {
             retry_at_ms,
         });
         if before.is_none_or(|f| f.text != text) {
-            tracing::error!(tenant = %self.tenant, block = %self.meta.ulid, error = text, "block set aside: it cannot be read; the others serve, and answers that lack it say so");
+            tracing::error!(tenant = %self.tenant, block = %self.block.id, error = text, "block set aside: it cannot be read; the others serve, and answers that lack it say so");
         }
     }
 
@@ -89,7 +123,7 @@ impl BlockEntry {
     pub(super) fn warning(&self, fault: &str) -> String {
         format!(
             "block {} of tenant {} cannot be read, its samples from {} to {} are missing: {fault}",
-            self.meta.ulid, self.tenant, self.meta.min_ms, self.meta.max_ms
+            self.block.id, self.tenant, self.block.min_ms, self.block.max_ms
         )
     }
 }

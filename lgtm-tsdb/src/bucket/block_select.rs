@@ -7,16 +7,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::exec::{TaskGroup, TaskHandle};
 use lgtm_core::index::MatchedSeries;
-use lgtm_core::model::{Labels, TimeRange};
+use lgtm_core::model::Labels;
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
 use crate::block::BlockReader;
-use crate::chunk::encode_started_run;
 use crate::index::ChunkRefMeta;
-use crate::select::{
-    ChunkList, FetchStats, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks, started_samples,
-};
+use crate::select::{ChunkList, FetchStats, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// Batches that are read ahead while the one before is worked on.
 const AHEAD: usize = 2;
@@ -160,39 +157,14 @@ impl BlockSeries {
         for (series, (reference, count)) in out.iter_mut().zip(kept) {
             series.chunks.reserve_exact(count);
             series.chunks.extend(chunks.by_ref().take(count));
-            self.apply_tombstones(reference, &mut series.chunks)?;
+            let whole = std::mem::take(&mut series.chunks);
+            let kept = self.reader.tombstones().apply(reference, whole);
+            series.chunks = kept.map_err(|e| {
+                let place = format!("block {}, series {reference}", self.reader.meta().ulid);
+                Error::corrupt(place, e)
+            })?;
         }
         Ok(out)
-    }
-
-    /// Takes deleted samples out; a chunk that keeps only some of its samples is encoded anew.
-    fn apply_tombstones(&self, reference: u32, chunks: &mut ChunkList) -> Result<()> {
-        let deleted = self.reader.tombstones().get(reference);
-        if deleted.is_empty() {
-            return Ok(());
-        }
-        let mut kept = ChunkList::new();
-        for chunk in chunks.drain(..) {
-            let touched = deleted
-                .iter()
-                .any(|d| d.min_ms <= chunk.max_ms && d.max_ms >= chunk.min_ms);
-            if !touched {
-                kept.push(chunk);
-                continue;
-            }
-            let broken = |e| {
-                Error::corrupt(
-                    format!("block {}, series {reference}", self.reader.meta().ulid),
-                    e,
-                )
-            };
-            let one = std::slice::from_ref(&chunk);
-            let mut samples = started_samples(one, TimeRange::ALL).map_err(broken)?;
-            samples.retain(|(at, _)| !deleted.iter().any(|d| d.contains(at.t_ms)));
-            kept.extend(encode_started_run(samples));
-        }
-        *chunks = kept;
-        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which blocks there are.
 //!
-//! The list comes from one listing per tenant, done at start and from time to time, and from the ingester of the same process,
-//! which adds what it has just uploaded. No query lists anything. A block is opened by the first query that needs it. One that turns
+//! The list comes from the bucket index of each tenant, which is read from time to time ([`super::block_sync`]), and from ingester and
+//! compactor of the same process, which tell what they have just uploaded. No query lists anything. A block is opened by the first query that needs it. One that turns
 //! out damaged is read once more; if it stays so it is set aside, named in logs, counts and in the warnings of every answer that needed
 //! it, tried again from time to time and after every sync, and the others serve.
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use lgtm_core::Result;
 use lgtm_core::cache::{Cache, CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
@@ -19,24 +19,33 @@ use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PageCache};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
-use lgtm_core::{ErrorKind, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
-use super::block_entry::BlockEntry;
+use super::block_entry::{BlockEntry, ListedBlock};
 use super::open_blocks::OpenBlocks;
-use crate::block::{BlockId, BlockMeta};
+use crate::block::{BlockId, BlockMeta, BlockPages};
 use crate::select::SelectRequest;
 
 /// How blocks are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BucketSettings {
-    /// How often the bucket is listed for blocks of others. Mimir's default.
+    /// How often is looked for blocks of others: an object a tenant. Mimir's default.
     #[serde(with = "lgtm_core::units::duration")]
     pub sync_interval: Duration,
     /// Tenants and metas that are read at the same time.
     pub sync_concurrency: usize,
+    /// How old the bucket index of a tenant, which the compactor writes, may be to be read instead of listing the tenant's blocks. Default 1h,
+    /// Mimir's: four of its rounds.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub max_stale_period: Duration,
+    /// How long after a block was marked for deletion it is still read. Default 1h, Mimir's: by then the block that replaces it is on the list of
+    /// every reader.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub ignore_deletion_marks_delay: Duration,
+    /// Bytes that a bucket index may unpack to. Default 256MiB: some 500,000 blocks.
+    pub max_bucket_index_size: ByteSize,
     /// Memory for pages of blocks that queries come back to: their postings, series and chunks. 0: none.
     pub page_cache_size: ByteSize,
     /// Blocks that are kept open; each holds a sample of its symbols and postings table, a few megabytes at most.
@@ -51,6 +60,9 @@ impl Default for BucketSettings {
         Self {
             sync_interval: Duration::from_secs(15 * 60),
             sync_concurrency: 16,
+            max_stale_period: Duration::from_secs(3600),
+            ignore_deletion_marks_delay: Duration::from_secs(3600),
+            max_bucket_index_size: ByteSize::mib(256),
             page_cache_size: ByteSize::mib(32),
             max_open_blocks: 256,
             batch_series: 1024,
@@ -60,6 +72,9 @@ impl Default for BucketSettings {
 
 /// Mimir's size for its cache of chunks.
 const PAGE_BYTES: u64 = 16_000;
+/// How long pages are kept in a cache that is given: Mimir's times.
+const INDEX_TTL: Duration = Duration::from_secs(7 * 86_400);
+const CHUNKS_TTL: Duration = Duration::from_secs(86_400);
 /// How long after a failed sync the next one is tried, until the list is known for the first time: answers lack all blocks meanwhile.
 const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
 
@@ -68,7 +83,8 @@ const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
 pub struct BucketBlocksBuilder {
     bucket: Bucket,
     clock: Arc<dyn Clock>,
-    page_cache: Option<Arc<dyn Cache>>,
+    index_cache: Option<Arc<dyn Cache>>,
+    chunk_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -88,10 +104,24 @@ impl BucketBlocksBuilder {
         self
     }
 
-    /// Sets where pages of blocks are kept. Without it that is memory, as much as `page_cache_size` says.
+    /// Sets where pages of blocks are kept, of their index and of their chunks. Without it that is memory, as much as `page_cache_size` says.
     #[must_use]
-    pub fn page_cache(mut self, cache: Arc<dyn Cache>) -> Self {
-        self.page_cache = Some(cache);
+    pub fn page_cache(self, cache: Arc<dyn Cache>) -> Self {
+        self.index_cache(Arc::clone(&cache)).chunk_cache(cache)
+    }
+
+    /// Sets where pages of indexes are kept, for a week; the memory of `page_cache_size` is for chunks then, unless those are kept elsewhere too.
+    #[must_use]
+    pub fn index_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.index_cache = Some(cache);
+        self
+    }
+
+    /// Sets where pages of chunks are kept, for a day: all that queries read, not only what is small. The memory of `page_cache_size` is for indexes
+    /// then, unless those are kept elsewhere too.
+    #[must_use]
+    pub fn chunk_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.chunk_cache = Some(cache);
         self
     }
 
@@ -110,20 +140,32 @@ impl BucketBlocksBuilder {
         let Self {
             bucket,
             clock,
-            page_cache,
+            index_cache,
+            chunk_cache,
             registry,
             settings,
         } = self;
         let max_bytes = settings.page_cache_size;
-        let cache = match page_cache {
-            None if max_bytes.as_u64() > 0 => {
+        let is_needed = index_cache.is_none() || chunk_cache.is_none();
+        let memory = match is_needed && max_bytes.as_u64() > 0 {
+            true => {
                 let size = MemoryCacheSettings { max_bytes };
                 let memory = MemoryCache::new("block-pages", &size, Arc::clone(&clock))?;
-                Some(Arc::new(memory) as Arc<dyn Cache>)
+                Some(PageCache::new(Arc::new(memory), PAGE_BYTES))
             }
-            given => given,
+            false => None,
         };
-        let pages = cache.map(|cache| PageCache::new(cache, PAGE_BYTES));
+        let pages = |given: Option<Arc<dyn Cache>>, ttl| match given {
+            Some(cache) => {
+                let pages = PageCache::new(cache, PAGE_BYTES);
+                Some(pages.ttl(ttl).large_reads())
+            }
+            None => memory.clone(),
+        };
+        let pages = BlockPages {
+            index: pages(index_cache, INDEX_TTL),
+            chunks: pages(chunk_cache, CHUNKS_TTL),
+        };
         let blocks = OpenBlocks::new(bucket, pages, clock, settings.max_open_blocks);
         let blocks = Arc::new(BucketBlocks {
             settings,
@@ -160,19 +202,29 @@ pub struct BucketStats {
 pub struct BucketBlocks {
     pub(super) settings: BucketSettings,
     pub(super) blocks: Arc<OpenBlocks>,
-    tenants: RwLock<HashMap<TenantId, BTreeMap<BlockId, Arc<BlockEntry>>>>,
+    pub(super) tenants: RwLock<HashMap<TenantId, TenantList>>,
     /// Blocks whose `meta.json` cannot be read.
-    unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
+    pub(super) unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
     /// Why tenants' lists may lack blocks: the error of the listing that failed last.
-    unlisted: Mutex<Unlisted>,
+    pub(super) unlisted: Mutex<Unlisted>,
+}
+
+/// The blocks of a tenant.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TenantList {
+    pub(super) blocks: BTreeMap<BlockId, Arc<BlockEntry>>,
+    /// Blocks that are still in the bucket, and of whose samples others on the list are.
+    pub(super) superseded: BTreeSet<BlockId>,
+    /// Whether its blocks were listed in the bucket by this process.
+    pub(super) is_listed: bool,
 }
 
 /// Of whom the list of blocks is not known.
 #[derive(Debug)]
-struct Unlisted {
+pub(super) struct Unlisted {
     /// Of all tenants, before the first listing: what went wrong so far.
-    everybody: Option<String>,
-    tenants: BTreeMap<TenantId, String>,
+    pub(super) everybody: Option<String>,
+    pub(super) tenants: BTreeMap<TenantId, String>,
 }
 
 /// The blocks that an answer needs, and what it has to say of those that it cannot have.
@@ -188,121 +240,52 @@ impl BucketBlocks {
         BucketBlocksBuilder {
             bucket,
             clock: Arc::new(SystemClock::new()),
-            page_cache: None,
+            index_cache: None,
+            chunk_cache: None,
             registry: None,
             settings: BucketSettings::default(),
         }
     }
 
-    /// Counts of the cache of pages, if there is one.
+    /// Counts of the cache of pages of chunks, if there is one: unless others were given, of the memory for all pages.
     pub fn page_cache_stats(&self) -> Option<CacheStats> {
-        self.blocks.pages().map(PageCache::stats)
+        self.blocks.pages().chunks.as_ref().map(PageCache::stats)
+    }
+
+    /// Counts of the cache of pages of indexes, if there is one.
+    pub fn index_cache_stats(&self) -> Option<CacheStats> {
+        self.blocks.pages().index.as_ref().map(PageCache::stats)
     }
 
     /// Adds a block that has just been uploaded.
-    pub fn add(&self, tenant: &TenantId, meta: BlockMeta) {
-        let entry = Arc::new(BlockEntry::new(tenant.clone(), meta));
-        self.tenants
-            .write()
-            .entry(tenant.clone())
-            .or_default()
-            .insert(entry.meta.ulid, entry);
+    pub fn add(&self, tenant: &TenantId, meta: &BlockMeta) {
+        self.replace(tenant, &[], std::slice::from_ref(meta));
     }
 
-    /// Learns which blocks there are: new ones are added, those gone from the bucket are forgotten, those set aside get another chance.
-    ///
-    /// # Errors
-    /// The first error of the store; what is known stays, and answers that may lack blocks say so. A `meta.json` that does not decode
-    /// sets its block aside, no more.
-    pub async fn sync(&self) -> Result<()> {
-        let listed = self.blocks.bucket.tenants().await.inspect_err(|e| {
-            let mut unlisted = self.unlisted.lock();
-            if let Some(why) = &mut unlisted.everybody {
-                *why = e.to_string();
-            }
-        })?;
-        // Those whose folders are gone are looked at too: their blocks have to be forgotten.
-        let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
-        tenants.extend(listed);
-        let syncs = tenants.into_iter().map(|t| async move {
-            let synced = self.sync_tenant(&t).await;
-            (t, synced)
-        });
-        let mut syncs =
-            futures::stream::iter(syncs).buffer_unordered(self.settings.sync_concurrency.max(1));
-        let mut failed = None;
-        let mut unlisted = BTreeMap::new();
-        while let Some((tenant, synced)) = syncs.next().await {
-            if let Err(e) = synced {
-                unlisted.insert(tenant, e.to_string());
-                failed.get_or_insert(e);
-            }
+    /// Puts blocks in place of those whose samples they have, in one moment for all queries.
+    pub fn replace(&self, tenant: &TenantId, old: &[BlockId], new: &[BlockMeta]) {
+        let now_ms = self.blocks.now_ms();
+        let entry = |meta| Arc::new(BlockEntry::new(tenant.clone(), meta, now_ms));
+        let new: Vec<_> = new
+            .iter()
+            .map(|meta| entry(ListedBlock::from(meta)))
+            .collect();
+        let mut tenants = self.tenants.write();
+        let list = tenants.entry(tenant.clone()).or_default();
+        for id in old {
+            list.blocks.remove(id);
+            list.superseded.insert(*id);
         }
-        drop(syncs);
-        *self.unlisted.lock() = Unlisted {
-            everybody: None,
-            tenants: unlisted,
-        };
-        self.tenants.write().retain(|_, blocks| !blocks.is_empty());
-        failed.map_or(Ok(()), Err)
+        for entry in new {
+            list.blocks.insert(entry.block.id, entry);
+        }
     }
 
-    async fn sync_tenant(&self, tenant: &TenantId) -> Result<()> {
-        let before = self.known(tenant);
-        let bucket = &self.blocks.bucket;
-        let listing = bucket.list_with_delimiter(tenant.as_str()).await?;
-        let names = listing.folders.iter().filter_map(|f| f.rsplit('/').next());
-        let listed: BTreeSet<BlockId> = names.filter_map(|f| f.parse().ok()).collect();
-        let mut unreadable = BTreeMap::new();
-        for id in listed.iter().filter(|id| !before.contains_key(id)) {
-            let meta = match bucket.get(&format!("{tenant}/{id}/meta.json")).await {
-                Ok(bytes) => BlockMeta::decode(&bytes).map_err(|e| e.to_string()),
-                // An upload under way, or one that was never finished.
-                Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                Err(e) => Err(e.to_string()),
-            };
-            match meta {
-                Ok(meta) => self.add(tenant, meta),
-                Err(e) => {
-                    unreadable.insert(*id, e);
-                }
-            }
+    /// Takes blocks off the list that are about to be deleted.
+    pub fn forget(&self, tenant: &TenantId, ids: &[BlockId]) {
+        if let Some(list) = self.tenants.write().get_mut(tenant) {
+            ids.iter().for_each(|id| drop(list.blocks.remove(id)));
         }
-        self.note_unreadable(tenant, unreadable);
-        // A block that was added meanwhile is not in the listing yet: only those known before may be gone.
-        let mut gone = Vec::new();
-        for (id, entry) in &before {
-            // A listing may be older than the block: its own object decides.
-            let is_gone = !listed.contains(id)
-                && !bucket
-                    .exists(&format!("{}/meta.json", entry.folder()))
-                    .await?;
-            if is_gone {
-                gone.push(*id);
-            } else {
-                entry.forgive();
-            }
-        }
-        if let Some(blocks) = self.tenants.write().get_mut(tenant) {
-            gone.iter().for_each(|id| drop(blocks.remove(id)));
-        }
-        Ok(())
-    }
-
-    fn known(&self, tenant: &TenantId) -> BTreeMap<BlockId, Arc<BlockEntry>> {
-        let tenants = self.tenants.read();
-        tenants.get(tenant).cloned().unwrap_or_default()
-    }
-
-    fn note_unreadable(&self, tenant: &TenantId, found: BTreeMap<BlockId, String>) {
-        let mut all = self.unreadable.lock();
-        for (id, e) in &found {
-            if all.get(&(tenant.clone(), *id)) != Some(e) {
-                tracing::error!(%tenant, block = %id, error = e, "block set aside: its meta.json cannot be read");
-            }
-        }
-        all.retain(|(t, _), _| t != tenant);
-        all.extend(found.into_iter().map(|(id, e)| ((tenant.clone(), id), e)));
     }
 
     /// Counts over the blocks.
@@ -313,9 +296,10 @@ impl BucketBlocks {
             is_listed: self.unlisted.lock().everybody.is_none(),
             ..BucketStats::default()
         };
-        for (tenant, blocks) in tenants.iter() {
-            stats.blocks += blocks.len() as u64;
-            let faults = blocks
+        for (tenant, list) in tenants.iter() {
+            stats.blocks += list.blocks.len() as u64;
+            let faults = list
+                .blocks
                 .iter()
                 .filter_map(|(id, e)| Some((tenant.clone(), *id, e.known_fault()?)));
             stats.set_aside.extend(faults);
@@ -334,13 +318,13 @@ impl BucketBlocks {
         let range = request.range;
         let mut found = Overlapping::default();
         let now_ms = self.blocks.now_ms();
-        if let Some(blocks) = self.tenants.read().get(tenant) {
+        if let Some(list) = self.tenants.read().get(tenant) {
             let hit = |e: &&Arc<BlockEntry>| {
-                e.meta.min_ms < range.max_ms
-                    && e.meta.max_ms > range.min_ms
-                    && request.wants_block(e.meta.ulid)
+                e.block.min_ms < range.max_ms
+                    && e.block.max_ms > range.min_ms
+                    && request.wants_block(e.block.id)
             };
-            for entry in blocks.values().filter(hit) {
+            for entry in list.blocks.values().filter(hit) {
                 match entry.fault(now_ms) {
                     Some(fault) => found.warnings.push(entry.warning(&fault)),
                     None => found.blocks.push(Arc::clone(entry)),
@@ -360,9 +344,9 @@ impl BucketBlocks {
             .iter()
             .filter(|((t, _), _)| t == tenant)
         {
-            // Which times it holds stands in what cannot be read.
+            // Which times it holds is not known.
             found.warnings.push(format!(
-                "block {id} of tenant {tenant} cannot be read, samples may be missing: its meta.json: {e}"
+                "block {id} of tenant {tenant} cannot be read, samples may be missing: {e}"
             ));
         }
         found

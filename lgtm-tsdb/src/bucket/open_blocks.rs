@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures::future::BoxFuture;
 use lgtm_core::clock::Clock;
 use lgtm_core::model::TimestampMs;
-use lgtm_core::storage::{Bucket, PageCache};
+use lgtm_core::storage::Bucket;
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::block_entry::BlockEntry;
-use crate::block::{BlockReader, BlockReaderSettings};
+use crate::block::{BlockPages, BlockReader, BlockReaderSettings};
 
 /// How long a block that cannot be read is left out before a query tries it again. A query that tries pays for it; the list is
 /// brought up to date, and every block tried again, more rarely.
@@ -21,7 +21,7 @@ const RETRY_AFTER_MS: i64 = 30_000;
 #[derive(Debug)]
 pub(super) struct OpenBlocks {
     pub(super) bucket: Bucket,
-    pages: Option<PageCache>,
+    pages: BlockPages,
     clock: Arc<dyn Clock>,
     max_open: usize,
     open: Mutex<Vec<Arc<BlockEntry>>>,
@@ -32,7 +32,7 @@ pub(super) struct OpenBlocks {
 impl OpenBlocks {
     pub(super) fn new(
         bucket: Bucket,
-        pages: Option<PageCache>,
+        pages: BlockPages,
         clock: Arc<dyn Clock>,
         max_open: usize,
     ) -> Self {
@@ -47,9 +47,9 @@ impl OpenBlocks {
         }
     }
 
-    /// The cache of pages, if there is one.
-    pub(super) fn pages(&self) -> Option<&PageCache> {
-        self.pages.as_ref()
+    /// The caches of pages.
+    pub(super) fn pages(&self) -> &BlockPages {
+        &self.pages
     }
 
     /// Readers opened so far.
@@ -71,13 +71,8 @@ impl OpenBlocks {
             return Ok(Arc::clone(reader));
         }
         let (folder, settings) = (entry.folder(), BlockReaderSettings::default());
-        let opened = match &self.pages {
-            Some(pages) => {
-                let pages = pages.edition(entry.edition.load(Ordering::Relaxed));
-                BlockReader::open_cached(&self.bucket, &folder, settings, &pages).await?
-            }
-            None => BlockReader::open_object(&self.bucket, &folder, settings).await?,
-        };
+        let pages = self.pages.edition(entry.edition.load(Ordering::Relaxed));
+        let opened = BlockReader::open_cached(&self.bucket, &folder, settings, &pages).await?;
         let reader = Arc::new(opened);
         *slot = Some(Arc::clone(&reader));
         drop(slot);

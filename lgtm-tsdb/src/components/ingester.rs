@@ -1,7 +1,7 @@
 //! Keeps recent samples, in memory and in the log, and moves them into blocks.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,9 +12,9 @@ use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 use lgtm_core::random::{RandomSource, os_random};
 use lgtm_core::service::Service;
-use lgtm_core::storage::{Bucket, claim};
+use lgtm_core::storage::{Bucket, Claim};
 use lgtm_core::telemetry::Registry;
-use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats};
+use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats, check_log_ready};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -133,7 +133,7 @@ impl IngesterBuilder {
         let registry = self.registry.take();
         let ingester = Arc::new(Ingester {
             parts: self,
-            is_claimed: AtomicBool::new(false),
+            claim: Claim::new(BLOCKS_FORMAT),
             running: Mutex::default(),
             flushed: FlushCounts::default(),
             rates: Mutex::default(),
@@ -165,14 +165,13 @@ struct Running {
 }
 
 /// What the owner marker of the bucket says of its format.
-const BLOCKS_FORMAT: &str = "prometheus-tsdb-blocks";
+pub(super) const BLOCKS_FORMAT: &str = "prometheus-tsdb-blocks";
 
 /// Keeps recent samples.
 #[derive(Debug)]
 pub struct Ingester {
     parts: IngesterBuilder,
-    /// Whether the bucket is known to be ours.
-    is_claimed: AtomicBool,
+    claim: Claim,
     running: Mutex<Running>,
     flushed: FlushCounts,
     rates: Mutex<IngestionRates>,
@@ -259,11 +258,7 @@ impl Ingester {
     /// # Errors
     /// `Conflict` when it is another's; those of the store.
     pub async fn claim(&self) -> Result<()> {
-        if !self.is_claimed.load(Ordering::Acquire) {
-            claim(&self.parts.bucket, BLOCKS_FORMAT).await?;
-            self.is_claimed.store(true, Ordering::Release);
-        }
-        Ok(())
+        self.claim.ensure(&self.parts.bucket).await
     }
 
     /// [`Ingester::claim`] at the start, where only another's bucket is a reason not to begin: a store that is away now is asked again
@@ -300,7 +295,7 @@ impl Ingester {
         let on_block = |tenant: &TenantId, meta: &BlockMeta| {
             self.flushed.blocks.fetch_add(1, Ordering::Relaxed);
             if let Some(blocks) = &self.parts.blocks {
-                blocks.add(tenant, meta.clone());
+                blocks.add(tenant, meta);
             }
         };
         self.claim().await.inspect_err(|_| {
@@ -517,21 +512,7 @@ impl Service for Ingester {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        if self.running.lock().report.is_some() {
-            return match self.write_refusal() {
-                None => Ok(()),
-                Some(Refusal { reason, lasted }) => Err(Error::Unavailable(format!(
-                    "writes are refused since {} s: {reason}",
-                    lasted.as_secs()
-                ))),
-            };
-        }
-        Err(Error::Unavailable(match self.replay_progress() {
-            Some(at) => format!(
-                "the ingester is replaying its write-ahead log: {} of {} bytes",
-                at.done_bytes, at.total_bytes
-            ),
-            None => "the ingester is opening its write-ahead log".into(),
-        }))
+        let is_replayed = self.running.lock().report.is_some();
+        check_log_ready(is_replayed, self.write_refusal(), self.replay_progress())
     }
 }

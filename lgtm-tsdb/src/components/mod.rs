@@ -1,7 +1,10 @@
 //! What a host starts: components that know each other only by the traits of [`clients`].
 
-mod cleaner;
+mod blocks_cleaner;
 pub mod clients;
+mod compaction_counts;
+mod compactor;
+mod compactor_settings;
 mod distributor;
 mod holders;
 mod ingester;
@@ -18,7 +21,9 @@ mod store_gateway;
 mod tsdb;
 mod tsdb_builder;
 
-pub use cleaner::{BlocksCleaner, BlocksCleanerBuilder, CleanerSettings};
+pub use compaction_counts::{CompactionCounts, MarkReason, TenantCounts};
+pub use compactor::{Compactor, CompactorBuilder, OwnsJob};
+pub use compactor_settings::{BlockRange, CompactorSettings};
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, PushOutcome,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 #[cfg(feature = "http")]
 use lgtm_core::clock::Clock;
-use lgtm_core::exec::{Executor, Housekeeping, move_if_heavy};
+use lgtm_core::exec::{CancelToken, Executor, Housekeeping, move_if_heavy};
 #[cfg(feature = "http")]
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Matcher, Sample, TenantId, TimeRange, TimestampMs};
@@ -18,7 +18,7 @@ use lgtm_core::{Error, Result};
 
 use super::clients::Queries;
 use super::tsdb_builder::TsdbBuilder;
-use super::{BlocksCleaner, Distributor, Ingester, QueryFrontend};
+use super::{Compactor, Distributor, Ingester, QueryFrontend};
 use crate::block::BlockMeta;
 use crate::bucket::BucketBlocks;
 use crate::chunk::SampleValue;
@@ -31,8 +31,8 @@ use crate::wire::PooledBatch;
 
 /// A metrics store: a folder for what is recent, an object store for blocks, PromQL over both.
 ///
-/// It keeps house by itself: complete ranges become blocks, the log is bounded, blocks of others are found, what broken uploads have
-/// left is deleted. [`Tsdb::close`] waits for the round that is under way; after a mere drop the folder stays locked until it ends.
+/// It keeps house by itself: complete ranges become blocks, blocks larger blocks, the log is bounded, blocks of others are found, what is too old
+/// or was left by broken uploads is deleted. [`Tsdb::close`] waits for the round that is under way; after a mere drop the folder stays locked until it ends.
 ///
 /// ```no_run
 /// use lgtm_tsdb::prelude::*;
@@ -62,7 +62,7 @@ pub(crate) struct TsdbParts {
     pub(crate) ingester: Arc<Ingester>,
     pub(crate) distributor: Arc<Distributor>,
     pub(super) blocks: Arc<BucketBlocks>,
-    pub(super) cleaner: Arc<BlocksCleaner>,
+    pub(super) compactor: Arc<Compactor>,
     pub(crate) source: Arc<dyn Select>,
     pub(crate) frontend: Arc<QueryFrontend>,
     #[cfg(feature = "http")]
@@ -256,6 +256,16 @@ impl Tsdb {
     /// Those of disk and store; call it again later.
     pub async fn maintain(&self) -> Result<()> {
         self.parts.maintain().await
+    }
+
+    /// One round of compaction and one of cleaning. The store does that by itself, unless it was built without.
+    ///
+    /// # Errors
+    /// Those of the store; what failed is tried again by the next call.
+    pub async fn compact(&self) -> Result<()> {
+        let (compactor, cancel) = (&self.parts.compactor, CancelToken::new());
+        let compacted = compactor.compact(&cancel).await;
+        compacted.and(compactor.clean(&cancel).await)
     }
 
     /// Ends housekeeping and closes the log. Without a flush before, the next open reads it back.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::{LocalDisk, open_when_free};
-use lgtm_core::exec::{Executor, ExecutorSettings, Housekeeping, TaskGroup};
+use lgtm_core::exec::{CancelToken, Executor, ExecutorSettings, Housekeeping, TaskGroup};
 use lgtm_core::limits::Overrides;
 use lgtm_core::storage::{Backend, DataKind, Layout, StorageSettings};
 use lgtm_core::telemetry::Registry;
@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 
 use super::tsdb::{Tsdb, TsdbParts};
 use super::{
-    BlocksCleaner, CleanerSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
+    Compactor, CompactorSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
     Querier, QueryFrontend, QueryFrontendSettings,
 };
 use crate::bucket::{BucketBlocks, BucketSettings};
@@ -28,7 +28,7 @@ pub struct TsdbBuilder {
     storage: StorageSettings,
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
-    cleaner: CleanerSettings,
+    compactor: CompactorSettings,
     distributor: DistributorSettings,
     querier: EngineSettings,
     query_frontend: QueryFrontendSettings,
@@ -56,7 +56,7 @@ impl TsdbBuilder {
             storage: StorageSettings::default(),
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
-            cleaner: CleanerSettings::default(),
+            compactor: CompactorSettings::default(),
             distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
             query_frontend: QueryFrontendSettings::default(),
@@ -79,6 +79,13 @@ impl TsdbBuilder {
     #[must_use]
     pub fn store_gateway(mut self, settings: BucketSettings) -> Self {
         self.store_gateway = settings;
+        self
+    }
+
+    /// Sets how blocks are compacted and the bucket is kept clean.
+    #[must_use]
+    pub fn compactor(mut self, settings: CompactorSettings) -> Self {
+        self.compactor = settings;
         self
     }
 
@@ -155,9 +162,10 @@ impl TsdbBuilder {
     pub async fn open(self) -> Result<Tsdb> {
         let keeps_house = self.keeps_house;
         let sync_interval = self.store_gateway.sync_interval;
-        let (maintenance, cleanup) = (
-            self.ingester.maintenance_interval,
-            self.cleaner.cleanup_interval,
+        let maintenance = self.ingester.maintenance_interval;
+        let (compaction, cleanup) = (
+            self.compactor.compaction_interval,
+            self.compactor.cleanup_interval,
         );
         let (parts, tasks) = self.build()?;
         let ingester = Arc::clone(&parts.ingester);
@@ -182,9 +190,20 @@ impl TsdbBuilder {
                     tracing::warn!(error = %e, "list of blocks cannot be brought up to date; the old one serves");
                 }
             });
-            housekeeping.every("metrics-blocks-cleaner", cleanup, &parts.cleaner, async |cleaner| {
-                if let Err(e) = cleaner.clean().await {
-                    tracing::warn!(error = %e, "partial blocks cannot be deleted; it is tried again");
+            let compactor = &parts.compactor;
+            housekeeping.every(
+                "metrics-compaction",
+                compaction,
+                compactor,
+                async |compactor| {
+                    if let Err(e) = compactor.compact(&CancelToken::new()).await {
+                        tracing::warn!(error = %e, "blocks cannot be compacted; it is tried again");
+                    }
+                },
+            );
+            housekeeping.every("metrics-cleaning", cleanup, compactor, async |compactor| {
+                if let Err(e) = compactor.clean(&CancelToken::new()).await {
+                    tracing::warn!(error = %e, "the bucket cannot be cleaned; it is tried again");
                 }
             });
         }
@@ -206,16 +225,18 @@ impl TsdbBuilder {
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
-        let cleaner = BlocksCleaner::builder(bucket.clone(), self.limits.clone())
-            .settings(self.cleaner)
-            .clock(Arc::clone(&self.clock))
-            .metrics(&registry)
-            .build()?;
         let owns_executor = self.executor.is_none();
         let executor = match self.executor {
             Some(executor) => executor,
             None => Executor::new(&ExecutorSettings::default(), Handle::current())?,
         };
+        let compactor = Compactor::builder(bucket.clone(), self.limits.clone(), executor.clone())
+            .settings(self.compactor)
+            .clock(Arc::clone(&self.clock))
+            .blocks(Arc::clone(&blocks))
+            .folder(&self.folder)
+            .metrics(&registry)
+            .build()?;
         let disk = Arc::new(LocalDisk::new(&self.folder));
         let ingester = Ingester::builder(bucket, disk, self.limits.clone())
             .settings(self.ingester)
@@ -246,7 +267,7 @@ impl TsdbBuilder {
             ingester,
             distributor,
             blocks,
-            cleaner,
+            compactor,
             source,
             frontend,
             #[cfg(feature = "http")]

@@ -120,7 +120,7 @@ impl Store {
             bucket: &self.bucket,
             executor: &Executor::inline(tokio::runtime::Handle::current()),
             new_id: &id,
-            on_block: &|t, m| self.blocks.add(t, m.clone()),
+            on_block: &|t, m| self.blocks.add(t, m),
         };
         let blocks = self.heads.flush_all(scope, &to).await;
         blocks.map(|b| b.len())
@@ -134,7 +134,7 @@ impl Store {
             bucket: &self.bucket,
             executor: &Executor::inline(tokio::runtime::Handle::current()),
             new_id: &id,
-            on_block: &|t, m| self.blocks.add(t, m.clone()),
+            on_block: &|t, m| self.blocks.add(t, m),
         };
         let flushed = self.heads.flush(&tenant, FlushScope::All, &to).await;
         assert!(!flushed.unwrap().is_empty());

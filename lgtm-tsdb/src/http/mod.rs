@@ -6,16 +6,13 @@
 mod answer_text;
 mod body;
 mod cardinality;
-mod compress;
 mod decode;
 mod embed;
 mod error;
 mod exemplars;
-mod fault;
 mod json;
 mod labels;
 mod metadata;
-mod movable;
 mod otlp;
 mod params;
 mod parse;

@@ -1,14 +1,19 @@
-//! OTLP over HTTP: `POST /otlp/v1/metrics`, protobuf or JSON, see `docs/format/otlp.md`.
+//! OTLP: `POST /otlp/v1/metrics`, protobuf or JSON, and `MetricsService/Export` over gRPC, see `docs/format/otlp.md`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lgtm_core::Result;
-use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound};
-use lgtm_core::http::DecodeEffort;
-use lgtm_core::otlp::{OtlpSpelling, PartialSuccess, RpcStatus, json_to_protobuf};
+use lgtm_core::codec::Allowance;
+use lgtm_core::http::{
+    GrpcMessage, GrpcStatus, OtlpBody, grpc_refusal, grpc_unary, header_text, otlp_answer,
+    otlp_failure,
+};
+use lgtm_core::limits::Ticket;
+use lgtm_core::model::TenantId;
+use lgtm_core::otlp::{OtlpSpelling, PartialSuccess};
 
 use super::body::{read_body, size_bound};
 use super::error::ApiError;
@@ -17,11 +22,8 @@ use super::tenant::tenant;
 use crate::components::PushOutcome;
 use crate::wire::{OTLP_REQUEST, WriteBatch, decode_otlp};
 
-/// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
-const AT_ONCE_BYTES: usize = 256 << 10;
-
-fn spelling(headers: &HeaderMap) -> std::result::Result<OtlpSpelling, ApiError> {
-    let content_type = text(headers, header::CONTENT_TYPE);
+fn spelling(headers: &HeaderMap) -> Result<OtlpSpelling, ApiError> {
+    let content_type = header_text(headers, header::CONTENT_TYPE);
     OtlpSpelling::of_content_type(content_type).ok_or_else(|| {
         ApiError::unsupported(format!(
             "content type {content_type:?} is neither application/x-protobuf nor application/json"
@@ -29,127 +31,93 @@ fn spelling(headers: &HeaderMap) -> std::result::Result<OtlpSpelling, ApiError> 
     })
 }
 
-fn answer(spelling: OtlpSpelling, status: StatusCode, body: Vec<u8>) -> Response {
-    let content_type = [(header::CONTENT_TYPE, spelling.content_type())];
-    (status, content_type, body).into_response()
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
-    let value = headers.get(name).and_then(|v| v.to_str().ok());
-    value.unwrap_or("")
-}
-
 /// `POST /otlp/v1/metrics`
 pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> Response {
     let spelling = match spelling(request.headers()) {
         Ok(spelling) => spelling,
-        Err(e) => return failure(OtlpSpelling::Protobuf, e),
+        Err(e) => return failure(OtlpSpelling::Protobuf, &e),
     };
-    match take(&api, request, spelling).await {
-        Ok(outcome) => success(spelling, &outcome),
-        Err(e) => failure(spelling, e),
+    let taken = async {
+        let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
+        let bound = size_bound(api.distributor.settings());
+        let (ticket, headers, bytes) =
+            read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+        let body = OtlpBody::of_http(spelling, &headers, bytes, bound).ok_or_else(|| {
+            let encoding = header_text(&headers, header::CONTENT_ENCODING);
+            ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
+        })?;
+        told(spelling, &take(&api, &tenant, ticket, body).await?)
+    };
+    match taken.await {
+        Ok(body) => otlp_answer(spelling, StatusCode::OK, body),
+        Err(e) => failure(spelling, &e),
+    }
+}
+
+/// `opentelemetry.proto.collector.metrics.v1.MetricsService/Export`
+pub(super) async fn export(State(api): State<Arc<PushApi>>, request: Request) -> Response {
+    if let Some(refusal) = grpc_refusal(request.version(), request.headers()) {
+        return refusal;
+    }
+    let taken = async {
+        let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
+        let bound = size_bound(api.distributor.settings());
+        let (ticket, headers, bytes) =
+            read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+        let body = OtlpBody::of_call(GrpcMessage::of(&headers, &bytes)?, bound);
+        let outcome = take(&api, &tenant, ticket, body).await?;
+        Ok::<_, GrpcStatus>(told(OtlpSpelling::Protobuf, &outcome)?)
+    };
+    match taken.await {
+        Ok(answer) => grpc_unary(answer),
+        Err(status) => status.into_response(),
+    }
+}
+
+impl From<ApiError> for GrpcStatus {
+    fn from(e: ApiError) -> Self {
+        let retry_after = e.retry_after_s.map(Duration::from_secs);
+        Self::of_push(e.status, e.message, retry_after)
     }
 }
 
 async fn take(
     api: &PushApi,
-    request: Request,
-    spelling: OtlpSpelling,
-) -> std::result::Result<PushOutcome, ApiError> {
-    let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-    let bound = size_bound(api.distributor.settings());
-    let (ticket, headers, body) =
-        read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
-    let encoding = text(&headers, header::CONTENT_ENCODING);
-    let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
-        ApiError::unsupported(format!("content encoding {encoding:?} is not known"))
-    })?;
-    let limits = api.distributor.limits(&tenant);
+    tenant: &TenantId,
+    ticket: Ticket,
+    body: OtlpBody,
+) -> Result<PushOutcome, ApiError> {
+    let limits = api.distributor.limits(tenant);
     let (options, rules) = (limits.otlp(), limits.decode_rules());
-    let is_plain = spelling == OtlpSpelling::Protobuf && encoding == ContentEncoding::Identity;
-    let at_once = if is_plain {
-        AT_ONCE_BYTES
-    } else {
-        AT_ONCE_BYTES / 4
-    };
-    let effort = if body.len() <= at_once {
-        DecodeEffort::Small
-    } else {
-        DecodeEffort::Large
-    };
+    let effort = body.effort();
     let decode = move |batch: &mut WriteBatch, allowance: &mut Allowance<'_>| {
         decode_otlp(batch, &options, &rules, allowance, |out, allowance| {
-            fill(spelling, encoding, &body, bound, out, allowance)
+            body.fill(&OTLP_REQUEST, out, allowance)
         })
     };
-    api.decode_and_push(&tenant, ticket, effort, decode).await
+    api.decode_and_push(tenant, ticket, effort, decode).await
 }
 
-/// Brings the body into protobuf.
-fn fill(
-    spelling: OtlpSpelling,
-    encoding: ContentEncoding,
-    body: &[u8],
-    bound: SizeBound,
-    out: &mut Vec<u8>,
-    allowance: &mut Allowance<'_>,
-) -> Result<()> {
-    match spelling {
-        OtlpSpelling::Protobuf => encoding.decompress(body, bound, out, allowance),
-        OtlpSpelling::Json if encoding == ContentEncoding::Identity => {
-            json_to_protobuf(&OTLP_REQUEST, body, bound, out, allowance)
-        }
-        OtlpSpelling::Json => {
-            let mut json = Vec::new();
-            encoding.decompress(body, bound, &mut json, allowance)?;
-            json_to_protobuf(&OTLP_REQUEST, &json, bound, out, allowance)
-        }
-    }
-}
-
-/// 200 when anything was taken, with what was not as a partial success; when nothing was, the sender must not take it for stored.
-fn success(spelling: OtlpSpelling, outcome: &PushOutcome) -> Response {
-    let rejected = outcome.report.rejected.total();
+/// What the sender is told: all was taken when anything was, with what was not as a partial success; when nothing was, it must not take it for stored.
+fn told(spelling: OtlpSpelling, outcome: &PushOutcome) -> Result<Vec<u8>, ApiError> {
     let Some(fault) = ApiError::of_outcome(outcome) else {
-        let body = match spelling {
+        return Ok(match spelling {
             OtlpSpelling::Protobuf => Vec::new(),
             OtlpSpelling::Json => b"{}".to_vec(),
-        };
-        return answer(spelling, StatusCode::OK, body);
+        });
     };
     if outcome.report.samples + outcome.report.histograms == 0 || outcome.report.is_over_capacity {
-        return failure(spelling, fault);
+        return Err(fault);
     }
     let partial = PartialSuccess {
         count_name: "rejectedDataPoints",
-        rejected,
+        rejected: outcome.report.rejected.total(),
         message: &fault.message,
     };
-    answer(spelling, StatusCode::OK, partial.encode(spelling))
+    Ok(partial.encode(spelling))
 }
 
-/// `google.rpc.Status`. Clients send again on 429, 502, 503 and 504 only, so that a fault of ours is 503.
-fn failure(spelling: OtlpSpelling, e: ApiError) -> Response {
-    let status = match e.status {
-        StatusCode::INTERNAL_SERVER_ERROR => StatusCode::SERVICE_UNAVAILABLE,
-        other => other,
-    };
-    let code: u8 = match status.as_u16() {
-        401 => 16,
-        429 => 8,
-        503 | 504 => 14,
-        _ => 3,
-    };
-    let body = RpcStatus {
-        code,
-        message: &e.message,
-        retry_after: None,
-    };
-    let mut response = answer(spelling, status, body.encode(spelling));
-    if let Some(seconds) = e.retry_after_s {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+fn failure(spelling: OtlpSpelling, e: &ApiError) -> Response {
+    let retry_after = e.retry_after_s.map(Duration::from_secs);
+    otlp_failure(spelling, e.status, &e.message, retry_after)
 }

@@ -54,7 +54,7 @@ impl PushApi {
         }
     }
 
-    /// The routes: remote write at `/api/v1/push` and `/api/v1/write`, OTLP at `/otlp/v1/metrics`.
+    /// The routes: remote write at `/api/v1/push` and `/api/v1/write`, OTLP at `/otlp/v1/metrics` and over gRPC.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/api/v1/push", post(push::push))
@@ -62,12 +62,21 @@ impl PushApi {
             .route("/api/v1/otlp/v1/metrics", post(otlp::push))
             .route("/otlp/v1/metrics", post(otlp::push))
             .with_state(Arc::clone(self))
+            .merge(self.otlp_grpc_router())
     }
 
     /// The receiver of OTLP alone, at `/v1/metrics`: for a port of its own, as OpenTelemetry clients expect it.
     pub fn otlp_router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/v1/metrics", post(otlp::push))
+            .with_state(Arc::clone(self))
+    }
+
+    /// The receiver of OTLP over gRPC alone, for a port of its own.
+    pub fn otlp_grpc_router(self: &Arc<Self>) -> Router {
+        const EXPORT: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        Router::new()
+            .route(EXPORT, post(otlp::export))
             .with_state(Arc::clone(self))
     }
 }

@@ -1,18 +1,15 @@
 //! The door for queries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::HeaderMap;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
-use lgtm_core::http::Cors;
-use lgtm_core::limits::{Inflight, Overrides};
+use lgtm_core::http::{Cors, RouteGuard};
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
 
@@ -20,8 +17,7 @@ use super::error::ApiError;
 use super::settings::ApiSettings;
 use super::tenant::tenant;
 use super::{
-    body, cardinality, compress, exemplars, fault, labels, metadata, movable, parse, query, read,
-    rules, status, user,
+    body, cardinality, exemplars, labels, metadata, parse, query, read, rules, status, user,
 };
 use crate::components::clients::Queries;
 use crate::limits::Limits;
@@ -75,15 +71,12 @@ impl QueryApiBuilder {
     pub fn build(self) -> lgtm_core::Result<Arc<QueryApi>> {
         self.settings.validate()?;
         let api = Arc::new(QueryApi {
-            bodies: body::queries(&self.settings),
-            answers: body::answers(&self.settings),
+            guard: RouteGuard::new(body::bounds(&self.settings), body::REFUSALS, self.executor),
             settings: self.settings,
             queries: self.queries,
             limits: self.limits,
-            executor: self.executor,
             clock: self.clock,
             parser: self.parser,
-            panicked: AtomicU64::new(0),
         });
         if let Some(registry) = &self.registry {
             registry.collect_from(&api, |api, e| {
@@ -106,12 +99,9 @@ pub struct QueryApi {
     pub(super) settings: ApiSettings,
     pub(super) queries: Arc<dyn Queries>,
     pub(super) limits: Overrides<Limits>,
-    executor: Executor,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) parser: ParserOptions,
-    pub(super) bodies: Arc<Inflight>,
-    pub(super) answers: Arc<Inflight>,
-    pub(super) panicked: AtomicU64,
+    guard: Arc<RouteGuard>,
 }
 
 impl QueryApi {
@@ -134,7 +124,7 @@ impl QueryApi {
 
     /// Calls so far that ran into a fault of this program, but for queries, which their engine counts.
     pub fn panics(&self) -> u64 {
-        self.panicked.load(Ordering::Relaxed)
+        self.guard.panics()
     }
 
     pub(super) fn tenant(&self, headers: &HeaderMap) -> Result<TenantId, ApiError> {
@@ -143,23 +133,12 @@ impl QueryApi {
 
     /// Where the work of a request is computed: in the line of its tenant.
     pub(super) fn executor(&self, headers: &HeaderMap) -> Executor {
-        match self.tenant(headers) {
-            Ok(tenant) => self.executor.in_line(tenant.as_str()),
-            // The handler refuses it.
-            Err(_) => self.executor.clone(),
-        }
+        self.guard.executor(headers)
     }
 
     /// The routes, below `/prometheus/api/v1` and `/api/v1`.
     pub fn router(self: &Arc<Self>) -> Router {
-        let bounded = from_fn_with_state(Arc::clone(self), body::bounded);
-        // Ours takes the place of axum's bound.
-        let reads = reads().layer(DefaultBodyLimit::disable()).layer(bounded);
-        let reads = reads
-            .layer(from_fn_with_state(Arc::clone(self), body::held))
-            .layer(from_fn_with_state(Arc::clone(self), fault::caught))
-            .layer(from_fn_with_state(Arc::clone(self), movable::movable))
-            .layer(from_fn_with_state(Arc::clone(self), compress::compress));
+        let reads = self.guard.around(reads());
         let reads = Cors::new(&self.settings.cors_origins).around(reads);
         let user = Router::new()
             .route("/user_stats", get(user::stats))

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use lgtm_core::codec::Reader;
 use lgtm_core::index::PostingsIndex;
 use lgtm_core::index::{
-    Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolTable, SymbolsReader, ValueOrder,
-    Windowed, decode_postings, memory_exceeded, postings_section_len,
+    Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolStream, SymbolTable, SymbolsReader,
+    ValueOrder, Windowed, decode_postings, memory_exceeded, postings_section_len,
 };
 use lgtm_core::model::TextSet;
 use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
@@ -260,7 +260,29 @@ impl IndexReader {
             .await
     }
 
-    /// The whole symbol table, as compaction needs it. Bounded by `max_item_bytes`.
+    /// How many symbols there are.
+    pub fn symbol_count(&self) -> u32 {
+        self.symbols.len()
+    }
+
+    /// All symbols from the first on, for [`IndexReader::next_symbols`].
+    pub fn symbol_stream(&self) -> SymbolStream {
+        self.symbols.stream()
+    }
+
+    /// The next symbols of a stream, about `piece_bytes` of them; `None` behind the last.
+    ///
+    /// # Errors
+    /// `Corrupt`, at the end also for what was handed out before; what the reads return.
+    pub async fn next_symbols(
+        &self,
+        stream: &mut SymbolStream,
+        piece_bytes: u64,
+    ) -> Result<Option<SymbolTable>> {
+        stream.next_piece(&*self.file, piece_bytes).await
+    }
+
+    /// The whole symbol table. Bounded by `max_item_bytes`.
     pub async fn symbol_table(&self) -> Result<SymbolTable> {
         self.symbols.whole(&*self.file, &self.settings.reads).await
     }

@@ -62,6 +62,13 @@ impl SeriesEntries {
         self.rows.is_empty()
     }
 
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.rows.len() * size_of::<Row>()
+            + size_of_val(self.labels.as_slice())
+            + size_of_val(self.chunks.as_slice())
+    }
+
     /// The series in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = SeriesEntry<'_>> {
         let (mut labels_start, mut chunks_start) = (0, 0);

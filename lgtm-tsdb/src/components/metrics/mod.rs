@@ -2,7 +2,7 @@
 //!
 //! Builders register what they build. The registry holds a component weakly: one that is gone tells nothing.
 
-mod cleaner;
+mod compactor;
 mod ingester;
 mod queries;
 mod value;
