@@ -160,7 +160,6 @@ const WRONG: &str = r##"
 400 /tail?query=%7Ba%3D%22b%22%7D -> Bad Request: the client is not using the websocket protocol
 404 /rules? -> no rule groups found
 404 /rules/ns/group? -> group does not exist
-404 /delete? -> 404 page not found
 "##;
 
 #[tokio::test]
@@ -658,6 +657,7 @@ async fn what_clients_switch_features_on_by_is_answered() {
         ("max_query_series", json!(500)),
         ("volume_enabled", json!(true)),
         ("retention_period", json!("0s")),
+        ("retention_stream", json!([])),
     ] {
         assert_eq!(limits["limits"][name], value, "{name}");
     }

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "what serves tests only is a test")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::disk::Disk;
-use lgtm_core::exec::Executor;
+use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     Labels, Matcher, TenantId, TimeRange, TimeRangeNs, TimestampMs, TimestampNs,
@@ -23,9 +25,12 @@ use lgtm_core::wal::{SyncPolicy, WalSettings};
 use lgtm_core::{Error, Result};
 use lgtm_logstore::bucket::{BucketChunks, BucketSettings};
 use lgtm_logstore::chunk::{ChunkEncoding, ChunkSettings};
-use lgtm_logstore::components::{Distributor, Holders, Ingester, IngesterSettings};
+use lgtm_logstore::components::{
+    Compactor, CompactorSettings, DeleteRequests, DeleteSettings, Distributor, Holders, Ingester,
+    IngesterSettings, Querier,
+};
 use lgtm_logstore::head::{FlushScope, HeadSettings};
-use lgtm_logstore::limits::Limits;
+use lgtm_logstore::limits::{Limits, StreamRetention, StreamSelector};
 use lgtm_logstore::select::{Select, SelectOrder, SelectRequest};
 use lgtm_logstore::wire::{LogEntry, PushBatch, decode_entries};
 use tokio::runtime::Handle;
@@ -124,12 +129,50 @@ impl Opener {
     }
 }
 
-/// Distributor, ingester and readers of the bucket, wired as a host does it.
+/// Rounds of housekeeping by whose end chunks were written anew, and by whose end some had left the index for their age.
+static REWRITTEN: AtomicU64 = AtomicU64::new(0);
+static EXPIRED: AtomicU64 = AtomicU64::new(0);
+
+/// What is deleted: it stands among the entries of the suite, in their streams.
+const CHAFF: &str = "chaff";
+/// The label of streams that are kept for a few minutes, with an entry beside each of the suite's.
+const SHORT: &str = "short";
+/// How long these are kept.
+const SHORT_PERIOD: Duration = Duration::from_secs(48);
+
+/// Joins all files in each round; what left the index is deleted a few pushes later.
+fn compaction() -> CompactorSettings {
+    CompactorSettings {
+        min_files: 1,
+        settle_after: Duration::from_secs(5),
+        delete_delay: Duration::from_secs(10),
+        deletion_delay: Duration::from_secs(20),
+        full_interval: Duration::from_secs(5),
+        ..CompactorSettings::default()
+    }
+}
+
+/// What was deleted is hidden for ever here: heads may hold it for as long as the store is away.
+fn deletes() -> DeleteSettings {
+    DeleteSettings {
+        cancel_period: Duration::from_secs(5),
+        visible_delay: Duration::from_secs(1_000_000),
+        ..DeleteSettings::default()
+    }
+}
+
+/// Distributor, ingester, compactor and readers of the bucket, wired as a host does it.
 struct Store {
     distributor: Arc<Distributor>,
     ingester: Arc<Ingester>,
     chunks: Arc<BucketChunks>,
-    holders: Holders,
+    compactor: Arc<Compactor>,
+    deletes: Arc<DeleteRequests>,
+    clock: Arc<ManualClock>,
+    tenants: std::sync::Mutex<std::collections::BTreeSet<TenantId>>,
+    /// Whether the holders hide nothing.
+    is_raw: bool,
+    holders: Arc<dyn Select>,
     hides_warnings: bool,
     orders: std::sync::Mutex<Dice>,
 }
@@ -170,6 +213,11 @@ impl StoreOpener for Opener {
         let limits = Overrides::fixed(Limits {
             // What comes late goes into chunks of its own.
             accept_late_entries: true,
+            retention_stream: vec![StreamRetention {
+                selector: StreamSelector::new(&format!("{{job=\"{SHORT}\"}}"))?,
+                priority: 0,
+                period: SHORT_PERIOD,
+            }],
             ..Limits::default()
         });
         let settings = BucketSettings {
@@ -184,24 +232,40 @@ impl StoreOpener for Opener {
             .settings(settings)
             .build()?;
         let (disk, clock) = (self.disk(ground.disk.clone()), ground.clock.clone());
-        let ingester = Ingester::builder(bucket, disk, limits.clone(), executor)
+        let deletes = DeleteRequests::new(bucket.clone(), clock.clone(), deletes())?;
+        let compactor = Compactor::builder(bucket.clone(), executor.clone())
+            .settings(compaction())
+            .limits(limits.clone())
+            .deletes(deletes.clone())
+            .chunks(chunks.clone())
+            .clock(clock.clone())
+            .build()?;
+        let ingester = Ingester::builder(bucket, disk, limits.clone(), executor.clone())
             .settings(self.settings(ground.seed))
             .clock(clock.clone())
             .random(random(ground.seed))
             .chunks(chunks.clone())
             .build()?;
         ingester.open()?;
-        let distributor = Distributor::builder(ingester.clone(), limits);
-        let (recent, stored) = (vec![ingester.clone() as _], vec![chunks.clone() as _]);
-        let holders = if self.has(OldFault::StoredFirst) {
-            Holders::new(stored, recent)
+        let distributor = Distributor::builder(ingester.clone(), limits.clone());
+        let holders: Arc<dyn Select> = if self.has(OldFault::StoredFirst) {
+            let (recent, stored) = (vec![ingester.clone() as _], vec![chunks.clone() as _]);
+            Arc::new(Holders::new(stored, recent))
         } else {
-            Holders::new(recent, stored)
+            let (recent, stored) = (vec![ingester.clone() as _], vec![chunks.clone() as _]);
+            let querier = Querier::builder(recent, stored, limits, executor);
+            let querier = querier.clock(clock.clone()).deletes(deletes.clone());
+            querier.build()?.holders()
         };
         Ok(Store {
             distributor: distributor.clock(clock).build(),
             ingester,
             chunks,
+            compactor,
+            deletes,
+            clock: ground.clock.clone(),
+            tenants: std::sync::Mutex::default(),
+            is_raw: self.has(OldFault::StoredFirst),
             holders,
             hides_warnings: self.has(OldFault::NoWarnings),
             orders: std::sync::Mutex::new(Dice::seeded(ground.seed)),
@@ -213,10 +277,51 @@ impl StoreOpener for Opener {
     }
 }
 
-fn labels(stream: u32) -> Labels {
+fn labels(job: &str, stream: u32) -> Labels {
     let stream = stream.to_string();
-    let pairs = [("job", "x"), ("stream", &stream)];
+    let pairs = [("job", job), ("stream", &stream)];
     Labels::from_pairs(pairs).unwrap()
+}
+
+impl Store {
+    /// That nothing is shown which is over.
+    async fn check_short(&self, tenant: &TenantId) -> Result<()> {
+        let period = (SHORT_PERIOD + SHORT_PERIOD / 24).as_millis() as i64;
+        let over_ms = self.clock.now_ms() - period;
+        let short = vec![Matcher::equal("job", SHORT)];
+        let request = SelectRequest::new(short, TimeRangeNs::ALL);
+        let mut batches = self.holders.select(tenant, &request).await?;
+        while let Some(batch) = batches.next_batch().await? {
+            let times = batch.blocks.iter().filter_map(|b| b.block.min_ns());
+            if let Some(t_ns) = times.min()
+                && t_ns < over_ms.to_ns()
+            {
+                return Err(Error::InvalidInput(format!("{t_ns} is over at {over_ms}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Until when chaff is hidden that is shown after this.
+    fn hidden_until(&self, tenant: &TenantId) -> TimestampMs {
+        let requests = self.deletes.list(tenant);
+        let ends = requests.iter().map(|r| r.request.end_ms);
+        ends.max().unwrap_or(TimestampMs::MIN)
+    }
+
+    /// Asks for the deletion of all chaff so far, now and then.
+    async fn delete_chaff(&self) -> Result<()> {
+        let tenants: Vec<TenantId> = self.tenants.lock().unwrap().iter().cloned().collect();
+        for tenant in tenants {
+            let open = self.deletes.list(&tenant);
+            if open.iter().filter(|r| r.processed_ms.is_none()).count() < 2 {
+                let query = format!("{{job=\"x\"}} |= \"{CHAFF}\"");
+                let now_ms = self.clock.now_ms();
+                self.deletes.add(&tenant, &query, 0, now_ms).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl StoreUnderTest for Store {
@@ -226,21 +331,27 @@ impl StoreUnderTest for Store {
         replayed.map_err(|e| Error::Internal(e.to_string()))??;
         // The service goes on without its object store, and tries again.
         let _ = self.chunks.sync().await;
+        let _ = self.deletes.sync().await;
         Ok(())
     }
 
     async fn push(&self, tenant: &TenantId, entries: &[Entry]) -> Result<()> {
+        self.tenants.lock().unwrap().insert(tenant.clone());
         let stream = |e: &Entry| {
-            let entry = LogEntry::new(
-                TimestampNs::new(e.time_ms.get() * NS_A_MS),
-                format!("value {}", e.value),
-            );
-            (
-                labels(e.stream),
-                vec![entry.with("of", e.stream.to_string())],
-            )
+            let t_ns = TimestampNs::new(e.time_ms.get() * NS_A_MS);
+            let entry = LogEntry::new(t_ns, format!("value {}", e.value));
+            let mut own = vec![entry.with("of", e.stream.to_string())];
+            // Beside some, as each costs as much as one of the suite's.
+            if e.value.is_multiple_of(2) {
+                own.push(LogEntry::new(t_ns, CHAFF));
+            }
+            let short = (e.value % 4 == 1).then(|| {
+                let entry = LogEntry::new(t_ns, "short");
+                (labels(SHORT, e.stream), vec![entry])
+            });
+            [Some((labels("x", e.stream), own)), short]
         };
-        let streams: Vec<_> = entries.iter().map(stream).collect();
+        let streams: Vec<_> = entries.iter().flat_map(stream).flatten().collect();
         let limits = self.distributor.limits(tenant);
         let mut batch = PushBatch::default();
         let mut grow = |_| Ok(());
@@ -261,6 +372,10 @@ impl StoreUnderTest for Store {
             1 => SelectOrder::OldestFirst,
             _ => SelectOrder::NewestFirst,
         };
+        let hidden_until = self.hidden_until(tenant);
+        if !self.is_raw {
+            self.check_short(tenant).await?;
+        }
         let request = SelectRequest::new(vec![Matcher::equal("job", "x")], range).order(order);
         let mut batches = self.holders.select(tenant, &request).await?;
         let mut answer = Answer::default();
@@ -268,6 +383,13 @@ impl StoreUnderTest for Store {
             for found in batch.blocks {
                 let stream = found.labels.get("stream").and_then(|s| s.parse().ok());
                 for entry in found.block.iter() {
+                    if entry.line == CHAFF.as_bytes() {
+                        if !self.is_raw && entry.t_ns <= hidden_until.to_ns() {
+                            let text = format!("chaff of {} is shown", entry.t_ns);
+                            return Err(Error::InvalidInput(text));
+                        }
+                        continue;
+                    }
                     let line = std::str::from_utf8(entry.line).unwrap_or_default();
                     let value = line.strip_prefix("value ").and_then(|v| v.parse().ok());
                     let value = value.ok_or_else(|| Error::Internal(format!("line {line:?}")))?;
@@ -292,7 +414,17 @@ impl StoreUnderTest for Store {
     async fn keep_house(&self) -> Result<()> {
         let kept = self.ingester.maintain().await;
         let synced = self.chunks.sync().await;
-        kept.and(synced)
+        let asked = self.delete_chaff().await;
+        let compacted = self.compactor.compact(&CancelToken::new()).await;
+        let counts = self.compactor.counts();
+        for (all, now) in [
+            (&REWRITTEN, &counts.chunks_rewritten),
+            (&EXPIRED, &counts.chunks_expired),
+        ] {
+            let done = u64::from(now.load(Ordering::Relaxed) > 0);
+            all.fetch_add(done, Ordering::Relaxed);
+        }
+        kept.and(synced).and(asked).and(compacted)
     }
 
     async fn checkpoint(&self) -> Result<()> {
@@ -318,6 +450,13 @@ async fn seeds(seeds: std::ops::Range<u64>, turns: Turns) {
     }
     assert!(acknowledged > 50 * count, "{acknowledged} acknowledged");
     assert!(whole > 20 * count, "{whole} whole answers");
+    for (what, rounds) in [("rewritten", &REWRITTEN), ("expired", &EXPIRED)] {
+        let rounds = rounds.load(Ordering::Relaxed);
+        assert!(
+            rounds >= count / 4,
+            "{rounds} rounds with chunks that were {what}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
+use lgtm_core::cache::{Cache, CacheStats, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::service::Service;
-use lgtm_core::storage::Bucket;
+use lgtm_core::storage::{BackendKind, Bucket};
 use lgtm_core::telemetry::Registry;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -36,6 +37,7 @@ pub struct BucketChunksBuilder {
     schema: SchemaSettings,
     index_folder: Option<PathBuf>,
     side_bucket: Option<Bucket>,
+    chunk_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -78,6 +80,14 @@ impl BucketChunksBuilder {
         self
     }
 
+    /// Sets what keeps loaded chunks. Without it that is memory, as much as `chunk_cache_size` says, unless the bucket is a local folder or in memory
+    /// itself.
+    #[must_use]
+    pub fn chunk_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.chunk_cache = Some(cache);
+        self
+    }
+
     /// Has `registry` tell which index files are known and what was read.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -92,10 +102,21 @@ impl BucketChunksBuilder {
     pub fn build(self) -> Result<Arc<BucketChunks>> {
         self.settings.validate()?;
         let periods = SchemaPeriods::new(&self.schema)?;
+        let is_near = matches!(self.bucket.kind(), BackendKind::File | BackendKind::Memory);
+        let max_bytes = self.settings.chunk_cache_size;
+        let cache = match self.chunk_cache {
+            None if !is_near && max_bytes.as_u64() > 0 => {
+                let size = MemoryCacheSettings { max_bytes };
+                let memory = MemoryCache::new("log-chunks", &size, Arc::clone(&self.clock))?;
+                Some(Arc::new(memory) as Arc<dyn Cache>)
+            }
+            given => given,
+        };
         let source = ChunkSource::new(
             self.bucket.clone(),
             periods.clone(),
             Arc::clone(&self.clock),
+            cache,
         );
         let tables = Tables::new(
             self.bucket.clone(),
@@ -195,6 +216,7 @@ impl BucketChunks {
             schema: SchemaSettings::default(),
             index_folder: None,
             side_bucket: None,
+            chunk_cache: None,
             registry: None,
             settings: BucketSettings::default(),
         }
@@ -274,6 +296,11 @@ impl BucketChunks {
         days
     }
 
+    /// Whether there is a place for side files.
+    pub(crate) fn has_side_files(&self) -> bool {
+        self.side.is_some()
+    }
+
     /// Has the service list at once: an object that is on the list is gone, as after a compaction by others.
     pub(super) fn wake_sync(&self) {
         if !self.tables.outdated().is_empty() {
@@ -303,6 +330,11 @@ impl BucketChunks {
             tracing::warn!(file = file.path, error = %e, "index file just written does not open");
         }
         self.tables.add(file);
+    }
+
+    /// Counts of the cache of chunks, if there is one.
+    pub fn chunk_cache_stats(&self) -> Option<CacheStats> {
+        self.source.cache_stats()
     }
 
     /// Counts so far.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use lgtm_core::cache::{Cache, CacheExt, CacheStats};
 use lgtm_core::clock::Clock;
 use lgtm_core::codec::DecodeFail;
 use lgtm_core::exec::{CancelToken, Executor};
@@ -14,7 +15,7 @@ use lgtm_core::{DecodeError, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::open_files::{RETRY_AFTER_MS, is_of_the_object};
-use crate::chunk::{Chunk, ChunkCodec, ChunkKey, KeyForm, read_object};
+use crate::chunk::{Chunk, ChunkCodec, ChunkKey, ChunkLimits, KeyForm, read_object};
 use crate::entry::SymbolList;
 use crate::schema::SchemaPeriods;
 
@@ -23,6 +24,28 @@ const MAX_FAULTS: usize = 10_000;
 
 /// Bytes of an object, and of its symbols, that are checked where they came, in less time than another thread needs to wake up.
 const CHECKED_AT_ONCE: usize = 64 << 10;
+
+/// State of decompressions that is kept for the next ones: making it anew costs as much as a small chunk.
+#[derive(Debug, Default)]
+pub(super) struct CodecPool(Mutex<Vec<ChunkCodec>>);
+
+/// Idle states that are kept.
+const MAX_IDLE_CODECS: usize = 16;
+
+impl CodecPool {
+    /// Runs `job` with one that has the default bounds.
+    pub(super) fn with<T>(&self, job: impl FnOnce(&mut ChunkCodec) -> T) -> T {
+        let kept = self.0.lock().pop();
+        let mut codec = kept.unwrap_or_default();
+        codec.limits = ChunkLimits::default();
+        let done = job(&mut codec);
+        let mut idle = self.0.lock();
+        if idle.len() < MAX_IDLE_CODECS {
+            idle.push(codec);
+        }
+        done
+    }
+}
 
 /// A chunk in memory, checked.
 #[derive(Debug, Clone)]
@@ -70,13 +93,16 @@ pub(super) struct ChunkSource {
     bucket: Bucket,
     periods: SchemaPeriods,
     clock: Arc<dyn Clock>,
+    /// Objects of chunks that were loaded lately, if any are kept.
+    cache: Option<Arc<dyn Cache>>,
     /// Chunks that cannot be read, why, and until when they are left out.
     faults: Mutex<HashMap<ChunkKey, (String, TimestampMs)>>,
+    pub(super) codecs: Arc<CodecPool>,
     pub(super) counts: ChunkCounts,
 }
 
 /// The name of a chunk's object in a bucket: on a local disk as Loki's store for file systems spells it.
-pub(super) fn object_name(bucket: &Bucket, periods: &SchemaPeriods, key: &ChunkKey) -> String {
+pub(crate) fn object_name(bucket: &Bucket, periods: &SchemaPeriods, key: &ChunkKey) -> String {
     let form = KeyForm::of(periods.at(key.from_ms).schema);
     match bucket.kind() {
         BackendKind::File => key.file_name(form),
@@ -85,12 +111,19 @@ pub(super) fn object_name(bucket: &Bucket, periods: &SchemaPeriods, key: &ChunkK
 }
 
 impl ChunkSource {
-    pub(super) fn new(bucket: Bucket, periods: SchemaPeriods, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(
+        bucket: Bucket,
+        periods: SchemaPeriods,
+        clock: Arc<dyn Clock>,
+        cache: Option<Arc<dyn Cache>>,
+    ) -> Self {
         Self {
             bucket,
             periods,
             clock,
+            cache,
             faults: Mutex::default(),
+            codecs: Arc::default(),
             counts: ChunkCounts::default(),
         }
     }
@@ -172,6 +205,19 @@ impl ChunkSource {
         text
     }
 
+    async fn fetch(&self, name: &str) -> Result<Bytes> {
+        let object = self.bucket.get(name).await?;
+        self.counts.loaded.fetch_add(1, Ordering::Relaxed);
+        let size = object.len() as u64;
+        self.counts.bytes.fetch_add(size, Ordering::Relaxed);
+        Ok(object)
+    }
+
+    /// Counts of what keeps loaded chunks, if any are kept.
+    pub(super) fn cache_stats(&self) -> Option<CacheStats> {
+        self.cache.as_ref().map(|cache| cache.stats())
+    }
+
     /// `is_strict`: a checksum that does not fit is an error; else the blocks, each of which has its own, tell what can be read.
     async fn try_load(
         &self,
@@ -181,24 +227,35 @@ impl ChunkSource {
     ) -> Result<LoadedChunk> {
         let name = self.name(key);
         let began = self.clock.monotonic();
-        let object = self.bucket.get(&name).await?;
+        let cache_key = self.plain_name(key);
+        let kept = match &self.cache {
+            // What was kept may be what is damaged.
+            Some(cache) if is_strict => cache.get(&cache_key).await,
+            _ => None,
+        };
+        let is_kept = kept.is_some();
+        let object = match kept {
+            Some(object) => object,
+            None => self.fetch(&name).await?,
+        };
         let took = self.clock.monotonic().saturating_sub(began);
-        self.counts.loaded.fetch_add(1, Ordering::Relaxed);
         let size = object.len() as u64;
-        self.counts.bytes.fetch_add(size, Ordering::Relaxed);
+        let to_keep = object.clone();
         let key = key.clone();
-        let mut small = ChunkCodec::default();
-        small.limits.max_symbols_bytes = CHECKED_AT_ONCE;
         let at_once = match object.len() <= CHECKED_AT_ONCE {
-            true => checked(&key, object.clone(), is_strict, small).ok(),
+            true => self.codecs.with(|codec| {
+                codec.limits.max_symbols_bytes = CHECKED_AT_ONCE;
+                checked(&key, object.clone(), is_strict, codec).ok()
+            }),
             false => None,
         };
         let (chunk, symbols, fault) = match at_once {
             Some(checked) => checked,
             None => {
+                let codecs = Arc::clone(&self.codecs);
                 let job = move |_: &CancelToken| {
-                    let codec = ChunkCodec::default();
-                    checked(&key, object, is_strict, codec).map_err(|e| match e {
+                    let checked = codecs.with(|codec| checked(&key, object, is_strict, codec));
+                    checked.map_err(|e| match e {
                         DecodeFail::Broken(e) => Error::corrupt(name, e),
                         DecodeFail::Refused(e) => Error::corrupt(name, too_large(&e)),
                     })
@@ -206,6 +263,12 @@ impl ChunkSource {
                 executor.run(job, &CancelToken::new()).await?
             }
         };
+        if let Some(cache) = &self.cache
+            && !is_kept
+            && fault.is_none()
+        {
+            cache.set(&cache_key, to_keep, None).await;
+        }
         Ok(LoadedChunk {
             chunk,
             symbols,
@@ -227,7 +290,7 @@ fn checked(
     key: &ChunkKey,
     object: Bytes,
     is_strict: bool,
-    mut codec: ChunkCodec,
+    codec: &mut ChunkCodec,
 ) -> Result<CheckedChunk, DecodeFail> {
     let mut fault = None;
     match key.check_object(&object) {
@@ -237,6 +300,6 @@ fn checked(
     }
     let (meta, chunk) = read_object(&object, &mut codec.decompressor)?;
     meta.check(key)?;
-    let symbols = chunk.symbols(&mut codec)?;
+    let symbols = chunk.symbols(codec)?;
     Ok((chunk, symbols, fault))
 }

@@ -3,7 +3,6 @@
 //! A minute of a chunk is taken as counted where it lies between two edges of the question, and where no other chunk of the stream, and no other
 //! holder, may have the same entries. The rest of the chunk is read: its blocks that touch such minutes, and of them only those entries.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,7 +11,7 @@ use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampNs};
 
 use super::bucket_chunks::BucketChunks;
-use super::side_cache::SidePart;
+use super::side_cache::{KnownCounts, SidePart};
 use super::side_files::{SideFiles, SideKind};
 use super::streams::{FoundChunk, FoundStream, FoundStreams};
 use crate::select::{CountCell, CountWish, SelectRequest, StreamCounts};
@@ -52,7 +51,7 @@ impl BucketChunks {
             let parts = side.parts(tenant, &chunks, SideKind::Counts).await;
             let job = CountJob {
                 side: Arc::clone(&side),
-                range: request.range,
+                request: request.clone(),
                 wish: wish.clone(),
             };
             let work = move |cancel: &CancelToken| job.run(streams, parts, cancel);
@@ -68,12 +67,80 @@ impl BucketChunks {
 #[derive(Debug)]
 struct CountJob {
     side: Arc<SideFiles>,
-    range: TimeRangeNs,
+    request: SelectRequest,
     wish: CountWish,
 }
 
-/// Counts of a stream by level and part of the question.
-type Cells = BTreeMap<(Option<String>, usize), CountCell>;
+/// Which times of a stream are wanted.
+#[derive(Debug)]
+struct WantedTimes {
+    range: TimeRangeNs,
+    /// Where several chunks, or other holders, may have the same entries: apart, ascending.
+    shared: Vec<TimeRangeNs>,
+}
+
+impl WantedTimes {
+    /// Whether entries between two times, both inclusive, are wanted and nobody else has them.
+    fn are_countable(&self, first: TimestampNs, last: TimestampNs) -> bool {
+        let at = self.shared.partition_point(|r| r.max_ns <= first);
+        let is_shared = self.shared.get(at).is_some_and(|r| r.min_ns <= last);
+        first >= self.range.min_ns && last < self.range.max_ns && !is_shared
+    }
+}
+
+/// Counts of a stream by level and part of the question: few, as streams have few levels and chunks lie in few parts.
+#[derive(Debug, Default)]
+struct Cells(Vec<(Option<String>, LevelCells)>);
+
+/// By parts of the question, in order.
+type LevelCells = Vec<(usize, CountCell)>;
+
+impl Cells {
+    /// Adds entries of a level in a part, one of which is at `t_ns`.
+    fn add(
+        &mut self,
+        level: Option<&str>,
+        part: usize,
+        t_ns: TimestampNs,
+        (lines, bytes): (u64, u64),
+    ) {
+        let known = self.0.iter().position(|(l, _)| l.as_deref() == level);
+        let place = known.unwrap_or_else(|| {
+            self.0.push((level.map(str::to_owned), Vec::new()));
+            self.0.len() - 1
+        });
+        let parts = &mut self.0[place].1;
+        // Chunks and minutes come in order of time, nearly.
+        let at = match parts.last() {
+            Some((last, _)) if *last == part => parts.len() - 1,
+            _ => match parts.binary_search_by_key(&part, |(p, _)| *p) {
+                Ok(at) => at,
+                Err(at) => {
+                    let none = CountCell {
+                        t_ns,
+                        lines: 0,
+                        bytes: 0,
+                    };
+                    parts.insert(at, (part, none));
+                    at
+                }
+            },
+        };
+        let cell = &mut parts[at].1;
+        cell.lines = cell.lines.saturating_add(lines);
+        cell.bytes = cell.bytes.saturating_add(bytes);
+    }
+
+    /// What a stream of these labels has, in order of the levels.
+    fn of_stream(mut self, labels: &Labels) -> impl Iterator<Item = StreamCounts> {
+        self.0.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        self.0.into_iter().map(|(level, parts)| StreamCounts {
+            labels: labels.clone(),
+            level,
+            cells: parts.into_iter().map(|(_, cell)| cell).collect(),
+        })
+    }
+}
 
 impl CountJob {
     fn run(
@@ -86,11 +153,24 @@ impl CountJob {
         let mut parts = parts.into_iter();
         for stream in &mut streams {
             cancel.check("counting log chunks")?;
-            let shared = self.shared_times(&stream.chunks);
-            let mut cells = Cells::new();
+            let times = WantedTimes {
+                range: self.request.range_of(&stream.labels),
+                shared: self.shared_times(&stream.chunks),
+            };
+            let mut cells = Cells::default();
             for (chunk, part) in stream.chunks.iter_mut().zip(&mut parts) {
-                if let Some(SidePart::Counts(counts)) = part {
-                    self.count(chunk, &counts, &stream.labels, &shared, &mut cells);
+                match part {
+                    Some(SidePart::Counts(counts)) => {
+                        self.count(chunk, &counts, &stream.labels, &times, &mut cells);
+                    }
+                    Some(SidePart::Batch(batch, number)) => {
+                        // Where it is damaged, the chunk is read.
+                        if let Ok(Some(counts)) = batch.chunk(number) {
+                            let counts = KnownCounts::from(counts);
+                            self.count(chunk, &counts, &stream.labels, &times, &mut cells);
+                        }
+                    }
+                    _ => {}
                 }
             }
             let before = stream.chunks.len();
@@ -101,20 +181,7 @@ impl CountJob {
                 .counts
                 .counted
                 .fetch_add(counted, Ordering::Relaxed);
-            for ((level, _), cell) in cells {
-                match out.last_mut() {
-                    Some(StreamCounts {
-                        labels,
-                        level: known,
-                        cells,
-                    }) if *known == level && *labels == stream.labels => cells.push(cell),
-                    _ => out.push(StreamCounts {
-                        labels: stream.labels.clone(),
-                        level,
-                        cells: vec![cell],
-                    }),
-                }
-            }
+            out.extend(cells.of_stream(&stream.labels));
         }
         Ok((streams, out))
     }
@@ -156,17 +223,40 @@ impl CountJob {
         apart
     }
 
+    /// The part that all entries of a chunk are in, where all of them may be counted.
+    fn part_of_all(&self, counts: &ChunkCounts, times: &WantedTimes) -> Option<usize> {
+        self.part_of(counts.min_ns, counts.max_ns, times)
+    }
+
+    /// The part that all entries between two times, both inclusive, are in, where they may be counted.
+    fn part_of(&self, first: TimestampNs, last: TimestampNs, times: &WantedTimes) -> Option<usize> {
+        let part = self.wish.part_of(first);
+        (times.are_countable(first, last) && part == self.wish.part_of(last)).then_some(part)
+    }
+
     /// Counts what it may of a chunk, and leaves the rest to be read.
     fn count(
         &self,
         chunk: &mut FoundChunk,
-        counts: &ChunkCounts,
+        known: &KnownCounts,
         stream: &Labels,
-        shared: &[TimeRangeNs],
+        times: &WantedTimes,
         cells: &mut Cells,
     ) {
+        let counts = &known.counts;
         let looks_at = |name: &String| self.wish.looks_at(name, stream);
         if counts.names.iter().any(looks_at) {
+            return;
+        }
+        if let Some(part) = self.part_of_all(counts, times) {
+            let levels = counts.levels.iter().zip(&known.totals);
+            for (level, total) in levels.filter(|(_, total)| total.0 > 0) {
+                cells.add(level.level.as_deref(), part, counts.min_ns, *total);
+            }
+            chunk.times = Some(Arc::default());
+            return;
+        }
+        if !known.is_by_minute {
             return;
         }
         let (mut read, mut taken) = (Vec::<TimeRangeNs>::new(), Vec::new());
@@ -176,30 +266,23 @@ impl CountJob {
                 let begin = TimestampNs::new(minute.minute.saturating_mul(MINUTE_NS));
                 let first = begin.saturating_add(1).max(counts.min_ns);
                 let last = begin.saturating_add(MINUTE_NS).min(counts.max_ns);
-                if last < self.range.min_ns || first >= self.range.max_ns {
+                let range = times.range;
+                if last < range.min_ns || first >= range.max_ns {
                     continue;
                 }
-                let at = shared.partition_point(|r| r.max_ns <= first);
-                let is_shared = shared.get(at).is_some_and(|r| r.min_ns <= last);
-                let is_inside = first >= self.range.min_ns && last < self.range.max_ns;
-                let part = self.wish.part_of(first);
-                if !is_shared && is_inside && part == self.wish.part_of(last) {
-                    taken.push((level, part, first, *minute));
-                } else {
-                    read.push(TimeRangeNs::new(first, last.saturating_add(1)));
+                match self.part_of(first, last, times) {
+                    Some(part) => taken.push((level, part, first, *minute)),
+                    None => read.push(TimeRangeNs::new(
+                        first.max(range.min_ns),
+                        last.saturating_add(1).min(range.max_ns),
+                    )),
                 }
             }
         }
         // Whether a minute is read does not depend on the level: each is in one of the two for all of them.
         for (level, part, t_ns, minute) in taken {
-            let level = counts.levels[level].level.clone();
-            let cell = cells.entry((level, part)).or_insert(CountCell {
-                t_ns,
-                lines: 0,
-                bytes: 0,
-            });
-            cell.lines = cell.lines.saturating_add(minute.lines);
-            cell.bytes = cell.bytes.saturating_add(minute.bytes);
+            let level = counts.levels[level].level.as_deref();
+            cells.add(level, part, t_ns, (minute.lines, minute.bytes));
         }
         read.sort_unstable_by_key(|r| r.min_ns);
         read.dedup();

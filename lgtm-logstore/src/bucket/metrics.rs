@@ -14,6 +14,25 @@ impl BucketChunks {
         registry.collect_from(self, Self::metrics);
     }
 
+    fn cache_metrics(&self, e: &mut Collection) {
+        let Some(cache) = self.chunk_cache_stats() else {
+            return;
+        };
+        let name = [("name", "log-chunks")];
+        for (metric, help, count) in [
+            ("loki_cache_fetched_keys", "Keys asked for.", cache.requests),
+            ("loki_cache_hits", "Keys found.", cache.hits),
+            (
+                "lgtm_cache_evicted_total",
+                "Values dropped for others.",
+                cache.evicted,
+            ),
+        ] {
+            e.counter(metric, help, &name, count as f64);
+        }
+        e.gauge("lgtm_cache_bytes", "Bytes held.", &name, cache.bytes as f64);
+    }
+
     fn metrics(&self, e: &mut Collection) {
         let stats = self.stats();
         let gauges = [
@@ -114,6 +133,7 @@ impl BucketChunks {
         for (name, help, value) in counters {
             e.counter(name, help, &[], value as f64);
         }
+        self.cache_metrics(e);
         for (path, _) in stats.index_files_set_aside.iter().take(MAX_NAMED) {
             e.gauge(
                 "lgtm_logs_index_file_set_aside",

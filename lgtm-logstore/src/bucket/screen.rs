@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use hashbrown::HashMap;
 use lgtm_core::Result;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{Labels, TenantId};
@@ -11,7 +12,7 @@ use super::side_cache::SidePart;
 use super::side_files::{SideFiles, SideKind};
 use super::streams::FoundChunk;
 use crate::select::SelectHints;
-use crate::skip::{BlockChoice, SkipQuestion};
+use crate::skip::{BlockChoice, SkipFilters, SkipQuestion};
 
 /// Chunks that are looked up first; each time twice as many, as who reads on is taken to read on.
 const FIRST_CHUNKS: usize = 1024;
@@ -31,6 +32,9 @@ impl Screen {
         let mut question = SkipQuestion::default();
         for needle in &hints.line_needles {
             question.line(needle);
+        }
+        for choices in &hints.line_choices {
+            question.line_with_one_of(choices);
         }
         for (label, value) in &hints.field_needles {
             question.field(label, value);
@@ -67,13 +71,14 @@ impl Screen {
         let question = Arc::clone(&self.question);
         let job = move |cancel: &CancelToken| -> Result<Vec<Option<BlockChoice>>> {
             let mut out = Vec::with_capacity(parts.len());
+            let mut answers = KnownAnswers::default();
             for (n, (part, labels)) in parts.into_iter().zip(streams).enumerate() {
                 if n % 64 == 0 {
                     cancel.check("looking through side files")?;
                 }
                 out.push(match part {
                     Some(SidePart::Filters(filters)) => {
-                        Some(filters.choose(&question, |label| labels.get(label).is_some()))
+                        Some(answers.choose(&filters, &question, &labels))
                     }
                     _ => None,
                 });
@@ -85,5 +90,33 @@ impl Screen {
         let counts = &self.side.counts;
         counts.skipped.fetch_add(skipped as u64, Ordering::Relaxed);
         Ok(choices)
+    }
+}
+
+/// The answers of the filters so far: small chunks share theirs.
+#[derive(Debug, Default)]
+struct KnownAnswers {
+    /// By the address of the filter, which is kept; with each whether the stream had the labels that are asked for.
+    known: HashMap<*const SkipFilters, (Arc<SkipFilters>, Vec<bool>, BlockChoice)>,
+}
+
+impl KnownAnswers {
+    fn choose(
+        &mut self,
+        filters: &Arc<SkipFilters>,
+        question: &SkipQuestion,
+        stream: &Labels,
+    ) -> BlockChoice {
+        let of_stream = |label: &str| stream.get(label).is_some();
+        let stream_has: Vec<bool> = question.labels().map(of_stream).collect();
+        if let Some((_, has, choice)) = self.known.get(&Arc::as_ptr(filters))
+            && *has == stream_has
+        {
+            return choice.clone();
+        }
+        let choice = filters.choose(question, of_stream);
+        let known = (Arc::clone(filters), stream_has, choice.clone());
+        self.known.insert(Arc::as_ptr(filters), known);
+        choice
     }
 }

@@ -38,6 +38,9 @@ pub struct BucketSettings {
     /// Loaded chunks that one query keeps until their blocks have had their turn. Default 32MiB; beyond it those that come last are let go
     /// and loaded again.
     pub chunk_memory: ByteSize,
+    /// Chunks that are kept in memory when they were loaded, all queries together, unless the bucket is a local folder, which the system keeps in memory
+    /// anyway. Default 64MiB; 0: none.
+    pub chunk_cache_size: ByteSize,
     /// What is kept in memory of side files, all queries together; those of about 30 times as many bytes of chunks. Default 32MiB: a day of some 10 GB
     /// of logs; beyond it they are loaded again.
     pub side_memory: ByteSize,
@@ -59,6 +62,7 @@ impl Default for BucketSettings {
             local_index_file_size: ByteSize::mib(2),
             chunk_concurrency: 16,
             chunk_memory: ByteSize::mib(32),
+            chunk_cache_size: ByteSize::mib(64),
             side_memory: ByteSize::mib(32),
             batch_blocks: 16,
         }

@@ -5,33 +5,114 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::side_files::SideKind;
-use crate::skip::{ChunkCounts, SkipFilters};
+use crate::chunk::ChunkKey;
+use crate::skip::{BatchCounts, ChunkCounts, LevelCounts, SidePlace, SkipFilters, SmallCounts};
 use lgtm_core::model::TimestampMs;
 
 /// What names a section in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct SideId {
-    pub(super) tenant: u64,
-    pub(super) fingerprint: u64,
-    pub(super) from_ms: TimestampMs,
-    pub(super) through_ms: TimestampMs,
-    pub(super) checksum: u32,
-    pub(super) kind: SideKind,
+pub(super) enum SideId {
+    /// That of a chunk.
+    Chunk {
+        tenant: u64,
+        fingerprint: u64,
+        from_ms: TimestampMs,
+        through_ms: TimestampMs,
+        checksum: u32,
+        kind: SideKind,
+    },
+    /// That of several small chunks: by a hash of its object's path, and where it is in it.
+    Batch {
+        object: u64,
+        place: SidePlace,
+        kind: SideKind,
+    },
+}
+
+impl SideId {
+    pub(super) fn of_chunk(tenant: u64, key: &ChunkKey, kind: SideKind) -> Self {
+        Self::Chunk {
+            tenant,
+            fingerprint: key.fingerprint,
+            from_ms: key.from_ms,
+            through_ms: key.through_ms,
+            checksum: key.checksum,
+            kind,
+        }
+    }
+
+    pub(super) fn of_batch(path: &str, place: SidePlace, kind: SideKind) -> Self {
+        Self::Batch {
+            object: xxhash_rust::xxh3::xxh3_64(path.as_bytes()),
+            place,
+            kind,
+        }
+    }
 }
 
 /// A section that was read.
 #[derive(Debug, Clone)]
 pub(super) enum SidePart {
     Filters(Arc<SkipFilters>),
-    Counts(Arc<ChunkCounts>),
+    Counts(Arc<KnownCounts>),
+    /// Counts of a batch, and the number of a chunk in it.
+    Batch(Arc<BatchCounts>, u16),
+}
+
+/// Counts of a chunk, and of each level all of them together.
+#[derive(Debug)]
+pub(super) struct KnownCounts {
+    pub(super) counts: ChunkCounts,
+    /// Lines and bytes by level.
+    pub(super) totals: Box<[(u64, u64)]>,
+    /// Whether minutes are known, too.
+    pub(super) is_by_minute: bool,
+}
+
+impl KnownCounts {
+    pub(super) fn new(counts: ChunkCounts) -> Self {
+        Self {
+            totals: counts.levels.iter().map(LevelCounts::total).collect(),
+            is_by_minute: true,
+            counts,
+        }
+    }
+
+    fn size_bytes(&self) -> usize {
+        self.counts.size_bytes() + size_of_val(&*self.totals)
+    }
+}
+
+impl From<SmallCounts> for KnownCounts {
+    fn from(small: SmallCounts) -> Self {
+        let SmallCounts {
+            counts,
+            totals,
+            is_by_minute,
+        } = small;
+        Self {
+            counts,
+            totals,
+            is_by_minute,
+        }
+    }
 }
 
 impl SidePart {
+    /// The same for the chunk of a number, where it is of a batch.
+    pub(super) fn of_chunk(&self, number: u16) -> Self {
+        match self {
+            Self::Batch(counts, _) => Self::Batch(Arc::clone(counts), number),
+            other => other.clone(),
+        }
+    }
+
     fn size_bytes(&self) -> u64 {
         // With its place in the table.
         let own = match self {
             Self::Filters(f) => f.size_bytes(),
             Self::Counts(c) => c.size_bytes(),
+            Self::Batch(b, _) => b.size_bytes(),
         };
         (own + size_of::<SideId>() + size_of::<Self>() + 64) as u64
     }
@@ -96,7 +177,7 @@ mod tests {
     use super::*;
 
     fn id(n: u64) -> SideId {
-        SideId {
+        SideId::Chunk {
             tenant: 1,
             fingerprint: n,
             from_ms: TimestampMs::EPOCH,
@@ -114,7 +195,7 @@ mod tests {
             names: Vec::new(),
             levels: Vec::new(),
         };
-        let part = SidePart::Counts(Arc::new(counts));
+        let part = SidePart::Counts(Arc::new(KnownCounts::new(counts)));
         let max = part.size_bytes() * 20;
         let mut cache = SideCache::new(max);
         for n in 0..200 {

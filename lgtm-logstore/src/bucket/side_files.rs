@@ -4,39 +4,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{TenantId, TimestampMs};
+use lgtm_core::model::TimestampMs;
 use lgtm_core::storage::Bucket;
-use lgtm_core::{DecodeError, Error, Result};
+use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 
 use super::open_files::RETRY_AFTER_MS;
 use super::settings::BucketSettings;
-use super::side_cache::{SideCache, SideId, SidePart};
-use super::streams::FoundChunk;
-use crate::chunk::ChunkKey;
-use crate::schema::DAY_MS;
-use crate::skip::{
-    ChunkCounts, SideDirectory, SidePlace, SideTail, SkipFilters, chunk_hash, tenant_hash,
-};
+use super::side_cache::SideCache;
+use crate::skip::{SideDirectory, SideTail};
 
 /// Bytes at the end of an object that are loaded first: tail and directory of a thousand chunks.
 const END_BYTES: u64 = 64 << 10;
-/// Bytes of sections that are loaded at once.
-const FETCH_BYTES: u64 = 4 << 20;
 /// Bytes of memory of a chunk in the table of all chunks.
 const ENTRY_BYTES: u64 = 24;
-
-/// Places of sections, each with the number of its chunk in a question.
-type Places = Vec<(usize, SidePlace)>;
-/// Sections, each with the number of its chunk.
-type Parts = Vec<(usize, SidePart)>;
 
 /// Which part of what stands beside a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,13 +35,13 @@ pub(super) enum SideKind {
 
 /// A side object.
 #[derive(Debug)]
-struct SideFile {
-    path: String,
+pub(super) struct SideFile {
+    pub(super) path: String,
     day: i64,
     size_bytes: u64,
-    /// Written by this process: it is there, whatever a listing says.
-    is_own: bool,
-    directory: Mutex<Option<Arc<SideDirectory>>>,
+    /// Written by this process and not seen in a listing yet: it is there, whatever a listing says that may be older.
+    is_unlisted: AtomicBool,
+    pub(super) directory: Mutex<Option<Arc<SideDirectory>>>,
     /// One load at a time.
     loading: tokio::sync::Mutex<()>,
     /// Until when it is left out, as it could not be read.
@@ -72,10 +60,10 @@ impl SideFile {
 }
 
 #[derive(Debug, Default)]
-struct SideList {
+pub(super) struct SideList {
     days: BTreeMap<i64, BTreeMap<String, Arc<SideFile>>>,
     /// Chunks of all directories in memory, by their hashes.
-    chunks: HashMap<u64, Arc<SideFile>>,
+    pub(super) chunks: HashMap<u64, Arc<SideFile>>,
     /// Bytes of memory of directories and of the table of chunks.
     bytes: u64,
 }
@@ -105,11 +93,11 @@ pub struct SideStats {
 
 #[derive(Debug, Default)]
 pub(super) struct SideCounts {
-    asked: AtomicU64,
-    known: AtomicU64,
+    pub(super) asked: AtomicU64,
+    pub(super) known: AtomicU64,
     pub(super) skipped: AtomicU64,
     pub(super) counted: AtomicU64,
-    loaded: AtomicU64,
+    pub(super) loaded: AtomicU64,
     failures: AtomicU64,
     pub(super) write_failures: AtomicU64,
 }
@@ -118,13 +106,13 @@ pub(super) struct SideCounts {
 #[derive(Debug)]
 pub(super) struct SideFiles {
     pub(super) bucket: Bucket,
-    executor: Executor,
+    pub(super) executor: Executor,
     clock: Arc<dyn Clock>,
-    concurrency: usize,
+    pub(super) concurrency: usize,
     max_files: usize,
     max_bytes: u64,
-    list: Mutex<SideList>,
-    cache: Mutex<SideCache>,
+    pub(super) list: Mutex<SideList>,
+    pub(super) cache: Mutex<SideCache>,
     uses: AtomicU64,
     pub(super) counts: SideCounts,
 }
@@ -136,17 +124,18 @@ impl SideFiles {
         clock: Arc<dyn Clock>,
         settings: &BucketSettings,
     ) -> Self {
-        // Half for what finds sections, half for sections.
-        let half = settings.side_memory.as_u64() / 2;
+        // A quarter for what finds sections, the rest for sections: these are some four times as large.
+        let of_directories = settings.side_memory.as_u64() / 4;
+        let of_sections = settings.side_memory.as_u64() - of_directories;
         Self {
             bucket,
             executor,
             clock,
             concurrency: settings.index_concurrency,
             max_files: settings.max_index_files,
-            max_bytes: half,
+            max_bytes: of_directories,
             list: Mutex::default(),
-            cache: Mutex::new(SideCache::new(half)),
+            cache: Mutex::new(SideCache::new(of_sections)),
             uses: AtomicU64::new(0),
             counts: SideCounts::default(),
         }
@@ -196,7 +185,10 @@ impl SideFiles {
             let known = list.days.remove(&day).unwrap_or_default();
             let mut kept = BTreeMap::new();
             for (path, file) in known {
-                if there.contains_key(&path) || file.is_own {
+                if there.contains_key(&path) {
+                    file.is_unlisted.store(false, Ordering::Relaxed);
+                    kept.insert(path, file);
+                } else if file.is_unlisted.load(Ordering::Relaxed) {
                     kept.insert(path, file);
                 } else {
                     list.close(&file);
@@ -233,91 +225,8 @@ impl SideFiles {
         }
     }
 
-    /// The parts of a kind that stand beside chunks of a tenant, in their order; `None` where nothing is known.
-    pub(super) async fn parts(
-        &self,
-        tenant: &TenantId,
-        chunks: &[FoundChunk],
-        kind: SideKind,
-    ) -> Vec<Option<SidePart>> {
-        let tenant_number = tenant_hash(tenant.as_str());
-        let id = |c: &FoundChunk| SideId {
-            tenant: tenant_number,
-            fingerprint: c.fingerprint,
-            from_ms: c.meta.min_ms,
-            through_ms: c.meta.max_ms,
-            checksum: c.meta.checksum,
-            kind,
-        };
-        let days: BTreeSet<i64> = chunks
-            .iter()
-            .map(|c| c.meta.min_ms.get().div_euclid(DAY_MS))
-            .collect();
-        self.open_days(&days).await;
-        let mut out: Vec<Option<SidePart>> = {
-            let mut cache = self.cache.lock();
-            chunks.iter().map(|c| cache.get(&id(c))).collect()
-        };
-        // What is missing, by the object that has it.
-        let mut missing: HashMap<String, (Arc<SideFile>, Places)> = HashMap::new();
-        {
-            let list = self.list.lock();
-            for (n, chunk) in chunks.iter().enumerate().filter(|(n, _)| out[*n].is_none()) {
-                let m = &chunk.meta;
-                let hash = chunk_hash(tenant_number, chunk.fingerprint, m.min_ms, m.checksum);
-                let Some(file) = list.chunks.get(&hash) else {
-                    continue;
-                };
-                let Some(directory) = file.directory.lock().clone() else {
-                    continue;
-                };
-                let key = ChunkKey {
-                    tenant: tenant.as_str().to_owned(),
-                    fingerprint: chunk.fingerprint,
-                    from_ms: m.min_ms,
-                    through_ms: m.max_ms,
-                    checksum: m.checksum,
-                };
-                let Some(found) = directory.find(&key) else {
-                    continue;
-                };
-                let place = match kind {
-                    SideKind::Filters => found.filters,
-                    SideKind::Counts => found.counts,
-                };
-                if !place.is_empty() {
-                    let of_file = missing.entry_ref(file.path.as_str());
-                    let of_file = of_file.or_insert_with(|| (Arc::clone(file), Vec::new()));
-                    of_file.1.push((n, place));
-                }
-            }
-        }
-        let executor = self.executor.in_line(tenant.as_str());
-        let loads = missing.into_values().flat_map(|(file, mut places)| {
-            places.sort_unstable_by_key(|(_, place)| place.range().start);
-            portions(places)
-                .into_iter()
-                .map(move |some| (Arc::clone(&file), some))
-        });
-        let loads = loads.map(|(file, places)| self.load(file, places, kind, &executor));
-        let mut loads = futures::stream::iter(loads).buffer_unordered(self.concurrency);
-        while let Some(loaded) = loads.next().await {
-            let mut cache = self.cache.lock();
-            for (n, part) in loaded {
-                cache.insert(id(&chunks[n]), part.clone());
-                out[n] = Some(part);
-            }
-        }
-        let known = out.iter().flatten().count() as u64;
-        self.counts
-            .asked
-            .fetch_add(chunks.len() as u64, Ordering::Relaxed);
-        self.counts.known.fetch_add(known, Ordering::Relaxed);
-        out
-    }
-
     /// Sees to it that the directories of some days are in memory, as far as they can be had.
-    async fn open_days(&self, days: &BTreeSet<i64>) {
+    pub(super) async fn open_days(&self, days: &BTreeSet<i64>) {
         let now_ms = self.clock.now_ms();
         let files: Vec<Arc<SideFile>> = {
             let list = self.list.lock();
@@ -380,55 +289,11 @@ impl SideFiles {
         Ok(bytes)
     }
 
-    fn set_aside(&self, file: &SideFile, e: &Error) {
+    pub(super) fn set_aside(&self, file: &SideFile, e: &Error) {
         self.counts.failures.fetch_add(1, Ordering::Relaxed);
         let until = self.clock.now_ms().saturating_add(RETRY_AFTER_MS);
         *file.retry_at_ms.lock() = Some(until);
         tracing::warn!(file = file.path, error = %e, "side object cannot be read; queries read the chunks instead");
-    }
-
-    /// Sections of one object.
-    async fn load(
-        &self,
-        file: Arc<SideFile>,
-        places: Places,
-        kind: SideKind,
-        executor: &Executor,
-    ) -> Parts {
-        let ranges: Vec<_> = places.iter().map(|(_, place)| place.range()).collect();
-        let sections = match self.bucket.get_ranges(&file.path, &ranges).await {
-            Ok(sections) => sections,
-            Err(e) => {
-                self.set_aside(&file, &e);
-                return Vec::new();
-            }
-        };
-        let bytes: u64 = sections.iter().map(|s| s.len() as u64).sum();
-        self.counts.loaded.fetch_add(bytes, Ordering::Relaxed);
-        let path = file.path.clone();
-        let job = move |_: &CancelToken| -> Result<(Parts, Option<Error>)> {
-            let mut out = Vec::with_capacity(places.len());
-            let mut fault = None;
-            for ((n, place), section) in places.into_iter().zip(sections) {
-                match read_section(place, &section, kind) {
-                    Ok(part) => out.push((n, part)),
-                    Err(e) => fault = Some(Error::corrupt(path.clone(), e)),
-                }
-            }
-            Ok((out, fault))
-        };
-        match executor.run(job, &CancelToken::new()).await {
-            Ok((out, fault)) => {
-                if let Some(e) = fault {
-                    self.set_aside(&file, &e);
-                }
-                out
-            }
-            Err(e) => {
-                self.set_aside(&file, &e);
-                Vec::new()
-            }
-        }
     }
 
     /// Counts so far.
@@ -455,12 +320,12 @@ impl SideFiles {
 }
 
 impl SideFile {
-    fn new(path: String, day: i64, size_bytes: u64, is_own: bool) -> Self {
+    fn new(path: String, day: i64, size_bytes: u64, is_unlisted: bool) -> Self {
         Self {
             path,
             day,
             size_bytes,
-            is_own,
+            is_unlisted: AtomicBool::new(is_unlisted),
             directory: Mutex::default(),
             loading: tokio::sync::Mutex::default(),
             retry_at_ms: Mutex::default(),
@@ -513,40 +378,4 @@ impl SideList {
 
 fn memory_of(directory: &SideDirectory) -> u64 {
     directory.size_bytes() as u64 + directory.len() as u64 * ENTRY_BYTES
-}
-
-/// Cuts places into portions that are loaded at once.
-fn portions(places: Places) -> Vec<Places> {
-    let mut out: Vec<Places> = Vec::new();
-    let mut bytes = u64::MAX;
-    for one in places {
-        let range = one.1.range();
-        let size = range.end - range.start;
-        match out
-            .last_mut()
-            .filter(|_| bytes.saturating_add(size) <= FETCH_BYTES)
-        {
-            Some(last) => {
-                bytes += size;
-                last.push(one);
-            }
-            None => {
-                bytes = size;
-                out.push(vec![one]);
-            }
-        }
-    }
-    out
-}
-
-fn read_section(place: SidePlace, section: &[u8], kind: SideKind) -> Result<SidePart, DecodeError> {
-    place.check(section)?;
-    Ok(match kind {
-        // What was loaded beside it need not stay in memory with it.
-        SideKind::Filters => {
-            let filters = SkipFilters::decode(Bytes::copy_from_slice(section))?;
-            SidePart::Filters(Arc::new(filters))
-        }
-        SideKind::Counts => SidePart::Counts(Arc::new(ChunkCounts::decode(section)?)),
-    })
 }

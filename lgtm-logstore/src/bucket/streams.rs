@@ -153,12 +153,22 @@ impl FileQuestion {
     /// Adds what is wanted of a file's streams to `out`.
     fn take(&self, streams: &[IndexedStream], out: &mut Vec<FoundStream>) {
         for stream in streams {
-            let wanted = stream.chunks.iter().filter(|c| c.overlaps(&self.time));
+            let range = self.request.range_of(&stream.labels);
+            if range.is_empty() {
+                continue;
+            }
+            let is_cut = range != self.request.range;
+            let time = match is_cut {
+                true => milliseconds_around(range),
+                false => self.time,
+            };
+            let times = is_cut.then(|| Arc::from([range]));
+            let wanted = stream.chunks.iter().filter(|c| c.overlaps(&time));
             let chunks: Vec<FoundChunk> = wanted
                 .map(|meta| FoundChunk {
                     fingerprint: stream.fingerprint,
                     meta: *meta,
-                    times: None,
+                    times: times.clone().filter(|_| meta.min_ms.to_ns() < range.min_ns),
                 })
                 .collect();
             let is_of_shard = || {

@@ -9,18 +9,19 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
 use lgtm_core::codec::DecodeFail;
-use lgtm_core::exec::{CancelToken, Executor, TaskGroup, TaskHandle, in_place};
+use lgtm_core::exec::{Executor, TaskGroup, TaskHandle, in_place};
 use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampNs, merge_warnings};
 use lgtm_core::{Error, Result};
+use memchr::memmem::Finder;
 
 use super::chunk_source::{ChunkSource, LoadedChunk};
+use super::due_blocks::{Decoded, DueBlock, decode, needles_of};
 use super::screen::Screen;
 use super::settings::BucketSettings;
 use super::side_files::SideFiles;
 use super::streams::{FoundChunk, FoundStreams};
-use crate::chunk::{BlockPlace, ChunkCodec, ChunkKey};
+use crate::chunk::{BlockPlace, ChunkKey};
 use crate::entry::{EntryBlock, disjoint};
 use crate::select::{
     EntryBatch, EntryBatches, FetchStats, SelectEnd, SelectOrder, SelectRequest, StreamBlock,
@@ -30,8 +31,8 @@ use crate::skip::BlockChoice;
 
 /// Bytes of decompressed blocks in a batch, by their chunks' tables; a single larger block comes alone.
 const BATCH_BYTES: u64 = 4 << 20;
-/// Blocks that one job decodes.
-const BLOCKS_A_JOB: usize = 4;
+/// Chunks that are put in order in less time than another thread needs to wake up.
+const SORTED_AT_ONCE: usize = 4096;
 /// Bytes that a chunk is taken to have for each byte that the index counts, until it was loaded.
 const COMPRESSED_PART: u64 = 4;
 
@@ -58,8 +59,6 @@ struct ChunkRun {
     blocks: Option<VecDeque<BlockPlace>>,
     /// Bytes of its object, as far as is known.
     size_bytes: u64,
-    /// Whether it was held against side files.
-    is_screened: bool,
     /// Blocks that may have something of interest; `None`: all.
     choice: Option<BlockChoice>,
 }
@@ -67,23 +66,11 @@ struct ChunkRun {
 #[derive(Debug)]
 struct SweepStream {
     labels: Labels,
-    /// Its chunks that are not done.
+    /// Its chunks that are not done, without those that wait.
     due: BTreeSet<(Due, u32)>,
     /// Decoded, and not complete yet.
     held: Vec<EntryBlock>,
 }
-
-/// A block whose turn it is.
-#[derive(Debug)]
-struct DueBlock {
-    stream: u32,
-    run: u32,
-    chunk: Arc<LoadedChunk>,
-    place: BlockPlace,
-}
-
-/// A block that was decoded, or what is wrong with it.
-type Decoded = (u32, u32, BlockPlace, Result<EntryBlock, DecodeFail>);
 
 /// The entries of many chunks in the order of a request.
 #[derive(Debug)]
@@ -98,10 +85,14 @@ pub(super) struct ChunkSweep {
     batch_blocks: usize,
     runs: Vec<ChunkRun>,
     streams: Vec<SweepStream>,
-    /// All chunks that are not done.
+    /// Chunks that nobody has looked at yet, in their order.
+    waiting: std::vec::IntoIter<(Due, u32)>,
+    /// The other chunks that are not done.
     due: BTreeSet<(Due, u32)>,
     /// Streams whose blocks may have become complete.
     touched: BTreeSet<u32>,
+    /// Streams with blocks that are not complete.
+    holding: BTreeSet<u32>,
     loaded: BTreeSet<u32>,
     loaded_bytes: u64,
     coming: BTreeSet<u32>,
@@ -113,6 +104,8 @@ pub(super) struct ChunkSweep {
     ahead: usize,
     /// What side files can tell of chunks before they are loaded.
     screen: Option<Screen>,
+    /// What finds the bytes that each line of interest holds.
+    needles: Arc<[Finder<'static>]>,
     /// What was counted already.
     counts: std::vec::IntoIter<StreamCounts>,
     end: SelectEnd,
@@ -137,8 +130,10 @@ impl ChunkSweep {
             batch_blocks: settings.batch_blocks,
             runs: Vec::new(),
             streams: Vec::with_capacity(found.streams.len()),
+            waiting: Vec::new().into_iter(),
             due: BTreeSet::new(),
             touched: BTreeSet::new(),
+            holding: BTreeSet::new(),
             loaded: BTreeSet::new(),
             loaded_bytes: 0,
             coming: BTreeSet::new(),
@@ -147,6 +142,7 @@ impl ChunkSweep {
             handed_out: 0,
             ahead: 0,
             screen: None,
+            needles: needles_of(&request.hints),
             counts: Vec::new().into_iter(),
             end: SelectEnd {
                 warnings: found.warnings,
@@ -155,35 +151,39 @@ impl ChunkSweep {
             request,
         };
         sweep.end.stats.streams = found.streams.len() as u64;
+        let mut waiting = Vec::new();
         for (n, stream) in found.streams.into_iter().enumerate() {
             let n = n as u32;
-            let mut due = BTreeSet::new();
             for found in stream.chunks {
                 let meta = &found.meta;
                 let first = meta.min_ms.to_ns();
                 let last = meta.max_ms.to_ns();
                 let run = sweep.runs.len() as u32;
                 let at = sweep.due_at(n, first, last);
-                due.insert((at, run));
+                waiting.push((at, run));
                 sweep.runs.push(ChunkRun {
                     stream: n,
                     state: RunState::Away,
                     due: at,
                     blocks: None,
-                    is_screened: false,
                     choice: None,
                     size_bytes: (u64::from(meta.kb) * 1024 / COMPRESSED_PART).max(4096),
                     found,
                 });
             }
-            sweep.due.extend(&due);
             sweep.streams.push(SweepStream {
                 labels: stream.labels,
-                due,
+                due: BTreeSet::new(),
                 held: Vec::new(),
             });
         }
         sweep.end.stats.chunks_referenced = sweep.runs.len() as u64;
+        if waiting.len() > SORTED_AT_ONCE {
+            in_place(|| waiting.sort_unstable());
+        } else {
+            waiting.sort_unstable();
+        }
+        sweep.waiting = waiting.into_iter();
         sweep
     }
 
@@ -199,20 +199,32 @@ impl ChunkSweep {
         self
     }
 
-    /// Holds the chunks that are due next against the side files, and ends those that have nothing of interest.
+    /// The first of the chunks that wait.
+    fn first_waiting(&self) -> Option<Due> {
+        self.waiting.as_slice().first().map(|(due, _)| *due)
+    }
+
+    /// Takes in the chunks that are due next, but those that have nothing of interest as the side files tell.
     async fn look_ahead(&mut self) -> Result<()> {
+        if self.first_waiting().is_none() {
+            return Ok(());
+        }
         let Some(mut screen) = self.screen.take() else {
+            let all: Vec<u32> = self.waiting.by_ref().map(|(_, run)| run).collect();
+            self.admit(all.into_iter());
             return Ok(());
         };
         loop {
             let reach = self.concurrency + self.loaded.len() + self.coming.len();
-            let is_new = |run: &u32| !self.runs[*run as usize].is_screened;
-            let mut near = self.due.iter().take(reach).map(|(_, run)| run);
-            if !near.any(is_new) {
+            let last = self.due.iter().nth(reach).map(|(due, _)| *due);
+            let Some(first) = self.first_waiting() else {
+                break;
+            };
+            if last.is_some_and(|last| last < first) {
                 break;
             }
-            let new = self.due.iter().map(|(_, run)| *run).filter(is_new);
-            let new: Vec<u32> = new.take(screen.next_count()).collect();
+            let new = self.waiting.by_ref().take(screen.next_count());
+            let new: Vec<u32> = new.map(|(_, run)| run).collect();
             let of = |run: &u32| &self.runs[*run as usize];
             let chunks = new.iter().map(|run| of(run).found.clone()).collect();
             let streams = new.iter().map(|run| of(run).stream as usize);
@@ -220,18 +232,36 @@ impl ChunkSweep {
             let choices = screen
                 .choices(&self.tenant, chunks, streams, &self.executor)
                 .await?;
+            let is_of_interest = |choice: &Option<BlockChoice>| {
+                !choice
+                    .as_ref()
+                    .is_some_and(|c| c.is_empty() && c.block_count() > 0)
+            };
+            let mut admitted = Vec::new();
             for (run, choice) in new.into_iter().zip(choices) {
-                self.runs[run as usize].is_screened = true;
-                match choice {
-                    Some(choice) if choice.is_empty() && choice.block_count() > 0 => {
-                        self.finish(run);
-                    }
-                    choice => self.runs[run as usize].choice = choice,
+                if is_of_interest(&choice) {
+                    self.runs[run as usize].choice = choice;
+                    admitted.push(run);
                 }
             }
+            self.admit(admitted.into_iter());
         }
         self.screen = Some(screen);
         Ok(())
+    }
+
+    /// Takes in chunks that waited; the others that were before those that still wait have nothing of interest.
+    fn admit(&mut self, runs: impl ExactSizeIterator<Item = u32>) {
+        let mut new = Vec::with_capacity(runs.len());
+        for run in runs {
+            let chunk = &self.runs[run as usize];
+            new.push((chunk.due, run));
+            let of_stream = &mut self.streams[chunk.stream as usize].due;
+            of_stream.insert((chunk.due, run));
+        }
+        // Quick, as they are in order.
+        self.due.append(&mut BTreeSet::from_iter(new));
+        self.touched.extend(&self.holding);
     }
 
     fn is_newest_first(&self) -> bool {
@@ -460,27 +490,17 @@ impl ChunkSweep {
         out
     }
 
-    async fn decode(&self, mut blocks: Vec<DueBlock>) -> Result<Vec<Decoded>> {
-        // Dropping the future cancels the jobs.
-        let cancel = CancelToken::new();
-        let mut jobs = Vec::with_capacity(blocks.len().div_ceil(BLOCKS_A_JOB));
-        while !blocks.is_empty() {
-            let rest = blocks.split_off(blocks.len().min(BLOCKS_A_JOB));
-            let some = std::mem::replace(&mut blocks, rest);
-            jobs.push(self.executor.run(
-                move |cancel: &CancelToken| decode_blocks(some, cancel),
-                &cancel,
-            ));
-        }
-        let decoded = try_join_all(jobs).await?;
-        Ok(decoded.into_iter().flatten().collect())
-    }
-
     fn hold(&mut self, decoded: Vec<Decoded>) {
         let TimeRangeNs { min_ns, max_ns } = self.request.range;
         for (stream, run, place, block) in decoded {
             let block = match block {
-                Ok(block) => block,
+                Ok(Some(block)) => block,
+                Ok(None) => {
+                    let stats = &mut self.end.stats;
+                    stats.decompressed_lines += place.entry_count;
+                    stats.decompressed_bytes += place.uncompressed_bytes;
+                    continue;
+                }
                 Err(e) => {
                     self.warn_of_block(run, &place, &e);
                     continue;
@@ -498,6 +518,7 @@ impl ChunkSweep {
                 if !block.is_empty() {
                     self.streams[stream as usize].held.push(block);
                     self.touched.insert(stream);
+                    self.holding.insert(stream);
                 }
             }
         }
@@ -521,14 +542,19 @@ impl ChunkSweep {
     /// Hands out what is complete.
     fn release(&mut self) -> Result<Vec<StreamBlock>> {
         let newest_first = self.is_newest_first();
+        let waiting = self.first_waiting();
+        let is_of_streams = self.request.order == SelectOrder::Streams;
         let mut out = Vec::new();
         for n in std::mem::take(&mut self.touched) {
             let stream = &mut self.streams[n as usize];
             let mut ready = Vec::new();
-            match stream.due.first() {
+            let due = stream.due.first().map(|((_, due), _)| *due);
+            // A chunk of the stream may be among those that wait.
+            let waiting = waiting.filter(|(of, _)| !is_of_streams || *of == n);
+            let due = due.into_iter().chain(waiting.map(|(_, due)| due)).min();
+            match due {
                 None => ready = std::mem::take(&mut stream.held),
-                Some(((_, due), _)) => {
-                    let due = *due;
+                Some(due) => {
                     let mut rest = Vec::new();
                     for block in stream.held.drain(..) {
                         let times = block.times();
@@ -548,6 +574,9 @@ impl ChunkSweep {
                     }
                     stream.held = rest;
                 }
+            }
+            if stream.held.is_empty() {
+                self.holding.remove(&n);
             }
             let made = if ready.len() > 1 {
                 // Joining may copy a batch of lines.
@@ -573,8 +602,9 @@ impl ChunkSweep {
 
     /// What is known of all later batches.
     fn horizon_ns(&self) -> TimestampNs {
-        let next = self.due.first().map(|((_, due), _)| *due);
-        match (self.request.order, next) {
+        let next = self.due.first().map(|(due, _)| *due);
+        let next = next.into_iter().chain(self.first_waiting()).min();
+        match (self.request.order, next.map(|(_, due)| due)) {
             (SelectOrder::Streams, _) => TimestampNs::EPOCH,
             (SelectOrder::OldestFirst, next) => next.map_or(TimestampNs::MAX, TimestampNs::new),
             (SelectOrder::NewestFirst, next) => next.map_or(TimestampNs::MIN, |due| {
@@ -596,20 +626,6 @@ impl ChunkSweep {
     }
 }
 
-fn decode_blocks(blocks: Vec<DueBlock>, cancel: &CancelToken) -> Result<Vec<Decoded>> {
-    let mut codec = ChunkCodec::default();
-    let mut out = Vec::with_capacity(blocks.len());
-    for due in blocks {
-        cancel.check("decoding log chunks")?;
-        let loaded = &due.chunk;
-        let block = loaded
-            .chunk
-            .read_block(&due.place, &loaded.symbols, &mut codec);
-        out.push((due.stream, due.run, due.place, block));
-    }
-    Ok(out)
-}
-
 #[async_trait]
 impl EntryBatches for ChunkSweep {
     async fn next_batch(&mut self) -> Result<Option<EntryBatch>> {
@@ -625,7 +641,8 @@ impl EntryBatches for ChunkSweep {
                 continue;
             }
             let due = self.take_due();
-            let decoded = self.decode(due).await?;
+            let codecs = &self.source.codecs;
+            let decoded = decode(due, &self.needles, codecs, &self.executor).await?;
             self.hold(decoded);
             let blocks = self.release()?;
             if !blocks.is_empty() {

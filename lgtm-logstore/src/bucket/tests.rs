@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lgtm_core::cache::{Cache, CacheExt, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::ManualClock;
 use lgtm_core::codec::Compressor;
 use lgtm_core::exec::Executor;
@@ -16,7 +17,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::chunk::{
     Appended, ChunkBuilder, ChunkCodec, ChunkEncoding, ChunkFormat, ChunkSettings, FinishedChunk,
-    StreamChunk,
+    KeyForm, StreamChunk,
 };
 use crate::entry::EntryBlockBuilder;
 use crate::schema::DAY_MS;
@@ -537,4 +538,38 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test]
+async fn kept_chunks_are_not_loaded_again_and_a_damaged_one_is() {
+    let world = World::new();
+    let key = world
+        .writer
+        .put_chunk(chunk("a", "x", &entries(T0, 50)))
+        .await;
+    world.writer.write_index().await.unwrap();
+    let key = key.unwrap().object_name(KeyForm::StreamFolders);
+    let clock = Arc::clone(&world.clock) as Arc<dyn lgtm_core::clock::Clock>;
+    let cache = MemoryCache::new("kept", &MemoryCacheSettings::default(), clock).unwrap();
+    let cache = Arc::new(cache);
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let chunks = BucketChunks::builder(world.bucket.clone(), executor)
+        .clock(Arc::clone(&world.clock) as _)
+        .chunk_cache(Arc::clone(&cache) as _)
+        .build()
+        .unwrap();
+    chunks.sync().await.unwrap();
+    let (wanted, _) = read(&chunks, "a", &all()).await.unwrap();
+    for loaded in [1, 1] {
+        let (got, end) = read(&chunks, "a", &all()).await.unwrap();
+        assert_eq!((got, end.warnings), (wanted.clone(), Vec::<String>::new()));
+        assert_eq!(chunks.stats().chunks_loaded, loaded);
+    }
+    let mut object = cache.get(&key).await.expect("it is kept").to_vec();
+    let middle = object.len() / 2;
+    object[middle] ^= 4;
+    cache.set(&key, object.into(), None).await;
+    let (got, end) = read(&chunks, "a", &all()).await.unwrap();
+    assert_eq!((got, end.warnings), (wanted, Vec::<String>::new()));
+    assert_eq!(chunks.stats().chunks_loaded, 2);
 }

@@ -18,9 +18,9 @@ impl BucketChunks {
         request: &SelectRequest,
     ) -> Result<Listed<Vec<StreamVolume>>> {
         let found = self.found(tenant, request).await?;
-        let range = milliseconds_around(request.range);
-        let range = (range.min_ms, range.max_ms);
         let volume = |stream: super::streams::FoundStream| {
+            let range = milliseconds_around(request.range_of(&stream.labels));
+            let range = (range.min_ms, range.max_ms);
             let mut volume = StreamVolume::of(stream.labels);
             for chunk in &stream.chunks {
                 let meta = &chunk.meta;

@@ -20,7 +20,7 @@ use super::pending_side::PendingSide;
 use super::settings::BucketWriterSettings;
 use crate::chunk::{ChunkKey, ObjectMeta, StreamChunk, encode_object};
 use crate::index::{ChunkMeta, IndexFileName, IndexVersion, pack};
-use crate::skip::ChunkSkip;
+use crate::skip::{ChunkSkip, MadeSkip, SkipSettings};
 
 /// What [`BucketWriter::write_index`] wrote.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,11 +49,92 @@ pub struct BucketWriter {
     chunks: Arc<BucketChunks>,
     uploader: String,
     settings: BucketWriterSettings,
+    /// Whether the readers of this process learn what was written.
+    is_listed: bool,
     /// By day.
     pending: Mutex<BTreeMap<i64, PendingTable>>,
     side: Arc<PendingSide>,
+    /// Kept from chunk to chunk, as many as there were at the same time.
+    compressors: Arc<Mutex<Vec<Compressor>>>,
     /// One index is written at a time. The second of the file that was named last.
     writing: tokio::sync::Mutex<i64>,
+}
+
+/// A chunk as it goes into the store.
+#[derive(Debug)]
+pub struct PackedChunk {
+    stream: StreamKey,
+    key: ChunkKey,
+    object: Vec<u8>,
+    kb: u32,
+    entries: u32,
+    skip: Result<Option<ChunkSkip>>,
+}
+
+impl PackedChunk {
+    /// Its name.
+    pub fn key(&self) -> &ChunkKey {
+        &self.key
+    }
+
+    /// Bytes of its object.
+    pub fn size_bytes(&self) -> u64 {
+        self.object.len() as u64
+    }
+
+    /// Number of entries, as indexes tell it.
+    pub fn entry_count(&self) -> u64 {
+        u64::from(self.entries)
+    }
+}
+
+/// Makes objects of chunks, for a writer that [puts](BucketWriter::put_packed) them. For jobs of the compute pool.
+#[derive(Debug, Clone)]
+pub struct ChunkPacker {
+    side: Option<Arc<PendingSide>>,
+    settings: SkipSettings,
+    compressors: Arc<Mutex<Vec<Compressor>>>,
+}
+
+impl ChunkPacker {
+    /// Packs a chunk with what was [made beside it](crate::skip::SkipDraft); without, that is made here.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a chunk without entries, `LimitExceeded` for one of 4 GiB.
+    pub fn pack(&self, chunk: StreamChunk, made: Option<MadeSkip>) -> Result<PackedChunk> {
+        let StreamChunk {
+            tenant,
+            fingerprint,
+            labels,
+            chunk,
+        } = chunk;
+        if chunk.entry_count == 0 {
+            return Err(Error::InvalidInput("a chunk without entries".into()));
+        }
+        let (min_ns, max_ns) = (chunk.min_ns, chunk.max_ns);
+        let meta = ObjectMeta::new(tenant.as_str(), fingerprint, labels.clone(), min_ns, max_ns);
+        let mut compressor = self.compressors.lock().pop().unwrap_or_default();
+        let encoded = encode_object(&meta, &chunk.bytes, &mut compressor);
+        self.compressors.lock().push(compressor);
+        let (object, checksum) = encoded?;
+        let key = meta.key(checksum);
+        let side = self.side.as_ref();
+        let skip = side.map_or(Ok(None), |side| {
+            side.make(&key, &chunk.bytes, made, &self.settings)
+        });
+        Ok(PackedChunk {
+            key,
+            object,
+            kb: ChunkMeta::kb_of(chunk.uncompressed_bytes),
+            entries: u32::try_from(chunk.entry_count).unwrap_or(u32::MAX),
+            skip,
+            stream: StreamKey {
+                tenant,
+                fingerprint,
+                labels,
+            },
+        })
+    }
 }
 
 impl BucketWriter {
@@ -88,10 +169,20 @@ impl BucketWriter {
             clock,
             chunks,
             settings,
+            is_listed: true,
             pending: Mutex::default(),
             side: Arc::default(),
+            compressors: Arc::default(),
             writing: tokio::sync::Mutex::new(i64::MIN),
         })
+    }
+
+    /// The same, of whose files its readers do not learn: for readers that nobody asks.
+    pub(crate) fn unlisted(self) -> Self {
+        Self {
+            is_listed: false,
+            ..self
+        }
     }
 
     /// Puts a chunk into the store; its place in the index waits for [`BucketWriter::write_index`]. May be repeated: the same chunk has the
@@ -100,31 +191,35 @@ impl BucketWriter {
     /// # Errors
     /// `InvalidInput` for a chunk without entries, `LimitExceeded` for one of 4 GiB, and those of the store: the chunk may be there or not.
     pub async fn put_chunk(&self, chunk: StreamChunk) -> Result<ChunkKey> {
-        let StreamChunk {
-            tenant,
-            fingerprint,
-            labels,
-            chunk,
-        } = chunk;
-        if chunk.entry_count == 0 {
-            return Err(Error::InvalidInput("a chunk without entries".into()));
+        let packer = self.packer();
+        let in_line = self.executor.in_line(chunk.tenant.as_str());
+        let job = move |_: &CancelToken| packer.pack(chunk, None);
+        let packed = in_line.run(job, &CancelToken::new()).await?;
+        self.put_packed(packed).await
+    }
+
+    /// What packs chunks for [`BucketWriter::put_packed`].
+    pub fn packer(&self) -> ChunkPacker {
+        ChunkPacker {
+            side: self.chunks.side.as_ref().map(|_| Arc::clone(&self.side)),
+            settings: self.settings.side_files.clone(),
+            compressors: Arc::clone(&self.compressors),
         }
-        let (min_ns, max_ns) = (chunk.min_ns, chunk.max_ns);
-        let (kb, entries) = (
-            ChunkMeta::kb_of(chunk.uncompressed_bytes),
-            u32::try_from(chunk.entry_count).unwrap_or(u32::MAX),
-        );
-        let meta = ObjectMeta::new(tenant.as_str(), fingerprint, labels.clone(), min_ns, max_ns);
-        let side = self.chunks.side.as_ref().map(|_| Arc::clone(&self.side));
-        let settings = self.settings.side_files.clone();
-        let job = move |_: &CancelToken| -> Result<(ChunkKey, Vec<u8>, Result<Option<ChunkSkip>>)> {
-            let (object, checksum) =
-                encode_object(&meta, &chunk.bytes, &mut Compressor::default())?;
-            let skip = side.map_or(Ok(None), |side| side.make(&chunk.bytes, &settings));
-            Ok((meta.key(checksum), object, skip))
-        };
-        let in_line = self.executor.in_line(tenant.as_str());
-        let (key, object, skip) = in_line.run(job, &CancelToken::new()).await?;
+    }
+
+    /// Puts a packed chunk into the store, as [`BucketWriter::put_chunk`] does.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn put_packed(&self, packed: PackedChunk) -> Result<ChunkKey> {
+        let PackedChunk {
+            stream,
+            key,
+            object,
+            kb,
+            entries,
+            skip,
+        } = packed;
         let object_bytes = u32::try_from(object.len()).unwrap_or(u32::MAX);
         let periods = self.chunks.periods();
         let name = object_name(&self.bucket, periods, &key);
@@ -146,11 +241,6 @@ impl BucketWriter {
             entries,
             checksum: key.checksum,
             ingested_day: None,
-        };
-        let stream = StreamKey {
-            tenant,
-            fingerprint,
-            labels,
         };
         let mut pending = self.pending.lock();
         for table in periods.tables(key.from_ms, key.through_ms) {
@@ -176,6 +266,11 @@ impl BucketWriter {
     /// Whether chunks wait for an index file.
     pub fn has_pending(&self) -> bool {
         !self.pending.lock().is_empty()
+    }
+
+    /// Forgets the chunks that wait for an index file: nobody will find them.
+    pub(crate) fn forget_pending(&self) {
+        self.pending.lock().clear();
     }
 
     /// Writes the index of all chunks that were put, a file for each day that they touch, and lists it: once this returns, each query that
@@ -225,7 +320,9 @@ impl BucketWriter {
             };
             match put.await {
                 Ok(object) => {
-                    side.add_written(path.clone(), day, &object);
+                    if self.is_listed {
+                        side.add_written(path.clone(), day, &object);
+                    }
                     written.push(path);
                 }
                 Err(e) => self.note_side_failure("a side file cannot be written", &e),
@@ -263,7 +360,9 @@ impl BucketWriter {
         };
         let path = format!("{}/{name}", place.folder);
         self.bucket.put(&path, packed).await?;
-        self.chunks.add_written(path.clone(), day, index).await;
+        if self.is_listed {
+            self.chunks.add_written(path.clone(), day, index).await;
+        }
         Ok(path)
     }
 }

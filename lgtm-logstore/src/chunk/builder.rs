@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use lgtm_core::codec::{CompressionLevels, Compressor, DecodeFail, crc32c};
 use lgtm_core::model::TimestampNs;
-use lgtm_core::{Error, Result};
+use lgtm_core::{DecodeError, Error, Result};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
@@ -91,6 +91,15 @@ pub struct ChunkBuilder {
     /// Compressed bytes of the cut blocks, without checksums.
     pub(super) cut_bytes: u64,
     pairs: Vec<SymbolPair>,
+}
+
+/// Looks at the blocks of a chunk as they are cut, while their entries are at hand.
+pub trait BlockObserver {
+    /// The next block in the order of the chunk's table; what the table will say of it has no start yet.
+    fn see(&mut self, place: &BlockPlace, block: &EntryBlock);
+
+    /// None of the blocks so far is one of the chunk's: all are made anew, and follow.
+    fn forget(&mut self);
 }
 
 /// A block that was cut: what the table will say of it, and its bytes with the checksum behind them. Its place has no start yet.
@@ -239,11 +248,41 @@ impl ChunkBuilder {
     /// # Errors
     /// `Internal` when the compression fails; the head keeps its entries.
     pub fn cut(&mut self, compressor: &mut Compressor) -> Result<()> {
-        if let Some(block) = self.pack_head(compressor)? {
-            self.cut_bytes += block.place.len;
-            self.blocks.push(block);
-            self.head = self.head.next();
-        }
+        self.cut_for(compressor, None)
+    }
+
+    /// [`ChunkBuilder::cut`], and shows the block to `observer`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn cut_observed(
+        &mut self,
+        compressor: &mut Compressor,
+        observer: &mut dyn BlockObserver,
+    ) -> Result<()> {
+        self.cut_for(compressor, Some(observer))
+    }
+
+    fn cut_for(
+        &mut self,
+        compressor: &mut Compressor,
+        observer: Option<&mut dyn BlockObserver>,
+    ) -> Result<()> {
+        let Some(block) = self.pack_head(compressor)? else {
+            return Ok(());
+        };
+        let place = block.place;
+        self.cut_bytes += place.len;
+        self.blocks.push(block);
+        let next = self.head.next();
+        let head = std::mem::replace(&mut self.head, next);
+        let Some(observer) = observer else {
+            return Ok(());
+        };
+        // The chunk is whole already, whatever becomes of the look at it.
+        let symbols = self.symbols.share();
+        let entries = head.into_entries(self.format, symbols.list());
+        observer.see(&place, &entries.map_err(unreadable)?);
         Ok(())
     }
 
@@ -339,15 +378,43 @@ impl ChunkBuilder {
         compressor: &mut Compressor,
         codec: &mut ChunkCodec,
     ) -> Result<FinishedChunk> {
+        self.finished_for(compressor, codec, None)
+    }
+
+    /// [`ChunkBuilder::finished`], and shows `observer` the blocks that it has not [seen](ChunkBuilder::cut_observed) yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn finished_observed(
+        &self,
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+        observer: &mut dyn BlockObserver,
+    ) -> Result<FinishedChunk> {
+        self.finished_for(compressor, codec, Some(observer))
+    }
+
+    fn finished_for(
+        &self,
+        compressor: &mut Compressor,
+        codec: &mut ChunkCodec,
+        observer: Option<&mut dyn BlockObserver>,
+    ) -> Result<FinishedChunk> {
         let mut blocks = self.blocks.clone();
-        blocks.extend(self.pack_head(compressor)?);
+        let last = self.pack_head(compressor)?;
+        let last_place = last.as_ref().map(|b| b.place);
+        blocks.extend(last);
         let overlaps = |w: &[CutBlock]| w[1].place.min_ns < w[0].place.max_ns;
         if blocks.windows(2).any(overlaps) {
-            let rebuilt = self.rebuilt(&blocks, compressor, codec)?;
-            rebuilt.encode(&rebuilt.blocks, compressor)
-        } else {
-            self.encode(&blocks, compressor)
+            let rebuilt = self.rebuilt(&blocks, compressor, codec, observer)?;
+            return rebuilt.encode(&rebuilt.blocks, compressor);
         }
+        if let Some((place, observer)) = last_place.zip(observer) {
+            let symbols = Arc::new(self.symbols.list().clone());
+            let entries = self.head.entries(self.format, &symbols);
+            observer.see(&place, &entries.map_err(unreadable)?);
+        }
+        self.encode(&blocks, compressor)
     }
 
     fn rebuilt(
@@ -355,29 +422,32 @@ impl ChunkBuilder {
         cut: &[CutBlock],
         compressor: &mut Compressor,
         codec: &mut ChunkCodec,
+        mut observer: Option<&mut dyn BlockObserver>,
     ) -> Result<Self> {
-        let broken = |e| Error::Internal(format!("a block that was made here does not read: {e}"));
+        if let Some(observer) = &mut observer {
+            observer.forget();
+        }
         let symbols = Arc::new(self.symbols.list().clone());
         let mut blocks = Vec::with_capacity(cut.len());
         for block in cut {
             match self.read_cut(block, &symbols, codec) {
                 Ok(block) => blocks.push(block),
-                Err(DecodeFail::Broken(e)) => return Err(broken(e)),
+                Err(DecodeFail::Broken(e)) => return Err(unreadable(e)),
                 Err(DecodeFail::Refused(e)) => return Err(e),
             }
         }
         let mut new = Self::new(self.format, Arc::clone(&self.settings));
-        let blocks = disjoint(blocks).map_err(broken)?.blocks;
+        let blocks = disjoint(blocks).map_err(unreadable)?.blocks;
         let mut metadata = Vec::new();
         for entry in blocks.iter().flat_map(EntryBlock::iter) {
             metadata.clear();
             metadata.extend(entry.metadata());
             new.append(entry.t_ns, entry.line, &metadata)?;
             if new.is_block_full() {
-                new.cut(compressor)?;
+                new.cut_for(compressor, reborrow(&mut observer))?;
             }
         }
-        new.cut(compressor)?;
+        new.cut_for(compressor, observer)?;
         Ok(new)
     }
 
@@ -422,5 +492,19 @@ impl ChunkBuilder {
             entry_count: self.entry_count(),
             uncompressed_bytes: self.uncompressed_bytes(),
         })
+    }
+}
+
+fn unreadable(e: DecodeError) -> Error {
+    Error::Internal(format!("a block that was made here does not read: {e}"))
+}
+
+/// The same observer for a call in a loop.
+fn reborrow<'a>(
+    observer: &'a mut Option<&mut dyn BlockObserver>,
+) -> Option<&'a mut dyn BlockObserver> {
+    match observer {
+        Some(observer) => Some(&mut **observer),
+        None => None,
     }
 }

@@ -194,6 +194,26 @@ impl HeadBlock {
     }
 }
 
+impl HeadBlock {
+    /// The entries, in place of it. Copies nothing if they came in order of time.
+    ///
+    /// # Errors
+    /// None that is known: the bytes were encoded here.
+    pub(super) fn into_entries(
+        self,
+        format: ChunkFormat,
+        symbols: &Arc<SymbolList>,
+    ) -> Result<EntryBlock, DecodeError> {
+        let count = self.len() as u64;
+        let bytes = if self.is_sorted {
+            self.bytes.into()
+        } else {
+            Bytes::from(self.sorted_bytes().into_owned())
+        };
+        decode_block(format, bytes, count, symbols)
+    }
+}
+
 fn entry_range(entries: &[HeadEntry], n: usize) -> Range<usize> {
     let start = n.checked_sub(1).map_or(0, |before| entries[before].end);
     start as usize..entries[n].end as usize

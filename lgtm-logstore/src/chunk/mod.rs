@@ -23,7 +23,7 @@ mod stream_chunk;
 mod symbols;
 
 pub use block::decode_block;
-pub use builder::{Appended, ChunkBuilder, ChunkSettings, FinishedChunk};
+pub use builder::{Appended, BlockObserver, ChunkBuilder, ChunkSettings, FinishedChunk};
 pub use chunk::{Chunk, ChunkCodec, ChunkEntries, ChunkLimits, DamagedBlock};
 pub use encoding::ChunkEncoding;
 pub use format::ChunkFormat;

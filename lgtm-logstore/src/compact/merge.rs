@@ -5,17 +5,19 @@
 //! packed bytes.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use lgtm_core::codec::Compressor;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::index::SymbolTable;
+use lgtm_core::model::Labels;
 use lgtm_core::{Error, Result};
 
 use crate::index::{
     ChunkMeta, IndexEncoder, IndexEncoderSettings, IndexReader, IndexStats, IndexVersion,
-    SeriesFilter, TENANT_LABEL, pack, sort_chunks,
+    SeriesEntries, SeriesFilter, TENANT_LABEL, pack, sort_chunks,
 };
 
 /// Series of a file that are read together. A batch is a millisecond or two of decoding.
@@ -32,6 +34,32 @@ pub struct MergeSettings {
     pub max_postings_bytes: usize,
     /// An existing local folder.
     pub folder: Option<PathBuf>,
+}
+
+/// What becomes of the chunks of a series while its file is written anew.
+pub trait ChunkEdits: Debug + Send + Sync {
+    /// Takes out of a series' chunks what goes and puts in what comes. It is asked several times for the same chunks, and of some of a series' chunks at
+    /// a time; a series that is left without chunks goes too.
+    fn edit(&self, fingerprint: u64, labels: &Labels, chunks: &mut Vec<ChunkMeta>);
+}
+
+/// The chunks of some series of a file as `edits` leave them; `None` where there are none.
+async fn edited(
+    reader: &IndexReader,
+    entries: &SeriesEntries,
+    edits: Option<&dyn ChunkEdits>,
+) -> Result<Option<Vec<Vec<ChunkMeta>>>> {
+    let Some(edits) = edits else {
+        return Ok(None);
+    };
+    let mut labels = reader.labels_of(entries).await?;
+    let mut out = Vec::with_capacity(entries.len());
+    for entry in entries.iter() {
+        let mut chunks = entry.chunks.to_vec();
+        edits.edit(entry.fingerprint, &labels.of(&entry)?, &mut chunks);
+        out.push(chunks);
+    }
+    Ok(Some(out))
 }
 
 /// A file, and the series of it that are joined.
@@ -52,7 +80,7 @@ pub struct MergedIndex {
     pub stats: IndexStats,
 }
 
-/// Joins the series of some files, each chunk once; the tenant's label is left out. `None` when there is no series.
+/// Joins the series of some files, each chunk once, as `edits` leave them; the tenant's label is left out. `None` when there is no series.
 ///
 /// Compresses on `executor`. May be cancelled at any point.
 ///
@@ -62,10 +90,11 @@ pub async fn merge(
     sources: Vec<MergeSource>,
     version: IndexVersion,
     settings: &MergeSettings,
+    edits: Option<&dyn ChunkEdits>,
     executor: &Executor,
     cancel: &CancelToken,
 ) -> Result<Option<MergedIndex>> {
-    let (symbols, maps) = used_symbols(&sources, cancel).await?;
+    let (symbols, maps) = used_symbols(&sources, edits, cancel).await?;
     let encoder_settings = IndexEncoderSettings {
         max_postings_memory_bytes: settings.max_postings_bytes,
         scratch_dir: settings.folder.clone(),
@@ -78,10 +107,10 @@ pub async fn merge(
         cancel,
     };
     let mut encoder = IndexEncoder::new(version, symbols, encoder_settings);
-    let mut cursors: Vec<SeriesCursor> = sources
+    let mut cursors: Vec<SeriesCursor<'_>> = sources
         .into_iter()
         .zip(maps)
-        .map(|(source, symbols)| SeriesCursor::new(source, symbols))
+        .map(|(source, symbols)| SeriesCursor::new(source, symbols, edits))
         .collect();
     let mut count = 0u64;
     let mut chunks: Vec<ChunkMeta> = Vec::new();
@@ -138,6 +167,7 @@ pub async fn merge(
 /// The symbols that the series use, and for each file the new ordinals of its own.
 async fn used_symbols(
     sources: &[MergeSource],
+    edits: Option<&dyn ChunkEdits>,
     cancel: &CancelToken,
 ) -> Result<(SymbolTable, Vec<SymbolMap>)> {
     let mut maps = Vec::with_capacity(sources.len());
@@ -153,7 +183,10 @@ async fn used_symbols(
                 .reader
                 .series_entries(batch, &SeriesFilter::ALL)
                 .await?;
-            let labels = entries.iter().flat_map(|e| e.labels.iter().copied());
+            let edited = edited(&source.reader, &entries, edits).await?;
+            let stays = |n: &usize| edited.as_ref().is_none_or(|e| !e[*n].is_empty());
+            let series = entries.iter().enumerate().filter(|(n, _)| stays(n));
+            let labels = series.flat_map(|(_, e)| e.labels.iter().copied());
             for (name, value) in labels.filter(|(name, _)| Some(*name) != tenant_label) {
                 for ordinal in [name, value] {
                     match used.get_mut(ordinal as usize) {
@@ -216,17 +249,19 @@ impl OwnSeries {
 
 /// The series of a file, in order.
 #[derive(Debug)]
-struct SeriesCursor {
+struct SeriesCursor<'a> {
     source: MergeSource,
+    edits: Option<&'a dyn ChunkEdits>,
     symbols: SymbolMap,
     next: usize,
     ready: VecDeque<OwnSeries>,
 }
 
-impl SeriesCursor {
-    fn new(source: MergeSource, symbols: SymbolMap) -> Self {
+impl<'a> SeriesCursor<'a> {
+    fn new(source: MergeSource, symbols: SymbolMap, edits: Option<&'a dyn ChunkEdits>) -> Self {
         Self {
             source,
+            edits,
             symbols,
             next: 0,
             ready: VecDeque::new(),
@@ -243,7 +278,13 @@ impl SeriesCursor {
             let reader = &self.source.reader;
             let entries = reader.series_entries(batch, &SeriesFilter::ALL).await?;
             self.next = end;
-            for entry in entries.iter() {
+            let mut edited = edited(reader, &entries, self.edits).await?;
+            for (n, entry) in entries.iter().enumerate() {
+                let chunks = match &mut edited {
+                    None => entry.chunks.to_vec(),
+                    Some(edited) if edited[n].is_empty() => continue,
+                    Some(edited) => std::mem::take(&mut edited[n]),
+                };
                 let own = entry.labels.iter();
                 let own = own.filter(|(name, _)| Some(*name) != self.symbols.tenant_label);
                 let ordinal = |at: u32| {
@@ -253,7 +294,7 @@ impl SeriesCursor {
                 self.ready.push_back(OwnSeries {
                     fingerprint: entry.fingerprint,
                     labels: own.map(|(n, v)| (ordinal(*n), ordinal(*v))).collect(),
-                    chunks: entry.chunks.to_vec(),
+                    chunks,
                 });
             }
         }

@@ -1,18 +1,18 @@
 //! Moves finished chunks of the heads into the bucket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt;
+use lgtm_core::Result;
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::in_place;
-use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 
-use crate::bucket::BucketWriter;
-use crate::head::{Heads, LeavingChunk};
+use crate::bucket::{BucketWriter, PackedChunk};
+use crate::head::{Heads, LeavingChunk, LeavingQueue};
 
 /// What a flush has moved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,6 +58,14 @@ struct Unindexed {
     /// When the first of them was put, on the clock that never goes back.
     since: Option<Duration>,
 }
+
+/// Bytes of chunks that are loaded and packed at once: of small ones many, as each job has its price.
+const PORTION_BYTES: usize = 256 << 10;
+
+/// A chunk with its number in the flush, packed, unless it cannot be read.
+type Packed = (usize, Result<Option<PackedChunk>>);
+/// The number of a chunk, and bytes and entries that were put.
+type Put = (Option<usize>, Result<Option<(u64, u64)>>);
 
 /// Moves finished chunks of the heads into the bucket: first chunks, then the index that names them, then the heads let go of them.
 ///
@@ -126,26 +134,17 @@ impl ChunkFlusher {
         report: &mut FlushReport,
     ) -> Result<()> {
         let mut leaving = heads.begin_flush().await?;
-        let chunks: Vec<LeavingChunk> = leaving.chunks().to_vec();
-        let puts = chunks
-            .into_iter()
-            .enumerate()
-            .map(|(number, chunk)| async move {
-                let put = async {
-                    let Some(chunk) = heads.load(&chunk).await? else {
-                        return Ok(None);
-                    };
-                    let size = (chunk.chunk.bytes.len() as u64, chunk.chunk.entry_count);
-                    self.writer.put_chunk(chunk).await?;
-                    Ok::<_, Error>(Some(size))
-                };
-                (number, put.await)
-            });
-        let mut puts = futures::stream::iter(puts).buffer_unordered(self.concurrency);
+        let queue = Arc::new(LeavingQueue::new(&leaving));
+        let workers = (0..self.concurrency).map(|_| {
+            let put = |packed| self.put_next(heads, &queue, packed);
+            Box::pin(futures::stream::unfold(Some(VecDeque::new()), put))
+        });
+        let mut puts = futures::stream::select_all(workers);
         let mut failed = None;
         while let Some((number, put)) = puts.next().await {
             match put {
                 Ok(size) => {
+                    let Some(number) = number else { continue };
                     let chunk = leaving.put(number);
                     if let Some((bytes, entries)) = size {
                         report.chunks += 1;
@@ -164,6 +163,36 @@ impl ChunkFlusher {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Puts one chunk of those that were packed, or of the next ones in the queue. Gives its number and, unless it cannot be read for good, its bytes
+    /// and entries; `None` when there is none left. Without `packed` it is over.
+    async fn put_next(
+        &self,
+        heads: &Arc<Heads>,
+        queue: &Arc<LeavingQueue>,
+        packed: Option<VecDeque<Packed>>,
+    ) -> Option<(Put, Option<VecDeque<Packed>>)> {
+        let mut packed = packed?;
+        if packed.is_empty() {
+            let packer = self.writer.packer();
+            let pack = move |chunk, beside| packer.pack(chunk, beside);
+            match heads.load_some(queue, PORTION_BYTES, pack).await {
+                Ok(some) => packed.extend(some),
+                // The pool is gone.
+                Err(e) => return Some(((None, Err(e)), None)),
+            }
+        }
+        let (number, chunk) = packed.pop_front()?;
+        let put = async {
+            let Some(chunk) = chunk? else {
+                return Ok(None);
+            };
+            let size = (chunk.size_bytes(), chunk.entry_count());
+            self.writer.put_packed(chunk).await?;
+            Ok(Some(size))
+        };
+        Some(((Some(number), put.await), Some(packed)))
     }
 
     async fn write_index(

@@ -1,16 +1,17 @@
-//! Joins index files in the bucket.
+//! Joins index files in the bucket, and takes what is over out of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt;
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::exec::{CancelToken, Executor, in_place};
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::{TenantId, TextSet, TimestampMs, TimestampNs};
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, PutOutcome, claim};
@@ -18,98 +19,25 @@ use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 
+use super::chunk_merging::MergedFiles;
+use super::compaction_counts::CompactionCounts;
+use super::compactor_settings::CompactorSettings;
+use super::delete_requests::DeleteRequests;
+use super::deletion::{DeleteRound, Deletions, DueDeletes};
+use super::expiry::Surveys;
 use super::ingester::CHUNKS_FORMAT;
+use super::side_compactor::SideCompactor;
+use crate::bucket::{BucketChunks, BucketSettings, ChunkRewriter};
 use crate::compact::{
-    CompactRules, CompactionMark, MergeSettings, MergeSource, TableAge, TableFile, TablePlan,
-    merge, plan,
+    ChunkEdits, CompactRules, CompactionMark, MergeSettings, MergeSource, TableAge, TableFile,
+    TablePlan, merge, plan,
 };
 use crate::index::{
     IndexFileName, IndexReader, IndexReaderSettings, IndexUnpacker, IndexVersion, TENANT_LABEL,
 };
+use crate::limits::Limits;
 use crate::schema::{IndexTable, SchemaPeriods, SchemaSettings};
-
-/// How index files are joined.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CompactorSettings {
-    /// How often tables are looked at. Default 10m, Loki's.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub compaction_interval: Duration,
-    /// Files by which a table grows before they are joined, while its day lasts. Default 4: an hour of one ingester; each join writes a file a
-    /// tenant anew, each file more is one that queries of the day open.
-    pub min_files: usize,
-    /// How long after its end a day still counts as lasting. Default 2h: until then ingesters have written what they held of it.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub settle_after: Duration,
-    /// How long joined files stay beside the new one. Default 15m: three times the interval in which readers list tables anew, so that none
-    /// looks for a file that is gone.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub delete_delay: Duration,
-    /// How often tables of past days that were found in order are listed again. Default 1h: late data reach them now and then.
-    #[serde(with = "lgtm_core::units::duration")]
-    pub full_interval: Duration,
-    /// Files that are joined at once; the others follow in the next round. Default 64.
-    pub max_files: usize,
-    /// Bytes of files, as they are stored, that are joined at once. Default 128MiB. Unpacked they take three to four times that, in memory or,
-    /// where there is a local folder, there.
-    pub max_input_size: ByteSize,
-    /// Bytes of a new file, as it is stored; it is kept in memory until it is put. Default 512MiB: a tenant's day of some hundred million
-    /// chunks.
-    pub max_packed_size: ByteSize,
-    /// Bytes that one index file may unpack to. Default 2GiB.
-    pub max_index_file_size: ByteSize,
-    /// Packed size from which on files are unpacked to the local folder, if there is one. Default 2MiB.
-    pub local_index_file_size: ByteSize,
-    /// Memory for the postings of a new file. Default 256MiB; beyond it they go to the local folder.
-    pub max_postings_memory: ByteSize,
-}
-
-impl Default for CompactorSettings {
-    fn default() -> Self {
-        Self {
-            compaction_interval: Duration::from_secs(600),
-            min_files: 4,
-            settle_after: Duration::from_secs(2 * 3600),
-            delete_delay: Duration::from_secs(15 * 60),
-            full_interval: Duration::from_secs(3600),
-            max_files: 64,
-            max_input_size: ByteSize::mib(128),
-            max_packed_size: ByteSize::mib(512),
-            max_index_file_size: ByteSize::mib(2048),
-            local_index_file_size: ByteSize::mib(2),
-            max_postings_memory: ByteSize::mib(256),
-        }
-    }
-}
-
-impl CompactorSettings {
-    /// Checks the settings.
-    ///
-    /// # Errors
-    /// `InvalidInput` naming every fault.
-    pub fn validate(&self) -> Result<()> {
-        let mut faults = Vec::new();
-        if self.compaction_interval < Duration::from_secs(1) {
-            faults.push(format!(
-                "compaction_interval {:?} is less than 1s",
-                self.compaction_interval
-            ));
-        }
-        if self.min_files == 0 {
-            faults.push("min_files is 0".to_owned());
-        }
-        if self.max_files < 2 {
-            faults.push(format!("max_files {} is less than 2", self.max_files));
-        }
-        if faults.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::InvalidInput(faults.join("; ")))
-        }
-    }
-}
 
 /// Collects the parts of a [`Compactor`].
 #[derive(Debug)]
@@ -119,12 +47,24 @@ pub struct CompactorBuilder {
     clock: Arc<dyn Clock>,
     schema: SchemaSettings,
     folder: Option<PathBuf>,
+    side_bucket: Option<Bucket>,
+    limits: Overrides<Limits>,
+    deletes: Option<Arc<DeleteRequests>>,
+    chunks: Option<Arc<BucketChunks>>,
     instance: String,
     registry: Option<Registry>,
     settings: CompactorSettings,
 }
 
 impl CompactorBuilder {
+    /// Sets the place of side files, [`DataKind::LogSkip`](lgtm_core::storage::DataKind): those of a day are joined, too, and deleted when the
+    /// index files of their day are gone. Without it they are left as they are.
+    #[must_use]
+    pub fn side_files(mut self, bucket: Bucket) -> Self {
+        self.side_bucket = Some(bucket);
+        self
+    }
+
     /// Sets the settings.
     #[must_use]
     pub fn settings(mut self, settings: CompactorSettings) -> Self {
@@ -146,7 +86,28 @@ impl CompactorBuilder {
         self
     }
 
-    /// Sets an existing local folder for what takes much room. Its files have no names once they are open. Without it all is in memory.
+    /// Sets the limits of tenants: how long their entries are kept. Without it that is for ever.
+    #[must_use]
+    pub fn limits(mut self, limits: Overrides<Limits>) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets what tenants want deleted: chunks are written anew without it. Without it nothing is deleted but hidden.
+    #[must_use]
+    pub fn deletes(mut self, deletes: Arc<DeleteRequests>) -> Self {
+        self.deletes = Some(deletes);
+        self
+    }
+
+    /// Readers of the bucket in the same process, which know at once what was written.
+    #[must_use]
+    pub fn chunks(mut self, chunks: Arc<BucketChunks>) -> Self {
+        self.chunks = Some(chunks);
+        self
+    }
+
+    /// Sets a local folder for what takes much room; it is made with the first round. Its files have no names once they are open. Without it all is in memory.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
@@ -180,8 +141,11 @@ impl CompactorBuilder {
                 self.instance
             )));
         }
+        let rewriter = self.rewriter()?;
         let settings = &self.settings;
         let compactor = Arc::new(Compactor {
+            deletions: self.deletes.map(Deletions::new),
+            rewriter,
             periods: SchemaPeriods::new(&self.schema)?,
             unpacker: IndexUnpacker::new(
                 self.executor.clone(),
@@ -193,9 +157,13 @@ impl CompactorBuilder {
             executor: self.executor,
             clock: self.clock,
             folder: self.folder,
+            side: self.side_bucket.map(SideCompactor::new),
             instance: self.instance,
             settings: self.settings,
+            limits: self.limits,
             settled: Mutex::default(),
+            surveys: Surveys::default(),
+            merged_files: MergedFiles::default(),
             last_ns: AtomicI64::new(i64::MIN),
             is_claimed: AtomicBool::new(false),
             counts: CompactionCounts::default(),
@@ -207,41 +175,59 @@ impl CompactorBuilder {
     }
 }
 
-/// What a compactor has done.
-#[derive(Debug, Default)]
-pub struct CompactionCounts {
-    /// Rounds that went through.
-    pub rounds: AtomicU64,
-    /// Rounds in which something failed.
-    pub failed_rounds: AtomicU64,
-    /// Tables joined.
-    pub tables: AtomicU64,
-    /// New files written.
-    pub files_written: AtomicU64,
-    /// Bytes of these, as they are stored.
-    pub bytes_written: AtomicU64,
-    /// Superseded files deleted.
-    pub files_deleted: AtomicU64,
-    /// Index files that could not be read, each as often as it was tried; they stay where they are.
-    pub damaged: AtomicU64,
-    /// When the last round went through, milliseconds; 0 before.
-    pub last_success_ms: AtomicI64,
+impl CompactorBuilder {
+    /// What writes chunks anew, with readers of its own if the process has none.
+    fn rewriter(&self) -> Result<ChunkRewriter> {
+        let (bucket, executor) = (self.bucket.clone(), self.executor.clone());
+        let clock = Arc::clone(&self.clock);
+        let writer = self.settings.writer.clone();
+        if let Some(chunks) = &self.chunks {
+            let chunks = Arc::clone(chunks);
+            return ChunkRewriter::new(bucket, executor, clock, chunks, &self.instance, writer);
+        }
+        // Each chunk is read once.
+        let settings = BucketSettings {
+            chunk_cache_size: ByteSize::bytes(0),
+            ..BucketSettings::default()
+        };
+        let mut chunks = BucketChunks::builder(bucket.clone(), executor.clone())
+            .settings(settings)
+            .schema(self.schema.clone())
+            .clock(Arc::clone(&clock));
+        if let Some(side) = &self.side_bucket {
+            chunks = chunks.side_files(side.clone());
+        }
+        let chunks = chunks.build()?;
+        let own = ChunkRewriter::new(bucket, executor, clock, chunks, &self.instance, writer)?;
+        Ok(own.unlisted())
+    }
 }
 
-/// Joins index files: those of several tenants that ingesters write become one a tenant and day, so that a query opens few.
+/// Joins index files: those of several tenants that ingesters write become one a tenant and day, so that a query opens few. Takes chunks out of
+/// them whose entries are all older than they are kept, writes those anew that have entries which are to be deleted, and deletes the old ones a while
+/// later.
 ///
 /// New files are put first; the old ones go `delete_delay` later, by a mark that survives the process ([`CompactionMark`]). So it may be
 /// stopped at any point, and several may run at once: nothing is lost, at worst something is done twice.
 #[derive(Debug)]
 pub struct Compactor {
-    bucket: Bucket,
-    executor: Executor,
-    clock: Arc<dyn Clock>,
-    periods: SchemaPeriods,
+    pub(super) bucket: Bucket,
+    pub(super) executor: Executor,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) periods: SchemaPeriods,
     unpacker: IndexUnpacker,
     folder: Option<PathBuf>,
-    instance: String,
-    settings: CompactorSettings,
+    /// Where side files are joined, too.
+    pub(super) side: Option<SideCompactor>,
+    pub(super) instance: String,
+    pub(super) settings: CompactorSettings,
+    pub(super) limits: Overrides<Limits>,
+    pub(super) deletions: Option<Deletions>,
+    pub(super) rewriter: ChunkRewriter,
+    /// What is known of files that were looked through for what is over.
+    pub(super) surveys: Surveys,
+    /// What is known of files that were looked through for small chunks.
+    pub(super) merged_files: MergedFiles,
     /// Tables of past days that were in order, and when that was, on the clock that never goes back.
     settled: Mutex<BTreeMap<i64, Duration>>,
     /// The time in the name that was given last.
@@ -249,6 +235,14 @@ pub struct Compactor {
     /// Whether the bucket is known to be ours.
     is_claimed: AtomicBool,
     counts: CompactionCounts,
+}
+
+/// What is to be done in a table.
+struct TableWork<'a> {
+    /// Files that others hold the contents of already.
+    superseded: &'a BTreeSet<String>,
+    due: &'a DueDeletes,
+    deletes: &'a mut DeleteRound,
 }
 
 /// A mark as it lies in the bucket.
@@ -266,6 +260,10 @@ impl Compactor {
             clock: Arc::new(SystemClock::new()),
             schema: SchemaSettings::default(),
             folder: None,
+            side_bucket: None,
+            limits: Overrides::fixed(Limits::default()),
+            deletes: None,
+            chunks: None,
             instance: "compactor".into(),
             registry: None,
             settings: CompactorSettings::default(),
@@ -299,6 +297,7 @@ impl Compactor {
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
         if !self.is_claimed.load(Ordering::Acquire) {
             claim(&self.bucket, CHUNKS_FORMAT).await?;
+            self.make_folder()?;
             self.is_claimed.store(true, Ordering::Release);
         }
         let mut failed = None;
@@ -320,16 +319,62 @@ impl Compactor {
                 }
             }
         }
+        if let Err(e) = self.delete_leaving(cancel).await {
+            tracing::warn!(error = %e, "chunks that left the index cannot be deleted; it is tried again");
+            failed.get_or_insert(e);
+        }
         let none = BTreeSet::new();
-        for table in self.tables().await? {
+        let tables = self.tables().await?;
+        self.counts.begin_tables();
+        let days: BTreeSet<i64> = tables.iter().map(|t| t.day).collect();
+        let due = self.due_deletes().await.unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "delete requests cannot be listed; it is tried again");
+            failed.get_or_insert(e);
+            DueDeletes::new()
+        });
+        let mut deletes = DeleteRound::default();
+        let tables = match due.is_empty() {
+            true => self.unsettled(tables),
+            // Any of them may name chunks of the requests' times.
+            false => tables,
+        };
+        for table in tables {
             cancel.check("compaction")?;
             let superseded = superseded.get(&table.day).unwrap_or(&none);
-            if let Err(e) = self.compact_table(&table, superseded, cancel).await {
+            let mut todo = TableWork {
+                superseded,
+                due: &due,
+                deletes: &mut deletes,
+            };
+            if let Err(e) = self.compact_table(&table, &mut todo, cancel).await {
+                todo.deletes.table_failed(&due);
+                self.counts.table_failed(table.day);
                 tracing::warn!(table = table.folder, error = %e, "index files of a table cannot be joined; it is tried again");
                 failed.get_or_insert(e);
             }
         }
+        if let Err(e) = self.end_deletes(&due, deletes).await {
+            failed.get_or_insert(e);
+        }
+        self.counts.end_tables(&days, self.clock.now_ms());
+        if let Some(side) = &self.side
+            && let Err(e) = self.compact_side_objects(side, &days, cancel).await
+        {
+            failed.get_or_insert(e);
+        }
         failed.map_or(Ok(()), Err)
+    }
+
+    fn make_folder(&self) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        in_place(|| std::fs::create_dir_all(folder)).map_err(|e| {
+            Error::Unavailable(format!(
+                "the compactor's folder {} cannot be made: {e}",
+                folder.display()
+            ))
+        })
     }
 
     /// The marks in the bucket. One that cannot be read is passed over: its files are joined again.
@@ -375,7 +420,7 @@ impl Compactor {
         Ok(true)
     }
 
-    /// The tables that may have to be joined, the newest first.
+    /// All tables.
     async fn tables(&self) -> Result<Vec<IndexTable>> {
         let mut folders = BTreeSet::new();
         folders.extend(self.periods.iter().map(|p| &*p.index_folder));
@@ -387,6 +432,11 @@ impl Compactor {
                 .await?;
             tables.extend(listing.folders.iter().filter_map(|f| self.table_of(f)));
         }
+        Ok(tables)
+    }
+
+    /// The tables that may have to be joined, the newest first.
+    fn unsettled(&self, mut tables: Vec<IndexTable>) -> Vec<IndexTable> {
         let now = self.clock.monotonic();
         let settled = self.settled.lock();
         tables.retain(|t| {
@@ -394,7 +444,7 @@ impl Compactor {
             seen.is_none_or(|at| now.saturating_sub(*at) >= self.settings.full_interval)
         });
         tables.sort_by_key(|t| std::cmp::Reverse(t.day));
-        Ok(tables)
+        tables
     }
 
     /// The table of a folder.
@@ -407,7 +457,8 @@ impl Compactor {
         (table.folder == folder).then_some(table)
     }
 
-    async fn files(&self, table: &IndexTable) -> Result<Vec<TableFile>> {
+    /// The index files of a table.
+    pub(super) async fn files(&self, table: &IndexTable) -> Result<Vec<TableFile>> {
         let mut objects = self.bucket.list(&table.folder);
         let mut out = Vec::new();
         while let Some(object) = objects.try_next().await? {
@@ -440,44 +491,79 @@ impl Compactor {
     async fn compact_table(
         &self,
         table: &IndexTable,
-        superseded: &BTreeSet<String>,
+        todo: &mut TableWork<'_>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let settle = i64::try_from(self.settings.settle_after.as_millis()).unwrap_or(i64::MAX);
-        let age = if self.clock.now_ms() >= table.range_ms().end.saturating_add(settle) {
-            TableAge::Settled
-        } else {
-            TableAge::Growing
+        let is_over = self.clock.now_ms() >= table.range_ms().end.saturating_add(settle);
+        let mut files = self.files(table).await?;
+        files.retain(|f| !todo.superseded.contains(&f.path));
+        self.counts.note_files(table.day, &files);
+        let age = match is_over || self.has_unjoined(&files, todo.due) {
+            true => TableAge::Settled,
+            false => TableAge::Growing,
         };
+        if let Some(joined) = self.join_table(table, &files, age, cancel).await? {
+            if todo.due.is_empty() {
+                return Ok(());
+            }
+            files = self.files(table).await?;
+            let is_old = |path: &String| joined.contains(path) || todo.superseded.contains(path);
+            files.retain(|f| !is_old(&f.path));
+        }
+        if self.expire_table(table, &files, cancel).await? {
+            todo.deletes.table_failed(todo.due);
+            return Ok(());
+        }
+        let (due, deletes) = (todo.due, &mut *todo.deletes);
+        let is_written = self
+            .delete_in_table(table, &files, due, deletes, cancel)
+            .await?;
+        if is_written || (is_over && self.merge_in_table(table, &files, due, cancel).await?) {
+            return Ok(());
+        }
+        if is_over {
+            let now = self.clock.monotonic();
+            self.settled.lock().insert(table.day, now);
+        }
+        Ok(())
+    }
+
+    /// Joins files of a table, if there is anything to join. Gives those that are superseded then.
+    async fn join_table(
+        &self,
+        table: &IndexTable,
+        files: &[TableFile],
+        age: TableAge,
+        cancel: &CancelToken,
+    ) -> Result<Option<Vec<String>>> {
         let rules = CompactRules {
             min_files: self.settings.min_files,
             max_files: self.settings.max_files,
             max_bytes: self.settings.max_input_size.as_u64(),
         };
-        let files = self.files(table).await?;
-        let Some(plan) = plan(&files, superseded, age, &rules) else {
-            if age == TableAge::Settled {
-                let now = self.clock.monotonic();
-                self.settled.lock().insert(table.day, now);
-            }
-            return Ok(());
+        let Some(plan) = plan(files, &BTreeSet::new(), age, &rules) else {
+            return Ok(None);
         };
         let joined = self.join_readable(table, &plan, cancel).await?;
-        if joined.is_empty() {
-            return Ok(());
+        if !joined.is_empty() {
+            self.supersede(table, joined.clone()).await?;
+            self.counts.tables.fetch_add(1, Ordering::Relaxed);
+            tracing::info!(
+                table = table.folder,
+                files = joined.len(),
+                "index files of a table joined"
+            );
         }
-        let count = joined.len();
-        let mark = CompactionMark::new(self.clock.now_ms(), table.day, joined);
+        Ok(Some(joined))
+    }
+
+    /// Puts the mark that says that the contents of some files stand in others.
+    pub(super) async fn supersede(&self, table: &IndexTable, files: Vec<String>) -> Result<()> {
+        let mark = CompactionMark::new(self.clock.now_ms(), table.day, files);
         let bytes = Bytes::from(mark.encode()?);
         let name = |created_ns| mark.path(&self.instance, created_ns);
-        self.put_new(name, &bytes).await?;
-        self.counts.tables.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(
-            table = table.folder,
-            files = count,
-            "index files of a table joined"
-        );
-        Ok(())
+        self.put_new(name, &bytes).await
     }
 
     /// [`Compactor::join`] without the files that turn out to be damaged: they stay where they are.
@@ -559,26 +645,27 @@ impl Compactor {
                 }
             }
             if sources.len() > 1 || taken.is_empty() {
-                self.write(table, &tenant, sources, cancel).await?;
+                self.write(table, &tenant, sources, None, cancel).await?;
                 joined.append(&mut taken);
             }
         }
         Ok(joined)
     }
 
-    async fn open(&self, path: &str) -> Result<Arc<IndexReader>> {
+    pub(super) async fn open(&self, path: &str) -> Result<Arc<IndexReader>> {
         let packed = self.bucket.get(path).await?;
         let (file, _) = self.unpacker.unpacked(path, packed).await?;
         let reader = IndexReader::open(file, IndexReaderSettings::default()).await?;
         Ok(Arc::new(reader))
     }
 
-    /// Writes a new file, unless it would be empty.
-    async fn write(
+    /// Writes a new file of what `edits` leave of the sources, unless it would be empty.
+    pub(super) async fn write(
         &self,
         table: &IndexTable,
         tenant: &TenantId,
         sources: Vec<MergeSource>,
+        edits: Option<&dyn ChunkEdits>,
         cancel: &CancelToken,
     ) -> Result<()> {
         let version = IndexVersion::new(table.schema.index_version())?;
@@ -587,7 +674,8 @@ impl Compactor {
             max_postings_bytes: self.settings.max_postings_memory.as_usize(),
             folder: self.folder.clone(),
         };
-        let Some(new) = merge(sources, version, &settings, &self.executor, cancel).await? else {
+        let Some(new) = merge(sources, version, &settings, edits, &self.executor, cancel).await?
+        else {
             return Ok(());
         };
         let packed = Bytes::from(new.packed);
@@ -609,7 +697,11 @@ impl Compactor {
     }
 
     /// Puts an object under a name that none has had: a name that came again could be that of an object which is to be deleted.
-    async fn put_new(&self, name: impl Fn(TimestampNs) -> String, bytes: &Bytes) -> Result<()> {
+    pub(super) async fn put_new(
+        &self,
+        name: impl Fn(TimestampNs) -> String,
+        bytes: &Bytes,
+    ) -> Result<()> {
         loop {
             let path = name(self.next_ns());
             let put = self.bucket.put_if_absent(&path, bytes.clone()).await?;
@@ -617,6 +709,11 @@ impl Compactor {
                 return Ok(());
             }
         }
+    }
+
+    /// The time, seconds.
+    pub(super) fn now_s(&self) -> i64 {
+        self.clock.now_ms().to_seconds()
     }
 
     /// The time, nanoseconds, that no name of this process bears yet.
@@ -630,7 +727,7 @@ impl Compactor {
 }
 
 /// Whether an error says that a file itself is damaged.
-fn is_damage(e: &Error) -> bool {
+pub(super) fn is_damage(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::InvalidInput)
 }
 
@@ -656,4 +753,4 @@ impl Service for Compactor {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

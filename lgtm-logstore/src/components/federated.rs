@@ -10,8 +10,8 @@ use lgtm_core::model::{
     tenants_asked, tenants_name,
 };
 
-use super::holders::Holders;
 use super::joined::merge_sorted;
+use super::visible::VisibleEntries;
 use crate::select::{
     CountWish, EntryBatch, EntryBatches, Listed, MergedEntries, Select, SelectEnd, SelectRequest,
     StreamCounts, StreamVolume,
@@ -26,7 +26,7 @@ const CONCURRENCY: usize = 16;
 /// What a holder may bring it may bring of each tenant, and what it reads ahead it reads ahead of each.
 #[derive(Debug)]
 pub(super) struct Federated {
-    holders: Arc<Holders>,
+    holders: Arc<VisibleEntries>,
 }
 
 /// What the tenants of a request are asked.
@@ -79,7 +79,7 @@ impl TenantsAsked {
 }
 
 impl Federated {
-    pub(super) fn new(holders: Arc<Holders>) -> Self {
+    pub(super) fn new(holders: Arc<VisibleEntries>) -> Self {
         Self { holders }
     }
 }

@@ -14,7 +14,7 @@ use lgtm_core::random::{RandomSource, os_random};
 use lgtm_core::service::Service;
 use lgtm_core::storage::{Bucket, claim};
 use lgtm_core::telemetry::Registry;
-use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats};
+use lgtm_core::wal::{Refusal, ReplayProgress, WalReplay, WalStats, check_log_ready};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -277,7 +277,10 @@ impl Ingester {
             seed: u64::from_le_bytes(seed),
         };
         let (settings, schema) = (p.settings.head.clone(), self.chunks.periods().clone());
-        let (heads, replay) = Heads::open(host, ".", settings, schema, p.limits.clone())?;
+        let (mut heads, replay) = Heads::open(host, ".", settings, schema, p.limits.clone())?;
+        if self.chunks.has_side_files() {
+            heads = heads.with_side_files(p.settings.writer.side_files.clone());
+        }
         *self.running.lock() = Running {
             heads: Some(Arc::new(heads)),
             replay: Some(replay),
@@ -596,21 +599,7 @@ impl Service for Ingester {
     }
 
     async fn check_ready(&self) -> Result<()> {
-        if self.running.lock().report.is_some() {
-            return match self.write_refusal() {
-                None => Ok(()),
-                Some(Refusal { reason, lasted }) => Err(Error::Unavailable(format!(
-                    "writes are refused since {} s: {reason}",
-                    lasted.as_secs()
-                ))),
-            };
-        }
-        Err(Error::Unavailable(match self.replay_progress() {
-            Some(at) => format!(
-                "the ingester is replaying its write-ahead log: {} of {} bytes",
-                at.done_bytes, at.total_bytes
-            ),
-            None => "the ingester is opening its write-ahead log".into(),
-        }))
+        let is_replayed = self.running.lock().report.is_some();
+        check_log_ready(is_replayed, self.write_refusal(), self.replay_progress())
     }
 }

@@ -19,7 +19,7 @@ use lgtm_core::telemetry::Registry;
 
 use super::chunk_flusher::FlushReport;
 use super::log_store_builder::LogStoreBuilder;
-use super::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
+use super::{Compactor, DeleteRequests, Distributor, Ingester, Querier, QueryFrontend};
 use crate::bucket::BucketChunks;
 use crate::head::FlushScope;
 #[cfg(feature = "http")]
@@ -33,8 +33,8 @@ use crate::wire::{LogEntry, PooledBatch, decode_entries};
 
 /// A log store: a folder for what is recent, an object store for chunks and their index, LogQL over both.
 ///
-/// It keeps house by itself: finished chunks go into the object store, their index files are joined, the log is bounded, chunks of others are
-/// found.
+/// It keeps house by itself: finished chunks go into the object store, their index files are joined, what is over or to be deleted is taken
+/// out of them, the log is bounded, chunks of others are found.
 /// [`LogStore::close`] waits for the round that is under way; after a mere drop the folder stays locked until it ends.
 ///
 /// ```no_run
@@ -66,6 +66,7 @@ pub(crate) struct LogStoreParts {
     pub(crate) distributor: Arc<Distributor>,
     pub(super) chunks: Arc<BucketChunks>,
     pub(super) compactor: Arc<Compactor>,
+    pub(crate) deletes: Arc<DeleteRequests>,
     pub(crate) querier: Arc<Querier>,
     pub(crate) frontend: Arc<QueryFrontend>,
     #[cfg(feature = "http")]
@@ -255,6 +256,11 @@ impl LogStore {
         Arc::clone(&self.parts.ingester)
     }
 
+    /// What tenants want deleted.
+    pub fn deletes(&self) -> Arc<DeleteRequests> {
+        Arc::clone(&self.parts.deletes)
+    }
+
     /// Takes pushes, and counts them.
     pub fn distributor(&self) -> Arc<Distributor> {
         Arc::clone(&self.parts.distributor)
@@ -277,7 +283,7 @@ impl LogStore {
         self.parts.maintain().await
     }
 
-    /// One round of joining index files in the object store. The store does that by itself, unless it was built without housekeeping.
+    /// One round of joining index files in the object store, and of taking out what is over or to be deleted. The store does that by itself, unless it was built without housekeeping.
     ///
     /// # Errors
     /// Those of the store; call it again later.

@@ -14,8 +14,8 @@ use tokio::runtime::Handle;
 
 use super::log_store::{LogStore, LogStoreParts};
 use super::{
-    Compactor, CompactorSettings, Distributor, DistributorSettings, Ingester, IngesterSettings,
-    Querier, QueryFrontend, QueryFrontendSettings, TailSettings,
+    Compactor, CompactorSettings, DeleteRequests, DeleteSettings, Distributor, DistributorSettings,
+    Ingester, IngesterSettings, Querier, QueryFrontend, QueryFrontendSettings, TailSettings,
 };
 use crate::bucket::{BucketChunks, BucketSettings};
 use crate::limits::Limits;
@@ -31,6 +31,7 @@ pub struct LogStoreBuilder {
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
     compactor: CompactorSettings,
+    deletes: DeleteSettings,
     distributor: DistributorSettings,
     querier: EngineSettings,
     tail: TailSettings,
@@ -61,6 +62,7 @@ impl LogStoreBuilder {
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
             compactor: CompactorSettings::default(),
+            deletes: DeleteSettings::default(),
             distributor: DistributorSettings::default(),
             querier: EngineSettings::default(),
             tail: TailSettings::default(),
@@ -105,6 +107,13 @@ impl LogStoreBuilder {
     #[must_use]
     pub fn compactor(mut self, settings: CompactorSettings) -> Self {
         self.compactor = settings;
+        self
+    }
+
+    /// Sets how delete requests are kept.
+    #[must_use]
+    pub fn deletes(mut self, settings: DeleteSettings) -> Self {
+        self.deletes = settings;
         self
     }
 
@@ -182,12 +191,16 @@ impl LogStoreBuilder {
         let keeps_house = self.keeps_house;
         let maintenance = self.ingester.maintenance_interval;
         let sync_interval = self.store_gateway.sync_interval;
+        let deletes_interval = self.deletes.sync_interval;
         let compaction_interval = self.compactor.compaction_interval;
         let (parts, tasks) = self.build()?;
         let ingester = Arc::clone(&parts.ingester);
         ingester.claim_if_there().await?;
         if let Err(e) = parts.chunks.sync().await {
             tracing::warn!(error = %e, "the index files in the object store cannot be listed; answers say that entries may be missing until they can");
+        }
+        if let Err(e) = parts.deletes.sync().await {
+            tracing::warn!(error = %e, "delete requests cannot be listed; answers say that they may show deleted entries until they can");
         }
         open_when_free(|| ingester.open()).await?;
         let replaying = Arc::clone(&ingester);
@@ -204,6 +217,11 @@ impl LogStoreBuilder {
             housekeeping.every("logs-index-sync", sync_interval, &parts.chunks, async |chunks| {
                 if let Err(e) = chunks.sync().await {
                     tracing::warn!(error = %e, "list of index files cannot be brought up to date; the old one serves");
+                }
+            });
+            housekeeping.every("logs-deletes-sync", deletes_interval, &parts.deletes, async |deletes| {
+                if let Err(e) = deletes.sync().await {
+                    tracing::warn!(error = %e, "delete requests cannot be listed; those that are known count");
                 }
             });
             let compactor = &parts.compactor;
@@ -238,8 +256,13 @@ impl LogStoreBuilder {
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
+        let deletes = DeleteRequests::new(bucket.clone(), Arc::clone(&self.clock), self.deletes)?;
         let compactor = Compactor::builder(bucket.clone(), executor.clone())
+            .deletes(Arc::clone(&deletes))
+            .chunks(Arc::clone(&chunks))
+            .side_files(layout.bucket(DataKind::LogSkip))
             .settings(self.compactor)
+            .limits(self.limits.clone())
             .schema(self.schema)
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
@@ -263,12 +286,14 @@ impl LogStoreBuilder {
         let querier = querier
             .settings(self.querier)
             .tail(self.tail)
+            .deletes(Arc::clone(&deletes))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
         let (queries, engine) = (Arc::clone(&querier) as _, querier.engine().clone());
         let frontend = QueryFrontend::builder(queries, engine, limits.clone())
             .settings(self.query_frontend)
+            .deletes(Arc::clone(&deletes))
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build()?;
@@ -278,6 +303,7 @@ impl LogStoreBuilder {
             distributor,
             chunks,
             compactor,
+            deletes,
             querier,
             frontend,
             #[cfg(feature = "http")]

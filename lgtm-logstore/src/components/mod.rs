@@ -1,10 +1,17 @@
 //! What a host starts: components that know each other only by the traits of [`clients`].
 
 mod chunk_flusher;
+mod chunk_merging;
+mod chunk_sweeper;
 pub mod clients;
+mod compaction_counts;
 mod compactor;
+mod compactor_settings;
+mod delete_requests;
+mod deletion;
 mod detected;
 mod distributor;
+mod expiry;
 mod federated;
 mod followers;
 mod holders;
@@ -22,11 +29,16 @@ mod query_rules;
 mod recent_patterns;
 #[cfg(test)]
 mod sample_pushes;
+mod side_compactor;
 mod store_gateway;
+mod visible;
 mod volume;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
-pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings};
+pub use compaction_counts::CompactionCounts;
+pub use compactor::{Compactor, CompactorBuilder};
+pub use compactor_settings::CompactorSettings;
+pub use delete_requests::{DeleteRequests, DeleteSettings, KnownDelete};
 pub use detected::{
     DetectedField, DetectedFieldsRequest, DetectedLabel, FieldParser, detected_field_values,
     detected_fields, detected_labels,

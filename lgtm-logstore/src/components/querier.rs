@@ -14,11 +14,13 @@ use super::clients::{
     IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Queries, StoreGatewayClient,
     Tail, TailFeed, TailRequest,
 };
+use super::delete_requests::DeleteRequests;
 use super::federated::{Federated, TenantsAsked, volumes_with_tenant};
 use super::holders::Holders;
 use super::joined::merge_sorted;
 use super::joined_tail::{JoinedTail, TailSettings, tail_history};
 use super::recent_patterns::joined_patterns;
+use super::visible::VisibleEntries;
 use crate::limits::{Limits, query_limits};
 use crate::logql::{
     Answer, Engine, EngineSettings, MaxSeries, Query, QueryError, QueryOptions, QueryValue,
@@ -35,10 +37,18 @@ pub struct QuerierBuilder {
     clock: Arc<dyn Clock>,
     settings: EngineSettings,
     tail: TailSettings,
+    deletes: Option<Arc<DeleteRequests>>,
     registry: Option<Registry>,
 }
 
 impl QuerierBuilder {
+    /// Sets what tenants want deleted: no answer shows it. Without it nothing is hidden.
+    #[must_use]
+    pub fn deletes(mut self, deletes: Arc<DeleteRequests>) -> Self {
+        self.deletes = Some(deletes);
+        self
+    }
+
     /// Sets how queries are computed, and what they may take.
     #[must_use]
     pub fn settings(mut self, settings: EngineSettings) -> Self {
@@ -74,8 +84,12 @@ impl QuerierBuilder {
     pub fn build(self) -> Result<Arc<Querier>> {
         let recent = self.ingesters.iter().map(|i| Arc::clone(i) as _).collect();
         let stored = self.store_gateways.iter().map(|g| Arc::clone(g) as _);
-        let holders = Arc::new(Holders::new(recent, stored.collect()));
-        let holders = Arc::new(Federated::new(holders));
+        let holders = Holders::new(recent, stored.collect());
+        let (limits, clock) = (self.limits.clone(), Arc::clone(&self.clock));
+        let executor = self.executor.clone();
+        let visible = VisibleEntries::new(holders, limits, self.deletes, executor, clock);
+        let visible = Arc::new(visible);
+        let holders = Arc::new(Federated::new(Arc::clone(&visible)));
         let source = Arc::clone(&holders) as _;
         let clock = Arc::clone(&self.clock);
         let querier = Arc::new(Querier {
@@ -83,6 +97,7 @@ impl QuerierBuilder {
             clock,
             tail: self.tail,
             holders,
+            visible,
             ingesters: self.ingesters,
             store_gateways: self.store_gateways,
             limits: self.limits,
@@ -102,6 +117,7 @@ pub struct Querier {
     clock: Arc<dyn Clock>,
     tail: TailSettings,
     holders: Arc<Federated>,
+    visible: Arc<VisibleEntries>,
     ingesters: Vec<Arc<dyn IngesterClient>>,
     store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
     limits: Overrides<Limits>,
@@ -123,6 +139,7 @@ impl Querier {
             clock: Arc::new(SystemClock::new()),
             settings: EngineSettings::default(),
             tail: TailSettings::default(),
+            deletes: None,
             registry: None,
         }
     }
@@ -284,6 +301,7 @@ impl Querier {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<Vec<StreamVolume>>> {
+        let request = &self.visible.kept(tenant, request);
         let recent = self.ingesters.iter().map(|i| i.volumes(tenant, request));
         let mut answers = futures::future::try_join_all(recent).await?;
         let stored = self.store_gateways.iter();

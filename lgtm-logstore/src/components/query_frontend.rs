@@ -18,12 +18,13 @@ use lgtm_core::{Error, Result};
 use super::clients::{
     Inspect, PatternCounts, Patterns, PatternsRequest, Queries, Tail, TailFeed, TailRequest,
 };
+use super::delete_requests::DeleteRequests;
 use super::query_frontend_settings::QueryFrontendSettings;
 use super::query_rules::{
     approximates, check_bytes, check_length, check_query, listed_range, longest_range, looked_back,
     reads,
 };
-use crate::limits::{Limits, query_limits};
+use crate::limits::{Horizons, Limits, query_limits};
 use crate::logql::{
     Answer, Engine, LogqlSplitter, MaxSeries, Query, QueryError, QueryOptions, QueryStats,
     QueryTime, QueryValue,
@@ -37,12 +38,20 @@ pub struct QueryFrontendBuilder {
     engine: Engine,
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
+    deletes: Option<Arc<DeleteRequests>>,
     results_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: QueryFrontendSettings,
 }
 
 impl QueryFrontendBuilder {
+    /// Sets what tenants want deleted, as the querier knows it: answers are remembered as long as that does not change.
+    #[must_use]
+    pub fn deletes(mut self, deletes: Arc<DeleteRequests>) -> Self {
+        self.deletes = Some(deletes);
+        self
+    }
+
     /// Sets the settings.
     #[must_use]
     pub fn settings(mut self, settings: QueryFrontendSettings) -> Self {
@@ -88,6 +97,7 @@ impl QueryFrontendBuilder {
             frontend,
             settings: self.settings,
             limits: self.limits,
+            deletes: self.deletes,
             clock: self.clock,
             counts: QueryFrontendCounts::default(),
         })));
@@ -152,6 +162,7 @@ struct FrontendParts {
     frontend: Option<Frontend<LogqlSplitter>>,
     settings: QueryFrontendSettings,
     limits: Overrides<Limits>,
+    deletes: Option<Arc<DeleteRequests>>,
     clock: Arc<dyn Clock>,
     counts: QueryFrontendCounts,
 }
@@ -180,6 +191,7 @@ impl QueryFrontend {
             engine,
             limits,
             clock: Arc::new(SystemClock::new()),
+            deletes: None,
             results_cache: None,
             registry: None,
             settings: QueryFrontendSettings::default(),
@@ -348,6 +360,7 @@ impl FrontendParts {
                 MaxSeries::AtMost(max_series)
             },
             timeout: Some(timeout),
+            epoch: self.epoch(tenant, &query).into(),
             ..query.options().clone()
         };
         let cuts_series = options.cuts_series;
@@ -367,6 +380,28 @@ impl FrontendParts {
         answer.stats.entries_returned = answer.value.len() as u64;
         self.engine.count_answer(&mut answer)?;
         Ok(answer)
+    }
+
+    /// What an answer depends on beside the data: which entries are hidden, and the horizons, if it looks behind one.
+    fn epoch(&self, tenant: &TenantId, query: &Query) -> String {
+        let first = reads(query).into_iter().map(|(_, range)| range.min_ns);
+        let first = first.min().unwrap_or(TimestampNs::MAX);
+        let mut epoch = String::new();
+        let tenants: Vec<TenantId> = match tenant.is_joined() {
+            true => tenant.parts().collect(),
+            false => vec![tenant.clone()],
+        };
+        for tenant in tenants {
+            let horizons = Horizons::of(&self.limits.for_tenant(&tenant), self.clock.now_ms());
+            if let Some(deletes) = &self.deletes {
+                epoch.push_str(&deletes.epoch(&tenant));
+            }
+            if first < horizons.latest() {
+                let times = horizons.times().map(|t| format!("{t},"));
+                epoch.extend(times.chain(["/".to_owned()]));
+            }
+        }
+        epoch
     }
 
     /// What the engine would refuse of the whole, though not of its parts.

@@ -233,6 +233,30 @@ impl EntryBlock {
         }
     }
 
+    /// The entries that are kept, by their numbers. The lines stay where they are; columns are made anew.
+    #[must_use]
+    pub fn retained(&self, is_kept: impl Fn(usize) -> bool) -> Self {
+        let mut columns = EntryColumns::default();
+        let has_metadata = self.has_metadata();
+        for n in (0..self.len()).filter(|n| is_kept(*n)) {
+            columns.t_ns.push(self.times()[n]);
+            columns.lines.push(self.lines()[n]);
+            if has_metadata {
+                columns.pairs.extend_from_slice(self.metadata(n));
+                columns.pair_ends.push(columns.pairs.len() as u32);
+            }
+        }
+        if columns.pairs.is_empty() {
+            columns.pair_ends.clear();
+        }
+        Self {
+            range: 0..columns.t_ns.len(),
+            bytes: self.bytes.clone(),
+            columns: Arc::new(columns),
+            symbols: Arc::clone(&self.symbols),
+        }
+    }
+
     /// The entries with `min_ns <= time < max_ns`. Costs two searches by halving.
     #[must_use]
     pub fn between(&self, min_ns: impl Into<TimestampNs>, max_ns: impl Into<TimestampNs>) -> Self {

@@ -204,6 +204,19 @@ mod tests {
         assert!(!block.has_lines_in_order() && block.slice(1..3).has_lines_in_order());
         assert_eq!((block.line_bytes(), block.metadata_bytes()), (11, 10));
         assert_eq!(block.between(11, 31).len(), 2);
+        let kept = block.slice(1..3).retained(|n| n == 1);
+        let only = kept.get(0);
+        assert_eq!(
+            (kept.len(), only.line, only.t_ns.get()),
+            (1, &b"three"[..], 30)
+        );
+        assert_eq!(
+            only.metadata().collect::<Vec<_>>(),
+            [("id", ""), ("user", "7")]
+        );
+        let bare = block.retained(|n| n == 1);
+        assert!(!bare.has_metadata() && bare.get(0).line == b"one");
+        assert!(block.retained(|_| false).is_empty());
         assert_eq!(block.between(11, 30).min_ns(), None);
     }
 

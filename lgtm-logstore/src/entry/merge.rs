@@ -62,6 +62,23 @@ pub fn distinct(block: &EntryBlock) -> Result<(EntryBlock, u64), DecodeError> {
     merge(&[block.clone(), block.slice(0..0)])
 }
 
+/// The same entries in bytes and with symbols of their own: what others of the block take is not kept with them.
+///
+/// # Errors
+/// When the lines take more than 4 GiB.
+pub fn detached(block: &EntryBlock) -> Result<EntryBlock, DecodeError> {
+    let line_bytes = usize::try_from(block.line_bytes()).unwrap_or(0);
+    let mut out = Merged {
+        builder: EntryBlockBuilder::copying(line_bytes),
+        symbols: SymbolListBuilder::default(),
+    };
+    for at in 0..block.len() {
+        out.push(block, at)?;
+    }
+    let symbols = Arc::new(out.symbols.finish());
+    Ok(out.builder.finish(symbols))
+}
+
 struct Merged {
     builder: EntryBlockBuilder,
     symbols: SymbolListBuilder,

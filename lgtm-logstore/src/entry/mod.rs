@@ -17,6 +17,6 @@ pub use block::{EntryBlock, LineRange, SymbolPair};
 pub use builder::EntryBlockBuilder;
 pub use disjoint::{DisjointBlocks, disjoint};
 pub use entry_ref::EntryRef;
-pub use merge::distinct;
+pub use merge::{detached, distinct};
 pub use metadata_name::{is_normal_metadata_name, normal_metadata_name};
-pub use symbols::{SymbolList, SymbolListBuilder};
+pub use symbols::{SharedSymbols, SymbolList, SymbolListBuilder};

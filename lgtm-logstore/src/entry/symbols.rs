@@ -1,6 +1,7 @@
 //! Names and values of structured metadata, each once.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -103,6 +104,14 @@ impl SymbolListBuilder {
         &self.list
     }
 
+    /// The list for who must share it. Copies nothing, if nobody keeps it beyond what this gives.
+    pub fn share(&mut self) -> SharedSymbols<'_> {
+        SharedSymbols {
+            shared: Arc::new(std::mem::take(&mut self.list)),
+            list: &mut self.list,
+        }
+    }
+
     /// Bytes of memory.
     pub fn size_bytes(&self) -> usize {
         self.list.size_bytes() + self.numbers.capacity() * 8
@@ -111,6 +120,27 @@ impl SymbolListBuilder {
     /// The list.
     pub fn finish(self) -> SymbolList {
         self.list
+    }
+}
+
+/// The list of a builder, shared for a while; the builder has it back when this is dropped.
+#[derive(Debug)]
+pub struct SharedSymbols<'a> {
+    list: &'a mut SymbolList,
+    shared: Arc<SymbolList>,
+}
+
+impl SharedSymbols<'_> {
+    /// The list.
+    pub fn list(&self) -> &Arc<SymbolList> {
+        &self.shared
+    }
+}
+
+impl Drop for SharedSymbols<'_> {
+    fn drop(&mut self) {
+        let shared = std::mem::take(&mut self.shared);
+        *self.list = Arc::try_unwrap(shared).unwrap_or_else(|kept| SymbolList::clone(&kept));
     }
 }
 
@@ -126,6 +156,10 @@ mod tests {
             .map(|t| builder.intern(t).unwrap())
             .collect();
         assert_eq!(numbers, [0, 1, 0, 2, 1]);
+        let shared = builder.share();
+        let kept = Arc::clone(shared.list());
+        drop(shared);
+        assert_eq!((kept.len(), builder.intern("bc")), (3, Some(1)));
         let list = builder.finish();
         assert_eq!(list.iter().collect::<Vec<_>>(), ["a", "bc", ""]);
         assert_eq!((list.get(1), list.get(9)), ("bc", ""));

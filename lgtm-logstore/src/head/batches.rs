@@ -64,7 +64,6 @@ impl Ord for Queued {
 struct Reading {
     parts: Arc<HeadParts>,
     tenant: TenantId,
-    range: TimeRangeNs,
     order: SelectOrder,
     labels: Vec<Labels>,
     queue: BinaryHeap<Reverse<Queued>>,
@@ -93,7 +92,6 @@ impl HeadBatches {
         let mut reading = Reading {
             parts,
             tenant,
-            range: request.range,
             order: request.order,
             labels: Vec::with_capacity(streams.len()),
             queue: BinaryHeap::new(),
@@ -237,6 +235,7 @@ impl Reading {
 
     /// The entries of a cluster; none when it has chunks: their blocks are queued instead.
     fn read(&mut self, cluster: Cluster, codec: &mut ChunkCodec) -> Result<Vec<EntryBlock>> {
+        let range = self.request.range_of(&self.labels[cluster.stream]);
         let has_chunks = cluster.pieces.iter().any(Piece::is_chunk);
         let (mut made, mut rest) = (Vec::new(), Vec::new());
         for piece in cluster.pieces {
@@ -245,10 +244,10 @@ impl Reading {
                 continue;
             }
             let (place, min_ns, max_ns) = (piece.place(), piece.min_ns, piece.max_ns);
-            let opened = piece.open(self.range, &self.parts.files, codec, &mut self.end.stats);
+            let opened = piece.open(range, &self.parts.files, codec, &mut self.end.stats);
             match opened {
                 Ok(Opened::Entries(block)) => {
-                    made.push(block.between(self.range.min_ns, self.range.max_ns));
+                    made.push(block.between(range.min_ns, range.max_ns));
                 }
                 Ok(Opened::Parts(parts)) => rest.extend(parts),
                 Err(e) if e.kind() == ErrorKind::LimitExceeded => return Err(e),

@@ -1,21 +1,24 @@
 //! Finished chunks on their way into the object store.
 //!
-//! [`Heads::begin_flush`] marks the chunks that go, [`Heads::load`] makes each what a writer takes. When the index that names them is
+//! [`Heads::begin_flush`] marks the chunks that go, [`Heads::load_some`] makes of them what a writer takes. When the index that names them is
 //! listed, [`Heads::give`] begins a new generation and lets go of them: queries that begin from then on find them in the store, and for
 //! those that began before they stay. What does not get there stays too, in memory and in the log, and goes with the next flush.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TenantId};
 use lgtm_core::wal::{BlobPlace, ChunkState};
 use lgtm_core::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
 
 use super::head::Head;
 use super::head_chunk::{BLOB_TAG, ChunkBytes, FinishReason, HeadChunk};
 use super::heads::Heads;
-use super::stream::{ChunkTools, MemStream};
+use super::stream::{ChunkTools, MemStream, StreamState};
 use crate::chunk::{FinishedChunk, StreamChunk};
+use crate::skip::MadeSkip;
 
 /// How much of the heads goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +99,31 @@ impl Leaving {
     }
 }
 
+/// The chunks of a flush, with their numbers, for several who take them one after the other.
+#[derive(Debug)]
+pub struct LeavingQueue(Mutex<VecDeque<(usize, LeavingChunk)>>);
+
+impl LeavingQueue {
+    /// All chunks of a flush.
+    pub fn new(leaving: &Leaving) -> Self {
+        let chunks = leaving.chunks.iter().cloned().enumerate();
+        Self(Mutex::new(chunks.collect()))
+    }
+
+    /// Whose the next chunk is.
+    fn tenant(&self) -> Option<TenantId> {
+        let queue = self.0.lock();
+        queue.front().map(|(_, chunk)| chunk.head.tenant.clone())
+    }
+
+    /// Takes the next chunk, if it is the tenant's.
+    fn next_of(&self, tenant: &TenantId) -> Option<(usize, LeavingChunk)> {
+        let mut queue = self.0.lock();
+        let is_own = queue.front().is_some_and(|(_, c)| c.head.tenant == *tenant);
+        if is_own { queue.pop_front() } else { None }
+    }
+}
+
 impl Drop for Leaving {
     fn drop(&mut self) {
         for (chunk, is_put) in self.chunks.iter().zip(&self.are_put) {
@@ -121,33 +149,74 @@ impl Heads {
     fn mark_leaving(&self) -> Vec<LeavingChunk> {
         let mut leaving = Vec::new();
         for head in self.all() {
+            let mut of_head = Vec::new();
             for (_, stream) in head.streams() {
                 let mut state = stream.lock();
-                for chunk in &mut state.finished {
+                let StreamState {
+                    labels, finished, ..
+                } = &mut *state;
+                for chunk in finished {
                     if chunk.state == ChunkState::HELD {
                         chunk.state = ChunkState::FLUSHING;
-                        leaving.push(LeavingChunk {
+                        let leaving = LeavingChunk {
                             head: Arc::clone(&head),
                             stream: Arc::clone(&stream),
                             id: chunk.id,
                             reason: chunk.reason,
-                        });
+                        };
+                        of_head.push((labels.clone(), leaving));
                     }
                 }
             }
+            // Streams that have labels in common stand together: small chunks that share what stands beside them should be alike, and be asked for
+            // by the same queries.
+            of_head.sort_by(|a, b| a.0.cmp(&b.0));
+            leaving.extend(of_head.into_iter().map(|(_, chunk)| chunk));
         }
         leaving
     }
 
-    /// A chunk as a writer takes it; `None` when it cannot be read for good: its bytes are set aside, counted and logged.
+    /// Takes chunks of one tenant from a queue, about `max_bytes` of them, and makes of each what `pack` makes, with what stands beside it if that
+    /// was made already; all in one job of the compute pool. `None` for a chunk that cannot be read for good: its bytes are set aside, counted and
+    /// logged. Nothing when the queue is empty.
     ///
     /// # Errors
-    /// `Unavailable` when the disk refuses, `Internal` when a compression fails: it may be tried again.
-    pub async fn load(&self, leaving: &LeavingChunk) -> Result<Option<StreamChunk>> {
-        let (leaving, parts) = (leaving.clone(), Arc::clone(&self.parts));
-        let executor = self.executor.in_line(leaving.head.tenant.as_str());
-        let job = move |_: &CancelToken| parts.with_tools(|tools| leaving.load(tools));
-        executor.run(job, &CancelToken::new()).await
+    /// `Unavailable` when the compute pool is gone. Of a chunk: `Unavailable` when the disk refuses, `Internal` when a compression fails, and those of
+    /// `pack`: it may be tried again.
+    pub async fn load_some<T: Send + 'static>(
+        &self,
+        queue: &Arc<LeavingQueue>,
+        max_bytes: usize,
+        pack: impl Fn(StreamChunk, Option<MadeSkip>) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<Vec<(usize, Result<Option<T>>)>> {
+        while let Some(tenant) = queue.tenant() {
+            let executor = self.executor.in_line(tenant.as_str());
+            let (queue, parts, pack) = (Arc::clone(queue), Arc::clone(&self.parts), pack.clone());
+            let job = move |_: &CancelToken| {
+                let (mut out, mut bytes) = (Vec::new(), 0);
+                parts.with_tools(|tools| {
+                    while bytes < max_bytes
+                        && let Some((number, leaving)) = queue.next_of(&tenant)
+                    {
+                        let loaded = leaving.load(tools).and_then(|loaded| {
+                            let packed = loaded.map(|(chunk, beside)| {
+                                bytes += chunk.chunk.bytes.len();
+                                pack(chunk, beside)
+                            });
+                            packed.transpose()
+                        });
+                        out.push((number, loaded));
+                    }
+                });
+                Ok::<_, Error>(out)
+            };
+            let some = executor.run(job, &CancelToken::new()).await?;
+            // Others may have taken the tenant's last ones meanwhile.
+            if !some.is_empty() {
+                return Ok(some);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Lets go of chunks that an index names which queries of this process know. Costs a look at each.
@@ -179,7 +248,7 @@ impl Heads {
 }
 
 impl LeavingChunk {
-    fn load(&self, tools: &mut ChunkTools) -> Result<Option<StreamChunk>> {
+    fn load(&self, tools: &mut ChunkTools) -> Result<Option<(StreamChunk, Option<MadeSkip>)>> {
         let parts = &self.head.parts;
         // It may wait to be put together; open blocks are left as they are.
         self.stream.tidy(u64::MAX, parts, tools)?;
@@ -213,7 +282,8 @@ impl LeavingChunk {
                 return Err(Error::Internal(what));
             }
         };
-        Ok(Some(StreamChunk {
+        let beside = chunk.beside.map(|b| b.skip.clone());
+        let chunk = StreamChunk {
             tenant: self.head.tenant.clone(),
             fingerprint: self.stream.fingerprint,
             labels,
@@ -224,6 +294,7 @@ impl LeavingChunk {
                 entry_count: chunk.entry_count,
                 uncompressed_bytes: chunk.uncompressed_bytes,
             },
-        }))
+        };
+        Ok(Some((chunk, beside)))
     }
 }

@@ -7,7 +7,7 @@
 //! misses nothing; and since entries are numbered in their stream, replay knows which of those behind the cut the checkpoint has already.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
@@ -17,6 +17,7 @@ use lgtm_core::wal::{BlobFiles, Generations};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::capacity::HeadCapacity;
+use super::open_chunk::{OpenChunk, SideParts};
 use super::stream::{ChunkTools, MemStream, SyncRule};
 use crate::chunk::{ChunkBuilder, ChunkFormat, ChunkSettings};
 use crate::limits::{Limits, PushRule};
@@ -37,15 +38,31 @@ pub(super) struct HeadParts {
     pub(super) sequence_floor: AtomicU64,
     /// Kept from job to job.
     pub(super) tools: Mutex<Vec<ChunkTools>>,
+    /// How side files are made beside chunks, if they are.
+    pub(super) sides: Option<SideParts>,
+    /// While the log is read back nothing is made beside chunks: that would make a start slower, and many of them are in the log only.
+    pub(super) is_replaying: AtomicBool,
 }
 
 impl HeadParts {
     /// An empty chunk in the format of the period that `t_ns` is in.
-    pub(super) fn new_chunk(&self, t_ns: TimestampNs) -> ChunkBuilder {
+    pub(super) fn new_chunk(&self, t_ns: TimestampNs) -> OpenChunk {
         let schema = self.schema.at(t_ns.to_ms()).schema;
         let format = ChunkFormat::new(schema.chunk_version());
         let format = format.expect("schemas name versions that there are");
-        ChunkBuilder::new(format, Arc::clone(&self.chunk_settings))
+        let builder = ChunkBuilder::new(format, Arc::clone(&self.chunk_settings));
+        match self.side_parts() {
+            Some(sides) if !self.is_replaying.load(Ordering::Relaxed) => {
+                OpenChunk::beside(builder, &sides.settings)
+            }
+            _ => OpenChunk::alone(builder),
+        }
+    }
+
+    /// How side files are made.
+    pub(super) fn side_parts(&self) -> Option<&SideParts> {
+        let sides = self.sides.as_ref();
+        sides.filter(|s| s.settings.max_size_percent > 0)
     }
 
     /// Runs `job` with what making chunks needs.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use lgtm_core::model::TimestampNs;
 use lgtm_core::wal::{BlobFiles, BlobPlace, ChunkState};
 
+use super::open_chunk::{OpenChunk, WaitingSkip};
 use crate::chunk::{ChunkBuilder, FinishedChunk};
+use crate::skip::SkipDraft;
 
 /// Says in the chunk files that an entry is a log chunk.
 pub(super) const BLOB_TAG: u8 = 0x4c;
@@ -71,11 +73,16 @@ pub(super) struct HeadChunk {
     pub(super) bytes: ChunkBytes,
     pub(super) state: ChunkState,
     pub(super) reason: FinishReason,
+    /// What was made beside its blocks, until it is put together.
+    pub(super) draft: Option<Box<SkipDraft>>,
+    /// What stands beside it, once it is put together, if that is known.
+    pub(super) beside: Option<Arc<WaitingSkip>>,
 }
 
 impl HeadChunk {
     /// A chunk that is to be put together; `None` when it has no entries.
-    pub(super) fn of_builder(id: u64, builder: ChunkBuilder, reason: FinishReason) -> Option<Self> {
+    pub(super) fn of_open(id: u64, chunk: OpenChunk, reason: FinishReason) -> Option<Self> {
+        let (builder, draft) = chunk.into_parts();
         let (min_ns, max_ns) = builder.time_range()?;
         Some(Self {
             id,
@@ -86,11 +93,18 @@ impl HeadChunk {
             bytes: ChunkBytes::Builder(Arc::new(builder)),
             state: ChunkState::HELD,
             reason,
+            draft,
+            beside: None,
         })
     }
 
     /// Takes the complete chunk in place of the builder, in the chunk files if these take it.
-    pub(super) fn complete(&mut self, chunk: FinishedChunk, files: &BlobFiles) {
+    pub(super) fn complete(
+        &mut self,
+        (chunk, beside): (FinishedChunk, Option<Arc<WaitingSkip>>),
+        files: &BlobFiles,
+    ) {
+        self.beside = beside;
         self.min_ns = chunk.min_ns;
         self.max_ns = chunk.max_ns;
         self.entry_count = chunk.entry_count;

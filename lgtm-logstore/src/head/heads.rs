@@ -20,11 +20,13 @@ use super::capacity::HeadCapacity;
 use super::flush::LeavingChunk;
 use super::head::{Head, HeadParts};
 use super::head_chunk::FinishReason;
+use super::open_chunk::SideParts;
 use super::push::PushScratch;
 use super::settings::{HeadSettings, ns};
 use super::stream::{MemStream, SyncRule};
 use crate::limits::Limits;
 use crate::schema::SchemaPeriods;
+use crate::skip::SkipSettings;
 
 /// Blocks smaller than this are not compressed early: that would gain little and cost their readers.
 const MIN_BLOCK_BYTES: u64 = 16 << 10;
@@ -54,6 +56,9 @@ pub struct TenantStreams {
     /// Entries taken since the head was made.
     pub appended: u64,
 }
+
+/// What is made beside a chunk is not brought into its final form below that: many small groups take more in the bucket than a few.
+const MIN_DRAFT_BYTES: u64 = 32 << 10;
 
 /// Somebody makes chunks smaller. Ends with whoever does it, also when their push is dropped half way: else nobody would do it again.
 struct Relieving<'a>(&'a AtomicBool);
@@ -145,6 +150,8 @@ impl Heads {
             chunk_ids: AtomicU64::new(0),
             sequence_floor: AtomicU64::new(0),
             tools: Mutex::default(),
+            sides: None,
+            is_replaying: AtomicBool::new(true),
         };
         let heads = Self {
             heads: RwLock::default(),
@@ -164,6 +171,16 @@ impl Heads {
             is_relieving: AtomicBool::new(false),
         };
         Ok((heads, replay))
+    }
+
+    /// Has side files made beside chunks as their blocks are cut, for whoever [loads](Heads::load_some) them. Before anybody else has it.
+    #[must_use]
+    pub fn with_side_files(mut self, settings: SkipSettings) -> Self {
+        let most = self.settings.max_waiting_side_bytes.as_u64();
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.sides = Some(SideParts::new(settings, most));
+        }
+        self
     }
 
     /// Whether pushes and queries can be answered: not before all of the log is back, as a part of it would look like all there is.
@@ -230,7 +247,8 @@ impl Heads {
         self.executor.run(job, &CancelToken::new()).await
     }
 
-    /// Makes open chunks smaller when all together take more than they may: compresses the largest blocks, then finishes the largest chunks.
+    /// Makes open chunks smaller when all together take more than they may: settles what is made beside them, compresses the largest blocks, then
+    /// finishes the largest chunks.
     /// Who finds somebody else at it goes on.
     pub(super) async fn relieve(&self) -> Result<()> {
         if !self.parts.capacity.is_over() || self.is_relieving.swap(true, Ordering::AcqRel) {
@@ -368,6 +386,13 @@ pub(super) fn relieve(heads: &[Arc<Head>], parts: &HeadParts) -> Result<()> {
         sizes
     };
     parts.with_tools(|tools| {
+        // What costs least goes first.
+        for (drafted, stream) in largest(&|s| s.open_draft_bytes()) {
+            if parts.capacity.open_bytes() <= target || drafted < MIN_DRAFT_BYTES {
+                break;
+            }
+            stream.settle_drafts(parts, tools);
+        }
         for (loose, stream) in largest(&|s| s.lock().loose_bytes()) {
             if parts.capacity.open_bytes() <= target || loose < MIN_BLOCK_BYTES {
                 break;

@@ -14,6 +14,7 @@ mod flush;
 mod head;
 mod head_chunk;
 mod heads;
+mod open_chunk;
 mod pieces;
 mod push;
 mod read;
@@ -25,7 +26,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use flush::{FlushScope, Leaving, LeavingChunk};
+pub use flush::{FlushScope, Leaving, LeavingChunk, LeavingQueue};
 pub use heads::{HeadHost, Heads, TenantStreams};
 pub use read::HeadSelect;
 pub use replay::HeadReplayReport;

@@ -55,11 +55,12 @@ impl HeadSelect {
         self.on_head(tenant, request, |head, request, cancel| {
             let mut out = Vec::new();
             for_each_match(head, request, cancel, &mut |labels, stream| {
-                let range = stream.lock().range();
+                let times = stream.lock().range();
+                let range = request.range_of(&labels);
                 let overlaps = |(min, max): (TimestampNs, TimestampNs)| {
-                    min < request.range.max_ns && request.range.min_ns <= max
+                    min < range.max_ns && range.min_ns <= max
                 };
-                if range.is_some_and(overlaps) {
+                if times.is_some_and(overlaps) {
                     out.push(labels);
                 }
                 Ok(())
@@ -86,7 +87,8 @@ impl HeadSelect {
             .on_head(tenant, request, move |head, request, cancel| {
                 let mut out = Vec::new();
                 for_each_match(head, request, cancel, &mut |labels, stream| {
-                    let volume = volume(&stream.lock(), labels, request.range, &reader);
+                    let range = request.range_of(&labels);
+                    let volume = volume(&stream.lock(), labels, range, &reader);
                     out.extend(volume);
                     Ok(())
                 })?;
@@ -189,8 +191,8 @@ fn snapshot(
     sees: &dyn Fn(&super::head_chunk::HeadChunk) -> bool,
 ) -> Result<Found> {
     let mut found = Found::default();
-    let range = request.range;
     for_each_match(head, request, cancel, &mut |labels, stream| {
+        let range = request.range_of(&labels);
         let mut pieces: Vec<Piece> = Vec::new();
         {
             let state = stream.lock();

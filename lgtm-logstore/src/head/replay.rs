@@ -16,6 +16,7 @@ use super::checkpoint::{SnapshotBytes, StreamSnapshot, decode_streams};
 use super::head::{Bounds, Head};
 use super::head_chunk::{ChunkBytes, FinishReason, HeadChunk};
 use super::heads::{Heads, relieve};
+use super::open_chunk::OpenChunk;
 use super::record::{EntriesSink, decode_entries, kind, record_tenant};
 use super::stream::{ChunkTools, Lane, MemStream};
 use crate::chunk::ChunkBuilder;
@@ -103,6 +104,7 @@ impl Heads {
         } else {
             self.parts.files.keep_found()
         }
+        self.parts.is_replaying.store(false, Ordering::Relaxed);
         self.writable.store(true, Ordering::Release);
         Ok(report)
     }
@@ -196,7 +198,7 @@ impl Replay<'_> {
         for (lane, bytes) in [(Lane::Open, snapshot.open), (Lane::Late, snapshot.late)] {
             let Some(bytes) = bytes else { continue };
             match ChunkBuilder::from_state(bytes, &parts.chunk_settings) {
-                Ok(builder) => *state.lane(lane) = Some(Box::new(builder)),
+                Ok(builder) => *state.lane(lane) = Some(Box::new(OpenChunk::alone(builder))),
                 Err(e) => lost.push(format!("an open chunk does not decode: {e}")),
             }
         }
@@ -230,6 +232,8 @@ impl Replay<'_> {
                 bytes,
                 state: ChunkState::HELD,
                 reason: FinishReason::Restored,
+                draft: None,
+                beside: None,
             });
         }
         parts

@@ -44,6 +44,9 @@ pub struct HeadSettings {
     /// Bytes of finished chunks that wait in memory until they are written in one call. One chunk is usually larger; more would only take
     /// memory.
     pub chunk_write_buffer: ByteSize,
+    /// Bytes of side files that wait in memory with finished chunks until these go into the object store. Beyond it they are made again of the chunks
+    /// that go. Default 16MiB: those of some 300 MB of chunks, more than comes between two flushes.
+    pub max_waiting_side_bytes: ByteSize,
     /// The write-ahead log. It is not compressed by default: lines would cost it as much CPU as all the rest of a push, for bytes that go
     /// with the next checkpoint.
     pub wal: WalSettings,
@@ -66,6 +69,7 @@ impl Default for HeadSettings {
             max_open_chunk_bytes: ByteSize::mib(96),
             chunk_file_size: ByteSize::mib(128),
             chunk_write_buffer: ByteSize::kib(256),
+            max_waiting_side_bytes: ByteSize::mib(16),
             wal: WalSettings {
                 compress_above: ByteSize::gib(1),
                 ..WalSettings::default()

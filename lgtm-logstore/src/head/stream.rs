@@ -12,7 +12,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::head::HeadParts;
 use super::head_chunk::{ChunkBytes, FinishReason, HeadChunk};
+use super::open_chunk::{OpenChunk, SideParts};
 use crate::chunk::{Appended, ChunkBuilder, ChunkCodec, ChunkSettings};
+use crate::skip::{SkipBuilder, SkipDraft};
 
 /// A stream. It has a lock of its own: streams hold much, and compressing a block takes a millisecond.
 #[derive(Debug)]
@@ -35,14 +37,17 @@ pub(super) struct StreamState {
     pub(super) sequence: u64,
     /// Entries of a lower number are in the checkpoint that was replayed.
     pub(super) replayed_from: u64,
-    pub(super) open: Option<Box<ChunkBuilder>>,
+    pub(super) open: Option<Box<OpenChunk>>,
     /// Entries too late for the open chunk, where they are accepted.
-    pub(super) late: Option<Box<ChunkBuilder>>,
+    pub(super) late: Option<Box<OpenChunk>>,
     pub(super) finished: Vec<HeadChunk>,
     pub(super) rate: Option<Box<RateLimiter>>,
     /// Seconds on the host's clock when it last got an entry.
     pub(super) touched_s: u32,
 }
+
+/// A chunk that is to be put together: its number, its builder, and what was made beside it.
+type WaitingChunk = (u64, Arc<ChunkBuilder>, Option<Box<SkipDraft>>);
 
 /// Which of the two open chunks an entry goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +81,24 @@ impl MemStream {
         state.unwrap_or_else(|| in_place(|| self.state.lock()))
     }
 
+    /// Bytes of what is made beside its open chunks and has not its final form.
+    pub(super) fn open_draft_bytes(&self) -> u64 {
+        let state = self.lock();
+        let open = [&state.open, &state.late].into_iter().flatten();
+        open.map(|c| c.open_draft_bytes() as u64).sum()
+    }
+
+    /// Brings what is made beside its open chunks into its final form. For the compute pool.
+    pub(super) fn settle_drafts(&self, parts: &HeadParts, tools: &mut ChunkTools) {
+        let mut state = self.lock();
+        let before = state.open_bytes();
+        let StreamState { open, late, .. } = &mut *state;
+        for chunk in [open, late].into_iter().flatten() {
+            chunk.settle_draft(parts.side_parts(), tools);
+        }
+        (parts.capacity).open_bytes_changed(before, state.open_bytes());
+    }
+
     /// Compresses the open block of each chunk that has at least `min_bytes`, and puts finished chunks together. For the compute pool.
     ///
     /// # Errors
@@ -88,19 +111,22 @@ impl MemStream {
     ) -> Result<()> {
         let mut state = self.lock();
         let before = state.open_bytes();
-        let cut = state.cut_blocks(min_bytes, &mut tools.compressor);
+        let sides = parts.side_parts();
+        let cut = state.cut_blocks(min_bytes, sides, tools);
+        let waiting = state.take_waiting();
         (parts.capacity).open_bytes_changed(before, state.open_bytes());
-        // The oldest first, so that those which still wait stay the last ones.
-        let waiting = state
-            .waiting()
-            .map(|(id, builder)| (id, Arc::clone(builder)));
-        let mut waiting: Vec<_> = waiting.collect();
-        waiting.reverse();
         drop(state);
         cut?;
-        for (id, builder) in waiting {
+        // The oldest first, so that those which still wait stay the last ones.
+        for (id, builder, draft) in waiting.into_iter().rev() {
             // Without the lock: overlapping blocks are all made anew.
-            let made = builder.finished(&mut tools.compressor, &mut tools.codec)?;
+            let made = match draft.zip(sides) {
+                Some((mut draft, sides)) => sides.finished(&builder, &mut draft, tools)?,
+                None => {
+                    let (compressor, codec) = (&mut tools.compressor, &mut tools.codec);
+                    (builder.finished(compressor, codec)?, None)
+                }
+            };
             let mut state = self.lock();
             let place = state.finished.iter_mut().find(|c| c.id == id);
             if let Some(chunk) = place.filter(|c| matches!(c.bytes, ChunkBytes::Builder(_))) {
@@ -117,6 +143,7 @@ impl MemStream {
 pub(super) struct ChunkTools {
     pub(super) compressor: Compressor,
     pub(super) codec: ChunkCodec,
+    pub(super) skip: SkipBuilder,
 }
 
 impl ChunkTools {
@@ -124,6 +151,7 @@ impl ChunkTools {
         Self {
             compressor: settings.compressor(),
             codec: ChunkCodec::default(),
+            skip: SkipBuilder::default(),
         }
     }
 }
@@ -136,24 +164,38 @@ impl StreamState {
 
     /// Bytes of the chunks that are open, or not put together yet.
     pub(super) fn open_bytes(&self) -> usize {
-        let size = |c: &Option<Box<ChunkBuilder>>| c.as_ref().map_or(0, |c| c.memory_bytes());
-        let waiting: usize = self.waiting().map(|(_, c)| c.memory_bytes()).sum();
-        size(&self.open) + size(&self.late) + waiting
+        let size = |c: &Option<Box<OpenChunk>>| c.as_ref().map_or(0, |c| c.memory_bytes());
+        let finished = self.finished.iter().rev();
+        let waiting = finished.map_while(|c| match &c.bytes {
+            ChunkBytes::Builder(builder) => {
+                let draft = c.draft.as_ref().map_or(0, |d| d.memory_bytes());
+                Some(builder.memory_bytes() + draft)
+            }
+            _ => None,
+        });
+        size(&self.open) + size(&self.late) + waiting.sum::<usize>()
     }
 
-    /// The chunks that are to be put together, with their numbers; they are the last ones of `finished`.
-    fn waiting(&self) -> impl Iterator<Item = (u64, &Arc<ChunkBuilder>)> {
-        let finished = self.finished.iter().rev();
-        finished.map_while(|c| match &c.bytes {
-            ChunkBytes::Builder(builder) => Some((c.id, builder)),
+    /// The chunks that are to be put together, with their numbers, the last one first; they are the last ones of `finished`. Takes what was made
+    /// beside them.
+    fn take_waiting(&mut self) -> Vec<WaitingChunk> {
+        let finished = self.finished.iter_mut().rev();
+        let waiting = finished.map_while(|c| match &c.bytes {
+            ChunkBytes::Builder(builder) => Some((c.id, Arc::clone(builder), c.draft.take())),
             _ => None,
-        })
+        });
+        waiting.collect()
+    }
+
+    fn has_waiting(&self) -> bool {
+        let last = self.finished.last();
+        last.is_some_and(|c| matches!(c.bytes, ChunkBytes::Builder(_)))
     }
 
     /// Bytes of the open chunks that are not compressed yet.
     pub(super) fn loose_bytes(&self) -> u64 {
         let size =
-            |c: &Option<Box<ChunkBuilder>>| c.as_ref().map_or(0, |c| c.head().uncompressed_bytes());
+            |c: &Option<Box<OpenChunk>>| c.as_ref().map_or(0, |c| c.head().uncompressed_bytes());
         size(&self.open) + size(&self.late)
     }
 
@@ -186,7 +228,7 @@ impl StreamState {
     }
 
     /// The open chunk of a lane.
-    pub(super) fn lane(&mut self, lane: Lane) -> &mut Option<Box<ChunkBuilder>> {
+    pub(super) fn lane(&mut self, lane: Lane) -> &mut Option<Box<OpenChunk>> {
         match lane {
             Lane::Open => &mut self.open,
             Lane::Late => &mut self.late,
@@ -195,14 +237,19 @@ impl StreamState {
 
     /// Whether somebody should [tidy](MemStream::tidy) up.
     pub(super) fn wants_tidying(&self) -> bool {
-        let is_full = |c: &Option<Box<ChunkBuilder>>| c.as_ref().is_some_and(|c| c.is_block_full());
-        is_full(&self.open) || is_full(&self.late) || self.waiting().next().is_some()
+        let is_full = |c: &Option<Box<OpenChunk>>| c.as_ref().is_some_and(|c| c.is_block_full());
+        is_full(&self.open) || is_full(&self.late) || self.has_waiting()
     }
 
-    fn cut_blocks(&mut self, min_bytes: u64, compressor: &mut Compressor) -> Result<()> {
+    fn cut_blocks(
+        &mut self,
+        min_bytes: u64,
+        sides: Option<&SideParts>,
+        tools: &mut ChunkTools,
+    ) -> Result<()> {
         for chunk in [&mut self.open, &mut self.late].into_iter().flatten() {
             if chunk.head().uncompressed_bytes() >= min_bytes {
-                chunk.cut(compressor)?;
+                chunk.cut(sides, tools)?;
             }
         }
         Ok(())
@@ -211,7 +258,7 @@ impl StreamState {
     /// Ends an open chunk: it takes no more entries, and is put together by the next [tidying](MemStream::tidy).
     pub(super) fn finish(&mut self, lane: Lane, reason: FinishReason, parts: &HeadParts) {
         let chunk = self.lane(lane).take();
-        let chunk = chunk.and_then(|c| HeadChunk::of_builder(parts.next_chunk_id(), *c, reason));
+        let chunk = chunk.and_then(|c| HeadChunk::of_open(parts.next_chunk_id(), *c, reason));
         self.finished.extend(chunk);
     }
 

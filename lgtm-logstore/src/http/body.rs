@@ -3,17 +3,15 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use lgtm_core::Error;
 use lgtm_core::codec::SizeBound;
-use lgtm_core::http::{self, BodyError};
-use lgtm_core::limits::{Inflight, InflightBound, Ticket};
+use lgtm_core::http::{self, BodyError, Refusals, RouteBounds};
+use lgtm_core::limits::{Inflight, Ticket};
 
 use super::error::ApiError;
-use super::query_api::QueryApi;
 use super::settings::ApiSettings;
 use crate::components::DistributorSettings;
 
@@ -23,26 +21,6 @@ pub(super) fn size_bound(settings: &DistributorSettings) -> SizeBound {
         max_bytes: settings.max_recv_msg_size.as_usize(),
         hint: "(max_recv_msg_size)",
     }
-}
-
-/// What bodies of all other requests hold. Queries have their own turns, so that only bytes are bounded here.
-pub(super) fn queries(settings: &ApiSettings) -> Arc<Inflight> {
-    let requests = InflightBound { max: 0, hint: "" };
-    let bytes = InflightBound {
-        max: settings.max_inflight_query_bodies_bytes.as_u64(),
-        hint: "(server.max_inflight_query_bodies_bytes)",
-    };
-    Arc::new(Inflight::new(requests, bytes))
-}
-
-/// What answers hold that are not sent yet.
-pub(super) fn answers(settings: &ApiSettings) -> Arc<Inflight> {
-    let requests = InflightBound { max: 0, hint: "" };
-    let bytes = InflightBound {
-        max: settings.max_inflight_answer_bytes.as_u64(),
-        hint: "by answers that their clients have not read yet (server.max_inflight_answer_bytes)",
-    };
-    Arc::new(Inflight::new(requests, bytes))
 }
 
 /// Reads the body of a push.
@@ -63,26 +41,21 @@ pub(super) async fn read_body(
     })
 }
 
-/// Reads the body of any other request before its handler runs, with bounds of our own.
-pub(super) async fn bounded(
-    State(api): State<Arc<QueryApi>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let max = api.settings.max_query_body_size.as_u64();
-    let answer = http::with_body(&api.bodies, max, request, next).await;
-    answer.unwrap_or_else(|e| refused(e).into_response())
+/// How much requests that store nothing and their answers may be.
+pub(super) fn bounds(settings: &ApiSettings) -> RouteBounds {
+    RouteBounds {
+        max_body: settings.max_query_body_size,
+        max_bodies: settings.max_inflight_query_bodies_bytes,
+        max_answers: settings.max_inflight_answer_bytes,
+        multitenancy_enabled: settings.multitenancy_enabled,
+    }
 }
 
-/// Counts a large answer that is held whole, until its client has read it.
-pub(super) async fn held(
-    State(api): State<Arc<QueryApi>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let answer = http::hold_large(&api.answers, next.run(request).await);
-    answer.unwrap_or_else(|e| ApiError::from(e).into_response())
-}
+/// What is said of requests that are refused before their handlers run.
+pub(super) const REFUSALS: Refusals = Refusals {
+    body: |e| refused(e).into_response(),
+    error: |e| ApiError::from(e).into_response(),
+};
 
 fn refused(e: BodyError) -> ApiError {
     let mut out = ApiError::bad_request(e.to_string());

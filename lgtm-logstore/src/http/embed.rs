@@ -57,6 +57,7 @@ impl LogStore {
             .settings(settings)
             .clock(Arc::clone(&parts.clock))
             .parser(engine.settings().parser.clone())
+            .deletes(Arc::clone(&parts.deletes))
             .metrics(&parts.registry)
             .build()
     }

@@ -16,7 +16,7 @@ use super::status::LOKI_VERSION;
 use crate::limits::query_limits;
 
 /// The limits that are told.
-const TOLD: [&str; 14] = [
+const TOLD: [&str; 16] = [
     "discover_log_levels",
     "discover_service_name",
     "log_level_fields",
@@ -29,6 +29,8 @@ const TOLD: [&str; 14] = [
     "max_query_series",
     "otlp_config",
     "query_timeout",
+    "retention_period",
+    "retention_stream",
     "volume_enabled",
     "volume_max_series",
 ];
@@ -55,7 +57,6 @@ fn told(api: &QueryApi, tenant: &TenantId) -> Result<Map<String, Value>, ApiErro
     for name in ["metric_aggregation_enabled", "pattern_persistence_enabled"] {
         out.insert(name.to_owned(), json!(false));
     }
-    out.insert("retention_period".to_owned(), json!("0s"));
     Ok(out)
 }
 

@@ -5,17 +5,15 @@
 
 mod answer_text;
 mod body;
-mod compress;
+mod deletes;
 mod detected;
 mod embed;
 mod error;
-mod fault;
 mod format;
 mod json;
 mod labels;
 mod legacy;
 mod limits;
-mod movable;
 mod otlp;
 mod params;
 mod patterns;

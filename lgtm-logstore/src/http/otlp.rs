@@ -1,16 +1,17 @@
-//! OTLP over HTTP: `POST /otlp/v1/logs`, protobuf or JSON, see `docs/format/push.md`.
+//! OTLP: `POST /otlp/v1/logs`, protobuf or JSON, and `LogsService/Export` over gRPC, see `docs/format/push.md`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use lgtm_core::Result;
+use lgtm_core::codec::Allowance;
 use lgtm_core::codec::protobuf::put_bytes_field;
-use lgtm_core::codec::{Allowance, ContentEncoding, SizeBound};
-use lgtm_core::http::DecodeEffort;
+use lgtm_core::http::{GrpcMessage, GrpcStatus, OtlpBody, grpc_refusal, grpc_unary, header_text};
+use lgtm_core::limits::Ticket;
 use lgtm_core::model::TenantId;
-use lgtm_core::otlp::json_to_protobuf;
+use lgtm_core::otlp::OtlpSpelling;
 
 use super::body::{read_body, size_bound};
 use super::error::ApiError;
@@ -20,39 +21,38 @@ use super::tenant::tenant;
 use crate::limits::PushReport;
 use crate::wire::{OTLP_REQUEST, PushBatch, PushOptions, decode_otlp};
 
-/// Bytes of plain protobuf that are decoded in about a millisecond; of other bodies, a quarter.
-const AT_ONCE_BYTES: usize = 256 << 10;
-
-/// The two spellings of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spelling {
-    Protobuf,
-    Json,
-}
-
-impl Spelling {
-    /// Compared to the letter, as in Loki.
-    fn of(headers: &HeaderMap) -> std::result::Result<Self, ApiError> {
-        match text(headers, header::CONTENT_TYPE) {
-            "application/x-protobuf" => Ok(Self::Protobuf),
-            "application/json" => Ok(Self::Json),
-            other => Err(ApiError::bad_request(format!(
-                "content type: {other} is not supported"
-            ))),
-        }
+/// Compared to the letter, as in Loki.
+fn spelling(headers: &HeaderMap) -> Result<OtlpSpelling, ApiError> {
+    match header_text(headers, header::CONTENT_TYPE) {
+        "application/x-protobuf" => Ok(OtlpSpelling::Protobuf),
+        "application/json" => Ok(OtlpSpelling::Json),
+        other => Err(ApiError::bad_request(format!(
+            "content type: {other} is not supported"
+        ))),
     }
-}
-
-fn text(headers: &HeaderMap, name: header::HeaderName) -> &str {
-    let value = headers.get(name).and_then(|v| v.to_str().ok());
-    value.unwrap_or("")
 }
 
 /// `POST /otlp/v1/logs`
 pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> Response {
     let taken = async {
-        let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
-        let report = take(&api, &tenant, request).await?;
+        let headers = request.headers();
+        let tenant = tenant(headers, api.settings.multitenancy_enabled)?;
+        let spelling = spelling(headers)?;
+        let backfill = backfill_shard(headers)?;
+        let bound = size_bound(api.distributor.settings());
+        let headers = headers.clone();
+        // A body whose compression nobody knows is not read.
+        let unread = OtlpBody::of_http(spelling, &headers, Default::default(), bound);
+        let unread = unread.ok_or_else(|| {
+            let encoding = header_text(&headers, header::CONTENT_ENCODING);
+            ApiError::bad_request(format!(
+                "\"{encoding}\" is not a supported content encoding"
+            ))
+        })?;
+        let (ticket, _, bytes) =
+            read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+        let body = OtlpBody { bytes, ..unread };
+        let report = take(&api, &tenant, ticket, body, backfill).await?;
         Ok(report.refusal(tenant.as_str()))
     };
     match taken.await {
@@ -62,63 +62,57 @@ pub(super) async fn push(State(api): State<Arc<PushApi>>, request: Request) -> R
     }
 }
 
+/// `opentelemetry.proto.collector.logs.v1.LogsService/Export`
+pub(super) async fn export(State(api): State<Arc<PushApi>>, request: Request) -> Response {
+    if let Some(refusal) = grpc_refusal(request.version(), request.headers()) {
+        return refusal;
+    }
+    let taken = async {
+        let tenant = tenant(request.headers(), api.settings.multitenancy_enabled)?;
+        let backfill = backfill_shard(request.headers())?;
+        let bound = size_bound(api.distributor.settings());
+        let (ticket, headers, bytes) =
+            read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+        let body = OtlpBody::of_call(GrpcMessage::of(&headers, &bytes)?, bound);
+        let report = take(&api, &tenant, ticket, body, backfill).await?;
+        match report.refusal(tenant.as_str()) {
+            None => Ok(()),
+            Some(refusal) => Err(GrpcStatus::from(ApiError::from(refusal))),
+        }
+    };
+    match taken.await {
+        Ok(()) => grpc_unary(Vec::new()),
+        Err(status) => status.into_response(),
+    }
+}
+
+impl From<ApiError> for GrpcStatus {
+    fn from(e: ApiError) -> Self {
+        let retry_after = e.retry_after_s.map(Duration::from_secs);
+        Self::of_push(e.status, e.message.trim_end(), retry_after)
+    }
+}
+
 async fn take(
     api: &PushApi,
     tenant: &TenantId,
-    request: Request,
-) -> std::result::Result<PushReport, ApiError> {
-    let spelling = Spelling::of(request.headers())?;
-    let encoding = text(request.headers(), header::CONTENT_ENCODING);
-    let encoding = ContentEncoding::from_header(encoding).ok_or_else(|| {
-        ApiError::bad_request(format!(
-            "\"{encoding}\" is not a supported content encoding"
-        ))
-    })?;
-    let backfill = backfill_shard(request.headers())?;
-    let bound = size_bound(api.distributor.settings());
-    let (ticket, _, body) = read_body(api.distributor.inflight(), request, bound.max_bytes).await?;
+    ticket: Ticket,
+    body: OtlpBody,
+    backfill: Option<String>,
+) -> Result<PushReport, ApiError> {
     let limits = api.distributor.limits(tenant);
-    let is_plain = (spelling, encoding) == (Spelling::Protobuf, ContentEncoding::Identity);
-    let at_once = AT_ONCE_BYTES / if is_plain { 1 } else { 4 };
-    let effort = if body.len() <= at_once {
-        DecodeEffort::Small
-    } else {
-        DecodeEffort::Large
-    };
+    let effort = body.effort();
     let now_ns = api.clock.now_ms().to_ns();
     let decode = move |batch: &mut PushBatch, allowance: &mut Allowance<'_>| {
-        let fill = |out: &mut Vec<u8>, allowance: &mut Allowance<'_>| {
-            to_protobuf(spelling, encoding, &body, bound, out, allowance)
-        };
         let options = PushOptions {
             backfill_shard: backfill.as_deref(),
             ..limits.push_options()
         };
-        decode_otlp(batch, &options, now_ns, allowance, fill)
+        decode_otlp(batch, &options, now_ns, allowance, |out, allowance| {
+            body.fill(&OTLP_REQUEST, out, allowance)
+        })
     };
     api.decode_and_push(tenant, ticket, effort, decode).await
-}
-
-/// Writes the body as plain protobuf into `out`.
-fn to_protobuf(
-    spelling: Spelling,
-    encoding: ContentEncoding,
-    body: &[u8],
-    bound: SizeBound,
-    out: &mut Vec<u8>,
-    allowance: &mut Allowance<'_>,
-) -> Result<()> {
-    match spelling {
-        Spelling::Protobuf => encoding.decompress(body, bound, out, allowance),
-        Spelling::Json if encoding == ContentEncoding::Identity => {
-            json_to_protobuf(&OTLP_REQUEST, body, bound, out, allowance)
-        }
-        Spelling::Json => {
-            let mut json = Vec::new();
-            encoding.decompress(body, bound, &mut json, allowance)?;
-            json_to_protobuf(&OTLP_REQUEST, &json, bound, out, allowance)
-        }
-    }
 }
 
 /// `google.rpc.Status` with its message alone, whatever the request was spelled in. Clients send again on 429, 502, 503 and 504 only, so that a

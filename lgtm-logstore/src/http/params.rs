@@ -2,8 +2,8 @@
 
 use axum::body::Bytes;
 use axum::http::HeaderMap;
-use lgtm_core::go::{parse_duration_ns, parse_rfc3339_ns, quote};
-use lgtm_core::http;
+use lgtm_core::go::{parse_duration_ns, quote};
+use lgtm_core::http::{self, parse_integer, parse_time_ns};
 use lgtm_core::model::{TimeRangeNs, TimestampNs};
 
 use super::error::ApiError;
@@ -55,7 +55,7 @@ impl Params {
         let Some(text) = self.get(name) else {
             return Ok(None);
         };
-        match integer("Atoi", text) {
+        match parse_integer("Atoi", text) {
             Err(why) => Err(ApiError::bad_request(why)),
             Ok(n) => match usize::try_from(n) {
                 Ok(n) if n > 0 => Ok(Some(n)),
@@ -122,37 +122,9 @@ impl Params {
     }
 }
 
-/// A whole number as Go reads it, or its words. `function` is Go's name of the reader.
-fn integer(function: &str, text: &str) -> Result<i64, String> {
-    text.parse::<i64>().map_err(|_| {
-        let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-        let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        let why = if is_number {
-            "value out of range"
-        } else {
-            "invalid syntax"
-        };
-        format!("strconv.{function}: parsing {}: {why}", quote(text))
-    })
-}
-
 /// Seconds, nanoseconds, fractions of seconds, or RFC 3339.
 pub(super) fn time(name: &str, text: &str) -> Result<TimestampNs, ApiError> {
-    if text.contains('.')
-        && let Ok(seconds) = text.parse::<f64>()
-        && seconds.is_finite()
-    {
-        // The fraction alone is rounded, to milliseconds.
-        let whole = (seconds.trunc() as i64).saturating_mul(SECOND);
-        let fraction = (seconds.fract() * 1000.0).round() as i64 * 1_000_000;
-        return Ok(TimestampNs::new(whole).saturating_add(fraction));
-    }
-    let fault = match integer("ParseInt", text) {
-        Ok(n) if text.len() <= 10 => return Ok(n.saturating_mul(SECOND).into()),
-        Ok(n) => return Ok(n.into()),
-        Err(fault) => fault,
-    };
-    parse_rfc3339_ns(text).ok_or_else(|| {
+    parse_time_ns(text).map_err(|fault| {
         ApiError::bad_request(format!("could not parse '{name}' parameter: {fault}"))
     })
 }

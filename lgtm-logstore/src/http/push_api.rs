@@ -73,7 +73,7 @@ impl PushApi {
         }
     }
 
-    /// The routes: pushes at `/loki/api/v1/push` and `/api/prom/push`, OTLP at `/otlp/v1/logs` and `/loki/otlp/v1/logs`.
+    /// The routes: pushes at `/loki/api/v1/push` and `/api/prom/push`, OTLP at `/otlp/v1/logs`, `/loki/otlp/v1/logs` and over gRPC.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/loki/api/v1/push", post(push::push))
@@ -81,12 +81,21 @@ impl PushApi {
             .route("/otlp/v1/logs", post(otlp::push))
             .route("/loki/otlp/v1/logs", post(otlp::push))
             .with_state(Arc::clone(self))
+            .merge(self.otlp_grpc_router())
     }
 
     /// The receiver of OTLP alone, at `/v1/logs`: for a port of its own, as OpenTelemetry clients expect it.
     pub fn otlp_router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/v1/logs", post(otlp::push))
+            .with_state(Arc::clone(self))
+    }
+
+    /// The receiver of OTLP over gRPC alone, for a port of its own.
+    pub fn otlp_grpc_router(self: &Arc<Self>) -> Router {
+        const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+        Router::new()
+            .route(EXPORT, post(otlp::export))
             .with_state(Arc::clone(self))
     }
 

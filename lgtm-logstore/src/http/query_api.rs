@@ -1,18 +1,15 @@
 //! The door for queries.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::handler::Handler;
 use axum::http::HeaderMap;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, any, get};
+use axum::routing::{MethodRouter, get};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{Executor, TaskGroup};
-use lgtm_core::http::Cors;
-use lgtm_core::limits::{Inflight, Overrides};
+use lgtm_core::http::{Cors, RouteGuard};
+use lgtm_core::limits::Overrides;
 use lgtm_core::model::{TenantId, TimestampNs};
 use lgtm_core::telemetry::Registry;
 
@@ -20,9 +17,10 @@ use super::error::ApiError;
 use super::settings::ApiSettings;
 use super::tenant::{tenant, tenants};
 use super::{
-    body, compress, detected, fault, format, labels, legacy, limits, movable, patterns, query,
-    rules, status, tail, volume,
+    body, deletes, detected, format, labels, legacy, limits, patterns, query, rules, status, tail,
+    volume,
 };
+use crate::components::DeleteRequests;
 use crate::components::clients::Queries;
 use crate::limits::Limits;
 use crate::logql::ParserSettings;
@@ -35,6 +33,7 @@ pub struct QueryApiBuilder {
     executor: Executor,
     clock: Arc<dyn Clock>,
     parser: ParserSettings,
+    deletes: Option<Arc<DeleteRequests>>,
     registry: Option<Registry>,
     settings: ApiSettings,
 }
@@ -61,6 +60,13 @@ impl QueryApiBuilder {
         self
     }
 
+    /// Sets what tenants want deleted: without it there is no such call.
+    #[must_use]
+    pub fn deletes(mut self, deletes: Arc<DeleteRequests>) -> Self {
+        self.deletes = Some(deletes);
+        self
+    }
+
     /// Has `registry` tell of faults, and who follows.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -74,17 +80,16 @@ impl QueryApiBuilder {
     /// `InvalidInput` for an origin that can never match.
     pub fn build(self) -> lgtm_core::Result<Arc<QueryApi>> {
         self.settings.validate()?;
+        let tails = self.executor.task_group();
         let api = Arc::new(QueryApi {
-            bodies: body::queries(&self.settings),
-            answers: body::answers(&self.settings),
-            tails: self.executor.task_group(),
+            guard: RouteGuard::new(body::bounds(&self.settings), body::REFUSALS, self.executor),
+            tails,
             settings: self.settings,
             queries: self.queries,
             limits: self.limits,
-            executor: self.executor,
             clock: self.clock,
             parser: self.parser,
-            panicked: AtomicU64::new(0),
+            deletes: self.deletes,
         });
         if let Some(registry) = &self.registry {
             registry.collect_from(&api, |api, e| {
@@ -112,13 +117,11 @@ pub struct QueryApi {
     pub(super) settings: ApiSettings,
     pub(super) queries: Arc<dyn Queries>,
     pub(super) limits: Overrides<Limits>,
-    executor: Executor,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) parser: ParserSettings,
-    pub(super) bodies: Arc<Inflight>,
-    pub(super) answers: Arc<Inflight>,
+    pub(super) deletes: Option<Arc<DeleteRequests>>,
+    guard: Arc<RouteGuard>,
     pub(super) tails: TaskGroup,
-    pub(super) panicked: AtomicU64,
 }
 
 impl QueryApi {
@@ -134,6 +137,7 @@ impl QueryApi {
             executor,
             clock: Arc::new(SystemClock::new()),
             parser: ParserSettings::default(),
+            deletes: None,
             registry: None,
             settings: ApiSettings::default(),
         }
@@ -141,7 +145,7 @@ impl QueryApi {
 
     /// Calls so far that ran into a fault of this program, but for queries, which their engine counts.
     pub fn panics(&self) -> u64 {
-        self.panicked.load(Ordering::Relaxed)
+        self.guard.panics()
     }
 
     /// The tenant of a request that is about one.
@@ -160,11 +164,7 @@ impl QueryApi {
 
     /// Where the work of a request is computed: in the line of its tenant.
     pub(super) fn executor(&self, headers: &HeaderMap) -> Executor {
-        match self.tenants(headers) {
-            Ok(tenant) => self.executor.in_line(tenant.as_str()),
-            // The handler refuses it.
-            Err(_) => self.executor.clone(),
-        }
+        self.guard.executor(headers)
     }
 
     /// The routes, below `/loki/api/v1` and `/api/prom`, and `/config/tenant/v1/limits`.
@@ -173,15 +173,24 @@ impl QueryApi {
             .nest("/loki/api/v1", reads())
             .nest("/api/prom", older_reads())
             .route("/config/tenant/v1/limits", get(limits::of_tenant));
-        let reads = self.guarded(reads);
+        let reads = self.guard.around(reads);
         let reads = Cors::new(&self.settings.cors_origins).around(reads);
         // A connection that goes on as something else has no answer to be held or compressed.
         let tails = Router::new()
             .route("/loki/api/v1/tail", get(tail::tail))
-            .route("/api/prom/tail", get(tail::tail))
-            .layer(from_fn_with_state(Arc::clone(self), fault::caught))
-            .layer(from_fn_with_state(Arc::clone(self), movable::movable));
-        reads.merge(tails).with_state(Arc::clone(self))
+            .route("/api/prom/tail", get(tail::tail));
+        let tails = self.guard.around_upgrades(tails);
+        // Pages of other sites may be let read, never delete.
+        let deletes = get(deletes::list)
+            .post(deletes::add)
+            .put(deletes::add)
+            .delete(deletes::cancel);
+        let deletes = Router::new().route("/loki/api/v1/delete", deletes);
+        let deletes = self.guard.around(deletes);
+        reads
+            .merge(tails)
+            .merge(deletes)
+            .with_state(Arc::clone(self))
     }
 
     /// The rules that are evaluated and their alerts, at `/prometheus/api/v1/rules` and `/prometheus/api/v1/alerts`: none. For servers that have no
@@ -191,17 +200,6 @@ impl QueryApi {
             .route("/prometheus/api/v1/rules", get(rules::evaluated))
             .route("/prometheus/api/v1/alerts", get(rules::alerts))
             .with_state(Arc::clone(self))
-    }
-
-    fn guarded(self: &Arc<Self>, reads: Router<Arc<Self>>) -> Router<Arc<Self>> {
-        // Ours takes the place of axum's bound.
-        reads
-            .layer(DefaultBodyLimit::disable())
-            .layer(from_fn_with_state(Arc::clone(self), body::bounded))
-            .layer(from_fn_with_state(Arc::clone(self), body::held))
-            .layer(from_fn_with_state(Arc::clone(self), fault::caught))
-            .layer(from_fn_with_state(Arc::clone(self), movable::movable))
-            .layer(from_fn_with_state(Arc::clone(self), compress::compress))
     }
 }
 
@@ -235,7 +233,6 @@ fn reads() -> Router<Arc<QueryApi>> {
         .route("/format_query", form(format::format_query))
         .route("/drilldown-limits", form(limits::drilldown))
         .route("/status/buildinfo", get(status::build_info))
-        .route("/delete", any(status::no_such_page))
         .nest("/index", index)
         .merge(rules())
 }

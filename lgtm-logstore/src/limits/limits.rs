@@ -10,6 +10,8 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use super::deletion_mode::DeletionMode;
+use super::retention::StreamRetention;
 use crate::wire::{LevelRules, LineCut, OtlpRules, PushOptions};
 
 /// What one tenant may do.
@@ -110,6 +112,16 @@ pub struct Limits {
     pub query_timeout: Duration,
     /// Queries that a tenant may follow at a time. Loki's default; 0: any number.
     pub max_concurrent_tail_requests: usize,
+    /// What becomes of the tenant's delete requests: disabled, filter-only or filter-and-delete. Loki's default, the last one.
+    pub deletion_mode: DeletionMode,
+    /// How long entries are kept. 0 (default): for ever, as a Loki without retention does. What is older is in no answer from then on, to the hour (or
+    /// a 24th of the period where that is less); its chunks leave the index with the next rounds of compaction, and the store after the compactor's
+    /// `deletion_delay`.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub retention_period: Duration,
+    /// How long entries of some streams are kept, in the place of `retention_period`: a list of `selector`, `priority` (0) and `period` (0: for ever).
+    /// Of several that match, the highest priority counts, then the one with the most matchers, then the shortest. None (default).
+    pub retention_stream: Vec<StreamRetention>,
     /// Whether the volume of streams can be asked for. On (default), as in Loki.
     pub volume_enabled: bool,
     /// Entries of an answer about volumes. Loki's default.
@@ -198,6 +210,9 @@ impl Default for Limits {
             max_cache_freshness_per_query: Duration::from_secs(600),
             query_timeout: Duration::from_secs(60),
             max_concurrent_tail_requests: 10,
+            deletion_mode: DeletionMode::default(),
+            retention_period: Duration::ZERO,
+            retention_stream: Vec::new(),
             volume_enabled: true,
             volume_max_series: 1000,
         }

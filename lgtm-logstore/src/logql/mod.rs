@@ -12,6 +12,7 @@ mod answer_json;
 mod arithmetic;
 mod ast;
 mod engine;
+mod entry_filter;
 mod error;
 mod eval;
 mod format;
@@ -52,6 +53,7 @@ pub use settings::{EngineSettings, ParserSettings};
 pub use splitter::LogqlSplitter;
 pub use value_kind::ValueKind;
 
+pub(crate) use entry_filter::EntryFilter;
 pub(crate) use pipeline::{FieldProbe, LineForm, StreamLabels, json_paths};
 pub(crate) use splitter::each_range;
 pub(crate) use tail_query::{TailQuery, TailScratch};

@@ -135,6 +135,8 @@ pub struct QueryOptions {
     pub one_piece_at_a_time: bool,
     /// Limits that came with the request; they can only be tighter than the tenant's.
     pub limits: Option<Arc<RequestLimits>>,
+    /// What hides entries from this query, as far as it tells its answer from those of other times: answers are remembered for one epoch.
+    pub epoch: Arc<str>,
     /// The query that this one is a part of, cut by the client: what it would read counts if it is more.
     pub part_of: Option<Arc<Query>>,
 }

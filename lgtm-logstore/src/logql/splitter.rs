@@ -71,7 +71,9 @@ impl Splitter for LogqlSplitter {
     }
 
     fn key(&self, query: &Query) -> String {
-        format!("{};{}", query.expr, self.engine_switches)
+        let epoch = &query.options.epoch;
+        let divider = if epoch.is_empty() { "" } else { ";" };
+        format!("{};{}{divider}{epoch}", query.expr, self.engine_switches)
     }
 
     /// Not if it looks ahead, or prints the time at which it is asked.

@@ -49,7 +49,7 @@ impl MemorySelect {
                 continue;
             }
             let before = blocks.len();
-            let range = request.range;
+            let range = request.range_of(labels);
             for block in all.iter().map(|b| b.between(range.min_ns, range.max_ns)) {
                 if block.is_empty() {
                     continue;

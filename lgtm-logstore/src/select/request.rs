@@ -1,10 +1,12 @@
 //! What is asked for: plain data, which can be sent.
 
+use std::sync::Arc;
+
 use lgtm_core::model::{Labels, Matcher, TimeRangeNs};
 use lgtm_core::{Error, Result};
 
 use super::end::FetchStats;
-use crate::limits::Limits;
+use crate::limits::{Horizons, Limits};
 
 /// One of `count` disjoint parts of all streams: those whose [`Labels::stable_hash`], which is Loki's fingerprint, leaves `index` when
 /// divided by `count`.
@@ -63,6 +65,8 @@ pub struct SelectRequest {
     pub shard: Option<StreamShard>,
     /// What the entries are wanted for. A holder may use it to bring less or to bring it sooner, never to bring anything else.
     pub hints: SelectHints,
+    /// Times before which entries are not kept any more, where there are any. Every holder honours them: they are in no answer.
+    pub horizons: Option<Arc<Horizons>>,
     /// What one holder may bring; one that has more refuses.
     pub bounds: FetchBounds,
     /// Of a list, how many entries are wanted: the first ones in order; 0: all. Blocks take no notice.
@@ -78,6 +82,7 @@ impl SelectRequest {
             order: SelectOrder::Streams,
             shard: None,
             hints: SelectHints::default(),
+            horizons: None,
             bounds: FetchBounds::default(),
             limit: 0,
         }
@@ -113,6 +118,17 @@ impl SelectRequest {
         Self { limit, ..self }
     }
 
+    /// The times of a stream that are wanted: the range, from the stream's horizon on. Costs a look-up per matcher of the rules.
+    pub fn range_of(&self, labels: &Labels) -> TimeRangeNs {
+        match &self.horizons {
+            None => self.range,
+            Some(horizons) => TimeRangeNs {
+                min_ns: self.range.min_ns.max(horizons.of_stream(labels)),
+                ..self.range
+            },
+        }
+    }
+
     /// Whether a stream is asked for. Costs a look-up per matcher.
     pub fn takes(&self, labels: &Labels) -> bool {
         self.shard.is_none_or(|s| s.contains(labels))
@@ -128,6 +144,8 @@ impl SelectRequest {
 pub struct SelectHints {
     /// Bytes that each line of interest holds, in no order. A holder may leave out entries whose line lacks one of them.
     pub line_needles: Vec<Vec<u8>>,
+    /// Lists of bytes: each line of interest holds one of each list. A holder may leave out entries whose line lacks all of a list.
+    pub line_choices: Vec<Vec<Vec<u8>>>,
     /// Labels, with their values, that each entry of interest has, of its stream or as structured metadata. A holder may leave out entries whose stream
     /// lacks such a label (with whatever value) while their metadata lack the value.
     pub metadata_needles: Vec<(String, String)>,

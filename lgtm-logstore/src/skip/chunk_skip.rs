@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use lgtm_core::codec::DecodeFail;
+use lgtm_core::codec::{DecodeFail, put_uvarint};
+use lgtm_core::model::TimestampNs;
 use lgtm_core::{DecodeError, Result};
 
-use super::counts::{Counter, MINUTE_NS};
+use super::batch::SmallSkip;
+use super::counts::{ChunkCounts, Counter, MINUTE_NS};
 use super::filters::put_names;
 use super::group::GroupParts;
 use super::parts::whole_key;
@@ -17,6 +19,8 @@ use crate::entry::EntryBlock;
 
 /// A part of the bytes that counts may take at most.
 const COUNTS_PART: usize = 2;
+/// What groups take beside their tables, at most.
+pub(super) const LENGTHS_BYTES: usize = 48;
 
 /// What stands beside one chunk. Either part may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,13 +36,25 @@ impl ChunkSkip {
     pub fn size_bytes(&self) -> usize {
         self.filters.len() + self.counts.len() + ROW_BYTES
     }
+
+    /// The same in at most so many bytes, without its row: both parts, or one of the two; a chunk that is skipped costs no request.
+    pub(super) fn within(mut self, max_bytes: usize) -> Option<Self> {
+        if self.filters.len() + self.counts.len() > max_bytes {
+            if self.filters.len() <= max_bytes {
+                self.counts.clear();
+            } else {
+                self.filters.clear();
+            }
+        }
+        (!self.filters.is_empty() || !self.counts.is_empty()).then_some(self)
+    }
 }
 
 /// Makes what stands beside chunks. Keeps its buffers from chunk to chunk: one per thread or job.
 #[derive(Debug, Default)]
 pub struct SkipBuilder {
     codec: ChunkCodec,
-    group: GroupParts,
+    pub(super) group: GroupParts,
 }
 
 impl SkipBuilder {
@@ -66,10 +82,7 @@ impl SkipBuilder {
             return Ok(None);
         };
         let made = self.build_of(chunk, settings, max_bytes);
-        made.map_err(|e| match e {
-            DecodeFail::Broken(e) => lgtm_core::Error::corrupt("a chunk that was made here", e),
-            DecodeFail::Refused(e) => e,
-        })
+        made.map_err(own_fault)
     }
 
     fn build_of(
@@ -81,8 +94,7 @@ impl SkipBuilder {
         let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
         let symbols = chunk.symbols(&mut self.codec)?;
         let places = chunk.blocks();
-        let plain = |b: &BlockPlace| b.uncompressed_bytes.max(b.len);
-        let whole: u64 = places.iter().map(plain).sum::<u64>().max(1);
+        let whole: u64 = places.iter().map(whole_bytes).sum::<u64>().max(1);
         let mut counter = settings.counts.then(Counter::default);
         let mut groups = Vec::new();
         let mut names: BTreeSet<String> = BTreeSet::new();
@@ -98,7 +110,7 @@ impl SkipBuilder {
                 counter.add(&block);
             }
             self.take(&block, &mut names);
-            group_bytes += plain(place);
+            group_bytes += whole_bytes(place);
             if group_bytes >= settings.group_size.as_u64() || n + 1 == places.len() {
                 self.group.encode(share(group_bytes), &mut groups);
                 self.group.reset(share(settings.group_size.as_u64() * 2));
@@ -108,33 +120,81 @@ impl SkipBuilder {
         }
         let mut filters = Vec::with_capacity(groups.len() + 64);
         put_names(names.iter().map(String::as_str), &mut filters);
-        lgtm_core::codec::put_uvarint(&mut filters, group_count);
+        put_uvarint(&mut filters, group_count);
         filters.extend_from_slice(&groups);
         let counts = counter.and_then(Counter::finish);
         let mut counts = counts.map(|c| c.encode()).unwrap_or_default();
         if counts.len() > max_bytes / COUNTS_PART {
             counts.clear();
         }
-        if filters.len() + counts.len() > max_bytes {
-            // One of the two; a chunk that is skipped costs no request.
-            if filters.len() <= max_bytes {
-                counts.clear()
-            } else {
-                filters.clear()
-            }
-        }
-        let made = ChunkSkip { filters, counts };
-        Ok((!made.filters.is_empty() || !made.counts.is_empty()).then_some(made))
+        Ok(ChunkSkip { filters, counts }.within(max_bytes))
     }
 
-    fn take(&mut self, block: &EntryBlock, names: &mut BTreeSet<String>) {
+    /// Reads a small chunk for a batch.
+    ///
+    /// # Errors
+    /// As [`SkipBuilder::build`].
+    pub fn small(&mut self, chunk: &[u8], settings: &SkipSettings) -> Result<SmallSkip> {
+        self.small_of(chunk, settings).map_err(own_fault)
+    }
+
+    fn small_of(&mut self, bytes: &[u8], settings: &SkipSettings) -> Result<SmallSkip, DecodeFail> {
+        let chunk = Chunk::open(Bytes::copy_from_slice(bytes))?;
+        let symbols = chunk.symbols(&mut self.codec)?;
+        let mut counter = settings.counts.then(Counter::default);
+        let mut names = BTreeSet::new();
+        self.group.reset(settings.group_room());
+        for place in chunk.blocks() {
+            let block = chunk.read_block(place, &symbols, &mut self.codec)?;
+            if let Some(counter) = &mut counter {
+                counter.add(&block);
+            }
+            self.take(&block, &mut names);
+        }
+        Ok(SmallSkip {
+            parts: self.group.keep(),
+            names,
+            counts: counter.and_then(Counter::finish),
+            plain_bytes: chunk.blocks().iter().map(whole_bytes).sum(),
+        })
+    }
+
+    /// What stands beside a small chunk alone, in at most `max_bytes`, its row in the directory included.
+    pub fn alone(
+        &mut self,
+        small: &SmallSkip,
+        settings: &SkipSettings,
+        max_bytes: usize,
+    ) -> Option<ChunkSkip> {
+        let max_bytes = max_bytes.checked_sub(ROW_BYTES)?;
+        let counts = small.counts.as_ref();
+        let mut counts = counts.map_or(Vec::new(), ChunkCounts::encode);
+        if counts.len() > max_bytes / COUNTS_PART {
+            counts.clear();
+        }
+        self.group.reset(settings.group_room());
+        self.group.add(&small.parts);
+        let mut filters = Vec::new();
+        put_names(small.names.iter().map(String::as_str), &mut filters);
+        put_uvarint(&mut filters, 1);
+        let used = filters.len() + counts.len() + LENGTHS_BYTES;
+        let room = max_bytes.saturating_sub(used);
+        self.group.encode(room, &mut filters);
+        ChunkSkip { filters, counts }.within(max_bytes)
+    }
+
+    /// Bytes of memory that stay with it from chunk to chunk.
+    pub fn memory_bytes(&self) -> usize {
+        self.group.size_bytes()
+    }
+
+    /// Takes a block into the group.
+    pub(super) fn take(&mut self, block: &EntryBlock, names: &mut BTreeSet<String>) {
         let group = &mut self.group;
         group.blocks += 1;
         let bytes = block.bytes();
         for line in block.lines() {
-            group
-                .lines
-                .add_line(bytes, line.start as usize, line.end as usize);
+            group.lines.add_line(&bytes[line.bytes()]);
         }
         if !group.has_escapes {
             group.has_escapes = block.has_byte(b'\\');
@@ -173,18 +233,36 @@ impl SkipBuilder {
     }
 }
 
+/// What is wrong with a chunk of this process.
+fn own_fault(e: DecodeFail) -> lgtm_core::Error {
+    match e {
+        DecodeFail::Broken(e) => lgtm_core::Error::corrupt("a chunk that was made here", e),
+        DecodeFail::Refused(e) => e,
+    }
+}
+
+/// Bytes of a block's entries.
+pub(super) fn whole_bytes(block: &BlockPlace) -> u64 {
+    block.uncompressed_bytes.max(block.len)
+}
+
 /// About the bytes that the counts of a chunk take.
 fn counts_room(blocks: &[BlockPlace], settings: &SkipSettings) -> usize {
-    /// Of a minute: its number, lines and bytes; some have several levels.
-    const MINUTE_BYTES: u64 = 6;
     let first = blocks.iter().map(|b| b.min_ns).min();
     let last = blocks.iter().map(|b| b.max_ns).max();
     let (Some(first), Some(last), true) = (first, last, settings.counts) else {
         return 0;
     };
+    let entries = blocks.iter().map(|b| b.entry_count).sum();
+    64 + minutes_room((first, last), entries)
+}
+
+/// About the bytes that the counts of so many entries take, from first to last.
+pub(super) fn minutes_room((first, last): (TimestampNs, TimestampNs), entries: u64) -> usize {
+    /// Of a minute: its number, lines and bytes; some have several levels.
+    const MINUTE_BYTES: u64 = 6;
     let minutes = last.since(first).max(0) / MINUTE_NS + 2;
-    let entries: u64 = blocks.iter().map(|b| b.entry_count).sum();
-    64 + (MINUTE_BYTES * entries.min(minutes as u64)) as usize
+    (MINUTE_BYTES * entries.min(minutes as u64)) as usize
 }
 
 /// What a damaged section is.

@@ -8,14 +8,14 @@ use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
 use lgtm_core::model::TimestampNs;
 
 use super::filters::{put_names, read_names};
-use crate::entry::{EntryBlock, disjoint};
+use crate::entry::{EntryBlock, detached, disjoint};
 use crate::wire::DETECTED_LEVEL;
 
 const WHAT: &str = "skip counts";
 /// Nanoseconds that are counted together.
 pub const MINUTE_NS: i64 = 60_000_000_000;
 /// Levels of a chunk that are told apart; one with more is not counted.
-const MAX_LEVELS: usize = 16;
+pub(super) const MAX_LEVELS: usize = 16;
 
 /// What came in a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,14 +70,7 @@ impl ChunkCounts {
                     put_bytes(&mut out, text.as_bytes());
                 }
             }
-            put_uvarint(&mut out, level.minutes.len() as u64);
-            let mut before = minute_of(self.min_ns);
-            for m in &level.minutes {
-                put_uvarint(&mut out, m.minute.wrapping_sub(before) as u64);
-                put_uvarint(&mut out, m.lines);
-                put_uvarint(&mut out, m.bytes);
-                before = m.minute;
-            }
+            put_minutes(&level.minutes, self.min_ns, &mut out);
         }
         out
     }
@@ -98,7 +91,6 @@ impl ChunkCounts {
         if count > MAX_LEVELS as u64 {
             return Err(r.error(format!("{count} levels, at most {MAX_LEVELS}")));
         }
-        let (first, last) = (minute_of(min_ns), minute_of(max_ns));
         let mut levels = Vec::new();
         for _ in 0..count {
             let level = match r.u8()? {
@@ -106,26 +98,7 @@ impl ChunkCounts {
                 1 => Some(r.str()?.to_owned()),
                 other => return Err(r.error(format!("{other} before a level"))),
             };
-            let count = r.uvarint()?;
-            if count > (r.remaining() / 3) as u64 {
-                return Err(r.error(format!("{count} minutes in {} bytes", r.remaining())));
-            }
-            let mut minutes: Vec<MinuteCount> = Vec::with_capacity(count as usize);
-            for _ in 0..count {
-                let (skipped, lines, bytes) = (r.uvarint()?, r.uvarint()?, r.uvarint()?);
-                let before = minutes.last().map(|m| m.minute);
-                let minute = i64::try_from(skipped).ok();
-                let minute = minute.and_then(|n| before.unwrap_or(first).checked_add(n));
-                let Some(minute) = minute.filter(|m| *m <= last && before.is_none_or(|b| b < *m))
-                else {
-                    return Err(r.error("minutes that do not ascend to the last time"));
-                };
-                minutes.push(MinuteCount {
-                    minute,
-                    lines,
-                    bytes,
-                });
-            }
+            let minutes = read_minutes(&mut r, (min_ns, max_ns))?;
             levels.push(LevelCounts { level, minutes });
         }
         if !r.is_empty() {
@@ -150,8 +123,61 @@ impl ChunkCounts {
     }
 }
 
+impl LevelCounts {
+    /// Lines and bytes of all minutes.
+    pub fn total(&self) -> (u64, u64) {
+        let minutes = self.minutes.iter();
+        minutes.fold((0, 0), |(lines, bytes): (u64, u64), m| {
+            (lines.saturating_add(m.lines), bytes.saturating_add(m.bytes))
+        })
+    }
+}
+
+/// Writes minutes behind their number; `min_ns` is the time of the chunk's first entry.
+pub(super) fn put_minutes(minutes: &[MinuteCount], min_ns: TimestampNs, out: &mut Vec<u8>) {
+    put_uvarint(out, minutes.len() as u64);
+    let mut before = minute_of(min_ns);
+    for m in minutes {
+        put_uvarint(out, m.minute.wrapping_sub(before) as u64);
+        put_uvarint(out, m.lines);
+        put_uvarint(out, m.bytes);
+        before = m.minute;
+    }
+}
+
+/// Reads what [`put_minutes`] writes of a chunk with entries from `min_ns` to `max_ns`.
+///
+/// # Errors
+/// Minutes that do not ascend or lie outside of the times.
+pub(super) fn read_minutes(
+    r: &mut Reader<'_>,
+    (min_ns, max_ns): (TimestampNs, TimestampNs),
+) -> Result<Vec<MinuteCount>, DecodeError> {
+    let (first, last) = (minute_of(min_ns), minute_of(max_ns));
+    let count = r.uvarint()?;
+    if count > (r.remaining() / 3) as u64 {
+        return Err(r.error(format!("{count} minutes in {} bytes", r.remaining())));
+    }
+    let mut minutes: Vec<MinuteCount> = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (skipped, lines, bytes) = (r.uvarint()?, r.uvarint()?, r.uvarint()?);
+        let before = minutes.last().map(|m| m.minute);
+        let minute = i64::try_from(skipped).ok();
+        let minute = minute.and_then(|n| before.unwrap_or(first).checked_add(n));
+        let Some(minute) = minute.filter(|m| *m <= last && before.is_none_or(|b| b < *m)) else {
+            return Err(r.error("minutes that do not ascend to the last time"));
+        };
+        minutes.push(MinuteCount {
+            minute,
+            lines,
+            bytes,
+        });
+    }
+    Ok(minutes)
+}
+
 /// Counts the blocks of a chunk, one after the other.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Counter {
     names: BTreeSet<String>,
     levels: Vec<LevelCounts>,
@@ -205,6 +231,26 @@ impl Counter {
         let cut = rest.times().partition_point(|t| *t < max_ns);
         self.count(&rest.slice(0..cut));
         self.last = Some(rest.slice(cut..rest.len()));
+    }
+
+    /// Lets go of the bytes of the blocks so far, where the next one may take its time.
+    pub(super) fn let_go(&mut self) {
+        let Some(last) = self.last.take() else { return };
+        match detached(&last) {
+            Ok(own) => self.last = Some(own),
+            Err(_) => self.is_untidy = true,
+        }
+    }
+
+    /// About the bytes of memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        let levels = self
+            .levels
+            .iter()
+            .map(|l| size_of::<LevelCounts>() + l.minutes.capacity() * size_of::<MinuteCount>());
+        let names = self.names.iter().map(|n| n.len() + size_of::<String>());
+        let last = self.last.as_ref().map_or(0, EntryBlock::size_bytes);
+        levels.sum::<usize>() + names.sum::<usize>() + last
     }
 
     fn count(&mut self, block: &EntryBlock) {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_uvarint};
 
-use super::group::BlockGroup;
+use super::group::{BlockGroup, GroupPlace};
 use super::parts::{LineNeedle, whole_key};
 
 const WHAT: &str = "skip filters";
@@ -15,6 +15,7 @@ const WHAT: &str = "skip filters";
 #[derive(Debug, Clone, Default)]
 pub struct SkipQuestion {
     lines: Vec<LineNeedle>,
+    line_choices: Vec<Vec<LineNeedle>>,
     fields: Vec<FieldNeedle>,
     values: Vec<(String, u64)>,
 }
@@ -33,6 +34,14 @@ impl SkipQuestion {
         let needle = LineNeedle::new(needle);
         if !needle.is_empty() {
             self.lines.push(needle);
+        }
+    }
+
+    /// Asks for lines that hold one of these.
+    pub fn line_with_one_of(&mut self, needles: &[Vec<u8>]) {
+        let needles: Vec<LineNeedle> = needles.iter().map(|n| LineNeedle::new(n)).collect();
+        if !needles.is_empty() && !needles.iter().any(LineNeedle::is_empty) {
+            self.line_choices.push(needles);
         }
     }
 
@@ -56,9 +65,18 @@ impl SkipQuestion {
         }
     }
 
+    /// Labels that the stream of an entry may have.
+    pub fn labels(&self) -> impl Iterator<Item = &str> {
+        let fields = self.fields.iter().map(|f| f.label.as_str());
+        fields.chain(self.values.iter().map(|(label, _)| label.as_str()))
+    }
+
     /// Whether nothing is asked.
     pub fn is_empty(&self) -> bool {
-        self.lines.is_empty() && self.fields.is_empty() && self.values.is_empty()
+        self.lines.is_empty()
+            && self.line_choices.is_empty()
+            && self.fields.is_empty()
+            && self.values.is_empty()
     }
 }
 
@@ -95,8 +113,8 @@ pub struct SkipFilters {
     bytes: Bytes,
     /// Names of structured metadata.
     names: Vec<String>,
-    /// Where each group begins.
-    groups: Vec<u32>,
+    /// Where each group stands.
+    groups: Vec<GroupPlace>,
 }
 
 impl SkipFilters {
@@ -111,10 +129,9 @@ impl SkipFilters {
         if count > r.remaining() as u64 {
             return Err(r.error(format!("{count} groups in {} bytes", r.remaining())));
         }
-        let mut groups = Vec::with_capacity(count as usize);
+        let mut groups = Vec::new();
         for _ in 0..count {
-            groups.push(r.position() as u32);
-            BlockGroup::decode(&mut r)?;
+            groups.push(GroupPlace::decode(&mut r)?);
         }
         if !r.is_empty() {
             return Err(r.error("bytes behind the last group"));
@@ -127,10 +144,7 @@ impl SkipFilters {
     }
 
     fn groups(&self) -> impl Iterator<Item = BlockGroup<'_>> {
-        self.groups.iter().filter_map(|at| {
-            let rest = self.bytes.get(*at as usize..)?;
-            BlockGroup::decode(&mut Reader::new(WHAT, rest)).ok()
-        })
+        self.groups.iter().map(|place| place.read(&self.bytes))
     }
 
     fn has_name(&self, label: &str) -> bool {
@@ -162,7 +176,9 @@ impl SkipFilters {
                     && group.lacks_line(&field.line)
                     && (!is_metadata || group.lacks_value(field.value))
             };
+            let lacks_all = |list: &Vec<LineNeedle>| list.iter().all(|n| group.lacks_line(n));
             let is_out = question.lines.iter().any(|n| group.lacks_line(n))
+                || question.line_choices.iter().any(lacks_all)
                 || values.iter().any(|v| group.lacks_value(*v))
                 || fields.iter().any(lacks_field);
             if !is_out && group.blocks > 0 {
@@ -182,7 +198,7 @@ impl SkipFilters {
     /// Bytes of memory.
     pub fn size_bytes(&self) -> usize {
         let names = self.names.iter().map(|n| n.len() + size_of::<String>());
-        self.bytes.len() + names.sum::<usize>() + self.groups.len() * size_of::<u32>()
+        self.bytes.len() + names.sum::<usize>() + self.groups.capacity() * size_of::<GroupPlace>()
     }
 }
 

@@ -4,8 +4,8 @@ use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_uvarint};
 
 use super::key_set::KeySet;
-use super::parts::{LineNeedle, LineParts, RunLengths};
-use super::ribbon::{self, MAX_COLUMNS, Ribbon};
+use super::parts::{KeptLineParts, LineNeedle, LineParts, RunLengths};
+use lgtm_core::codec::ribbon::{self, MAX_COLUMNS, Ribbon, RibbonPlace};
 
 const WHAT: &str = "block group";
 const WHOLES: u8 = 1;
@@ -22,6 +22,22 @@ const LEAST_COLUMNS: usize = 4;
 const GRAM_COLUMNS: usize = 5;
 /// Columns with which wholes are kept, each of which must tell by itself.
 const FEWEST_COLUMNS: usize = 2;
+
+/// What some blocks of a group are made of, put aside until the next ones come.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptGroupParts {
+    blocks: usize,
+    lines: KeptLineParts,
+    values: Box<[u64]>,
+    has_escapes: bool,
+}
+
+impl KeptGroupParts {
+    /// Bytes of memory beside its own.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.lines.size_bytes() + self.values.len() * size_of::<u64>()
+    }
+}
 
 /// What a group of blocks is made of.
 #[derive(Debug, Default)]
@@ -43,8 +59,39 @@ impl GroupParts {
         self.has_escapes = false;
     }
 
+    /// What there is so far.
+    pub(super) fn keep(&self) -> KeptGroupParts {
+        KeptGroupParts {
+            blocks: self.blocks,
+            lines: self.lines.keep(),
+            values: self.values.keys().into(),
+            has_escapes: self.has_escapes,
+        }
+    }
+
+    /// Takes in what was kept; both were [reset](GroupParts::reset) with the same bound.
+    pub(super) fn add(&mut self, kept: &KeptGroupParts) {
+        self.blocks += kept.blocks;
+        self.lines.add(&kept.lines);
+        self.values.reserve(kept.values.len());
+        for key in &kept.values {
+            self.values.insert(*key);
+        }
+        self.has_escapes |= kept.has_escapes;
+    }
+
+    /// Bytes of memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.lines.size_bytes() + self.values.size_bytes()
+    }
+
     /// Writes the group in about `max_bytes`: what does not fit is left out, what tells the least first.
     pub(super) fn encode(&self, max_bytes: usize, out: &mut Vec<u8>) {
+        self.encode_as(self.blocks, max_bytes, out);
+    }
+
+    /// The same, as a group of so many blocks.
+    pub(super) fn encode_as(&self, blocks: usize, max_bytes: usize, out: &mut Vec<u8>) {
         let lines = &self.lines;
         let begin = out.len();
         let columns = |max_bytes: usize, keys| {
@@ -53,12 +100,14 @@ impl GroupParts {
         };
         let mut kinds = APART | if self.has_escapes { ESCAPES } else { 0 };
         out.push(0);
-        put_uvarint(out, self.blocks as u64);
+        put_uvarint(out, blocks as u64);
         put_uvarint(out, lines.lengths.decimal);
         put_uvarint(out, lines.lengths.hex);
         // Many values stand in the line too.
-        let values = self.values.iter().filter(|v| !lines.wholes.has(*v));
-        let mut keys: Vec<u64> = lines.wholes.iter().chain(values).collect();
+        let values = self.values.keys().iter();
+        let values = values.filter(|v| !lines.wholes.has(**v));
+        let mut keys = lines.wholes.keys().to_vec();
+        keys.extend(values);
         let of_wholes = columns(max_bytes, keys.len());
         if of_wholes >= FEWEST_COLUMNS {
             kinds |= WHOLES | METADATA;
@@ -75,12 +124,64 @@ impl GroupParts {
         for (kind, set, is_whole) in kept {
             if is_whole && columns(left, keys.len() + set.len()) >= LEAST_COLUMNS {
                 kinds |= kind;
-                keys.extend(set.iter());
+                keys.extend_from_slice(set.keys());
             }
         }
         let of_grams = columns(left, keys.len()).clamp(1, GRAM_COLUMNS);
         ribbon::encode(&keys, of_grams, out);
         out[begin] = kinds;
+    }
+}
+
+/// Where a group stands in a section.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GroupPlace {
+    kinds: u8,
+    blocks: u32,
+    lengths: RunLengths,
+    wholes: RibbonPlace,
+    grams: RibbonPlace,
+}
+
+impl GroupPlace {
+    /// Reads what [`GroupParts::encode`] writes, out of a reader of the whole section.
+    ///
+    /// # Errors
+    /// What is cut off; more blocks than a chunk can have.
+    pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let kinds = r.u8()?;
+        let blocks = r.uvarint()?;
+        let Ok(blocks) = u32::try_from(blocks) else {
+            return Err(r.error(format!("{blocks} blocks in a {WHAT}")));
+        };
+        let lengths = RunLengths {
+            decimal: r.uvarint()?,
+            hex: r.uvarint()?,
+        };
+        let wholes = Ribbon::decode(r)?.place(r.position());
+        let grams = if kinds & APART > 0 {
+            Ribbon::decode(r)?.place(r.position())
+        } else {
+            wholes
+        };
+        Ok(Self {
+            kinds,
+            blocks,
+            lengths,
+            wholes,
+            grams,
+        })
+    }
+
+    /// The group in the section that it was read from.
+    pub(super) fn read(self, section: &[u8]) -> BlockGroup<'_> {
+        BlockGroup {
+            kinds: self.kinds,
+            blocks: self.blocks as usize,
+            lengths: self.lengths,
+            wholes: self.wholes.read(section),
+            grams: self.grams.read(section),
+        }
     }
 }
 
@@ -95,36 +196,7 @@ pub(super) struct BlockGroup<'a> {
     grams: Ribbon<'a>,
 }
 
-impl<'a> BlockGroup<'a> {
-    /// Reads what [`GroupParts::encode`] writes.
-    ///
-    /// # Errors
-    /// What is cut off; more blocks than a chunk can have.
-    pub(super) fn decode(r: &mut Reader<'a>) -> Result<Self, DecodeError> {
-        let kinds = r.u8()?;
-        let blocks = r.uvarint()?;
-        let Ok(blocks) = u32::try_from(blocks) else {
-            return Err(r.error(format!("{blocks} blocks in a {WHAT}")));
-        };
-        let lengths = RunLengths {
-            decimal: r.uvarint()?,
-            hex: r.uvarint()?,
-        };
-        let wholes = Ribbon::decode(r)?;
-        let grams = if kinds & APART > 0 {
-            Ribbon::decode(r)?
-        } else {
-            wholes
-        };
-        Ok(Self {
-            kinds,
-            blocks: blocks as usize,
-            lengths,
-            wholes,
-            grams,
-        })
-    }
-
+impl BlockGroup<'_> {
     fn knows(&self, kind: u8) -> bool {
         self.kinds & kind != 0
     }

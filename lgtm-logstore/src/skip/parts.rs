@@ -14,7 +14,8 @@
 //! Short numbers alone are not indexed: times and measurements are new in each line, and take more to index than they take compressed.
 
 use super::key_set::KeySet;
-use super::ribbon::mixed;
+use super::scan::{ByteClasses, LetterBeforeDigit};
+use lgtm_core::codec::ribbon::mixed;
 
 const LETTER: u8 = 1;
 const HEX_LETTER: u8 = 2;
@@ -124,6 +125,22 @@ impl RunLengths {
     }
 }
 
+/// The parts of the lines of some blocks, put aside until the next ones come.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptLineParts {
+    wholes: Box<[u64]>,
+    words: Box<[u64]>,
+    mixed: Box<[u64]>,
+    lengths: RunLengths,
+}
+
+impl KeptLineParts {
+    /// Bytes of memory beside its own.
+    pub(super) fn size_bytes(&self) -> usize {
+        (self.wholes.len() + self.words.len() + self.mixed.len()) * size_of::<u64>()
+    }
+}
+
 /// The parts of the lines of a group of blocks.
 #[derive(Debug, Default)]
 pub(super) struct LineParts {
@@ -133,6 +150,7 @@ pub(super) struct LineParts {
     pub(super) mixed: KeySet,
     pub(super) lengths: RunLengths,
     seen_words: KeySet,
+    classes: ByteClasses,
     long: Vec<u64>,
     /// More mixed parts than this are of no use: they will not fit.
     max_mixed: usize,
@@ -155,6 +173,38 @@ impl LineParts {
         self.max_words = max;
     }
 
+    /// What there is so far.
+    pub(super) fn keep(&self) -> KeptLineParts {
+        KeptLineParts {
+            wholes: self.wholes.keys().into(),
+            words: self.words.keys().into(),
+            mixed: self.mixed.keys().into(),
+            lengths: self.lengths,
+        }
+    }
+
+    /// Takes in what was kept; both were [reset](LineParts::reset) with the same bound.
+    pub(super) fn add(&mut self, kept: &KeptLineParts) {
+        for (set, keys) in [
+            (&mut self.wholes, &kept.wholes),
+            (&mut self.words, &kept.words),
+            (&mut self.mixed, &kept.mixed),
+        ] {
+            set.reserve(keys.len());
+            for key in keys {
+                set.insert(*key);
+            }
+        }
+        self.lengths.decimal |= kept.lengths.decimal;
+        self.lengths.hex |= kept.lengths.hex;
+    }
+
+    /// Bytes of memory.
+    pub(super) fn size_bytes(&self) -> usize {
+        let sets = [&self.wholes, &self.words, &self.mixed, &self.seen_words];
+        sets.iter().map(|s| s.size_bytes()).sum()
+    }
+
     /// Whether there were more of the mixed parts than may be.
     pub(super) fn has_too_many_mixed(&self) -> bool {
         self.mixed.len() > self.max_mixed
@@ -165,38 +215,14 @@ impl LineParts {
         self.words.len() > self.max_words
     }
 
-    /// Takes in a line, which stands in `bytes` from `start` to `end`.
-    pub(super) fn add_line(&mut self, bytes: &[u8], start: usize, end: usize) {
-        let line = &bytes[start..end];
-        let mut at = 0;
-        while let Some(&b) = line.get(at) {
-            let first = class(b);
-            if first == 0 {
-                at += 1;
-                continue;
-            }
-            let begin = at;
-            let mut seen = first;
-            at += 1;
-            while let Some(&b) = line.get(at) {
-                let c = class(b);
-                if c == 0 {
-                    break;
-                }
-                seen |= c;
-                at += 1;
-            }
-            if seen & DIGIT == 0 {
-                if at - begin >= WORD_GRAM {
-                    self.add_word(line, begin, at);
-                }
-                if at - begin >= 8 && line.get(at) == Some(&b'-') {
-                    self.add_uuid(line, at - 8);
-                }
-            } else {
-                self.add_token(line, begin, at, seen);
-            }
-        }
+    /// Takes in a line.
+    pub(super) fn add_line(&mut self, line: &[u8]) {
+        let mut classes = std::mem::take(&mut self.classes);
+        classes.read(line);
+        classes.words(|begin, end| self.add_word(line, begin, end));
+        classes.hex_runs(|begin, end, has| self.add_run(line, begin, end, has));
+        classes.letters_before_digits(|at| self.add_mixed(line, at));
+        self.classes = classes;
     }
 
     /// A run of letters.
@@ -211,64 +237,21 @@ impl LineParts {
         }
     }
 
-    /// A run of letters and digits.
-    fn add_token(&mut self, line: &[u8], begin: usize, end: usize, seen: u8) {
-        if seen & LETTER == 0 {
-            // Digits of one kind only: the run is all of it.
-            self.add_run(line, begin, end, seen);
-            if seen == DIGIT {
-                self.add_mixed(line, begin);
-                return;
-            }
-        }
-        let (mut at, mut before) = (begin, 0);
-        let (mut letters, mut run) = (begin, begin);
-        let mut in_run = 0;
-        while at < end {
-            let c = class(line[at]);
-            if c == DIGIT {
-                if at - letters >= WORD_GRAM {
-                    self.add_word(line, letters, at);
-                }
-                letters = at + 1;
-                if before != DIGIT {
-                    self.add_mixed(line, at);
-                }
-            }
-            if c == LETTER {
-                if seen & LETTER != 0 {
-                    self.add_run(line, run, at, in_run);
-                }
-                (run, in_run) = (at + 1, 0);
-            } else {
-                in_run |= c;
-            }
-            before = c;
-            at += 1;
-        }
-        if end - letters >= WORD_GRAM {
-            self.add_word(line, letters, end);
-        }
-        if seen & LETTER != 0 {
-            self.add_run(line, run, end, in_run);
-        }
-    }
-
-    /// A run of hexadecimal digits, and the UUID that may begin with its last eight.
+    /// A run of eight hexadecimal digits or more, and the UUID that may begin with its last eight.
     #[inline]
-    fn add_run(&mut self, line: &[u8], begin: usize, end: usize, seen: u8) {
+    fn add_run(&mut self, line: &[u8], begin: usize, end: usize, has: [bool; 2]) {
+        let [has_digit, has_letter] = has;
         let len = end - begin;
-        if len < 8 {
-            return;
-        }
-        if len >= MIN_RUN && seen & DIGIT != 0 {
+        if len >= MIN_RUN && has_digit {
             self.wholes.insert(whole_key(&line[begin..end]));
-            self.lengths.add(len, seen == DIGIT);
+            self.lengths.add(len, !has_letter);
             if len > LONG_RUN {
                 self.add_long(&line[begin..end]);
             }
         }
-        self.add_uuid(line, end - 8);
+        if line.get(end) == Some(&b'-') {
+            self.add_uuid(line, end - 8);
+        }
     }
 
     fn add_long(&mut self, run: &[u8]) {
@@ -291,18 +274,15 @@ impl LineParts {
         }
     }
 
-    /// The mixed grams around the digit at `digit`, which follows none.
+    /// The mixed grams around a digit that follows none.
     #[inline]
-    fn add_mixed(&mut self, line: &[u8], digit: usize) {
-        let at = |before: usize| digit.checked_sub(before).map_or(0, |at| class(line[at]));
-        let near = at(1) | at(2);
-        let is_mixed = [near & LETTER != 0, (near | at(3)) & LETTER != 0];
-        if !is_mixed[1] || self.has_too_many_mixed() {
+    fn add_mixed(&mut self, line: &[u8], at: LetterBeforeDigit) {
+        if self.has_too_many_mixed() {
             return;
         }
-        for (before, is_mixed) in MIXED_PLACES.into_iter().zip(is_mixed) {
+        for (before, is_mixed) in MIXED_PLACES.into_iter().zip([at.is_near, true]) {
             if is_mixed
-                && let Some(start) = digit.checked_sub(before)
+                && let Some(start) = at.digit.checked_sub(before)
                 && let Some(gram) = line[start..].first_chunk()
             {
                 self.mixed.insert(mixed_key(*gram));
@@ -470,9 +450,52 @@ mod tests {
         let mut parts = LineParts::default();
         parts.reset(usize::MAX - 1);
         for line in lines {
-            // What stands around a line is none of its business.
-            let bytes = [b"abcdef0123", &line[..], b"ghij4567"].concat();
-            parts.add_line(&bytes, 10, 10 + line.len());
+            parts.add_line(line);
+        }
+        parts
+    }
+
+    /// The same parts, found byte by byte.
+    fn parts_one_by_one(line: &[u8]) -> LineParts {
+        let mut parts = LineParts::default();
+        parts.reset(usize::MAX - 1);
+        let class_at = |at: usize| line.get(at).map_or(0, |b| class(*b));
+        let ends = |of: u8, at: usize| class_at(at) & of != 0 && class_at(at + 1) & of == 0;
+        let begin_of = |of: u8, end: usize| {
+            let before = (0..=end).rev().take_while(|at| class_at(*at) & of != 0);
+            before.last().unwrap()
+        };
+        for at in 0..line.len() {
+            if ends(LETTER | HEX_LETTER, at) {
+                for gram in line[begin_of(LETTER | HEX_LETTER, at)..=at].windows(WORD_GRAM) {
+                    parts.words.insert(word_key(*gram.first_chunk().unwrap()));
+                }
+            }
+            if ends(HEX, at) {
+                let run = &line[begin_of(HEX, at)..=at];
+                let digits = run.iter().filter(|b| class(**b) == DIGIT).count();
+                if run.len() >= MIN_RUN && digits > 0 {
+                    parts.wholes.insert(whole_key(run));
+                    parts.lengths.add(run.len(), digits == run.len());
+                    if run.len() > LONG_RUN {
+                        parts.add_long(run);
+                    }
+                }
+            }
+            if let Some(uuid) = uuid_at(line, at) {
+                parts.wholes.insert(whole_key(uuid));
+            }
+            let is_first = class_at(at) == DIGIT && (at == 0 || class_at(at - 1) != DIGIT);
+            for before in MIXED_PLACES {
+                let has_letter = at >= before && (at - before..at).any(|at| class_at(at) == LETTER);
+                if let Some(gram) = line
+                    .get(at.wrapping_sub(before)..)
+                    .filter(|_| is_first && has_letter)
+                    && let Some(gram) = gram.first_chunk()
+                {
+                    parts.mixed.insert(mixed_key(*gram));
+                }
+            }
         }
         parts
     }
@@ -542,6 +565,21 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
+        #[test]
+        fn parts_are_those_that_are_found_byte_by_byte(pieces in prop::collection::vec(texts(), 1..4), any: Vec<u8>) {
+            let line = [&pieces.concat()[..], &any].concat();
+            let (found, wanted) = (parts(std::slice::from_ref(&line)), parts_one_by_one(&line));
+            let sorted = |set: &KeySet| {
+                let mut keys = set.keys().to_vec();
+                keys.sort_unstable();
+                keys
+            };
+            prop_assert_eq!(sorted(&found.wholes), sorted(&wanted.wholes));
+            prop_assert_eq!(sorted(&found.words), sorted(&wanted.words));
+            prop_assert_eq!(sorted(&found.mixed), sorted(&wanted.mixed));
+            prop_assert_eq!(found.lengths, wanted.lengths);
+        }
+
         #[test]
         fn whatever_stands_in_a_line_is_never_excluded(
             lines in prop::collection::vec(texts(), 1..4), from: prop::sample::Index, to: prop::sample::Index,

@@ -30,9 +30,24 @@ impl Default for SkipSettings {
 }
 
 impl SkipSettings {
+    /// What a small chunk may have beside it where others leave it: a chunk that nothing is known of costs a query a request, however small
+    /// it is.
+    pub(crate) const SMALL_ROOM: usize = 2 << 10;
+
     /// The bytes that may stand beside a chunk of so many, if each has its own share.
     pub fn share_of(&self, chunk_bytes: usize) -> usize {
         (chunk_bytes as u128 * u128::from(self.max_size_percent) / 100) as usize
+    }
+
+    /// Whether a chunk of so many bytes has too small a share for filters of its own.
+    pub(crate) fn is_small(&self, chunk_bytes: usize) -> bool {
+        self.share_of(chunk_bytes) < Self::SMALL_ROOM
+    }
+
+    /// What a group may take at most: chunks are compressed to less than half.
+    pub(super) fn group_room(&self) -> usize {
+        let most = self.group_size.as_u64() as usize;
+        (self.share_of(most) / 2).max(Self::SMALL_ROOM)
     }
 
     /// Checks the settings.

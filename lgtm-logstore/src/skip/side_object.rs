@@ -1,37 +1,40 @@
 //! The object that holds what stands beside many chunks (`docs/format/side_object.md`).
 //!
 //! ```text
-//! head | filters of each chunk | counts of each chunk | directory | tail
+//! head | filters of each chunk | counts of each chunk | filters and counts of each batch | directory | tail
 //! ```
 //!
 //! A reader loads the directory once, and by range the sections that a question needs; neighbours are of one flush.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use bytes::Bytes;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lgtm_core::DecodeError;
 use lgtm_core::codec::{Reader, put_bytes, put_uvarint};
 use lgtm_core::model::TimestampMs;
 
+use super::batch::{BatchRow, ChunkBatch};
 use super::chunk_skip::{ChunkSkip, section_fault};
 use crate::chunk::ChunkKey;
 
-const WHAT: &str = "side object";
+pub(super) const WHAT: &str = "side object";
 const MAGIC: &[u8; 4] = b"LSKP";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// At the end of the object it tells the version, as readers begin there.
-const END_MAGIC: &[u8; 4] = b"LSK2";
-const HEAD_BYTES: usize = 5;
+const END_MAGIC: &[u8; 4] = b"LSK3";
+const END_MAGIC_2: &[u8; 4] = b"LSK2";
+pub(super) const HEAD_BYTES: usize = 5;
 /// Bytes of a row of the directory.
 pub(super) const ROW_BYTES: usize = 60;
 /// Bytes of a place in a row.
-const PLACE_BYTES: usize = 12;
+pub(super) const PLACE_BYTES: usize = 12;
 
 /// Puts a side object together.
 #[derive(Debug, Default)]
 pub struct SideObjectEncoder {
     chunks: Vec<(ChunkKey, u32, ChunkSkip)>,
+    batches: Vec<ChunkBatch>,
     bytes: usize,
 }
 
@@ -42,9 +45,15 @@ impl SideObjectEncoder {
         self.chunks.push((key, object_bytes, skip));
     }
 
+    /// Adds what several small chunks share.
+    pub fn add_batch(&mut self, batch: ChunkBatch) {
+        self.bytes += batch.size_bytes();
+        self.batches.push(batch);
+    }
+
     /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        self.chunks.is_empty() && self.batches.is_empty()
     }
 
     /// About the bytes of the object.
@@ -55,6 +64,7 @@ impl SideObjectEncoder {
     /// Takes what another one has.
     pub fn append(&mut self, other: &mut Self) {
         self.chunks.append(&mut other.chunks);
+        self.batches.append(&mut other.batches);
         self.bytes += std::mem::take(&mut other.bytes);
     }
 
@@ -63,63 +73,105 @@ impl SideObjectEncoder {
         let mut chunks: Vec<&(ChunkKey, u32, ChunkSkip)> = self.chunks.iter().collect();
         chunks.sort_by(|a, b| a.0.cmp(&b.0));
         chunks.dedup_by(|a, b| a.0 == b.0);
+        let (batches, rows) = self.batches_with_rows();
         let mut out = Vec::with_capacity(self.bytes + 1024);
         out.extend_from_slice(MAGIC);
         out.push(VERSION);
-        let put = |out: &mut Vec<u8>, section: &[u8]| {
-            let fits = u32::try_from(out.len() + section.len()).is_ok();
-            let section = if fits { section } else { &[] };
-            let place = (
-                out.len() as u32,
-                section.len() as u32,
-                crc32fast::hash(section),
-            );
-            out.extend_from_slice(section);
-            place
-        };
-        let filters: Vec<_> = chunks.iter().map(|c| put(&mut out, &c.2.filters)).collect();
-        let counts: Vec<_> = chunks.iter().map(|c| put(&mut out, &c.2.counts)).collect();
+        let filters = chunks.iter().map(|c| &c.2.filters);
+        let filters: Vec<_> = filters.map(|s| put_section(&mut out, s)).collect();
+        let counts = chunks.iter().map(|c| &c.2.counts);
+        let counts: Vec<_> = counts.map(|s| put_section(&mut out, s)).collect();
+        let of_batches = batches.iter().map(|b| {
+            let filters = put_section(&mut out, &b.filters);
+            (filters, put_section(&mut out, &b.counts))
+        });
+        let of_batches: Vec<_> = of_batches.collect();
         let start = out.len();
-        let mut tenants: Vec<&str> = chunks.iter().map(|c| c.0.tenant.as_str()).collect();
-        tenants.dedup();
+        let all = chunks.iter().map(|c| c.0.tenant.as_str());
+        let all = all.chain(batches.iter().map(|b| b.tenant.as_str()));
+        let tenants: BTreeSet<&str> = all.collect();
         put_uvarint(&mut out, tenants.len() as u64);
         for tenant in &tenants {
             put_bytes(&mut out, tenant.as_bytes());
         }
+        let tenants: HashMap<&str, u32> = tenants.into_iter().zip(0..).collect();
+        let put_tenant = |tenant: &String, out: &mut Vec<u8>| {
+            let number = tenants.get(tenant.as_str()).copied().unwrap_or(u32::MAX);
+            out.extend_from_slice(&number.to_le_bytes());
+        };
         put_uvarint(&mut out, chunks.len() as u64);
-        let mut tenant = 0;
         for (((key, object_bytes, _), filters), counts) in chunks.iter().zip(filters).zip(counts) {
-            while tenants[tenant] != key.tenant {
-                tenant += 1;
-            }
-            out.extend_from_slice(&(tenant as u32).to_le_bytes());
+            put_tenant(&key.tenant, &mut out);
             out.extend_from_slice(&key.checksum.to_le_bytes());
             out.extend_from_slice(&key.fingerprint.to_le_bytes());
             out.extend_from_slice(&key.from_ms.get().to_le_bytes());
             out.extend_from_slice(&key.through_ms.get().to_le_bytes());
             out.extend_from_slice(&object_bytes.to_le_bytes());
-            for (at, len, crc) in [filters, counts] {
-                for n in [at, len, crc] {
-                    out.extend_from_slice(&n.to_le_bytes());
-                }
-            }
+            filters.encode(&mut out);
+            counts.encode(&mut out);
+        }
+        put_uvarint(&mut out, batches.len() as u64);
+        for (batch, (filters, counts)) in batches.iter().zip(of_batches) {
+            put_tenant(&batch.tenant, &mut out);
+            filters.encode(&mut out);
+            counts.encode(&mut out);
+        }
+        put_uvarint(&mut out, rows.len() as u64);
+        for (row, batch) in rows {
+            out.extend_from_slice(&row.hash.to_le_bytes());
+            out.extend_from_slice(&row.checksum.to_le_bytes());
+            out.extend_from_slice(&batch.to_le_bytes());
+            out.extend_from_slice(&row.number.to_le_bytes());
         }
         let directory = SideTail {
             start: start as u64,
             len: (out.len() - start) as u64,
             crc: crc32fast::hash(&out[start..]),
+            has_batches: true,
         };
         directory.encode(&mut out);
         out
     }
+
+    /// The batches that have a chunk which no other has before them, and their rows in order, each with the number of its batch.
+    fn batches_with_rows(&self) -> (Vec<&ChunkBatch>, Vec<(BatchRow, u32)>) {
+        let (mut batches, mut rows) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
+        for batch in &self.batches {
+            let number = batches.len() as u32;
+            let before = rows.len();
+            let new = batch.rows.iter();
+            let new = new.filter(|r| seen.insert((&*batch.tenant, r.hash, r.checksum)));
+            rows.extend(new.map(|row| (*row, number)));
+            if rows.len() > before {
+                batches.push(batch);
+            }
+        }
+        rows.sort_unstable();
+        (batches, rows)
+    }
+}
+
+fn put_section(out: &mut Vec<u8>, section: &[u8]) -> SidePlace {
+    let fits = u32::try_from(out.len() + section.len()).is_ok();
+    let section = if fits { section } else { &[] };
+    let place = SidePlace {
+        start: out.len() as u32,
+        len: section.len() as u32,
+        crc: crc32fast::hash(section),
+    };
+    out.extend_from_slice(section);
+    place
 }
 
 /// The end of a side object: where its directory stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SideTail {
-    start: u64,
-    len: u64,
-    crc: u32,
+    pub(super) start: u64,
+    pub(super) len: u64,
+    pub(super) crc: u32,
+    /// Since version 3 batches of small chunks follow the rows.
+    pub(super) has_batches: bool,
 }
 
 impl SideTail {
@@ -144,7 +196,8 @@ impl SideTail {
         let mut r = Reader::new(WHAT, tail);
         let (start, len, crc) = (r.u64_le()?, r.u64_le()?, r.u32_le()?);
         // What differs in version 1 its sections tell themselves.
-        if r.rest() != END_MAGIC && r.rest() != MAGIC {
+        let has_batches = r.rest() == END_MAGIC;
+        if !has_batches && r.rest() != END_MAGIC_2 && r.rest() != MAGIC {
             return Err(r.error("another magic number"));
         }
         let tail_at = object_bytes.checked_sub(Self::LEN as u64);
@@ -153,7 +206,12 @@ impl SideTail {
                 "a directory of {len} bytes at {start} in an object of {object_bytes}"
             )));
         }
-        Ok(Self { start, len, crc })
+        Ok(Self {
+            start,
+            len,
+            crc,
+            has_batches,
+        })
     }
 
     /// Where the directory stands.
@@ -163,7 +221,7 @@ impl SideTail {
 }
 
 /// Where a section stands, and its checksum.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SidePlace {
     start: u32,
     len: u32,
@@ -171,6 +229,21 @@ pub struct SidePlace {
 }
 
 impl SidePlace {
+    fn encode(self, out: &mut Vec<u8>) {
+        for n in [self.start, self.len, self.crc] {
+            out.extend_from_slice(&n.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`SidePlace::encode`] writes.
+    pub(super) fn decode(bytes: &[u8; PLACE_BYTES]) -> Self {
+        let [start, len, crc] = [0, 4, 8].map(|at| {
+            let four = bytes[at..].first_chunk::<4>();
+            four.map_or(0, |b| u32::from_le_bytes(*b))
+        });
+        Self { start, len, crc }
+    }
+
     /// Whether there is nothing.
     pub fn is_empty(self) -> bool {
         self.len == 0
@@ -194,171 +267,6 @@ impl SidePlace {
     }
 }
 
-/// What a side object has of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SideChunk {
-    /// Bytes of the chunk's object.
-    pub object_bytes: u32,
-    /// Its filters.
-    pub filters: SidePlace,
-    /// Its counts.
-    pub counts: SidePlace,
-}
-
-/// Which chunks a side object knows. Keeps the bytes that it was read from.
-#[derive(Debug, Clone)]
-pub struct SideDirectory {
-    bytes: Bytes,
-    tenants: HashMap<String, u32>,
-    /// Where the rows begin.
-    rows_at: usize,
-    rows: usize,
-}
-
-impl SideDirectory {
-    /// Reads the directory that `tail` names, out of its bytes.
-    ///
-    /// # Errors
-    /// A checksum that does not fit; rows that do not ascend, sections that leave the object.
-    pub fn decode(tail: &SideTail, bytes: Bytes) -> Result<Self, DecodeError> {
-        let crc = crc32fast::hash(&bytes);
-        if crc != tail.crc || bytes.len() as u64 != tail.len {
-            return Err(section_fault("directory of a side object", tail.crc, crc));
-        }
-        let mut r = Reader::new(WHAT, &bytes);
-        let count = r.uvarint()?;
-        if count > r.remaining() as u64 {
-            return Err(r.error(format!("{count} tenants in {} bytes", r.remaining())));
-        }
-        let mut tenants = HashMap::with_capacity(count as usize);
-        for n in 0..count {
-            tenants.insert(r.str()?.to_owned(), n as u32);
-        }
-        let rows = r.uvarint()?;
-        if rows.checked_mul(ROW_BYTES as u64) != Some(r.remaining() as u64) {
-            return Err(r.error(format!("{rows} rows in {} bytes", r.remaining())));
-        }
-        let rows_at = r.position();
-        let directory = Self {
-            rows_at,
-            rows: rows as usize,
-            tenants,
-            bytes,
-        };
-        let mut before = None;
-        for n in 0..directory.rows {
-            let row = directory.row(n);
-            let fault = |why: &str| DecodeError::new(WHAT, (rows_at + n * ROW_BYTES) as u64, why);
-            if before.is_some_and(|before| before >= row.key) {
-                return Err(fault("rows do not ascend"));
-            }
-            for place in [row.chunk.filters, row.chunk.counts] {
-                if place.range().end > tail.start || place.range().start < HEAD_BYTES as u64 {
-                    return Err(fault("a section that leaves the object"));
-                }
-            }
-            before = Some(row.key);
-        }
-        Ok(directory)
-    }
-
-    /// Number of chunks.
-    pub fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// Whether there is no chunk.
-    pub fn is_empty(&self) -> bool {
-        self.rows == 0
-    }
-
-    /// What is known of a chunk. Costs a search by halving.
-    pub fn find(&self, key: &ChunkKey) -> Option<SideChunk> {
-        let tenant = *self.tenants.get(&key.tenant)?;
-        let wanted = RowKey {
-            tenant,
-            fingerprint: key.fingerprint,
-            from_ms: key.from_ms,
-            through_ms: key.through_ms,
-            checksum: key.checksum,
-        };
-        let (mut low, mut high) = (0, self.rows);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.row(middle).key < wanted {
-                low = middle + 1
-            } else {
-                high = middle
-            }
-        }
-        let row = (low < self.rows).then(|| self.row(low))?;
-        (row.key == wanted).then_some(row.chunk)
-    }
-
-    /// Hashes of all keys, by which chunks can be found over many objects.
-    pub fn hashes(&self) -> impl Iterator<Item = u64> {
-        let mut names: Vec<(&str, u32)> = self.tenants.iter().map(|(t, n)| (&**t, *n)).collect();
-        names.sort_unstable_by_key(|(_, n)| *n);
-        let of_tenant: Vec<u64> = names.iter().map(|(t, _)| tenant_hash(t)).collect();
-        (0..self.rows).map(move |n| {
-            let key = self.row(n).key;
-            let tenant = of_tenant.get(key.tenant as usize).copied().unwrap_or(0);
-            chunk_hash(tenant, key.fingerprint, key.from_ms, key.checksum)
-        })
-    }
-
-    /// Bytes of memory.
-    pub fn size_bytes(&self) -> usize {
-        self.bytes.len() + self.tenants.keys().map(|t| t.len() + 40).sum::<usize>()
-    }
-
-    fn row(&self, n: usize) -> Row {
-        let at = self.rows_at + n * ROW_BYTES;
-        let row = self.bytes.get(at..at + ROW_BYTES);
-        let u32_at = |at: usize| {
-            let bytes = row.and_then(|r| r[at..].first_chunk::<4>());
-            bytes.map_or(0, |b| u32::from_le_bytes(*b))
-        };
-        let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        let place = |at: usize| SidePlace {
-            start: u32_at(at),
-            len: u32_at(at + 4),
-            crc: u32_at(at + 8),
-        };
-        const PLACES_AT: usize = ROW_BYTES - 2 * PLACE_BYTES;
-        Row {
-            key: RowKey {
-                tenant: u32_at(0),
-                fingerprint: u64_at(8),
-                from_ms: TimestampMs::new(u64_at(16) as i64),
-                through_ms: TimestampMs::new(u64_at(24) as i64),
-                checksum: u32_at(4),
-            },
-            chunk: SideChunk {
-                object_bytes: u32_at(32),
-                filters: place(PLACES_AT),
-                counts: place(PLACES_AT + PLACE_BYTES),
-            },
-        }
-    }
-}
-
-/// What rows are in the order of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct RowKey {
-    tenant: u32,
-    fingerprint: u64,
-    from_ms: TimestampMs,
-    through_ms: TimestampMs,
-    checksum: u32,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    key: RowKey,
-    chunk: SideChunk,
-}
-
 /// The hash of a tenant, for [`chunk_hash`].
 pub fn tenant_hash(tenant: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(tenant.as_bytes())
@@ -367,5 +275,5 @@ pub fn tenant_hash(tenant: &str) -> u64 {
 /// A hash of what names a chunk: chunks of one hash must still be compared.
 pub fn chunk_hash(tenant: u64, fingerprint: u64, from_ms: TimestampMs, checksum: u32) -> u64 {
     let all = tenant ^ fingerprint.rotate_left(17) ^ (from_ms.get() as u64).rotate_left(40);
-    super::ribbon::mixed(all ^ u64::from(checksum))
+    lgtm_core::codec::ribbon::mixed(all ^ u64::from(checksum))
 }

@@ -157,8 +157,111 @@ proptest! {
     }
 
     #[test]
+    fn what_is_made_while_chunks_grow_is_what_is_made_of_them(
+        chunks in prop::collection::vec((made(), any::<bool>()), 1..4), order: u64,
+    ) {
+        let settings = ChunkSettings {
+            block_size_bytes: 300,
+            target_size_bytes: 1 << 20,
+            ..ChunkSettings::default()
+        };
+        let (skip_settings, settings) = (generous(), Arc::new(settings));
+        let (mut compressor, mut codec) = (settings.compressor(), ChunkCodec::default());
+        let mut skip = SkipBuilder::default();
+        // Chunks that grow side by side share a builder; some come in no order.
+        let mut open: Vec<_> = chunks
+            .iter()
+            .map(|(entries, is_shuffled)| {
+                let mut entries = entries.clone();
+                if *is_shuffled {
+                    entries.sort_by_key(|e| (e.0 as u64 ^ order).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+                }
+                let builder = ChunkBuilder::new(ChunkFormat::V4, Arc::clone(&settings));
+                (entries, builder, SkipDraft::new(&skip_settings))
+            })
+            .collect();
+        for n in 0..80 {
+            for (entries, builder, draft) in &mut open {
+                let Some((t, line, metadata)) = entries.get(n) else { continue };
+                let pairs: Vec<_> = metadata.iter().map(|(n, v)| (&**n, &**v)).collect();
+                builder.append(*t, line.as_bytes(), &pairs).unwrap();
+                if builder.is_block_full() {
+                    let mut drafting = draft.go_on(&mut skip, &skip_settings);
+                    builder.cut_observed(&mut compressor, &mut drafting).unwrap();
+                    drafting.pause();
+                }
+            }
+        }
+        for (_, builder, mut draft) in open {
+            prop_assert!(draft.memory_bytes() >= size_of::<SkipDraft>());
+            let mut drafting = draft.go_on(&mut skip, &skip_settings);
+            let chunk = builder.finished_observed(&mut compressor, &mut codec, &mut drafting).unwrap();
+            let made = drafting.finish(chunk.bytes.len());
+            let built = SkipBuilder::default().build(&chunk.bytes, &skip_settings).unwrap();
+            let Some(MadeSkip::Own(made)) = made else {
+                return Err(TestCaseError::fail("made for a batch"));
+            };
+            prop_assert_eq!(Some(made), built);
+        }
+    }
+
+    #[test]
+    fn a_batch_excludes_nothing_that_its_chunks_have(
+        chunks in prop::collection::vec(made(), 1..6), which: prop::sample::Index, room in 0usize..4000,
+        cut: (prop::sample::Index, prop::sample::Index),
+    ) {
+        let settings = SkipSettings::default();
+        let mut batch = OpenBatch::new("a", &settings);
+        let mut known = Vec::new();
+        for (n, entries) in chunks.iter().enumerate() {
+            let chunk = chunk_of(entries);
+            let small = SkipBuilder::default().small(&chunk, &settings).unwrap();
+            known.push(build(&chunk).1);
+            batch.add(&key("a", n as u64), small, room);
+        }
+        let Some(batch) = batch.close(0) else { return Ok(()) };
+        prop_assert!(batch.size_bytes() <= room * chunks.len());
+        let entries = &chunks[which.index(chunks.len())];
+        let (_, line, metadata) = &entries[which.index(entries.len())];
+        let (a, b) = (cut.0.index(line.len() + 1), cut.1.index(line.len() + 1));
+        let mut question = SkipQuestion::default();
+        question.line(&line.as_bytes()[a.min(b)..a.max(b)]);
+        for (name, value) in metadata {
+            question.metadata(name, value);
+        }
+        let mut object = SideObjectEncoder::default();
+        object.add_batch(batch);
+        let object = Bytes::from(object.encode());
+        let directory = directory(&object).unwrap();
+        for (n, known) in known.iter().enumerate() {
+            let found = directory.find(&key("a", n as u64)).unwrap();
+            let section = |place: SidePlace| object.slice(place.range().start as usize..place.range().end as usize);
+            if !found.filters.is_empty() {
+                let filters = SkipFilters::decode(section(found.filters)).unwrap();
+                prop_assert!(filters.choose(&question, |_| false).has(0));
+            }
+            if !found.counts.is_empty() {
+                let counts = BatchCounts::decode(section(found.counts)).unwrap();
+                let mut counts = counts.chunk(found.in_batch.unwrap()).unwrap();
+                let mut known = known.clone();
+                if let (Some(counts), Some(known)) = (&mut counts, &mut known) {
+                    let totals: Vec<_> = known.levels.iter().map(LevelCounts::total).collect();
+                    prop_assert_eq!(&*counts.totals, &*totals);
+                    if !counts.is_by_minute {
+                        known.levels.iter_mut().for_each(|l| l.minutes.clear());
+                    }
+                }
+                prop_assert_eq!(counts.map(|c| c.counts), known);
+            }
+        }
+    }
+
+    #[test]
     fn random_bytes_are_errors_or_read(bytes: Vec<u8>, needle: Vec<u8>) {
         let _ = ChunkCounts::decode(&bytes);
+        if let Ok(counts) = BatchCounts::decode(bytes.clone().into()) {
+            let _ = counts.chunk(0);
+        }
         let mut question = SkipQuestion::default();
         question.line(&needle);
         question.field("a", "bcde");
@@ -201,8 +304,23 @@ fn key(tenant: &str, fingerprint: u64) -> ChunkKey {
     }
 }
 
+/// Two small chunks of a tenant that has no others, which share sections.
+fn batch() -> ChunkBatch {
+    let settings = SkipSettings::default();
+    let entries = [(SECOND, "a line of some words".to_owned(), Vec::new())];
+    let chunk = chunk_of(&entries);
+    let mut batch = OpenBatch::new("c", &settings);
+    for fingerprint in [5, 6] {
+        let small = SkipBuilder::default().small(&chunk, &settings).unwrap();
+        batch.add(&key("c", fingerprint), small, 200);
+    }
+    batch.close(0).unwrap()
+}
+
 fn object() -> Vec<u8> {
     let mut encoder = SideObjectEncoder::default();
+    encoder.add_batch(batch());
+    encoder.add_batch(batch());
     for (tenant, fingerprint) in [("b", 3), ("a", 2), ("b", 1), ("a", 2)] {
         let skip = ChunkSkip {
             filters: format!("filters of {tenant} {fingerprint}").into_bytes(),
@@ -224,7 +342,11 @@ fn directory(object: &[u8]) -> Result<SideDirectory, lgtm_core::DecodeError> {
 fn an_object_gives_back_what_was_put_in() {
     let object = object();
     let directory = directory(&object).unwrap();
-    assert_eq!(directory.len(), 3);
+    assert_eq!(directory.len(), 5, "each chunk once");
+    assert_eq!(directory.batches().len(), 1);
+    let small = directory.find(&key("c", 6)).unwrap();
+    assert_eq!(small.in_batch, Some(1));
+    assert_eq!(small.filters, directory.find(&key("c", 5)).unwrap().filters);
     for (tenant, fingerprint) in [("b", 3), ("a", 2), ("b", 1)] {
         let found = directory.find(&key(tenant, fingerprint)).unwrap();
         assert_eq!(found.object_bytes, 77);
@@ -243,7 +365,8 @@ fn an_object_gives_back_what_was_put_in() {
         hashes[1],
         chunk_hash(tenant_hash("b"), 1, TimestampMs::new(5), 7)
     );
-    for absent in [key("c", 1), key("a", 1), key("b", 4)] {
+    assert_eq!(hashes.len(), 5);
+    for absent in [key("c", 1), key("a", 5), key("a", 1), key("b", 4)] {
         assert!(directory.find(&absent).is_none(), "{absent:?}");
     }
 }
@@ -257,7 +380,7 @@ fn every_flipped_bit_of_an_object_is_noticed() {
         let Ok(directory) = directory(&object) else {
             continue;
         };
-        let keys = [key("b", 3), key("a", 2), key("b", 1)];
+        let keys = [key("b", 3), key("a", 2), key("b", 1), key("c", 5)];
         let places = keys
             .iter()
             .filter_map(|k| directory.find(k))
@@ -279,6 +402,65 @@ fn an_object_cut_short_is_an_error() {
     for len in 0..whole.len() {
         assert!(directory(&whole[..len]).is_err(), "{len}");
     }
+}
+
+#[test]
+fn a_draft_that_was_stopped_half_way_gives_nothing() {
+    let settings = Arc::new(ChunkSettings::default());
+    let (skip_settings, mut skip) = (generous(), SkipBuilder::default());
+    let mut compressor = settings.compressor();
+    let mut builder = ChunkBuilder::new(ChunkFormat::V4, settings);
+    let mut draft = SkipDraft::new(&skip_settings);
+    for n in 0..2 {
+        builder.append(n, b"a line of some words", &[]).unwrap();
+        let mut drafting = draft.go_on(&mut skip, &skip_settings);
+        (builder.cut_observed(&mut compressor, &mut drafting)).unwrap();
+        if n > 0 {
+            drafting.pause();
+        }
+    }
+    let mut drafting = draft.go_on(&mut skip, &skip_settings);
+    let mut codec = ChunkCodec::default();
+    let chunk = builder.finished_observed(&mut compressor, &mut codec, &mut drafting);
+    assert!(drafting.finish(chunk.unwrap().bytes.len()).is_none());
+}
+
+#[test]
+fn a_settled_draft_has_a_group_for_what_came_before_and_one_for_the_rest() {
+    let settings = Arc::new(ChunkSettings::default());
+    let (skip_settings, mut skip) = (generous(), SkipBuilder::default());
+    let mut compressor = settings.compressor();
+    let mut builder = ChunkBuilder::new(ChunkFormat::V4, settings);
+    let mut draft = SkipDraft::new(&skip_settings);
+    for (n, line) in ["first words", "second words"].into_iter().enumerate() {
+        builder.append(n as i64, line.as_bytes(), &[]).unwrap();
+        let mut drafting = draft.go_on(&mut skip, &skip_settings);
+        (builder.cut_observed(&mut compressor, &mut drafting)).unwrap();
+        drafting.pause();
+        if n == 0 {
+            assert!(draft.open_bytes() > 0);
+            draft.go_on(&mut skip, &skip_settings).settle();
+            assert_eq!(draft.open_bytes(), 0);
+        }
+    }
+    let mut drafting = draft.go_on(&mut skip, &skip_settings);
+    let mut codec = ChunkCodec::default();
+    let chunk = builder.finished_observed(&mut compressor, &mut codec, &mut drafting);
+    let Some(MadeSkip::Own(made)) = drafting.finish(chunk.unwrap().bytes.len()) else {
+        panic!("there is room for filters of its own");
+    };
+    let filters = SkipFilters::decode(made.filters.into()).unwrap();
+    let blocks_with = |text: &[u8]| {
+        let mut question = SkipQuestion::default();
+        question.line(text);
+        let choice = filters.choose(&question, |_| false);
+        [0, 1].map(|block| choice.has(block))
+    };
+    assert_eq!(blocks_with(b"first"), [true, false]);
+    assert_eq!(blocks_with(b"second"), [false, true]);
+    assert_eq!(blocks_with(b"words"), [true, true]);
+    let counts = ChunkCounts::decode(&made.counts).unwrap();
+    assert_eq!(counts.levels[0].total(), (2, 23));
 }
 
 #[test]

@@ -5,52 +5,63 @@ use lgtm_core::codec::{Compressor, Decompressor};
 use lgtm_core::model::{Labels, Matcher, TimeRangeNs};
 use lgtm_core::storage::{Backend, BackendKind, DataKind, Layout, MemoryFile};
 use lgtm_core::testing::{FaultPlan, FaultyStore, StoreFault};
+use lgtm_core::units::ByteSize;
 use tokio::runtime::Handle;
 
 use super::*;
 use crate::bucket::{BucketChunks, BucketSettings, BucketWriter, BucketWriterSettings};
 use crate::chunk::{ChunkBuilder, ChunkCodec, ChunkFormat, ChunkSettings, StreamChunk};
+use crate::components::{DeleteRequests, DeleteSettings};
 use crate::index::unpack;
 use crate::schema::DAY_MS;
 use crate::select::{Select, SelectRequest};
 
-const DAY: i64 = 19_844;
-const T0_MS: i64 = DAY * DAY_MS + DAY_MS / 2;
-const MINUTE: Duration = Duration::from_secs(60);
+pub(in crate::components) const DAY: i64 = 19_844;
+pub(in crate::components) const T0_MS: i64 = DAY * DAY_MS + DAY_MS / 2;
+pub(in crate::components) const MINUTE: Duration = Duration::from_secs(60);
 
 /// A bucket in memory that outlives the processes over it.
-struct World {
-    memory: Backend,
-    clock: Arc<ManualClock>,
+pub(in crate::components) struct World {
+    pub(in crate::components) memory: Backend,
+    pub(in crate::components) clock: Arc<ManualClock>,
+    pub(in crate::components) limits: Overrides<Limits>,
+    pub(in crate::components) merge_chunks_below: ByteSize,
+    /// Whether delete requests are kept.
+    pub(in crate::components) deletes: bool,
 }
 
 /// A process over the bucket.
-struct Process {
-    store: FaultyStore,
-    bucket: Bucket,
-    compactor: Arc<Compactor>,
+pub(in crate::components) struct Process {
+    pub(in crate::components) store: FaultyStore,
+    pub(in crate::components) bucket: Bucket,
+    pub(in crate::components) compactor: Arc<Compactor>,
+    pub(in crate::components) deletes: Arc<DeleteRequests>,
 }
 
-fn tenant(name: &str) -> TenantId {
+pub(in crate::components) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).unwrap()
 }
 
 fn settings() -> CompactorSettings {
     CompactorSettings {
         min_files: 2,
+        deletion_delay: 30 * MINUTE,
         ..CompactorSettings::default()
     }
 }
 
 impl World {
-    fn new() -> Self {
+    pub(in crate::components) fn new() -> Self {
         Self {
             memory: Backend::memory(),
             clock: Arc::new(ManualClock::at_ms(T0_MS)),
+            limits: Overrides::fixed(Limits::default()),
+            merge_chunks_below: ByteSize::bytes(0),
+            deletes: false,
         }
     }
 
-    fn process(&self, seed: u64) -> Process {
+    pub(in crate::components) fn process(&self, seed: u64) -> Process {
         let store = FaultyStore::new(Arc::clone(self.memory.store()), seed);
         let backend = Backend::new(Arc::new(store.clone()), BackendKind::Memory);
         let layout = Layout::builder()
@@ -61,20 +72,35 @@ impl World {
             .build();
         let bucket = layout.unwrap().bucket(DataKind::Logs);
         let executor = Executor::inline(Handle::current());
-        let compactor = Compactor::builder(bucket.clone(), executor)
+        let clock = Arc::clone(&self.clock) as _;
+        let settings_of_deletes = DeleteSettings {
+            cancel_period: 30 * MINUTE,
+            ..DeleteSettings::default()
+        };
+        let deletes = DeleteRequests::new(bucket.clone(), clock, settings_of_deletes).unwrap();
+        let mut compactor = Compactor::builder(bucket.clone(), executor);
+        if self.deletes {
+            compactor = compactor.deletes(Arc::clone(&deletes));
+        }
+        let compactor = compactor
             .clock(Arc::clone(&self.clock) as _)
             .instance(format!("c{seed}"))
-            .settings(settings())
+            .settings(CompactorSettings {
+                merge_chunks_below: self.merge_chunks_below,
+                ..settings()
+            })
+            .limits(self.limits.clone())
             .build()
             .unwrap();
         Process {
             store,
             bucket,
             compactor,
+            deletes,
         }
     }
 
-    fn reader(&self) -> Arc<BucketChunks> {
+    pub(in crate::components) fn reader(&self) -> Arc<BucketChunks> {
         let executor = Executor::inline(Handle::current());
         BucketChunks::builder(self.process(99).bucket, executor)
             .clock(Arc::clone(&self.clock) as _)
@@ -84,7 +110,7 @@ impl World {
     }
 
     /// Uploads index files, each with chunks of two tenants; some chunks stand in several.
-    async fn fill(&self, files: i64) {
+    pub(in crate::components) async fn fill(&self, files: i64) {
         let bucket = self.process(98).bucket;
         for file in 0..files {
             // A process each, so that chunks put again are indexed again.
@@ -138,7 +164,7 @@ fn chunk(of: &str, app: &str, minute: i64) -> StreamChunk {
 }
 
 /// All lines, by tenant.
-async fn lines(chunks: &BucketChunks) -> BTreeMap<String, Vec<String>> {
+pub(in crate::components) async fn lines(chunks: &BucketChunks) -> BTreeMap<String, Vec<String>> {
     let mut out = BTreeMap::new();
     for of in ["a", "b"] {
         let any = vec![Matcher::regex("app", ".+").unwrap()];
@@ -158,19 +184,19 @@ async fn lines(chunks: &BucketChunks) -> BTreeMap<String, Vec<String>> {
 }
 
 /// What a process finds that begins now.
-async fn found(world: &World) -> BTreeMap<String, Vec<String>> {
+pub(in crate::components) async fn found(world: &World) -> BTreeMap<String, Vec<String>> {
     let reader = world.reader();
     reader.sync().await.unwrap();
     lines(&reader).await
 }
 
-async fn paths(world: &World, folder: &str) -> Vec<String> {
+pub(in crate::components) async fn paths(world: &World, folder: &str) -> Vec<String> {
     let all = world.process(97).bucket.list_sorted(folder).await.unwrap();
     all.into_iter().map(|o| o.path).collect()
 }
 
 /// Rounds until nothing is to be done, every one after the delay.
-async fn settle(world: &World, process: &Process) {
+pub(in crate::components) async fn settle(world: &World, process: &Process) {
     for _ in 0..6 {
         world.clock.advance(16 * MINUTE);
         process
@@ -415,10 +441,16 @@ fn faults_of_the_settings_are_named() {
         compaction_interval: Duration::ZERO,
         min_files: 0,
         max_files: 1,
+        deletion_delay: MINUTE,
         ..CompactorSettings::default()
     };
     let error = bad.validate().unwrap_err().to_string();
-    for part in ["compaction_interval", "min_files", "max_files 1"] {
+    for part in [
+        "compaction_interval",
+        "min_files",
+        "max_files 1",
+        "deletion_delay 60s",
+    ] {
         assert!(error.contains(part), "{error}");
     }
     CompactorSettings::default().validate().unwrap();

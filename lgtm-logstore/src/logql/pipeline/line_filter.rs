@@ -74,22 +74,24 @@ impl LineTest {
 
     /// Texts that every line holds that passes, as far as they are known.
     pub(crate) fn needles(&self) -> Vec<&[u8]> {
-        let [test] = &self.tests[..] else {
-            return Vec::new();
-        };
-        let all: Vec<&[u8]> = match test {
+        match &self.tests[..] {
+            [test] if !self.negated => test.needles(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Lists of texts: every line that passes holds one of each list, as far as they are known.
+    pub(crate) fn choices(&self) -> Vec<Vec<Vec<u8>>> {
+        match &self.tests[..] {
             _ if self.negated => Vec::new(),
-            OneTest::Contains(finder) => vec![finder.needle()],
-            OneTest::Pattern(pattern) => pattern.literals().collect(),
-            OneTest::Regex(regex) => {
-                // What is no UTF-8 is looked at as the replacement character.
-                let texts = regex.required().iter();
-                let plain = texts.filter(|t| !t.contains(char::REPLACEMENT_CHARACTER));
-                plain.map(String::as_bytes).collect()
+            [] => Vec::new(),
+            [test] => test.choices(),
+            tests => {
+                // One of the operands must hold, each of which has a text or list of its own.
+                let lists: Option<Vec<_>> = tests.iter().map(OneTest::best_list).collect();
+                lists.map(|lists| lists.concat()).into_iter().collect()
             }
-            OneTest::Ip(_) => Vec::new(),
-        };
-        all.into_iter().filter(|n| !n.is_empty()).collect()
+        }
     }
 
     /// Whether every line passes.
@@ -117,11 +119,51 @@ impl LineTest {
     }
 }
 
+/// Whether a text that is found in a line stands in its bytes: what is no UTF-8 is looked at as the replacement character.
+fn is_stored_as_found(text: &str) -> bool {
+    !text.contains(char::REPLACEMENT_CHARACTER)
+}
+
 fn contains(bytes: &[u8]) -> OneTest {
     OneTest::Contains(Box::new(Finder::new(bytes).into_owned()))
 }
 
 impl OneTest {
+    fn needles(&self) -> Vec<&[u8]> {
+        let all: Vec<&[u8]> = match self {
+            Self::Contains(finder) => vec![finder.needle()],
+            Self::Pattern(pattern) => pattern.literals().collect(),
+            Self::Regex(regex) => {
+                let texts = regex.required().iter();
+                let plain = texts.filter(|t| is_stored_as_found(t));
+                plain.map(String::as_bytes).collect()
+            }
+            Self::Ip(_) => Vec::new(),
+        };
+        all.into_iter().filter(|n| !n.is_empty()).collect()
+    }
+
+    fn choices(&self) -> Vec<Vec<Vec<u8>>> {
+        let Self::Regex(regex) = self else {
+            return Vec::new();
+        };
+        let lists = regex.required_any().iter();
+        let plain = lists.filter(|list| list.iter().all(|t| is_stored_as_found(t)));
+        let bytes = |list: &Vec<String>| list.iter().map(|t| t.clone().into_bytes()).collect();
+        plain.map(bytes).collect()
+    }
+
+    /// Texts one of which every line holds that passes: the longest.
+    fn best_list(&self) -> Option<Vec<Vec<u8>>> {
+        let single = self.needles().into_iter().max_by_key(|n| n.len());
+        let single = single.map(|needle| vec![needle.to_vec()]);
+        let shortest = |list: &Vec<Vec<u8>>| list.iter().map(Vec::len).min();
+        single
+            .into_iter()
+            .chain(self.choices())
+            .max_by_key(shortest)
+    }
+
     fn holds(&self, line: &[u8]) -> bool {
         match self {
             Self::Contains(finder) => finder.find(line).is_some(),

@@ -111,12 +111,14 @@ impl Pipeline {
     /// What every entry has that passes.
     pub(crate) fn hints(&self) -> SelectHints {
         let lines = self.line_tests.iter().flat_map(LineTest::needles);
+        let choices = self.line_tests.iter().flat_map(LineTest::choices);
         let fields = self.implied.iter().filter_map(|i| {
             let value = i.test.finder()?.needle();
             Some((i.label.clone(), String::from_utf8(value.to_vec()).ok()?))
         });
         SelectHints {
             line_needles: lines.map(<[u8]>::to_vec).collect(),
+            line_choices: choices.collect(),
             metadata_needles: self.stored_labels(),
             field_needles: fields.collect(),
             ..SelectHints::default()
