@@ -7,7 +7,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput};
 use lgtm_core::codec::Allowance;
 use lgtm_tracestore::schema::{
-    AttributeOwners, BlockFile, BlockVersion, BlockWriter, BlockWriterSettings, ColumnDecoder,
+    BlockFile, BlockVersion, BlockWriter, BlockWriterSettings, ColumnDecoder, KeyedAttributes,
     LeafIndex, Levels, RowPlan, RowReader, SpanRows,
 };
 use lgtm_tracestore::trace::{
@@ -212,8 +212,7 @@ fn main() {
         b.iter(|| {
             allowed(|a| {
                 black_box(SpanRows::new(&ids, a)).expect("ids");
-                let owners = AttributeOwners::new(&keys, a).expect("keys");
-                black_box(owners.with_key(&keys, b"url.path", a)).expect("keys");
+                black_box(KeyedAttributes::find(&keys, b"url.path", a)).expect("keys");
             });
         });
     });

@@ -8,6 +8,7 @@ mod blocks;
 mod shared;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use lgtm_tracestore::schema::{
     BlockFile, BlockVersion, BlockWriter, BlockWriterSettings, ColumnValues, FetchedRanges, Layout,
@@ -323,7 +324,13 @@ fn a_trace_is_found_by_its_id_and_no_other_is() {
         let file = open(&block.bytes);
         let traces = read_all(&block.bytes, block.version, &block.dedicated);
         let find = |id: TraceId| {
-            let mut lookup = TraceLookup::new(&file, block.version, &block.dedicated, id, None);
+            let mut lookup = TraceLookup::new(
+                Arc::new(file.clone()),
+                block.version,
+                block.dedicated.clone(),
+                id,
+                None,
+            );
             let mut fetched = FetchedRanges::default();
             allowed(0, |a| {
                 loop {

@@ -13,6 +13,7 @@ use lgtm_tracestore::schema::{
 use lgtm_tracestore::trace::{
     Attribute, DedicatedColumns, ResourceSpans, ScopeSpans, Span, Trace, TraceId, Value,
 };
+use std::sync::Arc;
 
 use blocks::{GoldenBlock, allowed, golden, open};
 
@@ -202,7 +203,13 @@ fn what_was_not_fetched_is_an_error() {
     for block in golden(&root) {
         let file = open(&block.bytes);
         let id = TraceId::new([0xb3; 16]);
-        let mut lookup = TraceLookup::new(&file, block.version, &block.dedicated, id, Some(0));
+        let mut lookup = TraceLookup::new(
+            Arc::new(file.clone()),
+            block.version,
+            block.dedicated.clone(),
+            id,
+            Some(0),
+        );
         allowed(0, |a| {
             let nothing = FetchedRanges::default();
             assert!(matches!(lookup.step(&nothing, a), Ok(LookupStep::Read(_))));

@@ -5,12 +5,13 @@
 mod blocks;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use lgtm_core::codec::protobuf::put_message;
 use lgtm_tracestore::schema::{
-    AttributeOwners, AttributeValues, BlockVersion, BlockWriterSettings, ColumnDecoder, ColumnPlan,
-    ColumnValues, FetchedRanges, Levels, LookupStep, OffsetIndex, PageBounds, Physical, RowPlan,
-    RowReader, SpanRows, TraceLookup, decode_column_index,
+    BlockVersion, BlockWriterSettings, ColumnDecoder, ColumnPlan, ColumnValues, FetchedRanges,
+    KeyedAttributes, Levels, LookupStep, OffsetIndex, PageBounds, Physical, RowPlan, RowReader,
+    SpanRows, TraceLookup, decode_column_index,
 };
 use lgtm_tracestore::trace::{
     Attribute, DedicatedColumns, Event, Link, ResourceSpans, ScopeSpans, Span, Trace, TraceId,
@@ -330,7 +331,7 @@ fn settings(version: BlockVersion, row_group_bytes: usize) -> BlockWriterSetting
 fn find(bytes: &[u8], version: BlockVersion, id: TraceId) -> Option<Vec<u8>> {
     let file = open(bytes);
     let dedicated = dedicated();
-    let mut lookup = TraceLookup::new(&file, version, &dedicated, id, None);
+    let mut lookup = TraceLookup::new(Arc::new(file.clone()), version, dedicated.clone(), id, None);
     let mut fetched = FetchedRanges::default();
     allowed(0, |a| {
         loop {
@@ -437,13 +438,11 @@ fn check_columns(bytes: &[u8], version: BlockVersion, all: &[(TraceId, Vec<u8>)]
         let list = &positions.span.attributes;
         let keys = column(&file, bytes, group, list.key.unwrap());
         let ints = column(&file, bytes, group, list.int.unwrap());
-        let owners = allowed(0, |a| AttributeOwners::new(&keys, a)).unwrap();
-        let values = allowed(0, |a| AttributeValues::new(&ints, &keys, a)).unwrap();
-        let others = allowed(0, |a| owners.with_key(&keys, b"other", a)).unwrap();
+        let others = allowed(0, |a| KeyedAttributes::find(&keys, b"other", a)).unwrap();
+        let places = allowed(0, |a| others.places(&ints, &keys, a)).unwrap();
         let mut found = BTreeMap::<usize, Vec<i64>>::new();
-        for attribute in &others {
-            let owner = owners.owner(*attribute as usize).unwrap();
-            let ints = values.of(*attribute as usize).map(|n| ints.values.int(n));
+        for ((_, owner), place) in others.iter().zip(places) {
+            let ints = place.map(|n| ints.values.int(n as usize));
             found.entry(owner).or_default().extend(ints);
         }
         let mut span_number = 0;
@@ -599,7 +598,13 @@ fn a_trace_of_a_large_row_group_is_found_by_its_pages() {
     let dedicated = DedicatedColumns::default();
     let (mut most, mut steps) = (0, 0);
     let mut find = |id: TraceId| {
-        let mut lookup = TraceLookup::new(&file, BlockVersion::V4, &dedicated, id, None);
+        let mut lookup = TraceLookup::new(
+            Arc::new(file.clone()),
+            BlockVersion::V4,
+            dedicated.clone(),
+            id,
+            None,
+        );
         let mut fetched = FetchedRanges::default();
         let (mut read, mut reads) = (0, 0);
         let found = allowed(0, |a| {

@@ -6,203 +6,31 @@
 
 mod naive;
 mod otlp_json;
+mod random_traces;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
 
-use lgtm_core::testing::Dice;
+use lgtm_core::exec::Executor;
+use lgtm_core::limits::Overrides;
+use lgtm_core::model::TenantId;
+use lgtm_core::testing::{CrashDisk, Dice};
+use lgtm_core::units::ByteSize;
+use lgtm_tracestore::bucket::BucketSettings;
+use lgtm_tracestore::components::{MetricsRequest, SearchRequest, TraceStore};
+use lgtm_tracestore::limits::Limits;
 use lgtm_tracestore::select::{Field, Intrinsic};
 use lgtm_tracestore::traceql::{
     AnswerValue, IntervalGrid, Metrics, MetricsAnswer, MetricsSettings, Query, QueryBody, Search,
-    SearchSettings, SpansetExpr, Stage, parse,
+    SearchSettings, SpansetExpr, Stage, TraceHit, parse,
 };
 use naive::{At, Plain};
+use object_store::memory::InMemory;
 use otlp_json::{Stored, protobuf};
 use proptest::prelude::*;
-use serde_json::{Value, json};
-
-fn one_of<'a>(dice: &mut Dice, all: &[&'a str]) -> &'a str {
-    all[dice.below(all.len() as u64) as usize]
-}
-
-const NAMES: [&str; 3] = ["a", "b", "c"];
-const TEXTS: [&str; 4] = ["x", "y", "xy", ""];
-
-fn any_value(dice: &mut Dice) -> Value {
-    let text = |dice: &mut Dice| json!({"stringValue": one_of(dice, &TEXTS)});
-    match dice.below(8) {
-        0 | 1 => text(dice),
-        2 | 3 => json!({"intValue": dice.below(4)}),
-        4 => json!({"doubleValue": dice.below(8) as f64 / 2.0}),
-        5 => json!({"boolValue": dice.once_in(2)}),
-        6 => {
-            let items: Vec<Value> = (0..dice.below(3)).map(|_| text(dice)).collect();
-            json!({"arrayValue": {"values": items}})
-        }
-        _ => json!({"kvlistValue": {"values": []}}),
-    }
-}
-
-fn attributes(dice: &mut Dice) -> Value {
-    let mut out = Vec::new();
-    for name in NAMES {
-        if dice.once_in(2) {
-            out.push(json!({"key": name, "value": any_value(dice)}));
-        }
-    }
-    Value::Array(out)
-}
-
-/// A trace of a few spans: a forest, sometimes with parents that are not there.
-fn trace(dice: &mut Dice, number: u64) -> Value {
-    let count = 1 + dice.below(7);
-    let id = |n: u64| format!("{:016x}", number * 100 + n + 1);
-    let mut resources = Vec::new();
-    let mut spans = Vec::new();
-    for n in 0..count {
-        let parent = match dice.below(8) {
-            0 => String::new(),
-            1 => id(90),
-            _ if n == 0 => String::new(),
-            _ => id(dice.below(n)),
-        };
-        let start = 1_000_000_000_000 + dice.below(50) * 100_000_000;
-        let events: Vec<Value> = (0..dice.below(3))
-            .map(|_| {
-                json!({"name": one_of(dice, &TEXTS), "timeUnixNano": (start + dice.below(3)).to_string(),
-                    "attributes": attributes(dice)})
-            })
-            .collect();
-        let links: Vec<Value> = (0..dice.below(3))
-            .map(|_| json!({"traceId": "0a".repeat(16), "spanId": id(dice.below(4)), "attributes": attributes(dice)}))
-            .collect();
-        spans.push(json!({
-            "traceId": format!("{:032x}", number + 1), "spanId": id(n), "parentSpanId": parent,
-            "name": one_of(dice, &TEXTS), "kind": dice.below(4), "status": {"code": dice.below(3)},
-            "startTimeUnixNano": start.to_string(), "endTimeUnixNano": (start + dice.below(4) * 1_000).to_string(),
-            "attributes": attributes(dice), "events": events, "links": links,
-        }));
-        if dice.once_in(3) || n + 1 == count {
-            resources.push(json!({
-                "resource": {"attributes": attributes(dice)},
-                "scopeSpans": [{"scope": {"name": one_of(dice, &TEXTS), "attributes": attributes(dice)}, "spans": spans}],
-            }));
-            spans = Vec::new();
-        }
-    }
-    json!({"resourceSpans": resources})
-}
-
-fn field(dice: &mut Dice) -> String {
-    match dice.below(8) {
-        0 => one_of(
-            dice,
-            &[
-                "name",
-                "duration",
-                "statusMessage",
-                "rootName",
-                "traceDuration",
-                "span:parentID",
-            ],
-        )
-        .to_owned(),
-        1 => one_of(
-            dice,
-            &[
-                "event:name",
-                "event:timeSinceStart",
-                "link:spanID",
-                "instrumentation:name",
-            ],
-        )
-        .to_owned(),
-        _ => {
-            let scope = one_of(
-                dice,
-                &[
-                    "",
-                    "span",
-                    "span",
-                    "resource",
-                    "event",
-                    "event",
-                    "link",
-                    "instrumentation",
-                ],
-            );
-            format!("{scope}.{}", one_of(dice, &NAMES))
-        }
-    }
-}
-
-fn literal(dice: &mut Dice) -> String {
-    match dice.below(7) {
-        0 | 1 => format!("{:?}", one_of(dice, &TEXTS)),
-        2 | 3 => dice.below(4).to_string(),
-        4 => format!("{:?}", dice.below(8) as f64 / 2.0),
-        5 => one_of(dice, &["true", "false"]).to_owned(),
-        _ => format!("{}us", dice.below(4)),
-    }
-}
-
-fn expression(dice: &mut Dice, depth: u64) -> String {
-    if depth > 0 && !dice.once_in(3) {
-        let (a, b) = (expression(dice, depth - 1), expression(dice, depth - 1));
-        return match dice.below(5) {
-            0 => format!("!({a})"),
-            1 | 2 => format!("({a}) || ({b})"),
-            _ => format!("({a}) && ({b})"),
-        };
-    }
-    let field_text = field(dice);
-    let sign = one_of(dice, &["=", "!=", "=", "!=", "<", "<=", ">", ">="]);
-    match dice.below(12) {
-        0 => format!(
-            "{field_text} =~ \"{}\"",
-            one_of(dice, &["x", "x.*", ".*y", "x.*y"])
-        ),
-        1 => format!(
-            "{field_text} !~ \"{}\"",
-            one_of(dice, &["x", "x.*", ".*y", "x.*y"])
-        ),
-        2 => format!("{field_text} != nil"),
-        3 => format!("{field_text} = nil"),
-        4 => format!("{field_text} {sign} {}", field(dice)),
-        5 => format!("{field_text} + {} {sign} {}", field(dice), literal(dice)),
-        6 => field_text,
-        7 => format!(
-            "kind {} {}",
-            one_of(dice, &["=", "!="]),
-            one_of(dice, &["server", "client", "internal"])
-        ),
-        8 => format!(
-            "status {} {}",
-            one_of(dice, &["=", "!="]),
-            one_of(dice, &["ok", "error", "unset"])
-        ),
-        9 => format!("{field_text} * 2 {sign} {}", literal(dice)),
-        _ => format!("{field_text} {sign} {}", literal(dice)),
-    }
-}
-
-fn spanset(dice: &mut Dice, depth: u64) -> String {
-    if depth > 0 && dice.once_in(2) {
-        let op = one_of(
-            dice,
-            &[
-                "&&", "||", ">", "<", ">>", "<<", "~", "!>", "!<", "!>>", "!<<", "!~", "&>", "&<",
-                "&>>", "&<<", "&~",
-            ],
-        );
-        return format!(
-            "({}) {op} ({})",
-            spanset(dice, depth - 1),
-            spanset(dice, depth - 1)
-        );
-    }
-    format!("{{ {} }}", expression(dice, 2))
-}
+use random_traces::*;
 
 fn filters(query: &Query) -> Vec<&SpansetExpr> {
     let QueryBody::Search(pipeline) = &query.body else {
@@ -269,15 +97,16 @@ fn found(query: &Query, stored: &Stored, traces: usize) -> Found {
     for batch in stored.batches(&search.whole_request().columns, traces) {
         search.fold(&batch).unwrap();
     }
-    let hits = search.finish().into_iter();
-    hits.map(|hit| {
+    spans_of(&search.finish())
+}
+
+fn spans_of(hits: &[TraceHit]) -> Found {
+    let hits = hits.iter().map(|hit| {
         let spans = hit.sets.iter().flat_map(|set| &set.spans);
-        (
-            hit.id.to_string(),
-            spans.map(|s| s.id.to_string()).collect(),
-        )
-    })
-    .collect()
+        let spans = spans.map(|s| s.id.to_string());
+        (hit.id.to_string(), spans.collect())
+    });
+    hits.collect()
 }
 
 fn random(seed: u64) -> (Dice, Stored) {
@@ -285,15 +114,6 @@ fn random(seed: u64) -> (Dice, Stored) {
     let traces = (0..1 + dice.below(6)).map(|n| protobuf(&trace(&mut dice, n)));
     let stored = Stored::of(traces.collect::<Vec<_>>());
     (dice, stored)
-}
-
-/// A query of random text that passes the type check.
-fn random_query(dice: &mut Dice, depth: u64) -> Query {
-    loop {
-        if let Ok(query) = parse(&spanset(dice, depth)) {
-            return query;
-        }
-    }
 }
 
 fn settings(dice: &mut Dice) -> MetricsSettings {
@@ -392,13 +212,132 @@ fn metrics(
             }
         }
     }
-    let answer = MetricsAnswer::of(&query, settings, partial.unwrap());
+    points_of(&MetricsAnswer::of(&query, settings, partial.unwrap()))
+}
+
+fn points_of(answer: &MetricsAnswer) -> BTreeMap<AnswerValue, BTreeMap<u64, f64>> {
     let series = answer.series.iter().map(|series| {
-        assert_eq!(series.labels.len(), 1, "{text}");
+        assert_eq!(series.labels.len(), 1, "{series:?}");
         let points = series.points(&answer.grid).filter(|(_, v)| *v != 0.0);
         (series.labels[0].1.clone(), points.collect())
     });
     series.collect()
+}
+
+/// What a store may have done with the spans that were sent to it in two requests.
+const STATES: [&str; 5] = ["live", "flushed", "two blocks", "half flushed", "compacted"];
+
+async fn store(requests: &[Vec<u8>; 2], state: &str) -> TraceStore {
+    let mut limits = Limits::default();
+    // The spans are of long ago.
+    limits.compaction.block_retention = Duration::ZERO;
+    let store = TraceStore::builder("traces", InMemory::new())
+        .disk(Arc::new(CrashDisk::new(1)))
+        .bucket(BucketSettings {
+            row_group_size: ByteSize::kib(1),
+            page_size: ByteSize::kib(1),
+            ..BucketSettings::default()
+        })
+        .limits(Overrides::fixed(limits))
+        .executor(Executor::inline(tokio::runtime::Handle::current()))
+        .without_housekeeping()
+        .open()
+        .await
+        .unwrap();
+    for (n, request) in requests.iter().enumerate() {
+        let report = store.append_otlp(&TenantId::anonymous(), request).await;
+        assert_eq!(report.unwrap().refused_spans(), 0);
+        let flushes = match state {
+            "live" => false,
+            "flushed" => n == 1,
+            "half flushed" => n == 0,
+            _ => true,
+        };
+        if flushes {
+            store.flush().await.unwrap();
+        }
+    }
+    if state == "compacted" {
+        store.compact().await.unwrap();
+    }
+    store
+}
+
+#[tokio::test]
+async fn a_store_in_any_state_finds_and_counts_what_a_plain_evaluator_does() {
+    stores_against_naive(0..12).await;
+}
+
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_store_in_any_state_finds_and_counts_what_a_plain_evaluator_does_long() {
+    stores_against_naive(12..1000).await;
+}
+
+async fn stores_against_naive(seeds: std::ops::Range<u64>) {
+    let tenant = TenantId::anonymous();
+    for seed in seeds {
+        let mut dice = Dice::seeded(seed);
+        let traces: Vec<_> = (0..1 + dice.below(6))
+            .map(|n| trace(&mut dice, n))
+            .collect();
+        let stored = Stored::of(traces.iter().map(protobuf));
+        // Parts of a trace may come apart.
+        let mut halves = [Vec::new(), Vec::new()];
+        for resource in traces
+            .iter()
+            .flat_map(|t| t["resourceSpans"].as_array().unwrap())
+        {
+            halves[dice.below(2) as usize].push(resource.clone());
+        }
+        let requests = halves.map(|half| protobuf(&serde_json::json!({"resourceSpans": half})));
+        let mut stores = Vec::new();
+        for state in STATES {
+            stores.push((state, store(&requests, state).await));
+        }
+        for _ in 0..6 {
+            let query = Arc::new(random_query(&mut dice, 1));
+            let wanted = found_naively(&query, &stored);
+            let by = ["name", "kind", ".a", "span.b", "resource.c"];
+            let by = parse(&format!("{{}} | rate() by ({})", one_of(&mut dice, &by))).unwrap();
+            let by = by.metrics_queries()[0].by[0].clone();
+            let settings = settings(&mut dice);
+            let counts: BTreeMap<AnswerValue, BTreeMap<u64, f64>> =
+                (metrics_naively(&query, &by, &stored, &settings.grid).into_iter())
+                    .map(|(value, cells)| {
+                        (value, cells.iter().map(|(t, c)| (*t, c.0 as f64)).collect())
+                    })
+                    .collect();
+            let text = format!("{query} | count_over_time() by ({by})");
+            let counted = Arc::new(parse(&text).unwrap());
+            for (state, store) in &stores {
+                let request = SearchRequest {
+                    query: Arc::clone(&query),
+                    settings: SearchSettings {
+                        limit: 10_000,
+                        spans_per_set: 10_000,
+                        ..SearchSettings::default()
+                    },
+                };
+                let found = store
+                    .queries()
+                    .search(&tenant, &request, None)
+                    .await
+                    .unwrap();
+                assert_eq!(spans_of(&found.value), wanted, "{seed}, {state}: {query}");
+                let request = MetricsRequest {
+                    query: Arc::clone(&counted),
+                    settings,
+                };
+                let answer = store
+                    .queries()
+                    .metrics(&tenant, &request, None)
+                    .await
+                    .unwrap();
+                assert_eq!(points_of(&answer.value), counts, "{seed}, {state}: {text}");
+            }
+        }
+    }
 }
 
 proptest! {

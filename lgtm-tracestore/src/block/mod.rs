@@ -12,9 +12,9 @@ mod trace_source;
 
 pub use meta::{BlockMeta, CompactedBlockMeta, block_range};
 pub use names::{
-    COMPACTED_META, DATA, META, MetaKind, NO_COMPACT, ROW_GROUP_INDEX, TENANT_INDEX_JSON,
-    TENANT_INDEX_PROTOBUF, block_of_meta, bloom_name,
+    COMPACTED_META, DATA, META, MetaKind, NO_COMPACT, REDACTIONS, ROW_GROUP_INDEX,
+    TENANT_INDEX_JSON, TENANT_INDEX_PROTOBUF, block_of_meta, bloom_name,
 };
 pub use row_group_index::RowGroupIndex;
 pub use tenant_index::TenantIndex;
-pub use trace_source::TraceSource;
+pub use trace_source::{NoFeed, TraceFeed, TraceSource};

@@ -12,6 +12,8 @@ pub const COMPACTED_META: &str = "meta.compacted.json";
 pub const ROW_GROUP_INDEX: &str = "index";
 /// There while the block is not to be compacted.
 pub const NO_COMPACT: &str = "nocompact.flg";
+/// The folder of a tenant's redactions that are under way. Ours: Tempo keeps its own elsewhere, and takes no notice of it.
+pub const REDACTIONS: &str = "redactions";
 /// A tenant's blocks, as protobuf.
 pub const TENANT_INDEX_PROTOBUF: &str = "index.pb.zst";
 /// A tenant's blocks, as JSON; for when the other is missing.

@@ -12,14 +12,14 @@ use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::codec::DecodeFail;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::model::{TenantId, TimestampNs};
+use lgtm_core::model::{TenantId, TimestampMs, TimestampNs};
 use lgtm_core::storage::{Bucket, ObjectInfo};
 use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use crate::block::{
-    BlockMeta, CompactedBlockMeta, MetaKind, TENANT_INDEX_JSON, TENANT_INDEX_PROTOBUF, TenantIndex,
-    block_of_meta,
+    BlockMeta, CompactedBlockMeta, MetaKind, NO_COMPACT, REDACTIONS, TENANT_INDEX_JSON,
+    TENANT_INDEX_PROTOBUF, TenantIndex, block_of_meta,
 };
 use crate::block_id::BlockId;
 
@@ -37,8 +37,42 @@ pub struct TenantBlocks {
     pub live: Vec<Arc<BlockMeta>>,
     /// Those that are superseded and not deleted yet, by id.
     pub compacted: Vec<Arc<CompactedBlockMeta>>,
+    /// Those of both that are marked not to be compacted; only where the bucket was listed.
+    pub no_compact: Vec<BlockId>,
+    /// Folders of blocks that have neither meta: their upload is under way, or will never end; only where the bucket was listed.
+    pub unfinished: Vec<UnfinishedBlock>,
+    /// Names of redactions that are under way; only where the bucket was listed.
+    pub redactions: Vec<String>,
     /// Metas that cannot be read, in words for the user: their blocks are missing from the list.
     pub warnings: Vec<String>,
+}
+
+impl TenantBlocks {
+    /// Takes blocks out of service.
+    pub(crate) fn retire(&mut self, blocks: &[BlockId], now: TimestampNs) {
+        let live = std::mem::take(&mut self.live);
+        let (gone, live) =
+            (live.into_iter()).partition::<Vec<_>, _>(|meta| blocks.contains(&meta.block_id));
+        self.live = live;
+        self.compacted.extend(gone.into_iter().map(|meta| {
+            Arc::new(CompactedBlockMeta {
+                meta: (*meta).clone(),
+                compacted: now,
+            })
+        }));
+        self.compacted.sort_by_key(|c| c.meta.block_id);
+    }
+}
+
+/// A folder with objects of a block that is not there as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnfinishedBlock {
+    /// The block.
+    pub block: BlockId,
+    /// Objects that there are.
+    pub objects: usize,
+    /// When the last of them was written, by the store.
+    pub modified_ms: TimestampMs,
 }
 
 /// What is known of a tenant's blocks.
@@ -47,8 +81,14 @@ struct Known {
     blocks: Arc<TenantBlocks>,
     /// When it was listed, on the clock that never goes back; `None`: never.
     listed: Option<Duration>,
+    /// What of the bucket it knows: all that was there at that time.
+    as_of: Option<TimestampNs>,
+    /// When the index was made that it comes of.
+    index: Option<TimestampNs>,
     /// Uploaded by this process, and when that was.
     own: Vec<(Arc<BlockMeta>, TimestampNs)>,
+    /// Superseded by this process, and when that was.
+    superseded: Vec<(BlockId, TimestampNs)>,
 }
 
 #[derive(Debug, Default)]
@@ -127,6 +167,36 @@ impl BlockList {
         known.blocks = Arc::new(blocks);
     }
 
+    /// Puts a block on the list in place of others, which it has all of.
+    pub fn replace(&self, tenant: &TenantId, inputs: &[BlockId], meta: Option<BlockMeta>) {
+        let now = self.clock.now_ms().to_ns();
+        let list = self.of(tenant);
+        let mut known = list.known.lock();
+        known
+            .own
+            .retain(|(meta, _)| !inputs.contains(&meta.block_id));
+        let mut blocks = (*known.blocks).clone();
+        blocks.retire(inputs, now);
+        // An older index may have them still.
+        let until = |block: &BlockId| (*block, now);
+        known.superseded.extend(inputs.iter().map(until));
+        if let Some(meta) = meta {
+            let meta = Arc::new(meta);
+            known.own.push((Arc::clone(&meta), now));
+            insert(&mut blocks.live, meta);
+        }
+        known.blocks = Arc::new(blocks);
+    }
+
+    /// What the bucket has of a tenant, by a listing. Metas that are on the list are not read again.
+    ///
+    /// # Errors
+    /// As [`Bucket`].
+    pub async fn list_bucket(&self, tenant: &TenantId) -> Result<TenantBlocks> {
+        let before = Arc::clone(&self.of(tenant).known.lock().blocks);
+        self.read_listing(tenant, &before).await
+    }
+
     /// Reads the list now, whatever its age.
     ///
     /// # Errors
@@ -155,18 +225,65 @@ impl BlockList {
         Ok(false)
     }
 
+    /// As [`BlockList::has_block`]; a block that is there is on the list when this returns.
+    ///
+    /// # Errors
+    /// As [`Bucket`]; `Corrupt` for a meta that is none.
+    pub async fn find_block(&self, tenant: &TenantId, block: BlockId) -> Result<bool> {
+        let path = format!("{tenant}/{block}/{}", crate::block::META);
+        match self.bucket.get(&path).await {
+            Ok(bytes) => {
+                let meta = BlockMeta::decode(&bytes).map_err(|e| Error::corrupt(path, e))?;
+                self.add(tenant, meta);
+                Ok(true)
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let is_superseded = self.has_block(tenant, block).await?;
+                if is_superseded {
+                    // What it became is known to the list that was made then, or later.
+                    self.refresh(tenant).await?;
+                }
+                Ok(is_superseded)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     async fn read(&self, tenant: &TenantId, list: &TenantList) -> Result<()> {
         let began = (self.clock.monotonic(), self.clock.now_ms().to_ns());
+        let (before, last, last_index) = {
+            let known = list.known.lock();
+            (Arc::clone(&known.blocks), known.as_of, known.index)
+        };
+        let margin = self.poll.as_nanos() as i64;
+        // Nobody brings an index up to date for ever; and one that is older than what is known has not all of it, as that which this process wrote
+        // before it was started again.
+        let is_fresh = |made: TimestampNs| {
+            let age = began.1.get().saturating_sub(made.get());
+            age <= margin.saturating_mul(2)
+        };
+        let is_news = |made| is_fresh(made) && last.is_some_and(|last| made > last);
+        let mut index_made = None;
         let (mut blocks, as_of) = match self.read_index(tenant).await? {
-            Some(index) => (of_index(index.1), index.0),
-            None => {
-                let before = Arc::clone(&list.known.lock().blocks);
-                (self.read_listing(tenant, &before).await?, began.1)
+            Some((made, index)) if is_news(made) => {
+                index_made = Some(made);
+                (of_index(index), made)
             }
+            Some((made, _)) if last_index == Some(made) && is_fresh(made) => {
+                list.known.lock().listed = Some(began.0);
+                return Ok(());
+            }
+            Some((_, index)) => {
+                let mut known = of_index(index);
+                for meta in &before.live {
+                    insert(&mut known.live, Arc::clone(meta));
+                }
+                (self.read_listing(tenant, &known).await?, began.1)
+            }
+            None => (self.read_listing(tenant, &before).await?, began.1),
         };
         let mut known = list.known.lock();
         // An index made before the upload, or while it ran, need not have the block; a later one that lacks it knows that it is gone.
-        let margin = self.poll.as_nanos() as i64;
         (known.own).retain(|(_, uploaded)| uploaded.saturating_add(margin) > as_of);
         for (meta, _) in &known.own {
             let is_gone = blocks
@@ -177,8 +294,20 @@ impl BlockList {
                 insert(&mut blocks.live, Arc::clone(meta));
             }
         }
+        // The same of those that it superseded.
+        (known.superseded).retain(|(_, when)| when.saturating_add(margin) > as_of);
+        for (block, when) in &known.superseded {
+            if let Ok(at) = blocks.live.binary_search_by_key(block, |m| m.block_id) {
+                let meta = (*blocks.live.remove(at)).clone();
+                let compacted = *when;
+                let meta = CompactedBlockMeta { meta, compacted };
+                blocks.compacted.push(Arc::new(meta));
+            }
+        }
+        blocks.compacted.sort_by_key(|c| c.meta.block_id);
         known.blocks = Arc::new(blocks);
         known.listed = Some(began.0);
+        (known.as_of, known.index) = (Some(as_of), index_made);
         Ok(())
     }
 
@@ -215,13 +344,32 @@ impl BlockList {
 
     async fn read_listing(&self, tenant: &TenantId, before: &TenantBlocks) -> Result<TenantBlocks> {
         let mut objects = self.bucket.list(tenant.as_str());
-        let mut wanted = Vec::new();
+        let (mut wanted, mut no_compact, mut redactions) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unfinished: HashMap<BlockId, UnfinishedBlock> = HashMap::new();
         let front = format!("{tenant}/");
         while let Some(object) = objects.try_next().await? {
             let below = object.path.strip_prefix(&front);
             if let Some((block, kind)) = below.and_then(block_of_meta) {
                 wanted.push((block, kind, object));
+            } else if let Some((REDACTIONS, name)) = below.and_then(|path| path.split_once('/')) {
+                redactions.push(name.to_owned());
+            } else if let Some((block, name)) = below.and_then(|path| path.split_once('/'))
+                && let Ok(block) = block.parse::<BlockId>()
+            {
+                if name == NO_COMPACT {
+                    no_compact.push(block);
+                }
+                let seen = unfinished.entry(block).or_insert(UnfinishedBlock {
+                    block,
+                    objects: 0,
+                    modified_ms: object.modified_ms,
+                });
+                seen.objects += 1;
+                seen.modified_ms = seen.modified_ms.max(object.modified_ms);
             }
+        }
+        for (block, ..) in &wanted {
+            unfinished.remove(block);
         }
         let known: HashMap<BlockId, &Arc<BlockMeta>> =
             before.live.iter().map(|m| (m.block_id, m)).collect();
@@ -230,13 +378,18 @@ impl BlockList {
             async move {
                 let meta = match known {
                     Some(meta) => Ok(meta),
-                    None => self.read_meta(&object).await.map(Arc::new),
+                    None => self.read_meta_of(kind, &object).await.map(Arc::new),
                 };
                 (kind, object, meta)
             }
         });
         let mut metas = stream::iter(metas).buffer_unordered(CONCURRENCY);
-        let mut out = TenantBlocks::default();
+        let mut out = TenantBlocks {
+            no_compact,
+            redactions,
+            unfinished: unfinished.into_values().collect(),
+            ..TenantBlocks::default()
+        };
         while let Some((kind, object, meta)) = metas.next().await {
             let meta = match meta {
                 Ok(meta) => meta,
@@ -265,6 +418,26 @@ impl BlockList {
         }
         out.compacted.sort_by_key(|c| c.meta.block_id);
         Ok(out)
+    }
+
+    /// The meta of a block that was listed. One that has been superseded since serves on: that which is in its place need not have been listed.
+    async fn read_meta_of(&self, kind: MetaKind, object: &ObjectInfo) -> Result<BlockMeta> {
+        match self.read_meta(object).await {
+            Err(e) if e.kind() == ErrorKind::NotFound && kind == MetaKind::Live => {
+                let folder = object.path.strip_suffix(crate::block::META);
+                let path = format!(
+                    "{}{}",
+                    folder.unwrap_or_default(),
+                    crate::block::COMPACTED_META
+                );
+                let renamed = ObjectInfo {
+                    path,
+                    ..object.clone()
+                };
+                self.read_meta(&renamed).await
+            }
+            read => read,
+        }
     }
 
     async fn read_meta(&self, object: &ObjectInfo) -> Result<BlockMeta> {

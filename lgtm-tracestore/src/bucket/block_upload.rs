@@ -8,11 +8,13 @@ use lgtm_core::{Error, Result};
 
 use super::settings::BucketSettings;
 use crate::block::{
-    BlockMeta, DATA, META, ROW_GROUP_INDEX, RowGroupIndex, TraceSource, block_range, bloom_name,
+    BlockMeta, DATA, META, NoFeed, ROW_GROUP_INDEX, RowGroupIndex, TraceFeed, TraceSource,
+    block_range, bloom_name,
 };
 use crate::block_id::BlockId;
 use crate::bloom::{BloomBuilder, BloomShape};
-use crate::schema::{BlockWriter, BlockWriterSettings, WrittenBlock};
+use crate::schema::{BlockVersion, BlockWriter, BlockWriterSettings, WrittenBlock};
+use crate::skip::{SKIP_FILE, SkipBuilder, SkipOrigin};
 use crate::trace::{DedicatedColumns, Trace, TraceId};
 
 /// Bytes that are handed to the upload at a time, about; and traces after which the pool is left to others.
@@ -27,21 +29,65 @@ pub struct BlockUpload {
     settings: BucketSettings,
 }
 
+/// What a block is, beside what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockSpec {
+    /// Its name.
+    pub id: BlockId,
+    /// The format of its data; `None`: as the settings say.
+    pub format: Option<String>,
+    /// Attributes that get columns of their own.
+    pub dedicated: DedicatedColumns,
+    /// 0 for blocks cut from a head, else one more than the highest input.
+    pub compaction_level: u32,
+    /// 1 when each span is in one block only, 0 when replicas of it are in others.
+    pub replication_factor: u32,
+}
+
+impl BlockSpec {
+    /// Of a block cut from a head.
+    pub fn cut(id: BlockId, dedicated: DedicatedColumns) -> Self {
+        Self {
+            id,
+            format: None,
+            dedicated,
+            compaction_level: 0,
+            replication_factor: 1,
+        }
+    }
+}
+
 /// A block under way: it goes to the compute pool and comes back.
 #[derive(Debug)]
 struct Writing<S> {
     source: S,
+    /// Nothing comes behind what the source has.
+    is_last: bool,
     writer: Option<BlockWriter<Vec<u8>>>,
     ids: Vec<TraceId>,
     trace: Vec<u8>,
+    /// `None`: there is to be no side file.
+    skip: Option<SkipWriting>,
+}
+
+/// The side file under way.
+#[derive(Debug)]
+struct SkipWriting {
+    builder: SkipBuilder,
+    /// Bytes that it may have for each byte of data.
+    share: f64,
+    groups: usize,
+    bytes: u64,
 }
 
 /// What a step brought.
 enum Step {
     /// Bytes of the data.
     Part(Vec<u8>),
-    /// The last bytes of it, and what was written.
-    Last(Vec<u8>, WrittenBlock),
+    /// The same, and the source has ended for now.
+    Drained(Vec<u8>),
+    /// The last bytes of it, what was written, and the side file.
+    Last(Vec<u8>, WrittenBlock, Option<Vec<u8>>),
 }
 
 impl BlockUpload {
@@ -69,11 +115,29 @@ impl BlockUpload {
         dedicated: &DedicatedColumns,
         source: impl TraceSource,
     ) -> Result<Option<BlockMeta>> {
-        let folder = format!("{tenant}/{id}");
+        let spec = BlockSpec::cut(id, dedicated.clone());
+        self.write_fed(tenant, &spec, source, &mut NoFeed).await
+    }
+
+    /// The same of a source that is fed while it is read.
+    ///
+    /// # Errors
+    /// As [`BlockUpload::write`]; those of the feed; `InvalidInput` for a format that is not written.
+    pub async fn write_fed<S: TraceSource>(
+        &self,
+        tenant: &TenantId,
+        spec: &BlockSpec,
+        source: S,
+        feed: &mut impl TraceFeed<S>,
+    ) -> Result<Option<BlockMeta>> {
+        let folder = format!("{tenant}/{}", spec.id);
         let mut upload = FolderUpload::new(self.bucket.clone(), folder);
         let mut settings = self.settings.writer()?;
-        settings.dedicated = dedicated.clone();
-        let written = self.write_into(&mut upload, (tenant, id), settings, source);
+        if let Some(format) = &spec.format {
+            settings.version = BlockVersion::of_name(format)?;
+        }
+        settings.dedicated = spec.dedicated.clone();
+        let written = self.write_into(&mut upload, (tenant, spec), settings, (source, feed));
         match written.await {
             Ok(meta) => Ok(meta),
             Err(e) => {
@@ -83,19 +147,21 @@ impl BlockUpload {
         }
     }
 
-    async fn write_into(
+    async fn write_into<S: TraceSource>(
         &self,
         upload: &mut FolderUpload,
-        (tenant, id): (&TenantId, BlockId),
+        (tenant, spec): (&TenantId, &BlockSpec),
         settings: BlockWriterSettings,
-        source: impl TraceSource,
+        (source, feed): (S, &mut impl TraceFeed<S>),
     ) -> Result<Option<BlockMeta>> {
         let executor = self.executor.in_line(tenant.as_str());
         let mut writing = Writing {
             source,
+            is_last: false,
             writer: Some(BlockWriter::new(Vec::new(), settings.clone())?),
             ids: Vec::new(),
             trace: Vec::new(),
+            skip: SkipWriting::new(self.settings.side_file_max_percent),
         };
         let written = loop {
             let job = move |cancel: &CancelToken| {
@@ -107,10 +173,20 @@ impl BlockUpload {
             match step {
                 Step::Part(bytes) if bytes.is_empty() => {}
                 Step::Part(bytes) => upload.write(DATA, &bytes).await?,
-                Step::Last(_, written) if written.traces == 0 => return Ok(None),
-                Step::Last(bytes, written) => {
+                Step::Drained(bytes) => {
+                    if !bytes.is_empty() {
+                        upload.write(DATA, &bytes).await?;
+                    }
+                    writing.is_last = !feed.refill(&mut writing.source).await?;
+                }
+                Step::Last(_, written, _) if written.traces == 0 => return Ok(None),
+                Step::Last(bytes, written, skip) => {
                     upload.write(DATA, &bytes).await?;
                     upload.finish(DATA).await?;
+                    if let Some(file) = skip {
+                        upload.write(SKIP_FILE, &file).await?;
+                        upload.finish(SKIP_FILE).await?;
+                    }
                     break written;
                 }
             }
@@ -119,7 +195,7 @@ impl BlockUpload {
         let index = RowGroupIndex::new(written.row_group_last_ids.clone()).encode()?;
         upload.write(ROW_GROUP_INDEX, &index).await?;
         upload.finish(ROW_GROUP_INDEX).await?;
-        let meta = meta(tenant, id, &written, &settings, bloom_shards);
+        let meta = meta(tenant, spec, &written, &settings, bloom_shards);
         upload.publish(META, meta.encode()?).await?;
         Ok(Some(meta))
     }
@@ -159,11 +235,17 @@ impl<S: TraceSource> Writing<S> {
             cancel.check("the writing of a block")?;
             self.trace.clear();
             let Some(id) = self.source.next_trace(&mut self.trace)? else {
-                let (bytes, written) = writer.finish()?;
-                return Ok(Step::Last(bytes, written));
+                if self.is_last {
+                    let (bytes, written) = writer.finish()?;
+                    let skip = self.skip.take().map(|skip| skip.finish(&written));
+                    return Ok(Step::Last(bytes, written, skip.transpose()?.flatten()));
+                }
+                let part = std::mem::take(writer.sink_mut());
+                self.writer = Some(writer);
+                return Ok(Step::Drained(part));
             };
             self.ids.push(id);
-            append(&mut writer, id, &self.trace)?;
+            append(&mut writer, self.skip.as_mut(), id, &self.trace)?;
             if writer.sink_mut().len() >= PART_BYTES {
                 break;
             }
@@ -175,19 +257,65 @@ impl<S: TraceSource> Writing<S> {
 }
 
 /// Appends a trace whose parts stand one after the other.
-fn append(writer: &mut BlockWriter<Vec<u8>>, id: TraceId, bytes: &[u8]) -> Result<()> {
+fn append(
+    writer: &mut BlockWriter<Vec<u8>>,
+    skip: Option<&mut SkipWriting>,
+    id: TraceId,
+    bytes: &[u8],
+) -> Result<()> {
     // What was taken in was bounded then.
     let mut grow = |_| Ok(());
     let mut allowance = Allowance::new(0, &mut grow);
     let trace = Trace::decode(bytes, &mut allowance).map_err(Error::from)?;
     let mut trace = trace.without_copies();
     trace.rebatch();
-    writer.append(id, &trace)
+    writer.append(id, &trace)?;
+    if let Some(skip) = skip {
+        skip.builder.add(&trace);
+        skip.look_at(
+            writer.written().row_group_last_ids.len(),
+            writer.bytes_written(),
+        );
+    }
+    Ok(())
+}
+
+impl SkipWriting {
+    fn new(max_percent: f64) -> Option<Self> {
+        (max_percent > 0.0).then(|| Self {
+            builder: SkipBuilder::default(),
+            share: max_percent / 100.0,
+            groups: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Ends a row group where the writer has, which then has so many, in so many bytes.
+    fn look_at(&mut self, groups: usize, bytes: u64) {
+        if groups > self.groups {
+            let of_group = bytes.saturating_sub(self.bytes) as f64;
+            // The rest is for names and their values.
+            self.builder
+                .end_group((of_group * self.share * 0.7) as usize);
+            (self.groups, self.bytes) = (groups, bytes);
+        }
+    }
+
+    fn finish(mut self, written: &WrittenBlock) -> Result<Option<Vec<u8>>> {
+        self.look_at(written.row_group_last_ids.len(), written.size_bytes);
+        let origin = SkipOrigin {
+            size_bytes: written.size_bytes,
+            footer_size_bytes: written.footer_size_bytes,
+            traces: written.traces,
+        };
+        let max_bytes = (written.size_bytes as f64 * self.share) as usize;
+        self.builder.finish(origin, max_bytes)
+    }
 }
 
 fn meta(
     tenant: &TenantId,
-    id: BlockId,
+    spec: &BlockSpec,
     written: &WrittenBlock,
     settings: &BlockWriterSettings,
     bloom_shards: u32,
@@ -199,18 +327,18 @@ fn meta(
     );
     BlockMeta {
         format: settings.version.as_str().to_owned(),
-        block_id: id,
+        block_id: spec.id,
         tenant_id: tenant.as_str().to_owned(),
         start,
         end,
         trace_count: written.traces,
         size_bytes: written.size_bytes,
-        compaction_level: 0,
+        compaction_level: spec.compaction_level,
         index_page_size: 0,
         row_group_count: written.row_group_last_ids.len() as u32,
         bloom_shards,
         footer_size_bytes: written.footer_size_bytes,
         dedicated_columns: settings.dedicated.clone(),
-        replication_factor: 1,
+        replication_factor: spec.replication_factor,
     }
 }

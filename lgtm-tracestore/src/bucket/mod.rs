@@ -5,16 +5,20 @@
 //! block_list: which blocks a tenant has      open_block: one of them; a trace by its id, or all traces of row groups
 //! ```
 
+mod block_caches;
 mod block_list;
 mod block_upload;
 mod open_block;
+mod places;
 mod select;
 mod settings;
+mod skip_cache;
 #[cfg(test)]
 mod tests;
 
-pub use block_list::{BlockList, TenantBlocks};
-pub use block_upload::BlockUpload;
+pub use block_caches::BlockCaches;
+pub use block_list::{BlockList, TenantBlocks, UnfinishedBlock};
+pub use block_upload::{BlockSpec, BlockUpload};
 pub use open_block::{BlockTraces, OpenBlock};
 pub use select::BucketSelect;
 pub use settings::BucketSettings;

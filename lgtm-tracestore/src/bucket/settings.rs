@@ -27,9 +27,21 @@ pub struct BucketSettings {
     /// How often the list of a tenant's blocks is read again. Blocks of this process are on its list at once.
     #[serde(with = "lgtm_core::units::duration")]
     pub blocklist_poll: Duration,
-    /// Bytes that an answer may take when a trace is read out of a block. A trace that is larger is not read. Bounds what a damaged or hostile block
-    /// makes of few bytes.
+    /// Bytes that a trace may take when it is read out of a block, and the columns of a row group that a query looks at. What is larger is not read.
+    /// Bounds what a damaged or hostile block makes of few bytes.
     pub max_trace_memory: ByteSize,
+    /// Row groups that a query reads ahead: their columns are fetched and decoded while those before them are evaluated. Each takes memory for the
+    /// columns that the query needs.
+    pub row_groups_ahead: usize,
+    /// How far outside the range of a query blocks may lie that have other parts of its traces: a trace that spreads wider is looked at in parts. Default 1h,
+    /// twice the time in which a block fills; more costs the bloom filters of more blocks a query.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub trace_parts_window: Duration,
+    /// Most bytes of the side file of a block, in percent of the block's data. It says which names and values a block has and where they surely are not;
+    /// Tempo does not look at it. 0: none is written, and none is read.
+    pub side_file_max_percent: f64,
+    /// Bytes of side files that are kept in memory.
+    pub side_file_cache: ByteSize,
 }
 
 impl Default for BucketSettings {
@@ -43,6 +55,10 @@ impl Default for BucketSettings {
             bloom_filter_shard_size: ByteSize::bytes(u64::from(bloom.shard_size_bytes)),
             blocklist_poll: Duration::from_secs(300),
             max_trace_memory: ByteSize::mib(256),
+            row_groups_ahead: 4,
+            trace_parts_window: Duration::from_secs(3600),
+            side_file_max_percent: 4.0,
+            side_file_cache: ByteSize::mib(64),
         }
     }
 }
@@ -81,6 +97,16 @@ impl BucketSettings {
             if !(least..=most).contains(&size.as_u64()) {
                 faults.push(format!("{name} {size} is not between {least} and {most}"));
             }
+        }
+        let percent = self.side_file_max_percent;
+        if !(0.0..=100.0).contains(&percent) {
+            faults.push(format!(
+                "side_file_max_percent {percent} is not between 0 and 100"
+            ));
+        }
+        if !(1..=256).contains(&self.row_groups_ahead) {
+            let n = self.row_groups_ahead;
+            faults.push(format!("row_groups_ahead {n} is not between 1 and 256"));
         }
         if faults.is_empty() {
             Ok(())

@@ -21,14 +21,14 @@ const WHAT: &str = "trace batch";
 
 /// A trace, or a part of one, as it goes into a batch.
 #[derive(Debug, Clone, Default)]
-pub(super) struct CutTrace {
+pub(super) struct CutTrace<'a> {
     pub(super) id: TraceId,
     pub(super) span_count: u32,
     /// First start and last end of its spans, nanoseconds since the epoch.
     pub(super) min_ns: u64,
     pub(super) max_ns: u64,
-    /// Runs, see [`Run`]; resources and scopes by the numbers of the batch's own tables.
-    pub(super) runs: Vec<u8>,
+    /// Resources and scopes by the numbers of the batch's own tables.
+    pub(super) runs: Vec<Run<'a>>,
 }
 
 /// What a batch is packed of.
@@ -37,7 +37,7 @@ pub(super) struct BatchContent<'a> {
     pub(super) resources: Vec<&'a [u8]>,
     pub(super) scopes: Vec<&'a [u8]>,
     /// By id; one that comes twice has two parts.
-    pub(super) traces: Vec<CutTrace>,
+    pub(super) traces: Vec<CutTrace<'a>>,
 }
 
 /// What is in a batch, and where.
@@ -89,7 +89,9 @@ pub(super) fn pack(
     let mut range = (u64::MAX, 0);
     for (n, trace) in content.traces.iter().enumerate() {
         raw.extend_from_slice(trace.id.as_bytes());
-        put_bytes(&mut raw, &trace.runs);
+        let runs_bytes: usize = trace.runs.iter().map(Run::size_bytes).sum();
+        put_uvarint(&mut raw, runs_bytes as u64);
+        trace.runs.iter().for_each(|run| run.put(&mut raw));
         range = (range.0.min(trace.min_ns), range.1.max(trace.max_ns));
         directory.ids.push(trace.id);
         directory.span_count += u64::from(trace.span_count);
@@ -392,25 +394,23 @@ mod tests {
 
     use super::*;
 
-    fn trace(id: u8, spans: &[u8], time: u64) -> CutTrace {
-        let mut runs = Vec::new();
-        Run {
+    fn trace(id: u8, spans: &[u8], time: u64) -> CutTrace<'_> {
+        let run = Run {
             resource: u32::from(id % 2),
             scope: 0,
             span_count: 1,
             spans,
-        }
-        .put(&mut runs);
+        };
         CutTrace {
             id: TraceId::from_short(&[id]).unwrap(),
             span_count: 1,
             min_ns: time,
             max_ns: time + 5,
-            runs,
+            runs: vec![run],
         }
     }
 
-    fn content(traces: Vec<CutTrace>) -> BatchContent<'static> {
+    fn content(traces: Vec<CutTrace<'_>>) -> BatchContent<'_> {
         BatchContent {
             resources: vec![b"", b"\x0a\x00"],
             scopes: vec![b"\x0a\x01s"],
@@ -439,10 +439,10 @@ mod tests {
     #[test]
     fn a_batch_of_several_frames_finds_each_trace() {
         let body = vec![0x12, 0];
-        let mut traces: Vec<CutTrace> = (1..=200).map(|id| trace(id, &body, id.into())).collect();
+        let text = [&[0x12, 0x80, 0xe2, 3][..], &vec![0; 62_592 - 4]].concat();
+        let mut traces: Vec<_> = (1..=200).map(|id| trace(id, &body, id.into())).collect();
         // Two frames and more: each of these is nearly half of one.
         for id in [50, 100, 150] {
-            let text = [&[0x12, 0x80, 0xe2, 3][..], &vec![0; 62_592 - 4]].concat();
             traces[id - 1] = trace(id as u8, &text, 9);
         }
         // A trace in two parts.

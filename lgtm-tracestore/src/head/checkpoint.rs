@@ -102,7 +102,7 @@ impl Heads {
 
 fn snapshot(head: &Head) -> HeadSnapshot {
     head.at_rest(|state, sequence| {
-        let live = state.live.iter().map(|(id, trace)| (*id, trace.clone()));
+        let live = state.live.iter().map(|(id, trace)| (id, trace.clone()));
         let mut traces: Vec<(TraceId, LiveTrace)> = live.collect();
         traces.extend(state.cut.iter().cloned());
         HeadSnapshot {

@@ -10,14 +10,37 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lgtm_core::model::TenantId;
+use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::wal::ChunkState;
 
 use super::batch_merge::BatchMerge;
+use super::block_window::BlockWindow;
 use super::head::Head;
 use super::head_batch::HeadBatch;
 use super::heads::Heads;
 use crate::block_id::BlockId;
+
+/// What of the heads a flush moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FlushScope {
+    /// Batches that are large or old enough for a block.
+    Complete,
+    /// Everything, live traces too.
+    All,
+}
+
+/// Batches of a tenant that can go into one block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlushPart {
+    /// Whose they are.
+    pub tenant: TenantId,
+    /// Which traces they have.
+    pub window: BlockWindow,
+    /// Bytes of them before compression.
+    pub bytes: u64,
+    /// When the first trace of them came.
+    pub since_ms: TimestampMs,
+}
 
 /// A batch that is on its way into the object store, or there.
 #[derive(Debug, Clone)]
@@ -68,13 +91,63 @@ impl Drop for Leaving {
 }
 
 impl Heads {
+    /// What could go, by tenant and window: packed batches that no flush has marked yet.
+    pub fn flush_parts(&self) -> Vec<FlushPart> {
+        let mut parts = Vec::new();
+        for head in self.all() {
+            let mut windows: BTreeMap<BlockWindow, (u64, TimestampMs)> = BTreeMap::new();
+            for batch in head.lock().batches.iter().filter(|b| b.may_leave()) {
+                let none = (0, TimestampMs::MAX);
+                let (bytes, since_ms) = windows.entry(batch.window).or_insert(none);
+                *bytes += batch.raw_bytes();
+                *since_ms = batch.since_ms.min(*since_ms);
+            }
+            let of_tenant = windows
+                .into_iter()
+                .map(|(window, (bytes, since_ms))| FlushPart {
+                    tenant: head.tenant.clone(),
+                    window,
+                    bytes,
+                    since_ms,
+                });
+            parts.extend(of_tenant);
+        }
+        parts
+    }
+
+    /// Marks the oldest batches of a part, until they have `max_bytes` before compression; `None` when there are none left.
+    pub fn begin_flush_of(
+        &self,
+        part: &FlushPart,
+        block: BlockId,
+        max_bytes: u64,
+    ) -> Option<Leaving> {
+        let mut bytes = 0;
+        self.begin_flush_where(&part.tenant, block, |batch| {
+            let is_wanted = batch.window == part.window && bytes < max_bytes;
+            if is_wanted && batch.may_leave() {
+                bytes += batch.raw_bytes();
+            }
+            is_wanted
+        })
+    }
+
     /// Marks all packed batches of a tenant that no flush has marked yet; `None` when there are none.
     pub fn begin_flush(&self, tenant: &TenantId, block: BlockId) -> Option<Leaving> {
+        self.begin_flush_where(tenant, block, |_| true)
+    }
+
+    fn begin_flush_where(
+        &self,
+        tenant: &TenantId,
+        block: BlockId,
+        mut is_wanted: impl FnMut(&HeadBatch) -> bool,
+    ) -> Option<Leaving> {
         let head = self.get(tenant)?;
         let batches: Vec<Arc<HeadBatch>> = {
             let state = head.lock();
             (state.batches.iter())
-                .filter(|b| b.is_packed() && b.leave(block))
+                .filter(|b| b.is_packed() && is_wanted(b) && b.leave(block))
                 .cloned()
                 .collect()
         };

@@ -7,7 +7,7 @@
 //! Spans are in memory before their record is in the log. Each record has a number; a checkpoint, which cuts the log first and looks at memory
 //! afterwards, notes up to which number memory has all records, and replay passes over those that come again behind the cut.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,9 +19,11 @@ use lgtm_core::wal::{BlobFiles, Generations};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 use smallvec::SmallVec;
 
+use super::block_window::{BlockWindow, first_start_ns};
 use super::capacity::HeadCapacity;
 use super::head_batch::{HeadBatch, HeadTables, LooseBatch};
 use super::live_trace::{LiveTrace, OVERHEAD};
+use super::live_traces::LiveTraces;
 use super::run::Run;
 use super::shared_bytes::SharedBytes;
 use crate::trace::TraceId;
@@ -78,7 +80,7 @@ pub(super) struct SpansOf<'a> {
 pub(super) struct HeadState {
     resources: SharedBytes,
     scopes: SharedBytes,
-    pub(super) live: HashMap<TraceId, LiveTrace>,
+    pub(super) live: LiveTraces,
     live_bytes: usize,
     /// When to look at which live trace; one stands once. In the order of time, nearly.
     due: VecDeque<(TimestampMs, TraceId)>,
@@ -103,7 +105,7 @@ impl Head {
             state: Mutex::new(HeadState {
                 resources: SharedBytes::new(seed),
                 scopes: SharedBytes::new(seed),
-                live: HashMap::new(),
+                live: LiveTraces::default(),
                 live_bytes: 0,
                 due: VecDeque::new(),
                 cut: Vec::new(),
@@ -148,7 +150,7 @@ impl HeadState {
 
     /// Bytes of a trace that the head has.
     pub(super) fn bytes_of(&self, id: TraceId) -> u64 {
-        let live = self.live.get(&id).map_or(0, |t| t.size_bytes() as u64);
+        let live = self.live.get(id).map_or(0, |t| t.size_bytes() as u64);
         live + self.known.get(&id).map_or(0, |k| k.bytes)
     }
 
@@ -170,7 +172,7 @@ impl HeadState {
         let shared = self.shared_bytes() - before;
         let mut grown = run.size_bytes();
         let due = &mut self.due;
-        let trace = self.live.entry(id).or_insert_with(|| {
+        let trace = self.live.get_or_insert_with(id, || {
             grown += OVERHEAD;
             due.push_back((now_ms.saturating_add(millis(idle)), id));
             LiveTrace::new(now_ms)
@@ -192,7 +194,7 @@ impl HeadState {
             && due_ms <= now_ms
         {
             self.due.pop_front();
-            let Some(trace) = self.live.get(&id) else {
+            let Some(trace) = self.live.get(id) else {
                 continue;
             };
             let idle_ms = trace.touched_ms.saturating_add(idle);
@@ -211,7 +213,7 @@ impl HeadState {
         while excess > 0
             && let Some((_, id)) = self.due.pop_front()
         {
-            let size = self.live.get(&id).map_or(0, LiveTrace::size_bytes);
+            let size = self.live.get(id).map_or(0, LiveTrace::size_bytes);
             self.cut_one(id);
             excess = excess.saturating_sub(size);
         }
@@ -223,7 +225,7 @@ impl HeadState {
     }
 
     fn cut_one(&mut self, id: TraceId) {
-        if let Some(trace) = self.live.remove(&id) {
+        if let Some(trace) = self.live.remove(id) {
             self.live_bytes -= trace.size_bytes();
             self.cut_bytes += trace.size_bytes();
             self.cut.push((id, trace));
@@ -248,19 +250,37 @@ impl HeadState {
         self.cut_bytes
     }
 
-    /// Makes a batch of what was cut, to be packed; `None` when nothing was.
-    pub(super) fn begin_batch(&mut self, parts: &HeadParts) -> Option<Arc<HeadBatch>> {
-        if self.cut.is_empty() {
-            return None;
+    /// Makes batches of what was cut, to be packed: one of each window. None when nothing was.
+    pub(super) fn begin_batches(&mut self, parts: &HeadParts) -> Vec<Arc<HeadBatch>> {
+        let mut windows: BTreeMap<BlockWindow, Vec<(TraceId, LiveTrace)>> = BTreeMap::new();
+        for (id, trace) in std::mem::take(&mut self.cut) {
+            let first = trace.runs().next();
+            let start_ns = first.and_then(|run| first_start_ns(run.spans)).unwrap_or(0);
+            let window = BlockWindow::of(start_ns, trace.since_ms);
+            windows.entry(window).or_default().push((id, trace));
         }
+        self.cut_bytes = 0;
+        let windows = windows.into_iter();
+        windows
+            .map(|(window, traces)| self.begin_batch(window, traces, parts))
+            .collect()
+    }
+
+    fn begin_batch(
+        &mut self,
+        window: BlockWindow,
+        mut traces: Vec<(TraceId, LiveTrace)>,
+        parts: &HeadParts,
+    ) -> Arc<HeadBatch> {
         let tables = self.tables();
-        let mut traces = std::mem::take(&mut self.cut);
         traces.sort_by_key(|(id, _)| *id);
         let id = parts.next_batch_id();
         let shared_bytes = self.shared_bytes();
         let mut since_ms = TimestampMs::MAX;
+        let mut trace_bytes = 0;
         for (trace_id, trace) in &traces {
             since_ms = since_ms.min(trace.since_ms);
+            trace_bytes += trace.size_bytes();
             for run in trace.runs() {
                 self.resources.release(run.resource);
                 self.scopes.release(run.scope);
@@ -274,11 +294,11 @@ impl HeadState {
         let loose = LooseBatch {
             traces,
             tables,
-            size_bytes: std::mem::take(&mut self.cut_bytes) + shared_bytes - self.shared_bytes(),
+            size_bytes: trace_bytes + shared_bytes - self.shared_bytes(),
         };
-        let batch = Arc::new(HeadBatch::loose(id, since_ms, loose));
+        let batch = Arc::new(HeadBatch::loose(id, since_ms, window, loose));
         self.batches.push(Arc::clone(&batch));
-        Some(batch)
+        batch
     }
 
     /// Adds a batch out of a checkpoint.

@@ -12,6 +12,7 @@ use lgtm_core::{DecodeError, Result};
 use parking_lot::Mutex;
 
 use super::batch::{BatchContent, BatchDirectory, CutTrace, pack};
+use super::block_window::BlockWindow;
 use super::live_trace::LiveTrace;
 use super::run::Run;
 use crate::block_id::BlockId;
@@ -27,6 +28,8 @@ pub(super) struct HeadBatch {
     pub(super) id: u64,
     /// When its first trace was cut.
     pub(super) since_ms: TimestampMs,
+    /// Which blocks it may go into.
+    pub(super) window: BlockWindow,
     state: Mutex<BatchState>,
 }
 
@@ -86,8 +89,14 @@ impl HeadTables {
 
 impl HeadBatch {
     /// A batch that is not packed yet.
-    pub(super) fn loose(id: u64, since_ms: TimestampMs, batch: LooseBatch) -> Self {
-        Self::new(id, since_ms, BatchBody::Loose(Arc::new(batch)), None)
+    pub(super) fn loose(
+        id: u64,
+        since_ms: TimestampMs,
+        window: BlockWindow,
+        batch: LooseBatch,
+    ) -> Self {
+        let body = BatchBody::Loose(Arc::new(batch));
+        Self::new(id, (since_ms, window), body, None)
     }
 
     /// A batch out of a checkpoint.
@@ -97,18 +106,25 @@ impl HeadBatch {
         (bytes, directory): (PackedBytes, BatchDirectory),
         leaving: Option<BlockId>,
     ) -> Self {
+        let window = BlockWindow::of(directory.min_ns, since_ms);
         Self::new(
             id,
-            since_ms,
+            (since_ms, window),
             BatchBody::Packed(bytes, Arc::new(directory)),
             leaving,
         )
     }
 
-    fn new(id: u64, since_ms: TimestampMs, body: BatchBody, leaving: Option<BlockId>) -> Self {
+    fn new(
+        id: u64,
+        (since_ms, window): (TimestampMs, BlockWindow),
+        body: BatchBody,
+        leaving: Option<BlockId>,
+    ) -> Self {
         Self {
             id,
             since_ms,
+            window,
             state: Mutex::new(BatchState {
                 body,
                 chunk: ChunkState::HELD,
@@ -141,6 +157,13 @@ impl HeadBatch {
         state.chunk = ChunkState::FLUSHING;
         state.leaving = Some(into);
         true
+    }
+
+    /// Whether a flush could take it now.
+    pub(super) fn may_leave(&self) -> bool {
+        let state = self.state.lock();
+        let is_free = state.chunk == ChunkState::HELD && state.leaving.is_none();
+        is_free && matches!(state.body, BatchBody::Packed(..))
     }
 
     /// The flush ended: with [`ChunkState::HELD`] nobody knows whether it got there.
@@ -223,7 +246,7 @@ fn content(loose: &LooseBatch) -> BatchContent<'_> {
             span_count: trace.span_count,
             min_ns: u64::MAX,
             max_ns: 0,
-            runs: Vec::with_capacity(trace.size_bytes()),
+            runs: Vec::new(),
         };
         for run in trace.runs() {
             let resource = *resources.entry(run.resource).or_insert_with(|| {
@@ -241,12 +264,11 @@ fn content(loose: &LooseBatch) -> BatchContent<'_> {
                 cut.min_ns = cut.min_ns.min(min_ns);
                 cut.max_ns = cut.max_ns.max(max_ns);
             }
-            let run = Run {
+            cut.runs.push(Run {
                 resource,
                 scope,
                 ..run
-            };
-            run.put(&mut cut.runs);
+            });
         }
         cut.min_ns = cut.min_ns.min(cut.max_ns);
         out.traces.push(cut);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
-use lgtm_core::codec::Compressor;
+use lgtm_core::codec::{CompressionLevels, Compressor};
 use lgtm_core::disk::{Disk, FolderLock};
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
@@ -240,7 +240,7 @@ impl Heads {
             let cut = move |state: &mut HeadState, parts: &HeadParts| {
                 state.cut_due(now_ms, idle, live);
                 if state.cut_bytes() as u64 >= batch_bytes {
-                    state.begin_batch(parts);
+                    state.begin_batches(parts);
                 }
             };
             self.cut_and_pack(head, cut).await?;
@@ -269,7 +269,7 @@ impl Heads {
         for head in heads {
             let cut = |state: &mut HeadState, parts: &HeadParts| {
                 state.cut_all();
-                state.begin_batch(parts);
+                state.begin_batches(parts);
             };
             self.cut_and_pack(head, cut).await?;
         }
@@ -348,14 +348,18 @@ pub(super) fn cut_for_room(heads: &[Arc<Head>], parts: &HeadParts) -> Vec<Arc<He
         let excess = (own as f64 * share).ceil() as usize;
         let excess = excess.saturating_sub(state.cut_bytes());
         state.cut_oldest(excess);
-        batches.extend(state.begin_batch(parts));
+        batches.extend(state.begin_batches(parts));
     }
     batches
 }
 
 /// Packs batches, one after the other.
 pub(super) fn pack_all(batches: &[Arc<HeadBatch>], parts: &HeadParts) -> Result<()> {
-    let mut compressor = Compressor::default();
+    // Batches leave the disk within minutes: half the CPU is worth more than some bytes.
+    let mut compressor = Compressor::new(CompressionLevels {
+        zstd: 1,
+        ..CompressionLevels::default()
+    });
     for batch in batches {
         let freed = batch.pack(&parts.files, &mut compressor)?;
         parts.capacity.gave(freed);

@@ -10,6 +10,7 @@
 
 mod batch;
 mod batch_merge;
+mod block_window;
 mod capacity;
 mod checkpoint;
 mod flush;
@@ -17,6 +18,7 @@ mod head;
 mod head_batch;
 mod heads;
 mod live_trace;
+mod live_traces;
 mod push;
 mod read;
 mod record;
@@ -29,7 +31,8 @@ mod shared_bytes;
 mod tests;
 
 pub use batch_merge::BatchMerge;
-pub use flush::Leaving;
+pub use block_window::BlockWindow;
+pub use flush::{FlushPart, FlushScope, Leaving};
 pub use heads::{HeadHost, Heads, TenantTraces};
 pub use read::{HeadTraces, NsRange};
 pub use replay::HeadReplayReport;

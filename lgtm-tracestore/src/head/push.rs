@@ -14,11 +14,13 @@ use lgtm_core::{Error, Result};
 use super::head::{Head, SpansOf};
 use super::heads::Heads;
 use super::record::{RECORD_OVERHEAD, RUN_OVERHEAD, SpansRecord, kind};
-use crate::limits::{Limits, PushReport};
-use crate::wire::{PushBatch, SpanBytes, SpanRule};
+use crate::limits::{Limits, PushPart, PushReport};
+use crate::wire::{PushBatch, SpanBytes, SpanRule, TraceView};
 
-/// Bytes of the log that one piece takes at most: about a millisecond of work.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of the log that one piece takes at most: a fraction of a millisecond of work, since spans of few bytes cost as much as large ones.
+const PIECE_BYTES: u64 = 256 << 10;
+/// Traces of one piece at most: each costs some time, however small it is.
+const PIECE_TRACES: usize = 250;
 /// Pieces whose buffers are kept, and the most that one keeps.
 const MAX_SCRATCHES: usize = 8;
 const KEPT_SCRATCH: usize = 4 << 20;
@@ -43,6 +45,8 @@ struct Push<'a> {
     heads: &'a Heads,
     head: &'a Head,
     batch: &'a PushBatch,
+    /// Numbers of the traces that are to be taken; `None` for all.
+    wanted: Option<&'a [u32]>,
     limits: &'a Limits,
     now_ms: TimestampMs,
     /// Bytes in the log that one span may take.
@@ -66,6 +70,30 @@ impl Heads {
         batch: &PushBatch,
         report: &mut PushReport,
     ) -> Result<()> {
+        self.push_wanted(tenant, batch, None, report).await
+    }
+
+    /// As [`Heads::push`], of what an ingester is to take.
+    ///
+    /// # Errors
+    /// As [`Heads::push`].
+    pub async fn push_part(
+        &self,
+        tenant: &TenantId,
+        part: &PushPart,
+        report: &mut PushReport,
+    ) -> Result<()> {
+        let (batch, wanted) = (part.batch(), part.numbers());
+        self.push_wanted(tenant, batch, wanted, report).await
+    }
+
+    async fn push_wanted(
+        &self,
+        tenant: &TenantId,
+        batch: &PushBatch,
+        wanted: Option<&[u32]>,
+        report: &mut PushReport,
+    ) -> Result<()> {
         self.check_open()?;
         self.check_memory().await?;
         let limits = self.limits.for_tenant(tenant);
@@ -75,6 +103,7 @@ impl Heads {
             heads: self,
             head: &head,
             batch,
+            wanted,
             limits: &limits,
             now_ms: self.clock.now_ms(),
             max_span_bytes,
@@ -133,6 +162,16 @@ fn log_bytes(span: &SpanBytes<'_>, before: Option<&SpanBytes<'_>>) -> u64 {
 }
 
 impl Push<'_> {
+    fn trace_count(&self) -> usize {
+        self.wanted.map_or(self.batch.trace_count(), <[u32]>::len)
+    }
+
+    /// The `n`th of those that are to be taken.
+    fn trace(&self, n: usize) -> TraceView<'_> {
+        let n = self.wanted.map_or(n, |wanted| wanted[n] as usize);
+        self.batch.trace(n)
+    }
+
     /// The next piece from `next` (number of the trace, and of its span) on, which moves behind it; empty at the end. Spans that the log could
     /// never take are refused.
     fn next_piece(&self, next: &mut (usize, usize), report: &mut PushReport) -> Piece {
@@ -140,8 +179,8 @@ impl Push<'_> {
             log_bytes: (RECORD_OVERHEAD + self.head.tenant.as_str().len()) as u64,
             ..Piece::default()
         };
-        while next.0 < self.batch.trace_count() {
-            let view = self.batch.trace(next.0);
+        while next.0 < self.trace_count() && piece.traces.len() < PIECE_TRACES {
+            let view = self.trace(next.0);
             let mut start = next.1;
             let mut before: Option<SpanBytes<'_>> = None;
             for span in view.part(start..view.span_count()).spans() {
@@ -214,7 +253,7 @@ impl Push<'_> {
         scratch: &mut PushScratch,
         report: &mut PushReport,
     ) {
-        let view = self.batch.trace(number);
+        let view = self.trace(number);
         let id = view.id();
         let count = spans.len() as u64;
         let wanted = view.part(spans);
@@ -231,7 +270,7 @@ impl Push<'_> {
             return;
         }
         let max = self.limits.ingestion.max_traces_per_user;
-        if max > 0 && state.live.len() as u64 >= max && !state.live.contains_key(&id) {
+        if max > 0 && state.live.len() as u64 >= max && !state.live.contains(id) {
             report.refuse(SpanRule::LiveTracesExceeded, count, || {
                 format!("the tenant has {max} live traces, max_traces_per_user is {max}: trace {id} is not taken")
             });

@@ -27,6 +27,8 @@ pub struct HeadTraces {
     /// Live ones, and those that were cut and wait.
     traces: Vec<(TraceId, LiveTrace)>,
     batches: Vec<Arc<HeadBatch>>,
+    /// Ids of these.
+    loose: HashSet<TraceId>,
     /// Traces with parts in several places.
     scattered: HashSet<TraceId>,
     /// Keeps what flushes move.
@@ -61,31 +63,20 @@ impl Heads {
     /// # Errors
     /// `Unavailable` before the replay is done.
     pub fn traces(&self, tenant: &TenantId, reader: &Arc<Snapshot>) -> Result<HeadTraces> {
-        self.check_open()?;
-        let mut out = HeadTraces {
-            parts: Arc::clone(&self.parts),
-            tables: HeadTables::default(),
-            traces: Vec::new(),
-            batches: Vec::new(),
-            scattered: HashSet::new(),
-            _reader: Arc::clone(reader),
-            decompressor: Decompressor::default(),
-            warnings: Vec::new(),
-            next: Next::default(),
-        };
+        let mut out = self.no_traces(reader)?;
         let Some(head) = self.get(tenant) else {
             return Ok(out);
         };
         let state = head.lock();
         out.tables = state.tables();
         out.traces.extend(state.cut.iter().cloned());
-        (out.traces).extend(state.live.iter().map(|(id, t)| (*id, t.clone())));
+        (out.traces).extend(state.live.iter().map(|(id, t)| (id, t.clone())));
         let seen = |b: &&Arc<HeadBatch>| reader.sees(b.chunk_state());
         out.batches
             .extend(state.batches.iter().filter(seen).cloned());
-        let mut once = HashSet::with_capacity(out.traces.len());
+        out.loose.reserve(out.traces.len());
         for (id, _) in &out.traces {
-            if !once.insert(*id) || state.known.contains_key(id) {
+            if !out.loose.insert(*id) || state.known.contains_key(id) {
                 out.scattered.insert(*id);
             }
         }
@@ -93,12 +84,74 @@ impl Heads {
         out.scattered.extend(several.map(|(id, _)| *id));
         Ok(out)
     }
+
+    /// The same of one trace, which costs no look at others.
+    ///
+    /// # Errors
+    /// As [`Heads::traces`].
+    pub fn traces_of_id(
+        &self,
+        tenant: &TenantId,
+        reader: &Arc<Snapshot>,
+        id: TraceId,
+    ) -> Result<HeadTraces> {
+        let mut out = self.no_traces(reader)?;
+        let Some(head) = self.get(tenant) else {
+            return Ok(out);
+        };
+        let state = head.lock();
+        let cut = state.cut.iter().filter(|(known, _)| *known == id);
+        out.traces.extend(cut.cloned());
+        out.traces
+            .extend(state.live.get(id).map(|t| (id, t.clone())));
+        if !out.traces.is_empty() {
+            out.tables = state.tables();
+            out.loose.insert(id);
+        }
+        if let Some(known) = state.known.get(&id) {
+            let of_id = state
+                .batches
+                .iter()
+                .filter(|b| known.batches.contains(&b.id));
+            let seen = of_id.filter(|b| reader.sees(b.chunk_state()));
+            out.batches.extend(seen.cloned());
+        }
+        Ok(out)
+    }
+
+    fn no_traces(&self, reader: &Arc<Snapshot>) -> Result<HeadTraces> {
+        self.check_open()?;
+        Ok(HeadTraces {
+            parts: Arc::clone(&self.parts),
+            tables: HeadTables::default(),
+            traces: Vec::new(),
+            batches: Vec::new(),
+            loose: HashSet::new(),
+            scattered: HashSet::new(),
+            _reader: Arc::clone(reader),
+            decompressor: Decompressor::default(),
+            warnings: Vec::new(),
+            next: Next::default(),
+        })
+    }
 }
 
 impl HeadTraces {
     /// What could not be read so far, in words for the user.
     pub fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
+    }
+
+    /// Whether the head has any of a trace.
+    pub fn has(&self, id: TraceId) -> bool {
+        let in_batch = |batch: &Arc<HeadBatch>| match batch.body() {
+            BatchBody::Loose(loose) => {
+                let found = loose.traces.binary_search_by_key(&id, |(known, _)| *known);
+                found.is_ok()
+            }
+            BatchBody::Packed(_, directory) => directory.ids().binary_search(&id).is_ok(),
+        };
+        self.loose.contains(&id) || self.batches.iter().any(in_batch)
     }
 
     /// Appends all that the head has of a trace to `out`, as the protobuf message `Trace`. Whether there is anything.
@@ -193,7 +246,7 @@ impl HeadTraces {
                     .try_for_each(|(id, trace)| {
                         let mut bytes = Vec::new();
                         put_live(trace, &loose.tables, &mut bytes)?;
-                        waiting.push((*id, bytes));
+                        put_part(waiting, *id, bytes);
                         Ok(())
                     })
                     .map_err(broken)
@@ -210,7 +263,7 @@ impl HeadTraces {
                 if directory.frame_count() > frame && overlaps(directory.range_of(frame)) {
                     let take = |id, bytes| {
                         if !scattered.contains(&id) {
-                            waiting.push((id, bytes));
+                            put_part(waiting, id, bytes);
                         }
                     };
                     self.parts.read_packed(
@@ -252,6 +305,14 @@ impl HeadParts {
             take(trace.id, bytes);
         }
         Ok(())
+    }
+}
+
+/// Adds a trace, or another part of the one that was added last: a trace that went on after it was cut may be twice in a batch.
+fn put_part(traces: &mut Vec<(TraceId, Vec<u8>)>, id: TraceId, bytes: Vec<u8>) {
+    match traces.last_mut() {
+        Some((last, known)) if *last == id => known.extend_from_slice(&bytes),
+        _ => traces.push((id, bytes)),
     }
 }
 

@@ -11,7 +11,8 @@ use lgtm_core::{Error, Result};
 use super::heads::Heads;
 use super::read::{HeadTraces, NsRange};
 use crate::select::{
-    DecodedBatches, Select, SelectEnd, SpanBatches, SpanRequest, TraceBytes, TraceReader,
+    DecodedBatches, Places, Select, SelectEnd, SpanBatches, SpanRequest, TraceBytes, TraceReader,
+    TraceSpot,
 };
 use crate::trace::TraceId;
 
@@ -49,6 +50,24 @@ impl HeadSelect {
             range: range.unwrap_or((0, u64::MAX)),
         };
         Ok(Box::new(DecodedBatches::new(reader, executor, request)))
+    }
+}
+
+impl HeadSelect {
+    /// All that the head of a tenant has of a trace, as the protobuf message `Trace`; empty when it has nothing. And what could not be read.
+    ///
+    /// # Errors
+    /// `Unavailable` before the replay is done.
+    pub async fn find(&self, tenant: &TenantId, id: TraceId) -> Result<(Vec<u8>, Vec<String>)> {
+        let executor = self.heads.executor.in_line(tenant.as_str());
+        let (heads, of) = (Arc::clone(&self.heads), tenant.clone());
+        let job = move |_: &CancelToken| {
+            let mut traces = heads.traces_of_id(&of, &heads.reader(), id)?;
+            let mut bytes = Vec::new();
+            traces.find(id, &mut bytes);
+            Ok::<_, Error>((bytes, traces.warnings()))
+        };
+        executor.run(job, &CancelToken::new()).await
     }
 }
 
@@ -121,6 +140,25 @@ impl TraceReader for HeadReader {
             is_there.then_some(TraceBytes { id, place, bytes })
         })
         .await
+    }
+
+    async fn count_places(&mut self, traces: &[TraceSpot], places: Places) -> Result<Vec<u32>> {
+        if places == Places::Before {
+            return Ok(vec![0; traces.len()]);
+        }
+        let ids: Vec<TraceId> = traces.iter().map(|t| t.id).collect();
+        self.on_pool(move |traces, _| {
+            let counts = ids.iter().map(|id| u32::from(traces.has(*id)));
+            counts.collect()
+        })
+        .await
+    }
+
+    async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>> {
+        if places == Places::Before {
+            return Ok(Vec::new());
+        }
+        Ok(self.find(id, 0).await?.map_or_else(Vec::new, |t| t.bytes))
     }
 
     fn end(&mut self) -> SelectEnd {

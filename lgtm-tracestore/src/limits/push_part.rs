@@ -43,6 +43,11 @@ impl PushPart {
         &self.batch
     }
 
+    /// Numbers of the traces that are to be taken; `None` for all.
+    pub fn numbers(&self) -> Option<&[u32]> {
+        self.traces.as_deref()
+    }
+
     /// Number of traces that are to be taken.
     pub fn trace_count(&self) -> usize {
         match &self.traces {

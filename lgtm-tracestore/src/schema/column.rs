@@ -3,9 +3,13 @@
 //! Texts with a dictionary stay numbers of its entries; nobody makes texts of them who does not ask for one. Levels may be left out: a value that every
 //! span has is as good as an array without them, and levels cost as much as the values.
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::error::DecodeError;
 
+use crate::schema::column_memory::{ColumnMemory, KeptEntry};
 use crate::schema::delta::decode_deltas;
 use crate::schema::file::{Chunk, FileLeaf, Physical};
 use crate::schema::hybrid::{decode_indices, decode_levels};
@@ -20,6 +24,15 @@ pub struct Texts {
 }
 
 impl Texts {
+    /// One text, which is empty.
+    pub fn one_empty() -> &'static Self {
+        static ONE: LazyLock<Texts> = LazyLock::new(|| Texts {
+            bytes: Vec::new(),
+            ends: vec![0],
+        });
+        &ONE
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.ends.len()
@@ -39,6 +52,27 @@ impl Texts {
         };
         let end = self.ends.get(n).map_or(start, |end| *end as usize);
         &self.bytes[start..end]
+    }
+
+    /// Bytes that they take.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes.len() + self.ends.len() * 4
+    }
+
+    /// Appends one, for which there is room.
+    pub(super) fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len() as u32);
+    }
+
+    /// Keeps those of these ranges, which ascend.
+    fn keep(&mut self, ranges: &[Range<usize>]) {
+        let mut out = Self::default();
+        for n in ranges.iter().cloned().flatten() {
+            out.bytes.extend_from_slice(self.get(n));
+            out.ends.push(out.bytes.len() as u32);
+        }
+        *self = out;
     }
 
     /// All of them, in order.
@@ -87,6 +121,18 @@ impl ColumnValues {
         self.len() == 0
     }
 
+    /// Keeps those of these ranges, which ascend.
+    pub(super) fn keep(&mut self, ranges: &[Range<usize>]) {
+        match self {
+            Self::Int32(values) => keep(values, ranges),
+            Self::Int64(values) => keep(values, ranges),
+            Self::Double(values) => keep(values, ranges),
+            Self::Bool(values) => keep(values, ranges),
+            Self::Texts(texts) => texts.keep(ranges),
+            Self::Indices { indices, .. } => keep(indices, ranges),
+        }
+    }
+
     /// A text; empty where there is none.
     #[inline]
     pub fn text(&self, n: usize) -> &[u8] {
@@ -130,6 +176,35 @@ pub struct Column {
     pub values: ColumnValues,
 }
 
+impl Texts {
+    /// Leaves its memory to other columns.
+    pub(crate) fn give(self, memory: &ColumnMemory) {
+        memory.give(self.bytes);
+        memory.give(self.ends);
+    }
+}
+
+impl Column {
+    /// Leaves its memory to other columns.
+    pub(crate) fn give(self, memory: &ColumnMemory) {
+        memory.give(self.def);
+        memory.give(self.rep);
+        match self.values {
+            ColumnValues::Int32(values) => memory.give(values),
+            ColumnValues::Int64(values) => memory.give(values),
+            ColumnValues::Texts(texts) => texts.give(memory),
+            ColumnValues::Indices {
+                dictionary,
+                indices,
+            } => {
+                dictionary.give(memory);
+                memory.give(indices);
+            }
+            ColumnValues::Double(_) | ColumnValues::Bool(_) => {}
+        }
+    }
+}
+
 /// What of a column is wanted beside its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Levels {
@@ -148,9 +223,39 @@ pub struct ColumnDecoder<'f> {
     chunk: &'f Chunk,
     levels: Levels,
     inflater: Inflater,
+    memory: Option<&'f ColumnMemory>,
+    /// For numbers of a dictionary's entries, once there are any.
+    indices: Vec<u32>,
     dictionary: Option<Texts>,
-    /// Of which values a dictionary of numbers consists; Tempo writes none, but may.
     column: Column,
+}
+
+/// What pages hold together, as their headers say.
+#[derive(Debug, Clone, Copy, Default)]
+struct PageSums {
+    entries: usize,
+    /// Those that are there, at most.
+    values: usize,
+    bytes: usize,
+}
+
+impl PageSums {
+    fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut out = Self::default();
+        let mut pages = Pages::new(bytes);
+        while let Some(page) = pages.next()? {
+            let nulls = match page.kind {
+                PageKind::V1 => 0,
+                PageKind::V2 { nulls, .. } => nulls,
+                PageKind::Dictionary | PageKind::Other => continue,
+            };
+            out.entries = out.entries.saturating_add(page.values);
+            let values = page.values.saturating_sub(nulls);
+            out.values = out.values.saturating_add(values);
+            out.bytes = out.bytes.saturating_add(page.uncompressed_bytes);
+        }
+        Ok(out)
+    }
 }
 
 impl<'f> ColumnDecoder<'f> {
@@ -168,6 +273,8 @@ impl<'f> ColumnDecoder<'f> {
             chunk,
             levels,
             inflater: Inflater::default(),
+            memory: None,
+            indices: Vec::new(),
             dictionary: None,
             column: Column {
                 max_def: leaf.max_def,
@@ -180,25 +287,97 @@ impl<'f> ColumnDecoder<'f> {
         }
     }
 
+    /// Takes a dictionary that was decoded before; only pages behind it are to come.
+    pub fn set_dictionary(&mut self, dictionary: Texts) {
+        self.dictionary = Some(dictionary);
+    }
+
     /// Decodes pages that lie one after the other: the whole chunk, or its dictionary page first and then some pages.
     ///
     /// # Errors
     /// For bytes that are no pages of this column; what `allowance` refuses. Nothing is made that it was not asked for.
     pub fn pages(&mut self, bytes: &[u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+        // What all of them take is taken at once: a vector that grows page by page is copied, and leaves its old memory behind.
+        let mut sums = PageSums::of(bytes)?;
         let mut pages = Pages::new(bytes);
         while let Some(page) = pages.next()? {
             match page.kind {
                 PageKind::Dictionary => self.dictionary_page(page, allowance)?,
-                PageKind::V1 => self.page_v1(page, allowance)?,
-                PageKind::V2 { .. } => self.page_v2(page, allowance)?,
+                PageKind::V1 | PageKind::V2 { .. } => {
+                    self.make_room(&page, sums, allowance)?;
+                    sums = PageSums::default();
+                    if page.kind == PageKind::V1 {
+                        self.page_v1(page, allowance)?;
+                    } else {
+                        self.page_v2(page, allowance)?;
+                    }
+                }
                 PageKind::Other => {}
             }
         }
         Ok(())
     }
 
+    /// Decodes with the memory of another decoder.
+    #[must_use]
+    pub(crate) fn with(mut self, inflater: Inflater) -> Self {
+        self.inflater = inflater;
+        self
+    }
+
+    /// Takes memory of columns from there.
+    #[must_use]
+    pub(crate) fn reusing(mut self, memory: &'f ColumnMemory) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
+    /// Makes room for what this page and those behind it hold, where that is not done yet.
+    fn make_room(
+        &mut self,
+        page: &Page<'_>,
+        sums: PageSums,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        let memory = self.memory;
+        if self.levels == Levels::All && self.leaf.max_rep > 0 {
+            room(&mut self.column.rep, sums.entries, memory, allowance)?;
+        }
+        if self.levels != Levels::None && self.leaf.max_def > 0 {
+            room(&mut self.column.def, sums.entries, memory, allowance)?;
+        }
+        let is_dictionary = page.encoding == PageEncoding::Dictionary && self.dictionary.is_some();
+        match &mut self.column.values {
+            ColumnValues::Int32(values) => room(values, sums.values, memory, allowance),
+            ColumnValues::Int64(values) => room(values, sums.values, memory, allowance),
+            ColumnValues::Indices { indices, .. } => room(indices, sums.values, memory, allowance),
+            ColumnValues::Texts(_) if is_dictionary => {
+                if let Some(memory) = self.memory
+                    && self.indices.capacity() == 0
+                {
+                    self.indices = memory.take(sums.values);
+                }
+                Ok(())
+            }
+            ColumnValues::Texts(texts) => {
+                if let Some(memory) = self.memory
+                    && texts.bytes.capacity() == 0
+                {
+                    texts.bytes = memory.take(sums.bytes);
+                }
+                room(&mut texts.ends, sums.values, memory, allowance)
+            }
+            ColumnValues::Double(_) | ColumnValues::Bool(_) => Ok(()),
+        }
+    }
+
     /// The column. Texts with a dictionary are numbers of its entries, also where some pages are without.
     pub fn finish(self) -> Column {
+        self.finish_with().0
+    }
+
+    /// The column, and memory for another decoder.
+    pub(crate) fn finish_with(self) -> (Column, Inflater) {
         let mut column = self.column;
         if let (Some(dictionary), ColumnValues::Texts(none)) = (self.dictionary, &column.values)
             && none.is_empty()
@@ -209,7 +388,7 @@ impl<'f> ColumnDecoder<'f> {
                 indices,
             };
         }
-        column
+        (column, self.inflater)
     }
 
     fn dictionary_page(
@@ -272,8 +451,20 @@ impl<'f> ColumnDecoder<'f> {
         };
         let body = self.inflater.inflate(codec, r.rest(), bytes, allowance)?;
         self.column.entries += entries;
-        let (values, dictionary) = (&mut self.column.values, &mut self.dictionary);
-        add_values(page.encoding, body, present, values, dictionary, allowance)
+        if present > 0 && page.encoding == PageEncoding::Dictionary {
+            become_indices(
+                &mut self.column.values,
+                &mut self.dictionary,
+                &mut self.indices,
+            )?;
+        }
+        add_values(
+            page.encoding,
+            body,
+            present,
+            &mut self.column.values,
+            allowance,
+        )
     }
 
     fn page_v1(&mut self, page: Page<'_>, allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
@@ -307,16 +498,32 @@ impl<'f> ColumnDecoder<'f> {
             present = levels(bytes, self.leaf.max_def, entries, out, allowance)?;
         }
         self.column.entries += entries;
-        let (values, dictionary) = (&mut self.column.values, &mut self.dictionary);
+        if present > 0 && page.encoding == PageEncoding::Dictionary {
+            become_indices(
+                &mut self.column.values,
+                &mut self.dictionary,
+                &mut self.indices,
+            )?;
+        }
         add_values(
             page.encoding,
             r.rest(),
             present,
-            values,
-            dictionary,
+            &mut self.column.values,
             allowance,
         )
     }
+}
+
+fn keep<T: Copy>(values: &mut Vec<T>, ranges: &[Range<usize>]) {
+    let mut len = 0;
+    for range in ranges {
+        let range = range.start.min(values.len())..range.end.min(values.len());
+        let more = range.len();
+        values.copy_within(range, len);
+        len += more;
+    }
+    values.truncate(len);
 }
 
 fn broken(reason: impl Into<String>) -> DecodeError {
@@ -330,6 +537,21 @@ fn check_present(there: usize, said: usize) -> Result<(), DecodeError> {
         )));
     }
     Ok(())
+}
+
+/// Makes room for so many entries more, in memory that was used before if there is some.
+fn room<T: KeptEntry>(
+    vec: &mut Vec<T>,
+    entries: usize,
+    memory: Option<&ColumnMemory>,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    if vec.capacity() == 0
+        && let Some(memory) = memory
+    {
+        *vec = memory.take(entries);
+    }
+    Ok(allowance.reserve(vec, entries)?)
 }
 
 /// Appends levels; how many are the highest, so that values are there.
@@ -347,7 +569,7 @@ fn levels(
 }
 
 /// How often a level occurs, in runs short enough to be counted in bytes.
-fn count_of(levels: &[u8], level: u8) -> usize {
+pub(crate) fn count_of(levels: &[u8], level: u8) -> usize {
     let runs = levels.chunks(255);
     let in_run = |run: &[u8]| run.iter().fold(0u8, |n, l| n + u8::from(*l == level));
     runs.map(|run| usize::from(in_run(run))).sum()
@@ -359,14 +581,10 @@ fn add_values(
     body: &[u8],
     count: usize,
     values: &mut ColumnValues,
-    dictionary: &mut Option<Texts>,
     allowance: &mut Allowance<'_>,
 ) -> Result<(), DecodeFail> {
     if count == 0 {
         return Ok(());
-    }
-    if encoding == PageEncoding::Dictionary {
-        become_indices(values, dictionary)?;
     }
     match (values, encoding) {
         (
@@ -450,6 +668,7 @@ fn add_values(
 fn become_indices(
     values: &mut ColumnValues,
     dictionary: &mut Option<Texts>,
+    indices: &mut Vec<u32>,
 ) -> Result<(), DecodeError> {
     let ColumnValues::Texts(texts) = values else {
         return Ok(());
@@ -458,7 +677,7 @@ fn become_indices(
         Some(dictionary) if texts.is_empty() => {
             *values = ColumnValues::Indices {
                 dictionary,
-                indices: Vec::new(),
+                indices: std::mem::take(indices),
             };
             Ok(())
         }

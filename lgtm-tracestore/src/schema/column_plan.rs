@@ -78,6 +78,8 @@ mod tests {
         };
         let chunk = Chunk {
             range: 90..160,
+            first_page: 100,
+            is_all_dictionary: false,
             entries: 0,
             codec: LeafCodec::None,
             offset_index: None,

@@ -48,6 +48,10 @@ pub struct FileLeaf {
 pub struct Chunk {
     /// All its pages, the dictionary first.
     pub range: Range<u64>,
+    /// Where its first page of data lies; what lies before it is the dictionary.
+    pub first_page: u64,
+    /// Whether the file says that all values are numbers of entries of the dictionary, so that what the dictionary lacks is not in the chunk.
+    pub is_all_dictionary: bool,
     /// Entries: values and such that are not there.
     pub entries: u64,
     /// How pages are compressed.
@@ -289,6 +293,8 @@ fn chunk(
 ) -> Result<Chunk, DecodeFail> {
     let mut out = Chunk {
         range: 0..0,
+        first_page: 0,
+        is_all_dictionary: false,
         entries: 0,
         codec: LeafCodec::None,
         offset_index: None,
@@ -309,6 +315,7 @@ fn chunk(
                     9 => data = r.count(field)?,
                     11 => dictionary = Some(r.count(field)?),
                     12 => statistics(r, &mut out, allowance)?,
+                    13 => out.is_all_dictionary = is_all_dictionary(r, field)?,
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -334,10 +341,33 @@ fn chunk(
     // Some writers say 0 for no dictionary.
     let start = dictionary.filter(|d| *d > 0 && *d < data).unwrap_or(data);
     out.range = within(start, bytes).ok_or_else(|| r.error("a chunk beyond the file"))?;
+    out.first_page = data.clamp(out.range.start, out.range.end);
+    out.is_all_dictionary &= out.first_page > out.range.start;
     let index = |[start, len]: [u64; 2]| within(start, len).filter(|range| !range.is_empty());
     out.offset_index = index(offset_index);
     out.column_index = index(column_index);
     Ok(out)
+}
+
+/// Reads how many pages have which encoding: whether all pages of data have the dictionary's.
+fn is_all_dictionary(r: &mut Thrift<'_>, field: Field) -> Result<bool, DecodeFail> {
+    let len = r.list(field, STRUCT)?;
+    let mut is_all = len > 0;
+    for _ in 0..len {
+        let (mut page, mut encoding, mut count) = (0, 0, 0);
+        r.structure::<DecodeError>(|r, field| {
+            match field.id {
+                1 => page = r.int(field)?,
+                2 => encoding = r.int(field)?,
+                3 => count = r.int(field)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let is_data = matches!(page, 0 | 3);
+        is_all &= !is_data || count == 0 || matches!(encoding, 2 | 8);
+    }
+    Ok(is_all)
 }
 
 fn statistics(

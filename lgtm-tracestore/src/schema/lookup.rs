@@ -1,12 +1,13 @@
 //! Finds one trace in a block and reads no more of it than that takes: a machine that says what it wants to read next.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 
 use crate::schema::source::{ByteSource, fetched};
 use crate::schema::{
-    BlockFile, BlockVersion, ColumnDecoder, Levels, OffsetIndex, RowPlan, RowReader,
+    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, Levels, OffsetIndex, RowPlan, RowReader,
     decode_column_index,
 };
 use crate::trace::{DedicatedColumns, TraceId};
@@ -27,11 +28,12 @@ pub enum LookupStep {
 
 /// Looks for a trace.
 #[derive(Debug)]
-pub struct TraceLookup<'f> {
-    file: &'f BlockFile,
+pub struct TraceLookup {
+    file: Arc<BlockFile>,
     version: BlockVersion,
-    dedicated: &'f DedicatedColumns,
+    dedicated: DedicatedColumns,
     id: TraceId,
+    memory: Arc<ColumnMemory>,
     state: State,
 }
 
@@ -50,23 +52,31 @@ enum State {
     Ended,
 }
 
-impl<'f> TraceLookup<'f> {
+impl TraceLookup {
     /// Looks for `id`. The row group is known from the block's `index`, or found by the statistics of ids.
     pub fn new(
-        file: &'f BlockFile,
+        file: Arc<BlockFile>,
         version: BlockVersion,
-        dedicated: &'f DedicatedColumns,
+        dedicated: DedicatedColumns,
         id: TraceId,
         row_group: Option<usize>,
     ) -> Self {
-        let state = State::Start(row_group.or_else(|| row_group_of(file, id)));
+        let state = State::Start(row_group.or_else(|| row_group_of(&file, id)));
         Self {
             file,
             version,
             dedicated,
             id,
+            memory: Arc::default(),
             state,
         }
+    }
+
+    /// Shares the memory of columns with other lookups.
+    #[must_use]
+    pub(crate) fn reusing(mut self, memory: Arc<ColumnMemory>) -> Self {
+        self.memory = memory;
+        self
     }
 
     /// Goes on with what was fetched so far.
@@ -86,7 +96,7 @@ impl<'f> TraceLookup<'f> {
                 let Some(row) = self.find_id(group, chunk, 0, source, allowance)? else {
                     return Ok(LookupStep::Absent);
                 };
-                let mut plan = RowPlan::row_group(self.file, group);
+                let mut plan = RowPlan::row_group(&self.file, group);
                 plan.rows = row..row + 1;
                 self.read(&plan, source, allowance)
             }
@@ -96,7 +106,7 @@ impl<'f> TraceLookup<'f> {
                     return Ok(LookupStep::Absent);
                 };
                 let rows = row..row + 1;
-                let plan = RowPlan::rows(self.file, group, rows, source, allowance)?;
+                let plan = RowPlan::rows(&self.file, group, rows, source, allowance)?;
                 let ranges = plan.ranges();
                 self.state = State::Row(plan);
                 Ok(LookupStep::Read(ranges))
@@ -112,9 +122,9 @@ impl<'f> TraceLookup<'f> {
     }
 
     fn start(&mut self, group: usize) -> LookupStep {
-        let whole = RowPlan::row_group(self.file, group).ranges();
+        let whole = RowPlan::row_group(&self.file, group).ranges();
         let bytes: u64 = whole.iter().map(|r| r.end - r.start).sum();
-        let indexes = RowPlan::index_ranges(self.file, group);
+        let indexes = RowPlan::index_ranges(&self.file, group);
         let leaf = self.file.positions.trace_id;
         let ids = leaf.and_then(|leaf| self.file.chunk(group, leaf));
         let of_ids =
@@ -200,8 +210,9 @@ impl<'f> TraceLookup<'f> {
         source: &(impl ByteSource + ?Sized),
         allowance: &mut Allowance<'_>,
     ) -> Result<LookupStep, DecodeFail> {
-        let (file, version) = (self.file, self.version);
-        let mut rows = RowReader::open(file, plan, version, self.dedicated, source, allowance)?;
+        let of_block = (self.version, &self.dedicated);
+        let mut rows =
+            RowReader::open_with(&self.file, plan, of_block, &self.memory, source, allowance)?;
         let mut out = Vec::new();
         match rows.next(&mut out, allowance)? {
             Some(id) if id == self.id => Ok(LookupStep::Found(out)),

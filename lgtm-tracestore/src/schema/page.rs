@@ -183,13 +183,27 @@ impl Header {
     }
 }
 
-/// Takes compression away.
-#[derive(Debug, Default)]
+/// Takes compression away. Its memory serves page after page: to be made anew, that of zstd costs more than a small page.
+#[derive(Default)]
 pub(crate) struct Inflater {
     out: Vec<u8>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl std::fmt::Debug for Inflater {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inflater")
+            .field("bytes", &self.out.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Inflater {
+    /// Bytes of its buffer; 0 before it was used.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        self.out.capacity()
+    }
+
     /// The bytes behind `body`, which are `bytes` long.
     pub(crate) fn inflate<'a>(
         &'a mut self,
@@ -224,7 +238,12 @@ impl Inflater {
                 Err(e) => return Err(bad(e.to_string()).into()),
             },
             LeafCodec::Zstd => {
-                zstd::bulk::decompress_to_buffer(body, out).map_err(|e| bad(e.to_string()))?
+                let failed = |e: std::io::Error| bad(e.to_string());
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Decompressor::new().map_err(failed)?),
+                };
+                zstd.decompress_to_buffer(body, out).map_err(failed)?
             }
             LeafCodec::None => bytes,
         };

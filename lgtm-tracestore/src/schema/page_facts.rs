@@ -28,7 +28,10 @@ impl PageFacts {
         let bounds = statistics.and_then(|s| {
             let (min, max) = (s.min_bytes_opt()?, s.max_bytes_opt()?);
             Some(match s.physical_type() {
-                Physical::BYTE_ARRAY => (min[..min.len().min(BOUND_BYTES)].to_vec(), above(max)),
+                Physical::BYTE_ARRAY => (
+                    min[..min.len().min(BOUND_BYTES)].to_vec(),
+                    above(max, BOUND_BYTES),
+                ),
                 _ => (min.to_vec(), max.to_vec()),
             })
         });
@@ -43,12 +46,12 @@ impl PageFacts {
     }
 }
 
-/// A bound of at most 16 bytes that is not below `max`, if there is one.
-fn above(max: &[u8]) -> Vec<u8> {
-    if max.len() <= BOUND_BYTES {
+/// A bound of at most so many bytes that is not below `max`, if there is one.
+pub(crate) fn above(max: &[u8], bytes: usize) -> Vec<u8> {
+    if max.len() <= bytes {
         return max.to_vec();
     }
-    let cut = &max[..BOUND_BYTES];
+    let cut = &max[..bytes];
     match cut.iter().rposition(|b| *b < u8::MAX) {
         Some(last) => {
             let mut out = cut[..=last].to_vec();
@@ -102,11 +105,14 @@ mod tests {
 
     #[test]
     fn a_cut_bound_is_rounded_up() {
-        assert_eq!(above(b"short"), b"short");
-        assert_eq!(above(b"0123456789abcdefg"), b"0123456789abcdeg");
+        assert_eq!(above(b"short", BOUND_BYTES), b"short");
+        assert_eq!(
+            above(b"0123456789abcdefg", BOUND_BYTES),
+            b"0123456789abcdeg"
+        );
         let mut high = [0xff; 20];
         high[3] = 7;
-        assert_eq!(above(&high), [0xff, 0xff, 0xff, 8]);
-        assert_eq!(above(&[0xff; 20]), [0xff; 20]);
+        assert_eq!(above(&high, BOUND_BYTES), [0xff, 0xff, 0xff, 8]);
+        assert_eq!(above(&[0xff; 20], BOUND_BYTES), [0xff; 20]);
     }
 }

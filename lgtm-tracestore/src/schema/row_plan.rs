@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 
-use crate::schema::file::BlockFile;
+use crate::schema::file::{BlockFile, Chunk, FileLeaf};
 use crate::schema::source::{ByteSource, fetched};
 use crate::schema::{LeafIndex, Leaves, OffsetIndex};
 
@@ -32,7 +32,7 @@ impl RowPlan {
     pub fn row_group(file: &BlockFile, row_group: usize) -> Self {
         let rows = file.row_groups.get(row_group).map_or(0, |group| group.rows);
         let whole = |leaf| {
-            let (_, chunk) = file.chunk(row_group, leaf)?;
+            let (_, chunk) = file.chunk(row_group, leaf).filter(has_values)?;
             Some(LeafPlan {
                 leaf,
                 pieces: [0..0, chunk.range.clone()],
@@ -50,7 +50,10 @@ impl RowPlan {
     /// Ranges of the offset indexes that [`RowPlan::rows`] reads. They lie together.
     pub fn index_ranges(file: &BlockFile, row_group: usize) -> Vec<Range<u64>> {
         let leaves = leaves_of_traces(&file.positions).into_iter();
-        let index = |leaf| file.chunk(row_group, leaf)?.1.offset_index.clone();
+        let index = |leaf| {
+            let (_, chunk) = file.chunk(row_group, leaf).filter(has_values)?;
+            chunk.offset_index.clone()
+        };
         leaves.filter_map(index).collect()
     }
 
@@ -96,11 +99,21 @@ impl RowPlan {
         Ok(out)
     }
 
+    /// The rows, counted from the row group's first.
+    pub fn row_numbers(&self) -> Range<u64> {
+        self.rows.clone()
+    }
+
     /// What is to be fetched.
     pub fn ranges(&self) -> Vec<Range<u64>> {
         let pieces = self.leaves.iter().flat_map(|plan| plan.pieces.clone());
         pieces.filter(|range| !range.is_empty()).collect()
     }
+}
+
+/// Whether some row has a value: what nobody has need not be read.
+fn has_values((leaf, chunk): &(&FileLeaf, &Chunk)) -> bool {
+    leaf.max_def == 0 || chunk.nulls.is_none_or(|nulls| nulls < chunk.entries)
 }
 
 /// The leaves that a trace is made of. Those that follow from others are left out.

@@ -8,8 +8,13 @@ use lgtm_core::error::DecodeError;
 use crate::schema::assemble::{Assembler, RowShape};
 use crate::schema::cursor::Cursors;
 use crate::schema::source::{ByteSource, fetched};
-use crate::schema::{BlockFile, BlockVersion, ColumnDecoder, DedicatedSlots, Levels, RowPlan};
+use crate::schema::{
+    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, DedicatedSlots, Levels, RowPlan,
+};
 use crate::trace::{ColumnScope, DedicatedColumns, TraceId};
+
+/// Less than one row in so many is taken out of its pages.
+const FEW_ROWS: usize = 8;
 
 /// Hands out the traces of some rows.
 #[derive(Debug)]
@@ -34,6 +39,22 @@ impl RowReader {
         source: &(impl ByteSource + ?Sized),
         allowance: &mut Allowance<'_>,
     ) -> Result<Self, DecodeFail> {
+        let memory = ColumnMemory::default();
+        Self::open_with(file, plan, (version, dedicated), &memory, source, allowance)
+    }
+
+    /// The same with memory that other columns left.
+    ///
+    /// # Errors
+    /// As [`RowReader::open`].
+    pub(crate) fn open_with(
+        file: &BlockFile,
+        plan: &RowPlan,
+        (version, dedicated): (BlockVersion, &DedicatedColumns),
+        memory: &ColumnMemory,
+        source: &(impl ByteSource + ?Sized),
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Self, DecodeFail> {
         if file.positions.trace_id.is_none() {
             // Every row has one, so that rows end where they do.
             return Err(DecodeError::new("rows", 0, "the file has no ids of traces").into());
@@ -41,18 +62,34 @@ impl RowReader {
         let scopes = [ColumnScope::Resource, ColumnScope::Span, ColumnScope::Event];
         let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
         let mut cursors = Cursors::default();
+        let mut inflater = memory.take_inflater();
+        let wanted = usize::try_from(plan.rows.end - plan.rows.start).unwrap_or(usize::MAX);
         for leaf_plan in &plan.leaves {
             let Some((leaf, chunk)) = file.chunk(plan.row_group, leaf_plan.leaf) else {
                 continue;
             };
-            let mut decoder = ColumnDecoder::new(leaf, chunk, Levels::All);
+            let decoder = ColumnDecoder::new(leaf, chunk, Levels::All).with(inflater);
+            let mut decoder = decoder.reusing(memory);
             for range in leaf_plan.pieces.iter().filter(|range| !range.is_empty()) {
                 decoder.pages(fetched(source, range)?, allowance)?;
             }
-            cursors.insert(leaf_plan.leaf, decoder.finish());
-            let before = plan.rows.start.saturating_sub(leaf_plan.first_row);
+            let mut column;
+            (column, inflater) = decoder.finish_with();
+            let mut before = plan.rows.start.saturating_sub(leaf_plan.first_row);
+            let rows = column.row_count();
+            if wanted < rows / FEW_ROWS
+                && let Ok(from) = usize::try_from(before)
+                && from.saturating_add(wanted) <= rows
+            {
+                // The memory of whole pages serves the next column.
+                let some = column.some_rows(from, wanted);
+                std::mem::replace(&mut column, some).give(memory);
+                before = 0;
+            }
+            cursors.insert(leaf_plan.leaf, column);
             cursors.skip_rows(leaf_plan.leaf, before);
         }
+        memory.give_inflater(inflater);
         if let Some(failure) = cursors.failure() {
             return Err(failure);
         }

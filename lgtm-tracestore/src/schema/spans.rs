@@ -8,7 +8,8 @@ use std::ops::Range;
 use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::error::DecodeError;
 
-use crate::schema::Column;
+use crate::schema::column::count_of;
+use crate::schema::{Column, ColumnMemory};
 
 /// Level at which a span is there; also the depth of its list.
 const SPAN: u8 = 3;
@@ -31,32 +32,61 @@ impl SpanRows {
     /// # Errors
     /// For a column that is no such one or has no levels; what `allowance` refuses.
     pub fn new(column: &Column, allowance: &mut Allowance<'_>) -> Result<Self, DecodeFail> {
+        Self::new_in(column, &ColumnMemory::default(), allowance)
+    }
+
+    /// The same in memory that other columns left.
+    ///
+    /// # Errors
+    /// As [`SpanRows::new`].
+    pub(crate) fn new_in(
+        column: &Column,
+        memory: &ColumnMemory,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<Self, DecodeFail> {
         let is_of_spans = column.max_rep == SPAN && column.max_def == SPAN;
         let has_levels = column.rep.len() == column.def.len() && column.def.len() == column.entries;
         if !is_of_spans || !has_levels || column.entries > u32::MAX as usize {
             let reason = "no column with levels and one value for each span";
             return Err(DecodeError::new("span levels", 0, reason).into());
         }
-        let count = |highest: u8| column.rep.iter().filter(|rep| **rep <= highest).count();
-        let mut out = Self::default();
-        allowance.reserve(&mut out.rows, count(0))?;
-        allowance.reserve(&mut out.resources, count(1))?;
-        allowance.reserve(&mut out.scopes, count(2))?;
-        for (rep, def) in column.rep.iter().zip(&column.def) {
-            if *rep < SPAN {
-                if *rep == 0 {
-                    out.rows.push(out.spans);
-                }
-                if *rep <= 1 && *def >= 1 {
-                    out.resources.push(out.spans);
-                }
-                if *def >= 2 {
-                    out.scopes.push(out.spans);
-                }
-            }
-            out.spans += u32::from(*def == SPAN);
+        let mut counts = [0, 1, 2].map(|level| count_of(&column.rep, level));
+        counts[1] += counts[0];
+        counts[2] += counts[1];
+        let [mut rows, mut resources, mut scopes] = counts.map(|n| memory.take(n + 1));
+        for (starts, count) in [&mut rows, &mut resources, &mut scopes]
+            .into_iter()
+            .zip(counts)
+        {
+            // One more, which every entry writes that begins nothing behind the last.
+            allowance.reserve(starts, count + 1)?;
+            starts.resize(count + 1, 0);
         }
-        Ok(out)
+        // Every fourth entry or so begins something: writing always and counting what stays is faster than to ask.
+        let (mut row, mut resource, mut scope, mut spans) = (0, 0, 0, 0u32);
+        for (rep, def) in column.rep.iter().zip(&column.def) {
+            (rows[row], resources[resource], scopes[scope]) = (spans, spans, spans);
+            row += usize::from(*rep == 0);
+            resource += usize::from(*rep <= 1 && *def >= 1);
+            scope += usize::from(*rep < SPAN && *def >= 2);
+            spans += u32::from(*def == SPAN);
+        }
+        rows.truncate(row);
+        resources.truncate(resource);
+        scopes.truncate(scope);
+        Ok(Self {
+            rows,
+            resources,
+            scopes,
+            spans,
+        })
+    }
+
+    /// Leaves its memory to others.
+    pub(crate) fn give(self, memory: &ColumnMemory) {
+        for starts in [self.rows, self.resources, self.scopes] {
+            memory.give(starts);
+        }
     }
 
     /// How many spans there are.

@@ -4,14 +4,13 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use lgtm_core::error::{Error, Result};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{WriterProperties, WriterVersion};
 use parquet::file::writer::SerializedFileWriter;
 
-use crate::schema::column_buffer::ColumnBuffer;
+use crate::schema::column_buffer::{ColumnBuffer, Packer};
 use crate::schema::shred::Shredder;
-use crate::schema::{BlockVersion, Layout, Leaf, LeafCodec, LeafEncoding};
+use crate::schema::{BlockVersion, Layout};
 use crate::trace::{DedicatedColumns, NestedSets, Trace, TraceId, TraceSummary};
 
 /// How a block is written.
@@ -66,8 +65,11 @@ pub struct BlockWriter<W: Write + Send> {
     shredder: Shredder,
     nested_sets: NestedSets,
     file: SerializedFileWriter<Tail<W>>,
-    /// One for each leaf while a row group is under way, else none.
+    /// One for each leaf.
     columns: Vec<ColumnBuffer>,
+    packer: Packer,
+    /// Whether the row group under way has rows.
+    has_rows: bool,
     estimate: usize,
     last_id: Option<TraceId>,
     written: WrittenBlock,
@@ -96,7 +98,7 @@ impl<W: Write + Send> BlockWriter<W> {
         let layout = Layout::new(settings.version, dedicated);
         let paths: Vec<_> = layout.leaves.iter().map(|l| l.path.clone()).collect();
         let shredder = Shredder::new(settings.version, &paths, dedicated);
-        let properties = Arc::new(properties(&layout.leaves, settings.page_bytes));
+        let properties = Arc::new(properties());
         let root = Arc::clone(&layout.root);
         let file = SerializedFileWriter::new(Tail::new(sink), root, properties);
         Ok(Self {
@@ -106,6 +108,8 @@ impl<W: Write + Send> BlockWriter<W> {
             shredder,
             nested_sets: NestedSets::default(),
             columns: Vec::new(),
+            packer: Packer::new(),
+            has_rows: false,
             estimate: 0,
             last_id: None,
             written: WrittenBlock::default(),
@@ -126,18 +130,19 @@ impl<W: Write + Send> BlockWriter<W> {
         }
         if self.columns.is_empty() {
             let schema = self.file.schema_descr();
-            let properties = self.file.properties();
+            let page_bytes = self.settings.page_bytes;
             let numbered = self.layout.leaves.iter().enumerate();
-            let columns = numbered
-                .map(|(i, leaf)| ColumnBuffer::new(leaf, schema.column(i), Arc::clone(properties)));
+            let columns =
+                numbered.map(|(i, leaf)| ColumnBuffer::new(leaf, schema.column(i), page_bytes));
             self.columns = columns.collect();
         }
         let numbers = self.nested_sets.number(trace);
         let spans = numbers.len() as u64;
         self.estimate += self.shredder.row(id, trace, numbers, &mut self.columns)?;
         for column in &mut self.columns {
-            column.end_row().map_err(failed)?;
+            column.end_row(&mut self.packer).map_err(failed)?;
         }
+        self.has_rows = true;
         let summary = TraceSummary::of(trace);
         let written = &mut self.written;
         if written.start_ns == 0 || summary.start_ns < written.start_ns {
@@ -158,13 +163,14 @@ impl<W: Write + Send> BlockWriter<W> {
     /// # Errors
     /// Those of the sink, after which the block is lost.
     pub fn end_row_group(&mut self) -> Result<()> {
-        let Some(last_id) = self.last_id.filter(|_| !self.columns.is_empty()) else {
+        let Some(last_id) = self.last_id.filter(|_| self.has_rows) else {
             return Ok(());
         };
         self.estimate = 0;
         let mut group = self.file.next_row_group().map_err(failed)?;
-        for column in self.columns.drain(..) {
-            let (bytes, closed) = column.close().map_err(failed)?;
+        self.has_rows = false;
+        for column in &mut self.columns {
+            let (bytes, closed) = column.close(&mut self.packer).map_err(failed)?;
             group.append_column(&bytes, closed).map_err(failed)?;
         }
         group.close().map_err(failed)?;
@@ -180,6 +186,11 @@ impl<W: Write + Send> BlockWriter<W> {
     /// What was written so far, without the row group under way's size.
     pub fn written(&self) -> &WrittenBlock {
         &self.written
+    }
+
+    /// Bytes of the row groups that were written.
+    pub fn bytes_written(&self) -> u64 {
+        self.file.bytes_written() as u64
     }
 
     /// Bytes in memory for the row group under way.
@@ -209,40 +220,15 @@ fn failed(e: ParquetError) -> Error {
     }
 }
 
-fn properties(leaves: &[Leaf], page_bytes: usize) -> WriterProperties {
+/// What the footer says; pages are encoded by [`ColumnBuffer`]. No column falls back from its dictionary: Tempo passes over a whole row group whose
+/// dictionary lacks a value.
+fn properties() -> WriterProperties {
     let version = env!("CARGO_PKG_VERSION");
-    let mut out = WriterProperties::builder()
+    WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_2_0)
         .set_created_by(format!("lgtm-tracestore version {version}"))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        // The index of pages is made of what their headers say.
-        .set_write_page_header_statistics(true)
-        .set_data_page_size_limit(page_bytes)
-        // No column falls back from its dictionary: Tempo passes over a whole row group whose dictionary lacks a value.
-        .set_dictionary_page_size_limit(usize::MAX)
-        .set_key_value_metadata(None);
-    for leaf in leaves {
-        let path: Vec<_> = leaf.path.split('.').map(str::to_owned).collect();
-        let path = parquet::schema::types::ColumnPath::new(path);
-        let compression = match leaf.codec {
-            LeafCodec::None => Compression::UNCOMPRESSED,
-            LeafCodec::Snappy => Compression::SNAPPY,
-            LeafCodec::Zstd => Compression::ZSTD(ZstdLevel::default()),
-        };
-        let encoding = match leaf.encoding {
-            LeafEncoding::Plain => Encoding::PLAIN,
-            LeafEncoding::Delta => Encoding::DELTA_BINARY_PACKED,
-            LeafEncoding::DeltaLength | LeafEncoding::Dictionary => {
-                Encoding::DELTA_LENGTH_BYTE_ARRAY
-            }
-        };
-        let with_dictionary = leaf.encoding == LeafEncoding::Dictionary;
-        out = out
-            .set_column_compression(path.clone(), compression)
-            .set_column_encoding(path.clone(), encoding)
-            .set_column_dictionary_enabled(path, with_dictionary);
-    }
-    out.build()
+        .set_key_value_metadata(None)
+        .build()
 }
 
 /// Counts what goes by and remembers the end of it.

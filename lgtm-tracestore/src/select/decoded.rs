@@ -1,23 +1,28 @@
 //! Batches out of whole traces: for holders that have no columns, and for blocks of which no more is known than their rows.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use lgtm_core::codec::{Allowance, DecodeFail};
-use lgtm_core::exec::{CancelToken, Executor};
+use lgtm_core::exec::{CancelToken, Executor, check_wanted};
 use lgtm_core::model::merge_warnings;
 use lgtm_core::{Error, Result};
 
 use super::batch::SpanBatch;
 use super::end::{FetchStats, SelectEnd};
 use super::fill::BatchFiller;
+use super::pick::pick_rows;
 use super::request::{SpanRequest, TraceRange, WantedColumns};
-use super::select::{ReadyBatches, SpanBatches, WantedRows};
-use crate::trace::{Trace, TraceId, TraceSummary};
+use super::select::{Places, SpanBatches, TraceSpot, WantedRows};
+use crate::trace::{Span, SpanId, Trace, TraceId, TraceSummary};
 
 /// Bytes of protobuf that become one batch, about.
 const BATCH_BYTES: usize = 1 << 20;
 /// Bytes that a decoded trace may take for each byte of its protobuf, and at least: attributes of two bytes become fifty.
 const DECODED_FACTOR: usize = 32;
 const DECODED_LEAST: usize = 1 << 20;
+/// What is given up when nobody waits for it.
+const READING: &str = "the reading of traces";
 
 /// A trace, or what one place has of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +55,18 @@ pub trait TraceReader: std::fmt::Debug + Send + 'static {
         None
     }
 
+    /// See [`SpanBatches::count_places`].
+    ///
+    /// # Errors
+    /// As [`TraceReader::next_traces`].
+    async fn count_places(&mut self, traces: &[TraceSpot], places: Places) -> Result<Vec<u32>>;
+
+    /// See [`SpanBatches::whole_trace`].
+    ///
+    /// # Errors
+    /// As [`TraceReader::next_traces`].
+    async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>>;
+
     /// How the answer ended.
     fn end(&mut self) -> SelectEnd;
 }
@@ -80,6 +97,68 @@ impl<R: TraceReader> DecodedBatches<R> {
     }
 }
 
+/// Whole traces as a batch, in this order; those that are outside of the range are left out. Copies of a span count once.
+///
+/// # Errors
+/// `Corrupt` for bytes that are no trace; `LimitExceeded` for a trace that takes far more memory than its bytes.
+pub(crate) async fn batch_of_traces(
+    executor: &Executor,
+    range: Option<TraceRange>,
+    traces: Vec<(TraceId, Vec<u8>)>,
+    columns: &WantedColumns,
+) -> Result<SpanBatch> {
+    let traces = traces.into_iter().map(|(id, bytes)| TraceBytes {
+        id,
+        place: 0,
+        bytes,
+    });
+    let rows = FirstRows::From(0);
+    fill(executor.clone(), range, traces.collect(), columns, rows).await
+}
+
+/// The spans of a trace that another part of it has not, as protobuf.
+///
+/// # Errors
+/// As [`batch_of_traces`].
+pub(crate) async fn without_copies_of(
+    executor: &Executor,
+    trace: Vec<u8>,
+    other: Vec<u8>,
+) -> Result<Vec<u8>> {
+    let job = move |_: &CancelToken| {
+        let known = Trace::decode(
+            &other,
+            &mut Allowance::new(max_decoded(&other), &mut |_| check_wanted(READING)),
+        );
+        let known = known.map_err(Error::from)?;
+        let key = |span: &Span<'_>| (SpanId::from_any(span.span_id), span.kind);
+        let known: HashSet<_> = known.spans().map(|(_, _, span)| key(span)).collect();
+        let rest = Trace::decode(
+            &trace,
+            &mut Allowance::new(max_decoded(&trace), &mut |_| check_wanted(READING)),
+        );
+        let mut rest = rest.map_err(Error::from)?;
+        for resource in &mut rest.resources {
+            for scope in &mut resource.scopes {
+                scope.spans.retain(|span| !known.contains(&key(span)));
+            }
+            resource.scopes.retain(|scope| !scope.spans.is_empty());
+        }
+        rest.resources
+            .retain(|resource| !resource.scopes.is_empty());
+        let mut out = Vec::new();
+        rest.encode(&mut out);
+        Ok::<_, Error>(out)
+    };
+    executor.run(job, &CancelToken::new()).await
+}
+
+/// Bytes that a trace may take when it is decoded.
+fn max_decoded(bytes: &[u8]) -> usize {
+    let max = bytes.len().saturating_mul(DECODED_FACTOR);
+    max.max(DECODED_LEAST)
+}
+
 /// Which rows traces have.
 enum FirstRows {
     /// One after the other, from this one on.
@@ -100,13 +179,9 @@ async fn fill(
     let job = move |cancel: &CancelToken| {
         let mut filler = BatchFiller::new(columns);
         for (n, TraceBytes { id, bytes, .. }) in traces.iter().enumerate() {
-            cancel.check("the reading of traces")?;
-            let mut grow = |_| Ok(());
-            let max = bytes
-                .len()
-                .saturating_mul(DECODED_FACTOR)
-                .max(DECODED_LEAST);
-            let mut allowance = Allowance::new(max, &mut grow);
+            cancel.check(READING)?;
+            let mut grow = |_| check_wanted(READING);
+            let mut allowance = Allowance::new(max_decoded(bytes), &mut grow);
             let trace = Trace::decode(bytes, &mut allowance).map_err(|e| match e {
                 DecodeFail::Broken(e) => Error::corrupt(format!("trace {id}"), e),
                 DecodeFail::Refused(e) => e,
@@ -164,13 +239,14 @@ impl<R: TraceReader> SpanBatches for DecodedBatches<R> {
 
     async fn rows(&mut self, wanted: &WantedRows) -> Result<SpanBatch> {
         let (mut traces, mut first_rows) = (Vec::new(), Vec::new());
+        let mut found_rows = HashSet::new();
         for row in &wanted.row_ids {
             let at = self.came.partition_point(|(first, ..)| first <= row);
             let known = at.checked_sub(1).map(|at| self.came[at]);
             let (first, id, place) = known.filter(|_| *row < self.next_row).ok_or_else(|| {
                 Error::InvalidInput(format!("row {row} is in no batch that came"))
             })?;
-            if first_rows.contains(&first) {
+            if !found_rows.insert(first) {
                 continue;
             }
             let found = self.reader.find(id, place).await?;
@@ -183,13 +259,19 @@ impl<R: TraceReader> SpanBatches for DecodedBatches<R> {
         let (executor, rows) = (self.executor.clone(), FirstRows::Of(first_rows));
         // Those that came were of the range.
         let batch = fill(executor, None, traces, &wanted.columns, rows).await?;
-        ReadyBatches::new(vec![batch], SelectEnd::default())
-            .rows(wanted)
-            .await
+        pick_rows(&self.executor, vec![batch], wanted).await
     }
 
     fn newest_start_ns(&self) -> Option<u64> {
         self.reader.newest_start_ns()
+    }
+
+    async fn count_places(&mut self, traces: &[TraceSpot], places: Places) -> Result<Vec<u32>> {
+        self.reader.count_places(traces, places).await
+    }
+
+    async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>> {
+        self.reader.whole_trace(id, places).await
     }
 
     fn end(&mut self) -> SelectEnd {

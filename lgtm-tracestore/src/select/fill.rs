@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use lgtm_core::Result;
+use lgtm_core::exec::check_wanted;
 
 use super::batch::{ServiceCount, SpanBatch, TraceRow};
 use super::field::{AttributeScope, Field, Intrinsic, Level};
@@ -26,6 +27,9 @@ pub struct BatchFiller {
     event_rows: u32,
     link_rows: u32,
 }
+
+/// Spans after which it is asked whether anybody waits for the batch.
+const SPANS_A_LOOK: usize = 256;
 
 /// What was not there, so that the column has a value all the same.
 const NO_TEXT: Value<'static> = Value::Text(b"");
@@ -117,6 +121,9 @@ impl BatchFiller {
             &[]
         };
         for (n, (resource, scope, span)) in trace.spans().enumerate() {
+            if n.is_multiple_of(SPANS_A_LOOK) {
+                check_wanted("the reading of a trace")?;
+            }
             let set = sets.get(n).copied().unwrap_or_default();
             self.push_span(resource, scope, span, set)?;
             self.batch.row_ids.push(first_row_id + n as u64);

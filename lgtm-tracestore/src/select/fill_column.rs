@@ -148,7 +148,7 @@ impl ColumnBuilder {
 }
 
 /// The items of a list when all are texts, integers, floats or bools; `None` for other lists, and for empty ones, which blocks forget.
-fn alike(list: &[u8]) -> Option<Vec<Value<'_>>> {
+pub(crate) fn alike(list: &[u8]) -> Option<Vec<Value<'_>>> {
     let mut items: Vec<Value<'_>> = Vec::new();
     for item in Values::new(list) {
         let item = item.ok()?;

@@ -12,6 +12,7 @@ mod field;
 mod fill;
 mod fill_column;
 mod literal;
+mod patterns;
 mod pick;
 mod request;
 mod select;
@@ -19,12 +20,16 @@ mod select;
 pub use batch::{ServiceCount, SpanBatch, TraceRow};
 pub use column::{ArrayColumn, Column, NumberColumn, TextColumn, TextDictionary};
 pub use decoded::{DecodedBatches, TraceBytes, TraceReader};
+pub(crate) use decoded::{batch_of_traces, without_copies_of};
 pub use end::{FetchStats, SelectEnd};
 pub use field::{AttributeScope, Field, Intrinsic, Level, ends_a_name};
 pub use fill::BatchFiller;
+pub(crate) use fill_column::alike;
 pub use literal::Literal;
+pub(crate) use patterns::Patterns;
+pub(crate) use pick::pick_rows;
 pub use request::{
     CompareOp, Condition, SpanFilter, SpanRequest, StartRange, Test, TraceRange, WantedColumns,
     WantedOfTraces,
 };
-pub use select::{ReadyBatches, Select, SpanBatches, WantedRows};
+pub use select::{Places, ReadyBatches, Select, SpanBatches, TraceSpot, WantedRows};

@@ -1,6 +1,8 @@
 //! What is asked for: plain data, which can be sent.
 
-use super::field::Field;
+use std::collections::HashSet;
+
+use super::field::{Field, Intrinsic, Level};
 use super::literal::Literal;
 
 /// What is asked for.
@@ -12,8 +14,15 @@ pub struct SpanRequest {
     pub starts: Option<StartRange>,
     /// A holder may leave out spans that do not pass, never others; of a trace of which no span passes it may leave out all.
     pub filter: SpanFilter,
+    /// Of a trace of which no span passes this, a holder may leave out all spans that it has: another part of the trace, in another place, may have one
+    /// that does, and then all of the trace is looked at there.
+    pub anchor: SpanFilter,
     /// What is wanted of each span.
     pub columns: WantedColumns,
+    /// Only which values there are in each column by itself is of interest, or which names: a holder that knows may hand out rows that no span has.
+    pub is_distinct: bool,
+    /// Of how many blocks, the newest ones; all if there is none. A holder that leaves some out says so.
+    pub max_blocks: Option<usize>,
 }
 
 /// Traces that have to do with a time: their first start is not behind the end, their last end not before the start. Nanoseconds since the epoch, both inclusive.
@@ -187,10 +196,50 @@ impl SpanFilter {
     }
 }
 
+impl SpanFilter {
+    /// The fields that are tested, some of them twice.
+    pub fn fields(&self) -> Vec<&Field> {
+        let mut out = Vec::new();
+        self.add_fields(&mut out);
+        out
+    }
+
+    fn add_fields<'f>(&'f self, out: &mut Vec<&'f Field>) {
+        lgtm_core::exec::with_room(|| match self {
+            Self::Everything | Self::Nothing => {}
+            Self::Test(condition) => out.push(&condition.field),
+            Self::All(all) | Self::Any(all) => all.iter().for_each(|f| f.add_fields(out)),
+        });
+    }
+
+    /// What of it can be told by a part of a trace: what depends on the rest of the trace may be true of any span.
+    #[must_use]
+    pub fn of_parts(&self) -> Self {
+        lgtm_core::exec::with_room(|| match self {
+            Self::Test(condition) if !is_spans_own(&condition.field) => Self::Everything,
+            Self::All(all) => Self::all(all.iter().map(Self::of_parts)),
+            Self::Any(any) => Self::any(any.iter().map(Self::of_parts)),
+            same => same.clone(),
+        })
+    }
+}
+
+fn is_spans_own(field: &Field) -> bool {
+    match field {
+        Field::Intrinsic(Intrinsic::TraceId) => true,
+        Field::Intrinsic(
+            Intrinsic::NestedSetLeft
+            | Intrinsic::NestedSetRight
+            | Intrinsic::NestedSetParent
+            | Intrinsic::ChildCount,
+        ) => false,
+        field => field.level() != Level::Trace,
+    }
+}
+
 impl WantedColumns {
     /// Adds a field of a query: the columns that answer it, or what is wanted of the trace.
     pub fn add(&mut self, field: &Field) {
-        use super::field::{Intrinsic, Level};
         if field.level() == Level::Trace {
             let of_root = [Intrinsic::RootName, Intrinsic::RootService];
             self.traces.root |= of_root.iter().any(|i| *field == Field::Intrinsic(*i));
@@ -199,6 +248,22 @@ impl WantedColumns {
         for column in field.columns() {
             if !self.fields.contains(&column) {
                 self.fields.push(column);
+            }
+        }
+    }
+
+    /// Adds many fields of a query. Takes time by their number, where [`add`](Self::add) compares each with all.
+    pub fn add_all<'f>(&mut self, fields: impl IntoIterator<Item = &'f Field>) {
+        let mut known: HashSet<Field> = self.fields.iter().cloned().collect();
+        for field in fields {
+            if field.level() == Level::Trace {
+                self.add(field);
+                continue;
+            }
+            for column in field.columns() {
+                if known.insert(column.clone()) {
+                    self.fields.push(column);
+                }
             }
         }
     }

@@ -6,8 +6,9 @@ use lgtm_core::model::TenantId;
 
 use super::batch::SpanBatch;
 use super::end::SelectEnd;
-use super::pick::picked;
-use super::request::{SpanRequest, WantedColumns};
+use super::pick::rows_of;
+use super::request::{SpanRequest, TraceRange, WantedColumns};
+use crate::trace::TraceId;
 
 /// A holder of spans.
 #[async_trait]
@@ -45,8 +46,53 @@ pub trait SpanBatches: std::fmt::Debug + Send {
         None
     }
 
+    /// Says that traces which began before `start_ns`, nanoseconds since the epoch, are of no interest any more: batches to come may leave them out.
+    fn leave_out_before(&mut self, start_ns: u64) {
+        let _ = start_ns;
+    }
+
+    /// In how many of these places parts of each of these traces lie, as of this answer: a block is a place, a head is one. It may be
+    /// too many, as a filter of ids may let others through, never too few. What this answer leaves out for its filter counts too. Not cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Select::select`].
+    async fn count_places(&mut self, traces: &[TraceSpot], places: Places) -> Result<Vec<u32>> {
+        let count = u32::from(places != Places::Before);
+        Ok(vec![count; traces.len()])
+    }
+
+    /// All that these places have of a trace, as of this answer: the protobuf message `Trace`, of several parts one after the other. Empty when there is
+    /// nothing; what could not be read is a warning at the end. Not cancel-safe.
+    ///
+    /// # Errors
+    /// As [`Select::select`].
+    async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>> {
+        let _ = (id, places);
+        Ok(Vec::new())
+    }
+
     /// How the answer ended; what was read so far where the reader stops before the end.
     fn end(&mut self) -> SelectEnd;
+}
+
+/// Some places of a holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Places {
+    /// All, those that the answer leaves out for the range of its request among them: they may have other parts of its traces.
+    All,
+    /// The one that the last batch came of.
+    Current,
+    /// Those that all batches have come of by then, without that one.
+    Before,
+}
+
+/// A trace, and the time that matters of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceSpot {
+    /// Which.
+    pub id: TraceId,
+    /// Only places that have spans of this time are of interest; all if there is none.
+    pub range: Option<TraceRange>,
 }
 
 /// Rows that are looked at a second time.
@@ -86,18 +132,9 @@ impl SpanBatches for ReadyBatches {
     }
 
     async fn rows(&mut self, wanted: &WantedRows) -> Result<SpanBatch> {
-        let of = |id: &u64| {
-            let places = self.batches.iter().enumerate();
-            let mut places = places.filter_map(|(n, batch)| {
-                let row = batch.row_ids.iter().position(|known| known == id)?;
-                Some((n, row))
-            });
-            places.next().ok_or_else(|| {
-                lgtm_core::Error::InvalidInput(format!("row {id} is in no batch that came"))
-            })
-        };
-        let places = wanted.row_ids.iter().map(of).collect::<Result<Vec<_>>>()?;
-        picked(&self.batches, &places, &wanted.columns)
+        rows_of(&self.batches, wanted, |id| {
+            lgtm_core::Error::InvalidInput(format!("row {id} is in no batch that came"))
+        })
     }
 
     fn newest_start_ns(&self) -> Option<u64> {

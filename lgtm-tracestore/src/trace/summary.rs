@@ -27,15 +27,19 @@ pub struct ServiceStats {
 }
 
 impl<'a> TraceSummary<'a> {
-    /// Of a trace. The root is the last span that has no parent and names none by a link.
+    /// Of a trace. The root is the span that has no parent and names none by a link; of several the one that starts last, as Tempo stores it, and of those
+    /// that start together the one with the greatest id: the same in whatever order the parts of a trace come.
     pub fn of(trace: &Trace<'a>) -> Self {
         let mut out = Self::default();
+        let mut root = None;
         for (resource, _, span) in trace.spans() {
             if out.start_ns == 0 || span.start_ns < out.start_ns {
                 out.start_ns = span.start_ns;
             }
             out.end_ns = out.end_ns.max(span.end_ns);
-            if span.parent_span_id.is_empty() && !names_a_parent(span) {
+            let order = Some((span.start_ns, span.span_id));
+            if span.parent_span_id.is_empty() && order >= root && !names_a_parent(span) {
+                root = order;
                 out.root_span_name = span.name;
                 out.root_service_name = resource.service_name();
             }

@@ -9,8 +9,10 @@
 //! Everything here is synchronous and knows no holder: batches of columns go in, answers come out. Answers of parts are merged, so that a query may
 //! be cut by time and by block. Where the real Tempo gives an answer that depends on how spans are stored, this gives the plain one.
 
+mod anchor;
 mod ast;
 mod check;
+mod dropped;
 mod duration;
 mod error;
 mod eval;
@@ -21,8 +23,10 @@ mod metrics;
 mod number;
 mod parser;
 mod plan;
+mod redaction_filter;
 mod search;
 mod tags;
+mod trace_filter;
 mod value;
 
 pub use ast::{
@@ -37,9 +41,14 @@ pub use metrics::{
     MetricsPartial, MetricsSettings, Series, SeriesKey, SeriesLabels, SumCell,
 };
 pub use parser::{MAX_QUERY_BYTES, parse};
+pub use redaction_filter::RedactionFilter;
 pub use search::{Matches, Search, SearchSettings};
 pub use tags::{
     INTRINSIC_TAGS, TagNames, TagScope, TagValue, TagValueType, TagValues, tag_field,
     unscoped_tag_fields,
 };
+pub use trace_filter::{FilterDepth, TraceFilter};
 pub use value::AnswerValue;
+
+#[cfg(feature = "http")]
+pub(crate) use duration::{format_ns, parse_literal_ns};

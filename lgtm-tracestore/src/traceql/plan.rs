@@ -2,6 +2,9 @@
 //!
 //! A plan never changes an answer: spans that come although they were not wanted are filtered by whoever evaluates.
 
+use std::collections::{HashMap, HashSet};
+use std::mem::Discriminant;
+
 use super::ast::*;
 use crate::select::{
     AttributeScope, CompareOp, Condition, Field, Intrinsic, Level, Literal, SpanFilter, Test,
@@ -17,13 +20,19 @@ const TREE: [Intrinsic; 3] = [
 
 /// Adds the columns by which a pipeline chooses spans.
 pub(super) fn add_columns(pipeline: &Pipeline, wanted: &mut WantedColumns) {
+    let mut fields = Vec::new();
+    of_pipeline(pipeline, &mut fields);
+    wanted.add_all(&fields);
+}
+
+fn of_pipeline(pipeline: &Pipeline, out: &mut Vec<Field>) {
     for stage in &pipeline.stages {
         match stage {
-            Stage::Spanset(spanset) => of_spanset(spanset, wanted),
-            Stage::By(expr) => expr.each_field(&mut |field| wanted.add(field)),
+            Stage::Spanset(spanset) => of_spanset(spanset, out),
+            Stage::By(expr) => expr.each_field(&mut |field| out.push(field.clone())),
             Stage::Aggregate(filter) => {
                 if let Some(expr) = filter.aggregate.expression() {
-                    expr.each_field(&mut |field| wanted.add(field));
+                    expr.each_field(&mut |field| out.push(field.clone()));
                 }
             }
             Stage::Coalesce | Stage::Select(_) => {}
@@ -31,27 +40,56 @@ pub(super) fn add_columns(pipeline: &Pipeline, wanted: &mut WantedColumns) {
     }
 }
 
-fn of_spanset(spanset: &SpansetExpr, wanted: &mut WantedColumns) {
+fn of_spanset(spanset: &SpansetExpr, out: &mut Vec<Field>) {
     match spanset {
-        SpansetExpr::Filter(expr) => expr.each_field(&mut |field| wanted.add(field)),
+        SpansetExpr::Filter(expr) => expr.each_field(&mut |field| out.push(field.clone())),
         SpansetExpr::Operation(a, op, b) => {
             if let SpansetOp::Structural(..) = op {
-                for intrinsic in TREE {
-                    wanted.add(&intrinsic.into());
-                }
+                out.extend(TREE.map(Field::from));
             }
-            of_spanset(a, wanted);
-            of_spanset(b, wanted);
+            of_spanset(a, out);
+            of_spanset(b, out);
         }
-        SpansetExpr::Pipeline(pipeline) => add_columns(pipeline, wanted),
+        SpansetExpr::Pipeline(pipeline) => of_pipeline(pipeline, out),
     }
+}
+
+/// Whether a pipeline looks at each span alone, whatever else its trace has.
+pub(super) fn is_of_spans(pipeline: &Pipeline) -> bool {
+    pipeline.stages.iter().all(|stage| match stage {
+        Stage::Spanset(SpansetExpr::Filter(expr)) => is_of_span(expr),
+        // What is told of spans does not choose them.
+        Stage::Select(_) => true,
+        _ => false,
+    })
+}
+
+/// Whether an expression is true of a span whatever else its trace has.
+pub(super) fn is_of_span(expr: &Expr) -> bool {
+    lgtm_core::exec::with_room(|| match expr {
+        Expr::Literal(_) => true,
+        Expr::Field(field) => is_spans_own(field),
+        Expr::And(all) | Expr::Or(all) => all.iter().all(is_of_span),
+        Expr::Not(inner) | Expr::Negate(inner) => is_of_span(inner),
+        Expr::Binary(a, _, b) => is_of_span(a) && is_of_span(b),
+        Expr::Parent { .. } => false,
+    })
+}
+
+/// Whether a field is the same whatever other spans its trace has.
+pub(super) fn is_spans_own(field: &Field) -> bool {
+    let of_tree = TREE.iter().chain(&[Intrinsic::ChildCount]);
+    let is_of_tree = of_tree
+        .into_iter()
+        .any(|intrinsic| *field == Field::Intrinsic(*intrinsic));
+    !is_of_tree && field.level() != Level::Trace
 }
 
 /// The fields that a pipeline names, in order, each once: what is told of its spans.
 pub(super) fn named_fields(pipeline: &Pipeline) -> Vec<Field> {
-    let mut out = Vec::new();
+    let (mut out, mut known) = (Vec::new(), HashSet::new());
     name_fields(pipeline, &mut |field| {
-        if !out.contains(field) {
+        if known.insert(field.clone()) {
             out.push(field.clone());
         }
     });
@@ -121,7 +159,7 @@ pub(super) fn filter_of(pipeline: &Pipeline) -> SpanFilter {
     SpanFilter::all(filters)
 }
 
-fn filter_of_spanset(spanset: &SpansetExpr) -> SpanFilter {
+pub(super) fn filter_of_spanset(spanset: &SpansetExpr) -> SpanFilter {
     lgtm_core::exec::with_room(|| match spanset {
         SpansetExpr::Filter(expr) => filter_of_expr(expr),
         SpansetExpr::Operation(a, _, b) => {
@@ -220,6 +258,8 @@ fn with_sets(filter: SpanFilter) -> SpanFilter {
         return filter;
     };
     let mut out: Vec<SpanFilter> = Vec::new();
+    // Where the first test of its kind of a field stands.
+    let mut places: HashMap<(Field, Discriminant<Test>), usize> = HashMap::new();
     for part in parts {
         let SpanFilter::Test(Condition { field, test }) = part else {
             out.push(part);
@@ -229,15 +269,12 @@ fn with_sets(filter: SpanFilter) -> SpanFilter {
             Test::Compare(CompareOp::Equal, literal) => Test::In(vec![literal]),
             test => test,
         };
-        let same = out.iter_mut().find_map(|known| match known {
-            SpanFilter::Test(known)
-                if known.field == field
-                    && std::mem::discriminant(&known.test) == std::mem::discriminant(&test) =>
-            {
-                Some(&mut known.test)
-            }
+        let place = places.entry((field.clone(), std::mem::discriminant(&test)));
+        let place = *place.or_insert(out.len());
+        let same = match out.get_mut(place) {
+            Some(SpanFilter::Test(known)) => Some(&mut known.test),
             _ => None,
-        });
+        };
         match (same, test) {
             (Some(Test::In(known)), Test::In(mut more)) => known.append(&mut more),
             (Some(Test::Matches(known)), Test::Matches(mut more)) => known.append(&mut more),

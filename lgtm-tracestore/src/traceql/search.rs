@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use lgtm_core::exec::{check_wanted, is_abandoned};
 use lgtm_core::{Error, Result};
 
+use super::anchor::anchor_of;
 use super::ast::*;
+use super::dropped::Dropped;
 use super::eval::{Datum, Place, Program, SpanSet, View};
 use super::hits::{SetHit, SpanHit, TraceHit};
 use super::plan;
 use super::value::AnswerValue;
 use crate::select::{
-    CompareOp, Field, Intrinsic, Level, Literal, SpanBatch, SpanRequest, TraceRange, WantedColumns,
-    WantedOfTraces,
+    AttributeScope, CompareOp, Field, Intrinsic, Level, Literal, SpanBatch, SpanRequest,
+    TraceRange, WantedColumns, WantedOfTraces,
 };
 use crate::trace::{SpanId, TraceId};
 
@@ -49,13 +52,15 @@ pub struct Search {
     settings: SearchSettings,
     request: SpanRequest,
     details: WantedColumns,
+    needs_whole_traces: bool,
     named: Vec<Field>,
     /// Fields that are asked to be missing, which is told.
-    nil: Vec<Field>,
+    nil: HashSet<Field>,
+    /// The columns of the first pass.
+    decisive: HashSet<Field>,
     hits: BTreeMap<Newest, TraceHit>,
     starts: HashMap<TraceId, u64>,
-    /// What was pushed out by newer ones. A part of it that comes later does not bring it back.
-    dropped: HashSet<TraceId>,
+    dropped: Dropped,
     bytes: usize,
 }
 
@@ -87,6 +92,30 @@ impl Matches {
     pub fn is_empty(&self) -> bool {
         self.traces.is_empty()
     }
+
+    /// The traces that passed, by their numbers in the batch.
+    pub fn traces(&self) -> impl Iterator<Item = usize> {
+        self.traces.iter().map(|(trace, _)| *trace)
+    }
+
+    /// Keeps those traces of which `keep` says so, by their numbers in the batch.
+    pub fn retain(&mut self, mut keep: impl FnMut(usize) -> bool) {
+        self.traces.retain(|(trace, _)| keep(*trace));
+    }
+
+    /// Keeps the newest traces only: more of them cannot enter an answer.
+    pub fn keep_newest(&mut self, batch: &SpanBatch, limit: usize) {
+        if self.traces.len() <= limit {
+            return;
+        }
+        let key = |(trace, _): &(usize, _)| {
+            let trace = &batch.traces[*trace];
+            (std::cmp::Reverse(trace.start_ns), trace.id)
+        };
+        self.traces.sort_by_key(key);
+        self.traces.truncate(limit);
+        self.traces.sort_by_key(|(trace, _)| *trace);
+    }
 }
 
 impl Search {
@@ -102,33 +131,40 @@ impl Search {
         let mut request = SpanRequest {
             traces: settings.range,
             starts: None,
+            is_distinct: false,
+            max_blocks: None,
             filter: plan::filter_of(pipeline),
-            columns: WantedColumns {
-                traces: WantedOfTraces {
-                    root: true,
-                    services: true,
-                },
-                ..WantedColumns::default()
-            },
+            anchor: anchor_of(pipeline),
+            columns: WantedColumns::default(),
         };
         plan::add_columns(pipeline, &mut request.columns);
         request.columns.add(&Intrinsic::StartTime.into());
         let named = plan::named_fields(pipeline);
-        let mut details = WantedColumns::default();
-        for intrinsic in [Intrinsic::SpanId, Intrinsic::StartTime, Intrinsic::Duration] {
-            details.add(&intrinsic.into());
-        }
-        named.iter().for_each(|field| details.add(field));
+        let mut details = WantedColumns {
+            traces: WantedOfTraces {
+                root: true,
+                services: true,
+            },
+            ..WantedColumns::default()
+        };
+        // What decides is there already.
+        let of_answer = [Intrinsic::SpanId, Intrinsic::StartTime, Intrinsic::Duration];
+        let told = of_answer.map(Field::from);
+        let decisive: HashSet<Field> = request.columns.fields.iter().cloned().collect();
+        let told = told.iter().chain(&named);
+        details.add_all(told.filter(|field| !has_all(&decisive, field)));
         Self {
             program: Program::new(pipeline),
             settings,
             request,
             details,
+            needs_whole_traces: !plan::is_of_spans(pipeline),
             nil: nil_fields(pipeline),
+            decisive,
             named,
             hits: BTreeMap::new(),
             starts: HashMap::new(),
-            dropped: HashSet::new(),
+            dropped: Dropped::default(),
             bytes: 0,
         }
     }
@@ -143,13 +179,33 @@ impl Search {
         &self.details
     }
 
+    /// Whether parts of a trace cannot be looked at one by one: what passes depends on other spans, or on what the whole trace is.
+    pub fn needs_whole_traces(&self) -> bool {
+        self.needs_whole_traces
+    }
+
+    /// How many traces it gives at most.
+    pub fn limit(&self) -> usize {
+        self.settings.limit
+    }
+
+    /// The traces found so far that nothing which starts at `newest_start_ns` or before can precede any more: they stand, newest first.
+    pub fn settled(&self, newest_start_ns: u64) -> impl Iterator<Item = &TraceHit> {
+        let hits = self.hits.iter();
+        let settled = hits.take_while(move |((start, _), _)| start.0 > newest_start_ns);
+        settled.map(|(_, hit)| hit)
+    }
+
+    /// Bytes that it holds, about.
+    pub fn size_bytes(&self) -> usize {
+        self.bytes + self.dropped.size_bytes()
+    }
+
     /// Both passes in one.
     pub fn whole_request(&self) -> SpanRequest {
         let mut request = self.request.clone();
-        self.details
-            .fields
-            .iter()
-            .for_each(|field| request.columns.add(field));
+        request.columns.add_all(&self.details.fields);
+        request.columns.traces = self.details.traces;
         request
     }
 
@@ -216,13 +272,17 @@ impl Search {
         details: &SpanBatch,
         rows: &[usize],
     ) -> Result<()> {
-        let view = View::new(details);
-        let mut rows = rows.iter().copied();
+        let views = (View::new(batch), View::new(details));
+        let mut rows = rows.iter().copied().peekable();
         for (trace, sets) in matches.traces {
+            check_wanted("the search")?;
+            // A set has a span at least.
+            let told = rows.peek().map(|row| details.trace_of(*row));
+            let told = told.unwrap_or(&batch.traces[trace]);
             let sets = sets.into_iter().map(|set| SetHit {
                 matched: set.matched,
-                spans: (rows.by_ref().take(set.rows.len()))
-                    .map(|row| self.span_hit(&view, row))
+                spans: (set.rows.iter().zip(rows.by_ref()))
+                    .map(|(row, detail)| self.span_hit(&views, (*row as usize, detail)))
                     .collect(),
                 attributes: set.attributes,
             });
@@ -230,11 +290,11 @@ impl Search {
             let trace = &batch.traces[trace];
             self.enter(TraceHit {
                 id: trace.id,
-                root_service: String::from_utf8_lossy(&trace.root_service).into_owned(),
-                root_name: String::from_utf8_lossy(&trace.root_name).into_owned(),
+                root_service: String::from_utf8_lossy(&told.root_service).into_owned(),
+                root_name: String::from_utf8_lossy(&told.root_name).into_owned(),
                 start_ns: trace.start_ns,
                 duration_ns: trace.duration_ns,
-                services: trace.services.clone(),
+                services: told.services.clone(),
                 sets,
             });
             if self.bytes > self.settings.max_bytes {
@@ -262,6 +322,13 @@ impl Search {
             && (self.hits.last_key_value()).is_some_and(|((start, _), _)| start.0 > newest_start_ns)
     }
 
+    /// When the oldest of so many traces as it gives at most began, nanoseconds since the epoch: one that began before can enter no more. `None` while
+    /// there are fewer.
+    pub fn oldest_start_ns(&self) -> Option<u64> {
+        let (oldest, _) = self.hits.last_key_value()?;
+        (self.hits.len() >= self.settings.limit).then_some(oldest.0.0)
+    }
+
     /// The traces, newest first.
     pub fn finish(self) -> Vec<TraceHit> {
         self.hits.into_values().collect()
@@ -272,7 +339,7 @@ impl Search {
             return true;
         }
         let last = self.hits.last_key_value().map(|(key, _)| *key);
-        !self.dropped.contains(&id)
+        !self.dropped.contains(id)
             && (self.hits.len() < self.settings.limit
                 || last.is_some_and(|last| (std::cmp::Reverse(start_ns), id) < last))
     }
@@ -297,17 +364,20 @@ impl Search {
             if let Some(((_, id), hit)) = self.hits.pop_last() {
                 self.bytes = self.bytes.saturating_sub(hit.size_bytes());
                 self.starts.remove(&id);
-                self.dropped.insert(id);
+                self.dropped.insert(id, hit.start_ns);
             }
         }
     }
 
-    fn span_hit(&self, view: &View<'_>, row: usize) -> SpanHit {
-        let place = Place::span(row);
+    /// A span by its row in the batch of the first pass, and that in the batch of the second.
+    fn span_hit(&self, views: &(View<'_>, View<'_>), rows: (usize, usize)) -> SpanHit {
+        let of = |field: &Field| self.place_of(field, views, rows);
         let number = |intrinsic: Intrinsic| {
+            let (view, row) = of(&intrinsic.into());
             let column = view.column(&intrinsic.into())?;
             column.ints.as_ref()?.get(row)
         };
+        let (view, row) = of(&Intrinsic::SpanId.into());
         let id = view.column(&Intrinsic::SpanId.into()).and_then(|column| {
             let texts = column.texts.as_ref()?;
             texts.dictionary.get(*texts.codes.get(row)?)
@@ -319,10 +389,12 @@ impl Search {
             duration_ns: number(Intrinsic::Duration).unwrap_or(0),
             attributes: Vec::new(),
         };
-        for field in &self.named {
+        let is_wanted = !is_abandoned();
+        for field in self.named.iter().filter(|_| is_wanted) {
             let key = match field {
                 Field::Intrinsic(Intrinsic::Name) => {
-                    if let Datum::Text(name) = view.value(field, place) {
+                    let (view, row) = of(field);
+                    if let Datum::Text(name) = view.value(field, Place::span(row)) {
                         hit.name = Some(String::from_utf8_lossy(&name).into_owned());
                     }
                     continue;
@@ -332,11 +404,26 @@ impl Search {
                 Field::Attribute(_, name) => name.clone(),
                 field => field.to_string(),
             };
+            let (view, row) = of(field);
             if let Some(value) = self.told_value(view, field, row) {
                 hit.attributes.push((key, value));
             }
         }
         hit
+    }
+
+    /// In which batch a field is, and in which row.
+    fn place_of<'v, 'a>(
+        &self,
+        field: &Field,
+        (first, second): &'v (View<'a>, View<'a>),
+        rows: (usize, usize),
+    ) -> (&'v View<'a>, usize) {
+        if has_all(&self.decisive, field) {
+            (first, rows.0)
+        } else {
+            (second, rows.1)
+        }
     }
 
     fn told_value(&self, view: &View<'_>, field: &Field, row: usize) -> Option<AnswerValue> {
@@ -353,21 +440,33 @@ impl Search {
     }
 }
 
+/// Whether all columns are there that answer a field.
+fn has_all(columns: &HashSet<Field>, field: &Field) -> bool {
+    match field {
+        Field::Attribute(AttributeScope::Any, _) => {
+            field.columns().iter().all(|f| columns.contains(f))
+        }
+        field => columns.contains(field),
+    }
+}
+
 /// Fields that a pipeline asks to be missing.
-fn nil_fields(pipeline: &Pipeline) -> Vec<Field> {
-    fn of(expr: &Expr, out: &mut Vec<Field>) {
+fn nil_fields(pipeline: &Pipeline) -> HashSet<Field> {
+    fn of(expr: &Expr, out: &mut HashSet<Field>) {
         match expr {
             Expr::And(all) | Expr::Or(all) => all.iter().for_each(|e| of(e, out)),
             Expr::Not(inner) => of(inner, out),
             Expr::Binary(a, BinaryOp::Compare(CompareOp::Equal), b) => match (&**a, &**b) {
                 (Expr::Field(field), Expr::Literal(Literal::Nil))
-                | (Expr::Literal(Literal::Nil), Expr::Field(field)) => out.push(field.clone()),
+                | (Expr::Literal(Literal::Nil), Expr::Field(field)) => {
+                    out.insert(field.clone());
+                }
                 _ => {}
             },
             _ => {}
         }
     }
-    let mut out = Vec::new();
+    let mut out = HashSet::new();
     for stage in &pipeline.stages {
         if let Stage::Spanset(spanset) = stage {
             spanset.each_filter(&mut |expr| of(expr, &mut out));

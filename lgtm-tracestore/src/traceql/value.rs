@@ -26,6 +26,15 @@ impl AnswerValue {
         Self::Text("nil".to_owned())
     }
 
+    /// Bytes that it takes beside its own place, about.
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Array(all) => all.iter().map(|v| size_of::<Self>() + v.size_bytes()).sum(),
+            _ => 0,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::Text(_) => 0,

@@ -155,3 +155,24 @@ async fn memory_keeps_its_bound() {
     s.heads.pack_live(None).await.unwrap();
     assert_eq!(s.heads.live_bytes(), 0);
 }
+
+#[tokio::test]
+async fn a_trace_that_is_twice_in_a_batch_comes_once() {
+    let s = Store::new(small_settings(), Limits::default());
+    s.put(&[row(1, 1, "shop", "a"), row(2, 1, "shop", "a")])
+        .await;
+    // Cut, but too little for a batch; then more of it comes.
+    s.pass(6).await;
+    s.put(&[row(1, 2, "shop", "b")]).await;
+    s.heads.pack_live(None).await.unwrap();
+    assert_eq!(s.heads.traces_by_tenant()[0].batches, 1);
+    let mut traces = s.heads.traces(&tenant(), &s.heads.reader()).unwrap();
+    let (mut ids, mut bytes) = (Vec::new(), Vec::new());
+    while let Some(id) = traces.next_trace((0, u64::MAX), &mut bytes) {
+        ids.push(id);
+    }
+    ids.sort_unstable();
+    let mut expected = vec![trace_id(1), trace_id(2)];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+}

@@ -3,7 +3,7 @@
 //! A test of a field against a literal looks at the column: a dictionary's texts are tested once each, rows then only look up their number. What is
 //! no such test is computed [row by row](super::row). Both give the same.
 
-use lgtm_core::exec::with_room;
+use lgtm_core::exec::{is_abandoned, with_room};
 
 use super::super::number::Number;
 use super::datum::{Datum, Meaning, folded, is_equality};
@@ -26,6 +26,9 @@ impl Node {
     /// For each row of a level whether the expression is true.
     pub(crate) fn mask(&self, view: &View<'_>, level: Level) -> Vec<bool> {
         let rows = view.batch.rows_at(level);
+        if is_abandoned() {
+            return vec![false; rows];
+        }
         with_room(|| match self {
             Self::Literal(literal) => vec![*literal == Literal::Bool(true); rows],
             Self::And(all) => {
@@ -164,10 +167,10 @@ impl Node {
                     let below = view.batch.below(level, row);
                     below.map(move |at| Place::span(row).at(level, at))
                 })
-                .map(|place| self.passes(view, place))
+                .map(|place| !is_abandoned() && self.passes(view, place))
                 .collect(),
             Level::Span | Level::Trace => spans
-                .map(|row| self.passes(view, Place::span(row)))
+                .map(|row| !is_abandoned() && self.passes(view, Place::span(row)))
                 .collect(),
         }
     }
@@ -233,7 +236,7 @@ impl ValueTest<'_> {
         }
         let dictionary = texts.dictionary.iter();
         let mut table: Vec<bool> = dictionary
-            .map(|text| self.passes_text(&meaning.text(text), meaning))
+            .map(|text| !is_abandoned() && self.passes_text(&meaning.text(text), meaning))
             .collect();
         if !table.contains(&true) {
             return;

@@ -1,6 +1,8 @@
 //! An expression made ready: constants folded, tests of one field joined, what concerns single events and links gathered.
 
-use lgtm_core::exec::with_room;
+use std::collections::HashMap;
+
+use lgtm_core::exec::{is_abandoned, with_room};
 use lgtm_core::re2::{Anchoring, Dot, Re2};
 
 use super::super::ast::*;
@@ -289,6 +291,9 @@ fn pattern_of(expr: &Expr) -> Option<Re2> {
     let Expr::Literal(Literal::Text(pattern)) = expr else {
         return None;
     };
+    if is_abandoned() {
+        return None;
+    }
     Re2::new(pattern, Anchoring::Whole, Dot::Any).ok()
 }
 
@@ -302,6 +307,8 @@ enum Joins {
 /// likewise. Nothing is lifted yet.
 fn joined(all: &[Expr], joins: Joins) -> Vec<Node> {
     let mut out: Vec<Node> = Vec::new();
+    // Where the first set of a field stands, and its first expressions.
+    let (mut sets, mut matches) = (HashMap::new(), HashMap::new());
     for expr in all {
         let node = match expr {
             Expr::Binary(a, op, b) => Node::binary(a, *op, b),
@@ -315,15 +322,10 @@ fn joined(all: &[Expr], joins: Joins) -> Vec<Node> {
                 mut texts,
                 negated,
             }) => {
-                let same = out.iter_mut().find_map(|n| match n {
-                    Node::In {
-                        field: f, texts, ..
-                    } if *f == field => Some(texts),
-                    _ => None,
-                });
-                match same {
-                    Some(known) => known.append(&mut texts),
-                    None => out.push(Node::In {
+                let place = *sets.entry(field.clone()).or_insert(out.len());
+                match out.get_mut(place) {
+                    Some(Node::In { texts: known, .. }) => known.append(&mut texts),
+                    _ => out.push(Node::In {
                         field,
                         texts,
                         negated,
@@ -335,17 +337,12 @@ fn joined(all: &[Expr], joins: Joins) -> Vec<Node> {
                 mut patterns,
                 negated,
             }) if matches!(*value, Node::Field(_)) && negated == (joins == Joins::And) => {
-                let same = out.iter_mut().find_map(|n| match n {
-                    Node::Matches {
-                        value: v,
-                        patterns,
-                        negated: n,
-                    } if same_field(v, &value) && *n == negated => Some(patterns),
-                    _ => None,
-                });
-                match same {
-                    Some(known) => known.append(&mut patterns),
-                    None => out.push(Node::Matches {
+                let place = *matches.entry(field_of(&value)).or_insert(out.len());
+                match out.get_mut(place) {
+                    Some(Node::Matches {
+                        patterns: known, ..
+                    }) => known.append(&mut patterns),
+                    _ => out.push(Node::Matches {
                         value,
                         patterns,
                         negated,
@@ -358,8 +355,11 @@ fn joined(all: &[Expr], joins: Joins) -> Vec<Node> {
     out
 }
 
-fn same_field(a: &Node, b: &Node) -> bool {
-    matches!((a, b), (Node::Field(a), Node::Field(b)) if a == b)
+fn field_of(node: &Node) -> Option<Field> {
+    match node {
+        Node::Field(field) => Some(field.clone()),
+        _ => None,
+    }
 }
 
 /// A comparison of a field with a text as a set of one, where the chain lets sets be joined.

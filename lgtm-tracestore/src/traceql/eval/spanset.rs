@@ -74,6 +74,9 @@ impl Program {
         let masks = self.masks(&view);
         let mut out = Vec::new();
         for trace in 0..batch.traces.len() {
+            if lgtm_core::exec::is_abandoned() {
+                break;
+            }
             let rows = batch.rows_of(trace);
             let sets = masks.run(&self.steps, Candidates::All(rows));
             if !sets.is_empty() {
@@ -168,7 +171,7 @@ impl Masks<'_> {
             _ => Vec::new(),
         };
         for step in steps {
-            if sets.is_empty() {
+            if sets.is_empty() || lgtm_core::exec::is_abandoned() {
                 return sets;
             }
             sets = match step {

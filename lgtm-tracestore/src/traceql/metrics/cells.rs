@@ -1,5 +1,7 @@
 //! What is gathered of a series, interval by interval.
 
+use super::grid::IntervalGrid;
+
 /// Values of the intervals of a series, so that parts can be added.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cells {
@@ -103,7 +105,43 @@ impl Cells {
         out
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn size_bytes(&self) -> usize {
+        self.len() * self.kind().size_bytes()
+    }
+
+    /// Whether no interval has anything.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Counts(cells) => cells.iter().all(|n| *n == 0),
+            Self::Sums(cells) => cells.iter().all(|sum| sum.count == 0),
+            Self::Least(cells) | Self::Greatest(cells) => cells.iter().all(|v| v.is_nan()),
+        }
+    }
+
+    /// The cells of other intervals of the same edges; empty ones where there are none.
+    pub(super) fn part(&self, own: &IntervalGrid, wanted: &IntervalGrid) -> Self {
+        let mut out = self.kind().cells(wanted.len);
+        let step_ns = own.step_ns.max(1);
+        let behind = (own.after_ns.saturating_sub(wanted.after_ns) / step_ns) as usize;
+        let ahead = (wanted.after_ns.saturating_sub(own.after_ns) / step_ns) as usize;
+        let count = self.len().saturating_sub(ahead);
+        let count = count.min(wanted.len.saturating_sub(behind));
+        if count == 0 {
+            return out;
+        }
+        let (from, to) = (ahead..ahead + count, behind..behind + count);
+        match (&mut out, self) {
+            (Self::Counts(out), Self::Counts(all)) => out[to].copy_from_slice(&all[from]),
+            (Self::Sums(out), Self::Sums(all)) => out[to].copy_from_slice(&all[from]),
+            (Self::Least(out), Self::Least(all)) | (Self::Greatest(out), Self::Greatest(all)) => {
+                out[to].copy_from_slice(&all[from]);
+            }
+            _ => {}
+        }
+        out
+    }
+
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Counts(cells) => cells.len(),
             Self::Sums(cells) => cells.len(),

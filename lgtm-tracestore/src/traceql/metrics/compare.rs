@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use lgtm_core::exec::{check_wanted, is_abandoned};
 use lgtm_core::{Error, Result};
 
 use super::super::ast::{CompareFunction, Pipeline};
@@ -102,6 +103,7 @@ impl CompareTable {
         });
         let intrinsics = COUNTED.into_iter().map(Field::Intrinsic);
         for field in attributes.cloned().chain(intrinsics) {
+            check_wanted("the counting of values")?;
             let number = self.number_of(&field);
             let values = self.values.of_rows(view, &field, rows);
             let weight = 1 + u64::from(self.twice.contains(&field));
@@ -141,7 +143,8 @@ impl CompareTable {
 
     pub(super) fn finish(self) -> LegPartial {
         let counts: BTreeMap<CountKey, Vec<u64>> = self.counts.into_iter().collect();
-        let series = counts.into_iter().map(|(key, cells)| {
+        let wanted = counts.into_iter().take_while(|_| !is_abandoned());
+        let series = wanted.map(|(key, cells)| {
             let name = self.fields[key.field as usize].to_string();
             let value = self.values.get(key.value).cloned();
             let total = if value.is_none() { "_total" } else { "" };

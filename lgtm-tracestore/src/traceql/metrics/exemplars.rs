@@ -13,6 +13,18 @@ pub(super) struct ExemplarChoice {
     grid: IntervalGrid,
     max: usize,
     slots: BTreeMap<usize, ExemplarSpan>,
+    last: LastSlot,
+}
+
+/// The piece of the range that was looked at last. Spans beside each other are of one time.
+#[derive(Debug, Default)]
+struct LastSlot {
+    number: usize,
+    /// The times that it has, `[from_ns, until_ns)`.
+    from_ns: u64,
+    until_ns: u64,
+    /// Rank and start of the span that stands for it.
+    known: Option<(u64, u64)>,
 }
 
 /// Decides between traces: as good as chance, and everywhere the same.
@@ -26,26 +38,49 @@ impl ExemplarChoice {
             grid,
             max,
             slots: BTreeMap::new(),
+            last: LastSlot::default(),
         }
     }
 
-    fn slot(&self, start_ns: u64) -> usize {
-        let length = u128::from(self.grid.until_ns() - self.grid.after_ns).max(1);
-        let passed = u128::from(start_ns.saturating_sub(self.grid.after_ns));
-        (passed * self.max as u128 / length) as usize
+    fn look_at(&mut self, start_ns: u64) {
+        if self.last.from_ns <= start_ns && start_ns < self.last.until_ns {
+            return;
+        }
+        let after_ns = self.grid.after_ns;
+        let length = u128::from(self.grid.until_ns() - after_ns).max(1);
+        let (passed, max) = (
+            u128::from(start_ns.saturating_sub(after_ns)),
+            self.max as u128,
+        );
+        let number = passed * max / length;
+        let edge_ns = |number: u128| {
+            let edge = u128::from(after_ns) + (number * length).div_ceil(max);
+            u64::try_from(edge).unwrap_or(u64::MAX)
+        };
+        let known = self.slots.get(&(number as usize));
+        self.last = LastSlot {
+            number: number as usize,
+            from_ns: edge_ns(number),
+            until_ns: edge_ns(number + 1),
+            known: known.map(|span| (span.rank, span.start_ns)),
+        };
     }
 
     /// Whether a span would be taken. It is asked of every span that counts.
     #[inline]
-    pub(super) fn would_take(&self, start_ns: u64, rank: u64) -> bool {
-        self.max > 0
-            && (self.slots.get(&self.slot(start_ns)))
-                .is_none_or(|known| (rank, start_ns) < (known.rank, known.start_ns))
+    pub(super) fn would_take(&mut self, start_ns: u64, rank: u64) -> bool {
+        if self.max == 0 {
+            return false;
+        }
+        self.look_at(start_ns);
+        let known = self.last.known;
+        known.is_none_or(|known| (rank, start_ns) < known)
     }
 
     pub(super) fn offer(&mut self, span: ExemplarSpan) {
         if self.would_take(span.start_ns, span.rank) {
-            self.slots.insert(self.slot(span.start_ns), span);
+            self.last.known = Some((span.rank, span.start_ns));
+            self.slots.insert(self.last.number, span);
         }
     }
 

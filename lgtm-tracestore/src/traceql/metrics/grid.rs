@@ -3,7 +3,7 @@
 use lgtm_core::{Error, Result};
 
 /// Intervals that a range may have.
-const MAX_INTERVALS: u64 = 1 << 20;
+pub(super) const MAX_INTERVALS: u64 = 1 << 20;
 
 /// Adjoining intervals, each without its left edge and with its right one, which names it. Nanoseconds since the epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,16 @@ impl IntervalGrid {
         (index < self.len).then_some(index)
     }
 
+    /// Looks up the intervals of times that come in no order, but lie close to each other.
+    pub(super) fn cursor(&self) -> IntervalCursor {
+        IntervalCursor {
+            grid: *self,
+            after_ns: 0,
+            until_ns: 0,
+            index: None,
+        }
+    }
+
     /// Right edge of an interval.
     pub fn edge_ns(&self, index: usize) -> u64 {
         self.after_ns + (index as u64 + 1) * self.step_ns
@@ -101,5 +111,43 @@ impl IntervalGrid {
     /// Where the intervals of `part` begin among these.
     pub(super) fn offset_of(&self, part: &Self) -> usize {
         (part.after_ns.saturating_sub(self.after_ns) / self.step_ns) as usize
+    }
+}
+
+/// The interval that was looked up last.
+#[derive(Debug)]
+pub(super) struct IntervalCursor {
+    grid: IntervalGrid,
+    after_ns: u64,
+    until_ns: u64,
+    index: Option<usize>,
+}
+
+impl IntervalCursor {
+    /// As [`IntervalGrid::index_of`].
+    #[inline]
+    pub(super) fn index_of(&mut self, t_ns: u64) -> Option<usize> {
+        if self.after_ns < t_ns && t_ns <= self.until_ns {
+            return self.index;
+        }
+        let index = self.grid.index_of(t_ns)?;
+        self.until_ns = self.grid.edge_ns(index);
+        self.after_ns = self.until_ns - self.grid.step_ns;
+        self.index = Some(index);
+        self.index
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_finds_the_intervals_that_the_grid_has() {
+        let grid = IntervalGrid::range(95, 200, 10).unwrap();
+        let mut cursor = grid.cursor();
+        for t in (0..250).chain((0..250).rev()).chain([95, 200, 95, 80, 81]) {
+            assert_eq!(cursor.index_of(t), grid.index_of(t), "{t}");
+        }
     }
 }

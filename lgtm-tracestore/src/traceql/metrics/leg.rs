@@ -1,6 +1,7 @@
 //! One function of a metrics query while spans are gathered.
 
 use lgtm_core::Result;
+use lgtm_core::exec::{check_wanted, is_abandoned};
 
 use super::super::ast::*;
 use super::super::eval::{Datum, Place, Program, View};
@@ -11,12 +12,13 @@ use super::cells::{CellKind, Cells};
 use super::compare::CompareTable;
 use super::exemplars::{ExemplarChoice, rank_of, trace_label};
 use super::grid::IntervalGrid;
-use super::partial::{ExemplarSpan, LegPartial};
+use super::partial::{Bucket, ExemplarSpan, LegPartial};
 use super::quantile::bucket_of;
-use super::table::{
-    MAX_LABELS, NIL, RowKey, SeriesTable, Values, check_bytes, numbers_of, series_key,
-};
+use super::table::{MAX_LABELS, SeriesTable, Values, check_bytes, number_at, series_key};
 use crate::select::{Field, Intrinsic, SpanBatch};
+
+/// Rows after which it is asked whether anybody waits, and whether the series take too much.
+const ROWS_A_LOOK: usize = 1024;
 
 /// One function of a metrics query.
 #[derive(Debug)]
@@ -65,15 +67,24 @@ impl Leg {
         }
     }
 
-    pub(super) fn fold(&mut self, batch: &SpanBatch, max_bytes: usize) -> Result<()> {
+    pub(super) fn fold(
+        &mut self,
+        batch: &SpanBatch,
+        left_out: &[usize],
+        max_bytes: usize,
+    ) -> Result<()> {
         let starts = batch.column(&Intrinsic::StartTime.into());
         let Some(starts) = starts.and_then(|c| c.ints.as_ref()) else {
             return Ok(());
         };
-        let mask = self.program.mask(batch);
+        let mut mask = self.program.mask(batch);
+        for trace in left_out {
+            mask[batch.rows_of(*trace)].fill(false);
+        }
         let (mut rows, mut intervals) = (Vec::new(), Vec::new());
+        let mut grid = self.grid.cursor();
         for ((row, hit), start) in (0u32..).zip(&mask).zip(&starts.values) {
-            if *hit && let Some(interval) = self.grid.index_of(*start as u64) {
+            if *hit && let Some(interval) = grid.index_of(*start as u64) {
                 rows.push(row);
                 intervals.push(interval as u32);
             }
@@ -85,37 +96,38 @@ impl Leg {
         if let Some(compare) = &mut self.compare {
             return compare.fold(&view, &starts.values, &rows, &intervals, max_bytes);
         }
-        let keys = self.keys(&view, &rows);
+        let groups = self.groups(&view, &rows);
         match &self.function {
             MetricsFunction::Rate | MetricsFunction::CountOverTime => {
-                for (key, interval) in keys.iter().zip(&intervals) {
-                    if let Cells::Counts(cells) = self.table.cells(*key) {
+                for (group, interval) in groups.iter().zip(&intervals) {
+                    if let Cells::Counts(cells) = self.table.cells(*group, None) {
                         cells[*interval as usize] += 1;
                     }
                 }
-                self.take_exemplars(&view, &starts.values, &rows, &keys, |_, _| None);
+                self.take_exemplars(&view, &starts.values, &rows, &groups, |_| {
+                    Some((None, None))
+                });
             }
             function => {
                 let Some(field) = function.field().cloned() else {
                     return Ok(());
                 };
-                self.fold_values(&view, &field, &starts.values, &rows, &intervals, keys);
+                let rows = (rows.as_slice(), intervals.as_slice(), groups.as_slice());
+                self.fold_values(&view, &field, &starts.values, rows, max_bytes)?;
             }
         }
         check_bytes(&self.values, &self.table, max_bytes)
     }
 
-    /// The series of each row.
-    fn keys(&mut self, view: &View<'_>, rows: &[u32]) -> Vec<RowKey> {
-        let mut keys = vec![([NIL; MAX_LABELS], None); rows.len()];
-        for (n, field) in self.by.iter().take(MAX_LABELS).enumerate() {
+    /// The group of each row.
+    fn groups(&mut self, view: &View<'_>, rows: &[u32]) -> Vec<u32> {
+        let mut labels = Vec::new();
+        for field in self.by.iter().take(MAX_LABELS) {
             let mut numbers = self.values.of_rows(view, field, rows);
             self.values.keep_typed(field, &mut numbers);
-            for (key, number) in keys.iter_mut().zip(numbers) {
-                key.0[n] = number;
-            }
+            labels.push(numbers);
         }
-        keys
+        self.table.groups(&labels, rows.len())
     }
 
     fn fold_values(
@@ -123,56 +135,66 @@ impl Leg {
         view: &View<'_>,
         field: &Field,
         starts: &[i64],
-        rows: &[u32],
-        intervals: &[u32],
-        mut keys: Vec<RowKey>,
-    ) {
+        (rows, intervals, groups): (&[u32], &[u32], &[u32]),
+        max_bytes: usize,
+    ) -> Result<()> {
         let is_distribution = matches!(
             self.function,
             MetricsFunction::QuantileOverTime(..) | MetricsFunction::HistogramOverTime(_)
         );
-        let mut numbers = numbers_of(view, field, rows);
-        for (n, interval) in intervals.iter().enumerate() {
-            let Some(number) = numbers[n] else {
-                continue;
+        let number = number_at(view, field);
+        // What is in no bucket does not count.
+        let counted = |row: u32| {
+            let number = number(row)?;
+            let bucket = if is_distribution {
+                Some(bucket_of(number)?)
+            } else {
+                None
             };
-            if is_distribution {
-                keys[n].1 = bucket_of(number);
-                if keys[n].1.is_none() {
-                    numbers[n] = None;
-                    continue;
-                }
-            }
-            gather(self.table.cells(keys[n]), *interval as usize, number);
-        }
-        let mut numbers = numbers.into_iter();
-        let value = |_: u32, _: &RowKey| {
-            let value = numbers.next().flatten();
-            Some(value.map_or(f64::NAN, in_seconds))
+            Some((bucket, number))
         };
-        self.take_exemplars(view, starts, rows, &keys, value);
+        for (n, ((row, group), interval)) in rows.iter().zip(groups).zip(intervals).enumerate() {
+            if n.is_multiple_of(ROWS_A_LOOK) {
+                check_wanted("the counting of spans")?;
+                check_bytes(&self.values, &self.table, max_bytes)?;
+            }
+            if let Some((bucket, number)) = counted(*row) {
+                let cells = self.table.cells(*group, bucket);
+                gather(cells, *interval as usize, number);
+            }
+        }
+        self.take_exemplars(view, starts, rows, groups, |row| {
+            let (bucket, number) = counted(row)?;
+            Some((bucket, Some(in_seconds(number))))
+        });
+        Ok(())
     }
 
-    /// Offers spans as exemplars; those whose value is not a number stand for nothing.
+    /// Offers spans as exemplars; those whose value is not a number stand for nothing. `value` tells bucket and value of a row; none: it does not count.
     fn take_exemplars(
         &mut self,
         view: &View<'_>,
         starts: &[i64],
         rows: &[u32],
-        keys: &[RowKey],
-        mut value: impl FnMut(u32, &RowKey) -> Option<f64>,
+        groups: &[u32],
+        value: impl Fn(u32) -> Option<(Option<Bucket>, Option<f64>)>,
     ) {
         let (mut end_row, mut rank) = (0, 0);
-        for (row, key) in rows.iter().zip(keys) {
-            let value = value(*row, key);
-            if *row >= end_row {
-                let trace = view.batch.trace_of(*row as usize);
+        let mut traces = view.batch.traces.iter();
+        for (row, group) in rows.iter().zip(groups) {
+            if *row >= end_row
+                && let Some(trace) = traces.find(|trace| trace.end_row > *row)
+            {
                 (end_row, rank) = (trace.end_row, rank_of(trace.id));
             }
             let start_ns = starts[*row as usize] as u64;
-            if !self.exemplars.would_take(start_ns, rank) || value.is_some_and(f64::is_nan) {
+            if !self.exemplars.would_take(start_ns, rank) {
                 continue;
             }
+            let Some((bucket, value)) = value(*row).filter(|(_, v)| !v.is_some_and(f64::is_nan))
+            else {
+                continue;
+            };
             let labels = self.told.iter().filter_map(|field| {
                 let value: Datum<'_> = view.value(field, Place::span(*row as usize));
                 Some((field.to_string(), value.answer()?))
@@ -180,8 +202,9 @@ impl Leg {
             let id = view.batch.trace_of(*row as usize).id;
             let labels: Vec<(String, AnswerValue)> =
                 std::iter::once(trace_label(id)).chain(labels).collect();
+            let key = (self.table.labels(*group), bucket);
             self.exemplars.offer(ExemplarSpan {
-                key: series_key(&self.values, &self.names, *key),
+                key: series_key(&self.values, &self.names, key),
                 start_ns,
                 value,
                 labels,
@@ -196,6 +219,7 @@ impl Leg {
         }
         let (values, names) = (&self.values, &self.names);
         let series = self.table.series.into_iter();
+        let series = series.take_while(|_| !is_abandoned());
         LegPartial {
             series: series
                 .map(|(key, cells)| (series_key(values, names, key), cells))

@@ -1,7 +1,9 @@
 //! A metrics query: batches in, series out.
 
+use lgtm_core::exec::is_abandoned;
 use lgtm_core::{Error, Result};
 
+use super::super::anchor::anchor_of;
 use super::super::ast::*;
 use super::super::plan;
 use super::super::value::AnswerValue;
@@ -13,7 +15,7 @@ use super::partial::{LegPartial, MetricsPartial, SeriesKey, SeriesLabels};
 use super::quantile::quantile;
 use super::series::{Exemplar, NAME, Series, SeriesSet};
 use crate::select::{
-    Intrinsic, Literal, SpanBatch, SpanFilter, SpanRequest, StartRange, TraceRange,
+    Field, Intrinsic, Literal, SpanBatch, SpanFilter, SpanRequest, StartRange, TraceRange,
 };
 
 /// Exemplars of a query that does not say how many, and the most of any.
@@ -39,6 +41,7 @@ pub struct Metrics {
     request: SpanRequest,
     grid: IntervalGrid,
     max_bytes: usize,
+    needs_whole_traces: bool,
 }
 
 /// Series of a query.
@@ -92,6 +95,7 @@ impl Metrics {
                 until_ns: grid.until_ns(),
             }),
             filter: SpanFilter::any(queries.iter().map(|q| plan::filter_of(&q.pipeline))),
+            anchor: SpanFilter::any(queries.iter().map(|q| anchor_of(&q.pipeline))),
             ..SpanRequest::default()
         };
         let columns = &mut request.columns;
@@ -116,7 +120,9 @@ impl Metrics {
                 named.iter().for_each(|field| columns.add(field));
             }
         }
+        let whole = queries.iter().any(|query| needs_whole_traces(query));
         Ok(Self {
+            needs_whole_traces: whole,
             legs: queries.iter().map(|q| Leg::new(q, grid, count)).collect(),
             request,
             grid,
@@ -129,14 +135,28 @@ impl Metrics {
         &self.request
     }
 
+    /// Whether parts of a trace cannot be counted one by one: what passes, or which series it is of, depends on other spans, or on what the whole
+    /// trace is. Copies of a span count once in any case, for which whoever folds has to see to it.
+    pub fn needs_whole_traces(&self) -> bool {
+        self.needs_whole_traces
+    }
+
     /// Counts what of a batch passes.
     ///
     /// # Errors
     /// `LimitExceeded` when the series would take more than the settings allow.
     pub fn fold(&mut self, batch: &SpanBatch) -> Result<()> {
+        self.fold_without(batch, &[])
+    }
+
+    /// The same without the traces of these numbers, which ascend.
+    ///
+    /// # Errors
+    /// As [`Metrics::fold`].
+    pub fn fold_without(&mut self, batch: &SpanBatch, traces: &[usize]) -> Result<()> {
         let legs = self.legs.iter_mut();
         legs.into_iter()
-            .try_for_each(|leg| leg.fold(batch, self.max_bytes))
+            .try_for_each(|leg| leg.fold(batch, traces, self.max_bytes))
     }
 
     /// What these spans make, to be joined with what others make.
@@ -146,6 +166,20 @@ impl Metrics {
             legs: self.legs.into_iter().map(Leg::finish).collect(),
         }
     }
+}
+
+/// Whether what a function counts depends on more than each span.
+fn needs_whole_traces(query: &MetricsQuery) -> bool {
+    let own = |field: &Field| plan::is_spans_own(field);
+    let mut is_own = plan::is_of_spans(&query.pipeline)
+        && query.by.iter().all(own)
+        && query.function.field().is_none_or(own);
+    if let MetricsFunction::Compare(compare) = &query.function {
+        let fields = &mut |field: &Field| is_own &= own(field);
+        compare.selection.each_field(fields);
+        is_own &= COUNTED.iter().all(|i| own(&Field::Intrinsic(*i)));
+    }
+    !is_own
 }
 
 impl MetricsAnswer {
@@ -243,6 +277,7 @@ impl SeriesMaker {
                     leg.series.insert(key, none);
                 }
                 let series = leg.series.into_iter();
+                let series = series.take_while(|_| !is_abandoned());
                 let series = series.map(|(key, cells)| {
                     let labels = named(key.labels, query);
                     plain(labels, self.values(query, cells))
@@ -288,6 +323,9 @@ impl SeriesMaker {
         }
         let mut out = Vec::new();
         for (labels, mut buckets) in groups {
+            if is_abandoned() {
+                break;
+            }
             buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
             for q in quantiles {
                 let values = (0..self.grid.len).map(|n| {

@@ -10,6 +10,7 @@ mod grid;
 mod leg;
 mod metrics;
 mod partial;
+mod partial_bytes;
 mod quantile;
 mod series;
 mod table;

@@ -62,7 +62,61 @@ pub struct ExemplarSpan {
     pub rank: u64,
 }
 
+fn bytes_of(labels: &SeriesLabels) -> usize {
+    let labels = labels.iter();
+    labels
+        .map(|(name, value)| 64 + name.len() + value.size_bytes())
+        .sum()
+}
+
 impl MetricsPartial {
+    /// What of it lies in some of its intervals. Of intervals that it does not have there is nothing.
+    #[must_use]
+    pub fn part(&self, grid: IntervalGrid) -> Self {
+        let leg = |leg: &LegPartial| {
+            let series = leg.series.iter();
+            let exemplars = leg.exemplars.iter();
+            LegPartial {
+                series: series
+                    .map(|(key, cells)| (key.clone(), cells.part(&self.grid, &grid)))
+                    .filter(|(_, cells)| !cells.is_empty())
+                    .collect(),
+                exemplars: exemplars
+                    .filter(|e| grid.index_of(e.start_ns).is_some())
+                    .cloned()
+                    .collect(),
+            }
+        };
+        Self {
+            grid,
+            legs: self.legs.iter().map(leg).collect(),
+        }
+    }
+
+    /// Bytes that it takes, about.
+    pub fn size_bytes(&self) -> usize {
+        self.sizes().sum()
+    }
+
+    /// Whether it takes more than so many bytes, about. Looks at no more of it than that takes.
+    pub fn is_larger_than(&self, bytes: usize) -> bool {
+        let mut sum = 0usize;
+        self.sizes().any(|size| {
+            sum = sum.saturating_add(size);
+            sum > bytes
+        })
+    }
+
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        self.legs.iter().flat_map(|leg| {
+            let series = leg.series.iter();
+            let series = series.map(|(key, cells)| 64 + bytes_of(&key.labels) + cells.size_bytes());
+            let exemplars = leg.exemplars.iter();
+            let exemplars = exemplars.map(|e| 64 + bytes_of(&e.labels) + bytes_of(&e.key.labels));
+            series.chain(exemplars)
+        })
+    }
+
     /// Adds another part.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Series while spans are gathered.
 
-use std::collections::HashMap;
-
+use hashbrown::HashMap;
 use lgtm_core::{Error, Result};
 
 use super::super::eval::{Datum, Meaning, Place, View};
@@ -155,63 +154,129 @@ fn only_texts(column: &Column) -> Option<&TextColumn> {
 }
 
 /// Series by the numbers of their labels' values.
+///
+/// Rows of equal labels are a group, which has a number: a series is a group, or, of a distribution, a bucket of one.
 #[derive(Debug)]
 pub(super) struct SeriesTable {
     kind: CellKind,
     intervals: usize,
-    index: HashMap<RowKey, usize>,
-    /// The same for keys of which only the first number is not 0, and that have no bucket.
+    groups: Vec<[u32; MAX_LABELS]>,
+    by_labels: HashMap<[u32; MAX_LABELS], u32>,
+    /// By the number of the first label's value, where series have one label: its group, which is found without a hash.
+    by_first: Vec<u32>,
+    /// By group: its series that is of no bucket.
     plain: Vec<u32>,
+    by_bucket: HashMap<(u32, Bucket), u32>,
     pub(super) series: Vec<(RowKey, Cells)>,
 }
+
+/// Stands for no series.
+const NONE: u32 = u32::MAX;
 
 impl SeriesTable {
     pub(super) fn new(kind: CellKind, intervals: usize) -> Self {
         Self {
             kind,
             intervals,
-            index: HashMap::new(),
+            groups: Vec::new(),
+            by_labels: HashMap::new(),
+            by_first: Vec::new(),
             plain: Vec::new(),
+            by_bucket: HashMap::new(),
             series: Vec::new(),
         }
     }
 
-    /// The cells of a series, which is made if it is new.
-    #[inline]
-    pub(super) fn cells(&mut self, key: RowKey) -> &mut Cells {
-        const UNKNOWN: u32 = u32::MAX;
-        let ([first, rest @ ..], bucket) = key;
-        let is_plain = rest == [NIL; MAX_LABELS - 1] && bucket.is_none();
-        if is_plain {
-            let at = first as usize;
-            if at >= self.plain.len() {
-                self.plain.resize(at + 1, UNKNOWN);
-            }
-            if self.plain[at] == UNKNOWN {
-                self.plain[at] = self.push(key) as u32;
-            }
-            let at = self.plain[at] as usize;
-            return &mut self.series[at].1;
+    /// The group of each of some rows. `labels` has the numbers of their values, label by label.
+    pub(super) fn groups(&mut self, labels: &[Vec<u32>], rows: usize) -> Vec<u32> {
+        if let [numbers] = labels {
+            let groups = numbers.iter().map(|number| {
+                let known = self.by_first.get(*number as usize).copied();
+                let known = known.filter(|group| *group != NONE);
+                known.unwrap_or_else(|| self.group_of_first(*number))
+            });
+            return groups.collect();
         }
-        let at = match self.index.get(&key) {
-            Some(at) => *at,
-            None => {
-                let at = self.push(key);
-                self.index.insert(key, at);
-                at
+        let key = |row: usize| {
+            let mut key = [NIL; MAX_LABELS];
+            for (key, numbers) in key.iter_mut().zip(labels) {
+                *key = numbers[row];
             }
+            key
         };
-        &mut self.series[at].1
+        // Rows beside each other are often of one group.
+        let mut last: Option<([u32; MAX_LABELS], u32)> = None;
+        let groups = (0..rows).map(|row| {
+            let key = key(row);
+            let known = last.filter(|(known, _)| *known == key);
+            let group = known.map_or_else(|| self.group(key), |(_, group)| group);
+            last = Some((key, group));
+            group
+        });
+        groups.collect()
     }
 
-    fn push(&mut self, key: RowKey) -> usize {
-        self.series.push((key, self.kind.cells(self.intervals)));
-        self.series.len() - 1
+    #[cold]
+    fn group_of_first(&mut self, number: u32) -> u32 {
+        let mut key = [NIL; MAX_LABELS];
+        key[0] = number;
+        let group = self.group(key);
+        let at = number as usize;
+        if self.by_first.len() <= at {
+            self.by_first.resize(at + 1, NONE);
+        }
+        self.by_first[at] = group;
+        group
+    }
+
+    fn group(&mut self, key: [u32; MAX_LABELS]) -> u32 {
+        if let Some(group) = self.by_labels.get(&key) {
+            return *group;
+        }
+        let group = self.groups.len() as u32;
+        self.groups.push(key);
+        self.plain.push(NONE);
+        self.by_labels.insert(key, group);
+        group
+    }
+
+    /// The labels of a group.
+    pub(super) fn labels(&self, group: u32) -> [u32; MAX_LABELS] {
+        self.groups[group as usize]
+    }
+
+    /// The cells of a series, which is made if it is new.
+    #[inline]
+    pub(super) fn cells(&mut self, group: u32, bucket: Option<Bucket>) -> &mut Cells {
+        let known = match bucket {
+            None => self.plain[group as usize],
+            Some(bucket) => *self.by_bucket.get(&(group, bucket)).unwrap_or(&NONE),
+        };
+        let at = match known {
+            NONE => self.push(group, bucket),
+            at => at,
+        };
+        &mut self.series[at as usize].1
+    }
+
+    #[cold]
+    fn push(&mut self, group: u32, bucket: Option<Bucket>) -> u32 {
+        let at = self.series.len() as u32;
+        let cells = self.kind.cells(self.intervals);
+        self.series.push(((self.labels(group), bucket), cells));
+        match bucket {
+            None => self.plain[group as usize] = at,
+            Some(bucket) => {
+                self.by_bucket.insert((group, bucket), at);
+            }
+        }
+        at
     }
 
     /// Bytes that it takes, about.
     pub(super) fn size_bytes(&self) -> usize {
-        self.series.len() * (128 + self.intervals * self.kind.size_bytes())
+        let series = 128 + self.intervals * self.kind.size_bytes();
+        self.series.len() * series + self.groups.len() * 64 + self.by_first.len() * 4
     }
 }
 
@@ -242,14 +307,18 @@ pub(super) fn series_key(
     }
 }
 
-/// The numbers that a field has in these rows.
-pub(super) fn numbers_of(view: &View<'_>, field: &Field, rows: &[u32]) -> Vec<Option<Number>> {
-    let columns = view.columns(field);
-    if let (Level::Span, [Some(column), None]) = (field.level(), columns) {
-        let meaning = Meaning::of(field);
-        let number = |row: &u32| Datum::of_row(column, *row as usize, meaning).number();
-        return rows.iter().map(number).collect();
+/// Tells the number that a field has in a row.
+pub(super) fn number_at<'v>(
+    view: &'v View<'_>,
+    field: &'v Field,
+) -> impl Fn(u32) -> Option<Number> + use<'v> {
+    let meaning = Meaning::of(field);
+    let alone = match (field.level(), view.columns(field)) {
+        (Level::Span, [Some(column), None]) => Some(column),
+        _ => None,
+    };
+    move |row| match alone {
+        Some(column) => Datum::of_row(column, row as usize, meaning).number(),
+        None => view.value(field, Place::span(row as usize)).number(),
     }
-    let value = |row: &u32| view.value(field, Place::span(*row as usize));
-    rows.iter().map(|row| value(row).number()).collect()
 }

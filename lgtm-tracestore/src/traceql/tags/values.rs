@@ -8,7 +8,7 @@ use super::super::lexer::{Token, tokens};
 use super::super::number::Number;
 use super::super::value::AnswerValue;
 use super::lenient::filter_of;
-use super::names::request_of;
+use super::names::{needs_whole_traces, request_of, without_traces};
 use crate::select::{
     AttributeScope, Field, Intrinsic, Level, SpanBatch, SpanRequest, WantedColumns,
 };
@@ -90,8 +90,14 @@ pub struct TagValues {
     fields: Vec<Field>,
     filter: Option<Node>,
     request: SpanRequest,
+    needs_whole_traces: bool,
     limit: usize,
+    max_bytes: usize,
+    bytes: usize,
+    is_cut: bool,
     values: BTreeSet<TagValue>,
+    /// Those since the last [`take_news`](Self::take_news), where that is asked for.
+    news: Option<BTreeSet<TagValue>>,
     spells_words: bool,
 }
 
@@ -110,9 +116,14 @@ impl TagValues {
             request: request_of(filter.as_ref(), columns),
             spells_words: query.is_some_and(|q| !q.trim().is_empty()),
             fields,
+            needs_whole_traces: needs_whole_traces(filter.as_ref()),
             filter: filter.map(|expr| Node::filter(&expr)),
             limit,
+            max_bytes: usize::MAX,
+            bytes: 0,
+            is_cut: false,
             values: BTreeSet::new(),
+            news: None,
         })
     }
 
@@ -123,23 +134,67 @@ impl TagValues {
 
     /// Whether so many are known that no more are wanted.
     pub fn is_full(&self) -> bool {
-        self.limit > 0 && self.values.len() >= self.limit
+        self.is_cut || self.limit > 0 && self.values.len() >= self.limit
+    }
+
+    /// Ends with what would make the values take more bytes.
+    #[must_use]
+    pub fn bounded(mut self, max_bytes: usize) -> Self {
+        self.max_bytes = max_bytes;
+        self
+    }
+
+    /// Whether parts of a trace cannot be looked at one by one.
+    pub fn needs_whole_traces(&self) -> bool {
+        self.needs_whole_traces
+    }
+
+    /// Remembers what is [new](Self::take_news), if it is asked for.
+    #[must_use]
+    pub fn telling_news(mut self, is_asked: bool) -> Self {
+        self.news = is_asked.then(Default::default);
+        self
+    }
+
+    /// The values that were found since this was last asked; none unless they are [remembered](Self::telling_news).
+    pub fn take_news(&mut self) -> BTreeSet<TagValue> {
+        self.news.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether values were left out for that.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Adds a value.
     pub fn add(&mut self, value: TagValue) {
-        if !self.is_full() {
-            self.values.insert(value);
+        if self.is_full() || self.values.contains(&value) {
+            return;
         }
+        if self.bytes + value.text.len() > self.max_bytes {
+            self.is_cut = true;
+            return;
+        }
+        self.bytes += value.text.len();
+        if let Some(news) = &mut self.news {
+            news.insert(value.clone());
+        }
+        self.values.insert(value);
     }
 
     /// Adds the values that spans of a batch have.
     pub fn fold(&mut self, batch: &SpanBatch) {
+        self.fold_without(batch, &[]);
+    }
+
+    /// The same without the traces of these numbers, which ascend: they are looked at whole.
+    pub fn fold_without(&mut self, batch: &SpanBatch, traces: &[usize]) {
         let view = View::new(batch);
-        let mask = match &self.filter {
+        let mut mask = match &self.filter {
             Some(filter) => filter.mask(&view, Level::Span),
             None => vec![true; batch.len()],
         };
+        without_traces(batch, &mut mask, traces);
         for field in self.fields.clone() {
             if field.level() == Level::Trace {
                 for (trace, rows) in batch.traces_and_rows() {

@@ -237,7 +237,7 @@ fn annotations_tell_what_a_span_of_zipkin_v1_is() {
         (r#"[{"traceId":"1","id":"x"}]"#, "\"x\" is not"),
         (
             r#"[{"traceId":"1","id":"1","annotations":[1]}]"#,
-            "AnnotationJson",
+            "invalid type: integer `1`, expected an annotation",
         ),
     ] {
         let e = zipkin_of(ZipkinVersion::V1, json).unwrap_err().to_string();

@@ -24,7 +24,7 @@ pub(super) struct SpanJsonV1<'a> {
     timestamp: Option<u64>,
     duration: Option<u64>,
     #[serde(borrow)]
-    annotations: Option<Bounded<AnnotationJson<'a>>>,
+    annotations: Option<Bounded<AnnotationV1Json<'a>>>,
     #[serde(borrow)]
     binary_annotations: Option<Bounded<TagJson<'a>>>,
 }
@@ -32,7 +32,8 @@ pub(super) struct SpanJsonV1<'a> {
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
-struct AnnotationJson<'a> {
+#[serde(expecting = "an annotation")]
+struct AnnotationV1Json<'a> {
     timestamp: Option<u64>,
     #[serde(borrow)]
     value: Text<'a>,
