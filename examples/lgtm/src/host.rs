@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -13,12 +14,15 @@ use lgtm_core::self_monitor::SelfMonitor;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use lgtm_logstore::components::{OwnLines, OwnLog};
+use lgtm_tracestore::components::{OwnSpans, OwnTraces};
+use lgtm_tracestore::http::with_own_spans;
 use tokio::sync::Notify;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
 use crate::modules::{Module, Parts};
 use crate::ops::{self, Operations};
+use crate::program_pages;
 
 /// Has the process log as the settings say, to stderr and, where it stores its own lines, to those that wait for that.
 pub(crate) fn log_to_stderr(config: &Config) -> Result<Option<Arc<OwnLines>>> {
@@ -96,22 +100,28 @@ async fn serve(
     let operations = Operations {
         status: parts.services.status(),
         flushes: std::mem::take(&mut parts.flushes),
+        compactions: std::mem::take(&mut parts.compactions),
+        clock: Arc::clone(&parts.clock),
         registry: parts.registry.clone(),
         config: config::documented(&parts.config),
         runtime_config: parts.runtime_config.clone(),
         stop: Arc::clone(&stop),
     };
     let door = Door::new(&parts)?;
-    let router = std::mem::take(&mut parts.router).merge(ops::router(operations));
+    let mut router = std::mem::take(&mut parts.router).merge(ops::router(operations));
+    let own_spans = own_spans(&parts);
+    if let Some(spans) = &own_spans {
+        router = with_own_spans(spans, router);
+    }
     let server = door
         .open("server", &parts.config.server.address(), router)
         .await?;
     let address = server.address();
     let mut services = std::mem::take(&mut parts.services);
-    if let Some(router) = parts.otlp.take()
-        && let Some(otlp) = otlp_server(&parts.config, &door, router).await?
-    {
-        services = services.add(otlp);
+    for receiver in OtlpReceiver::all(&mut parts) {
+        if let Some(server) = receiver.open(&parts.config, &door).await? {
+            services = services.add(server);
+        }
     }
     if let Some(monitor) = self_monitor(&parts, address)? {
         services = services.add(monitor);
@@ -119,9 +129,22 @@ async fn serve(
     if let Some(log) = own_log(&parts, own_lines, address)? {
         services = services.add(log);
     }
+    if let Some(traces) = own_traces(&parts, own_spans, address)? {
+        services = services.add(traces);
+    }
     services = services.add(server);
     say_what_next(&parts, address);
-    let ended = services.run_until(asked_to_stop(stop)).await;
+    let status = services.status();
+    let mut running = pin!(services.run_until(asked_to_stop(stop)));
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        all_run = status.all_running() => {
+            if all_run {
+                program_pages::give_back();
+            }
+            running.await
+        }
+    };
     parts.executor.shutdown().await;
     ended
 }
@@ -161,6 +184,29 @@ fn own_log(
     Ok(Some(log.after(&parts.running()).metrics(&parts.registry)))
 }
 
+/// Where spans of the requests of this process go, where it stores them.
+fn own_spans(parts: &Parts) -> Option<Arc<OwnSpans>> {
+    let config = &parts.config;
+    let ratio = config.self_monitoring_trace_ratio;
+    let is_wanted = config.self_monitoring && ratio > 0.0 && parts.traces.distributor.is_some();
+    is_wanted.then(|| OwnSpans::new(Arc::clone(&parts.clock), ratio))
+}
+
+/// Stores the spans of the process in the process, where that is wanted and can be.
+fn own_traces(
+    parts: &Parts,
+    spans: Option<Arc<OwnSpans>>,
+    address: SocketAddr,
+) -> Result<Option<OwnTraces>> {
+    let Some((spans, distributor)) = spans.zip(parts.traces.distributor.clone()) else {
+        return Ok(None);
+    };
+    let tenant = TenantId::new(parts.config.own_tenant())?;
+    let traces = OwnTraces::new(spans, distributor, tenant, &address.to_string());
+    let traces = traces.after(&parts.running()).metrics(&parts.registry);
+    Ok(Some(traces))
+}
+
 /// Lines that can be pasted, of what this process does.
 fn say_what_next(parts: &Parts, address: SocketAddr) {
     let config = &parts.config;
@@ -173,6 +219,11 @@ fn say_what_next(parts: &Parts, address: SocketAddr) {
     if parts.is_made("logs-distributor") {
         tracing::info!(
             r#"send logs:  curl -H 'Content-Type: application/json' -d '{{"streams":[{{"stream":{{"app":"shop"}},"values":[["'$(date +%s%N)'","hello"]]}}]}}' http://{address}/loki/api/v1/push"#
+        );
+    }
+    if parts.is_made("traces-distributor") {
+        tracing::info!(
+            r#"send traces:  curl -H 'Content-Type: application/json' -d '{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"service.name","value":{{"stringValue":"shop"}}}}]}},"scopeSpans":[{{"spans":[{{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","name":"checkout","startTimeUnixNano":"'$(date +%s%N)'","endTimeUnixNano":"'$(date +%s%N)'"}}]}}]}}]}}' http://{address}/v1/traces"#
         );
     }
     if parts.is_made("metrics-querier") {
@@ -188,6 +239,15 @@ fn say_what_next(parts: &Parts, address: SocketAddr) {
             r#"ask for logs:  curl -G http://{address}/loki/api/v1/query_range --data-urlencode 'query={{job="lgtm"}}'"#
         );
         tracing::info!("show them in Grafana: add a Loki data source with URL http://{address}");
+    }
+    if parts.is_made("traces-querier") {
+        tracing::info!(
+            "find a trace:  curl http://{address}/api/traces/5b8efff798038103d269b633813fc60c"
+        );
+        tracing::info!(
+            r#"ask for traces:  curl -G http://{address}/api/search --data-urlencode 'q={{resource.service.name="shop"}}'"#
+        );
+        tracing::info!("show them in Grafana: add a Tempo data source with URL http://{address}");
     }
 }
 
@@ -216,20 +276,46 @@ impl Door {
     }
 }
 
-/// The receiver of OTLP on its own port, where OpenTelemetry clients look for it.
-async fn otlp_server(config: &Config, door: &Door, router: Router) -> Result<Option<HttpServer>> {
-    let port = config.otlp.http_listen_port;
-    if port == 0 {
-        return Ok(None);
+/// A receiver of OTLP on a port of its own, where OpenTelemetry clients look for it.
+struct OtlpReceiver {
+    name: &'static str,
+    port: u16,
+    default_port: u16,
+    router: Router,
+}
+
+impl OtlpReceiver {
+    /// Those that have something to receive.
+    fn all(parts: &mut Parts) -> Vec<Self> {
+        let (asked, default) = (&parts.config.otlp, OtlpPorts::default());
+        let http = parts.otlp.take().map(|router| Self {
+            name: "otlp-http",
+            port: asked.http_listen_port,
+            default_port: default.http_listen_port,
+            router,
+        });
+        let grpc = parts.otlp_grpc.take().map(|router| Self {
+            name: "otlp-grpc",
+            port: asked.grpc_listen_port,
+            default_port: default.grpc_listen_port,
+            router,
+        });
+        http.into_iter().chain(grpc).collect()
     }
-    let address = format!("{}:{port}", config.server.http_listen_address);
-    match door.open("otlp-http", &address, router).await {
-        Ok(server) => Ok(Some(server)),
-        Err(e) if port == OtlpPorts::default().http_listen_port => {
-            tracing::warn!(error = %e, "no OTLP receiver on its own port; /otlp/v1/metrics and /otlp/v1/logs take OTLP all the same");
-            Ok(None)
+
+    async fn open(self, config: &Config, door: &Door) -> Result<Option<HttpServer>> {
+        if self.port == 0 {
+            return Ok(None);
         }
-        Err(e) => Err(e),
+        let address = format!("{}:{}", config.server.http_listen_address, self.port);
+        match door.open(self.name, &address, self.router).await {
+            Ok(server) => Ok(Some(server)),
+            Err(e) if self.port == self.default_port => {
+                tracing::warn!(error = %e, receiver = self.name, "no OTLP receiver on its own port; the HTTP port takes OTLP all the same, over HTTP and over gRPC");
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod config;
 mod host;
 mod modules;
 mod ops;
+mod program_pages;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ fn act(asked: Asked) -> Result<()> {
     } = asked;
     let modules = modules::selected(&config.target)?;
     if action == Action::Run {
+        allocator::give_back();
         let own_lines = host::log_to_stderr(&config)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");

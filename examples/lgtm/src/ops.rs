@@ -8,8 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use lgtm_core::Error;
+use lgtm_core::clock::Clock;
 use lgtm_core::limits::{RuntimeConfig, Shown};
-use lgtm_core::service::ServicesStatus;
+use lgtm_core::service::{CompactionProgress, ServicesStatus};
 use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
 use tokio::sync::Notify;
 
@@ -20,6 +21,8 @@ use crate::modules::Flush;
 pub(crate) struct Operations {
     pub(crate) status: ServicesStatus,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
+    pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
+    pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) config: String,
     pub(crate) runtime_config: RuntimeConfig,
@@ -33,6 +36,7 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/ready", get(ready))
         .route("/metrics", get(metrics))
         .route("/services", get(services))
+        .route("/compactor", get(compactor))
         .route("/config", get(config))
         .route("/runtime_config", get(runtime_config))
         .route("/flush", post(flush))
@@ -43,8 +47,8 @@ pub(crate) fn router(operations: Operations) -> Router {
 async fn index() -> Html<&'static str> {
     Html(concat!(
         "<!doctype html><title>lgtm</title><h1>lgtm</h1><ul>",
-        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a>",
-        "<li><a href=/prometheus/api/v1/status/tsdb>series</a><li><a href=/loki/api/v1/labels>labels of logs</a></ul>"
+        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/compactor>compaction</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a>",
+        "<li><a href=/prometheus/api/v1/status/tsdb>series</a><li><a href=/loki/api/v1/labels>labels of logs</a><li><a href=/api/v2/search/tags>attributes of traces</a></ul>"
     ))
 }
 
@@ -65,6 +69,18 @@ async fn metrics(State(o): State<Arc<Operations>>) -> Response {
 
 async fn services(State(o): State<Arc<Operations>>) -> String {
     o.status.render()
+}
+
+/// How far compaction is with each tenant, a table a signal.
+async fn compactor(State(o): State<Arc<Operations>>) -> String {
+    if o.compactions.is_empty() {
+        return "no compactor runs in this process\n".into();
+    }
+    let now_ms = o.clock.now_ms();
+    let tables = o.compactions.iter();
+    let tables =
+        tables.map(|(signal, progress)| format!("# {signal}\n{}\n", progress.render(now_ms)));
+    tables.collect()
 }
 
 async fn config(State(o): State<Arc<Operations>>) -> Response {

@@ -43,7 +43,7 @@ fn queries_answer_in_the_shapes_of_prometheus() {
         if flushed {
             assert_eq!(
                 host.post("/flush", &[], b"").text(),
-                "1 blocks, 0 chunks written\n"
+                "1 blocks, 0 chunks, 0 trace blocks written\n"
             );
         }
         let answer = host

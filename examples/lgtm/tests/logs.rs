@@ -74,7 +74,10 @@ fn what_is_pushed_is_found_before_and_after_a_flush_and_a_restart() {
     let host = Host::start(dir.path(), &[]);
     found(&host);
     let answer = host.post("/flush", &[], b"");
-    assert_eq!(answer.text(), "0 blocks, 1 chunks written\n");
+    assert_eq!(
+        answer.text(),
+        "0 blocks, 1 chunks, 0 trace blocks written\n"
+    );
     found(&host);
     let metrics = host.get("/metrics").text();
     for name in ["loki_ingester_memory_streams", "loki_querier_tail_active"] {

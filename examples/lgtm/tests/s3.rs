@@ -93,7 +93,7 @@ fn blocks_go_to_s3_and_come_back() {
     }
     assert_eq!(
         host.post("/flush", &[], b"").text(),
-        "1 blocks, 0 chunks written\n"
+        "1 blocks, 0 chunks, 0 trace blocks written\n"
     );
     let query = format!(
         "/prometheus/api/v1/query?query=%7Bjob%3D%22s3%22%7D&time={}",

@@ -33,6 +33,7 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
         "metrics-ingester",
         "runtime-config",
         "server",
+        "traces-ingester",
     ];
     let running = running.map(|name| format!("{name} => Running"));
     assert!(
@@ -47,7 +48,7 @@ fn the_write_path_runs_alone_and_the_whole_host_finds_what_it_wrote() {
     let flushed = write.post("/flush", &[], b"");
     assert_eq!(
         (flushed.status, flushed.text().as_str()),
-        (200, "1 blocks, 1 chunks written\n")
+        (200, "1 blocks, 1 chunks, 0 trace blocks written\n")
     );
     assert!(write.terminate());
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use lgtm_core::cache::CacheSettings;
 use lgtm_core::exec::ExecutorSettings;
 use lgtm_core::limits::{RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
 use lgtm_core::storage::{BackendSettings, StorageSettings};
@@ -12,13 +13,14 @@ use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
 use lgtm_tsdb::components::{
-    CleanerSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
+    CompactorSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
 };
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::promql::EngineSettings;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
+use super::caches::{LogsCaches, MetricsCaches, TracesCaches};
 use super::limits::{LimitsInForce, SignalLimits};
 use super::overrides;
 use super::server::ServerSettings;
@@ -44,10 +46,13 @@ pub(crate) struct Config {
     pub(crate) auth: AuthSettings,
     /// What is logged, to stderr.
     pub(crate) log: LogSettings,
-    /// Whether the host stores its own metrics and log lines: in tenant lgtm, without multi-tenancy in anonymous.
+    /// Whether the host stores its own metrics, log lines and spans: in tenant lgtm, without multi-tenancy in anonymous.
     pub(crate) self_monitoring: bool,
     /// How often the process writes its own metrics.
     pub(crate) self_monitoring_interval: Seconds,
+    /// Which part of the requests that the process answers it stores a span of, 0 to 1; those whose caller keeps its own span (`traceparent`) always
+    /// unless it is 0.
+    pub(crate) self_monitoring_trace_ratio: f64,
     /// Largest push, compressed and decompressed.
     pub(crate) max_recv_msg_size: ByteSize,
     /// Limits of every tenant by signal; 0 means no limit where a limit does not say otherwise.
@@ -56,12 +61,16 @@ pub(crate) struct Config {
     pub(crate) overrides: BTreeMap<String, Value>,
     /// Overrides that are read again while the process runs.
     pub(crate) runtime_config: RuntimeConfigSettings,
+    /// Caches that layers may use, by a name of your own; which layer uses which stands in the section caches of each signal.
+    pub(crate) caches: BTreeMap<String, CacheSettings>,
     /// Threads on which queries are computed.
     pub(crate) compute: ExecutorSettings,
     /// The components of the metrics store.
     pub(crate) metrics: MetricsSettings,
     /// The components of the log store.
     pub(crate) logs: LogsSettings,
+    /// The components of the trace store.
+    pub(crate) traces: TracesSettings,
 }
 
 /// The components of the metrics store.
@@ -72,12 +81,14 @@ pub(crate) struct MetricsSettings {
     pub(crate) ingester: IngesterSettings,
     /// Blocks in the bucket.
     pub(crate) store_gateway: BucketSettings,
-    /// Keeping the bucket clean.
-    pub(crate) blocks_cleaner: CleanerSettings,
+    /// How blocks are compacted and the bucket is kept clean.
+    pub(crate) compactor: CompactorSettings,
     /// How queries are computed.
     pub(crate) querier: EngineSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: QueryFrontendSettings,
+    /// Which caches its layers use.
+    pub(crate) caches: MetricsCaches,
 }
 
 /// The components of the log store.
@@ -92,18 +103,45 @@ pub(crate) struct LogsSettings {
     pub(crate) index_gateway: lgtm_logstore::bucket::BucketSettings,
     /// Keeping the index in the bucket small.
     pub(crate) compactor: lgtm_logstore::components::CompactorSettings,
+    /// What tenants want deleted.
+    pub(crate) deletes: lgtm_logstore::components::DeleteSettings,
     /// How queries are computed.
     pub(crate) querier: lgtm_logstore::logql::EngineSettings,
     /// How queries are followed.
     pub(crate) tail: lgtm_logstore::components::TailSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: lgtm_logstore::components::QueryFrontendSettings,
+    /// Which caches its layers use.
+    pub(crate) caches: LogsCaches,
     /// Whether the header X-Loki-Query-Limits of a request may tighten the limits of its tenant.
     pub(crate) per_request_limits_enabled: bool,
     /// Whether a query may name several tenants, as a|b.
     pub(crate) multi_tenant_queries_enabled: bool,
     /// Tenants that one query may name; 0: any number.
     pub(crate) max_tenants_per_query: usize,
+}
+
+/// The components of the trace store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct TracesSettings {
+    /// What is recent: memory and write-ahead log.
+    pub(crate) ingester: lgtm_tracestore::components::IngesterSettings,
+    /// Blocks in the bucket: how they are written, listed and read.
+    pub(crate) store_gateway: lgtm_tracestore::bucket::BucketSettings,
+    /// How blocks are joined.
+    pub(crate) compactor: lgtm_tracestore::components::CompactorSettings,
+    /// How queries are computed.
+    pub(crate) querier: lgtm_tracestore::components::QuerierSettings,
+    /// How queries are cut, kept and queued.
+    pub(crate) query_frontend: lgtm_tracestore::components::QueryFrontendSettings,
+    /// Which caches its layers use.
+    pub(crate) caches: TracesCaches,
+    /// How queries are read, and how much may come of one.
+    pub(crate) api: lgtm_tracestore::http::QueryRules,
+    /// What a sender is told to wait that comes too fast.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub(crate) retry_after_on_resource_exhausted: Duration,
 }
 
 /// A duration of its own type, so that it can stand at the top level.
@@ -114,9 +152,9 @@ pub(crate) struct Seconds(#[serde(with = "lgtm_core::units::duration")] pub(crat
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct OtlpPorts {
-    /// OTLP over gRPC; no component of this version listens there yet.
+    /// OTLP over gRPC: the services of metrics, logs and traces.
     pub(crate) grpc_listen_port: u16,
-    /// OTLP over HTTP: /v1/metrics, /v1/logs.
+    /// OTLP over HTTP: /v1/metrics, /v1/logs, /v1/traces.
     pub(crate) http_listen_port: u16,
 }
 
@@ -174,13 +212,32 @@ impl Default for Config {
             log: LogSettings::default(),
             self_monitoring: true,
             self_monitoring_interval: Seconds(Duration::from_secs(15)),
+            self_monitoring_trace_ratio: 0.01,
             max_recv_msg_size: ByteSize::mib(100),
             limits: SignalLimits::default(),
             overrides: BTreeMap::new(),
             runtime_config: RuntimeConfigSettings::default(),
+            caches: BTreeMap::new(),
             compute: ExecutorSettings::default(),
             metrics: MetricsSettings::default(),
             logs: LogsSettings::default(),
+            traces: TracesSettings::default(),
+        }
+    }
+}
+
+impl Default for TracesSettings {
+    fn default() -> Self {
+        let pushes = lgtm_tracestore::components::DistributorSettings::default();
+        Self {
+            ingester: Default::default(),
+            store_gateway: Default::default(),
+            compactor: Default::default(),
+            querier: Default::default(),
+            query_frontend: Default::default(),
+            caches: Default::default(),
+            api: Default::default(),
+            retry_after_on_resource_exhausted: pushes.retry_after_on_resource_exhausted,
         }
     }
 }
@@ -193,9 +250,11 @@ impl Default for LogsSettings {
             ingester: Default::default(),
             index_gateway: Default::default(),
             compactor: Default::default(),
+            deletes: Default::default(),
             querier: Default::default(),
             tail: Default::default(),
             query_frontend: Default::default(),
+            caches: Default::default(),
             per_request_limits_enabled: api.per_request_limits_enabled,
             multi_tenant_queries_enabled: api.multi_tenant_queries_enabled,
             max_tenants_per_query: api.max_tenants_per_query,
@@ -279,7 +338,32 @@ impl Config {
         }
     }
 
-    /// The tenant of the host's own metrics and log lines.
+    /// How the API of traces takes requests.
+    pub(crate) fn traces_api_settings(&self) -> lgtm_tracestore::http::ApiSettings {
+        lgtm_tracestore::http::ApiSettings {
+            multitenancy_enabled: self.auth.multitenancy_enabled,
+            max_query_body_size: self.server.max_query_body_size,
+            max_inflight_query_bodies_bytes: self.server.max_inflight_query_bodies_bytes,
+            max_inflight_answer_bytes: self.server.max_inflight_answer_bytes,
+            cors_origins: self.server.cors_origins.clone(),
+            queries: self.traces.api.clone(),
+        }
+    }
+
+    /// How much of traces may be pushed.
+    pub(crate) fn traces_distributor_settings(
+        &self,
+    ) -> lgtm_tracestore::components::DistributorSettings {
+        lgtm_tracestore::components::DistributorSettings {
+            max_recv_msg_size: self.max_recv_msg_size,
+            max_decoded_bytes: self.server.max_decoded_bytes,
+            max_inflight_push_requests: self.server.max_inflight_push_requests,
+            max_inflight_push_requests_bytes: self.server.max_inflight_push_requests_bytes,
+            retry_after_on_resource_exhausted: self.traces.retry_after_on_resource_exhausted,
+        }
+    }
+
+    /// The tenant of the host's own metrics, log lines and spans.
     pub(crate) fn own_tenant(&self) -> &'static str {
         if self.auth.multitenancy_enabled {
             "lgtm"
@@ -308,15 +392,32 @@ impl Config {
     /// # Errors
     /// `InvalidInput`, naming the setting.
     pub(super) fn validate(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.self_monitoring_trace_ratio) {
+            return Err(Error::InvalidInput(format!(
+                "self_monitoring_trace_ratio {} is not between 0 and 1",
+                self.self_monitoring_trace_ratio
+            )));
+        }
         let metrics = &self.metrics;
         metrics.ingester.head.validate()?;
+        metrics.compactor.validate()?;
         metrics.querier.validate()?;
         metrics.query_frontend.validate()?;
         let logs = &self.logs;
         logs.ingester.validate()?;
+        logs.compactor.validate()?;
+        logs.deletes.validate()?;
         logs.querier.validate()?;
         logs.query_frontend.validate()?;
+        let traces = &self.traces;
+        traces.ingester.validate()?;
+        traces.store_gateway.validate()?;
+        traces.compactor.validate()?;
+        traces.querier.validate()?;
+        traces.query_frontend.validate()?;
+        traces.api.validate()?;
         self.compute.validate()?;
+        self.validate_caches()?;
         self.storage.requests.validate()?;
         self.runtime_config(&LimitsInForce::default())?.build()?;
         let server = self.server.connections.validate();

@@ -8,11 +8,12 @@ use std::path::Path;
 use syn::{Attribute, Expr, Fields, Item, Lit, Meta, Type, UseTree};
 
 /// Crates that have settings, with the folder of each beside the host's.
-const CRATES: [(&str, &str); 4] = [
+const CRATES: [(&str, &str); 5] = [
     ("crate", "src"),
     ("lgtm_core", "../../lgtm-core/src"),
     ("lgtm_tsdb", "../../lgtm-tsdb/src"),
     ("lgtm_logstore", "../../lgtm-logstore/src"),
+    ("lgtm_tracestore", "../../lgtm-tracestore/src"),
 ];
 
 /// A field, or a struct or enum: its name, what stands above it, and the type that it has.
@@ -20,6 +21,8 @@ struct SettingField {
     name: String,
     text: String,
     type_name: Option<TypeName>,
+    /// The type of what stands in it by names of its own.
+    named: Option<TypeName>,
 }
 
 /// A type by the crate where it is and its own name.
@@ -51,6 +54,9 @@ fn write_section(sections: &Sections, of: &TypeName, path: &str, out: &mut Strin
             .filter(|t| sections.contains_key(t))
         {
             write_section(sections, inner, &format!("{path}."), out);
+        }
+        if let Some(inner) = field.named.as_ref().filter(|t| sections.contains_key(t)) {
+            write_section(sections, inner, &format!("{path}.NAME."), out);
         }
     }
 }
@@ -103,6 +109,7 @@ fn read_file(of: &'static str, items: &[Item], sections: &mut Sections) {
     let field = |field: &syn::Field| SettingField {
         name: field.ident.as_ref().unwrap().to_string(),
         text: doc_comment(&field.attrs),
+        named: named_type(&field.ty).and_then(&type_name),
         type_name: type_name(&field.ty),
     };
     for item in items {
@@ -120,6 +127,7 @@ fn read_file(of: &'static str, items: &[Item], sections: &mut Sections) {
                     name: tag,
                     text: doc_comment(&item.attrs),
                     type_name: None,
+                    named: None,
                 }];
                 let of_variants = item
                     .variants
@@ -135,6 +143,23 @@ fn read_file(of: &'static str, items: &[Item], sections: &mut Sections) {
             twice.is_none(),
             "two structs of settings in {of} are called {name}"
         );
+    }
+}
+
+/// What a map has by names.
+fn named_type(ty: &Type) -> Option<&Type> {
+    let Type::Path(path) = ty else { return None };
+    let last = path
+        .path
+        .segments
+        .last()
+        .filter(|s| s.ident == "BTreeMap")?;
+    let syn::PathArguments::AngleBracketed(arguments) = &last.arguments else {
+        return None;
+    };
+    match arguments.args.last()? {
+        syn::GenericArgument::Type(ty) => Some(ty),
+        _ => None,
     }
 }
 

@@ -11,6 +11,8 @@ pub(crate) struct SignalLimits {
     pub(crate) metrics: lgtm_tsdb::limits::Limits,
     /// Logs.
     pub(crate) logs: lgtm_logstore::limits::Limits,
+    /// Traces, in the groups of Tempo's overrides.
+    pub(crate) traces: lgtm_tracestore::limits::Limits,
 }
 
 /// What every tenant may do now, by signal: what components read.
@@ -18,6 +20,7 @@ pub(crate) struct SignalLimits {
 pub(crate) struct LimitsInForce {
     pub(crate) metrics: Overrides<lgtm_tsdb::limits::Limits>,
     pub(crate) logs: Overrides<lgtm_logstore::limits::Limits>,
+    pub(crate) traces: Overrides<lgtm_tracestore::limits::Limits>,
 }
 
 impl SignalLimits {
@@ -30,5 +33,6 @@ impl SignalLimits {
         builder
             .limits("metrics", self.metrics.clone(), &now.metrics)
             .limits("logs", self.logs.clone(), &now.logs)
+            .limits("traces", self.traces.clone(), &now.traces)
     }
 }

@@ -4,6 +4,7 @@
 //! from the doc comments of the fields (`settings.txt`).
 
 mod arguments;
+mod caches;
 mod config;
 #[cfg(test)]
 mod doc_comments;

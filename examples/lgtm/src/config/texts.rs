@@ -48,7 +48,12 @@ pub(crate) fn documented(config: &Config) -> String {
         let key = line.trim_start().split(':').next().unwrap_or_default();
         path.truncate(indent / 2);
         path.push(key);
-        if let Some(text) = texts.get(path.join(".").as_str()) {
+        // Caches have names of their own.
+        let shown = match path[..] {
+            ["caches", _, ..] => [&["caches", "NAME"], &path[2..]].concat(),
+            _ => path.clone(),
+        };
+        if let Some(text) = texts.get(shown.join(".").as_str()) {
             out.push_str(&format!("{}# {text}\n", " ".repeat(indent)));
         }
         out.push_str(line);
@@ -130,7 +135,8 @@ mod tests {
             );
         }
         for (path, _) in texts() {
-            let of_a_choice = path.starts_with("storage.backend.credentials.");
+            let of_a_choice =
+                path.starts_with("storage.backend.credentials.") || path.starts_with("caches.NAME");
             assert!(
                 of_a_choice || all.iter().any(|p| p == path),
                 "{path} has a text but is no setting"

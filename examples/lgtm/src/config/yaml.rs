@@ -76,8 +76,8 @@ pub(super) fn check_known(asked: &Value, known: &Value, path: &str) -> Result<()
     let (Value::Mapping(asked), Value::Mapping(known)) = (asked, known) else {
         return Ok(());
     };
-    if matches!(path, "overrides" | "storage.backend.credentials") {
-        // Keys of the first are tenants, those of the second depend on where credentials come from.
+    if matches!(path, "overrides" | "caches" | "storage.backend.credentials") {
+        // Keys of the first are tenants, those of the second names, those of the third depend on where credentials come from.
         return Ok(());
     }
     for (key, value) in asked {

@@ -8,7 +8,9 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
 use lgtm_logstore::bucket::BucketChunks;
 use lgtm_logstore::components::clients::Queries;
-use lgtm_logstore::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
+use lgtm_logstore::components::{
+    Compactor, DeleteRequests, Distributor, Ingester, Querier, QueryFrontend,
+};
 use lgtm_logstore::head::FlushScope;
 use lgtm_logstore::http::{PushApi, QueryApi};
 
@@ -60,11 +62,17 @@ pub(super) const SIGNAL: Signal = Signal {
 #[derive(Debug, Default)]
 pub(crate) struct LogsParts {
     chunks: Option<Arc<BucketChunks>>,
+    deletes: Option<Arc<DeleteRequests>>,
     ingester: Option<Arc<Ingester>>,
     /// Where the process stores its own log lines.
     pub(crate) distributor: Option<Arc<Distributor>>,
     querier: Option<Arc<Querier>>,
 }
+
+/// Of chunks in caches, which are the objects of the bucket.
+const CHUNKS_VERSION: u32 = 1;
+/// Of answers in caches; raised whenever queries are answered otherwise.
+const ANSWERS_VERSION: u32 = 1;
 
 /// A part that the table says is made before.
 fn made<T: Clone>(part: &Option<T>) -> T {
@@ -73,28 +81,50 @@ fn made<T: Clone>(part: &Option<T>) -> T {
 
 fn index_gateway(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::Logs);
-    let chunks = BucketChunks::builder(bucket, parts.executor.clone())
+    let mut chunks = BucketChunks::builder(bucket, parts.executor.clone())
         .settings(parts.config.logs.index_gateway.clone())
         .schema(parts.config.logs.schema.clone())
         .side_files(parts.layout.bucket(DataKind::LogSkip))
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    let name = &parts.config.logs.caches.chunks;
+    if let Some(cache) = parts.caches.layer("logs.chunks", CHUNKS_VERSION, name)? {
+        chunks = chunks.chunk_cache(cache);
+    }
+    let chunks = chunks.build()?;
     parts.logs.chunks = Some(Arc::clone(&chunks));
     parts.run(chunks);
     Ok(())
 }
 
+/// What tenants want deleted: one in a process, for all who need it.
+fn deletes(parts: &mut Parts) -> Result<Arc<DeleteRequests>> {
+    if let Some(deletes) = &parts.logs.deletes {
+        return Ok(Arc::clone(deletes));
+    }
+    let bucket = parts.layout.bucket(DataKind::Logs);
+    let settings = parts.config.logs.deletes.clone();
+    let deletes = DeleteRequests::new(bucket, Arc::clone(&parts.clock), settings)?;
+    parts.logs.deletes = Some(Arc::clone(&deletes));
+    parts.run(Arc::clone(&deletes));
+    Ok(deletes)
+}
+
 fn compactor(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::Logs);
-    let compactor = Compactor::builder(bucket, parts.executor.clone())
+    let mut compactor = Compactor::builder(bucket, parts.executor.clone())
+        .deletes(deletes(parts)?)
+        .side_files(parts.layout.bucket(DataKind::LogSkip))
         .settings(parts.config.logs.compactor.clone())
+        .limits(parts.limits.logs.clone())
         .schema(parts.config.logs.schema.clone())
         .folder(format!("{}/logs/compactor", parts.config.data.dir))
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
-    parts.run(compactor);
+        .metrics(&parts.registry);
+    if let Some(chunks) = &parts.logs.chunks {
+        compactor = compactor.chunks(Arc::clone(chunks));
+    }
+    parts.run(compactor.build()?);
     Ok(())
 }
 
@@ -147,6 +177,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
         .build();
     parts.route(api.router());
     parts.route_otlp(api.otlp_router());
+    parts.route_otlp_grpc(api.otlp_grpc_router());
     parts.logs.distributor = Some(distributor);
     Ok(())
 }
@@ -158,6 +189,7 @@ fn querier(parts: &mut Parts) -> Result<()> {
     let querier = Querier::builder(vec![ingester], vec![chunks], limits, executor)
         .settings(parts.config.logs.querier.clone())
         .tail(parts.config.logs.tail.clone())
+        .deletes(deletes(parts)?)
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry)
         .build()?;
@@ -171,21 +203,28 @@ fn querier(parts: &mut Parts) -> Result<()> {
 fn query_frontend(parts: &mut Parts) -> Result<()> {
     let querier = made(&parts.logs.querier);
     let engine = querier.engine().clone();
-    let frontend = QueryFrontend::builder(querier, engine, parts.limits.logs.clone())
+    let mut frontend = QueryFrontend::builder(querier, engine, parts.limits.logs.clone())
         .settings(parts.config.logs.query_frontend.clone())
+        .deletes(deletes(parts)?)
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    let name = &parts.config.logs.caches.results;
+    if let Some(cache) = parts.caches.layer("logs.results", ANSWERS_VERSION, name)? {
+        frontend = frontend.results_cache(cache);
+    }
+    let frontend = frontend.build()?;
     query_api(parts, frontend)
 }
 
 /// The routes of queries, whoever answers them here.
 fn query_api(parts: &mut Parts, queries: Arc<dyn Queries>) -> Result<()> {
     let limits = parts.limits.logs.clone();
+    let deletes = deletes(parts)?;
     let api = QueryApi::builder(queries, limits, parts.executor.clone())
         .settings(parts.config.logs_api_settings())
         .clock(Arc::clone(&parts.clock))
         .parser(parts.config.logs.querier.parser.clone())
+        .deletes(deletes)
         .metrics(&parts.registry)
         .build()?;
     parts.route(api.router());

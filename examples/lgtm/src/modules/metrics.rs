@@ -8,7 +8,7 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::Queries;
-use lgtm_tsdb::components::{BlocksCleaner, Distributor, Ingester, Querier, QueryFrontend};
+use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
 use lgtm_tsdb::http::{PushApi, QueryApi};
 
@@ -24,9 +24,9 @@ pub(super) const SIGNAL: Signal = Signal {
             make: store_gateway,
         },
         Module {
-            name: "metrics-blocks-cleaner",
+            name: "metrics-compactor",
             needs: &[],
-            make: blocks_cleaner,
+            make: compactor,
         },
         Module {
             name: "metrics-ingester",
@@ -52,10 +52,7 @@ pub(super) const SIGNAL: Signal = Signal {
     groups: &[
         ("read", &["metrics-querier", "metrics-query-frontend"]),
         ("write", &["metrics-ingester", "metrics-distributor"]),
-        (
-            "backend",
-            &["metrics-store-gateway", "metrics-blocks-cleaner"],
-        ),
+        ("backend", &["metrics-store-gateway", "metrics-compactor"]),
     ],
 };
 
@@ -67,30 +64,50 @@ pub(crate) struct MetricsParts {
     querier: Option<Arc<Querier>>,
 }
 
+/// Of pages of blocks in caches, which are bytes of files that never change.
+const PAGES_VERSION: u32 = 1;
+/// Of answers in caches; raised whenever queries are answered otherwise.
+const ANSWERS_VERSION: u32 = 1;
+
 /// A part that the table says is made before.
 fn made<T: Clone>(part: &Option<T>) -> T {
     part.clone().expect("a module is made after those it needs")
 }
 
 fn store_gateway(parts: &mut Parts) -> Result<()> {
-    let blocks = BucketBlocks::builder(parts.layout.bucket(DataKind::MetricBlocks))
+    let mut blocks = BucketBlocks::builder(parts.layout.bucket(DataKind::MetricBlocks))
         .settings(parts.config.metrics.store_gateway.clone())
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    let (caches, names) = (&parts.caches, &parts.config.metrics.caches);
+    if let Some(cache) = caches.layer("metrics.index", PAGES_VERSION, &names.index)? {
+        blocks = blocks.index_cache(cache);
+    }
+    if let Some(cache) = caches.layer("metrics.chunks", PAGES_VERSION, &names.chunks)? {
+        blocks = blocks.chunk_cache(cache);
+    }
+    let blocks = blocks.build()?;
     parts.metrics.blocks = Some(Arc::clone(&blocks));
     parts.run(blocks);
     Ok(())
 }
 
-fn blocks_cleaner(parts: &mut Parts) -> Result<()> {
+fn compactor(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::MetricBlocks);
-    let cleaner = BlocksCleaner::builder(bucket, parts.limits.metrics.clone())
-        .settings(parts.config.metrics.blocks_cleaner.clone())
+    let (limits, executor) = (parts.limits.metrics.clone(), parts.executor.clone());
+    let mut compactor = Compactor::builder(bucket, limits, executor)
+        .settings(parts.config.metrics.compactor.clone())
+        .folder(format!("{}/metrics/compactor", parts.config.data.dir))
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
-    parts.run(cleaner);
+        .metrics(&parts.registry);
+    // A store-gateway of the same process knows at once which block is in place of which.
+    if let Some(blocks) = &parts.metrics.blocks {
+        compactor = compactor.blocks(Arc::clone(blocks));
+    }
+    let compactor = compactor.build()?;
+    let progress = Arc::clone(compactor.progress());
+    parts.compactions.push(("metrics", progress));
+    parts.run(compactor);
     Ok(())
 }
 
@@ -136,6 +153,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
         .build();
     parts.route(api.router());
     parts.route_otlp(api.otlp_router());
+    parts.route_otlp_grpc(api.otlp_grpc_router());
     parts.sink = Some(distributor);
     Ok(())
 }
@@ -158,11 +176,18 @@ fn querier(parts: &mut Parts) -> Result<()> {
 fn query_frontend(parts: &mut Parts) -> Result<()> {
     let querier = made(&parts.metrics.querier);
     let engine = querier.engine().clone();
-    let frontend = QueryFrontend::builder(querier, engine, parts.limits.metrics.clone())
+    let mut frontend = QueryFrontend::builder(querier, engine, parts.limits.metrics.clone())
         .settings(parts.config.metrics.query_frontend.clone())
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    let name = &parts.config.metrics.caches.results;
+    if let Some(cache) = parts
+        .caches
+        .layer("metrics.results", ANSWERS_VERSION, name)?
+    {
+        frontend = frontend.results_cache(cache);
+    }
+    let frontend = frontend.build()?;
     query_api(parts, frontend)
 }
 

@@ -5,6 +5,7 @@ mod metrics;
 mod module;
 mod parts;
 mod targets;
+mod traces;
 
 pub(crate) use module::Module;
 pub(crate) use parts::{Flush, Parts};

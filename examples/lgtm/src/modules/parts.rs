@@ -6,10 +6,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use lgtm_core::Result;
+use lgtm_core::cache::{CacheParts, Caches};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::RuntimeConfig;
-use lgtm_core::service::{Service, Services};
+use lgtm_core::service::{CompactionProgress, Service, Services};
 use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
@@ -17,6 +18,7 @@ use lgtm_core::telemetry::{ProcessCollector, Registry};
 use super::logs::LogsParts;
 use super::metrics::MetricsParts;
 use super::module::Module;
+use super::traces::TracesParts;
 use crate::config::{Config, LimitsInForce};
 
 /// Moves what is in memory into the object store.
@@ -41,28 +43,33 @@ pub(crate) struct Parts {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) executor: Executor,
+    pub(crate) caches: Arc<Caches>,
     pub(crate) layout: Layout,
     pub(crate) limits: LimitsInForce,
     pub(crate) runtime_config: RuntimeConfig,
     pub(crate) services: Services,
     /// Routes of the one HTTP port.
     pub(crate) router: Router,
-    /// Routes of the port of OTLP.
+    /// Routes of the port of OTLP over HTTP.
     pub(crate) otlp: Option<Router>,
+    /// Those of the port of OTLP over gRPC.
+    pub(crate) otlp_grpc: Option<Router>,
     /// Where the process stores its own metrics.
     pub(crate) sink: Option<Arc<dyn SampleSink>>,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
+    /// How far compactors are, by signal.
+    pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
     pub(super) metrics: MetricsParts,
     pub(crate) logs: LogsParts,
+    pub(crate) traces: TracesParts,
     modules: Vec<&'static Module>,
     /// The module that is being made.
     making: Option<&'static Module>,
+    /// Services that all others start after and end before: what has read their limits, and what keeps what they have loaded.
+    first: Vec<&'static str>,
     /// Services so far.
     running: Vec<&'static str>,
 }
-
-/// The service that all others start after: it has read their limits.
-const FIRST: &str = "runtime-config";
 
 impl Parts {
     /// What `modules` are made of. Inside of the runtime that computes.
@@ -83,27 +90,46 @@ impl Parts {
         let runtime_config = config.runtime_config(&limits)?;
         let runtime_config = runtime_config.metrics(&registry).build()?;
         let executor = Executor::new(&config.compute, tokio::runtime::Handle::current())?;
-        let services = Services::new()
+        let caches = Arc::new(Caches::new(
+            config.caches.clone(),
+            CacheParts {
+                clock: Arc::clone(&clock),
+                registry: registry.clone(),
+                runtime: tokio::runtime::Handle::current(),
+                folder: format!("{}/caches", config.data.dir).into(),
+            },
+        )?);
+        let mut services = Services::new()
             .add(runtime_config.clone())
             .shutdown_delay(config.server.shutdown_delay);
+        let mut first = vec!["runtime-config"];
+        if !config.caches.is_empty() {
+            services = services.add(Arc::clone(&caches));
+            first.push("caches");
+        }
         Ok(Self {
             config,
             clock,
             registry,
             executor,
+            caches,
             layout,
             limits,
             runtime_config,
             services,
             router: Router::new(),
             otlp: None,
+            otlp_grpc: None,
             sink: None,
             flushes: Vec::new(),
+            compactions: Vec::new(),
             metrics: MetricsParts::default(),
             logs: LogsParts::default(),
+            traces: TracesParts::default(),
             modules,
             making: None,
-            running: vec![FIRST],
+            running: first.clone(),
+            first,
         })
     }
 
@@ -133,7 +159,7 @@ impl Parts {
     /// Adds the service of the module that is being made.
     pub(super) fn run(&mut self, service: impl Service) {
         let module = self.making.expect("modules are made by make_all");
-        let mut after = vec![FIRST];
+        let mut after = self.first.clone();
         self.services_behind(module, &mut after);
         self.services = std::mem::take(&mut self.services).add_after(after, service);
         self.running.push(module.name);
@@ -144,10 +170,16 @@ impl Parts {
         self.router = std::mem::take(&mut self.router).merge(router);
     }
 
-    /// Adds routes to those of the port of OTLP.
+    /// Adds routes to those of the port of OTLP over HTTP.
     pub(super) fn route_otlp(&mut self, router: Router) {
         let known = self.otlp.take().unwrap_or_default();
         self.otlp = Some(known.merge(router));
+    }
+
+    /// Adds routes to those of the port of OTLP over gRPC.
+    pub(super) fn route_otlp_grpc(&mut self, router: Router) {
+        let known = self.otlp_grpc.take().unwrap_or_default();
+        self.otlp_grpc = Some(known.merge(router));
     }
 
     /// The services of the modules that one needs; of a module without one, those behind it.

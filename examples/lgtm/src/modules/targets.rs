@@ -4,10 +4,10 @@ use lgtm_core::service::Targets;
 use lgtm_core::{Error, Result};
 
 use super::module::{Module, Signal};
-use super::{logs, metrics};
+use super::{logs, metrics, traces};
 
 /// Every signal of this version.
-const SIGNALS: [&Signal; 2] = [&metrics::SIGNAL, &logs::SIGNAL];
+const SIGNALS: [&Signal; 3] = [&metrics::SIGNAL, &logs::SIGNAL, &traces::SIGNAL];
 
 /// The modules of a target (several, comma separated), those that others need first.
 ///
@@ -112,21 +112,26 @@ mod tests {
             ["metrics-ingester", "metrics-distributor"]
         );
         assert_eq!(names("logs-write"), ["logs-ingester", "logs-distributor"]);
-        assert_eq!(names("write"), names("metrics-write,logs-write"));
+        let traces_write = ["traces-ingester", "traces-distributor"];
+        assert_eq!(names("traces-write"), traces_write);
+        let all_writes = "metrics-write,logs-write,traces-write";
+        assert_eq!(names("write"), names(all_writes));
         assert_eq!(
             names("backend"),
             [
                 "metrics-store-gateway",
-                "metrics-blocks-cleaner",
+                "metrics-compactor",
                 "logs-index-gateway",
-                "logs-compactor"
+                "logs-compactor",
+                "traces-store-gateway",
+                "traces-compactor"
             ]
         );
-        for signal in ["metrics", "logs"] {
+        for signal in ["metrics", "logs", "traces"] {
             let groups = format!("{signal}-read,{signal}-write,{signal}-backend");
             assert_eq!(names(&groups), names(signal));
         }
-        assert_eq!(names("metrics,logs"), names("all"));
+        assert_eq!(names("metrics,logs,traces"), names("all"));
         assert_eq!(names("metrics-ingester"), ["metrics-ingester"]);
     }
 
@@ -148,7 +153,7 @@ mod tests {
             ("metrics-distributor", "asks metrics-ingester"),
             (
                 "read",
-                "-target=read,metrics-store-gateway,metrics-ingester,logs-index-gateway,logs-ingester",
+                "-target=read,metrics-store-gateway,metrics-ingester,logs-index-gateway,logs-ingester,traces-store-gateway,traces-ingester",
             ),
             (
                 "logs-query-frontend",
