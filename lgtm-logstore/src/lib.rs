@@ -62,6 +62,7 @@ pub mod prelude;
 pub mod schema;
 pub mod select;
 pub mod skip;
+pub mod verify;
 pub mod wire;
 
 pub use components::LogStore;

@@ -29,6 +29,7 @@ pub mod select;
 pub mod skip;
 pub mod trace;
 pub mod traceql;
+pub mod verify;
 pub mod wire;
 
 pub use components::TraceStore;

@@ -61,6 +61,7 @@ pub mod limits;
 pub mod prelude;
 pub mod promql;
 pub mod select;
+pub mod verify;
 pub mod wire;
 
 pub use async_trait;

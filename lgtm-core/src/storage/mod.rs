@@ -25,6 +25,7 @@ mod circuit;
 mod data_kind;
 mod deadline;
 mod fault;
+mod findings;
 mod folder_upload;
 mod guarded;
 mod guarded_read;
@@ -48,6 +49,7 @@ pub use backend::{Backend, BackendKind, BackendSettings, Credentials, LocalDurab
 pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use data_kind::DataKind;
 pub use fault::store_error;
+pub use findings::{Fault, Finding, Findings};
 pub use folder_upload::FolderUpload;
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};

@@ -62,10 +62,12 @@ impl SmallSkip {
 /// A row of a batch: what names a chunk, and the checksum of its object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchRow {
-    pub(super) hash: u64,
-    pub(super) checksum: u32,
+    /// The hash of what names the chunk, as [`chunk_hash`](super::chunk_hash) gives it.
+    pub hash: u64,
+    /// CRC-32C of the chunk's object.
+    pub checksum: u32,
     /// The place of its counts in the batch.
-    pub(super) number: u16,
+    pub number: u16,
 }
 
 /// What several chunks of a tenant share, in bytes.

@@ -1,0 +1,11 @@
+//! Whether what is in a bucket is what it says: blocks looked into whole ([`verify_block`]), and what is said of a tenant's blocks
+//! ([`verify_tenant`]).
+//!
+//! Open [`block_check`](block_check.rs) first, then `group_check` (a row group, on the compute pool), `tenant_check`.
+
+mod block_check;
+mod group_check;
+mod tenant_check;
+
+pub use block_check::{VerifiedBlock, verify_block};
+pub use tenant_check::verify_tenant;
