@@ -4,8 +4,8 @@ use lgtm_logstore::lgtm_core::Result;
 use lgtm_logstore::prelude::*;
 
 const SECOND: i64 = 1_000_000_000;
-const STREAMS: i64 = 40;
-const LINES: i64 = 500;
+const STREAMS: i64 = 20;
+const LINES: i64 = 1500;
 
 /// An identifier as services put it into each line.
 fn order_id(stream: i64, n: i64) -> String {
@@ -22,7 +22,8 @@ async fn main() -> Result<()> {
     let tenant = TenantId::anonymous();
     let start = TimestampNs::new(1_700_000_000 * SECOND);
 
-    // A haystack of 20,000 lines. When it is flushed, each chunk gets an entry in a side file: a filter of what stands in its lines.
+    // A haystack of 30,000 lines. When it is flushed, each chunk gets an entry in a side file: a filter of what stands in its lines. (Chunks of less than
+    // some 17 KB share one with others, and wait for more of their kind before that is worth an object.)
     for stream in 0..STREAMS {
         let labels = Labels::from_pairs([("app", "shop"), ("pod", &format!("pod-{stream}"))])?;
         let line = |n| {

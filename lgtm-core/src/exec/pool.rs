@@ -4,7 +4,7 @@
 //! beyond that one of each line that has none running, on spare threads: a job may take seconds, and who stands in another line does
 //! not wait for it. How many jobs stand in line is bounded by the executor, not here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -46,11 +46,15 @@ struct Lines {
     /// Jobs that run at a time, but for the first of each line.
     width: usize,
     running: usize,
+    /// Jobs that wait, in all lines.
+    waiting: usize,
     by_name: HashMap<LineName, Line>,
     /// Lines with jobs that wait, in the order of their turns.
     turns: VecDeque<LineName>,
-    /// Threads without a job, the one that had one last at the end.
-    idle: Vec<Seat>,
+    /// Threads without a job, by their numbers.
+    idle: BTreeMap<usize, Seat>,
+    /// Threads that were called for a job and have not come yet.
+    called: usize,
     closed: bool,
 }
 
@@ -61,6 +65,7 @@ impl Lines {
             self.turns.push_back(Arc::clone(name));
         }
         line.waiting.push_back(job);
+        self.waiting += 1;
     }
 
     /// The place in `turns` of the line that may start a job now.
@@ -79,6 +84,7 @@ impl Lines {
         let job = line.waiting.pop_front()?;
         line.running += 1;
         self.running += 1;
+        self.waiting -= 1;
         if !line.waiting.is_empty() {
             self.turns.push_back(Arc::clone(&name));
         }
@@ -96,17 +102,35 @@ impl Lines {
         }
     }
 
-    /// Takes a thread for a job that may start. The one that worked last: what it has in its caches and heap serves again, and spare
-    /// threads that nobody needs stay small.
+    /// Whether a job may start that none of the called threads will take.
+    fn is_short_of_threads(&self) -> bool {
+        // Spare threads are looked for only while there are some, so that few lines are looked at.
+        self.waiting.min(self.width.saturating_sub(self.running)) > self.called
+            || !self.idle.is_empty() && self.idle_lines() > self.called
+    }
+
+    /// Lines with jobs that wait and none that runs.
+    fn idle_lines(&self) -> usize {
+        let lines = self.turns.iter().filter_map(|name| self.by_name.get(name));
+        lines.filter(|line| line.running == 0).count()
+    }
+
+    /// Takes a thread for a job that may start and for which none was called yet. Always the first: what it has in its caches and heap serves again,
+    /// and spare threads that nobody needs stay small.
     fn seat_for_startable(&mut self) -> Option<Seat> {
-        self.startable()?;
-        self.idle.pop()
+        if !self.is_short_of_threads() {
+            return None;
+        }
+        let (_, seat) = self.idle.pop_first()?;
+        self.called += 1;
+        Some(seat)
     }
 
     /// Takes out all jobs that wait.
     fn close(&mut self) -> Vec<Job> {
         self.closed = true;
         self.turns.clear();
+        self.waiting = 0;
         let lines = self.by_name.values_mut();
         let jobs = lines.flat_map(|l| l.waiting.drain(..)).collect();
         self.by_name.retain(|_, l| l.running > 0);
@@ -134,7 +158,7 @@ impl Pool {
             std::thread::Builder::new()
                 .name(format!("lgtm-compute-{i}"))
                 .spawn(move || {
-                    work(&shared);
+                    work(&shared, i);
                     ended.send_modify(|alive| *alive -= 1);
                 })
                 .map_err(|e| {
@@ -167,9 +191,10 @@ impl Pool {
     pub(super) fn close(&self) {
         let mut lines = self.shared.lines.lock();
         let (dropped, idle) = (lines.close(), std::mem::take(&mut lines.idle));
+        lines.called += idle.len();
         drop(lines);
         drop(dropped);
-        for seat in idle {
+        for seat in idle.into_values() {
             seat.notify_one();
         }
     }
@@ -196,7 +221,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, number: usize) {
     let own = Seat::default();
     let mut lines = shared.lines.lock();
     loop {
@@ -213,10 +238,12 @@ fn work(shared: &Shared) {
         } else if lines.closed {
             return;
         } else {
-            lines.idle.push(Arc::clone(&own));
+            lines.idle.insert(number, Arc::clone(&own));
             own.wait(&mut lines);
-            // Woken by whom it may be: it is taken out by now, or does that itself.
-            lines.idle.retain(|seat| !Arc::ptr_eq(seat, &own));
+            // Who called it took it out. Otherwise it woke by itself.
+            if lines.idle.remove(&number).is_none() {
+                lines.called -= 1;
+            }
         }
     }
 }
@@ -232,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_thread_that_worked_last_works_again() {
+    fn a_job_after_the_other_is_done_by_the_first_thread() {
         let pool = Pool::start(3, 2).unwrap();
         let line: LineName = "".into();
         let names = Arc::new(Mutex::new(std::collections::BTreeSet::new()));
@@ -249,5 +276,64 @@ mod tests {
         }
         wait_until_idle(&pool, 5);
         assert_eq!(names.lock().len(), 1, "{names:?}");
+    }
+
+    /// For a job one thread is called, whoever looks before it comes.
+    #[test]
+    fn nobody_is_called_for_a_job_that_another_comes_for() {
+        let mut lines = Lines {
+            width: 2,
+            idle: (0..6).map(|n| (n, Seat::default())).collect(),
+            ..Lines::default()
+        };
+        let (one, two): (LineName, LineName) = ("one".into(), "two".into());
+        lines.push(&one, Box::new(|| ()));
+        assert!(lines.seat_for_startable().is_some());
+        assert!(lines.seat_for_startable().is_none());
+        lines.push(&one, Box::new(|| ()));
+        assert!(lines.seat_for_startable().is_some());
+        // The first one comes and takes its job; the second is on its way.
+        lines.called -= 1;
+        assert!(lines.start().is_some());
+        assert!(lines.seat_for_startable().is_none());
+        lines.called -= 1;
+        assert!(lines.start().is_some());
+        // Two run: a third of their line waits, one of another line begins beside them.
+        lines.push(&one, Box::new(|| ()));
+        assert!(lines.seat_for_startable().is_none());
+        lines.push(&two, Box::new(|| ()));
+        assert!(lines.seat_for_startable().is_some());
+        assert!(lines.seat_for_startable().is_none());
+        assert_eq!(lines.idle.keys().copied().collect::<Vec<_>>(), [3, 4, 5]);
+    }
+
+    /// Each of many lines begins at once, as far as there are threads, and all jobs are done.
+    #[test]
+    fn spare_threads_begin_lines_that_have_none_running() {
+        let pool = Pool::start(1, 3).unwrap();
+        let (begun, all_begun) = std::sync::mpsc::channel();
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        let done = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        for line in ["a", "a", "b", "b", "c", "d"] {
+            let (begun, gate, done) = (begun.clone(), Arc::clone(&gate), Arc::clone(&done));
+            let job = move || {
+                begun.send(line).unwrap();
+                let mut is_open = gate.0.lock();
+                while !*is_open {
+                    gate.1.wait(&mut is_open);
+                }
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            };
+            pool.push(&line.into(), Box::new(job));
+        }
+        let mut first: Vec<_> = (0..4).map(|_| all_begun.recv().unwrap()).collect();
+        first.sort_unstable();
+        assert_eq!(first, ["a", "b", "c", "d"]);
+        *gate.0.lock() = true;
+        gate.1.notify_all();
+        wait_until_idle(&pool, 4);
+        while done.load(std::sync::atomic::Ordering::Relaxed) < 6 {
+            std::thread::yield_now();
+        }
     }
 }
