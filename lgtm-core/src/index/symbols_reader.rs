@@ -185,16 +185,17 @@ impl SymbolsReader {
                     let end = offsets.get(i + 1).map_or(end, |&o| u64::from(o));
                     section.range.start + u64::from(offsets[i])..section.range.start + end
                 };
-                let wishes: Vec<_> = ordinals
-                    .iter()
-                    .map(|&o| group((o / SAMPLE_EVERY) as usize))
+                // Those of a group are read, and walked to, together.
+                let of_group = |a: &u32, b: &u32| a / SAMPLE_EVERY == b / SAMPLE_EVERY;
+                let wishes = ordinals.chunk_by(of_group);
+                let wishes: Vec<_> = wishes
+                    .map(|of| group((of[0] / SAMPLE_EVERY) as usize))
                     .collect();
                 let groups = file.read_many(&wishes, reads).await?;
                 let mut out = Vec::with_capacity(ordinals.len());
-                for ((&ordinal, wish), group) in ordinals.iter().zip(&wishes).zip(groups) {
-                    let symbol = nth(&group, ordinal % SAMPLE_EVERY)
-                        .map_err(|e| corrupt_at(file, wish.start, e))?;
-                    out.push(symbol);
+                let wanted = ordinals.chunk_by(of_group);
+                for ((wanted, wish), group) in wanted.zip(&wishes).zip(groups) {
+                    pick(&group, wanted, &mut out).map_err(|e| corrupt_at(file, wish.start, e))?;
                 }
                 Ok(out)
             }
@@ -258,11 +259,55 @@ impl SymbolsReader {
     }
 }
 
-/// The symbol `n` places after the first in `group`.
-fn nth(group: &Bytes, n: u32) -> Result<String, DecodeError> {
+/// Puts the symbols of a group at ascending ordinals behind `out`.
+fn pick(group: &Bytes, ordinals: &[u32], out: &mut Vec<String>) -> Result<(), DecodeError> {
     let mut r = Reader::new(WHAT, group);
-    for _ in 0..n {
-        r.bytes()?;
+    let mut next = 0;
+    for (i, ordinal) in ordinals.iter().enumerate() {
+        if i > 0 && ordinals[i - 1] == *ordinal {
+            out.extend(out.last().cloned());
+            continue;
+        }
+        let place = ordinal % SAMPLE_EVERY;
+        for _ in next..place {
+            r.bytes()?;
+        }
+        out.push(r.str()?.to_owned());
+        next = place + 1;
     }
-    Ok(r.str()?.to_owned())
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any ascending ordinals of a group, also one after the other and twice.
+    #[test]
+    fn symbols_of_a_group_are_picked() {
+        let symbols: Vec<String> = (0..SAMPLE_EVERY).map(|n| format!("s{n:02}é")).collect();
+        let mut group = Vec::new();
+        for symbol in &symbols {
+            crate::codec::put_uvarint(&mut group, symbol.len() as u64);
+            group.extend_from_slice(symbol.as_bytes());
+        }
+        let group = Bytes::from(group);
+        for wanted in [
+            &[0u32, 1, 2, 31][..],
+            &[31],
+            &[5, 5, 5, 6, 30],
+            &[64, 65, 80, 95, 95],
+            &[],
+        ] {
+            let mut out = vec!["before".to_owned()];
+            pick(&group, wanted, &mut out).unwrap();
+            let picked = wanted
+                .iter()
+                .map(|&o| symbols[(o % SAMPLE_EVERY) as usize].clone());
+            assert_eq!(out[1..], picked.collect::<Vec<_>>(), "{wanted:?}");
+        }
+        let mut out = Vec::new();
+        let error = pick(&group.slice(..20), &[31], &mut out).unwrap_err();
+        assert_eq!(error.what, WHAT);
+    }
 }
