@@ -355,7 +355,7 @@ fn logs_damage() -> Vec<Damage> {
             |b| index_with(b, |chunk| chunk.entries += 1),
             "shop/",
             "wrong_count",
-            "400 entries",
+            "2000 entries",
         ),
         d(
             "a flipped byte in a section of a side object",
@@ -425,7 +425,7 @@ fn index_with(bucket: &Path, change: fn(&mut lgtm_logstore::index::ChunkMeta)) {
 fn traces_damage() -> Vec<Damage> {
     vec![
         d(
-            "a flipped byte in a footer",
+            "a flipped byte in a footer, which has no checksum",
             |b| {
                 flip(&trace_block(b).join("data.parquet"), |bytes| {
                     let end = bytes.len() - 8;
@@ -433,9 +433,20 @@ fn traces_damage() -> Vec<Damage> {
                     end - len as usize + 2
                 });
             },
+            "/meta.json",
+            "wrong_count",
+            "0 row groups, 1 are told",
+        ),
+        d(
+            "a flipped byte in the length of a footer",
+            |b| {
+                flip(&trace_block(b).join("data.parquet"), |bytes| {
+                    bytes.len() - 7
+                })
+            },
             "/data.parquet",
             "damaged",
-            "parquet",
+            "",
         ),
         d(
             "a column that is overwritten",
@@ -531,11 +542,11 @@ fn traces_damage() -> Vec<Damage> {
             "checksum",
         ),
         d(
-            "a tenant index with a flipped byte",
+            "a tenant index with a flipped byte, which has no checksum",
             |b| flip(&one(b, "index.pb.zst"), |bytes| bytes.len() / 2),
             "index.pb.zst",
-            "damaged",
-            "",
+            "disagreement",
+            "is listed with another meta",
         ),
         d(
             "a tenant index that names a block which is gone",

@@ -29,6 +29,8 @@ const MAX_FOOTER_BYTES: usize = 256 << 20;
 const MAX_BLOOMS: u32 = 1000;
 /// What 0 shards stand for.
 const OLD_BLOOMS: u32 = 10;
+/// Nanoseconds of a second.
+const SECOND_NS: i64 = 1_000_000_000;
 
 /// What was found in a block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -353,8 +355,9 @@ impl BlockCheck<'_> {
             }
         }
         let (start, end) = (self.meta.start, self.meta.end);
+        // Tempo tells whole seconds, cut off.
         if let Some((first, last)) = facts.times
-            && (first < start.get() || last > end.get())
+            && (first < start.get() || last >= end.get().saturating_add(SECOND_NS))
         {
             let detail = format!(
                 "row group {number} has spans from {first} to {last}, it says {start} to {end}"

@@ -92,7 +92,7 @@ async fn logs(folder: &Path) {
             .into_iter()
             .map(|app| {
                 let labels = Labels::from_pairs([("app", app), ("env", "prod")]).unwrap();
-                let entries = (0..400).map(|n| {
+                let entries = (0..2000).map(|n| {
                     let t_ms = START_MS + flush * HOUR_MS + n * 1000;
                     let line = format!(
                         "level=info app={app} request={:016x} took={}ms order taken by somebody",
@@ -106,7 +106,7 @@ async fn logs(folder: &Path) {
             })
             .collect();
         let report = db.append(&tenant, &streams).await.unwrap();
-        assert_eq!(report.entries, 1200);
+        assert_eq!(report.entries, 6000);
         assert_eq!(db.flush().await.unwrap().chunks, 3);
     }
     db.close().await.unwrap();
@@ -114,7 +114,11 @@ async fn logs(folder: &Path) {
 
 async fn traces(folder: &Path) {
     use lgtm_tracestore::trace::{Attribute, ResourceSpans, ScopeSpans, Span, Trace, Value};
+    // The spans are years old, and stay.
+    let mut limits = lgtm_tracestore::limits::Limits::default();
+    limits.compaction.block_retention = std::time::Duration::ZERO;
     let db = lgtm_tracestore::TraceStore::builder(folder.join("traces"), backend(folder))
+        .limits(lgtm_core::limits::Overrides::fixed(limits))
         .without_housekeeping()
         .open()
         .await
