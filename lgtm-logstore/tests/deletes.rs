@@ -17,6 +17,7 @@ use axum::body::Body;
 use axum::http::Request;
 use door::{Door, DoorParts, NOW_S};
 use lgtm_core::clock::ManualClock;
+use lgtm_logstore::components::clients::{Tail, TailRequest};
 use lgtm_logstore::limits::{DeletionMode, Limits, StreamRetention, StreamSelector};
 use serde_json::{Value, json};
 
@@ -326,6 +327,77 @@ async fn who_may_not_delete_is_told_so_and_sees_all() {
         .await;
     added.unwrap();
     assert_eq!(lines(&door, r#"{app="shop"}"#).await.len(), 6);
+}
+
+#[tokio::test]
+async fn who_follows_sees_nothing_of_the_past_that_is_hidden() {
+    let door = filled(DoorParts::default()).await;
+    delete(&door, r#"{env="dev"} |= "user=1""#, 3600, 0).await;
+    let request = TailRequest {
+        query: r#"{app="shop"}"#.to_owned(),
+        start_ns: ((NOW_S - 3600) * 1_000_000_000).into(),
+        limit: 100,
+        delay_ns: 0,
+    };
+    let tenant = lgtm_core::model::TenantId::anonymous();
+    let mut feed = door.store.frontend().tail(&tenant, &request).await.unwrap();
+    let mut lines = Vec::new();
+    while lines.len() < 3 {
+        let frame = feed.next_frame().await.unwrap().unwrap();
+        for stream in frame.streams {
+            let texts = stream
+                .entries
+                .iter()
+                .map(|e| String::from_utf8_lossy(&e.line));
+            lines.extend(texts.map(|t| t.into_owned()));
+        }
+    }
+    assert_eq!(lines, ["p user=1", "b user=2", "d user=3"]);
+    // What comes in later is shown as it comes, as by Loki, though a query would not show it.
+    door.push(json!({"app": "shop", "env": "dev"}), &[(5, "late user=1")])
+        .await;
+    let frame = feed.next_frame().await.unwrap().unwrap();
+    assert_eq!(&*frame.streams[0].entries[0].line, b"late user=1");
+}
+
+#[tokio::test]
+async fn the_generation_of_answers_changes_with_the_requests() {
+    let path = format!("{API}/cache/generation_numbers");
+    let clock = Arc::new(ManualClock::at_ms(NOW_S * 1000));
+    let parts = DoorParts {
+        clock: Some(clock.clone()),
+        ..DoorParts::default()
+    };
+    let door = filled(parts).await;
+    let mut seen = Vec::new();
+    let mut differs = async || {
+        let answer = door.get(&path, &[]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.headers["content-type"], "application/json");
+        let number = answer.json().as_str().unwrap().to_owned();
+        let is_new = !seen.contains(&number);
+        seen.push(number);
+        is_new
+    };
+    assert!(differs().await && !differs().await);
+    let id = delete(&door, r#"{app="shop"}"#, 3600, 0).await;
+    assert!(differs().await && !differs().await);
+    clock.advance(Duration::from_millis(1));
+    send(&door, "DELETE", &[("request_id", &id)]).await;
+    assert!(differs().await && !differs().await);
+    for _ in 0..2 {
+        let answer = door.post(&format!("{path}/increase"), &[], "").await;
+        assert_eq!(answer.status, 204, "{}", answer.text());
+        assert!(differs().await && !differs().await);
+    }
+    // Those of other processes are the same.
+    door.store.deletes().sync().await.unwrap();
+    assert!(!differs().await);
+    let limits = Limits {
+        deletion_mode: DeletionMode::Disabled,
+        ..Limits::default()
+    };
+    assert_eq!(Door::of(limits).await.get(&path, &[]).await.status, 403);
 }
 
 #[tokio::test]

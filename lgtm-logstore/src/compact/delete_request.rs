@@ -114,6 +114,21 @@ impl DeleteObject {
         }
     }
 
+    /// The path of an object that says from when on answers to a tenant's queries may be other ones.
+    pub fn generation_path(tenant: &TenantId, since: TimestampMs) -> String {
+        format!("{}/{tenant}/generation-{since}", DeleteRequest::FOLDER)
+    }
+
+    /// The tenant and the time of such a path; `None`: something else.
+    pub fn parse_generation(path: &str) -> Option<(TenantId, TimestampMs)> {
+        let inside = path
+            .strip_prefix(DeleteRequest::FOLDER)?
+            .strip_prefix('/')?;
+        let (tenant, name) = inside.split_once('/')?;
+        let since = name.strip_prefix("generation-")?.parse().ok()?;
+        Some((TenantId::new(tenant).ok()?, TimestampMs::new(since)))
+    }
+
     /// What a path names; `None`: something else.
     pub fn parse(path: &str) -> Option<Self> {
         let inside = path
@@ -174,8 +189,21 @@ mod tests {
             assert_eq!(object.path(), path);
             assert_eq!(DeleteObject::parse(path), Some(object));
         }
+        let of = TenantId::new("a").unwrap();
+        let path = DeleteObject::generation_path(&of, TimestampMs::new(17));
+        assert_eq!(path, "@deletes/a/generation-17");
+        let parsed = DeleteObject::parse_generation(&path);
+        assert_eq!(parsed, Some((of, TimestampMs::new(17))));
+        for path in [
+            "@deletes/a/generation-x",
+            "@deletes/a/b/generation-1",
+            "@deletes/generation-1",
+        ] {
+            assert_eq!(DeleteObject::parse_generation(path), None, "{path}");
+        }
         for path in [
             "@deletes/a/b",
+            "@deletes/a/generation-17",
             "@deletes/a/b/request.json/c",
             "@deletes/a/b/other.json",
             "@deletes/a/b/percent-x",
@@ -200,6 +228,7 @@ mod tests {
         fn any_bytes_are_a_request_or_an_error(bytes: Vec<u8>, path in "\\PC*") {
             let _ = DeleteRequest::decode(&bytes);
             let _ = DeleteObject::parse(&format!("@deletes/{path}"));
+            let _ = DeleteObject::parse_generation(&format!("@deletes/{path}"));
         }
     }
 }

@@ -13,7 +13,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{CancelToken, Executor, in_place};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{TenantId, TextSet, TimestampMs, TimestampNs};
-use lgtm_core::service::Service;
+use lgtm_core::service::{CompactionProgress, Service};
 use lgtm_core::storage::{Bucket, PutOutcome, claim};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
@@ -28,6 +28,7 @@ use super::deletion::{DeleteRound, Deletions, DueDeletes};
 use super::expiry::Surveys;
 use super::ingester::CHUNKS_FORMAT;
 use super::side_compactor::SideCompactor;
+use super::table_progress::TableProgress;
 use crate::bucket::{BucketChunks, BucketSettings, ChunkRewriter};
 use crate::compact::{
     ChunkEdits, CompactRules, CompactionMark, MergeSettings, MergeSource, TableAge, TableFile,
@@ -167,6 +168,7 @@ impl CompactorBuilder {
             last_ns: AtomicI64::new(i64::MIN),
             is_claimed: AtomicBool::new(false),
             counts: CompactionCounts::default(),
+            tables: TableProgress::default(),
         });
         if let Some(registry) = &self.registry {
             compactor.register_metrics(registry);
@@ -235,6 +237,7 @@ pub struct Compactor {
     /// Whether the bucket is known to be ours.
     is_claimed: AtomicBool,
     counts: CompactionCounts,
+    tables: TableProgress,
 }
 
 /// What is to be done in a table.
@@ -273,6 +276,16 @@ impl Compactor {
     /// What was done so far.
     pub fn counts(&self) -> &CompactionCounts {
         &self.counts
+    }
+
+    /// How far it is with each tenant's index files, and with its requests to delete.
+    pub fn progress(&self) -> &Arc<CompactionProgress> {
+        self.tables.progress()
+    }
+
+    /// When the oldest index file of several tenants was written that is not joined, seconds.
+    pub(super) fn oldest_shared_s(&self) -> Option<i64> {
+        self.tables.oldest_shared_s()
     }
 
     /// One round: deletes what is superseded for long enough, joins what has grown. Costs a listing of the tables that may have changed.
@@ -325,7 +338,6 @@ impl Compactor {
         }
         let none = BTreeSet::new();
         let tables = self.tables().await?;
-        self.counts.begin_tables();
         let days: BTreeSet<i64> = tables.iter().map(|t| t.day).collect();
         let due = self.due_deletes().await.unwrap_or_else(|e| {
             tracing::warn!(error = %e, "delete requests cannot be listed; it is tried again");
@@ -348,7 +360,7 @@ impl Compactor {
             };
             if let Err(e) = self.compact_table(&table, &mut todo, cancel).await {
                 todo.deletes.table_failed(&due);
-                self.counts.table_failed(table.day);
+                self.tables.failed(table.day, &e);
                 tracing::warn!(table = table.folder, error = %e, "index files of a table cannot be joined; it is tried again");
                 failed.get_or_insert(e);
             }
@@ -356,7 +368,8 @@ impl Compactor {
         if let Err(e) = self.end_deletes(&due, deletes).await {
             failed.get_or_insert(e);
         }
-        self.counts.end_tables(&days, self.clock.now_ms());
+        let open = self.open_deletes();
+        self.tables.round_ended(&days, &open, self.clock.now_ms());
         if let Some(side) = &self.side
             && let Err(e) = self.compact_side_objects(side, &days, cancel).await
         {
@@ -462,15 +475,8 @@ impl Compactor {
         let mut objects = self.bucket.list(&table.folder);
         let mut out = Vec::new();
         while let Some(object) = objects.try_next().await? {
-            let Some(inside) = object.path.strip_prefix(&table.folder) else {
+            let Some((tenant, name)) = in_table(table, &object.path) else {
                 continue;
-            };
-            let (tenant, name) = match inside.trim_start_matches('/').split_once('/') {
-                None => (None, inside.trim_start_matches('/')),
-                Some((tenant, name)) => match TenantId::new(tenant) {
-                    Ok(tenant) => (Some(tenant), name),
-                    Err(_) => continue,
-                },
             };
             let Ok(name) = name.parse::<IndexFileName>() else {
                 continue;
@@ -497,8 +503,8 @@ impl Compactor {
         let settle = i64::try_from(self.settings.settle_after.as_millis()).unwrap_or(i64::MAX);
         let is_over = self.clock.now_ms() >= table.range_ms().end.saturating_add(settle);
         let mut files = self.files(table).await?;
+        self.tables.found(table.day, &files, todo.superseded);
         files.retain(|f| !todo.superseded.contains(&f.path));
-        self.counts.note_files(table.day, &files);
         let age = match is_over || self.has_unjoined(&files, todo.due) {
             true => TableAge::Settled,
             false => TableAge::Growing,
@@ -542,10 +548,16 @@ impl Compactor {
             max_files: self.settings.max_files,
             max_bytes: self.settings.max_input_size.as_u64(),
         };
-        let Some(plan) = plan(files, &BTreeSet::new(), age, &rules) else {
+        let planned = plan(files, &BTreeSet::new(), age, &rules);
+        self.tables.waits(table.day, files, planned.as_ref());
+        let Some(planned) = planned else {
             return Ok(None);
         };
-        let joined = self.join_readable(table, &plan, cancel).await?;
+        let joined = self.join_readable(table, &planned, cancel).await?;
+        let mut left = files.to_vec();
+        left.retain(|f| !joined.contains(&f.path));
+        let next = plan(&left, &BTreeSet::new(), age, &rules);
+        self.tables.waits(table.day, &left, next.as_ref());
         if !joined.is_empty() {
             self.supersede(table, joined.clone()).await?;
             self.counts.tables.fetch_add(1, Ordering::Relaxed);
@@ -563,7 +575,13 @@ impl Compactor {
         let mark = CompactionMark::new(self.clock.now_ms(), table.day, files);
         let bytes = Bytes::from(mark.encode()?);
         let name = |created_ns| mark.path(&self.instance, created_ns);
-        self.put_new(name, &bytes).await
+        self.put_new(name, &bytes).await?;
+        for path in &mark.superseded {
+            if let Some((Some(tenant), _)) = in_table(table, path) {
+                self.tables.superseded(table.day, &tenant);
+            }
+        }
+        Ok(())
     }
 
     /// [`Compactor::join`] without the files that turn out to be damaged: they stay where they are.
@@ -689,6 +707,7 @@ impl Compactor {
             format!("{}/{tenant}/{name}", table.folder)
         };
         self.put_new(name, &packed).await?;
+        self.tables.wrote(table.day, tenant);
         self.counts.files_written.fetch_add(1, Ordering::Relaxed);
         self.counts
             .bytes_written
@@ -723,6 +742,15 @@ impl Compactor {
         let order = Ordering::Relaxed;
         let last = self.last_ns.fetch_update(order, order, next);
         TimestampNs::new(now_ns.max(last.unwrap_or(now_ns).saturating_add(1)))
+    }
+}
+
+/// Whose a file in a table is, if it is one tenant's, and its name.
+fn in_table<'p>(table: &IndexTable, path: &'p str) -> Option<(Option<TenantId>, &'p str)> {
+    let inside = path.strip_prefix(&table.folder)?.trim_start_matches('/');
+    match inside.split_once('/') {
+        None => Some((None, inside)),
+        Some((tenant, name)) => Some((Some(TenantId::new(tenant).ok()?), name)),
     }
 }
 

@@ -43,9 +43,9 @@ pub struct CompactorSettings {
     /// Lines and metadata, before compression, of chunks that are merged with their neighbours in the stream when their day is over. 0 (default): none are;
     /// where many streams idle, 256KiB makes objects and index several times smaller in number, for one more read and write of such chunks.
     pub merge_chunks_below: ByteSize,
-    /// The same of a merged chunk, at most. Default 4MiB: about a MiB as it is stored.
+    /// The same of a merged chunk, at most. Default 4MiB: about a MiB as it is stored. At least `merge_chunks_below`, at most 1GiB.
     pub merged_chunk_size: ByteSize,
-    /// Fewer such chunks of a stream are left as they are. Default 4.
+    /// Fewer such chunks of a stream are left as they are. Default 4; at least 2.
     pub merge_chunks_from: usize,
     /// How chunks are written that take the place of others.
     pub writer: BucketWriterSettings,
@@ -113,6 +113,7 @@ impl CompactorSettings {
         if self.max_rewritten_chunks == 0 {
             faults.push("max_rewritten_chunks is 0".to_owned());
         }
+        faults.extend(self.faults_of_merging());
         if self.min_files == 0 {
             faults.push("min_files is 0".to_owned());
         }
@@ -123,6 +124,70 @@ impl CompactorSettings {
             Ok(())
         } else {
             Err(Error::InvalidInput(faults.join("; ")))
+        }
+    }
+    /// Bytes are what indexes count, in KiB, and a chunk is merged in memory.
+    fn faults_of_merging(&self) -> Vec<String> {
+        const KIB: u64 = 1 << 10;
+        const GIB: u64 = 1 << 30;
+        let (below, most) = (self.merge_chunks_below, self.merged_chunk_size);
+        let mut faults = Vec::new();
+        if below.as_u64() > 0 && below.as_u64() < KIB {
+            faults.push(format!("merge_chunks_below {below} is less than 1KiB"));
+        }
+        if most < below {
+            faults.push(format!(
+                "merged_chunk_size {most} is less than merge_chunks_below {below}"
+            ));
+        }
+        if most.as_u64() < KIB || most.as_u64() > GIB {
+            faults.push(format!("merged_chunk_size {most} is not from 1KiB to 1GiB"));
+        }
+        if self.merge_chunks_from < 2 {
+            faults.push(format!(
+                "merge_chunks_from {} is less than 2",
+                self.merge_chunks_from
+            ));
+        }
+        faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_merging_that_make_no_sense_are_named() {
+        let told = |change: fn(&mut CompactorSettings)| {
+            let mut settings = CompactorSettings::default();
+            change(&mut settings);
+            settings.validate().map_err(|e| e.to_string())
+        };
+        assert_eq!(told(|s| s.merge_chunks_below = ByteSize::kib(256)), Ok(()));
+        type Change = fn(&mut CompactorSettings);
+        let cases: [(Change, &str); 5] = [
+            (
+                |s| s.merge_chunks_below = ByteSize::bytes(1023),
+                "less than 1KiB",
+            ),
+            (
+                |s| {
+                    s.merge_chunks_below = ByteSize::kib(256);
+                    s.merged_chunk_size = ByteSize::kib(128);
+                },
+                "merged_chunk_size 128KiB is less than merge_chunks_below 256KiB",
+            ),
+            (
+                |s| s.merged_chunk_size = ByteSize::bytes(0),
+                "not from 1KiB",
+            ),
+            (|s| s.merged_chunk_size = ByteSize::mib(1025), "to 1GiB"),
+            (|s| s.merge_chunks_from = 1, "merge_chunks_from 1"),
+        ];
+        for (change, text) in cases {
+            let fault = told(change).unwrap_err();
+            assert!(fault.contains(text), "{fault}");
         }
     }
 }

@@ -97,6 +97,8 @@ type TenantDeletes = BTreeMap<String, KnownDelete>;
 #[derive(Debug, Default)]
 struct Known {
     tenants: BTreeMap<TenantId, Arc<TenantDeletes>>,
+    /// From when on answers may be other ones, where no request says so.
+    generations: BTreeMap<TenantId, TimestampMs>,
     /// Whether the requests were ever listed.
     is_listed: bool,
 }
@@ -157,6 +159,14 @@ impl DeleteRequests {
         let _one = self.listing.lock().await;
         let objects = self.bucket.list_sorted(DeleteRequest::FOLDER).await?;
         let mut states: BTreeMap<TenantId, BTreeMap<String, Vec<DeleteState>>> = BTreeMap::new();
+        let mut generations: BTreeMap<TenantId, TimestampMs> = BTreeMap::new();
+        for (tenant, since) in objects
+            .iter()
+            .filter_map(|o| DeleteObject::parse_generation(&o.path))
+        {
+            let known = generations.entry(tenant).or_insert(since);
+            *known = since.max(*known);
+        }
         for object in objects.iter().filter_map(|o| DeleteObject::parse(&o.path)) {
             let of_tenant = states.entry(object.tenant).or_default();
             of_tenant.entry(object.id).or_default().push(object.says);
@@ -192,6 +202,7 @@ impl DeleteRequests {
         }
         let mut known = self.known.write();
         known.tenants = all;
+        known.generations = generations;
         known.is_listed = true;
         Ok(())
     }
@@ -245,11 +256,15 @@ impl DeleteRequests {
         known.values().filter(hides).cloned().collect()
     }
 
+    /// Milliseconds after which a request is due: it can be cancelled no more, and ingesters have written what they held.
+    pub(super) fn wait(&self, settle_after: Duration) -> i64 {
+        let wait = self.settings.cancel_period.max(settle_after);
+        i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// The requests of tenants for which something may be deleted by now.
     pub(super) fn due(&self, settle_after: Duration) -> BTreeMap<TenantId, Vec<KnownDelete>> {
-        let wait = self.settings.cancel_period.max(settle_after);
-        let wait_ms = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
-        let due_ms = self.clock.now_ms().saturating_sub(wait_ms);
+        let due_ms = self.clock.now_ms().saturating_sub(self.wait(settle_after));
         let known = self.known.read();
         let mut out = BTreeMap::new();
         for (tenant, requests) in &known.tenants {
@@ -267,6 +282,51 @@ impl DeleteRequests {
     pub(super) fn epoch(&self, tenant: &TenantId) -> String {
         let hiding = self.hiding(tenant, &TimeRangeNs::ALL);
         hiding.iter().map(|r| format!("{},", r.id)).collect()
+    }
+
+    /// From when on answers to a tenant's queries may be other ones: it changes whenever a request comes, is done, is cancelled or forgotten, and by
+    /// [`DeleteRequests::increase_generation`]. Who keeps answers elsewhere keeps them by it. `None` before the first change.
+    pub fn generation(&self, tenant: &TenantId) -> Option<TimestampMs> {
+        let known = self.known.read();
+        let requests = known
+            .tenants
+            .get(tenant)
+            .into_iter()
+            .flat_map(|r| r.values());
+        let times = requests.flat_map(|r| [Some(r.request.created_ms), r.processed_ms]);
+        let noted = known.generations.get(tenant).copied();
+        times.chain([noted]).flatten().max()
+    }
+
+    /// Has [`DeleteRequests::generation`] change. Costs a write and a listing.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn increase_generation(&self, tenant: &TenantId) -> Result<()> {
+        self.claim.ensure(&self.bucket).await?;
+        let _one = self.listing.lock().await;
+        self.note_generation(tenant).await
+    }
+
+    /// The same for who has the lock on listings.
+    async fn note_generation(&self, tenant: &TenantId) -> Result<()> {
+        let now_ms = self.clock.now_ms();
+        let since = match self.generation(tenant) {
+            Some(before) => now_ms.max(before.saturating_add(1)),
+            None => now_ms,
+        };
+        let path = DeleteObject::generation_path(tenant, since);
+        self.bucket.put(&path, Bytes::new()).await?;
+        self.known.write().generations.insert(tenant.clone(), since);
+        let folder = format!("{}/{tenant}", DeleteRequest::FOLDER);
+        let listing = self.bucket.list_with_delimiter(&folder).await?;
+        let is_older = |path: &&str| {
+            let parsed = DeleteObject::parse_generation(path);
+            parsed.is_some_and(|(_, time)| time < since)
+        };
+        let paths = listing.objects.iter().map(|o| o.path.as_str());
+        let older: Vec<&str> = paths.filter(is_older).collect();
+        self.bucket.delete_all(&older).await
     }
 
     /// Takes a request, which counts when this returns. Gives its name.
@@ -354,7 +414,8 @@ impl DeleteRequests {
         let folder = format!("{}/{tenant}/{id}", DeleteRequest::FOLDER);
         let rest = self.bucket.list_sorted(&folder).await?;
         let rest: Vec<&str> = rest.iter().map(|o| o.path.as_str()).collect();
-        self.bucket.delete_all(&rest).await
+        self.bucket.delete_all(&rest).await?;
+        self.note_generation(tenant).await
     }
 
     /// Notes how far a request is, if that is news.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{Labels, TenantId, TimeRangeNs};
+use lgtm_core::model::{Labels, TenantId, TimeRangeNs, TimestampMs};
 use parking_lot::Mutex;
 
 use super::compactor::{Compactor, is_damage};
@@ -201,10 +201,31 @@ impl Compactor {
         deletions.requests.sync().await?;
         deletions.requests.clean().await?;
         let mut due = deletions.requests.due(self.settings.settle_after);
-        due.retain(|tenant, _| {
-            self.limits.for_tenant(tenant).deletion_mode == DeletionMode::FilterAndDelete
-        });
+        due.retain(|tenant, _| self.deletes_of(tenant));
         Ok(due)
+    }
+
+    /// The requests that are due and not done, as far as they are known, and since when they are due.
+    pub(super) fn open_deletes(&self) -> Vec<(TenantId, TimestampMs)> {
+        let Some(deletions) = &self.deletions else {
+            return Vec::new();
+        };
+        let mut due = deletions.requests.due(self.settings.settle_after);
+        due.retain(|tenant, _| self.deletes_of(tenant));
+        let wait = deletions.requests.wait(self.settings.settle_after);
+        let mut open = Vec::new();
+        for (tenant, requests) in &due {
+            for request in requests {
+                let since = request.request.created_ms.saturating_add(wait);
+                open.push((tenant.clone(), since));
+            }
+        }
+        open
+    }
+
+    /// Whether anything is deleted for a tenant, not only hidden.
+    fn deletes_of(&self, tenant: &TenantId) -> bool {
+        self.limits.for_tenant(tenant).deletion_mode == DeletionMode::FilterAndDelete
     }
 
     /// Whether a table has files of several tenants that may name chunks of due requests: they are joined first, so that they can be looked through.

@@ -31,6 +31,7 @@ mod recent_patterns;
 mod sample_pushes;
 mod side_compactor;
 mod store_gateway;
+mod table_progress;
 mod visible;
 mod volume;
 

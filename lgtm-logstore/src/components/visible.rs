@@ -22,7 +22,7 @@ use crate::select::{
 /// Holders whose answers lack what its tenant shall not see any more: what is older than it is kept, and what is to be deleted.
 ///
 /// What is to be deleted is taken out of entries; lists of streams and labels, and volumes, go by the index, and have it until the compactor has
-/// written its chunks anew.
+/// written its chunks anew, as in Loki (`docs/format/delete_request.md`).
 #[derive(Debug)]
 pub(super) struct VisibleEntries {
     holders: Holders,

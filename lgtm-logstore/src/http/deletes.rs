@@ -1,4 +1,4 @@
-//! `/loki/api/v1/delete`: what is to be deleted.
+//! `/loki/api/v1/delete`: what is to be deleted; `/loki/api/v1/cache/generation_numbers`: since when answers may be other ones for it.
 
 use std::sync::Arc;
 
@@ -144,6 +144,48 @@ pub(super) async fn cancel(
         }
     };
     match cancel.await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(e) => e.into_line(),
+    }
+}
+
+/// `GET`: a text that answers which are kept elsewhere depend on.
+pub(super) async fn generation(
+    State(api): State<Arc<QueryApi>>,
+    UrlQuery(query): UrlQuery,
+    headers: HeaderMap,
+) -> Response {
+    let read = async {
+        let c = call(&api, query.as_deref(), &headers)?;
+        if !c.deletes.is_listed() {
+            c.deletes.sync().await?;
+        }
+        Ok::<_, ApiError>(c.deletes.generation(&c.tenant))
+    };
+    match read.await {
+        Ok(since) => {
+            let number = since.map(|t| t.to_string()).unwrap_or_default();
+            plain_json(format!("\"{number}\"\n"))
+        }
+        Err(e) => e.into_line(),
+    }
+}
+
+/// `POST`
+pub(super) async fn increase_generation(
+    State(api): State<Arc<QueryApi>>,
+    UrlQuery(query): UrlQuery,
+    headers: HeaderMap,
+) -> Response {
+    let increase = async {
+        let c = call(&api, query.as_deref(), &headers)?;
+        if !c.deletes.is_listed() {
+            c.deletes.sync().await?;
+        }
+        let done = c.deletes.increase_generation(&c.tenant).await;
+        done.map_err(ApiError::from)
+    };
+    match increase.await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => e.into_line(),
     }

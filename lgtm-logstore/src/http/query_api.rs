@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::HeaderMap;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::{Executor, TaskGroup};
 use lgtm_core::http::{Cors, RouteGuard};
@@ -185,7 +185,12 @@ impl QueryApi {
             .post(deletes::add)
             .put(deletes::add)
             .delete(deletes::cancel);
-        let deletes = Router::new().route("/loki/api/v1/delete", deletes);
+        let generation = "/loki/api/v1/cache/generation_numbers";
+        let increase = post(deletes::increase_generation);
+        let deletes = Router::new()
+            .route("/loki/api/v1/delete", deletes)
+            .route(generation, get(deletes::generation))
+            .route(&format!("{generation}/increase"), increase);
         let deletes = self.guard.around(deletes);
         reads
             .merge(tails)

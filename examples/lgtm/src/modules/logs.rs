@@ -124,7 +124,10 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     if let Some(chunks) = &parts.logs.chunks {
         compactor = compactor.chunks(Arc::clone(chunks));
     }
-    parts.run(compactor.build()?);
+    let compactor = compactor.build()?;
+    let progress = Arc::clone(compactor.progress());
+    parts.compactions.push(("logs", progress));
+    parts.run(compactor);
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 use lgtm_core::clock::Clock;
 use lgtm_core::limits::Overrides;
+use lgtm_core::model::Matcher;
 use lgtm_core::testing::{FaultPlan, StoreFault};
 
 use super::super::compactor::tests::{MINUTE, Process, World, found, paths, settle, tenant};
 use super::super::expiry::tests::{Lines, assert_no_garbage, rounds, without};
 use super::*;
 use crate::limits::Limits;
+use crate::select::{Select, SelectRequest};
 
 /// One line of each chunk of `a`, all of one chunk, and nothing of `b`, which has the same lines.
 const QUERIES: [&str; 2] = [
@@ -108,6 +110,42 @@ async fn chunks_are_written_anew_without_what_is_to_be_deleted() {
 }
 
 #[tokio::test]
+async fn volumes_and_lists_of_streams_are_those_of_what_is_left() {
+    let (world, all) = filled().await;
+    let process = world.process(1);
+    process.deletes.sync().await.unwrap();
+    let now_ms = world.clock.now_ms();
+    // A stream of which nothing is left.
+    let stream = r#"{app="y"}"#;
+    let added = process.deletes.add(&tenant("a"), stream, 0, now_ms).await;
+    added.unwrap();
+    many_rounds(&world, &process).await;
+    assert!(!states(&process).await.contains(&false));
+    let left = without(&all, |line| is_deleted(line) || line.starts_with("a y"));
+    assert_eq!(found(&world).await, left);
+    let reader = world.reader();
+    reader.sync().await.unwrap();
+    let any = vec![Matcher::regex("app", ".+").unwrap()];
+    let request = SelectRequest::new(any, TimeRangeNs::ALL);
+    for (of, apps) in [("a", "x"), ("b", "secret")] {
+        let volumes = reader.volumes(&tenant(of), &request).await.unwrap().items;
+        let [volume] = &volumes[..] else {
+            panic!("{volumes:?}");
+        };
+        assert_eq!(volume.entries, left[of].len() as u64, "{of}");
+        assert_eq!(volume.labels.get("app"), Some(apps));
+        let series = reader.series(&tenant(of), &request).await.unwrap().items;
+        assert_eq!(series, [volume.labels.clone()]);
+        let of = tenant(of);
+        let values = reader.label_values(&of, "app", &request);
+        assert_eq!(
+            values.await.unwrap().items.iter().collect::<Vec<_>>(),
+            [apps]
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_may_only_be_hidden_or_was_cancelled_stays() {
     let filter_only = Limits {
         deletion_mode: DeletionMode::FilterOnly,
@@ -126,7 +164,12 @@ async fn what_may_only_be_hidden_or_was_cancelled_stays() {
                 let cancelled = process.deletes.cancel(&of, &request.id, false).await;
                 cancelled.unwrap();
             }
-            assert_eq!(paths(&world, "@deletes").await, [""; 0]);
+            let generation = process.deletes.generation(&tenant("a")).unwrap();
+            let left = format!("@deletes/a/generation-{generation}");
+            assert_eq!(paths(&world, "@deletes").await, [left]);
+            let other = world.process(2);
+            other.deletes.sync().await.unwrap();
+            assert_eq!(other.deletes.generation(&tenant("a")), Some(generation));
         }
         many_rounds(&world, &process).await;
         assert_eq!(found(&world).await, all);

@@ -123,8 +123,13 @@ async fn what_is_over_leaves_the_index_then_the_store_and_nothing_else_does() {
     assert_no_garbage(&world, "all of a is over").await;
     let index = paths(&world, "index").await;
     assert!(index.iter().all(|p| p.contains("/b/")), "{index:?}");
-    let last = counts.last_success_by_tenant();
-    assert_eq!(last.keys().collect::<Vec<_>>(), [&tenant("b")]);
+    let told = process.compactor.progress().tenants();
+    let [(of, progress)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(of, &tenant("b"));
+    assert_eq!((progress.serving, progress.waiting_jobs), (1, 0));
+    assert!(progress.last_success.is_some() && progress.last_error.is_none());
 }
 
 #[tokio::test]

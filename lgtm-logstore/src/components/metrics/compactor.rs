@@ -9,6 +9,7 @@ use crate::components::Compactor;
 
 impl Compactor {
     pub(in crate::components) fn register_metrics(self: &Arc<Self>, registry: &Registry) {
+        self.progress().register_metrics(registry, "logs");
         registry.collect_from(self, |compactor, e| {
             let counts = compactor.counts();
             let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed) as f64;
@@ -30,21 +31,13 @@ impl Compactor {
                 counts.last_success_ms.load(Ordering::Relaxed) as f64 / 1000.0,
             );
             let now_s = compactor.now_s();
-            let waiting = counts.oldest_waiting_s();
+            let waiting = compactor.oldest_shared_s();
             e.gauge(
                 "lgtm_logs_compactor_lag_seconds",
                 "Age of the oldest index file of several tenants that waits to be joined.",
                 &[],
                 waiting.map_or(0.0, |s| now_s.saturating_sub(s).max(0) as f64),
             );
-            for (tenant, last_ms) in counts.last_success_by_tenant() {
-                e.gauge(
-                    "lgtm_logs_compactor_tenant_last_successful_run_timestamp_seconds",
-                    "When the last round went through for all index files of a tenant.",
-                    &[("user", tenant.as_str())],
-                    last_ms.get() as f64 / 1000.0,
-                );
-            }
             e.gauge(
                 "lgtm_logs_compactor_leaving_lists",
                 "Lists of chunks that left the index and wait for their deletion.",
