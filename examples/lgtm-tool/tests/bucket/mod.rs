@@ -11,12 +11,12 @@ use lgtm_tool::Outcome;
 use serde_json::Value;
 
 /// 2023-11-14T22:00:00Z: the beginning of a block of two hours.
-pub const START_MS: i64 = 1_699_999_200_000;
-pub const HOUR_MS: i64 = 3_600_000;
-pub const TENANT: &str = "shop";
+pub(crate) const START_MS: i64 = 1_699_999_200_000;
+pub(crate) const HOUR_MS: i64 = 3_600_000;
+pub(crate) const TENANT: &str = "shop";
 
 /// Runs the tool; standard output as JSON.
-pub fn tool(words: &[&str]) -> (Outcome, Value, Option<String>) {
+pub(crate) fn tool(words: &[&str]) -> (Outcome, Value, Option<String>) {
     let mut words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
     words.push("-json".into());
     let (outcome, text, complaint) = lgtm_tool::run(&words);
@@ -24,13 +24,13 @@ pub fn tool(words: &[&str]) -> (Outcome, Value, Option<String>) {
     (outcome, json, complaint)
 }
 
-pub fn url(bucket: &Path) -> String {
+pub(crate) fn url(bucket: &Path) -> String {
     format!("file:{}", bucket.display())
 }
 
 /// Writes a bucket of all three signals below `folder`: two blocks of metrics, two flushes of logs, two blocks of traces, and the lists that
 /// compactors write.
-pub fn written(folder: &Path) -> PathBuf {
+pub(crate) fn written(folder: &Path) -> PathBuf {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -165,7 +165,7 @@ async fn traces(folder: &Path) {
 }
 
 /// Copies a folder.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -178,7 +178,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// All files below a folder whose paths pass, sorted.
-pub fn files(below: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+pub(crate) fn files(below: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     fn walk(dir: &Path, out: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
