@@ -135,7 +135,7 @@ async fn volumes_and_lists_of_streams_are_those_of_what_is_left() {
         assert_eq!(volume.entries, left[of].len() as u64, "{of}");
         assert_eq!(volume.labels.get("app"), Some(apps));
         let series = reader.series(&tenant(of), &request).await.unwrap().items;
-        assert_eq!(series, [volume.labels.clone()]);
+        assert_eq!(series, std::slice::from_ref(&volume.labels));
         let of = tenant(of);
         let values = reader.label_values(&of, "app", &request);
         assert_eq!(
