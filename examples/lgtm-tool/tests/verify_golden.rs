@@ -25,7 +25,7 @@ fn golden() -> Option<PathBuf> {
         "{} is not there",
         golden.display()
     );
-    println!(
+    eprintln!(
         "skipped: {} is not there; set LGTM_SHARED",
         golden.display()
     );
