@@ -1,0 +1,101 @@
+//! The door of the host as pages of other sites, slow clients and curious ones meet it.
+
+use crate::host::Host;
+
+const CROSS_SITE: &[(&str, &str)] = &[
+    ("Origin", "http://evil.example"),
+    ("Sec-Fetch-Site", "cross-site"),
+    ("Sec-Fetch-Mode", "no-cors"),
+];
+
+#[test]
+fn pages_of_other_sites_change_nothing_and_see_nothing_by_a_name_of_theirs() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(dir.path(), &["-otlp.http-listen-port=0"]);
+    for path in [
+        "/api/v1/push",
+        "/api/v1/write",
+        "/otlp/v1/metrics",
+        "/flush",
+        "/shutdown",
+    ] {
+        let answer = host.post(path, CROSS_SITE, b"\0");
+        assert_eq!(answer.status, 403, "{path}: {}", answer.text());
+        let text = answer.text();
+        assert!(text.contains("server.access.allowed_origins"), "{text}");
+        // An older browser, which says only where the page comes from.
+        let origin = [("Origin", "http://evil.example")];
+        assert_eq!(host.post(path, &origin, b"\0").status, 403, "{path}");
+    }
+    let foreign = [("Host", "evil.example:9009")];
+    for path in ["/", "/metrics", "/config", "/api/v1/labels"] {
+        let answer = host.try_request("GET", path, &foreign, b"").unwrap();
+        assert_eq!(answer.status, 403, "{path}");
+        let text = answer.text();
+        assert!(text.contains("server.access.allowed_hosts"), "{text}");
+    }
+    // The host's own page may, and so may whoever is no browser.
+    let own = [("Sec-Fetch-Site", "same-origin")];
+    assert_eq!(host.post("/flush", &own, b"").status, 200);
+    assert_eq!(host.post("/flush", &[], b"").status, 200);
+}
+
+#[test]
+fn bodies_of_queries_have_a_bound_with_a_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "-otlp.http-listen-port=0",
+        "-server.max-query-body-size=1KiB",
+    ];
+    let host = Host::start(dir.path(), &flags);
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let query = "/prometheus/api/v1/query";
+    assert_eq!(host.post(query, &form, b"query=1").status, 200);
+    let long = format!("query=1{}", " ".repeat(1024));
+    let answer = host.post(query, &form, long.as_bytes());
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert_eq!(answer.json()["errorType"], "bad_data");
+    let text = answer.text();
+    assert!(text.contains("server.max_query_body_size"), "{text}");
+}
+
+#[test]
+fn secrets_of_a_url_are_on_no_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("-storage.url=file:{}/b?secret=HUSH", dir.path().display());
+    let host = Host::start(dir.path(), &["-otlp.http-listen-port=0", &url]);
+    let config = host.get("/config").text();
+    assert!(!config.contains("HUSH"), "{config}");
+    assert!(config.contains("secret=********"), "{config}");
+}
+
+#[test]
+fn answers_that_nobody_reads_have_a_bound_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "-otlp.http-listen-port=0",
+        "-server.max-inflight-answer-bytes=10MiB",
+    ];
+    let host = Host::start(dir.path(), &flags);
+    // An indent of a kilobyte on each of 7000 lines; who does not read holds it. Answers to queries are printed as they are read.
+    let parts = "'b',".repeat(7000);
+    let (open, close) = ("(".repeat(480), ")".repeat(480));
+    let query = format!("{open}label_join(m,'a',',',{parts}'b'){close}");
+    let path = format!("/prometheus/api/v1/format_query?query={query}");
+    let deaf: Vec<_> = (0..2)
+        .map(|_| host.ask_without_waiting(&path, &[]))
+        .collect();
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = host.get(&path);
+        if answer.status == 503 {
+            refused = Some(answer.text());
+            break;
+        }
+        assert_eq!(answer.status, 200);
+    }
+    let text = refused.expect("one of the answers finds no room");
+    assert!(text.contains("server.max_inflight_answer_bytes"), "{text}");
+    assert_eq!(host.get("/prometheus/api/v1/query?query=1").status, 200);
+    drop(deaf);
+}
