@@ -29,5 +29,5 @@ pub use matcher::{MatchOp, Matcher};
 pub use metadata::{Metadata, MetricType};
 pub use sample::{STALE_NAN_BITS, Sample, is_stale_nan, stale_nan};
 pub use tenant::TenantId;
-pub use text_set::TextSet;
+pub use text_set::{TextSet, TextSetBuilder};
 pub use time::{TimeRange, TimeRangeNs};

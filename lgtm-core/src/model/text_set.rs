@@ -1,7 +1,5 @@
 //! A sorted set of short texts in one piece of memory: names and values of labels, of which there may be a million.
 
-use std::collections::BTreeSet;
-
 /// Distinct texts in order, one after the other in memory, with a number each for its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TextSet {
@@ -30,6 +28,13 @@ impl TextSet {
         self.text.len()
     }
 
+    /// The text of a number, in order.
+    pub fn get(&self, i: usize) -> Option<&str> {
+        let end = *self.ends.get(i)?;
+        let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(&self.text[start..end])
+    }
+
     /// The texts in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
         let mut start = 0;
@@ -47,9 +52,7 @@ impl TextSet {
     }
 
     fn last(&self) -> Option<&str> {
-        let end = self.ends.len().checked_sub(1)?;
-        let start = end.checked_sub(1).map_or(0, |i| self.ends[i]);
-        Some(&self.text[start..])
+        self.get(self.len().checked_sub(1)?)
     }
 
     /// Adds a text that comes after all that are there; gives it back as an error if it does not. The last one again is fine.
@@ -102,31 +105,112 @@ impl TextSet {
 impl<S: AsRef<str>> FromIterator<S> for TextSet {
     /// Takes texts in any order and as often as they come.
     fn from_iter<I: IntoIterator<Item = S>>(texts: I) -> Self {
-        let mut out = Self::default();
-        let mut stray: BTreeSet<String> = BTreeSet::new();
+        let mut out = TextSetBuilder::default();
         for text in texts {
-            if let Err(text) = out.push(text.as_ref())
-                && !stray.contains(text)
-            {
-                stray.insert(text.to_owned());
-            }
+            out.push(text.as_ref());
         }
-        if stray.is_empty() {
-            return out;
+        out.finish()
+    }
+}
+
+/// Texts whose size tells that of the others.
+const SAMPLE: usize = 64;
+/// Texts out of order that wait, at least, before they are put in order.
+const STRAY: usize = 4096;
+
+/// Makes a [`TextSet`] of texts that come in any order and as often as they like. Quickest in order: then nothing is sorted or moved. At most as
+/// many texts wait for being sorted as there are distinct ones, or some thousand.
+#[derive(Debug, Default)]
+pub struct TextSetBuilder {
+    set: TextSet,
+    /// Texts one after the other as they came, and where each ends.
+    stray: TextSet,
+    expected: usize,
+}
+
+impl TextSetBuilder {
+    /// For about so many texts: memory for them is taken at once, not by doubling.
+    pub fn expecting(texts: usize) -> Self {
+        Self {
+            expected: texts,
+            ..Self::default()
         }
-        let mut rest = Self::default();
-        for text in &stray {
-            let _ = rest.push(text);
+    }
+
+    /// Adds a text.
+    pub fn push(&mut self, text: &str) {
+        if self.set.len() == SAMPLE && self.expected > SAMPLE {
+            let more = self.expected - SAMPLE;
+            self.set.ends.reserve(more);
+            let bytes = self.set.text.len() / SAMPLE * more;
+            self.set.text.reserve(bytes + bytes / 16);
+            self.expected = 0;
         }
-        out.union(rest)
+        if self.set.push(text).is_ok() {
+            return;
+        }
+        self.stray.text.push_str(text);
+        self.stray.ends.push(self.stray.text.len());
+        if self.stray.len() >= STRAY.max(self.set.len()) {
+            self.sort();
+        }
+    }
+
+    /// Bytes of the texts that are held.
+    pub fn text_bytes(&self) -> usize {
+        self.set.text_bytes() + self.stray.text_bytes()
+    }
+
+    /// The set.
+    pub fn finish(mut self) -> TextSet {
+        if !self.stray.is_empty() {
+            self.sort();
+        }
+        self.set
+    }
+
+    /// Takes in what came out of order.
+    fn sort(&mut self) {
+        let mut all: Vec<&str> = self.set.iter().chain(self.stray.iter()).collect();
+        all.sort_unstable();
+        all.dedup();
+        let mut set = TextSet {
+            text: String::with_capacity(all.iter().map(|t| t.len()).sum()),
+            ends: Vec::with_capacity(all.len()),
+        };
+        for text in all {
+            // It comes after those before.
+            let _ = set.push(text);
+        }
+        self.set = set;
+        self.stray = TextSet::new();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn many_texts_out_of_order_are_a_set() {
+        let text = |i: u64| format!("value-{}", i.wrapping_mul(0x9E37_79B9_7F4A_7C15) % 9000);
+        let mut out = TextSetBuilder::expecting(9000);
+        let mut most = 0;
+        for i in 0..40_000 {
+            out.push(&text(i));
+            most = most.max(out.text_bytes());
+        }
+        let wanted: BTreeSet<String> = (0..40_000).map(text).collect();
+        let out = out.finish();
+        assert!(most <= 2 * out.text_bytes() + STRAY * "value-1234".len());
+        assert!(out.iter().eq(wanted.iter().map(String::as_str)));
+        assert_eq!(out.get(out.len()), None);
+        assert_eq!(out.get(7), out.iter().nth(7));
+    }
 
     proptest! {
         #[test]

@@ -7,7 +7,7 @@
 use hashbrown::HashSet;
 use lgtm_core::Result;
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{LabelArena, Labels, Matcher, TextSet};
+use lgtm_core::model::{LabelArena, Labels, Matcher, TextSet, TextSetBuilder};
 use lgtm_core::postings::{MemPostings, SeriesId, SymbolId, intersect_slices, subtract_slice};
 
 use super::head::Head;
@@ -118,7 +118,7 @@ impl Head {
             let mut symbols = series.labels.iter().step_by(2);
             symbols.try_for_each(|s| names.add(index, *s, request))
         })?;
-        Ok(names.in_order())
+        Ok(names.texts.finish())
     }
 
     /// Values of a label of the series that match; those of all series when everything is asked for.
@@ -134,6 +134,7 @@ impl Head {
     ) -> Result<TextSet> {
         let mut values = Texts::default();
         if request.takes_all() {
+            values.texts = TextSetBuilder::expecting(self.index.read().value_count(name));
             self.each_value(name, cancel, &mut |index, value| {
                 // Each comes once, or once more after symbols were numbered anew: sets take it once.
                 values.add_new(index.symbols().resolve(value), request)
@@ -145,7 +146,7 @@ impl Head {
                 wanted.try_for_each(|pair| values.add(index, pair[1], request))
             })?;
         }
-        Ok(values.in_order())
+        Ok(values.texts.finish())
     }
 
     /// Visits the series that match and hold samples in the range that the reader sees, ids ascending.
@@ -342,10 +343,7 @@ fn passes<'a>(matchers: impl IntoIterator<Item = &'a Matcher>, labels: &Labels) 
 /// Texts of symbols.
 #[derive(Debug, Default)]
 struct Texts {
-    /// One behind the other.
-    texts: String,
-    /// Where each begins and ends.
-    places: Vec<(usize, usize)>,
+    texts: TextSetBuilder,
     /// Symbols whose texts are there, by the numbering in which they were seen.
     seen: HashSet<SymbolId>,
     numbering: u64,
@@ -370,18 +368,7 @@ impl Texts {
 
     /// Adds a text that need not be looked for among those before.
     fn add_new(&mut self, text: &str, request: &SelectRequest) -> Result<()> {
-        let begin = self.texts.len();
-        self.texts.push_str(text);
-        self.places.push((begin, self.texts.len()));
-        request.bounds.check_list(self.texts.len() as u64)
-    }
-
-    /// Each once.
-    fn in_order(self) -> TextSet {
-        let texts = self.places.iter().map(|p| &self.texts[p.0..p.1]);
-        let mut texts: Vec<&str> = texts.collect();
-        // A set is quickest made of what is in order.
-        texts.sort_unstable();
-        texts.into_iter().collect()
+        self.texts.push(text);
+        request.bounds.check_list(self.texts.text_bytes() as u64)
     }
 }

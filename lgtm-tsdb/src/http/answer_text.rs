@@ -94,27 +94,8 @@ impl AnswerText {
 
     /// The text as a body: whole if it is small, else piece by piece in the compute pool as the client takes it.
     pub(super) fn into_body(mut self, executor: Executor) -> Body {
-        if !self.is_large() {
-            let mut out = String::new();
-            while self.print(&mut out) {}
-            return Body::from(out);
-        }
-        let pieces = stream::try_unfold(Some(self), move |text| {
-            let executor = executor.clone();
-            async move {
-                let Some(mut text) = text else {
-                    return Ok(None);
-                };
-                let job = move |_: &CancelToken| {
-                    let mut out = String::with_capacity(PIECE_BYTES + 4096);
-                    let more = text.print(&mut out);
-                    Ok::<_, Error>((Bytes::from(out), more.then_some(text)))
-                };
-                let piece: Result<_> = executor.run(job, &CancelToken::new()).await;
-                piece.map(Some)
-            }
-        });
-        Body::from_stream(pieces)
+        let is_large = self.is_large();
+        printed(is_large, executor, move |out| self.print(out))
     }
 
     /// Prints the next piece; whether there is more.
@@ -201,6 +182,65 @@ impl AnswerText {
         out.push_str(&self.tail);
         Place::End
     }
+}
+
+/// A text that `print` makes piece by piece, saying whether there is more, as a body: whole if it is small, else each piece in the compute pool
+/// as the client takes it.
+pub(super) fn printed(
+    is_large: bool,
+    executor: Executor,
+    mut print: impl FnMut(&mut String) -> bool + Send + 'static,
+) -> Body {
+    if !is_large {
+        let mut out = String::new();
+        while print(&mut out) {}
+        return Body::from(out);
+    }
+    let pieces = stream::try_unfold(Some(print), move |print| {
+        let executor = executor.clone();
+        async move {
+            let Some(mut print) = print else {
+                return Ok(None);
+            };
+            let job = move |_: &CancelToken| {
+                let mut out = String::with_capacity(PIECE_BYTES + 4096);
+                let more = print(&mut out);
+                Ok::<_, Error>((Bytes::from(out), more.then_some(print)))
+            };
+            let piece: Result<_> = executor.run(job, &CancelToken::new()).await;
+            piece.map(Some)
+        }
+    });
+    Body::from_stream(pieces)
+}
+
+/// A list of so many items as a body, as [`printed`]: `push` prints the item of a number.
+pub(super) fn printed_list(
+    len: usize,
+    is_large: bool,
+    tail: String,
+    executor: Executor,
+    push: impl Fn(&mut String, usize) + Send + 'static,
+) -> Body {
+    let mut next = 0;
+    printed(is_large, executor, move |out| {
+        if next == 0 {
+            out.push_str("{\"status\":\"success\",\"data\":[");
+        }
+        while next < len && out.len() < PIECE_BYTES {
+            if next > 0 {
+                out.push(',');
+            }
+            push(out, next);
+            next += 1;
+        }
+        if next < len {
+            return true;
+        }
+        out.push(']');
+        out.push_str(&tail);
+        false
+    })
 }
 
 /// The only point of a series.

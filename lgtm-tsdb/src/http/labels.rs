@@ -6,13 +6,15 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::Response;
-use lgtm_core::exec::{move_if_heavy, move_to_pool};
+use lgtm_core::exec::{Executor, move_if_heavy, move_to_pool};
+use lgtm_core::go::json::push_quoted;
 use lgtm_core::http::UrlQuery;
 use lgtm_core::model::{Labels, TextSet, TimeRange, TimestampMs};
 
+use super::answer_text::printed_list;
 use super::error::ApiError;
-use super::json::{push_labels, strings};
-use super::query::{Call, call, listed};
+use super::json::push_labels;
+use super::query::{Call, call, end_of_list, json};
 use super::query_api::QueryApi;
 use crate::bucket::merge_labels;
 use crate::select::{FetchBounds, Listed, SelectRequest, TruncatedList};
@@ -68,8 +70,21 @@ impl<T: Default + TruncatedList> Lists<T> {
         Ok(())
     }
 
-    fn answer(self, write: impl FnOnce(T) -> String) -> Response {
-        listed(&self.all.cut(self.limit).map(write))
+    /// The answer: `len` tells how many there are, `push` prints the one of a number.
+    fn answer(
+        self,
+        executor: Executor,
+        len: impl FnOnce(&T) -> usize,
+        push: impl Fn(&mut String, &T, usize) + Send + 'static,
+    ) -> Response
+    where
+        T: Send + 'static,
+    {
+        let is_large = self.bytes >= SMALL_BYTES;
+        let all = self.all.cut(self.limit);
+        let (len, tail, items) = (len(&all.items), end_of_list(&all), all.items);
+        let push = move |out: &mut String, i: usize| push(out, &items, i);
+        json(printed_list(len, is_large, tail, executor, push))
     }
 }
 
@@ -97,18 +112,12 @@ pub(super) async fn series(
         };
         lists.add(list, bytes, join).await?;
     }
-    let write = |all: Vec<Labels>| {
-        let mut out = String::from("[");
-        for (i, labels) in all.iter().enumerate() {
-            if i > 0 {
-                out.push(',');
-            }
-            push_labels(&mut out, labels);
-        }
-        out.push(']');
-        out
-    };
-    Ok(lists.answer(write))
+    let push = |out: &mut String, all: &Vec<Labels>, i: usize| push_labels(out, &all[i]);
+    Ok(lists.answer(api.executor(&headers), Vec::len, push))
+}
+
+fn push_text(out: &mut String, all: &TextSet, i: usize) {
+    push_quoted(out, all.get(i).unwrap_or_default());
 }
 
 /// `/labels`
@@ -126,7 +135,7 @@ pub(super) async fn label_names(
         let bytes = list.items.text_bytes() as u64;
         lists.add(list, bytes, TextSet::unite).await?;
     }
-    Ok(lists.answer(|all| strings(all.iter())))
+    Ok(lists.answer(api.executor(&headers), TextSet::len, push_text))
 }
 
 /// `/label/{name}/values`
@@ -149,7 +158,7 @@ pub(super) async fn label_values(
         let bytes = list.items.text_bytes() as u64;
         lists.add(list, bytes, TextSet::unite).await?;
     }
-    Ok(lists.answer(|all| strings(all.iter())))
+    Ok(lists.answer(api.executor(&headers), TextSet::len, push_text))
 }
 
 /// A name in the spelling `U__my_2e_metric`, in which `_2e_` stands for the character of that number and `__` for one `_`.

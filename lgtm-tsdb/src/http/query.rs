@@ -53,26 +53,23 @@ pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
 /// A successful answer around `data`.
 pub(super) fn success(data: &str) -> Response {
-    success_with(data, false, &[])
+    json(format!("{{\"status\":\"success\",\"data\":{data}}}"))
 }
 
-/// A successful answer around a list, with what it lacks.
-pub(super) fn listed(list: &Listed<String>) -> Response {
-    success_with(&list.items, list.is_cut, &list.warnings)
-}
-
-fn success_with(data: &str, is_cut: bool, warnings: &[String]) -> Response {
-    let mut body = format!("{{\"status\":\"success\",\"data\":{data}");
-    let cut = is_cut.then_some(TRUNCATED);
-    let warnings: Vec<&str> = cut
-        .into_iter()
-        .chain(warnings.iter().map(String::as_str))
-        .collect();
-    if !warnings.is_empty() {
-        body.push_str(&format!(",\"warnings\":{}", strings(warnings.into_iter())));
-    }
-    body.push('}');
+/// An answer whose text is JSON.
+pub(super) fn json(body: impl IntoResponse) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// What stands behind the list of an answer: what it lacks.
+pub(super) fn end_of_list<T>(list: &Listed<T>) -> String {
+    let cut = list.is_cut.then_some(TRUNCATED);
+    let warnings = list.warnings.iter().map(String::as_str);
+    let mut warnings = cut.into_iter().chain(warnings).peekable();
+    match warnings.peek() {
+        Some(_) => format!(",\"warnings\":{}}}", strings(warnings)),
+        None => "}".into(),
+    }
 }
 
 fn options(c: &Call) -> Result<QueryOptions, ApiError> {
@@ -167,6 +164,5 @@ pub(super) async fn range(
 /// The answer to a query, with what was noticed and, if asked for, what it cost.
 fn answered(answer: Answer, limit: usize, c: &Call, executor: Executor) -> Response {
     let text = AnswerText::new(answer, limit, c.params.get("stats"));
-    let body = text.into_body(executor);
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    json(text.into_body(executor))
 }

@@ -13,7 +13,7 @@ use lgtm_core::index::{
     Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolStream, SymbolTable, SymbolsReader,
     ValueOrder, Windowed, decode_postings, memory_exceeded, postings_section_len,
 };
-use lgtm_core::model::TextSet;
+use lgtm_core::model::{TextSet, TextSetBuilder};
 use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
 use lgtm_core::{DecodeError, Result};
 
@@ -153,15 +153,12 @@ impl IndexReader {
 
     /// The values of `name`, sorted; nothing for an unknown name.
     pub async fn label_values(&self, name: &str) -> Result<TextSet> {
-        let (mut values, mut stray) = (TextSet::new(), Vec::new());
-        let mut take = |value: &str| {
-            if let Err(value) = values.push(value) {
-                stray.push(value.to_owned());
-            }
-        };
-        self.for_each_label_value(name, &mut take).await?;
+        let expected = usize::try_from(self.label_value_estimate(name)).unwrap_or(0);
+        let mut values = TextSetBuilder::expecting(expected);
         // Version 1 may hold them in any order.
-        Ok(values.union(stray.into_iter().collect()))
+        self.for_each_label_value(name, &mut |value| values.push(value))
+            .await?;
+        Ok(values.finish())
     }
 
     /// Shows the values of `name`, sorted, without keeping them.

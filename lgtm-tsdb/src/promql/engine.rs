@@ -294,14 +294,13 @@ impl Engine {
                 let mut points = v.charge.empty();
                 let series = ctx
                     .compute(v.cost(), move |_| {
-                        let mut series = Vec::with_capacity(v.series.len());
-                        for s in eval::drop_marked_names(v.series)? {
-                            let s = Series::of(s, &grid);
-                            points.grow(0, s.size_bytes())?;
-                            if !s.is_empty() {
-                                series.push(s);
-                            }
-                        }
+                        let series = eval::drop_marked_names(v.series)?.into_iter();
+                        let series = series.map(|s| Series::of(s, &grid));
+                        // Collected into the memory of the list that it comes from.
+                        let mut series = series
+                            .filter(|s| !s.is_empty())
+                            .map(|s| points.grow(0, s.size_bytes()).map(|()| s))
+                            .collect::<Result<Vec<_>>>()?;
                         if is_range {
                             series.sort_by(|a, b| a.labels.cmp(&b.labels));
                         }
