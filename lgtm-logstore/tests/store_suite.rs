@@ -96,7 +96,7 @@ impl Opener {
     }
 
     /// Chunks of a minute at most and of a few entries, segments of a few pushes, chunk buffers of a page, a checkpoint every few rounds of
-    /// maintenance; every second store writes the index a minute behind the chunks.
+    /// maintenance; every second store writes the index some seconds behind the chunks.
     fn settings(&self, seed: u64) -> IngesterSettings {
         let head = HeadSettings {
             chunk: ChunkSettings {
@@ -120,7 +120,7 @@ impl Opener {
             checkpoint_after: ByteSize::bytes(if seed.is_multiple_of(3) { 64 << 10 } else { 1 }),
             ..HeadSettings::default()
         };
-        let index_interval = Duration::from_secs(60 * (seed % 2));
+        let index_interval = Duration::from_secs(15 * (seed % 2));
         IngesterSettings {
             head,
             index_interval,
@@ -146,7 +146,7 @@ fn compaction() -> CompactorSettings {
         min_files: 1,
         settle_after: Duration::from_secs(5),
         delete_delay: Duration::from_secs(10),
-        deletion_delay: Duration::from_secs(20),
+        deletion_delay: Duration::from_secs(40),
         full_interval: Duration::from_secs(5),
         ..CompactorSettings::default()
     }

@@ -636,6 +636,10 @@ async fn found_in_motion(fault: OldFault, told: &str) {
         };
         let run = in_motion(&opener, &suite(), Turns::BySeed, seed).await;
         if let Err(Violation { what, .. }) = &run {
+            if fault == OldFault::StoredFirst && what.contains("twice") {
+                // Two queriers, neither of which knows what the other tells: what a restart reads from its log again stands in both.
+                continue;
+            }
             // A batch whose end is not there yet is known to be, and cannot be read.
             let is_told = fault == OldFault::BatchesHeldBack && what.starts_with("warnings where");
             assert!(what.contains(told) || is_told, "{run:?}");

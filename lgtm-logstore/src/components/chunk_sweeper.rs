@@ -2,12 +2,16 @@
 //!
 //! A list says which chunks may have left it. Each is looked for in all index files of the days that it touches, superseded ones too, and only
 //! those that none names are deleted: so a list may name too much, be there twice, or be of a process that ended before it wrote the index.
+//!
+//! A chunk's key follows from its content. So one that left may come again: an ingester that was killed writes it once more, or a client sends it
+//! once more. Its object is younger than the list then, and the index file that names it may not be there yet: it is put on a new list.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use lgtm_core::exec::CancelToken;
-use lgtm_core::model::{TenantId, TimestampNs};
+use lgtm_core::model::{TenantId, TimestampMs, TimestampNs};
 use lgtm_core::{ErrorKind, Result};
 
 use super::compactor::Compactor;
@@ -20,6 +24,8 @@ use crate::index::{SeriesFilter, TENANT_LABEL};
 const BATCH_SERIES: usize = 1024;
 /// Lists that are looked after together: their chunks take some 10 MiB.
 const LISTS: usize = 16;
+/// Chunks that are looked for at the same time.
+const LOOKS: usize = 16;
 
 impl Compactor {
     /// Deletes the chunks of lists that are old enough, but those that an index file names.
@@ -35,9 +41,11 @@ impl Compactor {
         let is_due = |path: &&str| created_ns(path).is_none_or(|t| t <= due_ns);
         let paths = lists.iter().map(|l| l.path.as_str());
         let due: Vec<&str> = paths.filter(is_due).collect();
+        let written: HashMap<&str, TimestampMs> =
+            lists.iter().map(|l| (&*l.path, l.modified_ms)).collect();
         for some in due.chunks(LISTS) {
             cancel.check("compaction")?;
-            let mut chunks = BTreeSet::new();
+            let mut chunks: BTreeMap<ChunkKey, TimestampMs> = BTreeMap::new();
             let mut read = Vec::new();
             for path in some {
                 let bytes = match self.bucket.get(path).await {
@@ -48,7 +56,11 @@ impl Compactor {
                 };
                 match LeavingChunks::decode(&bytes) {
                     Ok(list) => {
-                        chunks.extend(list.chunks());
+                        let listed_ms = written.get(path).copied().unwrap_or(TimestampMs::MIN);
+                        for chunk in list.chunks() {
+                            let last_ms = chunks.entry(chunk).or_insert(listed_ms);
+                            *last_ms = listed_ms.max(*last_ms);
+                        }
                         read.push(*path);
                     }
                     Err(e) => {
@@ -63,16 +75,16 @@ impl Compactor {
         Ok(())
     }
 
-    /// Deletes chunks that no index file names.
+    /// Deletes chunks that no index file names and that are older than their lists, which were written at these times by the store's clock.
     async fn delete_unnamed(
         &self,
-        mut chunks: BTreeSet<ChunkKey>,
+        mut chunks: BTreeMap<ChunkKey, TimestampMs>,
         cancel: &CancelToken,
     ) -> Result<()> {
         // A list that somebody has tampered with must not reach anything else.
-        chunks.retain(|c| TenantId::new(&c.tenant).is_ok());
+        chunks.retain(|c, _| TenantId::new(&c.tenant).is_ok());
         let mut by_day: BTreeMap<i64, BTreeMap<&str, HashSet<ChunkPlace>>> = BTreeMap::new();
-        for chunk in &chunks {
+        for chunk in chunks.keys() {
             for table in self.periods.tables(chunk.from_ms, chunk.through_ms) {
                 let tenants = by_day.entry(table.day).or_default();
                 let places = tenants.entry(&chunk.tenant).or_default();
@@ -87,15 +99,17 @@ impl Compactor {
                 self.named_by(&file, tenants, &mut named).await?;
             }
         }
-        let gone: Vec<&ChunkKey> = chunks.iter().filter(|c| !named.contains(*c)).collect();
-        let name = |key: &&ChunkKey| object_name(&self.bucket, &self.periods, key);
-        let names: Vec<String> = gone.iter().map(name).collect();
-        let paths: Vec<&str> = names.iter().map(String::as_str).collect();
+        chunks.retain(|c, _| !named.contains(c));
+        let (gone, again) = self.gone_and_again(chunks).await?;
+        for some in again.chunks(LeavingChunks::MOST) {
+            self.put_leaving(some).await?;
+        }
+        let paths: Vec<&str> = gone.iter().map(|(_, path)| path.as_str()).collect();
         self.bucket.delete_all(&paths).await?;
         let deleted = &self.counts().chunks_deleted;
         deleted.fetch_add(paths.len() as u64, Ordering::Relaxed);
         if let Some(side) = &self.side {
-            side.note_gone(gone.into_iter().cloned());
+            side.note_gone(gone.iter().map(|(key, _)| key.clone()));
         }
         if !paths.is_empty() {
             tracing::info!(
@@ -105,6 +119,36 @@ impl Compactor {
             );
         }
         Ok(())
+    }
+
+    /// Those of some chunks that are there and older than their lists, with their objects, and those that were written after them. Costs a
+    /// request a chunk.
+    ///
+    /// # Errors
+    /// Those of the store.
+    async fn gone_and_again(
+        &self,
+        chunks: BTreeMap<ChunkKey, TimestampMs>,
+    ) -> Result<(Vec<(ChunkKey, String)>, Vec<ChunkKey>)> {
+        let (mut gone, mut again) = (Vec::new(), Vec::new());
+        let looks = chunks.into_iter().map(|(key, listed_ms)| async move {
+            let path = object_name(&self.bucket, &self.periods, &key);
+            let found = match self.bucket.head(&path).await {
+                Ok(object) => Some(object.modified_ms > listed_ms),
+                Err(e) if e.kind() == ErrorKind::NotFound => None,
+                Err(e) => return Err(e),
+            };
+            Ok((key, path, found))
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(LOOKS);
+        while let Some((key, path, found)) = looks.try_next().await? {
+            match found {
+                Some(true) => again.push(key),
+                Some(false) => gone.push((key, path)),
+                None => {}
+            }
+        }
+        Ok((gone, again))
     }
 
     /// Notes which of some chunks, by tenant, a file names.

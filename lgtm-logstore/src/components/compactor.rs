@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -165,6 +165,8 @@ impl CompactorBuilder {
             settled: Mutex::default(),
             surveys: Surveys::default(),
             merged_files: MergedFiles::default(),
+            one_round: tokio::sync::Mutex::default(),
+            round_began_ms: AtomicU64::new(0),
             last_ns: AtomicI64::new(i64::MIN),
             is_claimed: AtomicBool::new(false),
             counts: CompactionCounts::default(),
@@ -232,6 +234,10 @@ pub struct Compactor {
     pub(super) merged_files: MergedFiles,
     /// Tables of past days that were in order, and when that was, on the clock that never goes back.
     settled: Mutex<BTreeMap<i64, Duration>>,
+    /// Held by the round that is under way: what it has written and not yet named in an index belongs to it alone.
+    one_round: tokio::sync::Mutex<()>,
+    /// When that round looked for marks, on the clock that never goes back, milliseconds.
+    round_began_ms: AtomicU64,
     /// The time in the name that was given last.
     last_ns: AtomicI64,
     /// Whether the bucket is known to be ours.
@@ -288,7 +294,9 @@ impl Compactor {
         self.tables.oldest_shared_s()
     }
 
-    /// One round: deletes what is superseded for long enough, joins what has grown. Costs a listing of the tables that may have changed.
+    /// One round: deletes what is superseded for long enough, joins what has grown. Costs a listing of the tables that may have changed. One that is
+    /// called during another begins after it. It leaves the other tables to the next round after a quarter of `deletion_delay`: what it
+    /// knows of the bucket is old by then.
     ///
     /// # Errors
     /// The first error of any table; the others are compacted all the same. What failed is tried again in the next round.
@@ -308,6 +316,9 @@ impl Compactor {
     }
 
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
+        let _only = self.one_round.lock().await;
+        self.round_began_ms
+            .store(self.monotonic_ms(), Ordering::Relaxed);
         if !self.is_claimed.load(Ordering::Acquire) {
             claim(&self.bucket, CHUNKS_FORMAT).await?;
             self.make_folder()?;
@@ -350,8 +361,17 @@ impl Compactor {
             // Any of them may name chunks of the requests' times.
             false => tables,
         };
+        let long = self.settings.deletion_delay / 4;
         for table in tables {
             cancel.check("compaction")?;
+            if self.round_age() > long {
+                tracing::warn!(
+                    ?long,
+                    "a round of compaction takes longer than a quarter of deletion_delay; the other tables are left to the next one"
+                );
+                deletes.table_failed(&due);
+                break;
+            }
             let superseded = superseded.get(&table.day).unwrap_or(&none);
             let mut todo = TableWork {
                 superseded,
@@ -697,6 +717,7 @@ impl Compactor {
             return Ok(());
         };
         let packed = Bytes::from(new.packed);
+        self.check_age()?;
         let name = |created_ns| {
             let name = IndexFileName::Compacted {
                 created_ns,
@@ -712,6 +733,31 @@ impl Compactor {
         self.counts
             .bytes_written
             .fetch_add(packed.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn monotonic_ms(&self) -> u64 {
+        u64::try_from(self.clock.monotonic().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long ago the round under way looked for marks.
+    fn round_age(&self) -> Duration {
+        let began_ms = self.round_began_ms.load(Ordering::Relaxed);
+        Duration::from_millis(self.monotonic_ms().saturating_sub(began_ms))
+    }
+
+    /// Whether the files that a round knows may still be joined: another compactor may have written them anew since, without chunks that it deletes
+    /// `deletion_delay` later, and no index may name those again.
+    ///
+    /// # Errors
+    /// `Unavailable` after half of that time.
+    fn check_age(&self) -> Result<()> {
+        let (age, most) = (self.round_age(), self.settings.deletion_delay / 2);
+        if age > most {
+            return Err(Error::Unavailable(format!(
+                "the round of compaction took {age:?} until it could write an index file, and {most:?} (half of deletion_delay) are allowed; the next one begins anew"
+            )));
+        }
         Ok(())
     }
 

@@ -26,7 +26,7 @@ pub struct CompactorSettings {
     #[serde(with = "lgtm_core::units::duration")]
     pub delete_delay: Duration,
     /// How long chunks stay in the store that no index file names any more. Default 2h, Loki's `retention_delete_delay`: longer than any query
-    /// that found them takes, and time to notice a wrong setting. At least `delete_delay`.
+    /// that found them takes, and time to notice a wrong setting. At least `delete_delay`, and more than the ingesters' `index_interval`.
     #[serde(with = "lgtm_core::units::duration")]
     pub deletion_delay: Duration,
     /// How often tables of past days that were found in order are listed again. Default 1h: late data reach them now and then.

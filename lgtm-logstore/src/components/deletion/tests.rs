@@ -253,6 +253,37 @@ async fn two_at_once_delete_and_do_no_harm() {
     }
 }
 
+/// What one round has put and not yet named in an index is not the other's to forget.
+#[tokio::test(start_paused = true)]
+async fn two_rounds_of_one_process_delete_and_do_no_harm() {
+    for seed in 0..6 {
+        let (world, all) = filled().await;
+        let left = without(&all, is_deleted);
+        let process = world.process(seed);
+        process.store.set_plan(FaultPlan {
+            pauses: 5,
+            ..FaultPlan::default()
+        });
+        world.clock.advance(120 * MINUTE);
+        for late in 0..12 {
+            let cancel = CancelToken::new();
+            let second = async {
+                for _ in 0..late * 20 {
+                    tokio::task::yield_now().await;
+                }
+                process.compactor.compact(&cancel).await
+            };
+            let (one, two) = tokio::join!(process.compactor.compact(&cancel), second);
+            one.and(two).unwrap();
+            let now = without(&found(&world).await, is_deleted);
+            assert_eq!(now, left, "seed {seed}");
+            world.clock.advance(8 * MINUTE);
+        }
+        assert_eq!(found(&world).await, left, "seed {seed}");
+        assert_eq!(states(&process).await, [true, true], "seed {seed}");
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_chunk_keeps_its_request_open_and_the_rest_is_deleted() {
     let (world, all) = filled().await;
