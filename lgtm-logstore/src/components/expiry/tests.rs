@@ -9,6 +9,7 @@ use lgtm_core::testing::{FaultPlan, StoreFault};
 
 use super::super::compactor::tests::{DAY, MINUTE, Process, World, found, paths, settle, tenant};
 use super::*;
+use crate::bucket::object_name;
 use crate::compact::CompactionMark;
 use crate::index::{IndexReaderSettings, TENANT_LABEL, unpack};
 use crate::limits::StreamSelector;
@@ -239,6 +240,42 @@ async fn a_list_that_names_too_much_deletes_nothing_that_is_named() {
             .load(Ordering::Relaxed),
         0
     );
+}
+
+/// A chunk that nothing names may have come again after it left: the index of that is still to come.
+#[tokio::test]
+async fn a_chunk_that_came_again_stays_until_a_later_list() {
+    let world = world();
+    world.fill(1).await;
+    let process = world.process(1);
+    let key = |checksum| ChunkKey {
+        tenant: "a".into(),
+        fingerprint: 0xa1,
+        from_ms: TimestampMs::new(1_000),
+        through_ms: TimestampMs::new(2_000),
+        checksum,
+    };
+    let (again, gone, missing) = (key(1), key(2), key(3));
+    let path = |key: &ChunkKey| object_name(&process.bucket, &process.compactor.periods, key);
+    let compact = async || {
+        world.clock.advance(3 * HOUR);
+        process.compactor.compact(&CancelToken::new()).await
+    };
+    for key in [&again, &gone] {
+        process.bucket.put(&path(key), "chunk").await.unwrap();
+    }
+    let all = [again.clone(), gone.clone(), missing];
+    process.compactor.put_leaving(&all).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    process.bucket.put(&path(&again), "chunk").await.unwrap();
+    compact().await.unwrap();
+    assert!(process.bucket.exists(&path(&again)).await.unwrap());
+    assert!(!process.bucket.exists(&path(&gone)).await.unwrap());
+    assert_eq!(paths(&world, LeavingChunks::FOLDER).await.len(), 1);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    compact().await.unwrap();
+    assert!(!process.bucket.exists(&path(&again)).await.unwrap());
+    assert_eq!(paths(&world, LeavingChunks::FOLDER).await, [""; 0]);
 }
 
 #[tokio::test]
