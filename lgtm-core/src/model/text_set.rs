@@ -115,6 +115,8 @@ impl<S: AsRef<str>> FromIterator<S> for TextSet {
 
 /// Texts whose size tells that of the others.
 const SAMPLE: usize = 64;
+/// Bytes that are taken ahead, at most, whatever is expected: the first texts may be the longest by far.
+const MOST_AHEAD: usize = 4 << 20;
 /// Texts out of order that wait, at least, before they are put in order.
 const STRAY: usize = 4096;
 
@@ -141,9 +143,9 @@ impl TextSetBuilder {
     pub fn push(&mut self, text: &str) {
         if self.set.len() == SAMPLE && self.expected > SAMPLE {
             let more = self.expected - SAMPLE;
-            self.set.ends.reserve(more);
             let bytes = self.set.text.len() / SAMPLE * more;
-            self.set.text.reserve(bytes + bytes / 16);
+            self.set.ends.reserve(more.min(MOST_AHEAD / 8));
+            self.set.text.reserve((bytes + bytes / 16).min(MOST_AHEAD));
             self.expected = 0;
         }
         if self.set.push(text).is_ok() {
