@@ -165,7 +165,7 @@ impl CompactorBuilder {
             settled: Mutex::default(),
             surveys: Surveys::default(),
             merged_files: MergedFiles::default(),
-            one_round: tokio::sync::Mutex::default(),
+            working: tokio::sync::Mutex::default(),
             round_began_ms: AtomicU64::new(0),
             last_ns: AtomicI64::new(i64::MIN),
             is_claimed: AtomicBool::new(false),
@@ -235,7 +235,7 @@ pub struct Compactor {
     /// Tables of past days that were in order, and when that was, on the clock that never goes back.
     settled: Mutex<BTreeMap<i64, Duration>>,
     /// Held by the round that is under way: what it has written and not yet named in an index belongs to it alone.
-    one_round: tokio::sync::Mutex<()>,
+    working: tokio::sync::Mutex<()>,
     /// When that round looked for marks, on the clock that never goes back, milliseconds.
     round_began_ms: AtomicU64,
     /// The time in the name that was given last.
@@ -316,7 +316,7 @@ impl Compactor {
     }
 
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
-        let _only = self.one_round.lock().await;
+        let _only = self.working.lock().await;
         self.round_began_ms
             .store(self.monotonic_ms(), Ordering::Relaxed);
         if !self.is_claimed.load(Ordering::Acquire) {

@@ -408,6 +408,8 @@ impl DeleteRequests {
 
     async fn remove(&self, tenant: &TenantId, id: &str) -> Result<()> {
         let _one = self.listing.lock().await;
+        // Before, too: with the request goes the time that it gives, and no number may come a second time, even after a kill in between.
+        self.note_generation(tenant).await?;
         let first = object(tenant, id, DeleteState::Received);
         self.bucket.delete(&first).await?;
         self.change(tenant, |requests| drop(requests.remove(id)));
