@@ -1,6 +1,8 @@
 //! Conformance suites of the traits, and parts that fail on purpose. Feature `testing`.
 
 #[cfg(feature = "storage")]
+mod bucket_diary;
+#[cfg(feature = "storage")]
 mod bucket_suite;
 mod cache_suite;
 mod crash_disk;
@@ -15,6 +17,8 @@ mod poll_cost;
 #[cfg(feature = "storage")]
 pub mod store_suite;
 
+#[cfg(feature = "storage")]
+pub use bucket_diary::{BucketDay, BucketDiary};
 #[cfg(feature = "storage")]
 pub use bucket_suite::bucket_suite;
 pub use cache_suite::cache_suite;

@@ -40,6 +40,9 @@ use crate::index::{
 use crate::limits::Limits;
 use crate::schema::{IndexTable, SchemaPeriods, SchemaSettings};
 
+/// A round that is over in this time is never cut short, however small `deletion_delay` is.
+const SHORT_ROUND: Duration = Duration::from_secs(5);
+
 /// Collects the parts of a [`Compactor`].
 #[derive(Debug)]
 pub struct CompactorBuilder {
@@ -361,7 +364,7 @@ impl Compactor {
             // Any of them may name chunks of the requests' times.
             false => tables,
         };
-        let long = self.settings.deletion_delay / 4;
+        let long = (self.settings.deletion_delay / 4).max(SHORT_ROUND);
         for table in tables {
             cancel.check("compaction")?;
             if self.round_age() > long {
@@ -752,7 +755,8 @@ impl Compactor {
     /// # Errors
     /// `Unavailable` after half of that time.
     fn check_age(&self) -> Result<()> {
-        let (age, most) = (self.round_age(), self.settings.deletion_delay / 2);
+        let most = (self.settings.deletion_delay / 2).max(2 * SHORT_ROUND);
+        let age = self.round_age();
         if age > most {
             return Err(Error::Unavailable(format!(
                 "the round of compaction took {age:?} until it could write an index file, and {most:?} (half of deletion_delay) are allowed; the next one begins anew"

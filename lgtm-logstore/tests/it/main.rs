@@ -39,3 +39,4 @@ mod reports_query;
 mod runtime_threads;
 mod shared;
 mod side_files;
+mod simulated_month;

@@ -30,6 +30,7 @@ mod random_traces;
 mod reports;
 mod runtime_threads;
 mod shared;
+mod simulated_month;
 mod trace_file_damage;
 mod trace_file_round_trip;
 mod trace_store;

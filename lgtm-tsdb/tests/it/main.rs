@@ -29,4 +29,5 @@ mod runtime_threads;
 mod scripts;
 mod series_shards;
 mod shared;
+mod simulated_month;
 mod stored;
