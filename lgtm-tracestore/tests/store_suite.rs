@@ -636,6 +636,10 @@ async fn found_in_motion(fault: OldFault, told: &str) {
         };
         let run = in_motion(&opener, &suite(), Turns::BySeed, seed).await;
         if let Err(Violation { what, .. }) = &run {
+            // Two queriers that nobody joins tell twice what a flush has moved and the head still has.
+            if fault == OldFault::StoredFirst && what.contains("twice") {
+                continue;
+            }
             // A batch whose end is not there yet is known to be, and cannot be read.
             let is_told = fault == OldFault::BatchesHeldBack && what.starts_with("warnings where");
             assert!(what.contains(told) || is_told, "{run:?}");
