@@ -636,8 +636,8 @@ async fn found_in_motion(fault: OldFault, told: &str) {
         };
         let run = in_motion(&opener, &suite(), Turns::BySeed, seed).await;
         if let Err(Violation { what, .. }) = &run {
+            // Two queriers that nobody joins tell twice what a flush has moved and the head still has.
             if fault == OldFault::StoredFirst && what.contains("twice") {
-                // Two queriers, neither of which knows what the other tells: what a restart reads from its log again stands in both.
                 continue;
             }
             // A batch whose end is not there yet is known to be, and cannot be read.

@@ -24,21 +24,25 @@ use object_store::{
     RenameOptions, Result,
 };
 
+use crate::error::ErrorKind;
 use crate::storage::backend::BackendKind;
 use crate::storage::circuit::Circuit;
 use crate::storage::deadline::within;
-use crate::storage::fault::Fault;
+use crate::storage::fault::{self, Fault};
 use crate::storage::guarded_read::{list_stream, resuming_body};
 use crate::storage::guarded_upload::GuardedUpload;
 use crate::storage::meter::{LIST_PAGE, Meter, Operation};
 use crate::storage::object_path;
-use crate::storage::ranges::read_ranges;
+use crate::storage::ranges::{RangeRule, read_ranges};
 use crate::storage::retry::{Repeat, Retry};
 use crate::storage::settings::StorageSettings;
 use crate::storage::slots::{Slot, Slots};
 
 /// Objects deleted by one request where the back end can, S3's bound.
 const DELETE_BATCH: usize = 1000;
+/// Ranges of a local file of so many bytes in all are read by one hand-over to a blocking thread, which costs more than most of the reads. Large reads
+/// stay apart, so that they run side by side, and so that no more is allocated for a range than its file has.
+const LOCAL_BATCH_BYTES: u64 = 4 << 20;
 
 /// A component's back end below its prefix, with all rules around it. Clones share them.
 #[derive(Debug, Clone)]
@@ -155,6 +159,19 @@ impl Guarded {
             self.0.store.get_opts(location, options.clone())
         })
         .await
+    }
+
+    /// Reads ranges of a file of a local disk, which is opened once, by one blocking thread. Each counts as a request.
+    async fn local_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let work = || {
+            let more = ranges.len().saturating_sub(1);
+            self.0.meter.count(Operation::GetRange, more);
+            self.0.store.get_ranges(location, ranges)
+        };
+        let (parts, _slot) = self.run(Operation::GetRange, Repeat::Always, work).await?;
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.0.meter.read(bytes);
+        Ok(parts)
     }
 
     async fn delete_one(&self, location: Path) -> Result<Path> {
@@ -281,12 +298,34 @@ impl ObjectStore for Guarded {
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         checked(location)?;
-        // Not the back end's own method: that of `object_store`'s local disk allocates whatever length it is asked for.
-        let gap = match self.0.kind {
-            BackendKind::File => 0,
-            _ => self.0.settings.coalesce_gap.as_u64(),
+        let rule = match self.0.kind {
+            BackendKind::File => RangeRule {
+                gap: 0,
+                batch_bytes: LOCAL_BATCH_BYTES,
+            },
+            _ => RangeRule {
+                gap: self.0.settings.coalesce_gap.as_u64(),
+                batch_bytes: 0,
+            },
         };
-        read_ranges(ranges, gap, |range| self.get_range(location, range)).await
+        let fetch = |batch: Vec<Range<u64>>| async move {
+            let bytes: u64 = batch.iter().map(|r| r.end - r.start).sum();
+            // `object_store`'s local disk allocates whatever length it is asked for, but for single ranges.
+            if self.0.kind == BackendKind::File && bytes <= LOCAL_BATCH_BYTES {
+                match self.local_ranges(location, &batch).await {
+                    // Of a file that ends before one of the ranges, single reads tell more.
+                    Err(e)
+                        if fault::kind_of(&e) == ErrorKind::Internal && !fault::is_denied(&e) => {}
+                    told => return told,
+                }
+            }
+            let mut out = Vec::with_capacity(batch.len());
+            for range in batch {
+                out.push(self.get_range(location, range).await?);
+            }
+            Ok(out)
+        };
+        read_ranges(ranges, rule, fetch).await
     }
 
     fn delete_stream(

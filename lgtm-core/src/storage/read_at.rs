@@ -12,12 +12,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use object_store::ObjectStoreExt;
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use crate::error::{DecodeError, Error, ErrorKind, Result};
+use crate::storage::backend::BackendKind;
 use crate::storage::bucket::Bucket;
 use crate::storage::fault::store_error;
 use crate::storage::guarded::Guarded;
+
+/// Unwanted bytes that are read of a local disk rather than reading twice.
+const DISK_GAP_BYTES: u64 = 4 << 10;
 
 /// A file that never changes and is read by ranges.
 #[async_trait]
@@ -34,26 +38,7 @@ pub trait ReadAt: Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`ReadAt::read`].
     async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
-        let mut reads = stream::iter(plan.join(wishes).into_iter().map(|read| async move {
-            let bytes = self.read(read.range.clone()).await?;
-            Ok::<_, Error>((read, bytes))
-        }))
-        .buffered(plan.concurrency.max(1));
-        let mut out = Vec::with_capacity(wishes.len());
-        while let Some((read, bytes)) = reads.try_next().await? {
-            let items = &wishes[read.items];
-            let is_sparse = 2 * union_len(items) < bytes.len() as u64;
-            out.extend(items.iter().map(|wish| {
-                let from = (wish.start - read.range.start) as usize;
-                let item = from..from + (wish.end - wish.start) as usize;
-                if is_sparse {
-                    Bytes::copy_from_slice(&bytes[item])
-                } else {
-                    bytes.slice(item)
-                }
-            }));
-        }
-        Ok(out)
+        read_joined(self, wishes, plan).await
     }
 
     /// Bytes of the whole file.
@@ -61,6 +46,24 @@ pub trait ReadAt: Debug + Send + Sync + 'static {
 
     /// The file's path or object name, for errors.
     fn place(&self) -> &str;
+}
+
+/// [`ReadAt::read_many`] by single reads.
+async fn read_joined<F: ReadAt + ?Sized>(
+    file: &F,
+    wishes: &[Range<u64>],
+    plan: &ReadPlan,
+) -> Result<Vec<Bytes>> {
+    let mut reads = stream::iter(plan.join(wishes).into_iter().map(|read| async move {
+        let bytes = file.read(read.range.clone()).await?;
+        Ok::<_, Error>((read, bytes))
+    }))
+    .buffered(plan.concurrency.max(1));
+    let mut out = Vec::with_capacity(wishes.len());
+    while let Some((read, bytes)) = reads.try_next().await? {
+        read.serve(wishes, &bytes, &mut out);
+    }
+    Ok(out)
 }
 
 /// Bytes in any of `ranges`, which ascend by their beginnings.
@@ -156,20 +159,43 @@ pub fn file_error(place: &str, error: &std::io::Error) -> Error {
     }
 }
 
+impl LocalFile {
+    /// Reads ranges, which lie in the file, by one blocking thread.
+    async fn read_all(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
+        let file = Arc::clone(&self.file);
+        let read = tokio::task::spawn_blocking(move || {
+            let read = |range: Range<u64>| {
+                let mut buf = vec![0; (range.end - range.start) as usize];
+                file.read_exact_at(&mut buf, range.start)?;
+                Ok(Bytes::from(buf))
+            };
+            let all: std::io::Result<Vec<Bytes>> = ranges.into_iter().map(read).collect();
+            all
+        });
+        match read.await {
+            Ok(done) => done.map_err(|e| file_error(&self.place, &e)),
+            Err(_) => Err(Error::Cancelled(format!("reading {}", self.place))),
+        }
+    }
+}
+
 #[async_trait]
 impl ReadAt for LocalFile {
     async fn read(&self, range: Range<u64>) -> Result<Bytes> {
         check_range(self, &range)?;
-        let file = Arc::clone(&self.file);
-        let read = tokio::task::spawn_blocking(move || {
-            let mut buf = vec![0; (range.end - range.start) as usize];
-            file.read_exact_at(&mut buf, range.start)?;
-            Ok(Bytes::from(buf))
-        });
-        match read.await {
-            Ok(done) => done.map_err(|e: std::io::Error| file_error(&self.place, &e)),
-            Err(_) => Err(Error::Cancelled(format!("reading {}", self.place))),
+        let read = self.read_all(vec![range]).await?;
+        Ok(read.into_iter().next().unwrap_or_default())
+    }
+
+    async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
+        wishes.iter().try_for_each(|wish| check_range(self, wish))?;
+        let reads = plan.on_disk().join(wishes);
+        let read = self.read_all(reads.iter().map(|read| read.range.clone()).collect());
+        let mut out = Vec::with_capacity(wishes.len());
+        for (read, bytes) in reads.iter().zip(read.await?) {
+            read.serve(wishes, &bytes, &mut out);
         }
+        Ok(out)
     }
 
     fn size(&self) -> u64 {
@@ -206,6 +232,17 @@ impl ObjectFile {
         })
     }
 
+    /// Whether several ranges cost one hand-over rather than a request each.
+    fn is_on_disk(&self) -> bool {
+        self.guarded.kind() == BackendKind::File
+    }
+
+    /// Reads ranges, which ascend, by one call.
+    async fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let read = self.guarded.get_ranges(&self.location, ranges).await;
+        read.map_err(|e| self.read_error(ranges.first().map_or(0, |r| r.start), &e))
+    }
+
     /// A range that the listing promises and the object does not have means that the object was cut short.
     fn read_error(&self, offset: u64, error: &object_store::Error) -> Error {
         let told = store_error("read", &self.place, error);
@@ -224,6 +261,10 @@ impl ReadAt for ObjectFile {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        if self.is_on_disk() {
+            let read = self.read_ranges(&[range]).await?;
+            return Ok(read.into_iter().next().unwrap_or_default());
+        }
         let bytes = self
             .guarded
             .get_range(&self.location, range.clone())
@@ -237,6 +278,20 @@ impl ReadAt for ObjectFile {
             ));
         }
         Ok(bytes)
+    }
+
+    async fn read_many(&self, wishes: &[Range<u64>], plan: &ReadPlan) -> Result<Vec<Bytes>> {
+        if !self.is_on_disk() {
+            return read_joined(self, wishes, plan).await;
+        }
+        wishes.iter().try_for_each(|wish| check_range(self, wish))?;
+        let reads = plan.on_disk().join(wishes);
+        let ranges: Vec<_> = reads.iter().map(|read| read.range.clone()).collect();
+        let mut out = Vec::with_capacity(wishes.len());
+        for (read, bytes) in reads.iter().zip(self.read_ranges(&ranges).await?) {
+            read.serve(wishes, &bytes, &mut out);
+        }
+        Ok(out)
     }
 
     fn size(&self) -> u64 {
@@ -281,7 +336,32 @@ pub(super) struct PlannedRead {
     pub(super) items: Range<usize>,
 }
 
+impl PlannedRead {
+    /// Appends what each wish of this read wants of its bytes.
+    fn serve(&self, wishes: &[Range<u64>], bytes: &Bytes, out: &mut Vec<Bytes>) {
+        let items = &wishes[self.items.clone()];
+        let is_sparse = 2 * union_len(items) < bytes.len() as u64;
+        out.extend(items.iter().map(|wish| {
+            let from = (wish.start - self.range.start) as usize;
+            let item = from..from + (wish.end - wish.start) as usize;
+            if is_sparse {
+                Bytes::copy_from_slice(&bytes[item])
+            } else {
+                bytes.slice(item)
+            }
+        }));
+    }
+}
+
 impl ReadPlan {
+    /// The same for a file of a local disk: there a further read costs as much as a few KiB too many.
+    fn on_disk(&self) -> Self {
+        Self {
+            max_gap_bytes: self.max_gap_bytes.min(DISK_GAP_BYTES),
+            ..*self
+        }
+    }
+
     /// Joins `wishes`, whose starts must ascend. Each wish lies inside the read that serves it.
     pub(super) fn join(&self, wishes: &[Range<u64>]) -> Vec<PlannedRead> {
         let mut reads: Vec<PlannedRead> = Vec::new();
@@ -326,7 +406,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::storage::{Backend, BackendKind, DataKind, Layout, StorageSettings};
+    use crate::storage::{Backend, DataKind, Layout, LocalDurability, StorageSettings};
 
     proptest! {
         #[test]
@@ -386,10 +466,14 @@ mod tests {
         std::fs::write(&path, b"0123456789").unwrap();
         let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
         bucket.put("a/f", "0123456789").await.unwrap();
-        let files: [Box<dyn ReadAt>; 3] = [
+        let disk = Backend::file(dir.path(), LocalDurability::Os).unwrap();
+        let disk = Layout::single_bucket(disk).bucket(DataKind::MetricBlocks);
+        disk.put("a/f", "0123456789").await.unwrap();
+        let files: [Box<dyn ReadAt>; 4] = [
             Box::new(MemoryFile::new("f", "0123456789")),
             Box::new(LocalFile::open(&path).unwrap()),
             Box::new(ObjectFile::new(&bucket, "a/f", 10).unwrap()),
+            Box::new(ObjectFile::new(&disk, "a/f", 10).unwrap()),
         ];
         for file in files {
             assert_eq!(file.size(), 10);
@@ -404,10 +488,23 @@ mod tests {
             let many = file.read_many(&[0..2, 1..4, 9..10], &plan).await.unwrap();
             assert_eq!(many, ["01", "123", "9"]);
             assert!(file.read_many(&[0..2, 8..11], &plan).await.is_err());
+            let none = file.read_many(&[], &plan).await.unwrap();
+            assert!(none.is_empty());
+            let empty = file.read_many(&[4..4, 5..7], &plan).await.unwrap();
+            assert_eq!(empty, ["", "56"]);
         }
-        let shrunk = ObjectFile::new(&bucket, "a/f", 20).unwrap();
-        let cut = shrunk.read(5..15).await;
-        assert!(matches!(cut, Err(Error::Corrupt { .. })), "{cut:?}");
+        for bucket in [&bucket, &disk] {
+            let shrunk = ObjectFile::new(bucket, "a/f", 1 << 60).unwrap();
+            for cut in [5..15, 5..1 << 59] {
+                let read = shrunk.read(cut.clone()).await;
+                assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+                let read = shrunk.read_many(&[0..2, cut], &ReadPlan::default()).await;
+                assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
+            }
+            let gone = ObjectFile::new(bucket, "a/g", 10).unwrap();
+            let read = gone.read_many(&[0..2, 5..6], &ReadPlan::default()).await;
+            assert!(matches!(read, Err(Error::NotFound(_))), "{read:?}");
+        }
         let gone = LocalFile::open(&dir.path().join("g"));
         assert!(matches!(gone, Err(Error::NotFound(_))));
     }

@@ -422,13 +422,21 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let work = self.inner.get_ranges(location, ranges);
-        let disturbed = self
-            .shared
-            .disturb_read("get_ranges", location.as_ref(), work);
-        let (mut pieces, flips) = disturbed.await?;
-        if flips && let Some(first) = pieces.first_mut() {
-            *first = self.shared.flip(first);
+        let mut pieces = Vec::with_capacity(ranges.len());
+        // Each may fail by itself, as those that are read one by one.
+        for range in ranges {
+            let work = self.inner.get_ranges(location, std::slice::from_ref(range));
+            let disturbed = self
+                .shared
+                .disturb_read("get_ranges", location.as_ref(), work);
+            let (mut read, flips) = disturbed.await?;
+            if flips && let Some(first) = read.first_mut() {
+                *first = self.shared.flip(first);
+            }
+            if self.shared.breaks_body() {
+                return Err(reset());
+            }
+            pieces.append(&mut read);
         }
         Ok(pieces)
     }

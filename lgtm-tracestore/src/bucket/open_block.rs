@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::block_caches::{BlockCaches, kept};
 use crate::block::{BlockMeta, DATA, TraceSource, bloom_name};
 use crate::bloom::{BloomShard, shard_of};
-use crate::scan::{GroupScan, ScanBlock, ScanStep};
+use crate::scan::{BlockColumns, GroupScan, ScanBlock, ScanStep};
 use crate::schema::{
     BlockFile, BlockVersion, ColumnMemory, FetchedRanges, LookupStep, RowPlan, RowReader,
     TraceLookup,
@@ -45,6 +45,8 @@ pub struct OpenBlock {
     executor: Executor,
     data: Arc<dyn ReadAt>,
     memory: Arc<ColumnMemory>,
+    /// Where decoded columns are kept.
+    columns: Option<Arc<BlockColumns>>,
     /// The same, through a cache of pages.
     paged: Arc<dyn ReadAt>,
     caches: BlockCaches,
@@ -83,6 +85,7 @@ impl OpenBlock {
             bucket,
             executor: executor.in_line(tenant.as_str()),
             memory: Arc::default(),
+            columns: None,
             paged: Arc::clone(&data),
             data,
             caches: BlockCaches::default(),
@@ -99,6 +102,13 @@ impl OpenBlock {
     #[must_use]
     pub(super) fn reusing(mut self, memory: Arc<ColumnMemory>) -> Self {
         self.memory = memory;
+        self
+    }
+
+    /// Keeps decoded columns there.
+    #[must_use]
+    pub(super) fn sharing(mut self, columns: Arc<BlockColumns>) -> Self {
+        self.columns = Some(columns);
         self
     }
 
@@ -297,6 +307,9 @@ impl OpenBlock {
     /// As [`Bucket`]; `Corrupt` for a damaged row group; `LimitExceeded` when its columns take more memory than they may.
     pub async fn scan(&self, scan: GroupScan) -> Result<(Option<SpanBatch>, FetchStats)> {
         let mut scan = scan.reusing(Arc::clone(&self.memory));
+        if let Some(columns) = self.columns.as_ref().filter(|_| !self.is_suspect()) {
+            scan = scan.sharing(Arc::clone(columns));
+        }
         let mut fetched = FetchedRanges::default();
         let mut stats = FetchStats::default();
         loop {

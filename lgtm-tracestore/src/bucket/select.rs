@@ -5,13 +5,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, TimestampNs, merge_warnings};
 use lgtm_core::storage::Bucket;
@@ -19,14 +19,14 @@ use lgtm_core::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::block_caches::BlockCaches;
-use super::block_list::BlockList;
+use super::block_list::{BlockList, TenantBlocks};
 use super::open_block::OpenBlock;
 use super::places::{count_places, whole_trace};
 use super::settings::BucketSettings;
 use super::skip_cache::SkipCache;
 use crate::block::BlockMeta;
 use crate::block_id::BlockId;
-use crate::scan::GroupScan;
+use crate::scan::{ColumnCache, GroupScan};
 use crate::schema::ColumnMemory;
 use crate::select::{
     FetchStats, Patterns, Places, Select, SelectEnd, SpanBatch, SpanBatches, SpanFilter,
@@ -50,8 +50,11 @@ pub struct BucketSelect {
     /// `None`: side files are not looked at.
     skip: Option<Arc<SkipCache>>,
     open: Mutex<HashMap<(TenantId, BlockId), Arc<OpenBlock>>>,
+    /// The list that the open blocks of a tenant were last looked up on.
+    seen: Mutex<HashMap<TenantId, Weak<TenantBlocks>>>,
     /// Of all of them.
     memory: Arc<ColumnMemory>,
+    columns: Arc<ColumnCache>,
     caches: BlockCaches,
 }
 
@@ -63,6 +66,8 @@ impl BucketSelect {
         list: Arc<BlockList>,
         settings: &BucketSettings,
     ) -> Self {
+        let memory: Arc<ColumnMemory> = Arc::default();
+        let columns = ColumnCache::new(settings.column_cache.as_usize(), Arc::clone(&memory));
         Self {
             bucket,
             executor,
@@ -74,7 +79,9 @@ impl BucketSelect {
             skip: (settings.side_file_max_percent > 0.0)
                 .then(|| Arc::new(SkipCache::new(settings.side_file_cache.as_usize()))),
             open: Mutex::default(),
-            memory: Arc::default(),
+            seen: Mutex::default(),
+            memory,
+            columns,
             caches: BlockCaches::default(),
         }
     }
@@ -102,6 +109,7 @@ impl BucketSelect {
                 return Ok((Vec::new(), vec![lacks]));
             }
         };
+        self.close_gone(tenant, &listed);
         let mut warnings = listed.warnings.clone();
         let wanted = listed
             .live
@@ -143,6 +151,24 @@ impl BucketSelect {
         )
     }
 
+    /// Lets go of blocks that are on the list no more, and of all that is kept of them.
+    fn close_gone(&self, tenant: &TenantId, listed: &Arc<TenantBlocks>) {
+        let list = Arc::downgrade(listed);
+        {
+            let mut seen = self.seen.lock();
+            if seen.get(tenant).is_some_and(|seen| seen.ptr_eq(&list)) {
+                return;
+            }
+            seen.insert(tenant.clone(), list);
+        }
+        let live: HashSet<BlockId> = listed.live.iter().map(|meta| meta.block_id).collect();
+        let is_gone = |(of, id): &(TenantId, BlockId)| of == tenant && !live.contains(id);
+        let mut open = self.open.lock();
+        let gone: Vec<_> = open.extract_if(|key, _| is_gone(key)).collect();
+        drop(open);
+        drop(gone);
+    }
+
     fn open(&self, tenant: &TenantId, meta: &BlockMeta) -> Result<Arc<OpenBlock>> {
         let key = (tenant.clone(), meta.block_id);
         let mut open = self.open.lock();
@@ -152,6 +178,7 @@ impl BucketSelect {
         let (bucket, executor) = (self.bucket.clone(), self.executor.clone());
         let block = OpenBlock::new(bucket, executor, tenant, meta.clone(), self.max_bytes)?;
         let block = block.reusing(Arc::clone(&self.memory));
+        let block = block.sharing(self.columns.block());
         let block = Arc::new(block.caches(&self.caches));
         if open.len() >= MAX_OPEN_BLOCKS {
             // Those that nobody reads; all others end with their query.

@@ -42,6 +42,9 @@ pub struct BucketSettings {
     pub side_file_max_percent: f64,
     /// Bytes of side files that are kept in memory.
     pub side_file_cache: ByteSize,
+    /// Bytes of decoded columns that are kept in memory for the next query over the same row groups; what was not used for longest goes first. Default 64 MiB: what
+    /// a dashboard asks again and again of about a million spans. 0: every query decodes anew.
+    pub column_cache: ByteSize,
 }
 
 impl Default for BucketSettings {
@@ -59,6 +62,7 @@ impl Default for BucketSettings {
             trace_parts_window: Duration::from_secs(3600),
             side_file_max_percent: 4.0,
             side_file_cache: ByteSize::mib(64),
+            column_cache: ByteSize::mib(64),
         }
     }
 }

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::error::DecodeError;
 
+use super::column_cache::{GroupColumns, KeyedList, Part, PartName};
 use super::field_plan::{LeafSet, Owner};
 use super::scan_block::ScanBlock;
 use crate::schema::{
@@ -17,25 +18,19 @@ use crate::schema::{
 /// Columns, and what lies in what. All columns have the same rows.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
-    columns: HashMap<LeafIndex, Column>,
+    columns: HashMap<LeafIndex, Arc<Column>>,
     /// Dictionaries that all values of their columns are in, of columns that are not decoded.
-    dictionaries: HashMap<LeafIndex, Texts>,
+    dictionaries: HashMap<LeafIndex, Arc<Texts>>,
     /// By list of attributes, which its column of keys stands for, and key.
     keyed: HashMap<(LeafIndex, Vec<u8>), KeyedList>,
     /// Where memory comes from, and goes.
     memory: Arc<ColumnMemory>,
-    spans: SpanRows,
+    spans: Arc<SpanRows>,
     /// Of spans and of links: where those of each span begin, and where the last ends.
-    events: Vec<u32>,
-    links: Vec<u32>,
-}
-
-/// The attributes of a list that have one key.
-#[derive(Debug)]
-pub(super) struct KeyedList {
-    pub(super) found: KeyedAttributes,
-    /// Where their texts lie, once these are decoded.
-    pub(super) texts: Option<Vec<Range<u32>>>,
+    events: Arc<Vec<u32>>,
+    links: Arc<Vec<u32>>,
+    /// Where others find what was decoded of whole chunks, and left the same.
+    kept: Option<GroupColumns>,
 }
 
 /// Which pages of a leaf hold the rows.
@@ -120,13 +115,14 @@ impl PagePlan {
 
 impl Drop for Decoded {
     fn drop(&mut self) {
-        let memory = &self.memory;
-        self.columns.drain().for_each(|(_, c)| c.give(memory));
-        self.dictionaries.drain().for_each(|(_, d)| d.give(memory));
-        std::mem::take(&mut self.spans).give(memory);
-        for starts in [&mut self.events, &mut self.links] {
-            memory.give(std::mem::take(starts));
-        }
+        let columns = self.columns.drain().map(|(_, c)| Part::Column(c));
+        let dictionaries = self.dictionaries.drain();
+        let dictionaries = dictionaries.map(|(_, d)| Part::Dictionary(d));
+        let spans = Part::Spans(std::mem::take(&mut self.spans));
+        let below = [&mut self.events, &mut self.links];
+        let below = below.map(|starts| Part::Below(std::mem::take(starts)));
+        let parts = columns.chain(dictionaries).chain([spans]).chain(below);
+        parts.for_each(|part| part.give(&self.memory));
     }
 }
 
@@ -136,6 +132,48 @@ impl Decoded {
         let mut out = Self::default();
         out.memory = memory;
         out
+    }
+
+    /// Nothing yet, where others may have left what they decoded of the same row group.
+    pub(super) fn sharing(&mut self, kept: GroupColumns) {
+        self.kept = Some(kept);
+    }
+
+    /// Whether a column is there, or was left by others.
+    pub(super) fn recall(&mut self, leaf: LeafIndex, with_levels: bool) -> bool {
+        let fits = |column: &Column| !with_levels || column.has_levels();
+        if self.columns.get(&leaf).is_some_and(|c| fits(c)) {
+            return true;
+        }
+        let kept = self.kept.as_ref();
+        let Some(Part::Column(column)) = kept.and_then(|k| k.get(PartName::Column(leaf))) else {
+            return false;
+        };
+        let is_fit = fits(&column);
+        if is_fit {
+            self.put_column(leaf, column);
+        }
+        is_fit
+    }
+
+    /// Whether the dictionary of a column is there, with the column or without it, or was left by others.
+    pub(super) fn recall_dictionary(&mut self, leaf: LeafIndex) -> bool {
+        if self.has_dictionary(leaf) || self.recall(leaf, false) {
+            return true;
+        }
+        let kept = self.kept.as_ref();
+        let Some(Part::Dictionary(texts)) = kept.and_then(|k| k.get(PartName::Dictionary(leaf)))
+        else {
+            return false;
+        };
+        self.dictionaries.insert(leaf, texts);
+        true
+    }
+
+    fn put_column(&mut self, leaf: LeafIndex, column: Arc<Column>) {
+        if let Some(before) = self.columns.insert(leaf, column) {
+            Part::Column(before).give(&self.memory);
+        }
     }
 
     pub(super) fn memory(&self) -> &Arc<ColumnMemory> {
@@ -154,14 +192,10 @@ impl Decoded {
         let rows = block.file.row_groups.get(group).map_or(0, |g| g.rows);
         for (&leaf, &with_levels) in leaves {
             let with_levels = with_levels || block.guide == Some(leaf);
-            let is_there = self
-                .columns
-                .get(&leaf)
-                .is_some_and(|c| !with_levels || c.max_rep == 0 || c.rep.len() == c.entries);
             let Some((file_leaf, chunk)) = block.file.chunk(group, leaf) else {
                 continue;
             };
-            if is_there || !has_values(block, group, leaf) {
+            if !has_values(block, group, leaf) || self.recall(leaf, with_levels) {
                 continue;
             }
             let levels = if with_levels {
@@ -188,9 +222,12 @@ impl Decoded {
             }
             let (column, inflater) = decoder.finish_with();
             memory.give_inflater(inflater);
-            if let Some(before) = self.columns.insert(leaf, column) {
-                before.give(&memory);
+            let column = Arc::new(column);
+            if let Some(kept) = &self.kept {
+                kept.put(PartName::Column(leaf), Part::Column(Arc::clone(&column)));
+                kept.forget(PartName::Dictionary(leaf));
             }
+            self.put_column(leaf, column);
         }
         self.find_spans(block, rows, allowance)
     }
@@ -217,7 +254,7 @@ impl Decoded {
             let (mut column, inflater) = decoder.finish_with();
             memory.give_inflater(inflater);
             column.keep_rows(&of_leaf.rows, &plan.rows)?;
-            out.columns.insert(*leaf, column);
+            out.columns.insert(*leaf, Arc::new(column));
         }
         out.find_spans(block, plan.len(), allowance)?;
         Ok(out)
@@ -232,13 +269,21 @@ impl Decoded {
         if let Some(guide) = block.guide.and_then(|leaf| self.columns.get(&leaf))
             && self.spans.rows() == 0
         {
-            self.spans = SpanRows::new_in(guide, &self.memory, allowance)?;
+            let kept = self.kept.as_ref();
+            if let Some(Part::Spans(spans)) = kept.and_then(|k| k.get(PartName::Spans)) {
+                self.spans = spans;
+                return Ok(());
+            }
+            self.spans = Arc::new(SpanRows::new_in(guide, &self.memory, allowance)?);
             if self.spans.rows() as u64 != rows {
                 let has = self.spans.rows();
                 return Err(bad(format!(
                     "{has} rows by the levels of spans, {rows} by the footer"
                 ))
                 .into());
+            }
+            if let Some(kept) = kept {
+                kept.put(PartName::Spans, Part::Spans(Arc::clone(&self.spans)));
             }
         }
         Ok(())
@@ -260,7 +305,17 @@ impl Decoded {
             if let Some(column) = leaf.and_then(|leaf| self.columns.get(&leaf))
                 && known.is_empty()
             {
-                *known = starts(column, Owner::Span.depth(), self.spans.len(), allowance)?;
+                let kept = self.kept.as_ref();
+                if let Some(Part::Below(starts)) = kept.and_then(|k| k.get(PartName::Below(owner)))
+                {
+                    *known = starts;
+                    continue;
+                }
+                let found = starts(column, Owner::Span.depth(), self.spans.len(), allowance)?;
+                *known = Arc::new(found);
+                if let Some(kept) = kept {
+                    kept.put(PartName::Below(owner), Part::Below(Arc::clone(known)));
+                }
             }
         }
         Ok(())
@@ -277,21 +332,36 @@ impl Decoded {
             return Ok(());
         };
         let of_key = (leaf, key.to_vec());
-        let mut keyed = match self.keyed.remove(&of_key) {
+        let name = || PartName::Keyed(leaf, key.to_vec());
+        let kept = self.kept.as_ref();
+        let mut is_new = false;
+        let known = self.keyed.remove(&of_key);
+        let known = known.or_else(|| match kept?.get(name())? {
+            Part::Keyed(keyed) => Some(keyed),
+            _ => None,
+        });
+        let mut keyed = match known {
             Some(keyed) => keyed,
-            None => KeyedList {
-                found: KeyedAttributes::find(keys, key, allowance)?,
-                texts: None,
-            },
+            None => {
+                is_new = true;
+                KeyedList {
+                    found: Arc::new(KeyedAttributes::find(keys, key, allowance)?),
+                    texts: None,
+                }
+            }
         };
         if let Some(texts) = list.text.and_then(|leaf| self.columns.get(&leaf))
             && keyed.texts.is_none()
         {
-            keyed.texts = Some(if texts.values.is_empty() {
+            is_new = true;
+            keyed.texts = Some(Arc::new(if texts.values.is_empty() {
                 Vec::new()
             } else {
                 keyed.found.places(texts, keys, allowance)?
-            });
+            }));
+        }
+        if let Some(kept) = kept.filter(|_| is_new) {
+            kept.put(name(), Part::Keyed(keyed.clone()));
         }
         self.keyed.insert(of_key, keyed);
         Ok(())
@@ -326,7 +396,7 @@ impl Decoded {
             let Some((file_leaf, chunk)) = block.file.chunk(group, *leaf) else {
                 continue;
             };
-            if self.has_dictionary(*leaf) {
+            if self.recall_dictionary(*leaf) {
                 continue;
             }
             let memory = Arc::clone(&self.memory);
@@ -337,6 +407,10 @@ impl Decoded {
             let (column, inflater) = decoder.finish_with();
             memory.give_inflater(inflater);
             if let ColumnValues::Indices { dictionary, .. } = column.values {
+                if let Some(kept) = &self.kept {
+                    let part = Part::Dictionary(Arc::clone(&dictionary));
+                    kept.put(PartName::Dictionary(*leaf), part);
+                }
                 self.dictionaries.insert(*leaf, dictionary);
             }
         }
@@ -348,25 +422,30 @@ impl Decoded {
         self.dictionaries.contains_key(&leaf) || self.columns.contains_key(&leaf)
     }
 
-    /// The dictionary of a column that is not decoded, where it is there.
+    /// The dictionary of a column that all its values are in, where it is there.
     pub(super) fn dictionary(&self, leaf: LeafIndex) -> Option<&Texts> {
-        self.dictionaries.get(&leaf)
+        if let Some(texts) = self.dictionaries.get(&leaf) {
+            return Some(texts);
+        }
+        match &self.columns.get(&leaf)?.values {
+            ColumnValues::Indices { dictionary, .. } => Some(dictionary),
+            _ => None,
+        }
     }
 
     /// Whether a list of attributes may have a key: `true` where neither its keys nor their dictionary is decoded.
     pub(super) fn may_have_key(&self, list: &AttributeLeaves, key: &[u8]) -> bool {
-        if let Some(texts) = list.key.and_then(|leaf| self.dictionaries.get(&leaf)) {
+        if let Some(texts) = list.key.and_then(|leaf| self.dictionary(leaf)) {
             return texts.iter().any(|k| k == key);
         }
-        match self.column(list.key).map(|keys| &keys.values) {
-            Some(ColumnValues::Indices { dictionary, .. }) => dictionary.iter().any(|k| k == key),
-            Some(ColumnValues::Texts(keys)) if keys.is_empty() => false,
-            _ => true,
-        }
+        let keys = self.column(list.key);
+        keys.is_none_or(
+            |keys| !matches!(&keys.values, ColumnValues::Texts(keys) if keys.is_empty()),
+        )
     }
 
     pub(super) fn column(&self, leaf: Option<LeafIndex>) -> Option<&Column> {
-        self.columns.get(&leaf?)
+        self.columns.get(&leaf?).map(|column| &**column)
     }
 
     pub(super) fn spans(&self) -> &SpanRows {

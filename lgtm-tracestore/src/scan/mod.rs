@@ -5,6 +5,7 @@
 //! `field_plan` says where, `values` joins them.
 
 mod batch;
+mod column_cache;
 mod condition;
 mod decoded;
 mod field_plan;
@@ -17,6 +18,7 @@ mod selection;
 mod values;
 mod whole_traces;
 
+pub use column_cache::{BlockColumns, ColumnCache};
 pub use prune::may_pass;
 pub use scan::{GroupScan, ScanStep};
 pub use scan_block::ScanBlock;

@@ -8,6 +8,7 @@ use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::exec::check_wanted;
 
 use super::batch::{batch_of, leaves_of};
+use super::column_cache::{BlockColumns, GroupColumns};
 use super::decoded::{Decoded, PagePlan, bad, has_values, split};
 use super::field_plan::{FieldPlan, LeafSet, Need, add_leaf};
 use super::filter::filter_leaves;
@@ -105,6 +106,14 @@ impl GroupScan {
     #[must_use]
     pub(crate) fn reusing(mut self, memory: Arc<ColumnMemory>) -> Self {
         self.decoded = Decoded::reusing(memory);
+        self
+    }
+
+    /// Finds there what others decoded of the row group, and leaves what it decodes.
+    #[must_use]
+    pub fn sharing(mut self, columns: Arc<BlockColumns>) -> Self {
+        let group = GroupColumns::new(columns, self.group);
+        self.decoded.sharing(group);
         self
     }
 
@@ -250,10 +259,16 @@ impl GroupScan {
         if leaves.is_empty() {
             return self.ask_filter(source, allowance);
         }
+        leaves.retain(|leaf| !self.decoded.recall_dictionary(*leaf));
         let mut ranges = self.dictionary_ranges(&leaves);
+        if ranges.is_empty() {
+            self.stage = Stage::Dictionaries(leaves);
+            return self.step(source, allowance);
+        }
         // What is needed whatever they say comes with them, and what is needed unless they rule the row group out where that is little: a round of
         // reads costs more than some bytes too many.
-        let certain = self.missing(&self.certain_leaves(), source);
+        let certain = self.certain_leaves();
+        let certain = self.missing(&certain, source);
         if !rules_out || certain.iter().map(|r| r.end - r.start).sum::<u64>() <= AT_ONCE_BYTES {
             ranges.extend(certain);
         }
@@ -270,18 +285,19 @@ impl GroupScan {
     }
 
     /// Keys of lists of attributes that are looked at, where dictionaries have all of them and are not decoded yet.
-    fn unknown_keys(&self) -> Vec<LeafIndex> {
+    fn unknown_keys(&mut self) -> Vec<LeafIndex> {
         let mut fields = self.request.filter.fields();
         fields.extend(self.request.anchor.fields());
         fields.extend(&self.request.columns.fields);
         let plans = self.plans(fields);
         let keys = plans.iter().flat_map(FieldPlan::keys);
-        let unknown = keys.filter(|leaf| {
-            let chunk = self.block.file.chunk(self.group, *leaf);
+        let mut unknown: Vec<_> = keys.collect();
+        let (file, group) = (Arc::clone(&self.block.file), self.group);
+        unknown.retain(|leaf| {
+            let chunk = file.chunk(group, *leaf);
             let is_whole = chunk.is_some_and(|(_, chunk)| chunk.is_all_dictionary);
-            is_whole && !self.decoded.has_dictionary(*leaf)
+            is_whole && !self.decoded.recall_dictionary(*leaf)
         });
-        let mut unknown: Vec<_> = unknown.collect();
         unknown.sort_unstable();
         unknown.dedup();
         unknown
@@ -351,12 +367,18 @@ impl GroupScan {
         Ok(ScanStep::Read(ranges))
     }
 
-    /// What of whole chunks was not fetched yet.
-    fn missing(&self, leaves: &LeafSet, source: &(impl ByteSource + ?Sized)) -> Vec<Range<u64>> {
-        let leaves = leaves.keys().copied();
-        let chunks = leaves
-            .filter(|leaf| has_values(&self.block, self.group, *leaf))
-            .filter_map(|leaf| self.block.file.chunk(self.group, leaf));
+    /// What of whole chunks was neither decoded nor fetched yet.
+    fn missing(
+        &mut self,
+        leaves: &LeafSet,
+        source: &(impl ByteSource + ?Sized),
+    ) -> Vec<Range<u64>> {
+        let (block, group) = (Arc::clone(&self.block), self.group);
+        let leaves = leaves.iter().filter(|(leaf, with_levels)| {
+            let with_levels = **with_levels || block.guide == Some(**leaf);
+            has_values(&block, group, **leaf) && !self.decoded.recall(**leaf, with_levels)
+        });
+        let chunks = leaves.filter_map(|(leaf, _)| block.file.chunk(group, *leaf));
         let wanted = chunks.flat_map(|(_, chunk)| {
             if source.bytes(&chunk.range).is_some() {
                 Vec::new()
@@ -419,7 +441,10 @@ impl GroupScan {
         let columns = &self.request.columns;
         if let Some(mut known) = leaves_of(&block, columns, Need::PRESENCE, &self.decoded) {
             // What was fetched already may tell that less is needed.
-            known.retain(|leaf, _| {
+            known.retain(|leaf, with_levels| {
+                if self.decoded.recall(*leaf, *with_levels) {
+                    return true;
+                }
                 let chunk = file.chunk(self.group, *leaf);
                 let parts = chunk.map_or_else(Vec::new, |(_, chunk)| split(chunk));
                 parts.iter().all(|part| source.bytes(part).is_some())

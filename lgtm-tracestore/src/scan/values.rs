@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 
-use super::decoded::{Decoded, KeyedList, bad, starts};
+use super::column_cache::KeyedList;
+use super::decoded::{Decoded, bad, starts};
 use super::field_plan::{FieldPlan, Need, Source};
 use crate::schema::{AttributeLeaves, Column, ColumnValues, LeafIndex, Texts, parse_json};
 use crate::select::alike;
@@ -304,6 +305,8 @@ impl<'c> OwnerValues<'c> {
             json: [leaves.unsupported, leaves.map_json, leaves.array_json]
                 .map(|leaf| decoded.column(leaf)),
         };
+        // Others may have looked for texts where they are not wanted now.
+        let texts = texts.as_deref().filter(|_| columns.texts.is_some());
         let mut places = |column: Option<&Column>| {
             let column = column.filter(|column| !column.values.is_empty());
             let places = column.map(|column| found.places(column, keys, allowance));
@@ -332,7 +335,7 @@ impl<'c> OwnerValues<'c> {
                 None => 0..0,
             };
             let [ints, doubles, bools] = of_numbers.each_ref().map(of);
-            let ranges = [texts.as_ref().map_or(0..0, of), ints, doubles, bools];
+            let ranges = [texts.map_or(0..0, of), ints, doubles, bools];
             let is_array = matches!(columns.is_array, Some(ColumnValues::Bool(v)) if v.get(attribute) == Some(&true));
             // Who did not ask for it sees an array by its many elements; one alone passes a test as a value does.
             let is_many = !need.arrays && ranges.iter().any(|range| range.len() > 1);

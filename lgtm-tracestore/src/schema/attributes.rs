@@ -92,6 +92,11 @@ impl KeyedAttributes {
         Ok(out)
     }
 
+    /// Bytes of memory that they hold.
+    pub(crate) fn size_bytes(&self) -> usize {
+        (self.attributes.capacity() + self.owners.capacity()) * size_of::<u32>()
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.attributes.len()

@@ -4,7 +4,7 @@
 //! span has is as good as an array without them, and levels cost as much as the values.
 
 use std::ops::Range;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::error::DecodeError;
@@ -59,6 +59,11 @@ impl Texts {
         self.bytes.len() + self.ends.len() * 4
     }
 
+    /// Bytes of memory that they hold.
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
+    }
+
     /// Appends one, for which there is room.
     pub(super) fn push(&mut self, text: &[u8]) {
         self.bytes.extend_from_slice(text);
@@ -97,7 +102,7 @@ pub enum ColumnValues {
     /// Texts with a dictionary.
     Indices {
         /// What the numbers mean. An entry may occur twice where a writer left its dictionary half-way.
-        dictionary: Texts,
+        dictionary: Arc<Texts>,
         /// A number of an entry for each value.
         indices: Vec<u32>,
     },
@@ -119,6 +124,21 @@ impl ColumnValues {
     /// Whether none is there.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of memory that they hold.
+    fn capacity_bytes(&self) -> usize {
+        match self {
+            Self::Int32(values) => values.capacity() * size_of::<i32>(),
+            Self::Int64(values) => values.capacity() * size_of::<i64>(),
+            Self::Double(values) => values.capacity() * size_of::<f64>(),
+            Self::Bool(values) => values.capacity(),
+            Self::Texts(texts) => texts.capacity_bytes(),
+            Self::Indices {
+                dictionary,
+                indices,
+            } => dictionary.capacity_bytes() + indices.capacity() * size_of::<u32>(),
+        }
     }
 
     /// Keeps those of these ranges, which ascend.
@@ -185,6 +205,16 @@ impl Texts {
 }
 
 impl Column {
+    /// Whether its levels are there, where it has any.
+    pub(crate) fn has_levels(&self) -> bool {
+        self.max_rep == 0 || self.rep.len() == self.entries
+    }
+
+    /// Bytes of memory that it holds.
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.def.capacity() + self.rep.capacity() + self.values.capacity_bytes()
+    }
+
     /// Leaves its memory to other columns.
     pub(crate) fn give(self, memory: &ColumnMemory) {
         memory.give(self.def);
@@ -197,7 +227,9 @@ impl Column {
                 dictionary,
                 indices,
             } => {
-                dictionary.give(memory);
+                if let Some(dictionary) = Arc::into_inner(dictionary) {
+                    dictionary.give(memory);
+                }
                 memory.give(indices);
             }
             ColumnValues::Double(_) | ColumnValues::Bool(_) => {}
@@ -226,7 +258,7 @@ pub struct ColumnDecoder<'f> {
     memory: Option<&'f ColumnMemory>,
     /// For numbers of a dictionary's entries, once there are any.
     indices: Vec<u32>,
-    dictionary: Option<Texts>,
+    dictionary: Option<Arc<Texts>>,
     column: Column,
 }
 
@@ -288,7 +320,7 @@ impl<'f> ColumnDecoder<'f> {
     }
 
     /// Takes a dictionary that was decoded before; only pages behind it are to come.
-    pub fn set_dictionary(&mut self, dictionary: Texts) {
+    pub fn set_dictionary(&mut self, dictionary: Arc<Texts>) {
         self.dictionary = Some(dictionary);
     }
 
@@ -352,12 +384,7 @@ impl<'f> ColumnDecoder<'f> {
             ColumnValues::Int64(values) => room(values, sums.values, memory, allowance),
             ColumnValues::Indices { indices, .. } => room(indices, sums.values, memory, allowance),
             ColumnValues::Texts(_) if is_dictionary => {
-                if let Some(memory) = self.memory
-                    && self.indices.capacity() == 0
-                {
-                    self.indices = memory.take(sums.values);
-                }
-                Ok(())
+                room(&mut self.indices, sums.values, memory, allowance)
             }
             ColumnValues::Texts(texts) => {
                 if let Some(memory) = self.memory
@@ -403,7 +430,7 @@ impl<'f> ColumnDecoder<'f> {
         let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
         let mut dictionary = Texts::default();
         plain_texts(body, page.values, &mut dictionary, allowance)?;
-        self.dictionary = Some(dictionary);
+        self.dictionary = Some(Arc::new(dictionary));
         Ok(())
     }
 
@@ -649,6 +676,7 @@ fn add_values(
         ) => {
             // Texts behind those with a dictionary are appended to it.
             let from = dictionary.len();
+            let dictionary = Arc::make_mut(dictionary);
             if encoding == PageEncoding::Plain {
                 plain_texts(body, count, dictionary, allowance)?;
             } else {
@@ -667,7 +695,7 @@ fn add_values(
 /// Makes texts numbers of entries of the dictionary: there must be one, and no text before it.
 fn become_indices(
     values: &mut ColumnValues,
-    dictionary: &mut Option<Texts>,
+    dictionary: &mut Option<Arc<Texts>>,
     indices: &mut Vec<u32>,
 ) -> Result<(), DecodeError> {
     let ColumnValues::Texts(texts) = values else {

@@ -82,6 +82,12 @@ impl SpanRows {
         })
     }
 
+    /// Bytes of memory that it holds.
+    pub(crate) fn size_bytes(&self) -> usize {
+        let starts = [&self.rows, &self.resources, &self.scopes];
+        starts.iter().map(|s| s.capacity()).sum::<usize>() * size_of::<u32>()
+    }
+
     /// Leaves its memory to others.
     pub(crate) fn give(self, memory: &ColumnMemory) {
         for starts in [self.rows, self.resources, self.scopes] {

@@ -11,7 +11,7 @@ use crate::random_traces::{random_query, trace};
 use futures::FutureExt;
 use lgtm_core::codec::Allowance;
 use lgtm_core::testing::Dice;
-use lgtm_tracestore::scan::{GroupScan, ScanBlock, ScanStep};
+use lgtm_tracestore::scan::{BlockColumns, ColumnCache, GroupScan, ScanBlock, ScanStep};
 use lgtm_tracestore::schema::{BlockVersion, BlockWriterSettings, FetchedRanges};
 use lgtm_tracestore::select::{
     BatchFiller, Field, Intrinsic, ReadyBatches, SelectEnd, SpanBatch, SpanBatches, SpanRequest,
@@ -32,6 +32,8 @@ struct Stored {
     version: BlockVersion,
     dedicated: DedicatedColumns,
     block: Arc<ScanBlock>,
+    /// Where scans share what they decode.
+    columns: Option<Arc<BlockColumns>>,
 }
 
 impl Stored {
@@ -43,11 +45,26 @@ impl Stored {
             version,
             dedicated,
             block,
+            columns: None,
+        }
+    }
+
+    /// The same block, whose scans share what they decode in so many bytes.
+    fn sharing(&self, max_bytes: usize) -> Self {
+        Self {
+            bytes: self.bytes.clone(),
+            version: self.version,
+            dedicated: self.dedicated.clone(),
+            block: Arc::clone(&self.block),
+            columns: Some(ColumnCache::new(max_bytes, Arc::default()).block()),
         }
     }
 
     /// Drives a scan; it sees nothing but what it asked for.
     fn drive(&self, mut scan: GroupScan) -> Option<SpanBatch> {
+        if let Some(columns) = &self.columns {
+            scan = scan.sharing(Arc::clone(columns));
+        }
         let mut fetched = FetchedRanges::default();
         let mut grow = |_| Ok(());
         let mut allowance = Allowance::new(0, &mut grow);
@@ -224,6 +241,25 @@ proptest! {
                 let settings = MetricsSettings { grid: grid.unwrap(), exemplars: 0, max_series: 0, max_bytes: 1 << 30 };
                 let [columns, rows] = stored.metrics(&query, &settings).unwrap();
                 prop_assert_eq!(columns, rows, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn what_scans_share_changes_no_answer(seed in any::<u64>()) {
+        let mut dice = Dice::seeded(seed);
+        let count = 1 + dice.below(60);
+        let alone = random_block(&mut dice, count);
+        let room = [400, 20_000, 1 << 30][dice.below(3) as usize];
+        let sharing = alone.sharing(room + dice.below(room as u64) as usize);
+        let queries: Vec<Query> = (0..6).map(|_| random_query(&mut dice, 2)).collect();
+        for _ in 0..24 {
+            let query = &queries[dice.below(6) as usize];
+            prop_assert_eq!(sharing.search(query, ALL), alone.search(query, ALL), "{}", query);
+            let request = Search::new(query, ALL).request().clone();
+            for group in 0..alone.groups() {
+                let (shared, own) = (sharing.scan(group, &request), alone.scan(group, &request));
+                prop_assert_eq!(shared, own, "{}", query);
             }
         }
     }
