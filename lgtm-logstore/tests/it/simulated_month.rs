@@ -38,7 +38,8 @@ async fn a_month_levels_off_and_the_week_is_whole() {
                 (labels, vec![LogEntry::new(t_ns, format!("line {quarter}"))])
             };
             let streams: Vec<_> = (0..STREAMS).map(stream).collect();
-            db.append(&tenant, &streams).await.unwrap();
+            let report = db.append(&tenant, &streams).await.unwrap();
+            assert_eq!(report.entries, STREAMS as u64);
             clock.advance(QUARTER);
             db.maintain().await.unwrap();
             if quarter % 4 == 3 {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::testing::{BucketDiary, FaultyStore};
+use lgtm_tracestore::limits::CompactionLimits;
 use lgtm_tracestore::prelude::*;
 
 const BEGIN_MS: i64 = 1_700_006_400_000;
@@ -61,7 +62,8 @@ async fn a_month_levels_off_and_the_week_is_whole() {
                 ..ResourceSpans::default()
             }],
         };
-        db.append(&tenant, &spans).await.unwrap();
+        let report = db.append(&tenant, &spans).await.unwrap();
+        assert_eq!(report.spans, 1);
         clock.advance(QUARTER);
         db.maintain().await.unwrap();
         if number % 4 == 3 {

@@ -43,7 +43,8 @@ async fn a_month_levels_off_and_the_week_is_whole() {
                 (Labels::from_pairs(labels).unwrap(), vec![sample])
             };
             let series: Vec<_> = (0..SERIES).map(series).collect();
-            db.append(&tenant, &series).await.unwrap();
+            let report = db.append(&tenant, &series).await.unwrap();
+            assert_eq!(report.samples, SERIES as u64);
             clock.advance(QUARTER);
             db.maintain().await.unwrap();
             if quarter % 4 == 3 {
