@@ -18,6 +18,8 @@ use crate::schema::{Column, ColumnMemory, KeyedAttributes, LeafIndex, SpanRows, 
 const PART_BYTES: usize = 200;
 /// A part of more than one in so many of all bytes is not kept: it would push out what serves many queries.
 const LARGEST_SHARE: usize = 4;
+/// Bytes of columns that come of a byte of the file, about.
+const GROWTH: u64 = 4;
 
 /// Decoded parts of row groups of all blocks.
 #[derive(Debug)]
@@ -62,6 +64,8 @@ pub(super) enum PartName {
     Below(Owner),
     /// Of the list of attributes that a column of keys stands for.
     Keyed(LeafIndex, Vec<u8>),
+    /// That some rows of these columns were asked for.
+    Asked(Vec<LeafIndex>),
 }
 
 /// What is kept of it.
@@ -72,6 +76,7 @@ pub(super) enum Part {
     Spans(Arc<SpanRows>),
     Below(Arc<Vec<u32>>),
     Keyed(KeyedList),
+    Asked,
 }
 
 /// The attributes of a list that have one key.
@@ -94,6 +99,7 @@ impl Part {
                 let places = texts.map_or(0, |places| places.capacity());
                 keyed.found.size_bytes() + places * size_of::<Range<u32>>()
             }
+            Self::Asked => 0,
         };
         bytes + PART_BYTES
     }
@@ -121,7 +127,7 @@ impl Part {
                     memory.give(starts);
                 }
             }
-            Self::Keyed(_) => {}
+            Self::Keyed(_) | Self::Asked => {}
         }
     }
 }
@@ -243,6 +249,22 @@ impl GroupColumns {
 
     pub(super) fn put(&self, name: PartName, part: Part) {
         self.block.cache.put(self.key(name), part);
+    }
+
+    /// Whether some rows of these columns were asked for before, and there is room for all of their rows, which take so many bytes of the file: then they
+    /// are worth to be decoded as a whole.
+    pub(super) fn is_asked_again(&self, leaves: Vec<LeafIndex>, file_bytes: u64) -> bool {
+        let cache = &self.block.cache;
+        let bytes = file_bytes.saturating_mul(GROWTH) + cache.size_bytes() as u64;
+        if bytes > cache.max_bytes as u64 {
+            return false;
+        }
+        let name = PartName::Asked(leaves);
+        if self.get(name.clone()).is_some() {
+            return true;
+        }
+        self.put(name, Part::Asked);
+        false
     }
 
     pub(super) fn forget(&self, name: PartName) {
