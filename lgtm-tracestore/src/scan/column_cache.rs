@@ -18,6 +18,11 @@ use crate::schema::{Column, ColumnMemory, KeyedAttributes, LeafIndex, SpanRows, 
 const PART_BYTES: usize = 200;
 /// A part of more than one in so many of all bytes is not kept: it would push out what serves many queries.
 const LARGEST_SHARE: usize = 4;
+/// Where there is no room any more, one new part in so many takes the place of what was not used for longest for good; the others go first themselves until
+/// they are used again. A query that needs more than there is room for, asked again and again, would else push out each part just before it comes to it.
+const ONE_STAYS_OF: u64 = 8;
+/// What parts that stay are numbered from; those that go first have smaller numbers.
+const FIRST_USE: u64 = 1 << 40;
 /// Bytes of columns that come of a byte of the file, about.
 const GROWTH: u64 = 4;
 
@@ -31,13 +36,27 @@ pub struct ColumnCache {
     kept: Mutex<Kept>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     parts: HashMap<PartKey, KeptPart>,
     /// By when they were used, the oldest first.
     by_use: BTreeMap<u64, PartKey>,
     uses: u64,
+    /// Parts that came when there was no room.
+    late: u64,
     bytes: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            parts: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: FIRST_USE,
+            late: 0,
+            bytes: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -177,14 +196,14 @@ impl ColumnCache {
         {
             let mut kept = self.kept.lock();
             gone.extend(kept.remove(&key));
+            let is_late = kept.bytes + bytes > self.max_bytes;
             while kept.bytes + bytes > self.max_bytes
                 && let Some((_, oldest)) = kept.by_use.pop_first()
             {
                 gone.extend(kept.remove(&oldest));
             }
-            kept.uses += 1;
             kept.bytes += bytes;
-            let used = kept.uses;
+            let used = kept.number(is_late);
             kept.by_use.insert(used, key.clone());
             kept.parts.insert(key, KeptPart { part, bytes, used });
         }
@@ -202,6 +221,17 @@ impl ColumnCache {
 }
 
 impl Kept {
+    /// The place of a new part among those that were used.
+    fn number(&mut self, is_late: bool) -> u64 {
+        self.late += u64::from(is_late);
+        if is_late && !self.late.is_multiple_of(ONE_STAYS_OF) {
+            let oldest = self.by_use.first_key_value();
+            return oldest.map_or(FIRST_USE, |(used, _)| used.saturating_sub(1));
+        }
+        self.uses += 1;
+        self.uses
+    }
+
     fn remove(&mut self, key: &PartKey) -> Option<Part> {
         let gone = self.parts.remove(key)?;
         self.by_use.remove(&gone.used);
@@ -307,6 +337,30 @@ mod tests {
         a.put(PartName::Column(0), starts(1_000));
         let of_three = 3 * (8_000 + PART_BYTES);
         assert_eq!(cache.size_bytes(), of_three + 4_000 + PART_BYTES);
+    }
+
+    #[test]
+    fn a_round_of_more_than_there_is_room_for_finds_most_of_what_there_is() {
+        let cache = ColumnCache::new(8 * 1_000, Arc::default());
+        let of = GroupColumns::new(cache.block(), 0);
+        let part = || starts((1_000 - PART_BYTES) / size_of::<u32>());
+        let round = |leaves: Range<LeafIndex>| {
+            let is_missing = |leaf: &LeafIndex| {
+                let is_missing = of.get(PartName::Column(*leaf)).is_none();
+                if is_missing {
+                    of.put(PartName::Column(*leaf), part());
+                }
+                is_missing
+            };
+            leaves.filter(is_missing).count()
+        };
+        let missing: Vec<usize> = (0..20).map(|_| round(0..12)).collect();
+        assert!(
+            missing[1..].iter().all(|n| (4..=7).contains(n)),
+            "{missing:?}"
+        );
+        let others: Vec<usize> = (0..20).map(|_| round(100..106)).collect();
+        assert_eq!(others.last(), Some(&0), "others come in: {others:?}");
     }
 
     #[test]
