@@ -18,6 +18,13 @@ use crate::schema::{Column, ColumnMemory, KeyedAttributes, LeafIndex, SpanRows, 
 const PART_BYTES: usize = 200;
 /// A part of more than one in so many of all bytes is not kept: it would push out what serves many queries.
 const LARGEST_SHARE: usize = 4;
+/// Where there is no room any more, one new part in so many takes the place of what was not used for longest for good; the others go first themselves until
+/// they are used again. A query that needs more than there is room for, asked again and again, would else push out each part just before it comes to it.
+const ONE_STAYS_OF: u64 = 8;
+/// What parts that stay are numbered from; those that go first have smaller numbers.
+const FIRST_USE: u64 = 1 << 40;
+/// Bytes of columns that come of a byte of the file, about.
+const GROWTH: u64 = 4;
 
 /// Decoded parts of row groups of all blocks.
 #[derive(Debug)]
@@ -29,13 +36,27 @@ pub struct ColumnCache {
     kept: Mutex<Kept>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     parts: HashMap<PartKey, KeptPart>,
     /// By when they were used, the oldest first.
     by_use: BTreeMap<u64, PartKey>,
     uses: u64,
+    /// Parts that came when there was no room.
+    late: u64,
     bytes: usize,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            parts: HashMap::new(),
+            by_use: BTreeMap::new(),
+            uses: FIRST_USE,
+            late: 0,
+            bytes: 0,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -62,6 +83,8 @@ pub(super) enum PartName {
     Below(Owner),
     /// Of the list of attributes that a column of keys stands for.
     Keyed(LeafIndex, Vec<u8>),
+    /// That some rows of these columns were asked for.
+    Asked(Vec<LeafIndex>),
 }
 
 /// What is kept of it.
@@ -72,6 +95,7 @@ pub(super) enum Part {
     Spans(Arc<SpanRows>),
     Below(Arc<Vec<u32>>),
     Keyed(KeyedList),
+    Asked,
 }
 
 /// The attributes of a list that have one key.
@@ -94,6 +118,7 @@ impl Part {
                 let places = texts.map_or(0, |places| places.capacity());
                 keyed.found.size_bytes() + places * size_of::<Range<u32>>()
             }
+            Self::Asked => 0,
         };
         bytes + PART_BYTES
     }
@@ -121,7 +146,7 @@ impl Part {
                     memory.give(starts);
                 }
             }
-            Self::Keyed(_) => {}
+            Self::Keyed(_) | Self::Asked => {}
         }
     }
 }
@@ -171,14 +196,14 @@ impl ColumnCache {
         {
             let mut kept = self.kept.lock();
             gone.extend(kept.remove(&key));
+            let is_late = kept.bytes + bytes > self.max_bytes;
             while kept.bytes + bytes > self.max_bytes
                 && let Some((_, oldest)) = kept.by_use.pop_first()
             {
                 gone.extend(kept.remove(&oldest));
             }
-            kept.uses += 1;
             kept.bytes += bytes;
-            let used = kept.uses;
+            let used = kept.number(is_late);
             kept.by_use.insert(used, key.clone());
             kept.parts.insert(key, KeptPart { part, bytes, used });
         }
@@ -196,6 +221,17 @@ impl ColumnCache {
 }
 
 impl Kept {
+    /// The place of a new part among those that were used.
+    fn number(&mut self, is_late: bool) -> u64 {
+        self.late += u64::from(is_late);
+        if is_late && !self.late.is_multiple_of(ONE_STAYS_OF) {
+            let oldest = self.by_use.first_key_value();
+            return oldest.map_or(FIRST_USE, |(used, _)| used.saturating_sub(1));
+        }
+        self.uses += 1;
+        self.uses
+    }
+
     fn remove(&mut self, key: &PartKey) -> Option<Part> {
         let gone = self.parts.remove(key)?;
         self.by_use.remove(&gone.used);
@@ -245,6 +281,22 @@ impl GroupColumns {
         self.block.cache.put(self.key(name), part);
     }
 
+    /// Whether some rows of these columns were asked for before, and there is room for all of their rows, which take so many bytes of the file: then they
+    /// are worth to be decoded as a whole.
+    pub(super) fn is_asked_again(&self, leaves: Vec<LeafIndex>, file_bytes: u64) -> bool {
+        let cache = &self.block.cache;
+        let bytes = file_bytes.saturating_mul(GROWTH) + cache.size_bytes() as u64;
+        if bytes > cache.max_bytes as u64 {
+            return false;
+        }
+        let name = PartName::Asked(leaves);
+        if self.get(name.clone()).is_some() {
+            return true;
+        }
+        self.put(name, Part::Asked);
+        false
+    }
+
     pub(super) fn forget(&self, name: PartName) {
         let key = self.key(name);
         let cache = &self.block.cache;
@@ -285,6 +337,30 @@ mod tests {
         a.put(PartName::Column(0), starts(1_000));
         let of_three = 3 * (8_000 + PART_BYTES);
         assert_eq!(cache.size_bytes(), of_three + 4_000 + PART_BYTES);
+    }
+
+    #[test]
+    fn a_round_of_more_than_there_is_room_for_finds_most_of_what_there_is() {
+        let cache = ColumnCache::new(8 * 1_000, Arc::default());
+        let of = GroupColumns::new(cache.block(), 0);
+        let part = || starts((1_000 - PART_BYTES) / size_of::<u32>());
+        let round = |leaves: Range<LeafIndex>| {
+            let is_missing = |leaf: &LeafIndex| {
+                let is_missing = of.get(PartName::Column(*leaf)).is_none();
+                if is_missing {
+                    of.put(PartName::Column(*leaf), part());
+                }
+                is_missing
+            };
+            leaves.filter(is_missing).count()
+        };
+        let missing: Vec<usize> = (0..20).map(|_| round(0..12)).collect();
+        assert!(
+            missing[1..].iter().all(|n| (4..=7).contains(n)),
+            "{missing:?}"
+        );
+        let others: Vec<usize> = (0..20).map(|_| round(100..106)).collect();
+        assert_eq!(others.last(), Some(&0), "others come in: {others:?}");
     }
 
     #[test]

@@ -170,6 +170,12 @@ impl Decoded {
         true
     }
 
+    /// Whether others asked for some rows of these columns too, so that all of them are worth to be kept.
+    pub(super) fn is_asked_again(&self, leaves: &LeafSet, file_bytes: u64) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.is_asked_again(leaves.keys().copied().collect(), file_bytes))
+    }
+
     fn put_column(&mut self, leaf: LeafIndex, column: Arc<Column>) {
         if let Some(before) = self.columns.insert(leaf, column) {
             Part::Column(before).give(&self.memory);

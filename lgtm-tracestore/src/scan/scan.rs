@@ -466,7 +466,7 @@ impl GroupScan {
         };
         let missing = self.missing(&leaves, source);
         let bytes: u64 = missing.iter().map(|r| r.end - r.start).sum();
-        if is_few && bytes > SMALL_BYTES {
+        if is_few && bytes > SMALL_BYTES && !self.decoded.is_asked_again(&leaves, bytes) {
             let chunks = leaves
                 .keys()
                 .filter(|leaf| has_values(&block, self.group, **leaf))

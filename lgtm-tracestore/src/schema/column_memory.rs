@@ -9,6 +9,8 @@ use crate::schema::page::Inflater;
 
 /// What is kept at most: the columns of some row groups at a time, as queries have them.
 const MAX_KEPT_BYTES: usize = 16 << 20;
+/// A vector of so many times the room that is wanted is left for others: what is kept of it for long would hold all of it.
+const MAX_SURPLUS: usize = 4;
 /// Less is not worth a look.
 const LEAST_BYTES: usize = 4 << 10;
 /// Bytes of an inflater beside its buffer, about.
@@ -58,14 +60,15 @@ impl KeptEntry for i64 {
 }
 
 impl ColumnMemory {
-    /// An empty vector with room for so many entries, if there is one: else one that has no memory yet.
+    /// An empty vector with room for so many entries and not much more, if there is one: else one that has no memory yet.
     pub(crate) fn take<T: KeptEntry>(&self, entries: usize) -> Vec<T> {
         if entries.saturating_mul(size_of::<T>()) < LEAST_BYTES {
             return Vec::new();
         }
         let mut kept = self.0.lock();
         let shelf = T::shelf(&mut kept).iter().enumerate();
-        let fitting = shelf.filter(|(_, vec)| vec.capacity() >= entries);
+        let most = entries.saturating_mul(MAX_SURPLUS);
+        let fitting = shelf.filter(|(_, vec)| (entries..=most).contains(&vec.capacity()));
         let Some((at, _)) = fitting.min_by_key(|(_, vec)| vec.capacity()) else {
             return Vec::new();
         };
@@ -122,8 +125,8 @@ mod tests {
         }
         assert_eq!(memory.take::<u8>(10).capacity(), 0, "as cheap as new");
         assert_eq!(memory.take::<u8>(6_000).capacity(), 20_000);
-        assert_eq!(memory.take::<u8>(6_000).capacity(), 100_000);
-        assert_eq!(memory.take::<u8>(6_000).capacity(), 0);
+        assert_eq!(memory.take::<u8>(6_000).capacity(), 0, "far too large");
+        assert_eq!(memory.take::<u8>(60_000).capacity(), 100_000);
         assert_eq!(memory.take::<u32>(5_000).capacity(), 0, "of another type");
         assert_eq!(memory.0.lock().bytes, 5_000);
     }
