@@ -15,6 +15,7 @@ mod expiry;
 mod federated;
 mod followers;
 mod holders;
+mod index_joining;
 mod ingester;
 mod joined;
 mod joined_tail;

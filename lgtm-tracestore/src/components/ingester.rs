@@ -355,6 +355,9 @@ impl Ingester {
     pub async fn maintain(&self) -> Result<()> {
         let heads = self.heads()?;
         heads.maintain().await?;
+        heads
+            .pack_older(self.parts.settings.max_block_duration)
+            .await?;
         let flushed = match self.claim().await {
             Ok(()) => self
                 .flusher

@@ -250,6 +250,11 @@ impl HeadState {
         self.cut_bytes
     }
 
+    /// When the first trace came of those that were cut and wait.
+    pub(super) fn cut_since_ms(&self) -> Option<TimestampMs> {
+        self.cut.iter().map(|(_, trace)| trace.since_ms).min()
+    }
+
     /// Makes batches of what was cut, to be packed: one of each window. None when nothing was.
     pub(super) fn begin_batches(&mut self, parts: &HeadParts) -> Vec<Arc<HeadBatch>> {
         let mut windows: BTreeMap<BlockWindow, Vec<(TraceId, LiveTrace)>> = BTreeMap::new();

@@ -257,6 +257,24 @@ impl Heads {
         self.relieve().await
     }
 
+    /// Packs what was cut of each tenant of which the first trace came so long ago: however little it is, it is to be in a block.
+    ///
+    /// # Errors
+    /// As [`Heads::maintain`].
+    pub async fn pack_older(&self, age: Duration) -> Result<()> {
+        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let before_ms = self.clock.now_ms().saturating_sub(age_ms);
+        for head in self.all() {
+            let pack = move |state: &mut HeadState, parts: &HeadParts| {
+                if state.cut_since_ms().is_some_and(|t| t <= before_ms) {
+                    state.begin_batches(parts);
+                }
+            };
+            self.cut_and_pack(head, pack).await?;
+        }
+        Ok(())
+    }
+
     /// Cuts and packs all traces of a tenant, or of all, as before a flush.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use super::*;
 use crate::bucket::{BucketChunks, BucketSettings, BucketWriter, BucketWriterSettings};
 use crate::chunk::{ChunkBuilder, ChunkCodec, ChunkFormat, ChunkSettings, StreamChunk};
 use crate::components::{DeleteRequests, DeleteSettings};
+use crate::index::TENANT_LABEL;
 use crate::index::unpack;
 use crate::schema::DAY_MS;
 use crate::select::{Select, SelectRequest};

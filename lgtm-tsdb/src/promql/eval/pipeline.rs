@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::future::{join, try_join_all};
+use futures::future::{join, join_all};
 use lgtm_core::exec::{CancelToken, move_to_pool};
 use lgtm_core::model::{Labels, METRIC_NAME, TimeRange};
 use lgtm_core::vector::StepGrid;
@@ -134,7 +134,9 @@ impl Pipeline {
                 place += batch.len() as u64;
                 jobs.push(self.in_jobs(ctx, batch, (from, range), lane, distinct.as_ref()));
             }
-            let (done, fetched) = join(try_join_all(jobs), fetch(&mut batches, width)).await;
+            // All end, also after an error: what a lane holds is held as long as the query counts it.
+            let (done, fetched) = join(join_all(jobs), fetch(&mut batches, width)).await;
+            let done: Result<Vec<F>> = done.into_iter().collect();
             // Only the last round may leave lanes idle, so that their order stays what it was.
             lanes.extend(done?);
             round = fetched?;
