@@ -25,7 +25,10 @@ pub enum CombineBound {
 #[derive(Debug)]
 pub struct Combiner<'a> {
     bound: CombineBound,
+    /// The only part so far, as it came.
     first: Option<Trace<'a>>,
+    /// Whether there were two, whatever of them the bound left.
+    has_several: bool,
     combined: Trace<'a>,
     seen: HashSet<(SpanId, i32)>,
     bytes: usize,
@@ -48,6 +51,7 @@ impl<'a> Combiner<'a> {
         Self {
             bound,
             first: None,
+            has_several: false,
             combined: Trace::default(),
             seen: HashSet::new(),
             bytes: 0,
@@ -61,7 +65,7 @@ impl<'a> Combiner<'a> {
         if part.resources.is_empty() {
             return;
         }
-        if self.combined.resources.is_empty() {
+        if !self.has_several {
             match self.first.take() {
                 None => return self.first = Some(part),
                 Some(first) if first == part => return self.first = Some(first),
@@ -70,6 +74,7 @@ impl<'a> Combiner<'a> {
                         CombineBound::Answer { max_bytes } => max_bytes,
                         CombineBound::Stored { .. } | CombineBound::Unbounded => usize::MAX,
                     };
+                    self.has_several = true;
                     self.add(first, bound);
                 }
             }

@@ -131,6 +131,33 @@ proptest! {
     }
 }
 
+/// The last of three parts would fit alone: those that did not are missing all the same.
+#[test]
+fn parts_that_do_not_fit_are_told_even_when_a_later_one_would() {
+    let id = |n: u8| [n; 8];
+    let (a, b) = (id(1), id(2));
+    let part = |span_id, end_ns| Trace {
+        resources: vec![ResourceSpans {
+            scopes: vec![ScopeSpans {
+                name: b"scope",
+                spans: vec![Span {
+                    span_id,
+                    end_ns,
+                    ..Span::default()
+                }],
+                ..ScopeSpans::default()
+            }],
+            ..ResourceSpans::default()
+        }],
+    };
+    let parts = [part(&a, 1), part(&a, 2), part(&b, 3)];
+    let max_bytes = size(&parts[2]);
+    let mut combiner = Combiner::new(CombineBound::Answer { max_bytes });
+    parts.into_iter().for_each(|p| combiner.push(p));
+    let combined = combiner.finish();
+    assert!(combined.left_out_spans > 0, "{combined:?}");
+}
+
 /// Spans of a trace by what makes them the same, the first of each.
 fn first_copies(parts: &[Trace<'_>]) -> std::collections::BTreeMap<(SpanId, i32), u64> {
     let mut out = std::collections::BTreeMap::new();
