@@ -10,7 +10,7 @@ mod time;
 pub use duration::{ns_to_seconds, parse_duration_ns};
 pub use float::{
     format_open_metrics, format_plain, format_short, format_two_digits, push_float,
-    push_json_float, push_plain_float,
+    push_json_float, push_plain_float, push_whole,
 };
 pub use number::parse_number;
 pub use quote::{code_point, quote, quote_bytes, quote_char, unquote};

@@ -70,9 +70,7 @@ impl Labels {
 
     /// The labels in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        LabelIter {
-            reader: self.reader(),
-        }
+        LabelIter::of(&self.0)
     }
 
     /// The labels in order, as bytes: for those who only compare and copy them. They are UTF-8, which is not checked again.
@@ -226,22 +224,51 @@ fn next_text<'a>(reader: &mut Reader<'a>) -> &'a [u8] {
     reader.bytes().expect(BROKEN)
 }
 
+/// From so many bytes on the length of a text takes three.
+const LENGTHS_OF_THREE_BYTES: usize = 1 << 14;
+
+/// Labels one by one.
 #[derive(Clone)]
-struct LabelIter<'a> {
-    reader: Reader<'a>,
+enum LabelIter<'a> {
+    /// The rest of a set whose lengths all take one byte, so that the whole of it is UTF-8 and was looked at once.
+    Text(&'a str),
+    Bytes(Reader<'a>),
+}
+
+impl<'a> LabelIter<'a> {
+    fn of(set: &'a [u8]) -> Self {
+        // A length of two bytes begins with one above 0x7f and ends with one below 0x80, which no text has; one of three may be a text.
+        match std::str::from_utf8(set) {
+            Ok(text) if text.len() < LENGTHS_OF_THREE_BYTES => Self::Text(text),
+            _ => Self::Bytes(Reader::new("label set", set)),
+        }
+    }
+}
+
+/// The name or value at the front of a text; what is behind it.
+fn split_text(text: &str) -> (&str, &str) {
+    let len = usize::from(text.as_bytes()[0]);
+    text[1..].split_at(len)
 }
 
 impl<'a> Iterator for LabelIter<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.reader.is_empty() {
-            return None;
+        match self {
+            Self::Text("") => None,
+            Self::Text(rest) => {
+                let (name, behind) = split_text(rest);
+                let (value, behind) = split_text(behind);
+                *rest = behind;
+                Some((name, value))
+            }
+            Self::Bytes(reader) if reader.is_empty() => None,
+            Self::Bytes(reader) => {
+                let mut text = || reader.str().expect(BROKEN);
+                Some((text(), text()))
+            }
         }
-        Some((
-            self.reader.str().expect(BROKEN),
-            self.reader.str().expect(BROKEN),
-        ))
     }
 }
 
@@ -442,6 +469,22 @@ mod tests {
             };
             let (a, b) = (set(a), set(b));
             proptest::prop_assert_eq!(a.cmp(&b), a.iter().cmp(b.iter()));
+        }
+    }
+
+    #[test]
+    fn labels_of_any_length_come_back() {
+        // The length 21,699 is written as three bytes that are a text themselves.
+        for len in [
+            1, 126, 127, 128, 129, 255, 256, 16_383, 16_384, 21_699, 70_000,
+        ] {
+            for text in ["x".repeat(len), "é".repeat(len / 2 + 1)] {
+                let pairs = [("a", "1"), (&*text, "v"), ("zz", &*text), ("zzz", "é")];
+                let set = Labels::from_pairs(pairs).unwrap();
+                let mut wanted = pairs;
+                wanted.sort_unstable();
+                assert!(set.iter().eq(wanted), "{len}");
+            }
         }
     }
 

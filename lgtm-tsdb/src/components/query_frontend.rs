@@ -14,6 +14,7 @@ use lgtm_core::limits::{AnswerMemory, Overrides};
 use lgtm_core::model::{Labels, Matcher, TenantId, TextSet, TimestampMs};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
+use smallvec::smallvec;
 
 use super::clients::{Inspect, MetricMetadata, Queries};
 use super::query_frontend_settings::QueryFrontendSettings;
@@ -460,7 +461,7 @@ impl From<Answer> for FrontendAnswer {
             QueryValue::Vector(series) | QueryValue::Matrix(series) => (series, None),
             QueryValue::Scalar(point) => {
                 let series = Series {
-                    floats: vec![point],
+                    floats: smallvec![point],
                     ..Series::default()
                 };
                 (vec![series], None)

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use lgtm_core::go::json::push_quoted;
-use lgtm_core::go::{push_float, push_plain_float};
+use lgtm_core::go::{push_float, push_plain_float, push_whole};
 use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 
 use crate::promql::{Point, QueryStats, buckets};
@@ -43,7 +43,7 @@ pub(super) fn push_time(out: &mut String, t_ms: TimestampMs) {
     if t_ms < 0 {
         out.push('-');
     }
-    let _ = write!(out, "{seconds}");
+    push_whole(out, seconds);
     if ms != 0 {
         let _ = write!(out, ".{ms:03}");
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lgtm_core::limits::AnswerMemory;
 use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 use lgtm_core::vector::{StepGrid, is_gap};
+use smallvec::SmallVec;
 
 use super::eval;
 use crate::select::FetchStats;
@@ -18,13 +19,16 @@ pub struct Point<T> {
     pub value: T,
 }
 
+/// Floats of a series: one alone, as vectors have it, takes no memory of its own.
+pub type FloatPoints = SmallVec<[Point<f64>; 1]>;
+
 /// A series of an answer.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
     /// Labels.
     pub labels: Labels,
     /// Floats, in time order.
-    pub floats: Vec<Point<f64>>,
+    pub floats: FloatPoints,
     /// Native histograms, in time order.
     pub histograms: Vec<Point<FloatHistogram>>,
 }
@@ -51,11 +55,12 @@ impl Series {
     /// A series of the evaluator with the times of its steps.
     pub(super) fn of(series: eval::Series, grid: &StepGrid) -> Self {
         let cells = series.cells;
-        let floats = cells.floats.iter().enumerate().filter(|v| !is_gap(*v.1));
-        let floats = floats.map(|(step, value)| Point {
+        let values = cells.floats.iter().enumerate().filter(|v| !is_gap(*v.1));
+        let mut floats = FloatPoints::with_capacity(values.clone().count());
+        floats.extend(values.map(|(step, value)| Point {
             t_ms: grid.at(step),
             value: *value,
-        });
+        }));
         let histograms = cells.histograms.iter().enumerate();
         let histograms = histograms.filter_map(|(step, h)| {
             Some(Point {
@@ -65,7 +70,7 @@ impl Series {
         });
         Self {
             labels: series.labels,
-            floats: floats.collect(),
+            floats,
             histograms: histograms.collect(),
         }
     }

@@ -92,7 +92,7 @@ impl Serialize for Series {
         let mut map = to.serialize_map(None)?;
         map.serialize_entry("metric", &self.labels)?;
         if !self.floats.is_empty() {
-            map.serialize_entry("values", &self.floats)?;
+            map.serialize_entry("values", &self.floats[..])?;
         }
         if !self.histograms.is_empty() {
             map.serialize_entry("histograms", &self.histograms)?;

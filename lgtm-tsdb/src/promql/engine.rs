@@ -291,7 +291,7 @@ impl Engine {
             }),
             Value::Vector(v) => {
                 let is_range = query.is_range();
-                let mut points = v.charge.empty();
+                let mut points = eval::Growing::none(&v.charge);
                 let series = ctx
                     .compute(v.cost(), move |_| {
                         let series = eval::drop_marked_names(v.series)?.into_iter();
@@ -299,12 +299,12 @@ impl Engine {
                         // Collected into the memory of the list that it comes from.
                         let mut series = series
                             .filter(|s| !s.is_empty())
-                            .map(|s| points.grow(0, s.size_bytes()).map(|()| s))
+                            .map(|s| points.add(0, s.size_bytes()).map(|()| s))
                             .collect::<Result<Vec<_>>>()?;
                         if is_range {
                             series.sort_by(|a, b| a.labels.cmp(&b.labels));
                         }
-                        drop(v.charge);
+                        drop((v.charge, points.finish()?));
                         Ok(series)
                     })
                     .await?;

@@ -34,7 +34,7 @@ mod signature;
 mod splitter;
 mod token;
 
-pub use answer::{Answer, Point, QueryStats, QueryValue, Series};
+pub use answer::{Answer, FloatPoints, Point, QueryStats, QueryValue, Series};
 #[cfg(feature = "http")]
 pub(crate) use answer_json::buckets;
 pub use ast::{

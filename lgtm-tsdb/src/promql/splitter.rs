@@ -9,7 +9,7 @@ use lgtm_core::limits::AnswerMemory;
 use lgtm_core::model::{FloatHistogram, Labels, TimestampMs};
 use lgtm_core::{DecodeError, Error, Result};
 
-use super::answer::{Point, QueryStats, Series};
+use super::answer::{FloatPoints, Point, QueryStats, Series};
 use super::long_range::split_long_ranges;
 use super::query::Query;
 use super::settle::{is_final_before, settle};
@@ -108,8 +108,8 @@ impl Splitter for PromqlSplitter {
     fn extract(&self, answer: &Arc<FrontendAnswer>, steps: StepRange) -> Arc<FrontendAnswer> {
         let series = answer.series.iter().map(|s| Series {
             labels: s.labels.clone(),
-            floats: between(&s.floats, steps),
-            histograms: between(&s.histograms, steps),
+            floats: between(&s.floats, steps).into(),
+            histograms: between(&s.histograms, steps).into(),
         });
         Arc::new(FrontendAnswer {
             series: series.filter(|s| !s.is_empty()).collect(),
@@ -187,7 +187,7 @@ impl Splitter for PromqlSplitter {
         let mut series = Vec::with_capacity(count.min(reader.remaining()).min(1 << 16));
         for _ in 0..count {
             let labels = read_labels(&mut reader)?;
-            let (mut floats, mut histograms) = (Vec::new(), Vec::new());
+            let (mut floats, mut histograms) = (FloatPoints::new(), Vec::new());
             for _ in 0..2 {
                 read_chunks(&mut reader, self.max_points, &mut floats, &mut histograms)?;
             }
@@ -235,10 +235,10 @@ impl Splitter for PromqlSplitter {
 }
 
 /// The points whose times lie in the range, which are sorted.
-fn between<T: Clone>(points: &[Point<T>], steps: StepRange) -> Vec<Point<T>> {
+fn between<T>(points: &[Point<T>], steps: StepRange) -> &[Point<T>] {
     let from = points.partition_point(|p| p.t_ms < steps.start_ms);
     let to = points.partition_point(|p| p.t_ms <= steps.end_ms);
-    points.get(from..to).map_or(Vec::new(), <[_]>::to_vec)
+    points.get(from..to).unwrap_or_default()
 }
 
 fn push_new(all: &mut Vec<String>, more: Vec<String>) {
@@ -270,7 +270,7 @@ fn read_labels(reader: &mut Reader<'_>) -> Result<Labels, DecodeError> {
 fn read_chunks(
     reader: &mut Reader<'_>,
     max_points: u64,
-    floats: &mut Vec<Point<f64>>,
+    floats: &mut FloatPoints,
     histograms: &mut Vec<Point<FloatHistogram>>,
 ) -> Result<(), DecodeError> {
     for _ in 0..reader.length()? {

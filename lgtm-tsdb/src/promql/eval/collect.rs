@@ -3,7 +3,7 @@
 use lgtm_core::model::Labels;
 
 use super::cells::{Cells, Series};
-use super::context::{Charge, Context};
+use super::context::{Charge, Context, Growing};
 use super::labels::{merge_equal, without_metadata};
 use super::pipeline::Fold;
 use crate::promql::annotations::Annotations;
@@ -17,7 +17,7 @@ const RUN: usize = 512;
 pub(super) struct Collect {
     /// Series with their places, in runs: joining two lanes moves runs, not series.
     runs: Vec<Vec<(u64, Series)>>,
-    charge: Charge,
+    memory: Growing,
     delayed_names: bool,
     /// Whether names were dropped, so that series may have become equal.
     dropped: bool,
@@ -27,7 +27,7 @@ impl Collect {
     pub(super) fn new(ctx: &Context) -> Self {
         Self {
             runs: Vec::new(),
-            charge: Charge::none(&ctx.usage),
+            memory: Growing::none(&Charge::none(&ctx.usage)),
             delayed_names: ctx.switches.delayed_names,
             dropped: false,
         }
@@ -48,13 +48,14 @@ impl Collect {
 
     /// The series and the memory they take.
     pub(super) fn finish(self) -> Result<(Vec<Series>, Charge)> {
+        let charge = self.memory.finish()?;
         let series = in_order(self.runs);
         let series = if self.dropped {
             merge_equal(series)?
         } else {
             series
         };
-        Ok((series, self.charge))
+        Ok((series, charge))
     }
 
     fn push(&mut self, place: u64, series: Series) {
@@ -118,7 +119,7 @@ impl Fold for Collect {
             self.dropped = true;
         }
         let bytes = cells.bytes() + labels.size_bytes() as u64 + 64;
-        self.charge.grow(cells.points(), bytes)?;
+        self.memory.add(cells.points(), bytes)?;
         self.push(place, Series { labels, cells });
         Ok(())
     }
@@ -126,7 +127,7 @@ impl Fold for Collect {
     fn fork(&self) -> Self {
         Self {
             runs: Vec::new(),
-            charge: self.charge.empty(),
+            memory: self.memory.empty(),
             delayed_names: self.delayed_names,
             dropped: false,
         }
@@ -134,7 +135,7 @@ impl Fold for Collect {
 
     fn join(&mut self, other: Self, _: &mut Annotations) -> Result<()> {
         self.runs.extend(other.runs);
-        self.charge.join(other.charge);
+        self.memory.join(other.memory)?;
         self.dropped |= other.dropped;
         Ok(())
     }

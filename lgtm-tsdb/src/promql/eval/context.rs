@@ -222,6 +222,69 @@ impl Drop for Charge {
     }
 }
 
+/// Memory that grows by one series after the other: counted in pieces, as who counts looks at what all threads of the query share.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    charge: Charge,
+    points: u64,
+    bytes: u64,
+}
+
+impl Growing {
+    /// Begins with nothing.
+    pub(crate) fn none(charge: &Charge) -> Self {
+        Self {
+            charge: charge.empty(),
+            points: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Another one of the same query that holds nothing.
+    pub(crate) fn empty(&self) -> Self {
+        Self::none(&self.charge)
+    }
+
+    /// Takes more. What is beyond a bound is seen within 16 KiB.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub(crate) fn add(&mut self, points: u64, bytes: u64) -> Result<()> {
+        self.points += points;
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes < 16 << 10 {
+            return Ok(());
+        }
+        self.count()
+    }
+
+    fn count(&mut self) -> Result<()> {
+        let (points, bytes) = (
+            std::mem::take(&mut self.points),
+            std::mem::take(&mut self.bytes),
+        );
+        self.charge.grow(points, bytes)
+    }
+
+    /// Takes over what `other` holds.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub(crate) fn join(&mut self, other: Self) -> Result<()> {
+        self.charge.join(other.finish()?);
+        Ok(())
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`Charge::grow`].
+    pub(crate) fn finish(mut self) -> Result<Charge> {
+        self.count()?;
+        Ok(self.charge)
+    }
+}
+
 /// What all parts of one query share.
 #[derive(Debug)]
 pub(crate) struct Context {

@@ -36,7 +36,7 @@ mod subquery;
 mod vector;
 
 pub(crate) use cells::{Series, histogram_points};
-pub(crate) use context::{Context, EvalBounds, Switches, Usage};
+pub(crate) use context::{Context, EvalBounds, Growing, Switches, Usage};
 pub(crate) use evaluator::{Value, evaluate};
 pub(crate) use labels::drop_marked_names;
 pub(crate) use raw::raw_range;
