@@ -50,6 +50,48 @@ pub(crate) const COMMANDS: &[Command] = &[
         flags: &[],
         help: "every checksum, count, time and reference, of the bucket or of one block, index file or chunk",
     },
+    Command {
+        name: "cardinality",
+        usage: "URL",
+        words: (1, 1),
+        flags: &["from", "to", "limit"],
+        help: "series or streams of a tenant: how many, by metric name, by label and by value",
+    },
+    Command {
+        name: "export",
+        usage: "URL [OBJECT]",
+        words: (1, 2),
+        flags: &["from", "to", "out"],
+        help: "a tenant's data, or that of one block or chunk: metrics as OpenMetrics, logs and traces as lines of JSON that are bodies of pushes (Loki's, OTLP's)",
+    },
+    Command {
+        name: "import",
+        usage: "URL FILE",
+        words: (2, 2),
+        flags: &["write"],
+        help: "what export writes becomes blocks or chunks of -tenant, of -signal; FILE - is standard input",
+    },
+    Command {
+        name: "backfill",
+        usage: "URL FOLDER...",
+        words: (2, usize::MAX),
+        flags: &["write"],
+        help: "blocks of metrics on this machine, as Prometheus and promtool write them, become those of -tenant; each is verified first",
+    },
+    Command {
+        name: "delete",
+        usage: "URL WHAT...",
+        words: (2, usize::MAX),
+        flags: &["from", "to", "write"],
+        help: "metrics: blocks by their ids, or all for the tenant; logs: what a query selects; traces: by ids, or what a query selects. Without -write only told",
+    },
+    Command {
+        name: "compact",
+        usage: "URL",
+        words: (1, 1),
+        flags: &["write"],
+        help: "one round of compaction; nothing goes for its age. Not beside a compactor that runs",
+    },
 ];
 
 const FLAGS: &[(&str, &str)] = &[
@@ -73,6 +115,14 @@ const FLAGS: &[(&str, &str)] = &[
     (
         "schema",
         "a YAML file with Loki's schema_config, where index tables are not below index/index_",
+    ),
+    (
+        "out",
+        "the file to write, which must not be there yet; standard output without it",
+    ),
+    (
+        "write",
+        "let the command change the bucket; without it import, backfill and compact refuse, and delete tells what it would do",
     ),
     ("help", "print this"),
 ];
@@ -158,6 +208,25 @@ impl Arguments {
     /// A word behind the URL.
     pub(crate) fn word(&self, n: usize) -> Option<&str> {
         self.words.get(n + 1).map(String::as_str)
+    }
+
+    /// All words behind the URL.
+    pub(crate) fn words(&self) -> &[String] {
+        &self.words[1..]
+    }
+
+    /// Whether the bucket may be changed.
+    ///
+    /// # Errors
+    /// `InvalidInput` without `-write`.
+    pub(crate) fn must_write(&self) -> Result<()> {
+        match self.is_set("write") {
+            true => Ok(()),
+            false => Err(Error::InvalidInput(format!(
+                "{} changes the bucket: say -write",
+                self.command.name
+            ))),
+        }
     }
 
     /// The value of a flag.

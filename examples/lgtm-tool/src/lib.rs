@@ -7,8 +7,15 @@
 //! It reads, and writes only with `-write`. What it knows of formats is in the crates of the stores.
 
 mod arguments;
+mod backfill;
+mod cardinality;
+mod compact;
+mod delete;
+mod export;
+mod import;
 mod inspect;
 mod ls;
+mod output;
 mod place;
 mod progress;
 mod query;

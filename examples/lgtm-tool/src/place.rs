@@ -11,6 +11,7 @@ use lgtm_core::{Error, Result};
 use lgtm_logstore::chunk::ChunkKey;
 use lgtm_logstore::schema::{PeriodSettings, Schema, SchemaPeriods, SchemaSettings};
 use lgtm_tsdb::block::BlockId as MetricBlockId;
+use tempfile::TempDir;
 
 use crate::arguments::Arguments;
 
@@ -48,6 +49,7 @@ impl Signal {
 /// An open bucket.
 #[derive(Debug)]
 pub(crate) struct Place {
+    backend: Backend,
     layout: Layout,
     signals: Vec<Signal>,
     /// Signals stand below prefixes of their own.
@@ -101,10 +103,8 @@ impl Place {
         let whole = Layout::single_bucket(backend.clone());
         let top = root_of(&backend, DataKind::MetricBlocks)?;
         let (mut signals, has_prefixes) = signals_of(&top).await?;
-        match asked {
-            Some(signal) if has_prefixes => signals.retain(|s| *s == signal),
-            Some(signal) => signals = vec![signal],
-            None => {}
+        if let Some(signal) = asked {
+            signals = vec![signal];
         }
         let layout = match signals.first() {
             Some(_) if has_prefixes => whole,
@@ -116,6 +116,7 @@ impl Place {
             }
         };
         let mut place = Self {
+            backend,
             layout,
             signals,
             has_prefixes,
@@ -127,6 +128,16 @@ impl Place {
             place.schema = schema_of(&place.bucket(Signal::Logs)).await?;
         }
         Ok(place)
+    }
+
+    /// Where each kind of data is.
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The store itself, with what the layout makes of it.
+    pub(crate) fn backend(&self) -> Backend {
+        self.backend.clone()
     }
 
     /// The signals that are there.
@@ -215,10 +226,31 @@ impl Place {
         }
     }
 
+    /// Of which signal an object is, as [`Place::locate`].
+    ///
+    /// # Errors
+    /// As there; `InvalidInput` for objects of none.
+    pub(crate) fn signal_of(&self, path: &str) -> Result<Signal> {
+        let (kind, _) = self.locate(path)?;
+        let found = Signal::ALL.into_iter().find(|s| s.kind() == kind);
+        found.ok_or_else(|| Error::InvalidInput(format!("object {path:?} is of no signal")))
+    }
+
     /// The bucket of a kind of data.
     pub(crate) fn kind_bucket(&self, kind: DataKind) -> Bucket {
         self.layout.bucket(kind)
     }
+}
+
+/// A folder of this machine that goes when it is dropped.
+///
+/// # Errors
+/// `Unavailable` when it cannot be made.
+pub(crate) fn scratch() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("lgtm-tool-")
+        .tempdir()
+        .map_err(|e| Error::Unavailable(format!("a temporary folder: {e}")))
 }
 
 /// The whole store as the bucket of one kind.

@@ -5,7 +5,7 @@ use lgtm_core::{Error, ErrorKind, Result};
 use crate::arguments::{Arguments, Parsed, help};
 use crate::place::Place;
 use crate::report::Report;
-use crate::{inspect, ls, query, verify};
+use crate::{backfill, cardinality, compact, delete, export, import, inspect, ls, query, verify};
 
 /// How a command ended; the exit code says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,15 @@ fn act(arguments: &Arguments) -> Result<Answer> {
             "ls" => ls::ls(&place).await.map(Answer::from),
             "inspect" => inspect::inspect(&place, arguments).await.map(Answer::from),
             "query" => query::query(&place, arguments).await.map(Answer::from),
+            "cardinality" => {
+                let told = cardinality::cardinality(&place, arguments).await;
+                told.map(Answer::from)
+            }
+            "export" => export::export(&place, arguments).await.map(Answer::from),
+            "import" => import::import(&place, arguments).await,
+            "backfill" => backfill::backfill(&place, arguments).await,
+            "delete" => delete::delete(&place, arguments).await.map(Answer::from),
+            "compact" => compact::compact(&place, arguments).await.map(Answer::from),
             "verify" => verify::verify(&place, arguments).await,
             other => Err(Error::Internal(format!("command {other} does nothing"))),
         }

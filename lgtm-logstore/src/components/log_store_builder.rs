@@ -26,6 +26,7 @@ use crate::schema::SchemaSettings;
 pub struct LogStoreBuilder {
     folder: PathBuf,
     store: Backend,
+    layout: Option<Layout>,
     storage: StorageSettings,
     schema: SchemaSettings,
     ingester: IngesterSettings,
@@ -57,6 +58,7 @@ impl LogStoreBuilder {
         Self {
             folder,
             store,
+            layout: None,
             storage: StorageSettings::default(),
             schema: SchemaSettings::default(),
             ingester: IngesterSettings::default(),
@@ -93,6 +95,14 @@ impl LogStoreBuilder {
     #[must_use]
     pub fn store_gateway(mut self, settings: BucketSettings) -> Self {
         self.store_gateway = settings;
+        self
+    }
+
+    /// Sets where in the object store data goes, in place of the prefixes that all stores have by default; the layout has its own settings of
+    /// [`storage`](Self::storage).
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
         self
     }
 
@@ -237,12 +247,15 @@ impl LogStoreBuilder {
     /// Joins the parts; nothing is opened yet.
     fn build(self) -> Result<(LogStoreParts, TaskGroup)> {
         let registry = self.registry.unwrap_or_default();
-        let layout = Layout::builder()
-            .store(self.store)
-            .settings(self.storage)
-            .clock(Arc::clone(&self.clock))
-            .registry(&registry)
-            .build()?;
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => Layout::builder()
+                .store(self.store)
+                .settings(self.storage)
+                .clock(Arc::clone(&self.clock))
+                .registry(&registry)
+                .build()?,
+        };
         let bucket = layout.bucket(DataKind::Logs);
         let owns_executor = self.executor.is_none();
         let executor = match self.executor {

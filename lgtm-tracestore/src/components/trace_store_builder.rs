@@ -27,6 +27,7 @@ pub struct TraceStoreBuilder {
     disk: Arc<dyn Disk>,
     folder: String,
     store: Backend,
+    layout: Option<Layout>,
     storage: StorageSettings,
     ingester: IngesterSettings,
     bucket: BucketSettings,
@@ -56,6 +57,7 @@ impl TraceStoreBuilder {
             disk: Arc::new(LocalDisk::new(&folder)),
             folder: folder.display().to_string(),
             store,
+            layout: None,
             storage: StorageSettings::default(),
             ingester: IngesterSettings::default(),
             bucket: BucketSettings::default(),
@@ -82,6 +84,14 @@ impl TraceStoreBuilder {
     #[must_use]
     pub fn bucket(mut self, settings: BucketSettings) -> Self {
         self.bucket = settings;
+        self
+    }
+
+    /// Sets where in the object store data goes, in place of the prefixes that all stores have by default; the layout has its own settings of
+    /// [`storage`](Self::storage).
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
         self
     }
 
@@ -207,12 +217,15 @@ impl TraceStoreBuilder {
     /// Joins the parts; nothing is opened yet.
     fn build(self) -> Result<(TraceStoreParts, TaskGroup)> {
         let registry = self.registry.unwrap_or_default();
-        let layout = Layout::builder()
-            .store(self.store)
-            .settings(self.storage)
-            .clock(Arc::clone(&self.clock))
-            .registry(&registry)
-            .build()?;
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => Layout::builder()
+                .store(self.store)
+                .settings(self.storage)
+                .clock(Arc::clone(&self.clock))
+                .registry(&registry)
+                .build()?,
+        };
         let bucket = layout.bucket(DataKind::Traces);
         let owns_executor = self.executor.is_none();
         let executor = match self.executor {

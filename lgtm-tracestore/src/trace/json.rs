@@ -1,5 +1,5 @@
 //! JSON of a trace as Tempo's API prints it: protobuf's JSON mapping, identifiers in base64, 64-bit integers as text, enums by name, what is zero
-//! or empty left out, no spaces. Bytes that are no UTF-8 are shown as U+FFFD.
+//! or empty left out, no spaces. Bytes that are no UTF-8 are shown as U+FFFD. In OTLP's own JSON identifiers are hexadecimal and enums numbers.
 //!
 //! ```text
 //! {"resourceSpans":[{"resource":{"attributes":[...]},"scopeSpans":[{"scope":{"name":"lib"},"spans":[{"traceId":"AAE=",...}]}]}]}
@@ -18,6 +18,15 @@ use crate::trace::{
 
 /// How deep lists and maps are printed that lie in each other; what lies deeper is an empty value. Far more than what is taken from senders.
 const MAX_DEPTH: usize = 100;
+
+/// What identifiers and enums are printed as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spelling {
+    /// Identifiers in base64, enums by name.
+    Tempo,
+    /// Identifiers in hexadecimal, enums by number.
+    Otlp,
+}
 
 /// The members of an object that is being printed.
 pub(super) struct Members<'o> {
@@ -52,9 +61,20 @@ impl<'o> Members<'o> {
         }
     }
 
-    fn base64(&mut self, name: &str, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            push_base64(self.name(name), bytes);
+    fn id(&mut self, name: &str, bytes: &[u8], spelling: Spelling) {
+        if bytes.is_empty() {
+            return;
+        }
+        let out = self.name(name);
+        match spelling {
+            Spelling::Tempo => push_base64(out, bytes),
+            Spelling::Otlp => {
+                out.push('"');
+                for b in bytes {
+                    let _ = write!(out, "{b:02x}");
+                }
+                out.push('"');
+            }
         }
     }
 
@@ -157,14 +177,16 @@ impl ScopeSpans<'_> {
 
 impl Span<'_> {
     /// Appends the `Span`. It always has a status, as in Tempo's answers.
-    pub(super) fn push_json(&self, out: &mut String) {
+    pub(super) fn push_json(&self, out: &mut String, spelling: Spelling) {
         let mut members = Members::open(out);
-        members.base64("traceId", self.trace_id);
-        members.base64("spanId", self.span_id);
+        members.id("traceId", self.trace_id, spelling);
+        members.id("spanId", self.span_id, spelling);
         members.text("traceState", self.trace_state);
-        members.base64("parentSpanId", self.parent_span_id);
+        members.id("parentSpanId", self.parent_span_id, spelling);
         members.text("name", self.name);
-        let kind = SpanKind::of_number(self.kind).map(SpanKind::as_str);
+        let is_named = spelling == Spelling::Tempo;
+        let kind = SpanKind::of_number(self.kind).filter(|_| is_named);
+        let kind = kind.map(SpanKind::as_str);
         members.named("kind", self.kind, kind);
         members.long("startTimeUnixNano", self.start_ns);
         members.long("endTimeUnixNano", self.end_ns);
@@ -172,11 +194,12 @@ impl Span<'_> {
         members.count("droppedAttributesCount", self.dropped_attributes_count);
         members.list("events", &self.events, Event::push_json);
         members.count("droppedEventsCount", self.dropped_events_count);
-        members.list("links", &self.links, Link::push_json);
+        members.list("links", &self.links, |l, out| l.push_json(out, spelling));
         members.count("droppedLinksCount", self.dropped_links_count);
         let mut status = Members::open(members.name("status"));
         status.text("message", self.status_message);
-        let code = StatusCode::of_number(self.status_code).map(StatusCode::as_str);
+        let code = StatusCode::of_number(self.status_code).filter(|_| is_named);
+        let code = code.map(StatusCode::as_str);
         status.named("code", self.status_code, code);
         status.close();
         members.close();
@@ -195,10 +218,10 @@ impl Event<'_> {
 }
 
 impl Link<'_> {
-    fn push_json(&self, out: &mut String) {
+    fn push_json(&self, out: &mut String, spelling: Spelling) {
         let mut members = Members::open(out);
-        members.base64("traceId", self.trace_id);
-        members.base64("spanId", self.span_id);
+        members.id("traceId", self.trace_id, spelling);
+        members.id("spanId", self.span_id, spelling);
         members.text("traceState", self.trace_state);
         members.attributes(&self.attributes);
         members.count("droppedAttributesCount", self.dropped_attributes_count);

@@ -1,6 +1,6 @@
 //! Traces printed piece by piece, so that an answer of any size needs little memory beside the trace.
 
-use crate::trace::json::Members;
+use crate::trace::json::{Members, Spelling};
 use crate::trace::{ResourceSpans, ScopeSpans, Span, Trace};
 
 /// What a trace is printed as.
@@ -8,6 +8,8 @@ use crate::trace::{ResourceSpans, ScopeSpans, Span, Trace};
 pub enum TraceForm {
     /// As Tempo's `/api/v2/traces` has it: `{"resourceSpans":[...]}`.
     ResourceSpans,
+    /// As OTLP's JSON has it, which receivers take: as `ResourceSpans`, with identifiers in hexadecimal and enums by number.
+    Otlp,
     /// As Tempo's `/api/traces` has it: `{"batches":[...]}`.
     Batches,
     /// As language models read it with the fewest tokens: `{"traceId":"..","services":[...]}`, identifiers in hexadecimal, attributes as members.
@@ -98,7 +100,7 @@ impl<'t, 'a> TracePrinter<'t, 'a> {
             return;
         }
         let list = match self.form {
-            TraceForm::ResourceSpans => "resourceSpans",
+            TraceForm::ResourceSpans | TraceForm::Otlp => "resourceSpans",
             TraceForm::Batches => "batches",
             TraceForm::Llm => {
                 self.trace.push_llm_id(&mut members);
@@ -115,7 +117,7 @@ impl<'t, 'a> TracePrinter<'t, 'a> {
                 resource.push_llm(&mut members);
                 "scopes"
             }
-            TraceForm::ResourceSpans | TraceForm::Batches => {
+            TraceForm::ResourceSpans | TraceForm::Otlp | TraceForm::Batches => {
                 resource.push_resource_json(members.name("resource"));
                 "scopeSpans"
             }
@@ -129,7 +131,7 @@ impl<'t, 'a> TracePrinter<'t, 'a> {
         let mut members = Members::open(out);
         match self.form {
             TraceForm::Llm => scope.push_llm(&mut members),
-            TraceForm::ResourceSpans | TraceForm::Batches => {
+            TraceForm::ResourceSpans | TraceForm::Otlp | TraceForm::Batches => {
                 scope.push_scope_json(members.name("scope"));
             }
         }
@@ -141,7 +143,8 @@ impl<'t, 'a> TracePrinter<'t, 'a> {
     fn print_span(&self, span: &Span<'_>, out: &mut String) {
         match self.form {
             TraceForm::Llm => span.push_llm(out),
-            TraceForm::ResourceSpans | TraceForm::Batches => span.push_json(out),
+            TraceForm::Otlp => span.push_json(out, Spelling::Otlp),
+            TraceForm::ResourceSpans | TraceForm::Batches => span.push_json(out, Spelling::Tempo),
         }
     }
 }

@@ -270,11 +270,11 @@ proptest! {
             ..ResourceSpans::default()
         };
         let trace = Trace { resources: shape.iter().map(resource).collect() };
-        for form in [TraceForm::ResourceSpans, TraceForm::Batches, TraceForm::Llm] {
+        for form in [TraceForm::ResourceSpans, TraceForm::Otlp, TraceForm::Batches, TraceForm::Llm] {
             let whole = trace.to_json(form);
             let parsed: serde_json::Value = serde_json::from_str(&whole).unwrap();
             let list = match form {
-                TraceForm::ResourceSpans => "resourceSpans",
+                TraceForm::ResourceSpans | TraceForm::Otlp => "resourceSpans",
                 TraceForm::Batches => "batches",
                 TraceForm::Llm => "services",
             };
@@ -293,6 +293,81 @@ proptest! {
             }
             prop_assert_eq!(pieces, whole);
         }
+    }
+}
+
+#[test]
+fn a_trace_as_otlp_is_read_as_the_same() {
+    let attribute = |key, value| Attribute { key, value };
+    let mut list = Vec::new();
+    for item in [Value::Int(-3), Value::Text(b"x")] {
+        lgtm_core::codec::protobuf::put_bytes_field(&mut list, 1, &encoded(item));
+    }
+    let attributes = vec![
+        attribute(b"text", Value::Text("é\"".as_bytes())),
+        attribute(b"int", Value::Int(i64::MIN)),
+        attribute(b"double", Value::Double(1e-9)),
+        attribute(b"bool", Value::Bool(false)),
+        attribute(b"bytes", Value::Bytes(&[0, 255])),
+        attribute(b"list", Value::List(&list)),
+    ];
+    let span = Span {
+        trace_id: &[0xab; 16],
+        span_id: &[0x01; 8],
+        parent_span_id: &[0xff; 8],
+        trace_state: b"a=b",
+        name: b"GET /",
+        kind: 3,
+        start_ns: u64::MAX,
+        end_ns: 7,
+        attributes: attributes.clone(),
+        events: vec![Event {
+            time_ns: 5,
+            name: b"e",
+            attributes: attributes.clone(),
+            ..Event::default()
+        }],
+        links: vec![Link {
+            trace_id: &[0xcd; 16],
+            span_id: &[0x02; 8],
+            attributes: attributes.clone(),
+            ..Link::default()
+        }],
+        status_code: 2,
+        status_message: b"no",
+        ..Span::default()
+    };
+    let scope = ScopeSpans {
+        name: b"lib",
+        version: b"1",
+        attributes: attributes.clone(),
+        spans: vec![span],
+        ..ScopeSpans::default()
+    };
+    let resource = ResourceSpans {
+        attributes,
+        scopes: vec![scope],
+        ..ResourceSpans::default()
+    };
+    let trace = Trace {
+        resources: vec![resource],
+    };
+    let json = trace.to_json(TraceForm::Otlp);
+    let mut bytes = Vec::new();
+    let mut grow = |_| Ok(());
+    let mut allowance = Allowance::new(1 << 20, &mut grow);
+    crate::wire::otlp_to_protobuf(
+        lgtm_core::otlp::OtlpSpelling::Json,
+        json.as_bytes(),
+        lgtm_core::codec::SizeBound::new(1 << 20),
+        &mut bytes,
+        &mut allowance,
+    )
+    .unwrap();
+    // Lengths in lists may be written with more bytes than they need.
+    let read = Trace::decode(&bytes, &mut allowance).unwrap();
+    for form in [TraceForm::Otlp, TraceForm::ResourceSpans] {
+        assert_eq!(read.to_json(form), trace.to_json(form));
     }
 }
 

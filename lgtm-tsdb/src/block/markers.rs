@@ -128,6 +128,15 @@ impl TenantDeletionMark {
     /// Name of the mark under the tenant's `markers/`.
     pub const FILE_NAME: &str = "tenant-deletion-mark.json";
 
+    /// A mark made at `deletion_time_s`.
+    pub fn new(deletion_time_s: i64) -> Self {
+        Self {
+            deletion_time_s,
+            finished_time_s: 0,
+            unknown: Map::new(),
+        }
+    }
+
     /// Reads a mark.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         json::decode(Self::FILE_NAME, bytes)

@@ -25,6 +25,7 @@ use crate::promql::EngineSettings;
 pub struct TsdbBuilder {
     folder: PathBuf,
     store: Backend,
+    layout: Option<Layout>,
     storage: StorageSettings,
     ingester: IngesterSettings,
     store_gateway: BucketSettings,
@@ -53,6 +54,7 @@ impl TsdbBuilder {
         Self {
             folder,
             store,
+            layout: None,
             storage: StorageSettings::default(),
             ingester: IngesterSettings::default(),
             store_gateway: BucketSettings::default(),
@@ -86,6 +88,14 @@ impl TsdbBuilder {
     #[must_use]
     pub fn compactor(mut self, settings: CompactorSettings) -> Self {
         self.compactor = settings;
+        self
+    }
+
+    /// Sets where in the object store data goes, in place of the prefixes that all stores have by default; the layout has its own settings of
+    /// [`storage`](Self::storage).
+    #[must_use]
+    pub fn layout(mut self, layout: Layout) -> Self {
+        self.layout = Some(layout);
         self
     }
 
@@ -213,12 +223,15 @@ impl TsdbBuilder {
     /// Joins the parts; nothing is opened yet.
     fn build(self) -> Result<(TsdbParts, TaskGroup)> {
         let registry = self.registry.unwrap_or_default();
-        let layout = Layout::builder()
-            .store(self.store)
-            .settings(self.storage)
-            .clock(Arc::clone(&self.clock))
-            .registry(&registry)
-            .build()?;
+        let layout = match self.layout {
+            Some(layout) => layout,
+            None => Layout::builder()
+                .store(self.store)
+                .settings(self.storage)
+                .clock(Arc::clone(&self.clock))
+                .registry(&registry)
+                .build()?,
+        };
         let bucket = layout.bucket(DataKind::MetricBlocks);
         let blocks = BucketBlocks::builder(bucket.clone())
             .settings(self.store_gateway)

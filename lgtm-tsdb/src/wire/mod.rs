@@ -1,10 +1,11 @@
-//! How outsiders' bytes become ours: remote write, and what they decode into. Pure: bytes in, values out. A decoded request is a
+//! How outsiders' bytes become ours: remote write, OTLP, OpenMetrics, and what they decode into. Pure: bytes in, values out. A decoded request is a
 //! [`WriteBatch`]; it goes to each ingester as a [`PushPart`].
 
 mod batch;
 mod decode_rules;
 mod label_bounds;
 mod metadata;
+mod open_metrics;
 mod otlp;
 mod push_part;
 mod raw_labels;
@@ -20,6 +21,7 @@ pub use batch::{
 pub use decode_rules::DecodeRules;
 pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
+pub use open_metrics::{OPEN_METRICS_END, OpenMetricsLine, push_open_metrics};
 pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode_otlp};
 pub use push_part::{PartView, PushPart};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};

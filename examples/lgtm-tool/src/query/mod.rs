@@ -5,4 +5,5 @@ mod metrics;
 mod query;
 mod traces;
 
+pub(crate) use logs::deletes;
 pub(crate) use query::query;

@@ -10,3 +10,4 @@ mod bucket;
 mod looks;
 mod verify_damage;
 mod verify_golden;
+mod writes;
