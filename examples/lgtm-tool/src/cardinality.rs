@@ -18,7 +18,7 @@ use crate::arguments::Arguments;
 use crate::place::{Place, Signal};
 use crate::progress::Progress;
 use crate::report::{Cell, Report, Table};
-use crate::times::Times;
+use crate::times::Window;
 
 /// Series that are read at the same time.
 const SERIES_AT_ONCE: usize = 1024;
@@ -129,14 +129,10 @@ pub(crate) async fn cardinality(place: &Place, arguments: &Arguments) -> Result<
             .parse()
             .map_err(|_| Error::InvalidInput(format!("-limit={text} is no number")))?,
     };
-    let is_given = ["from", "to"].iter().any(|f| arguments.flag(f).is_some());
-    let times = match is_given {
-        true => Some(Times::read(arguments)?),
-        false => None,
-    };
+    let window = Window::read(arguments)?;
     match place.one_signal()? {
-        Signal::Metrics => Ok(metrics(place, times).await?.report("series", rows)),
-        Signal::Logs => Ok(logs(place, times).await?.report("streams", rows)),
+        Signal::Metrics => Ok(metrics(place, window).await?.report("series", rows)),
+        Signal::Logs => Ok(logs(place, window).await?.report("streams", rows)),
         Signal::Traces => Err(Error::InvalidInput(
             "traces have no series; inspect shows the columns of a block".into(),
         )),
@@ -144,7 +140,7 @@ pub(crate) async fn cardinality(place: &Place, arguments: &Arguments) -> Result<
 }
 
 /// Blocks that reach into the range.
-async fn metrics(place: &Place, times: Option<Times>) -> Result<Tally> {
+async fn metrics(place: &Place, window: Window) -> Result<Tally> {
     let bucket = place.bucket(Signal::Metrics);
     let tenant = place.one_tenant().await?;
     let scanner = BlockScanner::new(bucket.clone(), CONCURRENCY);
@@ -153,9 +149,9 @@ async fn metrics(place: &Place, times: Option<Times>) -> Result<Tally> {
     let bar = Progress::new("blocks", found.blocks.len());
     for (id, block) in &found.blocks {
         bar.step(&id.to_string());
-        let reaches =
-            |t: Times| block.meta.min_ms <= t.to.to_ms() && block.meta.max_ms > t.from.to_ms();
-        if found.deletion_marks.contains_key(id) || !times.is_none_or(reaches) {
+        let range = window.range_ms();
+        let reaches = block.meta.min_ms < range.max_ms && block.meta.max_ms > range.min_ms;
+        if found.deletion_marks.contains_key(id) || !reaches {
             continue;
         }
         let folder = format!("{tenant}/{id}");
@@ -172,7 +168,7 @@ async fn metrics(place: &Place, times: Option<Times>) -> Result<Tally> {
 }
 
 /// Index files of days that reach into the range.
-async fn logs(place: &Place, times: Option<Times>) -> Result<Tally> {
+async fn logs(place: &Place, window: Window) -> Result<Tally> {
     let bucket = place.bucket(Signal::Logs);
     let tenant = place.one_tenant().await?;
     let files = list_index_files(&bucket, &place.periods()?).await?;
@@ -180,12 +176,11 @@ async fn logs(place: &Place, times: Option<Times>) -> Result<Tally> {
     let bar = Progress::new("index files", files.len());
     for file in files {
         bar.step(&file.path);
-        let reaches = |t: Times| {
-            let (from, to) = (t.from.to_ms().get(), t.to.to_ms().get());
-            file.day * DAY_MS <= to && (file.day + 1) * DAY_MS > from
-        };
+        let range = window.range_ms();
+        let reaches =
+            file.day * DAY_MS < range.max_ms.get() && (file.day + 1) * DAY_MS > range.min_ms.get();
         let is_ours = file.tenant.as_ref().is_none_or(|t| *t == tenant);
-        if !is_ours || !times.is_none_or(reaches) {
+        if !is_ours || !reaches {
             continue;
         }
         let packed = bucket.get(&file.path).await?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::go::parse_rfc3339_ns;
-use lgtm_core::model::TimestampNs;
+use lgtm_core::model::{TimeRange, TimestampNs};
 use lgtm_core::units::duration;
 use lgtm_core::{Error, Result};
 
@@ -65,6 +65,41 @@ impl Times {
             step,
             is_instant,
         })
+    }
+}
+
+/// What `-from` and `-to` say, both in it; open at an end that is not given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Window {
+    pub(crate) from: TimestampNs,
+    pub(crate) to: TimestampNs,
+}
+
+impl Window {
+    /// # Errors
+    /// As [`Times::read`].
+    pub(crate) fn read(arguments: &Arguments) -> Result<Self> {
+        let given = |name: &str| {
+            let text = arguments.flag(name);
+            text.map(|text| time(name, text)).transpose()
+        };
+        let from = given("from")?.unwrap_or(TimestampNs::MIN);
+        let to = given("to")?.unwrap_or(TimestampNs::MAX);
+        if from > to {
+            return Err(Error::InvalidInput(format!(
+                "the range from {from} ends before it begins, at {to}"
+            )));
+        }
+        Ok(Self { from, to })
+    }
+
+    /// In milliseconds.
+    pub(crate) fn range_ms(self) -> TimeRange {
+        TimeRange::inclusive(self.from.to_ms(), self.to.to_ms())
+    }
+
+    pub(crate) fn has(self, t: TimestampNs) -> bool {
+        self.from <= t && t <= self.to
     }
 }
 

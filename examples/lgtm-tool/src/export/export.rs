@@ -1,14 +1,13 @@
 //! What is to be exported, and in which form.
 
 use lgtm_core::Result;
-use lgtm_core::model::{TimeRange, TimestampNs};
 
 use super::{logs, metrics, traces};
 use crate::arguments::Arguments;
 use crate::output::Output;
 use crate::place::{Place, Signal};
 use crate::report::{Cell, Report};
-use crate::times::Times;
+use crate::times::Window;
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -19,40 +18,6 @@ pub(super) struct Exported {
     pub(super) items: u64,
     /// What the form has no words for.
     pub(super) left_out: u64,
-}
-
-/// The times that are asked for; all without `-from` and `-to`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub(super) from: TimestampNs,
-    /// In it, too.
-    pub(super) to: TimestampNs,
-}
-
-impl Window {
-    fn read(arguments: &Arguments) -> Result<Self> {
-        if arguments.flag("from").is_none() && arguments.flag("to").is_none() {
-            return Ok(Self {
-                from: TimestampNs::MIN,
-                to: TimestampNs::MAX,
-            });
-        }
-        let times = Times::read(arguments)?;
-        Ok(Self {
-            from: times.from,
-            to: times.to,
-        })
-    }
-
-    /// In milliseconds.
-    pub(super) fn range_ms(self) -> TimeRange {
-        let (from, to) = (self.from.to_ms(), self.to.to_ms());
-        TimeRange::inclusive(from, to)
-    }
-
-    pub(super) fn has(self, t: TimestampNs) -> bool {
-        self.from <= t && t <= self.to
-    }
 }
 
 pub(crate) async fn export(place: &Place, arguments: &Arguments) -> Result<Report> {

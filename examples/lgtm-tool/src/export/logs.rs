@@ -11,11 +11,12 @@ use lgtm_core::{DecodeError, Error, Result};
 use lgtm_logstore::bucket::key_of_object;
 use lgtm_logstore::chunk::{ChunkCodec, ChunkKey, read_object};
 
-use super::export::{Exported, Window};
+use super::export::Exported;
 use crate::arguments::Arguments;
 use crate::output::Output;
 use crate::place::{Place, Signal};
 use crate::progress::Progress;
+use crate::times::Window;
 
 /// A push ends with the entry that goes beyond it.
 const PUSH_BYTES: usize = 1 << 20;

@@ -10,11 +10,12 @@ use lgtm_tsdb::chunk::SampleValue;
 use lgtm_tsdb::select::samples;
 use lgtm_tsdb::wire::{OPEN_METRICS_END, push_open_metrics};
 
-use super::export::{Exported, Window};
+use super::export::Exported;
 use crate::arguments::Arguments;
 use crate::output::Output;
 use crate::place::{Place, Signal};
 use crate::progress::Progress;
+use crate::times::Window;
 
 /// Series that are read at the same time.
 const SERIES_AT_ONCE: usize = 256;

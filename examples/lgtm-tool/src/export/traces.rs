@@ -9,11 +9,12 @@ use lgtm_tracestore::block_id::BlockId;
 use lgtm_tracestore::bucket::{BlockList, OpenBlock};
 use lgtm_tracestore::trace::{Trace, TraceForm, TraceSummary};
 
-use super::export::{Exported, Window};
+use super::export::Exported;
 use crate::arguments::Arguments;
 use crate::output::Output;
 use crate::place::{Place, Signal};
 use crate::progress::Progress;
+use crate::times::Window;
 
 /// Memory for a footer, and for a trace.
 const MAX_TRACE_BYTES: usize = 256 << 20;
