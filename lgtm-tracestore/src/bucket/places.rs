@@ -14,6 +14,9 @@ use crate::bloom::{BloomShard, shard_of};
 use crate::select::TraceSpot;
 use crate::trace::TraceId;
 
+/// So many looks into filters cost less than a hand-over to the compute pool.
+const INLINE_LOOKS: usize = 200;
+
 /// The filters of a block that say whether it has some ids, by number; one that cannot be read is missing.
 #[derive(Debug)]
 struct BlockFilters {
@@ -45,8 +48,8 @@ pub(super) async fn count_places(
     blocks: &[Arc<OpenBlock>],
     traces: &[TraceSpot],
 ) -> Result<Vec<u32>> {
-    if traces.is_empty() {
-        return Ok(Vec::new());
+    if traces.is_empty() || blocks.is_empty() {
+        return Ok(vec![0; traces.len()]);
     }
     let mut filters = Vec::with_capacity(blocks.len());
     for block in blocks {
@@ -72,18 +75,27 @@ pub(super) async fn count_places(
             shards,
         });
     }
+    if traces.len() * filters.len() <= INLINE_LOOKS {
+        return count_by(&filters, traces, &CancelToken::new());
+    }
     let traces = traces.to_vec();
-    let job = move |cancel: &CancelToken| {
-        let mut counts = vec![0; traces.len()];
-        for filters in &filters {
-            cancel.check("the look for parts of traces")?;
-            for (count, spot) in counts.iter_mut().zip(&traces) {
-                *count += u32::from(filters.may_have(spot));
-            }
-        }
-        Ok::<_, lgtm_core::Error>(counts)
-    };
+    let job = move |cancel: &CancelToken| count_by(&filters, &traces, cancel);
     executor.run(job, &CancelToken::new()).await
+}
+
+fn count_by(
+    filters: &[BlockFilters],
+    traces: &[TraceSpot],
+    cancel: &CancelToken,
+) -> Result<Vec<u32>> {
+    let mut counts = vec![0; traces.len()];
+    for filters in filters {
+        cancel.check("the look for parts of traces")?;
+        for (count, spot) in counts.iter_mut().zip(traces) {
+            *count += u32::from(filters.may_have(spot));
+        }
+    }
+    Ok(counts)
 }
 
 /// The parts of a trace in these blocks, one after the other, and what could not be read.

@@ -93,6 +93,11 @@ impl BucketSelect {
         self
     }
 
+    /// What is kept of decoded columns.
+    pub fn column_cache(&self) -> &ColumnCache {
+        &self.columns
+    }
+
     /// The blocks of a tenant that may have spans between two times, newest first, and what is missing from the list.
     ///
     /// # Errors

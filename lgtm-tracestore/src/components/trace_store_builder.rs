@@ -245,6 +245,8 @@ impl TraceStoreBuilder {
             Arc::clone(&blocks),
             &self.bucket,
         );
+        let stored = Arc::new(stored);
+        stored.register_metrics(&registry);
         let limits = self.limits;
         let ingester =
             Ingester::builder(bucket.clone(), self.disk, limits.clone(), executor.clone())
@@ -267,7 +269,7 @@ impl TraceStoreBuilder {
             .clock(Arc::clone(&self.clock))
             .metrics(&registry)
             .build();
-        let (recent, stored) = (Arc::clone(&ingester) as _, Arc::new(stored) as _);
+        let (recent, stored) = (Arc::clone(&ingester) as _, stored as _);
         let all = (vec![recent], vec![stored]);
         let querier = Querier::builder(all.0, all.1, limits.clone(), executor.clone())
             .settings(self.querier)

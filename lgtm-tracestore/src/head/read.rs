@@ -142,6 +142,11 @@ impl HeadTraces {
         std::mem::take(&mut self.warnings)
     }
 
+    /// Places in which traces are looked for one after the other.
+    pub fn place_count(&self) -> usize {
+        usize::from(!self.loose.is_empty()) + self.batches.len()
+    }
+
     /// Whether the head has any of a trace.
     pub fn has(&self, id: TraceId) -> bool {
         let in_batch = |batch: &Arc<HeadBatch>| match batch.body() {

@@ -16,6 +16,9 @@ use crate::select::{
 };
 use crate::trace::TraceId;
 
+/// So many looks for a trace in a part of the head cost less than a hand-over to the compute pool.
+const INLINE_LOOKS: usize = 200;
+
 /// Answers selects from the heads of a process. Traces are decoded as they are read, since the head keeps them as the bytes that came.
 #[derive(Debug, Clone)]
 pub struct HeadSelect {
@@ -114,6 +117,13 @@ impl HeadReader {
 #[async_trait]
 impl TraceReader for HeadReader {
     async fn next_traces(&mut self, max_bytes: usize) -> Result<Vec<TraceBytes>> {
+        if self
+            .traces
+            .as_ref()
+            .is_some_and(|traces| traces.place_count() == 0)
+        {
+            return Ok(Vec::new());
+        }
         self.on_pool(move |traces, range| {
             let (mut out, mut bytes) = (Vec::new(), 0);
             while bytes < max_bytes {
@@ -143,8 +153,17 @@ impl TraceReader for HeadReader {
     }
 
     async fn count_places(&mut self, traces: &[TraceSpot], places: Places) -> Result<Vec<u32>> {
-        if places == Places::Before {
+        let looked_in = self.traces.as_ref().map_or(0, HeadTraces::place_count);
+        if places == Places::Before || looked_in == 0 {
             return Ok(vec![0; traces.len()]);
+        }
+        if let Some(head) = self
+            .traces
+            .as_ref()
+            .filter(|_| traces.len() * looked_in <= INLINE_LOOKS)
+        {
+            let counts = traces.iter().map(|t| u32::from(head.has(t.id)));
+            return Ok(counts.collect());
         }
         let ids: Vec<TraceId> = traces.iter().map(|t| t.id).collect();
         self.on_pool(move |traces, _| {

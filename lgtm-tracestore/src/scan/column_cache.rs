@@ -281,6 +281,11 @@ impl GroupColumns {
         self.block.cache.put(self.key(name), part);
     }
 
+    /// Whether anything is kept at all.
+    pub(super) fn has_room(&self) -> bool {
+        self.block.cache.max_bytes > 0
+    }
+
     /// Whether some rows of these columns were asked for before, and there is room for all of their rows, which take so many bytes of the file: then they
     /// are worth to be decoded as a whole.
     pub(super) fn is_asked_again(&self, leaves: Vec<LeafIndex>, file_bytes: u64) -> bool {

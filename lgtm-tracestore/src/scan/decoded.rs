@@ -12,7 +12,7 @@ use super::field_plan::{LeafSet, Owner};
 use super::scan_block::ScanBlock;
 use crate::schema::{
     AttributeLeaves, ByteSource, Column, ColumnDecoder, ColumnMemory, ColumnPlan, ColumnValues,
-    KeyedAttributes, LeafIndex, Levels, OffsetIndex, SpanRows, Texts,
+    KeyedAttributes, LeafIndex, Levels, OffsetIndex, RowPick, SpanRows, Texts,
 };
 
 /// Columns, and what lies in what. All columns have the same rows.
@@ -31,6 +31,8 @@ pub(super) struct Decoded {
     links: Arc<Vec<u32>>,
     /// Where others find what was decoded of whole chunks, and left the same.
     kept: Option<GroupColumns>,
+    /// Bytes of what was found there.
+    recalled_bytes: usize,
 }
 
 /// Which pages of a leaf hold the rows.
@@ -92,7 +94,10 @@ impl PagePlan {
                     }
                     ColumnPlan::pages(chunk, &index, &out.rows, count)
                 }
-                None => ColumnPlan::whole(chunk, count),
+                None => ColumnPlan {
+                    ranges: split(chunk),
+                    ..ColumnPlan::whole(chunk, count)
+                },
             };
             out.leaves.insert(*leaf, plan);
         }
@@ -151,6 +156,7 @@ impl Decoded {
         };
         let is_fit = fits(&column);
         if is_fit {
+            self.recalled_bytes += column.size_bytes();
             self.put_column(leaf, column);
         }
         is_fit
@@ -166,8 +172,27 @@ impl Decoded {
         else {
             return false;
         };
+        self.recalled_bytes += texts.capacity_bytes();
         self.dictionaries.insert(leaf, texts);
         true
+    }
+
+    /// Bytes of columns and dictionaries that were found with others, so far.
+    pub(super) fn recalled_bytes(&self) -> usize {
+        self.recalled_bytes
+    }
+
+    /// Bytes of the columns and dictionaries that are there.
+    pub(super) fn size_bytes(&self) -> usize {
+        let columns = self.columns.values().map(|column| column.size_bytes());
+        let dictionaries = self.dictionaries.values();
+        let dictionaries = dictionaries.map(|texts| texts.capacity_bytes());
+        columns.sum::<usize>() + dictionaries.sum::<usize>()
+    }
+
+    /// Whether what is decoded of whole chunks is left to others.
+    pub(super) fn is_shared(&self) -> bool {
+        self.kept.as_ref().is_some_and(GroupColumns::has_room)
     }
 
     /// Whether others asked for some rows of these columns too, so that all of them are worth to be kept.
@@ -253,13 +278,14 @@ impl Decoded {
                 continue;
             };
             let decoder = ColumnDecoder::new(file_leaf, chunk, Levels::All).reusing(memory);
-            let mut decoder = decoder.with(memory.take_inflater());
+            let decoder = decoder.with(memory.take_inflater());
+            let mut decoder = decoder.picking(RowPick::of_runs(&of_leaf.rows, &plan.rows));
             for range in of_leaf.ranges.iter().filter(|range| !range.is_empty()) {
                 decoder.pages(fetched(source, range)?, allowance)?;
             }
-            let (mut column, inflater) = decoder.finish_with();
+            decoder.check_picked()?;
+            let (column, inflater) = decoder.finish_with();
             memory.give_inflater(inflater);
-            column.keep_rows(&of_leaf.rows, &plan.rows)?;
             out.columns.insert(*leaf, Arc::new(column));
         }
         out.find_spans(block, plan.len(), allowance)?;

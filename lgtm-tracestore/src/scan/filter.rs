@@ -12,7 +12,7 @@ use super::scan::GroupScan;
 use super::scan_block::ScanBlock;
 use super::selection::{Selection, to_spans};
 use super::values::OwnerValues;
-use crate::schema::{ByteSource, LeafIndex};
+use crate::schema::{ByteSource, ColumnValues, LeafIndex};
 use crate::select::{Condition, SpanFilter};
 
 impl GroupScan {
@@ -63,9 +63,16 @@ impl GroupScan {
             if starts.values.len() != mask.len() {
                 return Err(bad("starts of other spans than there are").into());
             }
-            for (n, hit) in mask.iter_mut().enumerate() {
-                let start = starts.values.int(n) as u64;
-                *hit = range.after_ns < start && start <= range.until_ns;
+            let passes = |start: u64| (range.after_ns < start) & (start <= range.until_ns);
+            match &starts.values {
+                ColumnValues::Int64(values) => {
+                    let starts = mask.iter_mut().zip(values);
+                    starts.for_each(|(hit, start)| *hit = passes(*start as u64));
+                }
+                values => {
+                    let numbered = mask.iter_mut().enumerate();
+                    numbered.for_each(|(n, hit)| *hit = passes(values.int(n) as u64));
+                }
             }
         }
         if let Some(passing) = self.mask(&request.filter, source, allowance)? {

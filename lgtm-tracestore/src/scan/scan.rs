@@ -19,8 +19,10 @@ use super::whole_traces::{batch_of_traces, runs};
 use crate::schema::{ByteSource, ColumnMemory, LeafIndex, RowPlan};
 use crate::select::{Field, Patterns, SpanBatch, SpanFilter, SpanRequest, WantedColumns};
 
-/// A selection of less than a row in so many is read by pages; chunks that are smaller than this in all are read whole anyway.
+/// A selection of less than a row in so many is taken out of pages; chunks that are smaller than this in all are decoded whole anyway.
 const FEW_ROWS: u64 = 8;
+/// Less than a row in so many is taken out of pages also where all pages are read, unless what is decoded serves other queries.
+const VERY_FEW_ROWS: u64 = 64;
 const SMALL_BYTES: u64 = 256 << 10;
 /// So many bytes are read before it is known whether they are needed.
 const AT_ONCE_BYTES: u64 = 96 << 10;
@@ -46,6 +48,7 @@ pub struct GroupScan {
     newest_ns: u64,
     /// Traces that began before are of no interest any more.
     oldest_ns: Arc<AtomicU64>,
+    small_bytes: u64,
     pub(super) decoded: Decoded,
     stage: Stage,
 }
@@ -88,6 +91,7 @@ impl GroupScan {
             first_row_id,
             newest_ns: u64::MAX,
             oldest_ns: Arc::default(),
+            small_bytes: SMALL_BYTES,
             decoded: Decoded::default(),
             stage: Stage::Start,
         }
@@ -114,6 +118,13 @@ impl GroupScan {
     pub fn sharing(mut self, columns: Arc<BlockColumns>) -> Self {
         let group = GroupColumns::new(columns, self.group);
         self.decoded.sharing(group);
+        self
+    }
+
+    /// Decodes chunks whole that take so many bytes in all, also where few rows are wanted of them. Default 256 KiB.
+    #[must_use]
+    pub fn small_bytes(mut self, bytes: u64) -> Self {
+        self.small_bytes = bytes;
         self
     }
 
@@ -153,11 +164,24 @@ impl GroupScan {
         (spans.rows() as u64, spans.len() as u64)
     }
 
-    /// Goes on with what was fetched so far.
+    /// Goes on with what was fetched so far. `allowance` bounds the columns that the scan has after the step, those that it found with others included: they
+    /// stay in memory with it when others let go of them.
     ///
     /// # Errors
     /// For a damaged block; when what was asked for was not fetched; what `allowance` refuses.
     pub fn step(
+        &mut self,
+        source: &(impl ByteSource + ?Sized),
+        allowance: &mut Allowance<'_>,
+    ) -> Result<ScanStep, DecodeFail> {
+        allowance.take(self.decoded.size_bytes())?;
+        let recalled = self.decoded.recalled_bytes();
+        let step = self.go(source, allowance)?;
+        allowance.take(self.decoded.recalled_bytes() - recalled)?;
+        Ok(step)
+    }
+
+    fn go(
         &mut self,
         source: &(impl ByteSource + ?Sized),
         allowance: &mut Allowance<'_>,
@@ -192,14 +216,21 @@ impl GroupScan {
             Stage::Indexes(selection, leaves) => {
                 let rows = runs(selection.rows.iter().map(|(row, _)| *row));
                 let plan = PagePlan::new(&block, self.group, rows, &leaves, source, allowance)?;
-                let (ranges, whole) = (plan.ranges(), self.missing(&leaves, source));
+                let (mut ranges, whole) = (plan.ranges(), self.missing(&leaves, source));
                 let len =
                     |ranges: &[Range<u64>]| ranges.iter().map(|r| r.end - r.start).sum::<u64>();
-                if len(&ranges) > len(&whole) / 2 {
+                let group = block.file.row_groups.get(self.group);
+                let is_worth = !self.decoded.is_shared()
+                    && selection.rows.len() as u64 * VERY_FEW_ROWS < group.map_or(0, |g| g.rows);
+                if len(&ranges) > len(&whole) / 2 && !is_worth {
                     // Few pages are without such a row: what is there already counts more.
                     return self.ask_whole(selection, whole, source, allowance);
                 }
+                ranges.retain(|range| source.bytes(range).is_none());
                 self.stage = Stage::Pages(selection, plan);
+                if ranges.is_empty() {
+                    return self.go(source, allowance);
+                }
                 Ok(ScanStep::Read(ranges))
             }
             Stage::Pages(selection, plan) => {
@@ -263,7 +294,7 @@ impl GroupScan {
         let mut ranges = self.dictionary_ranges(&leaves);
         if ranges.is_empty() {
             self.stage = Stage::Dictionaries(leaves);
-            return self.step(source, allowance);
+            return self.go(source, allowance);
         }
         // What is needed whatever they say comes with them, and what is needed unless they rule the row group out where that is little: a round of
         // reads costs more than some bytes too many.
@@ -362,7 +393,7 @@ impl GroupScan {
         let ranges = self.missing(&wanted, source);
         self.stage = Stage::Filter;
         if ranges.is_empty() {
-            return self.step(source, allowance);
+            return self.go(source, allowance);
         }
         Ok(ScanStep::Read(ranges))
     }
@@ -466,7 +497,7 @@ impl GroupScan {
         };
         let missing = self.missing(&leaves, source);
         let bytes: u64 = missing.iter().map(|r| r.end - r.start).sum();
-        if is_few && bytes > SMALL_BYTES && !self.decoded.is_asked_again(&leaves, bytes) {
+        if is_few && bytes > self.small_bytes && !self.decoded.is_asked_again(&leaves, bytes) {
             let chunks = leaves
                 .keys()
                 .filter(|leaf| has_values(&block, self.group, **leaf))
@@ -488,7 +519,7 @@ impl GroupScan {
     ) -> Result<ScanStep, DecodeFail> {
         self.stage = Stage::Whole(selection);
         if missing.is_empty() {
-            return self.step(source, allowance);
+            return self.go(source, allowance);
         }
         Ok(ScanStep::Read(missing))
     }
@@ -525,13 +556,11 @@ impl GroupScan {
         allowance: &mut Allowance<'_>,
     ) -> Result<ScanStep, DecodeFail> {
         let mut row_ids = Vec::new();
-        allowance.reserve(&mut row_ids, selection.spans.len())?;
-        row_ids.extend(
-            selection
-                .spans
-                .iter()
-                .map(|n| self.first_row_id + u64::from(*n)),
-        );
+        if !self.request.is_read_once {
+            allowance.reserve(&mut row_ids, selection.spans.len())?;
+            let ids = selection.spans.iter();
+            row_ids.extend(ids.map(|n| self.first_row_id + u64::from(*n)));
+        }
         let columns = &self.request.columns;
         let batch = batch_of(&self.block, decoded, moved, row_ids, columns, allowance)?;
         Ok(ScanStep::Done(Some(batch).filter(|b| !b.is_empty())))

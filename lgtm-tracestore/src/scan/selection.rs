@@ -29,9 +29,13 @@ impl Selection {
             if !hits.contains(&true) || !row_passes(row) {
                 continue;
             }
-            let numbered = hits.iter().enumerate();
-            let passing = numbered.filter(|(_, hit)| **hit);
-            (out.spans).extend(passing.map(|(n, _)| (range.start + n) as u32));
+            if hits.contains(&false) {
+                let numbered = hits.iter().enumerate();
+                let passing = numbered.filter(|(_, hit)| **hit);
+                (out.spans).extend(passing.map(|(n, _)| (range.start + n) as u32));
+            } else {
+                out.spans.extend(range.start as u32..range.end as u32);
+            }
             out.rows.push((row as u32, out.spans.len() as u32));
         }
         out

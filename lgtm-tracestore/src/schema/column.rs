@@ -4,7 +4,7 @@
 //! span has is as good as an array without them, and levels cost as much as the values.
 
 use std::ops::Range;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::error::DecodeError;
@@ -14,77 +14,8 @@ use crate::schema::delta::decode_deltas;
 use crate::schema::file::{Chunk, FileLeaf, Physical};
 use crate::schema::hybrid::{decode_indices, decode_levels};
 use crate::schema::page::{Inflater, Page, PageEncoding, PageKind, Pages};
-
-/// Many texts in one buffer.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Texts {
-    bytes: Vec<u8>,
-    /// Where each ends.
-    ends: Vec<u32>,
-}
-
-impl Texts {
-    /// One text, which is empty.
-    pub fn one_empty() -> &'static Self {
-        static ONE: LazyLock<Texts> = LazyLock::new(|| Texts {
-            bytes: Vec::new(),
-            ends: vec![0],
-        });
-        &ONE
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// One of them; empty beyond the last.
-    #[inline]
-    pub fn get(&self, n: usize) -> &[u8] {
-        let start = match n.checked_sub(1) {
-            Some(before) => self.ends.get(before).copied().unwrap_or_default() as usize,
-            None => 0,
-        };
-        let end = self.ends.get(n).map_or(start, |end| *end as usize);
-        &self.bytes[start..end]
-    }
-
-    /// Bytes that they take.
-    pub fn size_bytes(&self) -> usize {
-        self.bytes.len() + self.ends.len() * 4
-    }
-
-    /// Bytes of memory that they hold.
-    pub(crate) fn capacity_bytes(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * size_of::<u32>()
-    }
-
-    /// Appends one, for which there is room.
-    pub(super) fn push(&mut self, text: &[u8]) {
-        self.bytes.extend_from_slice(text);
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    /// Keeps those of these ranges, which ascend.
-    fn keep(&mut self, ranges: &[Range<usize>]) {
-        let mut out = Self::default();
-        for n in ranges.iter().cloned().flatten() {
-            out.bytes.extend_from_slice(self.get(n));
-            out.ends.push(out.bytes.len() as u32);
-        }
-        *self = out;
-    }
-
-    /// All of them, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.len()).map(|n| self.get(n))
-    }
-}
+use crate::schema::row_pick::{PageStart, RowPick};
+use crate::schema::texts::Texts;
 
 /// The values of a column that are there.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,15 +72,15 @@ impl ColumnValues {
         }
     }
 
-    /// Keeps those of these ranges, which ascend.
-    pub(super) fn keep(&mut self, ranges: &[Range<usize>]) {
+    /// Of those from one on keeps these ranges, which ascend and count from there.
+    pub(super) fn keep(&mut self, from: usize, ranges: &[Range<usize>]) {
         match self {
-            Self::Int32(values) => keep(values, ranges),
-            Self::Int64(values) => keep(values, ranges),
-            Self::Double(values) => keep(values, ranges),
-            Self::Bool(values) => keep(values, ranges),
-            Self::Texts(texts) => texts.keep(ranges),
-            Self::Indices { indices, .. } => keep(indices, ranges),
+            Self::Int32(values) => keep(values, from, ranges),
+            Self::Int64(values) => keep(values, from, ranges),
+            Self::Double(values) => keep(values, from, ranges),
+            Self::Bool(values) => keep(values, from, ranges),
+            Self::Texts(texts) => texts.keep(from, ranges),
+            Self::Indices { indices, .. } => keep(indices, from, ranges),
         }
     }
 
@@ -194,14 +125,6 @@ pub struct Column {
     pub entries: usize,
     /// Values that are there.
     pub values: ColumnValues,
-}
-
-impl Texts {
-    /// Leaves its memory to other columns.
-    pub(crate) fn give(self, memory: &ColumnMemory) {
-        memory.give(self.bytes);
-        memory.give(self.ends);
-    }
 }
 
 impl Column {
@@ -256,6 +179,8 @@ pub struct ColumnDecoder<'f> {
     levels: Levels,
     inflater: Inflater,
     memory: Option<&'f ColumnMemory>,
+    /// Which rows are kept; all if this is not there.
+    pick: Option<RowPick<'f>>,
     /// For numbers of a dictionary's entries, once there are any.
     indices: Vec<u32>,
     dictionary: Option<Arc<Texts>>,
@@ -276,17 +201,21 @@ impl PageSums {
         let mut out = Self::default();
         let mut pages = Pages::new(bytes);
         while let Some(page) = pages.next()? {
-            let nulls = match page.kind {
-                PageKind::V1 => 0,
-                PageKind::V2 { nulls, .. } => nulls,
-                PageKind::Dictionary | PageKind::Other => continue,
-            };
-            out.entries = out.entries.saturating_add(page.values);
-            let values = page.values.saturating_sub(nulls);
-            out.values = out.values.saturating_add(values);
-            out.bytes = out.bytes.saturating_add(page.uncompressed_bytes);
+            out.add(&page);
         }
         Ok(out)
+    }
+
+    fn add(&mut self, page: &Page<'_>) {
+        let nulls = match page.kind {
+            PageKind::V1 => 0,
+            PageKind::V2 { nulls, .. } => nulls,
+            PageKind::Dictionary | PageKind::Other => return,
+        };
+        self.entries = self.entries.saturating_add(page.values);
+        let values = page.values.saturating_sub(nulls);
+        self.values = self.values.saturating_add(values);
+        self.bytes = self.bytes.saturating_add(page.uncompressed_bytes);
     }
 }
 
@@ -306,6 +235,7 @@ impl<'f> ColumnDecoder<'f> {
             levels,
             inflater: Inflater::default(),
             memory: None,
+            pick: None,
             indices: Vec::new(),
             dictionary: None,
             column: Column {
@@ -330,24 +260,47 @@ impl<'f> ColumnDecoder<'f> {
     /// For bytes that are no pages of this column; what `allowance` refuses. Nothing is made that it was not asked for.
     pub fn pages(&mut self, bytes: &[u8], allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
         // What all of them take is taken at once: a vector that grows page by page is copied, and leaves its old memory behind.
-        let mut sums = PageSums::of(bytes)?;
+        let mut sums = match self.pick {
+            None => PageSums::of(bytes)?,
+            Some(_) => PageSums::default(),
+        };
         let mut pages = Pages::new(bytes);
         while let Some(page) = pages.next()? {
             match page.kind {
                 PageKind::Dictionary => self.dictionary_page(page, allowance)?,
                 PageKind::V1 | PageKind::V2 { .. } => {
+                    let mut rows = None;
+                    if let Some(pick) = &mut self.pick {
+                        if let Some(count) = page.rows(self.leaf.max_rep) {
+                            let wanted = pick.take(count)?;
+                            if wanted.is_empty() {
+                                continue;
+                            }
+                            rows = Some((count, wanted));
+                        }
+                        // What is not kept of a page makes room for the next.
+                        sums.add(&page);
+                    }
                     self.make_room(&page, sums, allowance)?;
                     sums = PageSums::default();
                     if page.kind == PageKind::V1 {
-                        self.page_v1(page, allowance)?;
+                        self.page_v1(page, rows, allowance)?;
                     } else {
-                        self.page_v2(page, allowance)?;
+                        self.page_v2(page, rows, allowance)?;
                     }
                 }
                 PageKind::Other => {}
             }
         }
         Ok(())
+    }
+
+    /// Keeps only some rows; all levels are decoded.
+    #[must_use]
+    pub(crate) fn picking(mut self, pick: RowPick<'f>) -> Self {
+        self.levels = Levels::All;
+        self.pick = Some(pick);
+        self
     }
 
     /// Decodes with the memory of another decoder.
@@ -398,6 +351,14 @@ impl<'f> ColumnDecoder<'f> {
         }
     }
 
+    /// Whether all rows that are to be kept came.
+    ///
+    /// # Errors
+    /// When there were fewer.
+    pub(crate) fn check_picked(&self) -> Result<(), DecodeError> {
+        self.pick.as_ref().map_or(Ok(()), RowPick::finish)
+    }
+
     /// The column. Texts with a dictionary are numbers of its entries, also where some pages are without.
     pub fn finish(self) -> Column {
         self.finish_with().0
@@ -434,12 +395,18 @@ impl<'f> ColumnDecoder<'f> {
         Ok(())
     }
 
-    fn page_v2(&mut self, page: Page<'_>, allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+    fn page_v2(
+        &mut self,
+        page: Page<'_>,
+        rows: Option<PageRows>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
         let PageKind::V2 {
             nulls,
             def_bytes,
             rep_bytes,
             is_compressed,
+            ..
         } = page.kind
         else {
             return Ok(());
@@ -455,6 +422,7 @@ impl<'f> ColumnDecoder<'f> {
         let Some(bytes) = page.uncompressed_bytes.checked_sub(levels_bytes) else {
             return Err(broken(format!("levels of {levels_bytes} bytes in a smaller page")).into());
         };
+        let start = PageStart::of(&self.column);
         if self.levels == Levels::All && self.leaf.max_rep > 0 {
             levels(
                 rep,
@@ -471,13 +439,17 @@ impl<'f> ColumnDecoder<'f> {
         } else if self.leaf.max_def == 0 {
             check_present(entries, present)?;
         }
+        self.column.entries += entries;
+        let kept = keep_levels(&mut self.pick, &mut self.column, start, rows)?;
+        if kept.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
         let codec = if is_compressed {
             self.chunk.codec
         } else {
             crate::schema::LeafCodec::None
         };
         let body = self.inflater.inflate(codec, r.rest(), bytes, allowance)?;
-        self.column.entries += entries;
         if present > 0 && page.encoding == PageEncoding::Dictionary {
             become_indices(
                 &mut self.column.values,
@@ -485,16 +457,17 @@ impl<'f> ColumnDecoder<'f> {
                 &mut self.indices,
             )?;
         }
-        add_values(
-            page.encoding,
-            body,
-            present,
-            &mut self.column.values,
-            allowance,
-        )
+        let values = &mut self.column.values;
+        add_kept(page.encoding, body, (present, kept), values, allowance)
     }
 
-    fn page_v1(&mut self, page: Page<'_>, allowance: &mut Allowance<'_>) -> Result<(), DecodeFail> {
+    fn page_v1(
+        &mut self,
+        page: Page<'_>,
+        rows: Option<PageRows>,
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        let start = PageStart::of(&self.column);
         let (codec, bytes) = (self.chunk.codec, page.uncompressed_bytes);
         let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
         let mut r = Reader::new("page", body);
@@ -525,6 +498,8 @@ impl<'f> ColumnDecoder<'f> {
             present = levels(bytes, self.leaf.max_def, entries, out, allowance)?;
         }
         self.column.entries += entries;
+        let rest = r.rest();
+        let kept = keep_levels(&mut self.pick, &mut self.column, start, rows)?;
         if present > 0 && page.encoding == PageEncoding::Dictionary {
             become_indices(
                 &mut self.column.values,
@@ -532,20 +507,65 @@ impl<'f> ColumnDecoder<'f> {
                 &mut self.indices,
             )?;
         }
-        add_values(
-            page.encoding,
-            r.rest(),
-            present,
-            &mut self.column.values,
-            allowance,
-        )
+        let values = &mut self.column.values;
+        add_kept(page.encoding, rest, (present, kept), values, allowance)
     }
 }
 
-fn keep<T: Copy>(values: &mut Vec<T>, ranges: &[Range<usize>]) {
-    let mut len = 0;
+/// How many rows a page says it has, and which of them are wanted.
+type PageRows = (usize, Vec<Range<usize>>);
+
+/// Of the page whose levels were decoded last, keeps those of the rows that are wanted: which of its values are theirs. `known` is how many rows the
+/// page says it has, and those of them that are wanted, where it says so. `None` where all are kept.
+fn keep_levels(
+    pick: &mut Option<RowPick<'_>>,
+    column: &mut Column,
+    start: PageStart,
+    known: Option<PageRows>,
+) -> Result<Option<Vec<Range<usize>>>, DecodeError> {
+    let Some(pick) = pick else {
+        return Ok(None);
+    };
+    let count = RowPick::rows_of(column, start)?;
+    let wanted = match known {
+        Some((said, _)) if said != count => {
+            let reason = format!("{count} rows by levels, {said} by the header");
+            return Err(broken(reason));
+        }
+        Some((_, wanted)) => wanted,
+        None => pick.take(count)?,
+    };
+    RowPick::keep_levels(column, start, &wanted).map(Some)
+}
+
+/// Appends values of a page, all or those that are kept.
+fn add_kept(
+    encoding: PageEncoding,
+    body: &[u8],
+    (count, kept): (usize, Option<Vec<Range<usize>>>),
+    values: &mut ColumnValues,
+    allowance: &mut Allowance<'_>,
+) -> Result<(), DecodeFail> {
+    let Some(kept) = kept else {
+        return add_values(encoding, body, count, values, allowance);
+    };
+    // What is behind the last that is kept is not decoded where values stand each for itself.
+    let count = match (encoding, kept.last()) {
+        (_, None) => return Ok(()),
+        (PageEncoding::Dictionary | PageEncoding::Plain, Some(last)) => count.min(last.end),
+        _ => count,
+    };
+    let from = values.len();
+    add_values(encoding, body, count, values, allowance)?;
+    values.keep(from, &kept);
+    Ok(())
+}
+
+fn keep<T: Copy>(values: &mut Vec<T>, from: usize, ranges: &[Range<usize>]) {
+    let mut len = from;
     for range in ranges {
-        let range = range.start.min(values.len())..range.end.min(values.len());
+        let at = |n: usize| n.saturating_add(from).min(values.len());
+        let range = at(range.start)..at(range.end);
         let more = range.len();
         values.copy_within(range, len);
         len += more;

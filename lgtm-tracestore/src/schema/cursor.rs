@@ -75,42 +75,6 @@ impl Cursors {
         self.failed.take()
     }
 
-    /// Passes whole rows of a column.
-    pub(crate) fn skip_rows(&mut self, leaf: LeafIndex, rows: u64) {
-        let Some(Some(cursor)) = self.by_leaf.get_mut(leaf) else {
-            return;
-        };
-        let column = &cursor.column;
-        let from = cursor.at;
-        let to = if column.rep.is_empty() {
-            usize::try_from(rows)
-                .ok()
-                .and_then(|rows| from.checked_add(rows))
-        } else {
-            // Rows begin where the level is 0; the one behind those that are passed ends them.
-            let rest = column.rep.get(from..).unwrap_or_default();
-            let mut starts = rest.iter().enumerate().filter(|(_, rep)| **rep == 0);
-            let behind = usize::try_from(rows).ok().and_then(|rows| starts.nth(rows));
-            let is_last = || rest.iter().filter(|rep| **rep == 0).count() as u64 == rows;
-            match behind {
-                Some((at, _)) => Some(from + at),
-                None => is_last().then_some(column.entries),
-            }
-        };
-        let Some(to) = to.filter(|to| *to <= column.entries) else {
-            let reason = "a column has fewer rows than others";
-            return self.fail(DecodeError::new("row", 0, reason));
-        };
-        let max = column.max_def;
-        cursor.value += if max == 0 {
-            to - from
-        } else {
-            let passed = column.def.get(from..to).unwrap_or_default();
-            passed.iter().filter(|def| **def == max).count()
-        };
-        cursor.at = to;
-    }
-
     /// Whether there is such a column.
     pub(crate) fn has(&self, leaf: Option<LeafIndex>) -> bool {
         self.get(leaf).is_some()

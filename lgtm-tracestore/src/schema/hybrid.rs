@@ -11,6 +11,7 @@ use crate::schema::unpack::{unpack_indices, unpack_levels};
 trait Target: Copy {
     fn of(value: u32) -> Self;
     fn unpack(width: u8, bytes: &[u8], out: &mut [Self]);
+    fn highest(values: &[Self]) -> u32;
 }
 
 impl Target for u8 {
@@ -21,6 +22,10 @@ impl Target for u8 {
     fn unpack(width: u8, bytes: &[u8], out: &mut [Self]) {
         unpack_levels(width, bytes, out);
     }
+
+    fn highest(values: &[Self]) -> u32 {
+        values.iter().fold(0, |a, b| a.max(*b)).into()
+    }
 }
 
 impl Target for u32 {
@@ -30,6 +35,10 @@ impl Target for u32 {
 
     fn unpack(width: u8, bytes: &[u8], out: &mut [Self]) {
         unpack_indices(width, bytes, out);
+    }
+
+    fn highest(values: &[Self]) -> u32 {
+        values.iter().fold(0, |a, b| a.max(*b))
     }
 }
 
@@ -48,16 +57,13 @@ pub(crate) fn decode_levels(
     count: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), DecodeError> {
-    let from = out.len();
-    decode(Reader::new("page levels", bytes), width_of(max), count, out)?;
-    match out[from..].iter().fold(0, |a, b| a.max(*b)) {
-        highest if highest > max => Err(DecodeError::new(
-            "page levels",
-            0,
-            format!("a level is {highest}, the column's are at most {max}"),
-        )),
-        _ => Ok(()),
-    }
+    let too_high = |highest: u32| {
+        let reason = format!("a level is {highest}, the column's are at most {max}");
+        DecodeError::new("page levels", 0, reason)
+    };
+    let width = width_of(max);
+    let r = Reader::new("page levels", bytes);
+    decode(r, width, count, (max.into(), too_high), out)
 }
 
 /// Appends `count` numbers of entries of a dictionary of `entries`: a byte with their width comes first.
@@ -78,25 +84,27 @@ pub(crate) fn decode_indices(
     if width > 32 {
         return Err(r.error(format!("a width of {width} bits, at most 32 are possible")));
     }
-    let from = out.len();
-    decode(r, width, count, out)?;
-    let highest = out[from..].iter().fold(0, |a, b| a.max(*b));
-    if highest as usize >= entries {
-        return Err(DecodeError::new(
-            "dictionary indices",
-            0,
-            format!("entry {highest} of a dictionary of {entries}"),
-        ));
-    }
-    Ok(())
+    let too_high = |highest: u32| {
+        let reason = format!("entry {highest} of a dictionary of {entries}");
+        DecodeError::new("dictionary indices", 0, reason)
+    };
+    let Some(last) = entries.checked_sub(1) else {
+        return Err(too_high(0));
+    };
+    let last = u32::try_from(last).unwrap_or(u32::MAX);
+    decode(r, width, count, (last, too_high), out)
 }
 
+/// Appends `count` values, none of which may be above the `highest`.
 fn decode<T: Target>(
     mut r: Reader<'_>,
     width: u8,
     count: usize,
+    (highest, too_high): (u32, impl Fn(u32) -> DecodeError),
     out: &mut Vec<T>,
 ) -> Result<(), DecodeError> {
+    // Groups whose bits hold no more need not be looked at. Runs do: theirs are whole bytes.
+    let may_be_higher = u64::from(highest) + 1 < 1 << width;
     let mut left = count;
     while left > 0 {
         if width == 0 && r.is_empty() {
@@ -114,7 +122,11 @@ fn decode<T: Target>(
             if length == 0 {
                 return Err(r.error("a run of no values"));
             }
-            out.resize(out.len() + length, T::of(u32::from_le_bytes(value)));
+            let value = u32::from_le_bytes(value);
+            if value > highest {
+                return Err(too_high(value));
+            }
+            out.resize(out.len() + length, T::of(value));
             left -= length;
         } else {
             // The last group may be cut where its values end.
@@ -129,8 +141,44 @@ fn decode<T: Target>(
             let from = out.len();
             out.resize(from + length, T::of(0));
             T::unpack(width, bytes, &mut out[from..]);
+            if may_be_higher {
+                let most = T::highest(&out[from..]);
+                if most > highest {
+                    return Err(too_high(most));
+                }
+            }
             left -= length;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_the_highest_is_refused_in_runs_and_groups() {
+        let levels = |bytes: &[u8], max: u8| {
+            let mut out = Vec::new();
+            decode_levels(bytes, max, 8, &mut out).map(|()| out)
+        };
+        // Two bits each: 0 to 3, twice.
+        let group = [3, 0b1110_0100, 0b1110_0100];
+        assert_eq!(levels(&group, 3).unwrap(), [0, 1, 2, 3, 0, 1, 2, 3]);
+        assert!(levels(&group, 2).is_err());
+        // Runs have whole bytes, whatever their bits are.
+        assert_eq!(levels(&[16, 3], 3).unwrap(), [3; 8]);
+        assert!(levels(&[16, 4], 3).is_err());
+        assert!(levels(&[16, 3], 2).is_err());
+        let indices = |bytes: &[u8], entries: usize| {
+            let mut out = Vec::new();
+            decode_indices(bytes, entries, 8, &mut out).map(|()| out)
+        };
+        let of = |bytes: &[u8]| [&[2], bytes].concat();
+        assert!(indices(&of(&group), 4).is_ok());
+        assert!(indices(&of(&group), 3).is_err());
+        assert!(indices(&of(&[16, 4]), 4).is_err());
+        assert!(indices(&of(&[16, 0]), 0).is_err());
+    }
 }

@@ -37,6 +37,7 @@ pub(crate) enum PageKind {
     V1,
     /// Levels, then values, of which only these are compressed.
     V2 {
+        rows: usize,
         nulls: usize,
         def_bytes: usize,
         rep_bytes: usize,
@@ -57,6 +58,17 @@ pub(crate) struct Page<'a> {
     pub(crate) encoding: PageEncoding,
     pub(crate) uncompressed_bytes: usize,
     pub(crate) body: &'a [u8],
+}
+
+impl Page<'_> {
+    /// How many rows it has, where it says so: in a list only headers of version 2 do.
+    pub(crate) fn rows(&self, max_rep: u8) -> Option<usize> {
+        match self.kind {
+            _ if max_rep == 0 => Some(self.values),
+            PageKind::V2 { rows, .. } => Some(rows),
+            _ => None,
+        }
+    }
 }
 
 /// Pages one after the other.
@@ -88,6 +100,7 @@ impl<'a> Pages<'a> {
             0 => PageKind::V1,
             2 => PageKind::Dictionary,
             3 => PageKind::V2 {
+                rows: header.rows as usize,
                 nulls: header.nulls as usize,
                 def_bytes: header.def_bytes as usize,
                 rep_bytes: header.rep_bytes as usize,
@@ -117,6 +130,7 @@ struct Header {
     compressed: u64,
     values: u64,
     nulls: u64,
+    rows: u64,
     encoding: i64,
     def_bytes: u64,
     rep_bytes: u64,
@@ -131,6 +145,7 @@ impl Header {
             compressed: 0,
             values: 0,
             nulls: 0,
+            rows: 0,
             encoding: 0,
             def_bytes: 0,
             rep_bytes: 0,
@@ -155,6 +170,7 @@ impl Header {
                     match field.id {
                         1 => out.values = r.count(field)?,
                         2 => out.nulls = r.count(field)?,
+                        3 => out.rows = r.count(field)?,
                         4 => out.encoding = r.int(field)?,
                         5 => out.def_bytes = r.count(field)?,
                         6 => out.rep_bytes = r.count(field)?,
@@ -173,6 +189,7 @@ impl Header {
             out.compressed,
             out.values,
             out.nulls,
+            out.rows,
             out.def_bytes,
             out.rep_bytes,
         ];

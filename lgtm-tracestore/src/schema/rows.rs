@@ -9,12 +9,9 @@ use crate::schema::assemble::{Assembler, RowShape};
 use crate::schema::cursor::Cursors;
 use crate::schema::source::{ByteSource, fetched};
 use crate::schema::{
-    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, DedicatedSlots, Levels, RowPlan,
+    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, DedicatedSlots, Levels, RowPick, RowPlan,
 };
 use crate::trace::{ColumnScope, DedicatedColumns, TraceId};
-
-/// Less than one row in so many is taken out of its pages.
-const FEW_ROWS: usize = 8;
 
 /// Hands out the traces of some rows.
 #[derive(Debug)]
@@ -63,31 +60,30 @@ impl RowReader {
         let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
         let mut cursors = Cursors::default();
         let mut inflater = memory.take_inflater();
-        let wanted = usize::try_from(plan.rows.end - plan.rows.start).unwrap_or(usize::MAX);
+        let rows_of_group = file.row_groups.get(plan.row_group).map_or(0, |g| g.rows);
+        let is_part = plan.rows != (0..rows_of_group);
+        let wanted = std::slice::from_ref(&plan.rows);
         for leaf_plan in &plan.leaves {
             let Some((leaf, chunk)) = file.chunk(plan.row_group, leaf_plan.leaf) else {
                 continue;
             };
             let decoder = ColumnDecoder::new(leaf, chunk, Levels::All).with(inflater);
             let mut decoder = decoder.reusing(memory);
+            if is_part {
+                decoder = decoder.picking(RowPick::from_row(leaf_plan.first_row, wanted));
+            }
             for range in leaf_plan.pieces.iter().filter(|range| !range.is_empty()) {
                 decoder.pages(fetched(source, range)?, allowance)?;
             }
+            decoder.check_picked()?;
             let mut column;
             (column, inflater) = decoder.finish_with();
-            let mut before = plan.rows.start.saturating_sub(leaf_plan.first_row);
-            let rows = column.row_count();
-            if wanted < rows / FEW_ROWS
-                && let Ok(from) = usize::try_from(before)
-                && from.saturating_add(wanted) <= rows
-            {
+            if is_part {
                 // The memory of whole pages serves the next column.
-                let some = column.some_rows(from, wanted);
+                let some = column.compact();
                 std::mem::replace(&mut column, some).give(memory);
-                before = 0;
             }
             cursors.insert(leaf_plan.leaf, column);
-            cursors.skip_rows(leaf_plan.leaf, before);
         }
         memory.give_inflater(inflater);
         if let Some(failure) = cursors.failure() {

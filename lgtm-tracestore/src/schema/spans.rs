@@ -62,15 +62,12 @@ impl SpanRows {
             allowance.reserve(starts, count + 1)?;
             starts.resize(count + 1, 0);
         }
-        // Every fourth entry or so begins something: writing always and counting what stays is faster than to ask.
-        let (mut row, mut resource, mut scope, mut spans) = (0, 0, 0, 0u32);
-        for (rep, def) in column.rep.iter().zip(&column.def) {
-            (rows[row], resources[resource], scopes[scope]) = (spans, spans, spans);
-            row += usize::from(*rep == 0);
-            resource += usize::from(*rep <= 1 && *def >= 1);
-            scope += usize::from(*rep < SPAN && *def >= 2);
-            spans += u32::from(*def == SPAN);
-        }
+        let every = count_of(&column.def, SPAN) == column.entries;
+        let (row, resource, scope, spans) = if every {
+            starts_of_spans(&column.rep, &mut rows, &mut resources, &mut scopes)
+        } else {
+            starts_of_entries(column, &mut rows, &mut resources, &mut scopes)
+        };
         rows.truncate(row);
         resources.truncate(resource);
         scopes.truncate(scope);
@@ -158,5 +155,85 @@ impl SpanRows {
     fn range(&self, starts: &[u32], n: usize) -> Range<usize> {
         let at = |n: usize| starts.get(n).copied().unwrap_or(self.spans) as usize;
         at(n)..at(n + 1)
+    }
+}
+
+/// Writes where rows, resources and scopes begin in a column of which every entry is a span; how many of each there are, and of spans.
+fn starts_of_spans(
+    rep: &[u8],
+    rows: &mut [u32],
+    resources: &mut [u32],
+    scopes: &mut [u32],
+) -> (usize, usize, usize, u32) {
+    // What begins something is one span of four or so. Writing always and counting what stays is faster than to ask.
+    let mut scope = 0;
+    for (span, rep) in (0u32..).zip(rep) {
+        if let Some(start) = scopes.get_mut(scope) {
+            *start = span;
+        }
+        scope += usize::from(*rep < SPAN);
+    }
+    // A row or a resource begins where a scope does.
+    let (mut row, mut resource) = (0, 0);
+    for start in &scopes[..scope] {
+        let rep = rep[*start as usize];
+        (rows[row], resources[resource]) = (*start, *start);
+        row += usize::from(rep == 0);
+        resource += usize::from(rep <= 1);
+    }
+    (row, resource, scope, rep.len() as u32)
+}
+
+/// The same where some entries are rows, resources or scopes without spans.
+fn starts_of_entries(
+    column: &Column,
+    rows: &mut [u32],
+    resources: &mut [u32],
+    scopes: &mut [u32],
+) -> (usize, usize, usize, u32) {
+    let (mut row, mut resource, mut scope, mut spans) = (0, 0, 0, 0u32);
+    for (rep, def) in column.rep.iter().zip(&column.def) {
+        (rows[row], resources[resource], scopes[scope]) = (spans, spans, spans);
+        // No jumps: which way they go cannot be foreseen.
+        row += usize::from(*rep == 0);
+        resource += usize::from((*rep <= 1) & (*def >= 1));
+        scope += usize::from((*rep < SPAN) & (*def >= 2));
+        spans += u32::from(*def == SPAN);
+    }
+    (row, resource, scope, spans)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::schema::ColumnValues;
+
+    proptest! {
+        #[test]
+        fn columns_without_gaps_begin_where_the_general_way_says(
+            mut rep in proptest::collection::vec(0u8..=SPAN, 1..400),
+        ) {
+            rep[0] = 0;
+            let entries = rep.len();
+            let column = Column {
+                max_def: SPAN,
+                max_rep: SPAN,
+                def: vec![SPAN; entries],
+                rep,
+                entries,
+                values: ColumnValues::Int64(vec![0; entries]),
+            };
+            let mut grow = |_| Ok(());
+            let found = SpanRows::new(&column, &mut Allowance::new(0, &mut grow)).unwrap();
+            let [mut rows, mut resources, mut scopes] = [0; 3].map(|n: u32| vec![n; entries + 1]);
+            let (row, resource, scope, spans) =
+                starts_of_entries(&column, &mut rows, &mut resources, &mut scopes);
+            prop_assert_eq!(&found.rows, &rows[..row]);
+            prop_assert_eq!(&found.resources, &resources[..resource]);
+            prop_assert_eq!(&found.scopes, &scopes[..scope]);
+            prop_assert_eq!(found.spans, spans);
+        }
     }
 }

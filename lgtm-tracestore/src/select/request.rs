@@ -21,6 +21,8 @@ pub struct SpanRequest {
     pub columns: WantedColumns,
     /// Only which values there are in each column by itself is of interest, or which names: a holder that knows may hand out rows that no span has.
     pub is_distinct: bool,
+    /// Nobody asks for more columns of the rows that come: they need no [`row_ids`](super::SpanBatch::row_ids).
+    pub is_read_once: bool,
     /// Of how many blocks, the newest ones; all if there is none. A holder that leaves some out says so.
     pub max_blocks: Option<usize>,
 }

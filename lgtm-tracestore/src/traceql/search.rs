@@ -132,6 +132,7 @@ impl Search {
             traces: settings.range,
             starts: None,
             is_distinct: false,
+            is_read_once: false,
             max_blocks: None,
             filter: plan::filter_of(pipeline),
             anchor: anchor_of(pipeline),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::otlp_json::protobuf;
 use crate::random_traces::{random_query, trace};
 use futures::FutureExt;
-use lgtm_core::codec::Allowance;
+use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::testing::Dice;
 use lgtm_tracestore::scan::{BlockColumns, ColumnCache, GroupScan, ScanBlock, ScanStep};
 use lgtm_tracestore::schema::{BlockVersion, BlockWriterSettings, FetchedRanges};
@@ -34,6 +34,8 @@ struct Stored {
     block: Arc<ScanBlock>,
     /// Where scans share what they decode.
     columns: Option<Arc<BlockColumns>>,
+    /// Whether few rows are taken out of pages, however small these are.
+    by_pages: bool,
 }
 
 impl Stored {
@@ -46,6 +48,7 @@ impl Stored {
             dedicated,
             block,
             columns: None,
+            by_pages: false,
         }
     }
 
@@ -57,6 +60,7 @@ impl Stored {
             dedicated: self.dedicated.clone(),
             block: Arc::clone(&self.block),
             columns: Some(ColumnCache::new(max_bytes, Arc::default()).block()),
+            by_pages: self.by_pages,
         }
     }
 
@@ -64,6 +68,9 @@ impl Stored {
     fn drive(&self, mut scan: GroupScan) -> Option<SpanBatch> {
         if let Some(columns) = &self.columns {
             scan = scan.sharing(Arc::clone(columns));
+        }
+        if self.by_pages {
+            scan = scan.small_bytes(0);
         }
         let mut fetched = FetchedRanges::default();
         let mut grow = |_| Ok(());
@@ -212,7 +219,10 @@ fn random_block(dice: &mut Dice, count: u64) -> Stored {
         page_bytes: 32 + dice.below(2_000) as usize,
     };
     let (bytes, _) = blocks::write(&traces, settings);
-    Stored::new(bytes, version, dedicated)
+    Stored {
+        by_pages: dice.once_in(2),
+        ..Stored::new(bytes, version, dedicated)
+    }
 }
 
 const ALL: SearchSettings = SearchSettings {
@@ -308,6 +318,39 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn columns_that_others_decoded_count_as_those_of_the_scan() {
+    let stored = random_block(&mut Dice::seeded(7), 600);
+    let cache = ColumnCache::new(1 << 30, Arc::default());
+    let columns = cache.block();
+    let query = parse("{ kind = server && kind = client }").unwrap();
+    let request = Arc::new(Search::new(&query, ALL).request().clone());
+    let scan_within = |max_bytes: usize| {
+        let block = Arc::clone(&stored.block);
+        let scan = GroupScan::new(block, 0, Arc::clone(&request), 0);
+        let mut scan = scan.sharing(Arc::clone(&columns));
+        let mut fetched = FetchedRanges::default();
+        loop {
+            let mut grow = |_| Ok(());
+            let mut allowance = Allowance::new(max_bytes, &mut grow);
+            match scan.step(&fetched, &mut allowance)? {
+                ScanStep::Done(batch) => return Ok::<_, DecodeFail>(batch),
+                ScanStep::Read(ranges) => {
+                    for range in ranges {
+                        let bytes = &stored.bytes[range.start as usize..range.end as usize];
+                        fetched.insert(range.start, bytes.to_vec().into());
+                    }
+                }
+            }
+        }
+    };
+    assert!(scan_within(1 << 30).unwrap().is_none());
+    let kept = cache.size_bytes();
+    assert!(kept > 20_000, "{kept}");
+    assert!(scan_within(kept / 2).is_err(), "it holds {kept} bytes");
+    assert!(scan_within(kept * 2).unwrap().is_none());
 }
 
 /// Queries of the conformance sets, each once.

@@ -382,12 +382,15 @@ async fn compare_stores(one_of: usize) {
             ("half flushed", store(&requests, 3, true).await),
             ("compacted", compacted),
         ];
-        for (text, case) in cases(set, one_of) {
+        for (n, (text, case)) in cases(set, 1).into_iter().enumerate() {
             let query = parse(&text).unwrap();
+            // Compaction puts parts of traces together: its blocks are asked everything.
+            let is_asked = |name: &str| name == "compacted" || n.is_multiple_of(one_of);
+            let asked = stores.iter().filter(|(name, _)| is_asked(name));
             match case {
                 Case::Search(settings) => {
                     let expected = search(None, &stored, &query, settings).await;
-                    for (name, store) in &stores {
+                    for (name, store) in asked {
                         let found = search_store(store, &query, settings).await;
                         assert_eq!(found, expected, "{name}: {text}");
                     }
@@ -396,14 +399,35 @@ async fn compare_stores(one_of: usize) {
                     let Some(expected) = metrics(None, &stored, &query, &settings).await else {
                         continue;
                     };
-                    for (name, store) in &stores {
+                    for (name, store) in asked {
                         let found = metrics_store(store, &query, &settings).await;
-                        assert_eq!(rounded(&found), rounded(&expected), "{name}: {text}");
+                        let (mut found, mut expected) = (rounded(&found), rounded(&expected));
+                        if !n.is_multiple_of(one_of) {
+                            // Which spans are shown of many depends on how they are spread over blocks and windows.
+                            (found, expected) =
+                                (without_exemplars(&found), without_exemplars(&expected));
+                        }
+                        assert_eq!(found, expected, "{name}: {text}");
                     }
                 }
             }
         }
     }
+}
+
+/// A printed answer without the exemplars of its series.
+fn without_exemplars(answer: &str) -> String {
+    let mut parts = answer.split("exemplars: [");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let mut depth = 1;
+        let behind = part.find(|c| {
+            depth += i32::from(c == '[') - i32::from(c == ']');
+            depth == 0
+        });
+        out.push_str(behind.map_or("", |at| &part[at..]));
+    }
+    out
 }
 
 /// What a case of a set asks.

@@ -93,8 +93,10 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
         pages: layer("traces.pages", &names.pages)?,
     };
     let stored = BucketSelect::new(bucket, executor, Arc::clone(&blocks), settings).caches(caches);
+    let stored = Arc::new(stored);
+    stored.register_metrics(&parts.registry);
     parts.traces.blocks = Some(blocks);
-    parts.traces.stored = Some(Arc::new(stored));
+    parts.traces.stored = Some(stored);
     Ok(())
 }
 

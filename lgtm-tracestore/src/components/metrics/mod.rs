@@ -7,4 +7,5 @@ mod compactor;
 mod ingester;
 mod queries;
 mod query_frontend;
+mod store_gateway;
 mod write_path;

@@ -12,7 +12,7 @@ use super::super::value::AnswerValue;
 use super::cells::{CellKind, Cells};
 use super::grid::IntervalGrid;
 use super::partial::{LegPartial, SeriesKey};
-use super::table::{NIL, Values};
+use super::table::{LabelReading, NIL, Values};
 use crate::select::{AttributeScope, Field, Intrinsic, Level};
 
 /// Intrinsics whose values are counted: few, and neither times nor identifiers.
@@ -76,8 +76,7 @@ impl CompareTable {
         &mut self,
         view: &View<'_>,
         starts: &[i64],
-        rows: &[u32],
-        intervals: &[u32],
+        (rows, intervals): (&[u32], &[u32]),
         max_bytes: usize,
     ) -> Result<()> {
         let selected = self.selection.mask(view, Level::Span);
@@ -102,10 +101,12 @@ impl CompareTable {
             )
         });
         let intrinsics = COUNTED.into_iter().map(Field::Intrinsic);
+        let mut values = Vec::new();
         for field in attributes.cloned().chain(intrinsics) {
             check_wanted("the counting of values")?;
             let number = self.number_of(&field);
-            let values = self.values.of_rows(view, &field, rows);
+            let mut reading = LabelReading::new(view, &field);
+            (self.values).of_rows(view, &mut reading, rows, &mut values);
             let weight = 1 + u64::from(self.twice.contains(&field));
             for ((value, is_selected), interval) in values.iter().zip(&selected).zip(intervals) {
                 if *value == NIL {

@@ -42,28 +42,67 @@ impl ExemplarChoice {
         }
     }
 
+    /// Number of the piece that a time lies in.
+    fn number_of(&self, start_ns: u64) -> usize {
+        let after_ns = self.grid.after_ns;
+        let length = (self.grid.until_ns() - after_ns).max(1);
+        let passed = start_ns.saturating_sub(after_ns);
+        match passed.checked_mul(self.max as u64) {
+            Some(scaled) => (scaled / length) as usize,
+            None => (u128::from(passed) * self.max as u128 / u128::from(length)) as usize,
+        }
+    }
+
+    /// When a piece begins.
+    fn edge_ns(&self, number: usize) -> u64 {
+        let after_ns = self.grid.after_ns;
+        let length = (self.grid.until_ns() - after_ns).max(1);
+        let edge = match (number as u64).checked_mul(length) {
+            Some(scaled) => Some(scaled.div_ceil(self.max as u64)),
+            None => (number as u128 * u128::from(length))
+                .div_ceil(self.max as u128)
+                .try_into()
+                .ok(),
+        };
+        edge.and_then(|edge| after_ns.checked_add(edge))
+            .unwrap_or(u64::MAX)
+    }
+
     fn look_at(&mut self, start_ns: u64) {
         if self.last.from_ns <= start_ns && start_ns < self.last.until_ns {
             return;
         }
-        let after_ns = self.grid.after_ns;
-        let length = u128::from(self.grid.until_ns() - after_ns).max(1);
-        let (passed, max) = (
-            u128::from(start_ns.saturating_sub(after_ns)),
-            self.max as u128,
-        );
-        let number = passed * max / length;
-        let edge_ns = |number: u128| {
-            let edge = u128::from(after_ns) + (number * length).div_ceil(max);
-            u64::try_from(edge).unwrap_or(u64::MAX)
-        };
-        let known = self.slots.get(&(number as usize));
+        let number = self.number_of(start_ns);
+        let known = self.slots.get(&number);
         self.last = LastSlot {
-            number: number as usize,
-            from_ns: edge_ns(number),
-            until_ns: edge_ns(number + 1),
+            number,
+            from_ns: self.edge_ns(number),
+            until_ns: self.edge_ns(number + 1),
             known: known.map(|span| (span.rank, span.start_ns)),
         };
+    }
+
+    /// The highest rank that a span of one of these times may have to be taken; `None` where none is. What is taken later only lowers it.
+    pub(super) fn highest_rank(&self, starts_ns: impl Iterator<Item = u64>) -> Option<u64> {
+        if self.max == 0 {
+            return None;
+        }
+        let (first, last) = starts_ns.fold((u64::MAX, 0), |(first, last), start_ns| {
+            (first.min(start_ns), last.max(start_ns))
+        });
+        if first > last {
+            return None;
+        }
+        let (first, last) = (self.number_of(first), self.number_of(last));
+        let known = self.slots.range(first..=last);
+        let (count, highest) = known.fold((0, 0), |(n, highest), (_, span)| {
+            (n + 1, span.rank.max(highest))
+        });
+        Some(if count > last - first {
+            highest
+        } else {
+            u64::MAX
+        })
     }
 
     /// Whether a span would be taken. It is asked of every span that counts.

@@ -96,6 +96,7 @@ impl Metrics {
             }),
             filter: SpanFilter::any(queries.iter().map(|q| plan::filter_of(&q.pipeline))),
             anchor: SpanFilter::any(queries.iter().map(|q| anchor_of(&q.pipeline))),
+            is_read_once: true,
             ..SpanRequest::default()
         };
         let columns = &mut request.columns;

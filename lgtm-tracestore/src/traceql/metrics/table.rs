@@ -8,7 +8,7 @@ use super::super::number::Number;
 use super::super::value::AnswerValue;
 use super::cells::{CellKind, Cells};
 use super::partial::{Bucket, SeriesKey};
-use crate::select::{AttributeScope, Column, Field, Level, TextColumn};
+use crate::select::{AttributeScope, Column, Field, Level, NumberColumn, TextColumn};
 
 /// The value that means none.
 pub(super) const NIL: u32 = 0;
@@ -75,76 +75,109 @@ impl Values {
         self.values.get(number.checked_sub(1)? as usize)
     }
 
-    /// The numbers of a field's values in these rows.
-    pub(super) fn of_rows(&mut self, view: &View<'_>, field: &Field, rows: &[u32]) -> Vec<u32> {
-        let columns = view.columns(field);
-        if let (Level::Span, [Some(column), None]) = (field.level(), columns) {
-            if let Some(texts) = only_texts(column)
-                && !matches!(field, Field::Intrinsic(i) if i.is_id())
-            {
-                return self.of_texts(texts, rows);
+    /// The numbers of a field's values in these rows. Of a batch that is looked at piece by piece `reading` stays the same.
+    pub(super) fn of_rows(
+        &mut self,
+        view: &View<'_>,
+        reading: &mut LabelReading<'_>,
+        rows: &[u32],
+        out: &mut Vec<u32>,
+    ) {
+        out.clear();
+        let field = reading.field;
+        match &mut reading.way {
+            LabelWay::Texts(texts, known) => {
+                out.extend(rows.iter().map(|row| self.of_text(texts, known, *row)));
             }
-            if let Some(numbers) = self.of_ints(view, field, column, rows) {
-                return numbers;
+            LabelWay::Ints(ints, known) => {
+                // Each value is looked at once.
+                out.extend(rows.iter().map(|row| {
+                    match ints.get(*row as usize) {
+                        None => NIL,
+                        Some(v) => *known
+                            .entry(v)
+                            .or_insert_with(|| self.of_row(view, field, *row)),
+                    }
+                }));
+            }
+            LabelWay::Trace(last) => {
+                out.extend(rows.iter().map(|row| {
+                    let known = last.filter(|(end_row, _)| *row < *end_row);
+                    let (_, number) = *last.insert(known.unwrap_or_else(|| {
+                        let trace = view.batch.trace_of(*row as usize);
+                        (trace.end_row, self.of_row(view, field, *row))
+                    }));
+                    number
+                }));
+            }
+            LabelWay::Rows => {
+                out.extend(rows.iter().map(|row| self.of_row(view, field, *row)));
             }
         }
-        let mut last = None;
-        rows.iter()
-            .map(|row| {
-                if field.level() == Level::Trace {
-                    let trace = view.batch.trace_of(*row as usize).end_row;
-                    let number = last.filter(|(t, _)| *t == trace).map(|(_, number)| number);
-                    let number = number.unwrap_or_else(|| self.of_row(view, field, *row));
-                    last = Some((trace, number));
-                    return number;
-                }
-                self.of_row(view, field, *row)
-            })
-            .collect()
     }
 
     fn of_row(&mut self, view: &View<'_>, field: &Field, row: u32) -> u32 {
         self.number(view.value(field, Place::span(row as usize)).answer())
     }
 
-    fn of_texts(&mut self, texts: &TextColumn, rows: &[u32]) -> Vec<u32> {
-        const UNKNOWN: u32 = u32::MAX;
-        let mut numbers = vec![UNKNOWN; texts.dictionary.len() + 1];
-        let of_row = |row: &u32| {
-            let code = texts.codes[*row as usize];
-            let known = &mut numbers[code as usize];
-            if *known == UNKNOWN {
-                let text = texts.dictionary.get(code);
-                let text = text.map(|t| String::from_utf8_lossy(t).into_owned());
-                *known = self.number(text.map(AnswerValue::Text));
-            }
-            *known
-        };
-        rows.iter().map(of_row).collect()
-    }
-
-    /// Of a column of integers: each value is looked at once.
-    fn of_ints(
-        &mut self,
-        view: &View<'_>,
-        field: &Field,
-        column: &Column,
-        rows: &[u32],
-    ) -> Option<Vec<u32>> {
-        let ints = column.ints.as_ref()?;
-        let is_alone = column.texts.is_none() && column.floats.is_none();
-        if !is_alone || column.bools.is_some() || column.arrays.is_some() {
-            return None;
+    #[inline]
+    fn of_text(&mut self, texts: &TextColumn, known: &mut [u32], row: u32) -> u32 {
+        let code = texts.codes[row as usize];
+        let known = &mut known[code as usize];
+        if *known == UNKNOWN {
+            let text = texts.dictionary.get(code);
+            let text = text.map(|t| String::from_utf8_lossy(t).into_owned());
+            *known = self.number(text.map(AnswerValue::Text));
         }
-        let mut numbers = HashMap::new();
-        let of_row = |row: &u32| match ints.get(*row as usize) {
-            None => NIL,
-            Some(v) => *numbers
-                .entry(v)
-                .or_insert_with(|| self.of_row(view, field, *row)),
-        };
-        Some(rows.iter().map(of_row).collect())
+        *known
     }
+}
+
+/// Stands for a number that was not looked up yet.
+const UNKNOWN: u32 = u32::MAX;
+
+/// How the values of a field are read out of a batch, and what is known of them. Rows ascend.
+#[derive(Debug)]
+pub(super) struct LabelReading<'v> {
+    field: &'v Field,
+    way: LabelWay<'v>,
+}
+
+#[derive(Debug)]
+enum LabelWay<'v> {
+    /// By the number of each text.
+    Texts(&'v TextColumn, Vec<u32>),
+    /// By integer.
+    Ints(&'v NumberColumn<i64>, HashMap<i64, u32>),
+    /// One value a trace: where the rows of the last one end.
+    Trace(Option<(u32, u32)>),
+    Rows,
+}
+
+impl<'v> LabelReading<'v> {
+    pub(super) fn new(view: &View<'v>, field: &'v Field) -> Self {
+        let way = match (field.level(), view.columns(field)) {
+            (Level::Trace, _) => LabelWay::Trace(None),
+            (Level::Span, [Some(column), None]) => {
+                let is_id = matches!(field, Field::Intrinsic(i) if i.is_id());
+                if let Some(texts) = only_texts(column).filter(|_| !is_id) {
+                    LabelWay::Texts(texts, vec![UNKNOWN; texts.dictionary.len() + 1])
+                } else if let Some(ints) = only_ints(column) {
+                    LabelWay::Ints(ints, HashMap::new())
+                } else {
+                    LabelWay::Rows
+                }
+            }
+            _ => LabelWay::Rows,
+        };
+        Self { field, way }
+    }
+}
+
+fn only_ints(column: &Column) -> Option<&NumberColumn<i64>> {
+    let is_alone = column.texts.is_none() && column.floats.is_none();
+    let ints = column.ints.as_ref()?;
+    (is_alone && column.bools.is_none() && column.arrays.is_none()).then_some(ints)
 }
 
 fn only_texts(column: &Column) -> Option<&TextColumn> {
@@ -166,12 +199,21 @@ pub(super) struct SeriesTable {
     by_first: Vec<u32>,
     /// By group: its series that is of no bucket.
     plain: Vec<u32>,
-    by_bucket: HashMap<(u32, Bucket), u32>,
+    /// By group and bucket, [`BUCKETS`] of a group: its series. Empty as long as no series is of a bucket.
+    by_bucket: Vec<u32>,
     pub(super) series: Vec<(RowKey, Cells)>,
 }
 
 /// Stands for no series.
 const NONE: u32 = u32::MAX;
+/// Buckets that a group may have: exponents of 0 to 63, of numbers and of durations.
+const BUCKETS: usize = 128;
+
+/// The place of a group's bucket among those of all groups.
+fn place_of(group: u32, bucket: Bucket) -> usize {
+    let exponent = usize::from(bucket.exponent) & (BUCKETS / 2 - 1);
+    group as usize * BUCKETS + exponent * 2 + usize::from(bucket.is_duration)
+}
 
 impl SeriesTable {
     pub(super) fn new(kind: CellKind, intervals: usize) -> Self {
@@ -182,20 +224,21 @@ impl SeriesTable {
             by_labels: HashMap::new(),
             by_first: Vec::new(),
             plain: Vec::new(),
-            by_bucket: HashMap::new(),
+            by_bucket: Vec::new(),
             series: Vec::new(),
         }
     }
 
     /// The group of each of some rows. `labels` has the numbers of their values, label by label.
-    pub(super) fn groups(&mut self, labels: &[Vec<u32>], rows: usize) -> Vec<u32> {
+    pub(super) fn groups(&mut self, labels: &[Vec<u32>], rows: usize, out: &mut Vec<u32>) {
+        out.clear();
         if let [numbers] = labels {
-            let groups = numbers.iter().map(|number| {
+            out.extend(numbers.iter().map(|number| {
                 let known = self.by_first.get(*number as usize).copied();
                 let known = known.filter(|group| *group != NONE);
                 known.unwrap_or_else(|| self.group_of_first(*number))
-            });
-            return groups.collect();
+            }));
+            return;
         }
         let key = |row: usize| {
             let mut key = [NIL; MAX_LABELS];
@@ -206,14 +249,13 @@ impl SeriesTable {
         };
         // Rows beside each other are often of one group.
         let mut last: Option<([u32; MAX_LABELS], u32)> = None;
-        let groups = (0..rows).map(|row| {
+        out.extend((0..rows).map(|row| {
             let key = key(row);
             let known = last.filter(|(known, _)| *known == key);
             let group = known.map_or_else(|| self.group(key), |(_, group)| group);
             last = Some((key, group));
             group
-        });
-        groups.collect()
+        }));
     }
 
     #[cold]
@@ -250,7 +292,10 @@ impl SeriesTable {
     pub(super) fn cells(&mut self, group: u32, bucket: Option<Bucket>) -> &mut Cells {
         let known = match bucket {
             None => self.plain[group as usize],
-            Some(bucket) => *self.by_bucket.get(&(group, bucket)).unwrap_or(&NONE),
+            Some(bucket) => {
+                let at = place_of(group, bucket);
+                self.by_bucket.get(at).copied().unwrap_or(NONE)
+            }
         };
         let at = match known {
             NONE => self.push(group, bucket),
@@ -267,7 +312,12 @@ impl SeriesTable {
         match bucket {
             None => self.plain[group as usize] = at,
             Some(bucket) => {
-                self.by_bucket.insert((group, bucket), at);
+                let place = place_of(group, bucket);
+                if place >= self.by_bucket.len() {
+                    let len = (group as usize + 1) * BUCKETS;
+                    self.by_bucket.resize(len, NONE);
+                }
+                self.by_bucket[place] = at;
             }
         }
         at
@@ -276,7 +326,9 @@ impl SeriesTable {
     /// Bytes that it takes, about.
     pub(super) fn size_bytes(&self) -> usize {
         let series = 128 + self.intervals * self.kind.size_bytes();
-        self.series.len() * series + self.groups.len() * 64 + self.by_first.len() * 4
+        self.series.len() * series
+            + self.groups.len() * 64
+            + (self.by_first.len() + self.by_bucket.len()) * 4
     }
 }
 
@@ -317,8 +369,10 @@ pub(super) fn number_at<'v>(
         (Level::Span, [Some(column), None]) => Some(column),
         _ => None,
     };
-    move |row| match alone {
-        Some(column) => Datum::of_row(column, row as usize, meaning).number(),
-        None => view.value(field, Place::span(row as usize)).number(),
+    let ints = alone.and_then(only_ints);
+    move |row| match (ints, alone) {
+        (Some(ints), _) => meaning.int(ints.get(row as usize)?).number(),
+        (None, Some(column)) => Datum::of_row(column, row as usize, meaning).number(),
+        (None, None) => view.value(field, Place::span(row as usize)).number(),
     }
 }
