@@ -403,7 +403,7 @@ async fn compare_stores(one_of: usize) {
                         let found = metrics_store(store, &query, &settings).await;
                         let (mut found, mut expected) = (rounded(&found), rounded(&expected));
                         if !n.is_multiple_of(one_of) {
-                            // Which spans are shown of many depends on how they are spread over blocks and windows.
+                            // Of what is remembered of a longer range fewer are shown than are chosen for this one.
                             (found, expected) =
                                 (without_exemplars(&found), without_exemplars(&expected));
                         }

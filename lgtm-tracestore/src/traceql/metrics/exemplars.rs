@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::super::value::AnswerValue;
 use super::grid::IntervalGrid;
-use super::partial::{ExemplarSpan, LegPartial};
+use super::partial::{ExemplarSpan, LegPartial, SeriesKey, SeriesLabels};
 use crate::trace::TraceId;
 
 /// Chooses exemplars: the range is cut into as many pieces as there may be, and of each piece the span of least rank stays.
@@ -25,6 +25,12 @@ struct LastSlot {
     until_ns: u64,
     /// Rank and start of the span that stands for it.
     known: Option<(u64, u64)>,
+}
+
+/// What decides between spans. Those of one trace that begin together are told apart by what is told of them, so that their order does not matter.
+fn order(span: &ExemplarSpan) -> (u64, u64, &SeriesKey, Option<u64>, &SeriesLabels) {
+    let value = span.value.map(f64::to_bits);
+    (span.rank, span.start_ns, &span.key, value, &span.labels)
 }
 
 /// Decides between traces: as good as chance, and everywhere the same.
@@ -105,7 +111,7 @@ impl ExemplarChoice {
         })
     }
 
-    /// Whether a span would be taken. It is asked of every span that counts.
+    /// Whether a span may be taken. It is asked of every span that counts.
     #[inline]
     pub(super) fn would_take(&mut self, start_ns: u64, rank: u64) -> bool {
         if self.max == 0 {
@@ -113,18 +119,27 @@ impl ExemplarChoice {
         }
         self.look_at(start_ns);
         let known = self.last.known;
-        known.is_none_or(|known| (rank, start_ns) < known)
+        known.is_none_or(|known| (rank, start_ns) <= known)
     }
 
     pub(super) fn offer(&mut self, span: ExemplarSpan) {
-        if self.would_take(span.start_ns, span.rank) {
+        if !self.would_take(span.start_ns, span.rank) {
+            return;
+        }
+        let known = self.slots.get(&self.last.number);
+        if known.is_none_or(|known| order(&span) < order(known)) {
             self.last.known = Some((span.rank, span.start_ns));
             self.slots.insert(self.last.number, span);
         }
     }
 
+    /// The span of each piece. A trace may stand for several pieces: which of them it gives up is not known before all parts are there.
+    pub(super) fn of_part(self) -> Vec<ExemplarSpan> {
+        self.slots.into_values().collect()
+    }
+
     /// At most one a trace.
-    pub(super) fn chosen(self) -> Vec<ExemplarSpan> {
+    fn chosen(self) -> Vec<ExemplarSpan> {
         let mut traces = HashSet::new();
         let spans = self.slots.into_values();
         spans.filter(|span| traces.insert(span.rank)).collect()

@@ -289,7 +289,7 @@ impl Leg {
             series: series
                 .map(|(key, cells)| (series_key(values, names, key), cells))
                 .collect(),
-            exemplars: self.exemplars.chosen(),
+            exemplars: self.exemplars.of_part(),
         }
     }
 }
