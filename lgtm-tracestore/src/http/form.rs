@@ -45,7 +45,7 @@ impl AnswerForm {
         }
     }
 
-    fn content_type(self) -> &'static str {
+    pub(super) fn content_type(self) -> &'static str {
         match self {
             Self::Protobuf => "application/protobuf",
             Self::Json => "application/json",

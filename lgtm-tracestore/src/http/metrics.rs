@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
 use lgtm_core::exec::{CancelToken, move_if_heavy};
-use lgtm_core::http::UrlQuery;
+use lgtm_core::http::{UrlQuery, in_pieces};
 
 use super::error::ApiError;
 use super::form::AnswerForm;
@@ -73,14 +73,15 @@ async fn answered(
     let request = asked.request(api, &c).await?;
     let answer = api.queries.metrics(&c.tenant, &request, None).await?;
     let text = MetricsText::new(kind, answer);
+    let executor = api.guard.executor(headers);
     let body = if text.cell_count() <= INLINE_CELLS {
         text.json()
     } else {
         let job = move |_: &CancelToken| Ok::<_, lgtm_core::Error>(text.json());
-        let executor = api.guard.executor(headers);
         executor.run(job, &CancelToken::new()).await?
     };
-    Ok(AnswerForm::Json.answer(body, &[]))
+    let content_type = [(header::CONTENT_TYPE, AnswerForm::Json.content_type())];
+    Ok((content_type, in_pieces(body.into_bytes(), executor)).into_response())
 }
 
 impl MetricsAsked {
