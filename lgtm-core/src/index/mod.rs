@@ -21,7 +21,7 @@ mod symbols;
 mod symbols_reader;
 
 pub use matching::{MatchedSeries, PostingsIndex, matching_series};
-pub use offset_table::{ListPlace, OFFSET_KEY_COUNT, OffsetTable, ValueOrder};
+pub use offset_table::{ListPlace, OFFSET_KEY_COUNT, OffsetTable, ValueOrder, Visits};
 pub use postings::{decode_postings, postings_section_len};
 pub use postings_log::{Drained, PairKey, PostingsLists, PostingsLog, pair_key};
 pub use postings_tally::PostingsTally;

@@ -17,10 +17,27 @@ pub const OFFSET_KEY_COUNT: u64 = 2;
 const SAMPLE_EVERY: usize = 32;
 /// Values of one name are walked in reads of about this size.
 const WALK_BYTES: u64 = 4 << 20;
-/// After so many bytes of values were shown, others on the thread have their turn: a slow regular expression takes a millisecond for them.
-const VISIT_BYTES: usize = 16 << 10;
 /// What a value costs besides its bytes.
 const VISIT_COST: usize = 8;
+
+/// What a walk does with each value: after how many of them others on the thread have their turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visits {
+    /// It is copied or counted.
+    Listed,
+    /// It is held against a regular expression.
+    Matched,
+}
+
+impl Visits {
+    /// Bytes of values that are shown in one go. A slow regular expression takes a millisecond for these, and a list half of one.
+    fn turn_bytes(self) -> usize {
+        match self {
+            Self::Listed => 128 << 10,
+            Self::Matched => 16 << 10,
+        }
+    }
+}
 
 /// In which order the values of a name stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +272,8 @@ impl OffsetTable {
                 found = Some(list);
             }
         };
-        self.walk_samples(file, name, i..i + 1, &mut take).await?;
+        self.walk_samples(file, name, i..i + 1, (Visits::Listed, &mut take))
+            .await?;
         Ok(found)
     }
 
@@ -267,6 +285,7 @@ impl OffsetTable {
         &self,
         file: &dyn ReadAt,
         name: &str,
+        visits: Visits,
         visit: &mut (dyn FnMut(&str, ListPlace) + Send),
     ) -> Result<()> {
         let Some(name) = self.name(name) else {
@@ -288,7 +307,8 @@ impl OffsetTable {
         while i < name.samples.len() {
             let limit = name.samples[i].at + WALK_BYTES;
             let n = name.samples[i..].partition_point(|s| s.at < limit);
-            self.walk_samples(file, name, i..i + n, visit).await?;
+            self.walk_samples(file, name, i..i + n, (visits, visit))
+                .await?;
             i += n;
         }
         Ok(())
@@ -304,7 +324,7 @@ impl OffsetTable {
         file: &dyn ReadAt,
         name: &Name,
         samples: Range<usize>,
-        visit: &mut (dyn FnMut(&str, ListPlace) + Send),
+        (visits, visit): (Visits, &mut (dyn FnMut(&str, ListPlace) + Send)),
     ) -> Result<()> {
         let start = name.samples[samples.start].at;
         let next = name.samples.get(samples.end);
@@ -315,7 +335,7 @@ impl OffsetTable {
         let mut pending: Option<OffsetEntry<'_>> = None;
         let mut visited = 0;
         while !r.is_empty() {
-            if visited > VISIT_BYTES {
+            if visited > visits.turn_bytes() {
                 visited = 0;
                 tokio::task::yield_now().await;
             }

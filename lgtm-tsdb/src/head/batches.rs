@@ -24,8 +24,8 @@ use crate::select::{ChunkList, FetchBounds, FetchStats, SelectEnd, SeriesBatches
 const BATCH_SERIES: usize = 512;
 /// Bytes of chunks after which a batch ends.
 const BATCH_BYTES: usize = 256 << 10;
-/// So few series are read where they are asked for: handing them over would take longer.
-const FEW_SERIES: usize = 64;
+/// So few series are read where they are asked for, in at most a quarter of a millisecond: handing them over would take longer.
+const FEW_SERIES: usize = 256;
 
 /// The series of an answer that are still to be read.
 #[derive(Debug)]

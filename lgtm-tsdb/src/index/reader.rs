@@ -11,7 +11,7 @@ use lgtm_core::codec::Reader;
 use lgtm_core::index::PostingsIndex;
 use lgtm_core::index::{
     Keep, ListPlace, OffsetTable, Section, SymbolRefs, SymbolStream, SymbolTable, SymbolsReader,
-    ValueOrder, Windowed, decode_postings, memory_exceeded, postings_section_len,
+    ValueOrder, Visits, Windowed, decode_postings, memory_exceeded, postings_section_len,
 };
 use lgtm_core::model::{TextSet, TextSetBuilder};
 use lgtm_core::storage::{ReadAt, ReadPlan, corrupt_at};
@@ -168,7 +168,9 @@ impl IndexReader {
         visit: &mut (dyn FnMut(&str) + Send),
     ) -> Result<()> {
         self.table
-            .walk(&*self.file, name, &mut |value, _| visit(value))
+            .walk(&*self.file, name, Visits::Listed, &mut |value, _| {
+                visit(value);
+            })
             .await
     }
 
@@ -216,7 +218,9 @@ impl IndexReader {
                 lists.push(list);
             }
         };
-        self.table.walk(&*self.file, name, &mut take).await?;
+        self.table
+            .walk(&*self.file, name, Visits::Matched, &mut take)
+            .await?;
         let mut out = Vec::with_capacity(lists.len());
         for some in lists.chunks(LISTS_A_READ) {
             self.read_lists(some, &mut out).await?;

@@ -40,9 +40,9 @@ pub(crate) struct EvalBounds {
     pub(crate) max_bytes_setting: &'static str,
 }
 
-/// The cost of what takes more than about a tenth of a millisecond, in cells, samples and units of eight bytes of labels: it goes to
+/// The cost of what takes more than about a quarter of a millisecond, in cells, samples and units of eight bytes of labels: it goes to
 /// the compute pool.
-pub(super) const LARGE: usize = 10_000;
+pub(super) const LARGE: usize = 25_000;
 
 /// Bytes of one value per step, whatever the limits are: beyond it nothing is made, as even the address of it might not fit.
 const MAX_ROW_BYTES: usize = 1 << 38;

@@ -104,9 +104,12 @@ impl Pipeline {
         let mut batches = ctx.select(&selector, range, hints, labels).await?;
         let width = ctx.switches.parallelism.max(1);
         let mut round = fetch(&mut batches, width).await?;
-        if round.len() == 1 && round[0].len() <= 64 {
+        let cost = match &round[..] {
+            [only] => only.iter().map(|s| cost_of(s, &self.grid)).sum(),
+            _ => usize::MAX,
+        };
+        if cost < LARGE || round.len() == 1 && round[0].len() <= 64 {
             // Small answers need neither lanes nor the pool.
-            let cost = round[0].iter().map(|s| cost_of(s, &self.grid)).sum();
             if cost >= LARGE {
                 move_to_pool().await;
             }
@@ -294,7 +297,7 @@ fn sample_count(series: &SeriesChunks) -> u64 {
 
 fn cost_of(series: &SeriesChunks, grid: &StepGrid) -> usize {
     // About a byte and a half per sample.
-    grid.len() + series.chunks.iter().map(|c| c.data.len()).sum::<usize>()
+    16 + grid.len() + series.chunks.iter().map(|c| c.data.len()).sum::<usize>()
 }
 
 /// Up to `width` batches.
