@@ -169,6 +169,8 @@ pub struct BucketStats {
     pub index_files_set_aside: Vec<(String, String)>,
     /// Chunks loaded so far.
     pub chunks_loaded: u64,
+    /// Of those, how many not whole: their ends, and the blocks that a query wanted.
+    pub chunks_loaded_in_part: u64,
     /// Bytes of chunks loaded so far.
     pub chunk_bytes_loaded: u64,
     /// Chunks found damaged or gone so far, each as often as it was tried.
@@ -350,6 +352,7 @@ impl BucketChunks {
             index_memory_bytes: self.files.memory_bytes(),
             index_files_set_aside: set_aside.collect(),
             chunks_loaded: counts.loaded(),
+            chunks_loaded_in_part: counts.in_part(),
             chunk_bytes_loaded: counts.bytes(),
             chunks_damaged: counts.damaged(),
             is_listed: self.unlisted.lock().is_none(),

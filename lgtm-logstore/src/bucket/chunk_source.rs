@@ -14,7 +14,9 @@ use lgtm_core::storage::{BackendKind, Bucket};
 use lgtm_core::{DecodeError, Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
+use super::chunk_wish::ChunkWish;
 use super::open_files::{RETRY_AFTER_MS, is_of_the_object};
+use super::ranged_chunk;
 use crate::chunk::{Chunk, ChunkCodec, ChunkKey, ChunkLimits, KeyForm, read_object};
 use crate::entry::SymbolList;
 use crate::schema::SchemaPeriods;
@@ -47,12 +49,12 @@ impl CodecPool {
     }
 }
 
-/// A chunk in memory, checked.
+/// A chunk in memory, checked: the whole of it, or what a query wants.
 #[derive(Debug, Clone)]
 pub(super) struct LoadedChunk {
     pub(super) chunk: Chunk,
     pub(super) symbols: Arc<SymbolList>,
-    /// Bytes of its object.
+    /// Bytes of its object that were read.
     pub(super) size_bytes: u64,
     /// Nanoseconds until the object was there.
     pub(super) load_ns: u64,
@@ -64,6 +66,7 @@ pub(super) struct LoadedChunk {
 #[derive(Debug, Default)]
 pub(super) struct ChunkCounts {
     loaded: AtomicU64,
+    in_part: AtomicU64,
     bytes: AtomicU64,
     damaged: AtomicU64,
 }
@@ -71,6 +74,11 @@ pub(super) struct ChunkCounts {
 impl ChunkCounts {
     pub(super) fn loaded(&self) -> u64 {
         self.loaded.load(Ordering::Relaxed)
+    }
+
+    /// Of those that were loaded, how many not whole.
+    pub(super) fn in_part(&self) -> u64 {
+        self.in_part.load(Ordering::Relaxed)
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -128,6 +136,64 @@ impl ChunkSource {
         }
     }
 
+    /// As [`ChunkSource::load`] for a chunk of about `size_bytes`, of which only what `wish` wants is read where that is little.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::load`].
+    pub(super) async fn load_for(
+        &self,
+        key: &ChunkKey,
+        wish: &ChunkWish,
+        size_bytes: u64,
+        executor: &Executor,
+    ) -> Result<Result<LoadedChunk, String>> {
+        if let Some(fault) = self.known_fault(key) {
+            return Ok(Err(fault));
+        }
+        let kept = self.kept(key).await;
+        if kept.is_none()
+            && size_bytes >= ranged_chunk::MIN_OBJECT_BYTES
+            && wish.is_of_few()
+            && let Some(loaded) = self.load_ranges(key, wish, executor).await
+        {
+            return Ok(Ok(loaded));
+        }
+        self.load_whole(key, kept, executor).await
+    }
+
+    /// What is wanted of a chunk by ranges; `None` where only the whole object can tell, or tell what is wrong with it.
+    async fn load_ranges(
+        &self,
+        key: &ChunkKey,
+        wish: &ChunkWish,
+        executor: &Executor,
+    ) -> Option<LoadedChunk> {
+        let began = self.clock.monotonic();
+        let name = self.name(key);
+        let with = (&self.codecs, executor);
+        let read = ranged_chunk::load(&self.bucket, &name, key, wish, with).await;
+        let read = match read {
+            Ok(read) => read?,
+            Err(error) => {
+                tracing::debug!(chunk = name, %error, "a chunk is read whole, as ranges of it cannot be read");
+                return None;
+            }
+        };
+        let took = self.clock.monotonic().saturating_sub(began);
+        self.counts.loaded.fetch_add(1, Ordering::Relaxed);
+        self.counts.in_part.fetch_add(1, Ordering::Relaxed);
+        self.counts
+            .bytes
+            .fetch_add(read.size_bytes, Ordering::Relaxed);
+        Some(LoadedChunk {
+            chunk: read.chunk,
+            symbols: read.symbols,
+            size_bytes: read.size_bytes,
+            load_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
+            fault: None,
+        })
+    }
+
     /// Loads a chunk, and once more when what came is damaged; `executor` checks it. `Err(warning)` inside `Ok` for one that cannot be read:
     /// it is left out for a while.
     ///
@@ -141,13 +207,28 @@ impl ChunkSource {
         if let Some(fault) = self.known_fault(key) {
             return Ok(Err(fault));
         }
-        let mut outcome = self.try_load(key, executor, true).await;
-        // Gone is gone; what is damaged may have been so on its way.
+        let kept = self.kept(key).await;
+        self.load_whole(key, kept, executor).await
+    }
+
+    /// The object, if it is kept.
+    async fn kept(&self, key: &ChunkKey) -> Option<Bytes> {
+        self.cache.as_ref()?.get(&self.plain_name(key)).await
+    }
+
+    async fn load_whole(
+        &self,
+        key: &ChunkKey,
+        kept: Option<Bytes>,
+        executor: &Executor,
+    ) -> Result<Result<LoadedChunk, String>> {
+        let mut outcome = self.try_load(key, kept, executor, true).await;
+        // Gone is gone; what is damaged may have been so on its way, or where it was kept.
         if outcome
             .as_ref()
             .is_err_and(|e| e.kind() == ErrorKind::Corrupt)
         {
-            outcome = self.try_load(key, executor, false).await;
+            outcome = self.try_load(key, None, executor, false).await;
         }
         match outcome {
             Ok(mut loaded) => {
@@ -222,17 +303,13 @@ impl ChunkSource {
     async fn try_load(
         &self,
         key: &ChunkKey,
+        kept: Option<Bytes>,
         executor: &Executor,
         is_strict: bool,
     ) -> Result<LoadedChunk> {
         let name = self.name(key);
         let began = self.clock.monotonic();
         let cache_key = self.plain_name(key);
-        let kept = match &self.cache {
-            // What was kept may be what is damaged.
-            Some(cache) if is_strict => cache.get(&cache_key).await,
-            _ => None,
-        };
         let is_kept = kept.is_some();
         let object = match kept {
             Some(object) => object,

@@ -82,6 +82,11 @@ impl BucketChunks {
                 stats.chunks_loaded,
             ),
             (
+                "lgtm_logs_chunks_loaded_in_part_total",
+                "Chunks of which only symbols, block table and some blocks were loaded.",
+                stats.chunks_loaded_in_part,
+            ),
+            (
                 "lgtm_logs_chunk_bytes_loaded_total",
                 "Bytes of chunks loaded.",
                 stats.chunk_bytes_loaded,

@@ -13,6 +13,7 @@
 mod answers;
 mod bucket_chunks;
 mod chunk_source;
+mod chunk_wish;
 mod counted;
 mod due_blocks;
 mod index_file;
@@ -21,6 +22,7 @@ mod metrics;
 mod open_files;
 mod pending_index;
 mod pending_side;
+mod ranged_chunk;
 mod rewriter;
 mod screen;
 mod settings;
@@ -34,6 +36,8 @@ mod tables;
 mod volume;
 mod writer;
 
+#[cfg(test)]
+mod ranged_tests;
 #[cfg(test)]
 mod tests;
 

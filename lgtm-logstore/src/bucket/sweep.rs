@@ -16,6 +16,7 @@ use lgtm_core::{Error, Result};
 use memchr::memmem::Finder;
 
 use super::chunk_source::{ChunkSource, LoadedChunk};
+use super::chunk_wish::ChunkWish;
 use super::due_blocks::{Decoded, DueBlock, decode, needles_of};
 use super::screen::Screen;
 use super::settings::BucketSettings;
@@ -23,6 +24,7 @@ use super::side_files::SideFiles;
 use super::streams::{FoundChunk, FoundStreams};
 use crate::chunk::{BlockPlace, ChunkKey};
 use crate::entry::{EntryBlock, disjoint};
+use crate::index::ChunkMeta;
 use crate::select::{
     EntryBatch, EntryBatches, FetchStats, SelectEnd, SelectOrder, SelectRequest, StreamBlock,
     StreamCounts,
@@ -111,6 +113,11 @@ pub(super) struct ChunkSweep {
     end: SelectEnd,
 }
 
+/// Bytes of a chunk's object, about.
+fn expected_bytes(meta: &ChunkMeta) -> u64 {
+    (u64::from(meta.kb) * 1024 / COMPRESSED_PART).max(4096)
+}
+
 impl ChunkSweep {
     pub(super) fn new(
         source: Arc<ChunkSource>,
@@ -167,7 +174,7 @@ impl ChunkSweep {
                     due: at,
                     blocks: None,
                     choice: None,
-                    size_bytes: (u64::from(meta.kb) * 1024 / COMPRESSED_PART).max(4096),
+                    size_bytes: expected_bytes(meta),
                     found,
                 });
             }
@@ -294,7 +301,9 @@ impl ChunkSweep {
             self.executor.clone(),
             self.key(run),
         );
-        let load = async move { source.load(&key, &executor).await };
+        let wish = self.wish(run);
+        let whole_bytes = expected_bytes(&self.runs[run as usize].found.meta);
+        let load = async move { source.load_for(&key, &wish, whole_bytes, &executor).await };
         self.coming_bytes += self.runs[run as usize].size_bytes;
         self.coming.insert(run);
         self.runs[run as usize].state = RunState::Coming(self.tasks.spawn("log-chunk", load));
@@ -367,7 +376,7 @@ impl ChunkSweep {
         let size = loaded.size_bytes;
         self.runs[run as usize].size_bytes = size;
         if self.runs[run as usize].blocks.is_none() {
-            let mut blocks = self.wanted_blocks(run, &loaded);
+            let mut blocks = self.wish(run).blocks(&loaded.chunk, &loaded.symbols);
             // In the order of the sweep; those of a chunk that was not closed properly may overlap.
             blocks.sort_by_key(|b| self.due_at(0, b.min_ns, b.max_ns));
             self.runs[run as usize].blocks = Some(blocks.into());
@@ -380,34 +389,18 @@ impl ChunkSweep {
         Ok(())
     }
 
-    /// The blocks of a chunk that may have entries of interest, as far as table, symbols and side files tell.
-    fn wanted_blocks(&self, run: u32, loaded: &LoadedChunk) -> Vec<BlockPlace> {
+    /// What is wanted of a chunk.
+    fn wish(&self, run: u32) -> ChunkWish {
         let run = &self.runs[run as usize];
-        if self.lacks_needles(run.stream, loaded) {
-            return Vec::new();
-        }
-        let range = self.request.range;
-        let is_inside = |b: &BlockPlace| match &run.found.times {
-            None => b.overlaps(range.min_ns, range.max_ns),
-            Some(times) => times.iter().any(|t| b.overlaps(t.min_ns, t.max_ns)),
-        };
-        let blocks = loaded.chunk.blocks();
-        let choice = run.choice.as_ref();
-        let choice = choice.filter(|c| c.block_count() == blocks.len());
-        let wanted = blocks
-            .iter()
-            .enumerate()
-            .filter(|(n, b)| b.entry_count > 0 && is_inside(b) && choice.is_none_or(|c| c.has(*n)));
-        wanted.map(|(_, b)| *b).collect()
-    }
-
-    /// Whether no entry of the chunk has a value of structured metadata that every entry of interest has.
-    fn lacks_needles(&self, stream: u32, loaded: &LoadedChunk) -> bool {
-        let labels = &self.streams[stream as usize].labels;
+        let labels = &self.streams[run.stream as usize].labels;
         let needles = self.request.hints.metadata_needles.iter();
-        let mut needles = needles.filter(|(label, _)| labels.get(label).is_none());
-        // A symbol beyond the list reads as the empty text, and names may be stored in another form than they are read.
-        needles.any(|(_, value)| !value.is_empty() && loaded.symbols.find(value).is_none())
+        let needles = needles.filter(|(label, _)| labels.get(label).is_none());
+        ChunkWish {
+            range: self.request.range,
+            times: run.found.times.clone(),
+            choice: run.choice.clone(),
+            needles: needles.map(|(_, value)| value.clone()).collect(),
+        }
     }
 
     /// Puts a chunk where its next block belongs; ends it when there is none.

@@ -29,22 +29,22 @@ const ORDERS: [SelectOrder; 3] = [
     SelectOrder::NewestFirst,
 ];
 /// Half a day before a midnight.
-const T0: i64 = (19_844 * DAY_MS + DAY_MS / 2) * 1_000_000;
-const SECOND: i64 = 1_000_000_000;
+pub(super) const T0: i64 = (19_844 * DAY_MS + DAY_MS / 2) * 1_000_000;
+pub(super) const SECOND: i64 = 1_000_000_000;
 const HOUR: i64 = 3600 * SECOND;
 
-type Seen = (String, i64, Vec<u8>);
+pub(super) type Seen = (String, i64, Vec<u8>);
 
-struct World {
-    store: FaultyStore,
+pub(super) struct World {
+    pub(super) store: FaultyStore,
     clock: Arc<ManualClock>,
-    bucket: Bucket,
+    pub(super) bucket: Bucket,
     chunks: Arc<BucketChunks>,
-    writer: BucketWriter,
+    pub(super) writer: BucketWriter,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(BucketSettings::default())
     }
 
@@ -72,13 +72,13 @@ impl World {
     }
 
     /// Another process over the same bucket.
-    async fn other(&self) -> Arc<BucketChunks> {
+    pub(super) async fn other(&self) -> Arc<BucketChunks> {
         let other = reader(&self.bucket, &self.clock, BucketSettings::default());
         other.sync().await.unwrap();
         other
     }
 
-    async fn write(&self, chunks: Vec<StreamChunk>) {
+    pub(super) async fn write(&self, chunks: Vec<StreamChunk>) {
         self.writer.put_chunks(chunks).await.unwrap();
         self.writer.write_index().await.unwrap();
     }
@@ -122,11 +122,11 @@ fn writer(bucket: &Bucket, clock: &Arc<ManualClock>, chunks: &Arc<BucketChunks>)
     .unwrap()
 }
 
-fn tenant(name: &str) -> TenantId {
+pub(super) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).unwrap()
 }
 
-fn labels(app: &str) -> Labels {
+pub(super) fn labels(app: &str) -> Labels {
     Labels::from_pairs([("app", app), ("env", "test")]).unwrap()
 }
 
@@ -171,11 +171,11 @@ fn entries(from_ns: i64, count: i64) -> Vec<(i64, String)> {
     (0..count).map(entry).collect()
 }
 
-fn all() -> SelectRequest {
+pub(super) fn all() -> SelectRequest {
     SelectRequest::new(vec![Matcher::regex("app", ".+").unwrap()], TimeRangeNs::ALL)
 }
 
-async fn read(
+pub(super) async fn read(
     chunks: &BucketChunks,
     of: &str,
     request: &SelectRequest,

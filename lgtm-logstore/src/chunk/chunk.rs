@@ -1,5 +1,7 @@
-//! Reads a chunk that is in memory.
+//! Reads a chunk, or the parts of one, that is in memory.
 
+use std::cell::Cell;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use crate::chunk::encoding::ChunkEncoding;
 use crate::chunk::layout::{
     BlockPlace, CRC_LEN, ChunkHeader, ChunkLayout, ChunkTrailer, checked_section,
 };
+use crate::chunk::parts::ChunkParts;
 use crate::chunk::symbols::decode_symbols;
 use crate::entry::{EntryBlock, SymbolList};
 
@@ -62,10 +65,10 @@ pub struct ChunkEntries {
     pub damaged: Vec<DamagedBlock>,
 }
 
-/// A chunk in memory, of any version. Cheap to clone.
+/// A chunk in memory, of any version: all of it, or what was read of it by ranges. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Chunk {
-    bytes: Bytes,
+    parts: ChunkParts,
     layout: Arc<ChunkLayout>,
 }
 
@@ -80,7 +83,8 @@ impl Chunk {
         let trailer = ChunkTrailer::decode(header.format, &bytes, len)?;
         let table = trailer.table.start as usize..trailer.table.end as usize + CRC_LEN;
         let at = table.start as u64;
-        let check = |start: u64, len: u64| block_bytes(&bytes, start, len).is_ok();
+        let parts = ChunkParts::whole(bytes.clone());
+        let check = |start: u64, len: u64| block_bytes(&parts, start, len).is_ok();
         let layout = ChunkLayout::decode_table(header, trailer, &bytes[table], len, check)
             .map_err(|e| DecodeError {
                 offset: e.offset + at,
@@ -88,8 +92,58 @@ impl Chunk {
             })?;
         Ok(Self {
             layout: Arc::new(layout),
-            bytes,
+            parts,
         })
+    }
+
+    /// As [`Chunk::open`] of a chunk of `len` bytes of which only the beginning and the end are there: `tail` must have trailer and block
+    /// table. What else is wanted, [`Chunk::missing`] tells and [`Chunk::add`] takes.
+    ///
+    /// # Errors
+    /// As [`Chunk::open`]; a tail that is too short; a table whose places of blocks are in doubt, which only the whole chunk can settle.
+    pub fn open_parts(len: u64, front: Bytes, tail: Bytes) -> Result<Self, DecodeError> {
+        let header = ChunkHeader::decode(&front)?;
+        let trailer = ChunkTrailer::decode(header.format, &tail, len)?;
+        let mut parts = ChunkParts::of(len);
+        parts.add(0, front);
+        parts.add(len.saturating_sub(tail.len() as u64), tail);
+        let at = trailer.table.start;
+        let table = parts.bytes(WHAT, with_checksum(&trailer.table))?;
+        let is_in_doubt = Cell::new(false);
+        let check = |_, _| {
+            is_in_doubt.set(true);
+            false
+        };
+        let layout =
+            ChunkLayout::decode_table(header, trailer, table, len, check).map_err(|e| {
+                DecodeError {
+                    offset: e.offset + at,
+                    ..e
+                }
+            })?;
+        if is_in_doubt.get() {
+            let reason = "blocks stand elsewhere than the table says";
+            return Err(DecodeError::new(WHAT, at, reason));
+        }
+        Ok(Self {
+            layout: Arc::new(layout),
+            parts,
+        })
+    }
+
+    /// The ranges, from the chunk's start, that have to be there before its symbols and `blocks` can be read, and are not.
+    pub fn missing<'a>(&self, blocks: impl IntoIterator<Item = &'a BlockPlace>) -> Vec<Range<u64>> {
+        let symbols = self.layout.trailer.symbols.iter().cloned();
+        let blocks = blocks.into_iter().map(BlockPlace::range);
+        let wanted = symbols.chain(blocks).map(|range| with_checksum(&range));
+        wanted
+            .filter(|range| self.parts.get(range.clone()).is_none())
+            .collect()
+    }
+
+    /// Adds what was read at `start`, from the chunk's start.
+    pub fn add(&mut self, start: u64, bytes: Bytes) {
+        self.parts.add(start, bytes);
     }
 
     /// What stands where.
@@ -102,9 +156,9 @@ impl Chunk {
         &self.layout.blocks
     }
 
-    /// Bytes of the chunk.
+    /// Bytes of the chunk that are in memory.
     pub fn size_bytes(&self) -> usize {
-        self.bytes.len()
+        self.parts.size_bytes()
     }
 
     /// Names and values of the structured metadata; empty before version 4. Touches no block.
@@ -115,14 +169,20 @@ impl Chunk {
         let Some(range) = &self.layout.trailer.symbols else {
             return Ok(Arc::default());
         };
-        let section = range.start as usize..range.end as usize + CRC_LEN;
+        let section = self.parts.bytes(WHAT, with_checksum(range))?;
         let symbols = decode_symbols(
             self.layout.header.encoding,
-            &self.bytes[section],
+            section,
             codec.limits.max_symbols_bytes,
             &mut codec.decompressor,
         )?;
         Ok(Arc::new(symbols))
+    }
+
+    /// Whether the checksums of these blocks fit.
+    pub fn are_intact(&self, blocks: &[BlockPlace]) -> bool {
+        let mut blocks = blocks.iter();
+        blocks.all(|b| block_bytes(&self.parts, b.start, b.len).is_ok())
     }
 
     /// Checks, decompresses and reads one block. `symbols` are those of [`Chunk::symbols`].
@@ -138,7 +198,7 @@ impl Chunk {
         symbols: &Arc<SymbolList>,
         codec: &mut ChunkCodec,
     ) -> Result<EntryBlock, DecodeFail> {
-        let packed = block_bytes(&self.bytes, place.start, place.len)?;
+        let packed = block_bytes(&self.parts, place.start, place.len)?;
         unpack_block(self.layout.header, packed, place, symbols, codec)
     }
 
@@ -152,7 +212,7 @@ impl Chunk {
         place: &BlockPlace,
         codec: &mut ChunkCodec,
     ) -> Result<Bytes, DecodeFail> {
-        let packed = block_bytes(&self.bytes, place.start, place.len)?;
+        let packed = block_bytes(&self.parts, place.start, place.len)?;
         unpack(self.layout.header.encoding, packed, place, codec)
     }
 
@@ -215,18 +275,22 @@ fn unpack(
 }
 
 /// The compressed bytes of a block, if the checksum behind them fits.
-fn block_bytes(chunk: &[u8], start: u64, len: u64) -> Result<&[u8], DecodeError> {
-    let place = || {
-        let start = usize::try_from(start).ok()?;
-        let len = usize::try_from(len).ok()?;
-        chunk.get(start..start.checked_add(len)?.checked_add(CRC_LEN)?)
-    };
-    let Some(section) = place() else {
-        let reason = format!("{len} bytes in a chunk of {}", chunk.len());
-        return Err(DecodeError::new(WHAT, start, reason));
-    };
+fn block_bytes(chunk: &ChunkParts, start: u64, len: u64) -> Result<&[u8], DecodeError> {
+    let end = start
+        .checked_add(len)
+        .filter(|end| *end <= chunk.len())
+        .ok_or_else(|| {
+            let reason = format!("{len} bytes in a chunk of {}", chunk.len());
+            DecodeError::new(WHAT, start, reason)
+        })?;
+    let section = chunk.bytes(WHAT, with_checksum(&(start..end)))?;
     checked_section(WHAT, section).map_err(|e| DecodeError {
         offset: e.offset + start,
         ..e
     })
+}
+
+/// A section and the checksum behind it.
+fn with_checksum(section: &Range<u64>) -> Range<u64> {
+    section.start..section.end.saturating_add(CRC_LEN as u64)
 }

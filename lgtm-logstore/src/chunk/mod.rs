@@ -4,7 +4,8 @@
 //! * [`ChunkBuilder`] takes entries one by one and compresses them block by block; [`HeadBlock`] is its open end.
 //!   A [`BuilderSnapshot`] is what a reader sees of it.
 //! * [`Chunk`] reads all versions: block by block, or only what the chunk knows of its metadata.
-//! * [`ChunkLayout`] and [`decode_symbols`] are for who reads parts of an object by ranges.
+//! * [`Chunk::open_parts`] and [`ObjectHead::decode_front`] are for who reads parts of an object by ranges, and [`ChunkLayout`] and
+//!   [`decode_symbols`] below them.
 //! * [`ObjectMeta`], [`encode_object`], [`ObjectHead`] wrap a chunk into an object, which a [`ChunkKey`] names.
 
 mod block;
@@ -18,6 +19,7 @@ mod key;
 mod layout;
 mod object;
 mod object_meta;
+mod parts;
 mod snapshot;
 mod stream_chunk;
 mod symbols;

@@ -9,6 +9,7 @@ use lgtm_core::codec::{
 use lgtm_core::{DecodeError, Error, Result};
 
 use crate::chunk::chunk::Chunk;
+use crate::chunk::layout::ChunkHeader;
 use crate::chunk::object_meta::ObjectMeta;
 
 const WHAT: &str = "chunk object";
@@ -44,6 +45,31 @@ impl ObjectHead {
         Ok(u64::from(len) + LENGTH as u64)
     }
 
+    /// Reads the frame out of the beginning of an object: where the chunk will end stands in front of it. `None` when it goes beyond `front`.
+    ///
+    /// # Errors
+    /// As [`ObjectHead::decode`].
+    pub fn decode_front(
+        front: &[u8],
+        decompressor: &mut Decompressor,
+    ) -> Result<Option<Self>, DecodeError> {
+        let start = Self::chunk_start(front)? as usize;
+        // Of the two places of old and new writers one has a chunk.
+        let is_chunk = |start: &usize| {
+            let chunk = front.get(*start..*start + ChunkHeader::MAX_LEN);
+            chunk.is_some_and(|bytes| ChunkHeader::decode(bytes).is_ok())
+        };
+        let Some(start) = [start, start + LENGTH].into_iter().find(is_chunk) else {
+            return Ok(None);
+        };
+        let meta_end = start - LENGTH;
+        let len = Reader::new(WHAT, &front[meta_end..]).u32()? as usize;
+        Ok(Some(Self {
+            meta: unpack_meta(&front[LENGTH..meta_end], decompressor)?,
+            chunk: start..start + len,
+        }))
+    }
+
     /// Reads the frame of a whole object; does not look into the chunk.
     ///
     /// # Errors
@@ -64,20 +90,23 @@ impl ObjectHead {
             );
             return Err(DecodeError::new(WHAT, 0, reason));
         };
-        let mut json = Vec::new();
-        let size = OutputSize::at_most(MAX_META_BYTES);
-        let packed = &object[LENGTH..meta_end];
-        decompressor
-            .decompress(Compression::SnappyFramed, packed, size, &mut json)
-            .map_err(|e| match e {
-                DecodeFail::Broken(e) => e,
-                DecodeFail::Refused(e) => DecodeError::new(WHAT, 4, e.to_string()),
-            })?;
         Ok(Self {
-            meta: ObjectMeta::from_json(&json)?,
+            meta: unpack_meta(&object[LENGTH..meta_end], decompressor)?,
             chunk: meta_end + LENGTH..object.len(),
         })
     }
+}
+
+fn unpack_meta(packed: &[u8], decompressor: &mut Decompressor) -> Result<ObjectMeta, DecodeError> {
+    let mut json = Vec::new();
+    let size = OutputSize::at_most(MAX_META_BYTES);
+    decompressor
+        .decompress(Compression::SnappyFramed, packed, size, &mut json)
+        .map_err(|e| match e {
+            DecodeFail::Broken(e) => e,
+            DecodeFail::Refused(e) => DecodeError::new(WHAT, 4, e.to_string()),
+        })?;
+    ObjectMeta::from_json(&json)
 }
 
 /// The object that holds `chunk`, and its checksum, which its key and the index name.

@@ -95,6 +95,11 @@ impl BlockChoice {
         self.ranges.is_empty()
     }
 
+    /// How many blocks are wanted.
+    pub fn len(&self) -> usize {
+        self.ranges.iter().map(Range::len).sum()
+    }
+
     /// Blocks of the chunk that the choice is of.
     pub fn block_count(&self) -> usize {
         self.block_count
