@@ -21,6 +21,7 @@ use crate::storage::guarded::Guarded;
 use crate::storage::object_path;
 use crate::storage::writer::ObjectWriter;
 use crate::timestamp::TimestampMs;
+use crate::units::ByteSize;
 
 /// The objects of one component. Cloning is cheap.
 ///
@@ -180,6 +181,11 @@ impl Bucket {
             ) => Ok(PutOutcome::AlreadyExists),
             Err(error) => Err(self.error("put", path, &error)),
         }
+    }
+
+    /// Memory of an upload whose size is known beforehand ([`StorageSettings::upload_memory`](super::StorageSettings)).
+    pub fn upload_memory(&self) -> ByteSize {
+        self.guarded.settings().upload_memory
     }
 
     /// Writes an object piece by piece with bounded memory: `part_size` times `upload_concurrency`.

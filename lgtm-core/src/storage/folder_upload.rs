@@ -7,6 +7,17 @@ use crate::storage::bucket::Bucket;
 use crate::storage::writer::ObjectWriter;
 use crate::units::ByteSize;
 
+/// About how large an object will be, and in how many parts it shall go; see [`ObjectWriter::expecting`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedObject {
+    /// Bytes.
+    pub bytes: u64,
+    /// Parts, if memory lets.
+    pub parts: u64,
+    /// Memory for parts.
+    pub memory: ByteSize,
+}
+
 /// A folder on its way into a bucket: objects side by side ([`FolderUpload::write`], [`FolderUpload::finish`]), and at the end the one that
 /// makes it visible ([`FolderUpload::publish`]).
 ///
@@ -18,6 +29,8 @@ pub struct FolderUpload {
     bucket: Bucket,
     folder: String,
     part_size: Option<ByteSize>,
+    /// Objects of which is known about how large they will be.
+    expected: Vec<(String, ExpectedObject)>,
     /// Objects under way, a handful at most.
     open: Vec<(String, ObjectWriter)>,
     /// What may stand in the store: completed, or tried with unknown outcome.
@@ -33,6 +46,7 @@ impl FolderUpload {
             bucket,
             folder: folder.into(),
             part_size: None,
+            expected: Vec::new(),
             open: Vec::new(),
             attempted: Vec::new(),
             published: None,
@@ -45,6 +59,11 @@ impl FolderUpload {
         self
     }
 
+    /// That the object `name`, of which no byte was written yet, will be about so large.
+    pub fn expect(&mut self, name: &str, expected: ExpectedObject) {
+        self.expected.push((name.to_owned(), expected));
+    }
+
     /// Adds bytes to the object `name`, a path below the folder. Waits only while `upload_concurrency` parts of it are on their way.
     ///
     /// # Errors
@@ -54,7 +73,10 @@ impl FolderUpload {
             Some(at) => at,
             None => {
                 let mut writer = self.bucket.writer(&self.path(name))?;
-                if let Some(size) = self.part_size {
+                let expected = self.expected.iter().rfind(|(of, _)| of == name);
+                if let Some((_, of)) = expected {
+                    writer = writer.expecting(of.bytes, of.parts, of.memory);
+                } else if let Some(size) = self.part_size {
                     writer = writer.part_size(size);
                 }
                 self.open.push((name.to_owned(), writer));
@@ -166,5 +188,43 @@ mod tests {
         assert!(lost.is_err());
         upload.abort().await;
         assert_eq!(bucket.list_sorted("t").await.unwrap().len(), 2);
+    }
+
+    /// What a block of traces of half a gigabyte consists of.
+    #[tokio::test]
+    async fn a_large_folder_of_known_size_goes_up_in_few_requests() {
+        let memory = Backend::memory();
+        let store = FaultyStore::new(Arc::clone(memory.store()), 1);
+        let backend = memory.wrapped(|_| Arc::new(store.clone()));
+        let layout = Layout::builder()
+            .store(Backend::memory())
+            .store_for(DataKind::Traces, backend)
+            .build();
+        let bucket = layout.unwrap().bucket(DataKind::Traces);
+        let mut upload = FolderUpload::new(bucket.clone(), "t/b");
+        let (data, side) = (512_000_000, 20_000_000);
+        for (name, bytes, parts, memory) in [
+            ("data", data, 2, ByteSize::mib(512)),
+            ("side", side, 1, ByteSize::bytes(4 * side)),
+        ] {
+            let expected = ExpectedObject {
+                bytes,
+                parts,
+                memory,
+            };
+            upload.expect(name, expected);
+            let piece = vec![5; 4_000_000];
+            for _ in 0..bytes / 4_000_000 {
+                upload.write(name, &piece).await.unwrap();
+            }
+            assert_eq!(upload.finish(name).await.unwrap(), bytes);
+        }
+        for name in ["bloom-0", "bloom-1", "bloom-2", "index"] {
+            upload.write(name, b"x").await.unwrap();
+            upload.finish(name).await.unwrap();
+        }
+        upload.publish("meta.json", b"{}".to_vec()).await.unwrap();
+        assert_eq!(store.requests("multipart_part"), 2);
+        assert!(store.all_requests() <= 10, "{}", store.all_requests());
     }
 }

@@ -50,7 +50,7 @@ pub use bucket::{Bucket, Listing, ObjectInfo, PutOutcome};
 pub use data_kind::DataKind;
 pub use fault::store_error;
 pub use findings::{Fault, Finding, Findings};
-pub use folder_upload::FolderUpload;
+pub use folder_upload::{ExpectedObject, FolderUpload};
 pub use jitter::Jitter;
 pub use layout::{Layout, LayoutBuilder};
 pub use leftovers::{Leftover, LeftoverRule, delete_leftovers};

@@ -13,6 +13,9 @@ use crate::storage::fault;
 use crate::storage::guarded::Guarded;
 use crate::units::ByteSize;
 
+/// The least part that S3 takes.
+const MIN_PART_BYTES: u64 = 5 << 20;
+
 /// Collects bytes into parts of equal size and uploads several at a time, in the background. Small objects end as one plain request.
 ///
 /// The object appears at [`ObjectWriter::finish`], whole. A writer that is dropped before leaves no object, but parts that a bucket's lifecycle rule
@@ -26,6 +29,8 @@ pub struct ObjectWriter {
     /// Tasks, so that parts go on while the caller makes the next bytes; they end with the writer.
     parts: JoinSet<object_store::Result<()>>,
     part_size: usize,
+    /// Parts that are sent at a time.
+    concurrency: usize,
     written_bytes: u64,
     failed: bool,
 }
@@ -34,6 +39,7 @@ impl ObjectWriter {
     pub(super) fn new(guarded: Guarded, location: Path, place: String) -> Self {
         Self {
             part_size: guarded.settings().part_size.as_usize(),
+            concurrency: guarded.settings().upload_concurrency,
             guarded,
             location,
             place,
@@ -49,6 +55,24 @@ impl ObjectWriter {
     /// last, and no more than 10 000 of them.
     pub fn part_size(mut self, part_size: ByteSize) -> Self {
         self.part_size = part_size.as_usize().max(1);
+        self
+    }
+
+    /// That the object will have about so many bytes: it is sent in `parts` parts then, which are no smaller than those of the settings, as far as
+    /// `memory` lets: it holds the part that is collected and those on their way, two at least. All parts but the last are of one size, which
+    /// some stores want.
+    pub fn expecting(mut self, bytes: u64, parts: u64, memory: ByteSize) -> Self {
+        let most = (memory.as_u64() / 2).max(MIN_PART_BYTES);
+        let least = (self.part_size as u64).min(most);
+        // Some more than expected shall not be a part of its own.
+        let size = bytes.saturating_add(bytes / 16).div_ceil(parts.max(1));
+        let size = size
+            .checked_next_multiple_of(1 << 20)
+            .map_or(most, |size| size.clamp(least, most));
+        self.part_size = usize::try_from(size).unwrap_or(usize::MAX);
+        let at_a_time = (memory.as_u64() / size).saturating_sub(1).max(1);
+        let at_a_time = usize::try_from(at_a_time).unwrap_or(usize::MAX);
+        self.concurrency = self.concurrency.min(at_a_time);
         self
     }
 
@@ -148,7 +172,7 @@ impl ObjectWriter {
         };
         let part = upload.put_part(PutPayload::from(part));
         self.parts.spawn(part);
-        while self.parts.len() >= self.guarded.settings().upload_concurrency {
+        while self.parts.len() >= self.concurrency {
             self.await_part().await?;
         }
         Ok(())

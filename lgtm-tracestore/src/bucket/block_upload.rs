@@ -3,7 +3,8 @@
 use lgtm_core::codec::Allowance;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::model::{TenantId, TimestampNs};
-use lgtm_core::storage::{Bucket, FolderUpload};
+use lgtm_core::storage::{Bucket, ExpectedObject, FolderUpload};
+use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 
 use super::settings::BucketSettings;
@@ -42,6 +43,8 @@ pub struct BlockSpec {
     pub compaction_level: u32,
     /// 1 when each span is in one block only, 0 when replicas of it are in others.
     pub replication_factor: u32,
+    /// About how many bytes its data will have, where that is known: they go up in two parts then, as far as twice the bucket's `upload_memory` lets.
+    pub expected_bytes: Option<u64>,
 }
 
 impl BlockSpec {
@@ -53,6 +56,7 @@ impl BlockSpec {
             dedicated,
             compaction_level: 0,
             replication_factor: 1,
+            expected_bytes: None,
         }
     }
 }
@@ -132,6 +136,15 @@ impl BlockUpload {
     ) -> Result<Option<BlockMeta>> {
         let folder = format!("{tenant}/{}", spec.id);
         let mut upload = FolderUpload::new(self.bucket.clone(), folder);
+        if let Some(bytes) = spec.expected_bytes {
+            let memory = ByteSize::bytes(2 * self.bucket.upload_memory().as_u64());
+            let expected = ExpectedObject {
+                bytes,
+                parts: 2,
+                memory,
+            };
+            upload.expect(DATA, expected);
+        }
         let mut settings = self.settings.writer()?;
         if let Some(format) = &spec.format {
             settings.version = BlockVersion::of_name(format)?;
@@ -184,6 +197,13 @@ impl BlockUpload {
                     upload.write(DATA, &bytes).await?;
                     upload.finish(DATA).await?;
                     if let Some(file) = skip {
+                        // It is in memory, and so goes up in one request.
+                        let expected = ExpectedObject {
+                            bytes: file.len() as u64,
+                            parts: 1,
+                            memory: ByteSize::bytes(4 * file.len() as u64),
+                        };
+                        upload.expect(SKIP_FILE, expected);
                         upload.write(SKIP_FILE, &file).await?;
                         upload.finish(SKIP_FILE).await?;
                     }

@@ -552,6 +552,7 @@ impl Compactor {
             dedicated: first.dedicated_columns.clone(),
             compaction_level: job.level(),
             replication_factor: first.replication_factor,
+            expected_bytes: Some(job.inputs.iter().map(|meta| meta.size_bytes).sum()),
         };
         let merge = TraceMerge::new(inputs.len(), limits.max_trace_bytes());
         let mut feed = RowGroupFeed {

@@ -30,4 +30,4 @@ pub use meta::{
 pub use reader::{BlockPages, BlockReader, BlockReaderSettings};
 pub use segment::{SegmentEncoder, SegmentPiece};
 pub use tombstones::{DeletedInterval, Tombstones};
-pub use writer::{BlockWriter, BlockWriterSettings, MetaInput};
+pub use writer::{BlockWriter, BlockWriterSettings, ExpectedBlock, MetaInput};

@@ -5,7 +5,7 @@
 use lgtm_core::exec::in_place;
 use lgtm_core::index::SymbolTable;
 use lgtm_core::model::{TenantId, TimestampMs};
-use lgtm_core::storage::{Bucket, FolderUpload};
+use lgtm_core::storage::{Bucket, ExpectedObject, FolderUpload};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 
@@ -26,10 +26,24 @@ pub struct BlockWriterSettings {
     pub max_segment_bytes: u64,
     /// [`BlockWriter::wants_flush`] tells when so many bytes wait. Default 4 MiB.
     pub flush_bytes: usize,
-    /// Size of the parts of a multipart upload; smaller files are put in one request. Default 10 MiB: S3 wants at least 5 MiB and
-    /// takes 10,000 parts, which reaches 100 GB. With two files open and the bucket's `upload_concurrency` of 4 this bounds memory to about
-    /// ten parts.
+    /// Size of the parts of a multipart upload of a file of which is not known how large it will be; smaller files are put in one request.
+    /// Default 10 MiB: S3 wants at least 5 MiB and takes 10,000 parts, which reaches 100 GB. With two files open and the bucket's
+    /// `upload_concurrency` of 4 this bounds memory to about ten parts.
     pub part_size: ByteSize,
+    /// About how large the block will be, where that is known. Its files go up in few large parts then.
+    pub expected: Option<ExpectedBlock>,
+}
+
+/// About how large a block will be, and what its upload may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpectedBlock {
+    /// Bytes of all chunk files.
+    pub chunk_bytes: u64,
+    /// Bytes of the index.
+    pub index_bytes: u64,
+    /// Memory for the parts of a chunk file on their way ([`ObjectWriter::expecting`](lgtm_core::storage::ObjectWriter::expecting)); those of the
+    /// index, which is sent beside it, have half as much.
+    pub memory: ByteSize,
 }
 
 impl Default for BlockWriterSettings {
@@ -39,6 +53,7 @@ impl Default for BlockWriterSettings {
             max_segment_bytes: SegmentEncoder::DEFAULT_MAX_SEGMENT_BYTES,
             flush_bytes: 4 << 20,
             part_size: ByteSize::mib(10),
+            expected: None,
         }
     }
 }
@@ -97,14 +112,30 @@ impl BlockWriter {
         settings: BlockWriterSettings,
     ) -> Result<Self> {
         let folder = FolderUpload::new(bucket, format!("{tenant}/{id}"));
+        let mut folder = folder.part_size(settings.part_size);
+        let mut still_to_come = None;
+        if let Some(expected) = settings.expected {
+            // It is collected beside the chunks.
+            let memory = ByteSize::bytes(expected.memory.as_u64() / 2);
+            let of_index = ExpectedObject {
+                bytes: expected.index_bytes,
+                parts: EXPECTED_PARTS,
+                memory,
+            };
+            folder.expect(INDEX, of_index);
+            still_to_come = Some((expected.chunk_bytes, expected.memory));
+        }
         Ok(Self {
             id,
             flush_bytes: settings.flush_bytes,
             index: IndexEncoder::new(symbols, settings.index)?,
             segments: SegmentEncoder::new(settings.max_segment_bytes),
             upload: BlockUpload {
-                folder: folder.part_size(settings.part_size),
+                folder,
                 files: Vec::new(),
+                still_to_come,
+                max_segment_bytes: settings.max_segment_bytes,
+                last_segment: 0,
             },
             stats: BlockStats::default(),
             references: Vec::new(),
@@ -266,6 +297,8 @@ impl BlockWriter {
 }
 
 const INDEX: &str = "index";
+/// Parts that a file is sent in whose size is known: some of them are on their way while the next one is collected.
+const EXPECTED_PARTS: u64 = 4;
 
 /// The files of a block on their way into its folder.
 #[derive(Debug)]
@@ -273,6 +306,11 @@ struct BlockUpload {
     folder: FolderUpload,
     /// What is complete, in the order of completion: chunks, then index.
     files: Vec<BlockFile>,
+    /// Bytes of chunk files that are still to come, about, and memory for parts of one, if that is known.
+    still_to_come: Option<(u64, ByteSize)>,
+    max_segment_bytes: u64,
+    /// The chunk file that was begun last.
+    last_segment: u32,
 }
 
 impl BlockUpload {
@@ -282,6 +320,19 @@ impl BlockUpload {
 
     async fn write_segment(&mut self, piece: SegmentPiece) -> Result<()> {
         let name = format!("chunks/{:06}", piece.segment);
+        if piece.segment != self.last_segment {
+            self.last_segment = piece.segment;
+            if let Some((left, memory)) = &mut self.still_to_come {
+                let bytes = (*left).min(self.max_segment_bytes);
+                *left -= bytes;
+                let expected = ExpectedObject {
+                    bytes,
+                    parts: EXPECTED_PARTS,
+                    memory: *memory,
+                };
+                self.folder.expect(&name, expected);
+            }
+        }
         self.folder.write(&name, &piece.bytes).await?;
         if piece.is_last {
             self.finish(&name).await?;

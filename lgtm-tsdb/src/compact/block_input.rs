@@ -86,6 +86,12 @@ impl BlockInput {
         })
     }
 
+    /// Bytes of its chunk files and of its index.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        let reader = &self.reader;
+        (reader.chunks().size_bytes(), reader.index().size_bytes())
+    }
+
     /// All symbols from the first on, for [`BlockInput::next_symbols`].
     pub(super) fn symbol_stream(&self) -> SymbolStream {
         self.reader.index().symbol_stream()

@@ -16,7 +16,9 @@ use super::plan::{CompactionJob, CompactionStage};
 use super::series_merge::{MergedSeriesChunks, SeriesMerge, SeriesWindow};
 use super::shards::{ShardSymbols, shard_of};
 use super::symbol_merge::SymbolMerge;
-use crate::block::{BlockMeta, BlockWriter, BlockWriterSettings, MetaInput, ThanosMeta};
+use crate::block::{
+    BlockMeta, BlockWriter, BlockWriterSettings, ExpectedBlock, MetaInput, ThanosMeta,
+};
 use crate::block_id::BlockId;
 use crate::chunk::Chunk;
 use crate::index::IndexEncoderSettings;
@@ -28,9 +30,6 @@ const FILL_SERIES: usize = 1024;
 /// A window of a block is not less and not more, so that reads pay and memory is for something.
 const MIN_WINDOW_BYTES: u64 = 64 << 10;
 const MAX_WINDOW_BYTES: u64 = 4 << 20;
-/// Parts of the uploads of a split: the least that S3 takes, since the blocks of all shards are written at once.
-const SPLIT_PART_SIZE: ByteSize = ByteSize::mib(5);
-
 /// Bounds of a merge.
 #[derive(Debug, Clone)]
 pub struct MergeSettings {
@@ -57,6 +56,14 @@ impl From<Error> for MergeError {
     fn from(error: Error) -> Self {
         Self { input: None, error }
     }
+}
+
+/// About how many bytes of chunks and index each of `count` blocks has that are made of these, and `count`.
+fn expected(inputs: &[BlockInput], count: usize) -> ((u64, u64), usize) {
+    let count = count.max(1);
+    let sizes = inputs.iter().map(BlockInput::sizes);
+    let (chunks, index) = sizes.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    ((chunks / count as u64, index / count as u64), count)
 }
 
 /// What a merge has made.
@@ -104,8 +111,8 @@ impl BlockMerge {
 
     /// Makes the new blocks of a job. They appear whole, and when all series were read; the old ones stay.
     ///
-    /// Memory is what the settings say, four bytes a series and input, and the parts of uploads under way
-    /// ([`BlockWriterSettings::part_size`]). Of a series all chunks are in memory at once.
+    /// Memory is what the settings say, four bytes a series and input, and the parts of uploads under way, for which all new blocks together have the
+    /// bucket's `upload_memory` (but two of the least parts that S3 takes for each). Of a series all chunks are in memory at once.
     ///
     /// # Errors
     /// With the input that is damaged; `LimitExceeded` naming a setting; those of the store; `Cancelled`. Nothing new is left then, but for
@@ -204,7 +211,7 @@ impl BlockMerge {
         if task.job.stage == CompactionStage::Merge {
             let shard = task.job.shard.clone();
             let output = Output {
-                writer: self.writer(task, new_id(), symbols, 1)?,
+                writer: self.writer(task, new_id(), symbols, expected(inputs, 1))?,
                 shard,
                 map: None,
             };
@@ -239,7 +246,12 @@ impl BlockMerge {
         for (n, table) in tables.into_iter().enumerate() {
             outputs.push(match table {
                 Some(table) => Some(Output {
-                    writer: self.writer(task, new_id(), table.symbols, writers)?,
+                    writer: self.writer(
+                        task,
+                        new_id(),
+                        table.symbols,
+                        expected(inputs, writers),
+                    )?,
                     shard: format!("{}_of_{}", n + 1, task.shard_count),
                     map: Some(table.map),
                 }),
@@ -252,26 +264,28 @@ impl BlockMerge {
         })
     }
 
-    /// A writer beside others.
+    /// One of `count` writers.
     fn writer(
         &self,
         task: MergeTask<'_>,
         id: BlockId,
         symbols: SymbolTable,
-        count: usize,
+        ((chunk_bytes, index_bytes), count): ((u64, u64), usize),
     ) -> Result<BlockWriter> {
+        let memory = self.bucket.upload_memory().as_u64() / count as u64;
         let mut settings = BlockWriterSettings {
             index: IndexEncoderSettings {
-                max_postings_memory_bytes: self.settings.max_postings_memory.as_usize()
-                    / count.max(1),
+                max_postings_memory_bytes: self.settings.max_postings_memory.as_usize() / count,
                 scratch_dir: self.settings.folder.clone(),
             },
+            expected: Some(ExpectedBlock {
+                chunk_bytes,
+                index_bytes,
+                memory: ByteSize::bytes(memory),
+            }),
             ..BlockWriterSettings::default()
         };
-        if count > 1 {
-            settings.part_size = SPLIT_PART_SIZE;
-            settings.flush_bytes /= count;
-        }
+        settings.flush_bytes /= count;
         BlockWriter::new(self.bucket.clone(), task.tenant, id, symbols, settings)
     }
 

@@ -20,7 +20,9 @@ use super::head_chunk::HeadChunk;
 use super::heads::Heads;
 use super::series::locate;
 use super::shard::SHARD_LEN;
-use crate::block::{BlockId, BlockMeta, BlockWriter, BlockWriterSettings, MetaInput, ThanosMeta};
+use crate::block::{
+    BlockId, BlockMeta, BlockWriter, BlockWriterSettings, ExpectedBlock, MetaInput, ThanosMeta,
+};
 use crate::chunk::{Chunk, cut, encode_started_run};
 use crate::select::started_samples;
 
@@ -62,6 +64,17 @@ struct Roster {
     /// (name, value) ordinals of all members, back to back.
     ordinals: Vec<u32>,
     symbols: Vec<String>,
+    /// Bytes of the marked chunks.
+    chunk_bytes: u64,
+}
+
+impl Roster {
+    /// About how many bytes the index has: an entry for each series and for each of its pairs, here and in the postings, and the symbols.
+    fn index_bytes(&self) -> u64 {
+        let texts: usize = self.symbols.iter().map(|s| s.len() + 2).sum();
+        let entries = 32 * self.members.len() + 8 * self.ordinals.len();
+        (texts + entries) as u64
+    }
 }
 
 /// Where a flush puts blocks, and what it works with.
@@ -190,12 +203,20 @@ impl Heads {
         if roster.members.is_empty() {
             return Ok(None);
         }
+        let settings = BlockWriterSettings {
+            expected: Some(ExpectedBlock {
+                chunk_bytes: roster.chunk_bytes,
+                index_bytes: roster.index_bytes(),
+                memory: to.bucket.upload_memory(),
+            }),
+            ..BlockWriterSettings::default()
+        };
         let writer = BlockWriter::new(
             to.bucket.clone(),
             &head.tenant,
             (to.new_id)(),
             SymbolTable::from_sorted(&roster.symbols)?,
-            BlockWriterSettings::default(),
+            settings,
         )?;
         let mut block = RangeBlock {
             writer,
@@ -393,10 +414,15 @@ impl Head {
         for (n, shard) in self.shards().iter().enumerate() {
             for (slot, series) in shard.lock().iter().enumerate() {
                 let Some(series) = series else { continue };
-                let mut marked = series.finished().iter().chain(series.late_finished());
-                if !marked.any(|c| c.state == ChunkState::FLUSHING && range.contains(c.min_ms)) {
+                let all = series.finished().iter().chain(series.late_finished());
+                let marked =
+                    all.filter(|c| c.state == ChunkState::FLUSHING && range.contains(c.min_ms));
+                let bytes: u64 = marked.map(|c| c.bytes.len() as u64).sum();
+                // A chunk has a byte at least.
+                if bytes == 0 {
                     continue;
                 }
+                roster.chunk_bytes += bytes;
                 let start = pairs.len() as u32;
                 pairs.extend_from_slice(&series.labels);
                 series

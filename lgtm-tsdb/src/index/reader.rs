@@ -151,6 +151,11 @@ impl IndexReader {
         self.table.names()
     }
 
+    /// Bytes of the file.
+    pub fn size_bytes(&self) -> u64 {
+        self.file.size()
+    }
+
     /// The values of `name`, sorted; nothing for an unknown name.
     pub async fn label_values(&self, name: &str) -> Result<TextSet> {
         let expected = usize::try_from(self.label_value_estimate(name)).unwrap_or(0);

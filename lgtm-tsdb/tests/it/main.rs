@@ -18,6 +18,7 @@ mod http_pushes;
 mod index_reader;
 mod memory;
 mod narrowing;
+mod object_economy;
 mod own_formats;
 mod partial_labels;
 mod promql_engine;

@@ -263,6 +263,7 @@ impl Compactor {
             dedicated: meta.dedicated_columns.clone(),
             compaction_level: meta.compaction_level.saturating_add(1),
             replication_factor: meta.replication_factor,
+            expected_bytes: Some(meta.size_bytes),
         };
         let merge = TraceMerge::new(1, usize::MAX);
         let feed = RowGroupFeed {
