@@ -5,12 +5,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::FutureExt;
 use lgtm_core::Result;
-use lgtm_core::index::matching_series;
-use lgtm_core::model::{Labels, TenantId, TextSet};
+use lgtm_core::index::{MatchedSeries, matching_series};
+use lgtm_core::model::{Labels, Matcher, TenantId, TextSet};
 
 use super::block_entry::BlockEntry;
 use super::block_select::BlockBatches;
 use super::blocks::BucketBlocks;
+use super::known_postings::KnownPostings;
 use super::open_blocks::{OpenBlocks, is_of_the_block};
 use crate::block::BlockReader;
 use crate::select::{
@@ -23,11 +24,11 @@ const FULL_BATCH_BLOCKS: usize = 8;
 /// The label sets of a block that match and have data in the range, in order.
 async fn labels_of(
     reader: &BlockReader,
+    matched: MatchedSeries,
     request: &SelectRequest,
     batch_series: usize,
 ) -> Result<Vec<Labels>> {
     let index = reader.index();
-    let matched = matching_series(index, &request.matchers).await?;
     let range = request.range;
     let (mut out, mut bytes) = (Vec::new(), 0);
     for batch in matched.refs.chunks(batch_series) {
@@ -77,10 +78,14 @@ impl BucketBlocks {
         request: &SelectRequest,
     ) -> Result<Listed<Vec<Labels>>> {
         let batch_series = self.settings.batch_series.max(1);
-        let wanted = request.clone();
+        let (wanted, known) = (request.clone(), self.known_of(tenant));
         let asked = move |reader: Arc<BlockReader>| {
-            let wanted = wanted.clone();
-            async move { labels_of(&reader, &wanted, batch_series).await }.boxed()
+            let (wanted, known) = (wanted.clone(), known.clone());
+            async move {
+                let matched = known.matching(&reader, &wanted.matchers).await?;
+                labels_of(&reader, matched, &wanted, batch_series).await
+            }
+            .boxed()
         };
         let bounds = request.bounds;
         let all = self
@@ -91,6 +96,31 @@ impl BucketBlocks {
         let bytes = all.items.iter().map(|l| l.size_bytes() as u64).sum();
         bounds.check_list(bytes)?;
         Ok(all)
+    }
+}
+
+/// What is known of the series of a tenant's blocks.
+#[derive(Debug, Clone)]
+struct KnownOf {
+    tenant: TenantId,
+    postings: Option<KnownPostings>,
+}
+
+impl KnownOf {
+    async fn matching(&self, reader: &BlockReader, matchers: &[Matcher]) -> Result<MatchedSeries> {
+        match &self.postings {
+            Some(known) => known.matching(&self.tenant, reader, matchers).await,
+            None => matching_series(reader.index(), matchers).await,
+        }
+    }
+}
+
+impl BucketBlocks {
+    fn known_of(&self, tenant: &TenantId) -> KnownOf {
+        KnownOf {
+            tenant: tenant.clone(),
+            postings: self.postings.clone(),
+        }
     }
 }
 
@@ -193,11 +223,11 @@ impl Select for BucketBlocks {
         let batch_series = self.settings.batch_series * FULL_BATCH_BLOCKS
             / found.blocks.len().max(FULL_BATCH_BLOCKS);
         for entry in found.blocks {
-            let request = request.clone();
+            let (request, known) = (request.clone(), self.known_of(tenant));
             let asked = move |reader: Arc<BlockReader>| {
-                let request = request.clone();
+                let (request, known) = (request.clone(), known.clone());
                 async move {
-                    let matched = matching_series(reader.index(), &request.matchers).await?;
+                    let matched = known.matching(&reader, &request.matchers).await?;
                     let batches = BlockBatches::new(reader, matched, request, batch_series.max(1));
                     batches.check_bounds()?;
                     Ok(batches)

@@ -23,6 +23,7 @@ use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
 
 use super::block_entry::{BlockEntry, ListedBlock};
+use super::known_postings::KnownPostings;
 use super::open_blocks::OpenBlocks;
 use crate::block::{BlockId, BlockMeta, BlockPages};
 use crate::select::SelectRequest;
@@ -48,6 +49,9 @@ pub struct BucketSettings {
     pub max_bucket_index_size: ByteSize,
     /// Memory for pages of blocks that queries come back to: their postings, series and chunks. 0: none.
     pub page_cache_size: ByteSize,
+    /// Memory for which series of a block pass a selector that is not made of equalities only, unless a cache is named for that. Default 4MiB: some
+    /// thousand answers of a thousand series; 0: none.
+    pub postings_cache_size: ByteSize,
     /// Blocks that are kept open; each holds a sample of its symbols and postings table, a few megabytes at most.
     pub max_open_blocks: usize,
     /// Series of one block that are read at the same time; two more batches are read ahead. Where a query touches more than eight
@@ -64,6 +68,7 @@ impl Default for BucketSettings {
             ignore_deletion_marks_delay: Duration::from_secs(3600),
             max_bucket_index_size: ByteSize::mib(256),
             page_cache_size: ByteSize::mib(32),
+            postings_cache_size: ByteSize::mib(4),
             max_open_blocks: 256,
             batch_series: 1024,
         }
@@ -85,6 +90,7 @@ pub struct BucketBlocksBuilder {
     clock: Arc<dyn Clock>,
     index_cache: Option<Arc<dyn Cache>>,
     chunk_cache: Option<Arc<dyn Cache>>,
+    postings_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -125,6 +131,13 @@ impl BucketBlocksBuilder {
         self
     }
 
+    /// Sets where is kept which series of a block pass a selector, for a week, instead of in the memory of `postings_cache_size`.
+    #[must_use]
+    pub fn postings_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.postings_cache = Some(cache);
+        self
+    }
+
     /// Has `registry` tell which blocks are known and how they are read.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -142,9 +155,20 @@ impl BucketBlocksBuilder {
             clock,
             index_cache,
             chunk_cache,
+            postings_cache,
             registry,
             settings,
         } = self;
+        let max_bytes = settings.postings_cache_size;
+        let postings = match postings_cache {
+            Some(cache) => Some(cache),
+            None if max_bytes.as_u64() > 0 => {
+                let size = MemoryCacheSettings { max_bytes };
+                let memory = MemoryCache::new("block-postings", &size, Arc::clone(&clock))?;
+                Some(Arc::new(memory) as Arc<dyn Cache>)
+            }
+            None => None,
+        };
         let max_bytes = settings.page_cache_size;
         let is_needed = index_cache.is_none() || chunk_cache.is_none();
         let memory = match is_needed && max_bytes.as_u64() > 0 {
@@ -170,6 +194,7 @@ impl BucketBlocksBuilder {
         let blocks = Arc::new(BucketBlocks {
             settings,
             blocks: Arc::new(blocks),
+            postings: postings.map(KnownPostings::new),
             tenants: RwLock::default(),
             unreadable: Mutex::default(),
             unlisted: Mutex::new(Unlisted {
@@ -202,6 +227,7 @@ pub struct BucketStats {
 pub struct BucketBlocks {
     pub(super) settings: BucketSettings,
     pub(super) blocks: Arc<OpenBlocks>,
+    pub(super) postings: Option<KnownPostings>,
     pub(super) tenants: RwLock<HashMap<TenantId, TenantList>>,
     /// Blocks whose `meta.json` cannot be read.
     pub(super) unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
@@ -242,6 +268,7 @@ impl BucketBlocks {
             clock: Arc::new(SystemClock::new()),
             index_cache: None,
             chunk_cache: None,
+            postings_cache: None,
             registry: None,
             settings: BucketSettings::default(),
         }
@@ -250,6 +277,11 @@ impl BucketBlocks {
     /// Counts of the cache of pages of chunks, if there is one: unless others were given, of the memory for all pages.
     pub fn page_cache_stats(&self) -> Option<CacheStats> {
         self.blocks.pages().chunks.as_ref().map(PageCache::stats)
+    }
+
+    /// Counts of the memory, or cache, of which series pass a selector, if there is one.
+    pub fn postings_cache_stats(&self) -> Option<CacheStats> {
+        self.postings.as_ref().map(|known| known.cache().stats())
     }
 
     /// Counts of the cache of pages of indexes, if there is one.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lgtm_core::cache::CacheStats;
 use lgtm_core::telemetry::{Collection, Registry};
 
 use super::blocks::BucketBlocks;
@@ -34,24 +35,13 @@ impl BucketBlocks {
             &[],
             blocks.set_aside.len() as f64,
         );
-        if let Some(pages) = self.page_cache_stats() {
-            let name = [("name", "block-pages")];
-            for (metric, help, count) in [
-                (
-                    "thanos_cache_requests_total",
-                    "Keys asked for.",
-                    pages.requests,
-                ),
-                ("thanos_cache_hits_total", "Keys found.", pages.hits),
-                (
-                    "lgtm_cache_evicted_total",
-                    "Values dropped for others.",
-                    pages.evicted,
-                ),
-            ] {
-                e.counter(metric, help, &name, count as f64);
+        for (name, stats) in [
+            ("block-pages", self.page_cache_stats()),
+            ("block-postings", self.postings_cache_stats()),
+        ] {
+            if let Some(stats) = stats {
+                cache_metrics(e, name, &stats);
             }
-            e.gauge("lgtm_cache_bytes", "Bytes held.", &name, pages.bytes as f64);
         }
         for (tenant, block, _) in blocks.set_aside.iter().take(MAX_NAMED) {
             let block = block.to_string();
@@ -64,4 +54,24 @@ impl BucketBlocks {
             );
         }
     }
+}
+
+fn cache_metrics(e: &mut Collection, name: &str, stats: &CacheStats) {
+    let name = [("name", name)];
+    for (metric, help, count) in [
+        (
+            "thanos_cache_requests_total",
+            "Keys asked for.",
+            stats.requests,
+        ),
+        ("thanos_cache_hits_total", "Keys found.", stats.hits),
+        (
+            "lgtm_cache_evicted_total",
+            "Values dropped for others.",
+            stats.evicted,
+        ),
+    ] {
+        e.counter(metric, help, &name, count as f64);
+    }
+    e.gauge("lgtm_cache_bytes", "Bytes held.", &name, stats.bytes as f64);
 }

@@ -6,6 +6,7 @@ mod block_marks;
 mod block_select;
 mod block_sync;
 mod blocks;
+mod known_postings;
 mod metrics;
 mod open_blocks;
 mod tenant_blocks;

@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
+use crate::stored;
+use lgtm_core::cache::{Cache, CacheExt, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::ManualClock;
 use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TimeRange, TimestampMs};
+use lgtm_core::storage::{DataKind, Layout};
+use lgtm_core::testing::Dice;
 use lgtm_tsdb::Tsdb;
-use lgtm_tsdb::select::SelectRequest;
+use lgtm_tsdb::bucket::BucketBlocks;
+use lgtm_tsdb::select::{Select, SelectRequest};
+use object_store::memory::InMemory;
 
 const T_MS: i64 = 1_700_000_000_000;
 /// More than the lists that are worth reading beside one series.
@@ -87,8 +93,71 @@ async fn a_block_brings_the_series_that_all_matchers_pass() {
                 );
                 let told = db.source().series(&tenant, &asked).await.unwrap();
                 assert_eq!(told.items, wanted, "{matchers:?}");
+                // Turned around it is the same question, whose answer is kept by now.
+                let turned = matchers.iter().rev().cloned().collect();
+                let asked = SelectRequest::new(turned, TimeRange::ALL).unwrap();
+                let told = db.source().series(&tenant, &asked).await.unwrap();
+                assert_eq!(told.items, wanted, "{matchers:?}, turned around");
             }
         }
     }
     db.close().await.unwrap();
+}
+
+/// The series that pass a selector in the blocks of the tenant.
+async fn passing(blocks: &BucketBlocks, matchers: Vec<Matcher>) -> Vec<Labels> {
+    let asked = SelectRequest::new(matchers, TimeRange::ALL).unwrap();
+    let mut batches = blocks.select(&stored::tenant(), &asked).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = batches.next_batch().await.unwrap() {
+        found.extend(batch.into_iter().map(|s| s.labels));
+    }
+    found
+}
+
+#[tokio::test]
+async fn which_series_pass_is_kept_and_what_was_spoiled_is_found_anew() {
+    let bucket = Layout::single_bucket(InMemory::new()).bucket(DataKind::MetricBlocks);
+    let range = TimeRange::new(0, 600_000);
+    let series = stored::some_series(&mut Dice::seeded(3), range, 300);
+    let metas = [
+        stored::write(&bucket, range, &series).await,
+        stored::write(&bucket, range, &series).await,
+    ];
+    let clock = Arc::new(ManualClock::at_ms(T_MS));
+    let settings = MemoryCacheSettings::default();
+    let cache = MemoryCache::new("kept", &settings, Arc::clone(&clock) as _).unwrap();
+    let cache = Arc::new(cache);
+    let blocks = BucketBlocks::builder(bucket).postings_cache(Arc::clone(&cache) as _);
+    let blocks = blocks.build().unwrap();
+    for meta in &metas {
+        blocks.add(&stored::tenant(), meta);
+    }
+    let matchers = || vec![matcher(MatchOp::Regex, "number", ".*[05]")];
+    let is_wanted = |l: &&Labels| l.get("number").unwrap_or_default().ends_with(['0', '5']);
+    let wanted: Vec<Labels> = series.keys().filter(is_wanted).cloned().collect();
+    assert!(wanted.len() > 10);
+    for (hits, stores) in [(0, 2), (2, 2), (4, 2)] {
+        assert_eq!(passing(&blocks, matchers()).await, wanted);
+        let stats = blocks.postings_cache_stats().unwrap();
+        assert_eq!((stats.hits, stats.stores), (hits, stores));
+    }
+    // Equalities are looked up.
+    let equal = vec![matcher(MatchOp::Equal, "__name__", "series")];
+    assert_eq!(passing(&blocks, equal).await.len(), series.len());
+    assert_eq!(cache.stats().stores, 2);
+    // Another question has another answer, and what cannot be read is none.
+    let others = vec![matcher(MatchOp::NotRegex, "number", ".*[05]")];
+    assert_eq!(
+        passing(&blocks, others).await.len(),
+        series.len() - wanted.len()
+    );
+    let text = matchers()[0].to_string();
+    let hash = xxhash_rust::xxh3::xxh3_128(text.as_bytes());
+    let key = format!("t/{}/{hash:032x}", metas[0].ulid);
+    let mut kept = cache.get(&key).await.expect("it is kept").to_vec();
+    let cookie = text.len() + 2;
+    kept[cookie] ^= 0xff;
+    cache.set(&key, kept.into(), None).await;
+    assert_eq!(passing(&blocks, matchers()).await, wanted);
 }

@@ -15,6 +15,8 @@ pub(crate) struct MetricsCaches {
     pub(crate) chunks: String,
     /// Pages of indexes of blocks: postings, series, symbols; for a week. Empty: memory of the process, as much as store_gateway.page_cache_size.
     pub(crate) index: String,
+    /// Which series of a block pass a selector, for a week. Empty: memory of the process, as much as store_gateway.postings_cache_size.
+    pub(crate) postings: String,
 }
 
 /// Caches of the log store, each by its name in `caches`.
@@ -54,6 +56,7 @@ impl Config {
             ("metrics.caches.results", &metrics.results),
             ("metrics.caches.chunks", &metrics.chunks),
             ("metrics.caches.index", &metrics.index),
+            ("metrics.caches.postings", &metrics.postings),
             ("logs.caches.results", &logs.results),
             ("logs.caches.chunks", &logs.chunks),
             ("traces.caches.results", &traces.results),

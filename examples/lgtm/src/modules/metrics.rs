@@ -66,6 +66,8 @@ pub(crate) struct MetricsParts {
 
 /// Of pages of blocks in caches, which are bytes of files that never change.
 const PAGES_VERSION: u32 = 1;
+/// Of kept postings; raised whenever they are written, or found, otherwise.
+const POSTINGS_VERSION: u32 = 1;
 /// Of answers in caches; raised whenever queries are answered otherwise.
 const ANSWERS_VERSION: u32 = 1;
 
@@ -85,6 +87,9 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
     }
     if let Some(cache) = caches.layer("metrics.chunks", PAGES_VERSION, &names.chunks)? {
         blocks = blocks.chunk_cache(cache);
+    }
+    if let Some(cache) = caches.layer("metrics.postings", POSTINGS_VERSION, &names.postings)? {
+        blocks = blocks.postings_cache(cache);
     }
     let blocks = blocks.build()?;
     parts.metrics.blocks = Some(Arc::clone(&blocks));
