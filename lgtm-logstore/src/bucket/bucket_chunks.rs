@@ -38,6 +38,7 @@ pub struct BucketChunksBuilder {
     index_folder: Option<PathBuf>,
     side_bucket: Option<Bucket>,
     chunk_cache: Option<Arc<dyn Cache>>,
+    index_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -88,6 +89,13 @@ impl BucketChunksBuilder {
         self
     }
 
+    /// Sets what keeps index files as they are in the bucket, for a day, beside those that are open in this process. Without it there is nothing.
+    #[must_use]
+    pub fn index_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.index_cache = Some(cache);
+        self
+    }
+
     /// Has `registry` tell which index files are known and what was read.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -133,6 +141,7 @@ impl BucketChunksBuilder {
             self.executor,
             self.clock,
             self.index_folder,
+            self.index_cache,
             self.settings.clone(),
         );
         let chunks = Arc::new(BucketChunks {
@@ -219,6 +228,7 @@ impl BucketChunks {
             index_folder: None,
             side_bucket: None,
             chunk_cache: None,
+            index_cache: None,
             registry: None,
             settings: BucketSettings::default(),
         }

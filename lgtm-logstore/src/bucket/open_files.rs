@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
+use lgtm_core::cache::{Cache, CacheExt};
 use lgtm_core::clock::Clock;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::TimestampMs;
@@ -19,6 +22,9 @@ use crate::index::{IndexReader, IndexReaderSettings, IndexUnpacker};
 /// How long what cannot be read is left out before a query tries it again. A query that tries pays for it.
 pub(super) const RETRY_AFTER_MS: i64 = 30_000;
 
+/// How long index files are kept in a cache: they are replaced within hours, and those of old days are asked for seldom.
+const CACHE_TTL: Duration = Duration::from_secs(86_400);
+
 /// Opens index files and keeps those open that were used last.
 #[derive(Debug)]
 pub(super) struct OpenFiles {
@@ -26,6 +32,8 @@ pub(super) struct OpenFiles {
     pub(super) executor: Executor,
     pub(super) clock: Arc<dyn Clock>,
     unpacker: IndexUnpacker,
+    /// Index files as they are in the bucket, if they are kept anywhere.
+    cache: Option<Arc<dyn Cache>>,
     settings: BucketSettings,
     open: Mutex<OpenList>,
     uses: AtomicU64,
@@ -45,6 +53,7 @@ impl OpenFiles {
         executor: Executor,
         clock: Arc<dyn Clock>,
         folder: Option<PathBuf>,
+        cache: Option<Arc<dyn Cache>>,
         settings: BucketSettings,
     ) -> Self {
         Self {
@@ -57,6 +66,7 @@ impl OpenFiles {
             ),
             executor,
             clock,
+            cache,
             settings,
             open: Mutex::default(),
             uses: AtomicU64::new(0),
@@ -79,15 +89,28 @@ impl OpenFiles {
         self.clock.now_ms()
     }
 
-    /// The reader of a file, opened if need be.
-    async fn reader(&self, file: &Arc<IndexFile>) -> Result<Arc<IndexReader>> {
+    /// A file as it is in the bucket. `is_again`: what was kept may be what is damaged.
+    async fn packed(&self, path: &str, is_again: bool) -> Result<Bytes> {
+        let Some(cache) = &self.cache else {
+            return self.bucket.get(path).await;
+        };
+        if !is_again && let Some(kept) = cache.get(path).await {
+            return Ok(kept);
+        }
+        let packed = self.bucket.get(path).await?;
+        cache.set(path, packed.clone(), Some(CACHE_TTL)).await;
+        Ok(packed)
+    }
+
+    /// The reader of a file, opened if need be; of one that is asked again past the cache.
+    async fn reader(&self, file: &Arc<IndexFile>, is_again: bool) -> Result<Arc<IndexReader>> {
         let now = self.uses.fetch_add(1, Ordering::Relaxed);
         file.used.store(now, Ordering::Relaxed);
         let mut slot = file.reader.lock().await;
         if let Some(reader) = &*slot {
             return Ok(Arc::clone(reader));
         }
-        let packed = self.bucket.get(&file.path).await?;
+        let packed = self.packed(&file.path, is_again).await?;
         let (unpacked, in_memory) = self.unpacker.unpacked(&file.path, packed).await?;
         let reader = IndexReader::open(unpacked, IndexReaderSettings::default()).await?;
         let reader = Arc::new(reader);
@@ -166,7 +189,7 @@ impl OpenFiles {
         file: &Arc<IndexFile>,
         asked: impl Fn(Arc<IndexReader>) -> BoxFuture<'a, Result<T>>,
     ) -> Result<Result<T, String>> {
-        let first = match self.reader(file).await {
+        let first = match self.reader(file, false).await {
             Ok(reader) => asked(reader).await,
             Err(e) => Err(e),
         };
@@ -175,7 +198,7 @@ impl OpenFiles {
             other => return other.map(Ok),
         }
         file.reread().await;
-        let second = match self.reader(file).await {
+        let second = match self.reader(file, true).await {
             Ok(reader) => asked(reader).await,
             Err(e) => Err(e),
         };

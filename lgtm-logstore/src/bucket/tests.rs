@@ -573,3 +573,36 @@ async fn kept_chunks_are_not_loaded_again_and_a_damaged_one_is() {
     assert_eq!((got, end.warnings), (wanted, Vec::<String>::new()));
     assert_eq!(chunks.stats().chunks_loaded, 2);
 }
+
+#[tokio::test]
+async fn kept_index_files_are_not_loaded_again_and_a_damaged_one_is() {
+    let world = World::new();
+    world.write(vec![chunk("a", "x", &entries(T0, 50))]).await;
+    let clock = Arc::clone(&world.clock) as Arc<dyn lgtm_core::clock::Clock>;
+    let cache = MemoryCache::new("kept", &MemoryCacheSettings::default(), clock).unwrap();
+    let cache = Arc::new(cache);
+    let index = world.paths().await;
+    let index = index.iter().find(|p| p.starts_with("index/")).unwrap();
+    let (mut wanted, mut gets) = (None, Vec::new());
+    for spoiled in [false, false, true] {
+        if spoiled {
+            let mut object = cache.get(index).await.expect("it is kept").to_vec();
+            let middle = object.len() / 2;
+            object[middle] ^= 4;
+            cache.set(index, object.into(), None).await;
+        }
+        let executor = Executor::inline(tokio::runtime::Handle::current());
+        let chunks = BucketChunks::builder(world.bucket.clone(), executor)
+            .clock(Arc::clone(&world.clock) as _)
+            .index_cache(Arc::clone(&cache) as _)
+            .build()
+            .unwrap();
+        chunks.sync().await.unwrap();
+        let before = world.store.requests("get");
+        let (got, end) = read(&chunks, "a", &all()).await.unwrap();
+        assert_eq!(end.warnings, Vec::<String>::new());
+        assert_eq!(&got, wanted.get_or_insert_with(|| got.clone()));
+        gets.push(world.store.requests("get") - before);
+    }
+    assert_eq!(gets, [2, 1, 2], "a chunk, and where need be the index");
+}

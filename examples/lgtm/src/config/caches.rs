@@ -27,6 +27,8 @@ pub(crate) struct LogsCaches {
     pub(crate) results: String,
     /// Chunks as they are in the bucket. Empty: memory of the process, as much as index_gateway.chunk_cache_size.
     pub(crate) chunks: String,
+    /// Index files as they are in the bucket, for a day. Empty: those that are open in the process, as many as index_gateway.index_memory holds.
+    pub(crate) index: String,
 }
 
 /// Caches of the trace store, each by its name in `caches`.
@@ -59,6 +61,7 @@ impl Config {
             ("metrics.caches.postings", &metrics.postings),
             ("logs.caches.results", &logs.results),
             ("logs.caches.chunks", &logs.chunks),
+            ("logs.caches.index", &logs.index),
             ("traces.caches.results", &traces.results),
             ("traces.caches.blooms", &traces.blooms),
             ("traces.caches.footers", &traces.footers),

@@ -71,6 +71,8 @@ pub(crate) struct LogsParts {
 
 /// Of chunks in caches, which are the objects of the bucket.
 const CHUNKS_VERSION: u32 = 1;
+/// Of index files in caches, which are so, too.
+const INDEX_VERSION: u32 = 1;
 /// Of answers in caches; raised whenever queries are answered otherwise.
 const ANSWERS_VERSION: u32 = 1;
 
@@ -87,9 +89,12 @@ fn index_gateway(parts: &mut Parts) -> Result<()> {
         .side_files(parts.layout.bucket(DataKind::LogSkip))
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
-    let name = &parts.config.logs.caches.chunks;
-    if let Some(cache) = parts.caches.layer("logs.chunks", CHUNKS_VERSION, name)? {
+    let (caches, names) = (&parts.caches, &parts.config.logs.caches);
+    if let Some(cache) = caches.layer("logs.chunks", CHUNKS_VERSION, &names.chunks)? {
         chunks = chunks.chunk_cache(cache);
+    }
+    if let Some(cache) = caches.layer("logs.index", INDEX_VERSION, &names.index)? {
+        chunks = chunks.index_cache(cache);
     }
     let chunks = chunks.build()?;
     parts.logs.chunks = Some(Arc::clone(&chunks));
