@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use lgtm_core::storage::{
-    Bucket, LocalFile, ObjectFile, ObjectInfo, PageCache, ReadAt, file_error,
+    Bucket, KeptObjects, LocalFile, ObjectFile, ObjectInfo, PageCache, ReadAt, file_error,
 };
 use lgtm_core::{DecodeError, Error, Result};
 
@@ -33,6 +33,8 @@ pub struct BlockPages {
     pub index: Option<PageCache>,
     /// Of their chunks.
     pub chunks: Option<PageCache>,
+    /// Their `meta.json`, whole.
+    pub metadata: Option<KeptObjects>,
 }
 
 impl BlockPages {
@@ -43,6 +45,7 @@ impl BlockPages {
         Self {
             index: of(&self.index),
             chunks: of(&self.chunks),
+            metadata: self.metadata.as_ref().map(|kept| kept.edition(edition)),
         }
     }
 }
@@ -94,7 +97,7 @@ impl BlockReader {
         folder: &str,
         settings: BlockReaderSettings,
     ) -> Result<Self> {
-        let parts = open_object(bucket, folder).await?;
+        let parts = open_object(bucket, folder, None).await?;
         Self::from_parts(parts, settings).await
     }
 
@@ -108,7 +111,7 @@ impl BlockReader {
         settings: BlockReaderSettings,
         pages: &BlockPages,
     ) -> Result<Self> {
-        let mut parts = open_object(bucket, folder).await?;
+        let mut parts = open_object(bucket, folder, pages.metadata.as_ref()).await?;
         if let Some(pages) = &pages.index {
             parts.index = pages.over(parts.index);
         }
@@ -229,9 +232,12 @@ fn open_local(dir: &Path) -> Result<Parts> {
     })
 }
 
-async fn open_object(bucket: &Bucket, folder: &str) -> Result<Parts> {
+async fn open_object(bucket: &Bucket, folder: &str, kept: Option<&KeptObjects>) -> Result<Parts> {
     let path = format!("{folder}/meta.json");
-    let bytes = bucket.get(&path).await?;
+    let bytes = match kept {
+        Some(kept) => kept.get(bucket, &path).await?,
+        None => bucket.get(&path).await?,
+    };
     let meta = decode_meta(&path, folder.rsplit('/').next(), &bytes)?;
     let mut files: Vec<(String, u64)> = match &meta.thanos {
         Some(thanos) => thanos

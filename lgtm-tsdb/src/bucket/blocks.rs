@@ -16,7 +16,7 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
-use lgtm_core::storage::{Bucket, PageCache};
+use lgtm_core::storage::{Bucket, KeptObjects, PageCache};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
 use parking_lot::{Mutex, RwLock};
@@ -91,6 +91,7 @@ pub struct BucketBlocksBuilder {
     index_cache: Option<Arc<dyn Cache>>,
     chunk_cache: Option<Arc<dyn Cache>>,
     postings_cache: Option<Arc<dyn Cache>>,
+    metadata_cache: Option<Arc<dyn Cache>>,
     registry: Option<Registry>,
     settings: BucketSettings,
 }
@@ -138,6 +139,14 @@ impl BucketBlocksBuilder {
         self
     }
 
+    /// Sets where each block's `meta.json` is kept, for a day. Which blocks there are is read of the bucket at each sync: one object a tenant, which must not
+    /// be old.
+    #[must_use]
+    pub fn metadata_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.metadata_cache = Some(cache);
+        self
+    }
+
     /// Has `registry` tell which blocks are known and how they are read.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -156,6 +165,7 @@ impl BucketBlocksBuilder {
             index_cache,
             chunk_cache,
             postings_cache,
+            metadata_cache,
             registry,
             settings,
         } = self;
@@ -189,6 +199,7 @@ impl BucketBlocksBuilder {
         let pages = BlockPages {
             index: pages(index_cache, INDEX_TTL),
             chunks: pages(chunk_cache, CHUNKS_TTL),
+            metadata: metadata_cache.map(KeptObjects::new),
         };
         let blocks = OpenBlocks::new(bucket, pages, clock, settings.max_open_blocks);
         let blocks = Arc::new(BucketBlocks {
@@ -269,6 +280,7 @@ impl BucketBlocks {
             index_cache: None,
             chunk_cache: None,
             postings_cache: None,
+            metadata_cache: None,
             registry: None,
             settings: BucketSettings::default(),
         }

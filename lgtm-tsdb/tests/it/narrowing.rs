@@ -6,8 +6,8 @@ use crate::stored;
 use lgtm_core::cache::{Cache, CacheExt, MemoryCache, MemoryCacheSettings};
 use lgtm_core::clock::ManualClock;
 use lgtm_core::model::{Labels, MatchOp, Matcher, Sample, TenantId, TimeRange, TimestampMs};
-use lgtm_core::storage::{DataKind, Layout};
-use lgtm_core::testing::Dice;
+use lgtm_core::storage::{Backend, DataKind, Layout};
+use lgtm_core::testing::{Dice, FaultyStore};
 use lgtm_tsdb::Tsdb;
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::select::{Select, SelectRequest};
@@ -160,4 +160,34 @@ async fn which_series_pass_is_kept_and_what_was_spoiled_is_found_anew() {
     kept[cookie] ^= 0xff;
     cache.set(&key, kept.into(), None).await;
     assert_eq!(passing(&blocks, matchers()).await, wanted);
+}
+
+#[tokio::test]
+async fn what_a_block_is_is_asked_for_once_by_those_who_share_a_cache() {
+    let memory = Backend::memory();
+    let store = FaultyStore::new(Arc::clone(memory.store()), 1);
+    let backend = memory.wrapped(|_| Arc::new(store.clone()));
+    let layout = Layout::builder()
+        .store(Backend::memory())
+        .store_for(DataKind::MetricBlocks, backend)
+        .build();
+    let bucket = layout.unwrap().bucket(DataKind::MetricBlocks);
+    let range = TimeRange::new(0, 600_000);
+    let series = stored::some_series(&mut Dice::seeded(3), range, 30);
+    let meta = stored::write(&bucket, range, &series).await;
+    let clock = Arc::new(ManualClock::at_ms(T_MS));
+    let settings = MemoryCacheSettings::default();
+    let cache = MemoryCache::new("kept", &settings, Arc::clone(&clock) as _).unwrap();
+    let cache = Arc::new(cache);
+    let mut gets = Vec::new();
+    for _ in 0..2 {
+        let blocks = BucketBlocks::builder(bucket.clone()).metadata_cache(Arc::clone(&cache) as _);
+        let blocks = blocks.build().unwrap();
+        blocks.add(&stored::tenant(), &meta);
+        let before = store.requests("get");
+        let equal = vec![matcher(MatchOp::Equal, "__name__", "series")];
+        assert_eq!(passing(&blocks, equal).await.len(), series.len());
+        gets.push(store.requests("get") - before);
+    }
+    assert_eq!(gets[1] + 1, gets[0]);
 }

@@ -17,6 +17,8 @@ pub(crate) struct MetricsCaches {
     pub(crate) index: String,
     /// Which series of a block pass a selector, for a week. Empty: memory of the process, as much as store_gateway.postings_cache_size.
     pub(crate) postings: String,
+    /// What each block says of itself (meta.json), for a day. Empty: it is read whenever a block is opened.
+    pub(crate) metadata: String,
 }
 
 /// Caches of the log store, each by its name in `caches`.
@@ -59,6 +61,7 @@ impl Config {
             ("metrics.caches.chunks", &metrics.chunks),
             ("metrics.caches.index", &metrics.index),
             ("metrics.caches.postings", &metrics.postings),
+            ("metrics.caches.metadata", &metrics.metadata),
             ("logs.caches.results", &logs.results),
             ("logs.caches.chunks", &logs.chunks),
             ("logs.caches.index", &logs.index),

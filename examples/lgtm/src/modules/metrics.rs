@@ -68,6 +68,8 @@ pub(crate) struct MetricsParts {
 const PAGES_VERSION: u32 = 1;
 /// Of kept postings; raised whenever they are written, or found, otherwise.
 const POSTINGS_VERSION: u32 = 1;
+/// Of small objects in caches, which are so, too.
+const METADATA_VERSION: u32 = 1;
 /// Of answers in caches; raised whenever queries are answered otherwise.
 const ANSWERS_VERSION: u32 = 1;
 
@@ -90,6 +92,9 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
     }
     if let Some(cache) = caches.layer("metrics.postings", POSTINGS_VERSION, &names.postings)? {
         blocks = blocks.postings_cache(cache);
+    }
+    if let Some(cache) = caches.layer("metrics.metadata", METADATA_VERSION, &names.metadata)? {
+        blocks = blocks.metadata_cache(cache);
     }
     let blocks = blocks.build()?;
     parts.metrics.blocks = Some(Arc::clone(&blocks));
