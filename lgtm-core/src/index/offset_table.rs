@@ -20,6 +20,9 @@ const WALK_BYTES: u64 = 4 << 20;
 /// What a value costs besides its bytes.
 const VISIT_COST: usize = 8;
 
+/// Sees a value, and its list.
+type Visit<'a> = dyn FnMut(&str, ListPlace) + Send + 'a;
+
 /// What a walk does with each value: after how many of them others on the thread have their turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visits {
@@ -324,7 +327,7 @@ impl OffsetTable {
         file: &dyn ReadAt,
         name: &Name,
         samples: Range<usize>,
-        (visits, visit): (Visits, &mut (dyn FnMut(&str, ListPlace) + Send)),
+        (visits, visit): (Visits, &mut Visit<'_>),
     ) -> Result<()> {
         let start = name.samples[samples.start].at;
         let next = name.samples.get(samples.end);

@@ -62,9 +62,9 @@ pub(super) async fn load(
         Ok(ranges.into_iter().map(|r| r.start).zip(parts).collect())
     };
     let front = front.slice(head.chunk.start..);
-    let tail = read(vec![len - TAIL_BYTES..len]).await?;
-    let tail = tail.into_iter().map(|(_, bytes)| bytes).next();
-    let Ok(mut chunk) = Chunk::open_parts(len, front, tail.unwrap_or_default()) else {
+    let end = start + len;
+    let tail = bucket.get_range(name, end - TAIL_BYTES..end).await?;
+    let Ok(mut chunk) = Chunk::open_parts(len, front, tail) else {
         return Ok(None);
     };
     for (at, bytes) in read(chunk.missing([])).await? {

@@ -159,13 +159,27 @@ proptest! {
             let mut chunk = build(format, ChunkEncoding::None, 60, &all).bytes;
             let at = at.index(chunk.len());
             chunk[at] = with;
-            let _ = read(&chunk.into());
+            let chunk = Bytes::from(chunk);
+            let _ = read(&chunk);
+            // By its ends, of which it says itself how long it is.
+            for len in [chunk.len() as u64, u64::MAX, 40] {
+                let tail = chunk.slice(at..);
+                let Ok(mut ends) = Chunk::open_parts(len, chunk.clone(), tail) else { continue };
+                let places = ends.blocks().to_vec();
+                let _ = (ends.missing(&places), ends.are_intact(&places));
+                ends.add(at as u64, bytes.clone().into());
+                let _ = ends.symbols(&mut ChunkCodec::default());
+                let _ = ends.read(|_| true, &mut ChunkCodec::default());
+            }
         }
         let head = [&[1, 0x2e, 0xe5, 0x6a, 4, 0][..], &bytes].concat();
         let _ = read(&head.into());
         let _ = decode_symbols(ChunkEncoding::None, &bytes, 100, &mut Default::default());
         let _ = ObjectHead::decode(&bytes, &mut Default::default());
         let _ = ObjectHead::chunk_start(&bytes);
+        let _ = ObjectHead::decode_front(&bytes, &mut Default::default());
+        let front = [&[0, 0, 0, 4, 255, 255, 255, 255, 1, 0x2e, 0xe5, 0x6a, 4, 0][..], &bytes].concat();
+        let _ = ObjectHead::decode_front(&front, &mut Default::default());
     }
 }
 
