@@ -41,6 +41,14 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/runtime_config", get(runtime_config))
         .route("/flush", post(flush))
         .route("/shutdown", post(shutdown))
+        // Where Tempo has them.
+        .route("/status", get(status))
+        .route("/status/version", get(version))
+        .route("/status/services", get(services))
+        .route("/status/endpoints", get(endpoints))
+        .route("/status/config", get(config))
+        .route("/status/runtime_config", get(runtime_config))
+        .route("/status/overrides", get(runtime_config))
         .with_state(Arc::new(operations))
 }
 
@@ -69,6 +77,23 @@ async fn metrics(State(o): State<Arc<Operations>>) -> Response {
 
 async fn services(State(o): State<Arc<Operations>>) -> String {
     o.status.render()
+}
+
+async fn version() -> String {
+    format!("lgtm, version {}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// The pages of this file; those of the stores stand in their documentation.
+async fn endpoints() -> &'static str {
+    concat!(
+        "GET /ready\nGET /metrics\nGET /services\nGET /compactor\nGET /config\nGET /runtime_config\nPOST /flush\nPOST /shutdown\n",
+        "GET /status\nGET /status/version\nGET /status/services\nGET /status/endpoints\nGET /status/config\nGET /status/runtime_config\nGET /status/overrides\n"
+    )
+}
+
+/// Version and services in one.
+async fn status(State(o): State<Arc<Operations>>) -> String {
+    format!("{}{}", version().await, o.status.render())
 }
 
 /// How far compaction is with each tenant, a table a signal.

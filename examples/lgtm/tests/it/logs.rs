@@ -100,6 +100,22 @@ fn a_log_store_can_run_alone() {
         services.contains("logs-ingester") && !services.contains("metrics"),
         "{services}"
     );
+    // Where Tempo has its pages.
+    let version = host.get("/status/version").text();
+    assert!(version.starts_with("lgtm, version "), "{version}");
+    assert_eq!(host.get("/status/services").text(), services);
+    assert_eq!(host.get("/status").text(), version + &services);
+    assert_eq!(
+        host.get("/status/config").text(),
+        host.get("/config").text()
+    );
+    let endpoints = host.get("/status/endpoints").text();
+    for line in endpoints.lines() {
+        if let Some(path) = line.strip_prefix("GET ") {
+            assert_eq!(host.get(path).status, 200, "{path}");
+        }
+    }
+    assert_eq!(host.get("/status/backendscheduler").status, 404);
 }
 
 #[test]

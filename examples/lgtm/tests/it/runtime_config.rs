@@ -54,6 +54,9 @@ fn a_changed_overrides_file_holds_and_a_broken_one_changes_nothing() {
     assert_eq!(diff, wanted);
     let all = host.get("/runtime_config").text();
     assert!(all.contains("max_label_names_per_series: 30"), "{all}");
+    for path in ["/status/runtime_config", "/status/overrides"] {
+        assert_eq!(host.get(path).text(), all, "{path}");
+    }
 
     write(
         "overrides: {a: {metrics: {max_label_value_length: 4}}, b: {metrics: {ingestion_rate: 0.001, ingestion_burst_size: 1}}}",
