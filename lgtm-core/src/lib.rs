@@ -65,7 +65,7 @@
 //! | open a door | `http` |
 //! | see a store in motion, on a disk that dies and an object store that lies | `testing` |
 //!
-//! Features: `storage` (default), `compression`, `http`, `testing`, the back ends `s3`, `gcs`, `azure`, and the caches `memcached`, `redis`,
+//! Features: `storage` (default), `compression`, `http`, `rpc`, `testing`, the back ends `s3`, `gcs`, `azure`, and the caches `memcached`, `redis`,
 //! `disk-cache`. The lessons in the repository
 //! (`examples/lessons`) take one idea each; begin with `wal_survives_a_crash`.
 
@@ -88,6 +88,8 @@ pub mod otlp;
 pub mod postings;
 pub mod random;
 pub mod re2;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 pub mod secret;
 pub mod self_monitor;
 pub mod service;

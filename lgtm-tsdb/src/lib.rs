@@ -44,7 +44,8 @@
 //! traits of [`components::clients`]), [`promql`] over any
 //! [`select::Select`], [`head`], [`block`] and [`bucket`], [`chunk`], [`index`], [`wire`]. [`prelude`] has the names that most programs need.
 //!
-//! Features: `http` adds the Prometheus API as an `axum` router (`Tsdb::router`). The object stores S3, GCS and Azure are features of
+//! Features: `http` adds the Prometheus API as an `axum` router (`Tsdb::router`); `ring` several ingesters behind one client, replicated by a hash
+//! ring; `rpc` ingesters and store-gateways in other processes. The object stores S3, GCS and Azure are features of
 //! `lgtm-core` (`s3`, `gcs`, `azure`).
 
 pub mod block;
@@ -60,6 +61,8 @@ pub mod index;
 pub mod limits;
 pub mod prelude;
 pub mod promql;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 pub mod select;
 pub mod verify;
 pub mod wire;

@@ -20,6 +20,9 @@ pub struct Limits {
     pub ingestion_rate: f64,
     /// Samples that may come at once; never less than one request of a sender (Prometheus sends 2,000 by default).
     pub ingestion_burst_size: u64,
+    /// Ingesters of a ring that take a tenant's series, so that one tenant reaches some of them only; at least as many as take each series.
+    /// 0 (default): all.
+    pub ingestion_tenant_shard_size: u64,
     /// Active series of a tenant. 0 (default): unlimited, the instance's memory is the bound.
     pub max_global_series_per_user: u64,
     /// Active series of one metric name. 0 (default): unlimited.
@@ -144,6 +147,7 @@ impl Default for Limits {
         Self {
             ingestion_rate: 0.0,
             ingestion_burst_size: 200_000,
+            ingestion_tenant_shard_size: 0,
             max_global_series_per_user: 0,
             max_global_series_per_metric: 0,
             max_global_exemplars_per_user: 100_000,

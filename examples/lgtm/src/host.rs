@@ -9,8 +9,10 @@ use axum::Router;
 use lgtm_core::clock::SystemClock;
 use lgtm_core::http::{Connections, HttpServer, SiteGuard};
 use lgtm_core::model::TenantId;
+use lgtm_core::rpc::{RpcServerSettings, health_routes};
 use lgtm_core::secret::mask_url;
 use lgtm_core::self_monitor::SelfMonitor;
+use lgtm_core::service::Services;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use lgtm_logstore::components::{OwnLines, OwnLog};
@@ -20,9 +22,10 @@ use tokio::sync::Notify;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
-use crate::modules::{Module, Parts};
+use crate::modules::{GRPC_SERVER, Module, Parts};
 use crate::ops::{self, Operations};
 use crate::program_pages;
+use crate::ring_pages;
 
 /// Has the process log as the settings say, to stderr and, where it stores its own lines, to those that wait for that.
 pub(crate) fn log_to_stderr(config: &Config) -> Result<Option<Arc<OwnLines>>> {
@@ -109,6 +112,7 @@ async fn serve(
     };
     let door = Door::new(&parts)?;
     let mut router = std::mem::take(&mut parts.router).merge(ops::router(operations));
+    router = router.merge(ring_pages::router(parts.cluster.as_ref(), &parts.clock));
     let own_spans = own_spans(&parts);
     if let Some(spans) = &own_spans {
         router = with_own_spans(spans, router);
@@ -118,6 +122,7 @@ async fn serve(
         .await?;
     let address = server.address();
     let mut services = std::mem::take(&mut parts.services);
+    services = join_cluster(&mut parts, &door, services).await?;
     for receiver in OtlpReceiver::all(&mut parts) {
         if let Some(server) = receiver.open(&parts.config, &door).await? {
             services = services.add(server);
@@ -147,6 +152,26 @@ async fn serve(
     };
     parts.executor.shutdown().await;
     ended
+}
+
+/// Answers other processes, then takes the places of this one in the rings of its cluster, if there is one.
+async fn join_cluster(parts: &mut Parts, door: &Door, services: Services) -> Result<Services> {
+    let Some(cluster) = &mut parts.cluster else {
+        return Ok(services);
+    };
+    let joins = cluster.take_joins();
+    parts.rpc.register_metrics(&parts.registry);
+    let router = std::mem::take(&mut parts.rpc_router);
+    let router = router.merge(health_routes(&parts.rpc, services.status()));
+    let settings = RpcServerSettings::connections(&parts.config.server.connections);
+    let connections = Connections::of_protocol("grpc", settings, &parts.registry)?;
+    let wanted = parts.config.server.grpc_address();
+    let server = HttpServer::bind(GRPC_SERVER, &wanted, router, connections).await?;
+    let server = server.after(&parts.before_rpc).guarded_by(&door.guard);
+    let services = services.add(server);
+    Ok(joins.into_iter().fold(services, |services, (own, after)| {
+        services.add_after([after], own)
+    }))
 }
 
 fn tell_version(registry: &Registry) {

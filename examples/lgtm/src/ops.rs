@@ -55,7 +55,7 @@ pub(crate) fn router(operations: Operations) -> Router {
 async fn index() -> Html<&'static str> {
     Html(concat!(
         "<!doctype html><title>lgtm</title><h1>lgtm</h1><ul>",
-        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/compactor>compaction</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a>",
+        "<li><a href=/ready>ready</a><li><a href=/services>services</a><li><a href=/compactor>compaction</a><li><a href=/config>config</a><li><a href=/runtime_config>runtime config</a><li><a href=/metrics>metrics</a><li><a href=/ring>rings</a><li><a href=/memberlist>members</a>",
         "<li><a href=/prometheus/api/v1/status/tsdb>series</a><li><a href=/loki/api/v1/labels>labels of logs</a><li><a href=/api/v2/search/tags>attributes of traces</a></ul>"
     ))
 }

@@ -82,6 +82,19 @@ impl Connections {
     /// # Errors
     /// `InvalidInput` for settings out of their bounds, and when a name of a metric is taken.
     pub fn new(settings: ConnectionSettings, registry: &Registry) -> Result<Arc<Self>> {
+        Self::of_protocol("http", settings, registry)
+    }
+
+    /// As [`Connections::new`], for servers whose connections are told apart in metrics by `protocol`, say `grpc`: those of a port that only other
+    /// components call, with bounds of their own.
+    ///
+    /// # Errors
+    /// As [`Connections::new`].
+    pub fn of_protocol(
+        protocol: &'static str,
+        settings: ConnectionSettings,
+        registry: &Registry,
+    ) -> Result<Arc<Self>> {
         settings.validate()?;
         let bound = |max| InflightBound {
             max,
@@ -102,13 +115,13 @@ impl Connections {
             let Some(connections) = weak.upgrade() else {
                 return;
             };
-            let http = [("protocol", "http")];
+            let labels = [("protocol", protocol)];
             let (open, max) = (connections.len() as f64, connections.max as f64);
-            c.gauge("cortex_tcp_connections", "Connections open.", &http, open);
+            c.gauge("cortex_tcp_connections", "Connections open.", &labels, open);
             c.gauge(
                 "cortex_tcp_connections_limit",
                 "Connections that may be open.",
-                &http,
+                &labels,
                 max,
             );
         });

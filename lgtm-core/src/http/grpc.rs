@@ -146,7 +146,7 @@ impl GrpcStatus {
     }
 
     /// The headers in which it is told.
-    fn trailers(&self) -> HeaderMap {
+    pub(crate) fn trailers(&self) -> HeaderMap {
         let mut out = HeaderMap::new();
         out.insert(GRPC_STATUS, HeaderValue::from(u16::from(self.code as u8)));
         if !self.message.is_empty() {
@@ -391,6 +391,31 @@ fn percent_encoded(text: &str) -> String {
         }
     }
     out
+}
+
+/// The text of a header's value, as [`percent_encoded`] writes it; a percent sign that begins nothing is one.
+#[cfg(feature = "rpc")]
+pub(crate) fn percent_decoded(value: &[u8]) -> String {
+    let digit = |b: &u8| char::from(*b).to_digit(16).map(|d| d as u8);
+    let mut out = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let Some((&b, behind)) = rest.split_first() {
+        let byte = match behind {
+            [high, low, ..] if b == b'%' => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        match byte {
+            Some((high, low)) => {
+                out.push(high << 4 | low);
+                rest = &behind[2..];
+            }
+            None => {
+                out.push(b);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]

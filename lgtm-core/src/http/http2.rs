@@ -33,6 +33,9 @@ use super::watch::{Owed, Watch};
 
 /// Bytes of an answer that are given to the connection at a time, so that it is seen whether the client takes them.
 const PIECE_BYTES: usize = 64 << 10;
+/// Bytes of a frame that any client may send, at least and at most.
+const FRAME_BYTES: u32 = 64 << 10;
+const MAX_FRAME_BYTES: u32 = 1 << 20;
 /// Bytes of an answer that wait for a client that is slow to take them.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 
@@ -76,6 +79,8 @@ pub(super) async fn serve(
     });
     let settings = connections.settings();
     let window = u32::try_from(settings.http2_window.as_u64()).unwrap_or(u32::MAX >> 1);
+    // Where large bodies are expected, a few large frames bring one.
+    let frame = (window / 8).clamp(FRAME_BYTES, MAX_FRAME_BYTES);
     let head = u32::try_from(settings.max_head_bytes.as_u64()).unwrap_or(u32::MAX);
     let tasks = Begun::default();
     let stream = WatchedStream::new(stream, Arc::clone(&watch), None);
@@ -83,6 +88,7 @@ pub(super) async fn serve(
         .max_concurrent_streams(settings.max_http2_streams)
         .initial_connection_window_size(window)
         .initial_stream_window_size(window / 2)
+        .max_frame_size(frame)
         .max_header_list_size(head)
         .max_send_buf_size(SEND_BUFFER_BYTES)
         .serve_connection(TokioIo::new(stream), service);

@@ -53,6 +53,8 @@ pub use connections::Connections;
 pub use cors::Cors;
 pub use encoding::AnswerEncoding;
 pub use fault::caught;
+#[cfg(feature = "rpc")]
+pub(crate) use grpc::percent_decoded;
 pub use grpc::{
     GrpcCode, GrpcMessage, GrpcStatus, grpc_refusal, grpc_stream, grpc_timeout, grpc_unary,
 };

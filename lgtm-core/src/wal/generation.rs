@@ -64,6 +64,18 @@ impl Generations {
         }
     }
 
+    /// A snapshot of the heads as the oldest reader sees them: with all that has moved since. For readers who may know the list of blocks as it was
+    /// a while ago, as long as somebody [enters](Generations::enter) before a flush and stays for that while.
+    pub fn enter_oldest(self: &Arc<Self>) -> Snapshot {
+        let mut state = self.0.lock();
+        let generation = state.oldest();
+        *state.readers.entry(generation).or_default() += 1;
+        Snapshot {
+            of: Arc::clone(self),
+            generation,
+        }
+    }
+
     /// Begins a generation: its readers know what was listed before this call. Gives its number, and the oldest one that still has
     /// readers.
     pub fn advance(&self) -> (u32, u32) {
@@ -107,6 +119,17 @@ impl Drop for Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_enters_with_the_oldest_sees_what_it_sees() {
+        let generations = Arc::new(Generations::default());
+        let kept = generations.enter();
+        let (generation, _) = generations.advance();
+        let moved = ChunkState::moved(generation);
+        assert!(!generations.enter().sees(moved) && generations.enter_oldest().sees(moved));
+        drop(kept);
+        assert!(!generations.enter_oldest().sees(moved), "nobody stays");
+    }
 
     #[test]
     fn what_moves_stays_for_those_who_began_before() {

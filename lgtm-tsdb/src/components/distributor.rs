@@ -79,6 +79,12 @@ pub struct DistributorCounts {
     pub discarded_metadata: Mutex<HashMap<(TenantId, ReasonId), u64>>,
 }
 
+/// Knows how many distributors share the rates of tenants.
+pub trait RateShare: std::fmt::Debug + Send + Sync + 'static {
+    /// Those that take requests now, this one among them.
+    fn distributors(&self) -> usize;
+}
+
 /// Collects the parts of a [`Distributor`].
 #[derive(Debug)]
 pub struct DistributorBuilder {
@@ -86,6 +92,7 @@ pub struct DistributorBuilder {
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     registry: Option<Registry>,
+    share: Option<Arc<dyn RateShare>>,
     settings: DistributorSettings,
 }
 
@@ -101,6 +108,13 @@ impl DistributorBuilder {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Who else takes requests: each distributor allows its part of a tenant's rate. Without it this one allows all of it.
+    #[must_use]
+    pub fn rate_share(mut self, share: Arc<dyn RateShare>) -> Self {
+        self.share = Some(share);
         self
     }
 
@@ -127,6 +141,7 @@ impl DistributorBuilder {
             rates: TenantLimiters::new(self.clock),
             inflight: Arc::new(Inflight::new(requests, bytes)),
             batches: Arc::default(),
+            share: self.share,
             settings: self.settings,
             counts: DistributorCounts::default(),
         });
@@ -148,6 +163,7 @@ pub struct Distributor {
     rates: TenantLimiters,
     inflight: Arc<Inflight>,
     batches: Arc<BatchPool<WriteBatch>>,
+    share: Option<Arc<dyn RateShare>>,
     settings: DistributorSettings,
     counts: DistributorCounts,
 }
@@ -163,6 +179,7 @@ impl Distributor {
             limits,
             clock: Arc::new(SystemClock::new()),
             registry: None,
+            share: None,
             settings: DistributorSettings::default(),
         }
     }
@@ -241,8 +258,9 @@ impl Distributor {
 
     fn check_rate(&self, tenant: &TenantId, amount: u64) -> Result<()> {
         let limits = self.limits.for_tenant(tenant);
+        let sharers = self.share.as_ref().map_or(1, |s| s.distributors().max(1));
         let limit = RateLimit {
-            per_second: limits.ingestion_rate,
+            per_second: limits.ingestion_rate / sharers as f64,
             burst: limits.ingestion_burst_size as f64,
         };
         let what = "ingestion of samples, exemplars and metadata (settings ingestion_rate and ingestion_burst_size)";

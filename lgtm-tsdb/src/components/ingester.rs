@@ -25,8 +25,8 @@ use super::ingestion_rate::IngestionRates;
 use crate::block::{BlockId, BlockMeta};
 use crate::bucket::BucketBlocks;
 use crate::head::{
-    AppendReport, FlushScope, FlushTo, HeadReplayReport, HeadSelect, HeadSettings, Heads,
-    TenantSeries,
+    AppendReport, FlushScope, FlushTo, GlobalLimits, HeadReplayReport, HeadSelect, HeadSettings,
+    Heads, TenantSeries,
 };
 use crate::limits::Limits;
 use crate::select::{Listed, Select, SelectRequest, SeriesBatches};
@@ -65,6 +65,7 @@ pub struct IngesterBuilder {
     blocks: Option<Arc<BucketBlocks>>,
     executor: Option<Executor>,
     registry: Option<Registry>,
+    global_limits: Option<Arc<dyn GlobalLimits>>,
     settings: IngesterSettings,
 }
 
@@ -116,6 +117,13 @@ impl IngesterBuilder {
     #[must_use]
     pub fn executor(mut self, executor: Executor) -> Self {
         self.executor = Some(executor);
+        self
+    }
+
+    /// What of the limits that hold for all ingesters together this one may take. Without it all of it.
+    #[must_use]
+    pub fn global_limits(mut self, limits: Arc<dyn GlobalLimits>) -> Self {
+        self.global_limits = Some(limits);
         self
     }
 
@@ -193,6 +201,7 @@ impl Ingester {
             blocks: None,
             executor: None,
             registry: None,
+            global_limits: None,
             settings: IngesterSettings::default(),
         }
     }
@@ -221,6 +230,7 @@ impl Ingester {
             Arc::clone(&p.clock),
             u64::from_le_bytes(seed),
         )?;
+        let heads = heads.sharing(p.global_limits.clone());
         *self.running.lock() = Running {
             heads: Some(Arc::new(heads)),
             replay: Some(replay),

@@ -16,6 +16,8 @@ mod querier;
 mod query_frontend;
 mod query_frontend_settings;
 mod query_rules;
+#[cfg(feature = "ring")]
+pub mod ring;
 mod sample_sink;
 mod store_gateway;
 mod tsdb;
@@ -25,7 +27,7 @@ pub use compaction_counts::{CompactionCounts, MarkReason, TenantCounts};
 pub use compactor::{Compactor, CompactorBuilder, OwnsJob};
 pub use compactor_settings::{BlockRange, CompactorSettings};
 pub use distributor::{
-    Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, PushOutcome,
+    Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, PushOutcome, RateShare,
 };
 pub use holders::Holders;
 pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings};

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::index::SymbolTable;
@@ -150,6 +151,10 @@ impl Heads {
     fn give_to_blocks(&self, head: &Head, range: TimeRange) {
         let is_written =
             |c: &HeadChunk| c.state == ChunkState::FLUSHING && range.contains(c.min_ms);
+        if !self.settings.retain_flushed.is_zero() {
+            let stays = (self.clock.monotonic(), self.parts.generations.enter());
+            self.retained.lock().push_back(stays);
+        }
         let (generation, oldest) = self.parts.generations.advance();
         if oldest == generation {
             self.drop_chunks(head, is_written);
@@ -165,6 +170,14 @@ impl Heads {
 
     /// Drops the chunks that stayed for readers which are gone.
     pub(crate) fn drop_moved(&self) {
+        let now = self.clock.monotonic();
+        let is_over = |since: Duration| now.saturating_sub(since) >= self.settings.retain_flushed;
+        {
+            let mut retained = self.retained.lock();
+            while retained.front().is_some_and(|(since, _)| is_over(*since)) {
+                retained.pop_front();
+            }
+        }
         let oldest = self.parts.generations.oldest();
         for head in self.all() {
             if head.moved_chunks.swap(false, Ordering::AcqRel)

@@ -1,5 +1,6 @@
 //! The heads of all tenants of a process, and the log they share.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use lgtm_core::disk::{Disk, FolderLock};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::units::ByteSize;
-use lgtm_core::wal::{BlobFiles, ReplayProgress, Wal, WalSettings};
+use lgtm_core::wal::{BlobFiles, ReplayProgress, Snapshot, Wal, WalSettings};
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,11 @@ pub struct HeadSettings {
     pub max_series_per_tenant_share: f64,
     /// Blocks written at the same time.
     pub flush_concurrency: usize,
+    /// How long what a flush has written into a block can be read here all the same, so that nothing is missed by readers of blocks in other processes,
+    /// who learn of a new block late. 0 (default): not at all, as is right in one process; the host takes `store_gateway.max_stale_period` and two
+    /// `sync_interval` where there are several.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub retain_flushed: Duration,
 }
 
 impl Default for HeadSettings {
@@ -70,6 +76,7 @@ impl Default for HeadSettings {
             max_series: 8_000_000,
             max_series_per_tenant_share: 0.75,
             flush_concurrency: 2,
+            retain_flushed: Duration::ZERO,
         }
     }
 }
@@ -119,6 +126,12 @@ impl HeadSettings {
     }
 }
 
+/// What of the limits that hold for all ingesters together one of them may take.
+pub trait GlobalLimits: std::fmt::Debug + Send + Sync + 'static {
+    /// This ingester's part of `limit`, of a tenant whose series go to `shard_size` ingesters (0: all of them).
+    fn local(&self, limit: u64, shard_size: u64) -> u64;
+}
+
 /// How many series a tenant has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantSeries {
@@ -140,10 +153,14 @@ pub(crate) struct Heads {
     pub(super) parts: HeadParts,
     pub(super) settings: HeadSettings,
     pub(super) limits: Overrides<Limits>,
+    /// Where there are other ingesters.
+    global: Option<Arc<dyn GlobalLimits>>,
     pub(super) clock: Arc<dyn Clock>,
     /// Seed of the label hashes.
     seed: u64,
     pub(super) scratch: Mutex<Vec<AppendScratch>>,
+    /// Readers who stay on behalf of those elsewhere: since when, and what they see.
+    pub(super) retained: Mutex<VecDeque<(Duration, Snapshot)>>,
     /// The data folder is ours while this is there.
     lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's samples come first.
@@ -198,9 +215,11 @@ impl Heads {
             },
             settings,
             limits,
+            global: None,
             clock,
             seed,
             scratch: Mutex::default(),
+            retained: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
@@ -224,6 +243,49 @@ impl Heads {
             ),
             None => "the ingester is opening its write-ahead log".into(),
         }))
+    }
+
+    /// The same heads of an ingester that takes its part of what a tenant may have.
+    pub(crate) fn sharing(mut self, global: Option<Arc<dyn GlobalLimits>>) -> Self {
+        self.global = global;
+        self
+    }
+
+    /// The limits of a tenant, those that hold for all ingesters together divided among them.
+    pub(super) fn limits_here(&self, tenant: &TenantId) -> Arc<Limits> {
+        let limits = self.limits.for_tenant(tenant);
+        let Some(global) = &self.global else {
+            return limits;
+        };
+        let bounds = [
+            limits.max_global_series_per_user,
+            limits.max_global_series_per_metric,
+            limits.max_global_metadata_per_user,
+        ];
+        let shard_size = limits.ingestion_tenant_shard_size;
+        let here = bounds.map(|bound| match bound {
+            0 => 0,
+            bound => global.local(bound, shard_size),
+        });
+        if here == bounds {
+            return limits;
+        }
+        let mut own = (*limits).clone();
+        [
+            own.max_global_series_per_user,
+            own.max_global_series_per_metric,
+            own.max_global_metadata_per_user,
+        ] = here;
+        Arc::new(own)
+    }
+
+    /// What a reader sees: all that no block has, and with `retain_flushed` what blocks have since lately.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        if self.settings.retain_flushed.is_zero() {
+            self.parts.generations.enter()
+        } else {
+            self.parts.generations.enter_oldest()
+        }
     }
 
     /// The head of a tenant, if it has one.

@@ -37,7 +37,7 @@ pub use exemplars::{ExemplarBounds, ExemplarsRequest, SeriesExemplars};
 pub use flush::FlushScope;
 pub(crate) use flush::FlushTo;
 pub(crate) use heads::Heads;
-pub use heads::{HeadSettings, TenantSeries};
+pub use heads::{GlobalLimits, HeadSettings, TenantSeries};
 pub(crate) use read::HeadSelect;
 pub use replay::HeadReplayReport;
 pub use stats::{HeadStats, TenantStats};

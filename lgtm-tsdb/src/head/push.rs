@@ -70,7 +70,7 @@ impl Heads {
         batch: impl Into<PartView<'_>>,
     ) -> Result<AppendReport> {
         let batch = batch.into();
-        let limits = self.limits.for_tenant(tenant);
+        let limits = self.limits_here(tenant);
         let bounds = PieceBounds::new(
             self.settings.wal.max_buffered.as_u64(),
             limits.created_timestamp_zero_ingestion_enabled,

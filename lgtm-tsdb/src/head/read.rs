@@ -47,7 +47,7 @@ impl HeadSelect {
     ) -> Result<T> {
         self.heads.check_readable()?;
         // Before anything else: what a flush moves from here on stays.
-        let snapshot = self.heads.parts.generations.enter();
+        let snapshot = self.heads.snapshot();
         let Some(head) = self.heads.get(tenant) else {
             return Ok(T::default());
         };

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lgtm_core::Result;
 
 use super::end::SelectEnd;
-use super::select::{SeriesBatches, SeriesChunks};
+use super::select::{ChunkList, SeriesBatches, SeriesChunks};
 
 /// One holder's answer, with the batch that is being handed out.
 #[derive(Debug)]
@@ -59,6 +59,8 @@ pub struct MergedSeries {
     /// Sources that are not at their end.
     open: usize,
     batch_size: usize,
+    /// Whether equal chunks of a series are one.
+    of_replicas: bool,
     end: SelectEnd,
 }
 
@@ -76,6 +78,7 @@ impl MergedSeries {
             sources,
             next: BinaryHeap::new(),
             batch_size: batch_size.max(1),
+            of_replicas: false,
             end: SelectEnd::default(),
         }
     }
@@ -84,6 +87,14 @@ impl MergedSeries {
     #[must_use]
     pub fn ending_with(mut self, end: SelectEnd) -> Self {
         self.end.merge(end);
+        self
+    }
+
+    /// The answers are those of replicas: of equal chunks of a series one is kept, so that they count once and are decoded once. Costs a comparison
+    /// of the bytes.
+    #[must_use]
+    pub fn of_replicas(mut self) -> Self {
+        self.of_replicas = true;
         self
     }
 
@@ -115,6 +126,7 @@ impl MergedSeries {
             && next.series.labels == out.labels
         {
             match self.take_next() {
+                Some(more) if self.of_replicas => unite(&mut out.chunks, more.chunks),
                 Some(more) => out.chunks.extend(more.chunks),
                 None => break,
             }
@@ -132,6 +144,17 @@ impl MergedSeries {
                 self.empty.push(n);
                 Some(PeekMut::pop(top).series)
             }
+        }
+    }
+}
+
+/// Adds the chunks that are not there yet. Replicas have theirs in the same order, so that most are found where they stand.
+fn unite(all: &mut ChunkList, more: ChunkList) {
+    let known = all.len();
+    for (n, chunk) in more.into_iter().enumerate() {
+        let is_known = all.get(n) == Some(&chunk) || all[..known].contains(&chunk);
+        if !is_known {
+            all.push(chunk);
         }
     }
 }

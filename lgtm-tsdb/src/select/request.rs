@@ -46,6 +46,13 @@ impl SeriesShard {
     }
 }
 
+/// As [`SeriesShard::parse`] reads it.
+impl std::fmt::Display for SeriesShard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_of_{}", self.index + 1, self.count)
+    }
+}
+
 /// What is asked for.
 #[derive(Debug, Clone)]
 pub struct SelectRequest {

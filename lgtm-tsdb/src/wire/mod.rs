@@ -7,6 +7,7 @@ mod label_bounds;
 mod metadata;
 mod open_metrics;
 mod otlp;
+mod part_message;
 mod push_part;
 mod raw_labels;
 mod remote_read;
@@ -23,6 +24,7 @@ pub(crate) use label_bounds::shortened;
 pub use label_bounds::{LabelBounds, LabelFault};
 pub use open_metrics::{OPEN_METRICS_END, OpenMetricsLine, push_open_metrics};
 pub use otlp::{OtlpOptions, REQUEST as OTLP_REQUEST, TranslationStrategy, decode_otlp};
+pub use part_message::{decode_part, encode_part};
 pub use push_part::{PartView, PushPart};
 pub use raw_labels::{RawLabels, RawLabelsBuilder};
 pub use remote_read::{

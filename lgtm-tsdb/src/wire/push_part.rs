@@ -55,6 +55,22 @@ impl PushPart {
         }
     }
 
+    /// Some of this part: the series and metadata of these numbers, ascending; those of metadata follow those of series.
+    ///
+    /// # Panics
+    /// When the part has not so many, or they do not ascend.
+    #[must_use]
+    pub fn only(&self, numbers: Vec<u32>) -> Self {
+        let Some(places) = &self.places else {
+            return Self::of(Arc::clone(&self.batch), numbers);
+        };
+        let series = self.batch.series_count() as u32;
+        let metadata = places.metadata.iter().map(|m| m + series);
+        let all: Vec<u32> = places.series.iter().copied().chain(metadata).collect();
+        let of_batch = numbers.iter().map(|n| all[*n as usize]).collect();
+        Self::of(Arc::clone(&self.batch), of_batch)
+    }
+
     /// What is to be taken.
     pub fn view(&self) -> PartView<'_> {
         PartView {
@@ -172,6 +188,11 @@ mod tests {
             (times(whole.view()).len(), names(whole.view()).len()),
             (3, 3)
         );
+        // Some of all, and some of some: its series are s0 and s2, its metadata s1.
+        assert_eq!(names(whole.only(vec![1, 3]).view()), ["s0"]);
+        let some = part.only(vec![1, 2]);
+        assert_eq!(times(some.view()), [2]);
+        assert_eq!(names(some.view()), ["s1"]);
         let none = PushPart::of(batch, Vec::new());
         assert_eq!((times(none.view()).len(), names(none.view()).len()), (0, 0));
     }

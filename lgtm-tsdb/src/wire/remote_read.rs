@@ -167,38 +167,14 @@ impl SamplesResult {
     /// Adds a histogram with integer counts.
     pub fn histogram(&mut self, t_ms: TimestampMs, h: &Histogram) {
         self.part.clear();
-        let p = &mut self.part;
-        put_number(p, 1, h.count);
-        put_shape(p, h.sum, h.schema, h.zero_threshold, h.hint, t_ms);
-        put_number(p, 6, h.zero_count);
-        for (spans, deltas, number) in [
-            (&h.negative_spans, &h.negative_deltas, 8),
-            (&h.positive_spans, &h.positive_deltas, 11),
-        ] {
-            put_spans(p, number, spans);
-            let mut packed = Vec::new();
-            deltas.iter().for_each(|d| put_svarint(&mut packed, *d));
-            field(p, number + 1, &packed);
-        }
-        put_doubles(p, 16, &h.custom_values);
+        put_histogram(&mut self.part, t_ms, h);
         field(&mut self.series, 4, &self.part);
     }
 
     /// Adds a histogram with float counts.
     pub fn float_histogram(&mut self, t_ms: TimestampMs, h: &FloatHistogram) {
         self.part.clear();
-        let p = &mut self.part;
-        put_double(p, 2, h.count);
-        put_shape(p, h.sum, h.schema, h.zero_threshold, h.hint, t_ms);
-        put_double(p, 7, h.zero_count);
-        for (spans, counts, number) in [
-            (&h.negative_spans, &h.negative_counts, 8),
-            (&h.positive_spans, &h.positive_counts, 11),
-        ] {
-            put_spans(p, number, spans);
-            put_doubles(p, number + 2, counts);
-        }
-        put_doubles(p, 16, &h.custom_values);
+        put_float_histogram(&mut self.part, t_ms, h);
         field(&mut self.series, 4, &self.part);
     }
 
@@ -216,6 +192,38 @@ impl SamplesResult {
     pub fn finish(self, response: &mut Vec<u8>) {
         field(response, 1, &self.out);
     }
+}
+
+/// Appends the body of a histogram with integer counts, as remote write and remote read have it.
+pub(super) fn put_histogram(out: &mut Vec<u8>, t_ms: TimestampMs, h: &Histogram) {
+    put_number(out, 1, h.count);
+    put_shape(out, h.sum, h.schema, h.zero_threshold, h.hint, t_ms);
+    put_number(out, 6, h.zero_count);
+    for (spans, deltas, number) in [
+        (&h.negative_spans, &h.negative_deltas, 8),
+        (&h.positive_spans, &h.positive_deltas, 11),
+    ] {
+        put_spans(out, number, spans);
+        let mut packed = Vec::new();
+        deltas.iter().for_each(|d| put_svarint(&mut packed, *d));
+        field(out, number + 1, &packed);
+    }
+    put_doubles(out, 16, &h.custom_values);
+}
+
+/// As [`put_histogram`], with float counts.
+pub(super) fn put_float_histogram(out: &mut Vec<u8>, t_ms: TimestampMs, h: &FloatHistogram) {
+    put_double(out, 2, h.count);
+    put_shape(out, h.sum, h.schema, h.zero_threshold, h.hint, t_ms);
+    put_double(out, 7, h.zero_count);
+    for (spans, counts, number) in [
+        (&h.negative_spans, &h.negative_counts, 8),
+        (&h.positive_spans, &h.positive_counts, 11),
+    ] {
+        put_spans(out, number, spans);
+        put_doubles(out, number + 2, counts);
+    }
+    put_doubles(out, 16, &h.custom_values);
 }
 
 fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {

@@ -161,7 +161,7 @@ fn sample(bytes: &[u8]) -> Result<Sample, DecodeError> {
 }
 
 /// `None` for one whose labels are too long.
-fn exemplar(bytes: &[u8]) -> Result<Option<Exemplar>, DecodeError> {
+pub(super) fn exemplar(bytes: &[u8]) -> Result<Option<Exemplar>, DecodeError> {
     const LABEL: u64 = bytes_tag(1);
     const VALUE: u64 = fixed64_tag(2);
     const TIME: u64 = varint_tag(3);
@@ -201,7 +201,7 @@ fn exemplar(bytes: &[u8]) -> Result<Option<Exemplar>, DecodeError> {
     }))
 }
 
-fn metadata(bytes: &[u8]) -> Result<MetadataView<'_>, DecodeError> {
+pub(super) fn metadata(bytes: &[u8]) -> Result<MetadataView<'_>, DecodeError> {
     let mut r = Reader::new("metadata", bytes);
     let mut out = MetadataView::default();
     while !r.is_empty() {

@@ -12,17 +12,20 @@ use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
 use lgtm_tsdb::bucket::BucketSettings;
+use lgtm_tsdb::components::ring::ReplicationSettings;
 use lgtm_tsdb::components::{
     CompactorSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
 };
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::promql::EngineSettings;
+use lgtm_tsdb::rpc::RemoteSettings;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
 use super::caches::{LogsCaches, MetricsCaches, TracesCaches};
 use super::limits::{LimitsInForce, SignalLimits};
 use super::overrides;
+use super::ring::{RingConfig, RpcConfig};
 use super::server::ServerSettings;
 use super::yaml;
 
@@ -35,6 +38,10 @@ pub(crate) struct Config {
     pub(crate) target: String,
     /// The server: addresses, and what requests may take of it together.
     pub(crate) server: ServerSettings,
+    /// How processes find each other, where there are several.
+    pub(crate) ring: RingConfig,
+    /// How processes call each other.
+    pub(crate) rpc: RpcConfig,
     /// Ports of the OpenTelemetry receivers beside the HTTP port, on its address; one that is taken is a warning when it is the default and an
     /// error otherwise. 0: none.
     pub(crate) otlp: OtlpPorts,
@@ -87,6 +94,10 @@ pub(crate) struct MetricsSettings {
     pub(crate) querier: EngineSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: QueryFrontendSettings,
+    /// How several ingesters are written to and read from.
+    pub(crate) replication: ReplicationSettings,
+    /// How long calls of other processes may take.
+    pub(crate) remote: RemoteSettings,
     /// Which caches its layers use.
     pub(crate) caches: MetricsCaches,
 }
@@ -205,6 +216,8 @@ impl Default for Config {
         Self {
             target: "all".into(),
             server: ServerSettings::default(),
+            ring: RingConfig::default(),
+            rpc: RpcConfig::default(),
             otlp: OtlpPorts::default(),
             data: DataSettings::default(),
             storage: StorageConfig::default(),
@@ -418,6 +431,7 @@ impl Config {
         traces.api.validate()?;
         self.compute.validate()?;
         self.validate_caches()?;
+        self.validate_ring()?;
         self.storage.requests.validate()?;
         self.runtime_config(&LimitsInForce::default())?.build()?;
         let server = self.server.connections.validate();

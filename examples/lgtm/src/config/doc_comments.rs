@@ -8,9 +8,10 @@ use std::path::Path;
 use syn::{Attribute, Expr, Fields, Item, Lit, Meta, Type, UseTree};
 
 /// Crates that have settings, with the folder of each beside the host's.
-const CRATES: [(&str, &str); 5] = [
+const CRATES: [(&str, &str); 6] = [
     ("crate", "src"),
     ("lgtm_core", "../../lgtm-core/src"),
+    ("lgtm_ring", "../../lgtm-ring/src"),
     ("lgtm_tsdb", "../../lgtm-tsdb/src"),
     ("lgtm_logstore", "../../lgtm-logstore/src"),
     ("lgtm_tracestore", "../../lgtm-tracestore/src"),

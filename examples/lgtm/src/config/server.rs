@@ -16,9 +16,9 @@ pub(crate) struct ServerSettings {
     pub(crate) http_listen_address: String,
     /// Port of the HTTP server: pushes, queries, operations. 0 takes a free one.
     pub(crate) http_listen_port: u16,
-    /// Address of the gRPC server; no component of this version listens there yet.
+    /// Address of the gRPC server, which other processes of a cluster call; loopback unless you say otherwise, for there is no login.
     pub(crate) grpc_listen_address: String,
-    /// Port of the gRPC server; no component of this version listens there yet.
+    /// Port of the gRPC server; a process that is alone has none.
     pub(crate) grpc_listen_port: u16,
     /// Pushes at a time; further ones are answered 503. 0: no bound.
     pub(crate) max_inflight_push_requests: u64,
@@ -77,5 +77,10 @@ impl ServerSettings {
     /// Where the HTTP server listens.
     pub(crate) fn address(&self) -> String {
         format!("{}:{}", self.http_listen_address, self.http_listen_port)
+    }
+
+    /// Where the gRPC server listens.
+    pub(crate) fn grpc_address(&self) -> String {
+        format!("{}:{}", self.grpc_listen_address, self.grpc_listen_port)
     }
 }

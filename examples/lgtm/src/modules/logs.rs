@@ -19,34 +19,41 @@ use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "logs",
+    knows_ring: false,
     modules: &[
         Module {
             name: "logs-index-gateway",
+            by_ring: false,
             needs: &[],
             make: index_gateway,
         },
         Module {
             name: "logs-compactor",
+            by_ring: false,
             needs: &[],
             make: compactor,
         },
         Module {
             name: "logs-ingester",
+            by_ring: false,
             needs: &[],
             make: ingester,
         },
         Module {
             name: "logs-distributor",
+            by_ring: false,
             needs: &["logs-ingester"],
             make: distributor,
         },
         Module {
             name: "logs-querier",
+            by_ring: false,
             needs: &["logs-index-gateway", "logs-ingester"],
             make: querier,
         },
         Module {
             name: "logs-query-frontend",
+            by_ring: false,
             needs: &["logs-querier"],
             make: query_frontend,
         },

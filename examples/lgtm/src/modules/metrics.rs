@@ -6,45 +6,64 @@ use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
+use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 use lgtm_tsdb::bucket::BucketBlocks;
-use lgtm_tsdb::components::clients::Queries;
+use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
+use lgtm_tsdb::components::ring::{
+    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedIngester, RingIngesters,
+    RingStoreGateways, owned_jobs,
+};
 use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
 use lgtm_tsdb::http::{PushApi, QueryApi};
+use lgtm_tsdb::rpc::{
+    RemoteCalls, RemoteIngesters, RemoteStoreGateways, ingester_routes, store_gateway_routes,
+};
 
+use super::cluster::{
+    GRPC_SERVER, METRICS_COMPACTORS, METRICS_DISTRIBUTORS, METRICS_INGESTERS,
+    METRICS_STORE_GATEWAYS,
+};
 use super::module::{Module, Signal};
 use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "metrics",
+    knows_ring: true,
     modules: &[
         Module {
             name: "metrics-store-gateway",
+            by_ring: true,
             needs: &[],
             make: store_gateway,
         },
         Module {
             name: "metrics-compactor",
+            by_ring: false,
             needs: &[],
             make: compactor,
         },
         Module {
             name: "metrics-ingester",
+            by_ring: true,
             needs: &[],
             make: ingester,
         },
         Module {
             name: "metrics-distributor",
+            by_ring: false,
             needs: &["metrics-ingester"],
             make: distributor,
         },
         Module {
             name: "metrics-querier",
+            by_ring: false,
             needs: &["metrics-store-gateway", "metrics-ingester"],
             make: querier,
         },
         Module {
             name: "metrics-query-frontend",
+            by_ring: false,
             needs: &["metrics-querier"],
             make: query_frontend,
         },
@@ -61,6 +80,8 @@ pub(super) const SIGNAL: Signal = Signal {
 pub(crate) struct MetricsParts {
     blocks: Option<Arc<BucketBlocks>>,
     ingester: Option<Arc<Ingester>>,
+    /// All ingesters, where there may be others.
+    ingesters: Option<Arc<RingIngesters>>,
     querier: Option<Arc<Querier>>,
 }
 
@@ -98,6 +119,11 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
     }
     let blocks = blocks.build()?;
     parts.metrics.blocks = Some(Arc::clone(&blocks));
+    if parts.cluster.is_some() {
+        let routes = store_gateway_routes(&parts.rpc, Arc::clone(&blocks) as _);
+        parts.route_rpc(routes);
+        parts.join(METRICS_STORE_GATEWAYS, "metrics-store-gateway")?;
+    }
     parts.run(blocks);
     Ok(())
 }
@@ -114,6 +140,11 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     if let Some(blocks) = &parts.metrics.blocks {
         compactor = compactor.blocks(Arc::clone(blocks));
     }
+    parts.join(METRICS_COMPACTORS, "metrics-compactor")?;
+    if let (Some(ring), Some(cluster)) = (parts.follow(METRICS_COMPACTORS)?, &parts.cluster) {
+        let id = &cluster.identity.id;
+        compactor = compactor.owns(owned_jobs(ring, id, Arc::clone(&parts.clock)));
+    }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
     parts.compactions.push(("metrics", progress));
@@ -124,8 +155,14 @@ fn compactor(parts: &mut Parts) -> Result<()> {
 fn ingester(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::MetricBlocks);
     let disk = Arc::new(LocalDisk::new(format!("{}/metrics", parts.config.data.dir)));
+    let mut settings = parts.config.metrics.ingester.clone();
+    let stored = &parts.config.metrics.store_gateway;
+    if parts.cluster.is_some() && settings.head.retain_flushed.is_zero() {
+        // By then readers of blocks elsewhere know a new one, even if no compactor has told them and they have missed a round.
+        settings.head.retain_flushed = stored.max_stale_period + 2 * stored.sync_interval;
+    }
     let mut ingester = Ingester::builder(bucket, disk, parts.limits.metrics.clone())
-        .settings(parts.config.metrics.ingester.clone())
+        .settings(settings)
         .clock(Arc::clone(&parts.clock))
         .executor(parts.executor.clone())
         .metrics(&parts.registry);
@@ -133,11 +170,88 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     if let Some(blocks) = &parts.metrics.blocks {
         ingester = ingester.blocks(Arc::clone(blocks));
     }
+    if let Some(ring) = parts.follow(METRICS_INGESTERS)? {
+        ingester = ingester.global_limits(Arc::new(DividedLimits(ring)));
+    }
     let ingester = ingester.build()?;
     parts.flushes.push(Arc::clone(&ingester) as _);
     parts.metrics.ingester = Some(Arc::clone(&ingester));
-    parts.run(ingester);
+    parts.run(Arc::clone(&ingester));
+    if parts.cluster.is_some() {
+        let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
+        parts.route_rpc(routes);
+        parts.run_later(ReplayedIngester(ingester));
+        parts.join(METRICS_INGESTERS, ReplayedIngester::NAME)?;
+    }
     Ok(())
+}
+
+/// Who takes samples and answers for recent ones: the ingester of this process, or all those of the ring.
+fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
+    let Some(ring) = parts.follow(METRICS_INGESTERS)? else {
+        let here: Arc<Ingester> = made(&parts.metrics.ingester);
+        return Ok(here);
+    };
+    if let Some(known) = &parts.metrics.ingesters {
+        return Ok(Arc::clone(known) as _);
+    }
+    let clients = ClientPool::new(
+        "metrics-ingester",
+        RemoteIngesters(remote_calls(parts)),
+        ring.clone(),
+        ClientPoolSettings::default(),
+        &parts.registry,
+        "cortex_",
+    )?;
+    let mut pool = LocalIngesters::new().elsewhere(Arc::clone(&clients) as _);
+    if let (Some(here), Some(cluster)) = (&parts.metrics.ingester, &parts.cluster) {
+        pool = pool.with(&cluster.identity.addr, Arc::clone(here) as _);
+    }
+    let (limits, executor) = (parts.limits.metrics.clone(), parts.executor.clone());
+    let mut settings = parts.config.metrics.replication.clone();
+    if settings.preferred_zones.is_empty() && !parts.config.ring.zone.is_empty() {
+        // What is near is quicker, and moving data between zones is often paid for.
+        settings.preferred_zones = vec![parts.config.ring.zone.clone()];
+    }
+    let all = RingIngesters::builder(ring, Arc::new(pool), limits, executor)
+        .settings(settings)
+        .clock(Arc::clone(&parts.clock))
+        .build()?;
+    parts.run_beside("metrics-ingester-clients", clients);
+    parts.run_beside("metrics-ring-ingesters", Arc::clone(&all));
+    parts.metrics.ingesters = Some(Arc::clone(&all));
+    Ok(all)
+}
+
+/// Who answers for blocks: the store-gateway of this process, or any of the ring's.
+fn store_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>> {
+    if let Some(here) = &parts.metrics.blocks {
+        return Ok(Arc::clone(here) as _);
+    }
+    let Some(ring) = parts.follow(METRICS_STORE_GATEWAYS)? else {
+        let here: Arc<BucketBlocks> = made(&parts.metrics.blocks);
+        return Ok(here);
+    };
+    let clients = ClientPool::new(
+        "metrics-store-gateway",
+        RemoteStoreGateways(remote_calls(parts)),
+        ring.clone(),
+        ClientPoolSettings::default(),
+        &parts.registry,
+        "cortex_",
+    )?;
+    let all = RingStoreGateways::new(ring, Arc::clone(&clients) as _);
+    let all = all.clock(Arc::clone(&parts.clock));
+    parts.run_beside("metrics-store-gateway-clients", clients);
+    Ok(Arc::new(all))
+}
+
+fn remote_calls(parts: &Parts) -> RemoteCalls {
+    RemoteCalls {
+        rpc: parts.config.rpc.client.clone(),
+        settings: parts.config.metrics.remote.clone(),
+        executor: parts.executor.clone(),
+    }
 }
 
 #[async_trait]
@@ -152,12 +266,17 @@ impl Flush for Ingester {
 }
 
 fn distributor(parts: &mut Parts) -> Result<()> {
-    let ingester = made(&parts.metrics.ingester);
-    let distributor = Distributor::builder(ingester, parts.limits.metrics.clone())
+    let ingester = ingesters(parts)?;
+    let mut distributor = Distributor::builder(ingester, parts.limits.metrics.clone())
         .settings(parts.config.distributor_settings())
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build();
+        .metrics(&parts.registry);
+    parts.join(METRICS_DISTRIBUTORS, GRPC_SERVER)?;
+    if let Some(ring) = parts.follow(METRICS_DISTRIBUTORS)? {
+        let clock = Arc::clone(&parts.clock);
+        distributor = distributor.rate_share(Arc::new(HealthyDistributors { ring, clock }));
+    }
+    let distributor = distributor.build();
     let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
         .settings(parts.config.api_settings())
         .build();
@@ -169,7 +288,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
 }
 
 fn querier(parts: &mut Parts) -> Result<()> {
-    let (ingester, blocks) = (made(&parts.metrics.ingester), made(&parts.metrics.blocks));
+    let (ingester, blocks) = (ingesters(parts)?, store_gateway_client(parts)?);
     let limits = parts.limits.metrics.clone();
     let executor = parts.executor.clone();
     let querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)

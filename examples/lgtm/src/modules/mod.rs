@@ -1,5 +1,6 @@
 //! What the process can run: for each signal a table of modules, of which `-target` names those to be made.
 
+mod cluster;
 mod logs;
 mod metrics;
 mod module;
@@ -7,6 +8,7 @@ mod parts;
 mod targets;
 mod traces;
 
+pub(crate) use cluster::{Cluster, GRPC_SERVER, RingOfCluster};
 pub(crate) use module::Module;
 pub(crate) use parts::{Flush, Parts};
-pub(crate) use targets::selected;
+pub(crate) use targets::{Selected, Spread, selected};

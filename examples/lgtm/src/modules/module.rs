@@ -9,6 +9,8 @@ use super::parts::Parts;
 pub(crate) struct Module {
     /// What `-target` calls it: signal and component. Its service, if it has one, bears the same name.
     pub(super) name: &'static str,
+    /// Whether those of other processes can be found by a ring, so that whoever asks it need not have it beside it.
+    pub(super) by_ring: bool,
     /// Modules that it asks; their services start before its own and end after it. Whether they are here or elsewhere is decided in
     /// `targets`.
     pub(super) needs: &'static [&'static str],
@@ -21,6 +23,8 @@ pub(crate) struct Module {
 pub(super) struct Signal {
     /// Its name, which all others begin with.
     pub(super) name: &'static str,
+    /// Whether its modules can be spread over processes.
+    pub(super) knows_ring: bool,
     /// Its modules, each below those that it needs.
     pub(super) modules: &'static [Module],
     /// Its groups, by what they are for: `read`, `write`, `backend`.

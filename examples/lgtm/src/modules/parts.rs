@@ -10,11 +10,14 @@ use lgtm_core::cache::{CacheParts, Caches};
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::RuntimeConfig;
+use lgtm_core::rpc::RpcServer;
 use lgtm_core::service::{CompactionProgress, Service, Services};
 use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
+use lgtm_ring::watch::RingHandle;
 
+use super::cluster::{Cluster, RingKind};
 use super::logs::LogsParts;
 use super::metrics::MetricsParts;
 use super::module::Module;
@@ -54,6 +57,14 @@ pub(crate) struct Parts {
     pub(crate) otlp: Option<Router>,
     /// Those of the port of OTLP over gRPC.
     pub(crate) otlp_grpc: Option<Router>,
+    /// The other processes, where there are any.
+    pub(crate) cluster: Option<Cluster>,
+    /// Methods that other processes call.
+    pub(crate) rpc: Arc<RpcServer>,
+    /// Their routes.
+    pub(crate) rpc_router: Router,
+    /// Services that must run before others call.
+    pub(crate) before_rpc: Vec<&'static str>,
     /// Where the process stores its own metrics.
     pub(crate) sink: Option<Arc<dyn SampleSink>>,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
@@ -99,6 +110,8 @@ impl Parts {
                 folder: format!("{}/caches", config.data.dir).into(),
             },
         )?);
+        let rpc = RpcServer::new(config.rpc.server.clone(), executor.clone())?;
+        let cluster = Cluster::new(&config, &clock, &registry)?;
         let mut services = Services::new()
             .add(runtime_config.clone())
             .shutdown_delay(config.server.shutdown_delay);
@@ -106,6 +119,12 @@ impl Parts {
         if !config.caches.is_empty() {
             services = services.add(Arc::clone(&caches));
             first.push("caches");
+        }
+        if let Some(name) = cluster.as_ref().and_then(Cluster::first)
+            && let Some(gossip) = cluster.as_ref().and_then(|c| c.gossip.clone())
+        {
+            services = services.add(gossip);
+            first.push(name);
         }
         Ok(Self {
             config,
@@ -120,6 +139,10 @@ impl Parts {
             router: Router::new(),
             otlp: None,
             otlp_grpc: None,
+            cluster,
+            rpc,
+            rpc_router: Router::new(),
+            before_rpc: Vec::new(),
             sink: None,
             flushes: Vec::new(),
             compactions: Vec::new(),
@@ -163,6 +186,49 @@ impl Parts {
         self.services_behind(module, &mut after);
         self.services = std::mem::take(&mut self.services).add_after(after, service);
         self.running.push(module.name);
+    }
+
+    /// Adds a service that belongs to the module that is being made, beside its own, by its name.
+    pub(super) fn run_beside(&mut self, name: &'static str, service: impl Service) {
+        let after = self.running.clone();
+        self.services = std::mem::take(&mut self.services).add_after(after, service);
+        self.running.push(name);
+    }
+
+    /// Adds a service that comes after all others so far, and that nobody waits for unless he names it.
+    pub(super) fn run_later(&mut self, service: impl Service) {
+        let after = self.running.clone();
+        self.services = std::mem::take(&mut self.services).add_after(after, service);
+    }
+
+    /// Adds methods that other processes call, which can be answered once the service of the module that is being made runs.
+    pub(super) fn route_rpc(&mut self, router: Router) {
+        self.rpc_router = std::mem::take(&mut self.rpc_router).merge(router);
+        self.before_rpc.extend(self.making.map(|m| m.name));
+    }
+
+    /// Follows a ring of the cluster; nothing when this process is all there is.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that do not fit.
+    pub(super) fn follow(&mut self, kind: RingKind) -> Result<Option<RingHandle>> {
+        let Some(cluster) = &mut self.cluster else {
+            return Ok(None);
+        };
+        let ring = cluster.follow(kind, &self.config, &mut self.services)?;
+        Ok(Some(ring))
+    }
+
+    /// Takes a place in a ring, once the service `after` runs; nothing when this process is all there is.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that do not fit.
+    pub(super) fn join(&mut self, kind: RingKind, after: &'static str) -> Result<()> {
+        self.follow(kind)?;
+        match &mut self.cluster {
+            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after),
+            None => Ok(()),
+        }
     }
 
     /// Adds routes to those of the one HTTP port.

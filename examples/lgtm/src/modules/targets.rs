@@ -9,23 +9,80 @@ use super::{logs, metrics, traces};
 /// Every signal of this version.
 const SIGNALS: [&Signal; 3] = [&metrics::SIGNAL, &logs::SIGNAL, &traces::SIGNAL];
 
-/// The modules of a target (several, comma separated), those that others need first.
+/// Whether there may be other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// This process is all there is.
+    Alone,
+    /// Others are found by rings.
+    Cluster,
+}
+
+/// What a target comes to.
+#[derive(Debug)]
+pub(crate) struct Selected {
+    /// The modules that are made, those that others need first.
+    pub(crate) modules: Vec<&'static Module>,
+    /// Signals that the target names and that cannot be spread over processes: nothing of them is made.
+    pub(crate) left_out: Vec<&'static str>,
+}
+
+/// The modules of a target (several, comma separated). In a cluster, what a ring finds elsewhere need not be made here, and what it does not find is
+/// made beside who asks it.
 ///
 /// # Errors
-/// `InvalidInput` for a name that nothing bears (names the nearest), and for a module that asks one that is not among them.
-pub(crate) fn selected(target: &str) -> Result<Vec<&'static Module>> {
+/// `InvalidInput` for a name that nothing bears (names the nearest), for a module that asks one that is not among them, and for a cluster of what cannot
+/// be spread over processes.
+pub(crate) fn selected(target: &str, spread: Spread) -> Result<Selected> {
     let targets = catalog();
     let names = targets.resolve(target)?;
+    if spread == Spread::Cluster {
+        return in_cluster(target, &names);
+    }
     let chosen = modules().filter(|m| names.contains(&m.name));
     let chosen: Vec<&Module> = chosen.collect();
     let Some((module, need)) = first_gap(&chosen) else {
-        return Ok(chosen);
+        return Ok(Selected {
+            modules: chosen,
+            left_out: Vec::new(),
+        });
     };
     let missing = missing(&chosen);
     Err(Error::InvalidInput(format!(
-        "target {target}: {module} asks {need}, which would not run here, and this version reaches no other process; run together what belongs together: -target={target},{}",
+        "target {target}: {module} asks {need}, which would not run here, and without a ring (-ring.kvstore) no other process is reached; run together what belongs together: -target={target},{}",
         missing.join(",")
     )))
+}
+
+fn in_cluster(target: &str, names: &[&str]) -> Result<Selected> {
+    let of_target = |signal: &&&Signal| signal.modules.iter().any(|m| names.contains(&m.name));
+    let (known, left): (Vec<&Signal>, Vec<&Signal>) =
+        (SIGNALS.iter().filter(of_target).copied()).partition(|signal| signal.knows_ring);
+    let left_out: Vec<&str> = left.iter().map(|signal| signal.name).collect();
+    if known.is_empty() {
+        return Err(Error::InvalidInput(format!(
+            "target {target}: {} cannot be spread over processes in this version; run all of it in one, without -ring.kvstore",
+            left_out.join(" and ")
+        )));
+    }
+    let all = || known.iter().flat_map(|signal| signal.modules);
+    let mut wanted: Vec<&str> = all()
+        .map(|m| m.name)
+        .filter(|n| names.contains(n))
+        .collect();
+    let mut at = 0;
+    while let Some(name) = wanted.get(at).copied() {
+        at += 1;
+        let needs = all().filter(|m| m.name == name).flat_map(|m| m.needs);
+        for need in needs {
+            let by_ring = all().any(|m| m.name == *need && m.by_ring);
+            if !by_ring && !wanted.contains(need) {
+                wanted.push(need);
+            }
+        }
+    }
+    let modules = all().filter(|m| wanted.contains(&m.name)).collect();
+    Ok(Selected { modules, left_out })
 }
 
 fn modules() -> impl Iterator<Item = &'static Module> {
@@ -83,8 +140,8 @@ mod tests {
     use super::*;
 
     fn names(target: &str) -> Vec<&'static str> {
-        let modules = selected(target).unwrap_or_else(|e| panic!("{target}: {e}"));
-        modules.iter().map(|m| m.name).collect()
+        let all = selected(target, Spread::Alone).unwrap_or_else(|e| panic!("{target}: {e}"));
+        all.modules.iter().map(|m| m.name).collect()
     }
 
     #[test]
@@ -136,6 +193,32 @@ mod tests {
     }
 
     #[test]
+    fn in_a_cluster_what_a_ring_finds_is_not_made_beside_who_asks_it() {
+        let names = |target: &str| {
+            let all = selected(target, Spread::Cluster).unwrap();
+            let names: Vec<_> = all.modules.iter().map(|m| m.name).collect();
+            (names, all.left_out)
+        };
+        let read = ["metrics-querier", "metrics-query-frontend"];
+        for target in ["metrics-read", "metrics-query-frontend"] {
+            assert_eq!(names(target), (read.to_vec(), vec![]), "{target}");
+        }
+        assert_eq!(names("read"), (read.to_vec(), vec!["logs", "traces"]));
+        for target in [
+            "metrics-distributor",
+            "metrics-ingester",
+            "metrics-querier",
+            "metrics-store-gateway",
+            "metrics-compactor",
+        ] {
+            assert_eq!(names(target), (vec![target], vec![]));
+        }
+        assert_eq!(names("all").0.len(), 6);
+        let error = selected("logs,traces", Spread::Cluster).unwrap_err();
+        assert!(error.to_string().contains("logs and traces"), "{error}");
+    }
+
+    #[test]
     fn what_is_missing_is_told() {
         for (target, wanted) in [
             (
@@ -163,7 +246,7 @@ mod tests {
             ("everything", "unknown target"),
             ("", "names no module"),
         ] {
-            let error = selected(target).unwrap_err().to_string();
+            let error = selected(target, Spread::Alone).unwrap_err().to_string();
             assert!(error.contains(wanted), "{target}: {error}");
         }
         let told = names("metrics-read,metrics-store-gateway,metrics-ingester");

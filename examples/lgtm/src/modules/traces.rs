@@ -17,34 +17,41 @@ use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "traces",
+    knows_ring: false,
     modules: &[
         Module {
             name: "traces-store-gateway",
+            by_ring: false,
             needs: &[],
             make: store_gateway,
         },
         Module {
             name: "traces-ingester",
+            by_ring: false,
             needs: &[],
             make: ingester,
         },
         Module {
             name: "traces-compactor",
+            by_ring: false,
             needs: &[],
             make: compactor,
         },
         Module {
             name: "traces-distributor",
+            by_ring: false,
             needs: &["traces-ingester"],
             make: distributor,
         },
         Module {
             name: "traces-querier",
+            by_ring: false,
             needs: &["traces-store-gateway", "traces-ingester"],
             make: querier,
         },
         Module {
             name: "traces-query-frontend",
+            by_ring: false,
             needs: &["traces-querier"],
             make: query_frontend,
         },

@@ -9,6 +9,7 @@
 mod api_surface;
 mod caches;
 mod cardinality;
+mod cluster;
 mod crash;
 mod crash_logs;
 mod crash_traces;

@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::host::Host;
 
 /// The folder of published cases, or none: then a test says so, and CI fails.
-fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let named = std::env::var_os("LGTM_SHARED").map(PathBuf::from);
     let folder =
         named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
@@ -23,7 +23,7 @@ fn shared() -> Option<PathBuf> {
 }
 
 /// Runs the examiner; all cases must pass.
-fn examine(shared: &Path, host: &Host, push: bool, what: &str) {
+pub(crate) fn examine(shared: &Path, host: &Host, push: bool, what: &str) {
     let mut command = Command::new("python3");
     command
         .arg(shared.join("lab/promql_exam.py"))

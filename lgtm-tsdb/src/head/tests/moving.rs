@@ -1,5 +1,7 @@
 //! Queries while what they ask for moves from the head into blocks.
 
+use std::time::Duration;
+
 use lgtm_core::Error;
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::TimestampMs;
@@ -75,6 +77,39 @@ async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     let mut left = heads.select(&tenant, &everything()).await.unwrap();
     assert_eq!(count(&mut left).await, 0, "the block alone has it");
     assert_eq!(s.all("t").await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_moved_can_be_read_for_a_while_when_readers_are_elsewhere() {
+    let settings = HeadSettings {
+        retain_flushed: Duration::from_secs(60),
+        ..HeadSettings::default()
+    };
+    let mut s = Store::new(Limits::default());
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at_ms(START));
+    let (disk, clock) = (Arc::new(LocalDisk::new(dir.path())), Arc::new(clock));
+    let limits = Overrides::fixed(Limits::default());
+    let opened = Heads::open(disk, ".", settings, limits, Arc::clone(&clock) as _, 7);
+    let (heads, log) = opened.unwrap();
+    let _ = heads.replay(log).unwrap();
+    s.heads = Arc::new(heads);
+    let tenant = TenantId::new("t").unwrap();
+    let heads = HeadSelect::new(
+        Arc::clone(&s.heads),
+        Executor::inline(tokio::runtime::Handle::current()),
+    );
+    for n in 0..3 {
+        let _ = s.push("t", &[("a", &[(n, 1.0)])]).await;
+        assert_eq!(s.flush(FlushScope::All).await, 1);
+        s.heads.drop_moved();
+        let mut all = heads.select(&tenant, &everything()).await.unwrap();
+        assert_eq!(count(&mut all).await, n as usize + 1);
+    }
+    clock.advance(Duration::from_secs(60));
+    s.heads.drop_moved();
+    let mut left = heads.select(&tenant, &everything()).await.unwrap();
+    assert_eq!(count(&mut left).await, 0);
+    assert_eq!(s.all("t").await.len(), 3);
 }
 
 #[tokio::test]
