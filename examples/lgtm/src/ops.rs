@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use lgtm_core::Error;
 use lgtm_core::clock::Clock;
 use lgtm_core::limits::{RuntimeConfig, Shown};
+use lgtm_core::model::TenantId;
 use lgtm_core::service::{CompactionProgress, ServicesStatus};
 use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
 use tokio::sync::Notify;
@@ -49,6 +50,7 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/status/config", get(config))
         .route("/status/runtime_config", get(runtime_config))
         .route("/status/overrides", get(runtime_config))
+        .route("/status/overrides/{tenant}", get(limits_of_tenant))
         .with_state(Arc::new(operations))
 }
 
@@ -87,7 +89,7 @@ async fn version() -> String {
 async fn endpoints() -> &'static str {
     concat!(
         "GET /ready\nGET /metrics\nGET /services\nGET /compactor\nGET /config\nGET /runtime_config\nPOST /flush\nPOST /shutdown\n",
-        "GET /status\nGET /status/version\nGET /status/services\nGET /status/endpoints\nGET /status/config\nGET /status/runtime_config\nGET /status/overrides\n"
+        "GET /status\nGET /status/version\nGET /status/services\nGET /status/endpoints\nGET /status/config\nGET /status/runtime_config\nGET /status/overrides\nGET /status/overrides/TENANT\n"
     )
 }
 
@@ -128,7 +130,25 @@ async fn runtime_config(State(o): State<Arc<Operations>>, query: RawQuery) -> Re
         serde_norway::to_string(&overrides).map_err(|e| Error::Internal(e.to_string()))
     };
     let text = tokio::task::spawn_blocking(print).await;
-    let text = text.unwrap_or_else(|e| Err(Error::Internal(e.to_string())));
+    yaml(text.unwrap_or_else(|e| Err(Error::Internal(e.to_string()))))
+}
+
+/// All limits of a tenant, whether it has some of its own or not.
+async fn limits_of_tenant(
+    State(o): State<Arc<Operations>>,
+    Path(tenant): Path<String>,
+) -> Response {
+    let tenant = match TenantId::new(&tenant) {
+        Ok(tenant) => tenant,
+        Err(e) => return (StatusCode::BAD_REQUEST, format!("{e}\n")).into_response(),
+    };
+    let limits = o.runtime_config.of_tenant(&tenant);
+    yaml(limits.and_then(|limits| {
+        serde_norway::to_string(&limits).map_err(|e| Error::Internal(e.to_string()))
+    }))
+}
+
+fn yaml(text: Result<String, Error>) -> Response {
     match text {
         Ok(text) => ([(header::CONTENT_TYPE, "application/yaml")], text).into_response(),
         Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e}\n")).into_response(),

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::exec::CancelToken;
 use crate::limits::overrides::Overrides;
 use crate::limits::overrides_file::{OverridesFile, as_json};
+use crate::model::TenantId;
 use crate::service::Service;
 use crate::telemetry::{Gauge, Registry};
 use crate::units::duration;
@@ -221,6 +222,16 @@ impl RuntimeConfig {
         Ok(serde_json::json!({ "overrides": tenants }))
     }
 
+    /// What holds for one tenant, named by the file or not, in the shape of its entry there.
+    ///
+    /// # Errors
+    /// `Internal` for limits that do not serialize.
+    pub fn of_tenant(&self, tenant: &TenantId) -> Result<Value> {
+        let signals = self.0.signals.iter();
+        let limits = signals.map(|s| Ok((s.name().to_owned(), s.of_tenant(tenant)?)));
+        Ok(Value::Object(limits.collect::<Result<_>>()?))
+    }
+
     /// Looks at the file, and says once what is wrong with it.
     fn look_again(&self) {
         match self.reload() {
@@ -300,6 +311,9 @@ trait SignalLimits: Debug + Send + Sync {
 
     /// Tenants with limits of their own.
     fn in_force(&self, shown: Shown) -> Result<Vec<(String, Value)>>;
+
+    /// Limits of one tenant.
+    fn of_tenant(&self, tenant: &TenantId) -> Result<Value>;
 }
 
 #[derive(Debug)]
@@ -341,6 +355,10 @@ where
             found.push((tenant.as_str().to_owned(), limits));
         }
         Ok(found)
+    }
+
+    fn of_tenant(&self, tenant: &TenantId) -> Result<Value> {
+        as_json(&*self.overrides.for_tenant(tenant))
     }
 }
 

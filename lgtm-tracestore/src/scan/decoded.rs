@@ -236,7 +236,7 @@ impl Decoded {
             };
             let memory = Arc::clone(&self.memory);
             let decoder = ColumnDecoder::new(file_leaf, chunk, levels).reusing(&memory);
-            let mut decoder = decoder.with(memory.take_inflater());
+            let mut decoder = decoder.with(memory.take_scratch());
             // The dictionary may have been fetched, or decoded, apart.
             let pieces = if let Some(texts) = self.dictionaries.remove(&leaf) {
                 decoder.set_dictionary(texts);
@@ -251,8 +251,8 @@ impl Decoded {
             for piece in pieces {
                 decoder.pages(fetched(source, &piece)?, allowance)?;
             }
-            let (column, inflater) = decoder.finish_with();
-            memory.give_inflater(inflater);
+            let (column, scratch) = decoder.finish_with();
+            memory.give_scratch(scratch);
             let column = Arc::new(column);
             if let Some(kept) = &self.kept {
                 kept.put(PartName::Column(leaf), Part::Column(Arc::clone(&column)));
@@ -278,14 +278,14 @@ impl Decoded {
                 continue;
             };
             let decoder = ColumnDecoder::new(file_leaf, chunk, Levels::All).reusing(memory);
-            let decoder = decoder.with(memory.take_inflater());
+            let decoder = decoder.with(memory.take_scratch());
             let mut decoder = decoder.picking(RowPick::of_runs(&of_leaf.rows, &plan.rows));
             for range in of_leaf.ranges.iter().filter(|range| !range.is_empty()) {
                 decoder.pages(fetched(source, range)?, allowance)?;
             }
             decoder.check_picked()?;
-            let (column, inflater) = decoder.finish_with();
-            memory.give_inflater(inflater);
+            let (column, scratch) = decoder.finish_with();
+            memory.give_scratch(scratch);
             out.columns.insert(*leaf, Arc::new(column));
         }
         out.find_spans(block, plan.len(), allowance)?;
@@ -433,11 +433,11 @@ impl Decoded {
             }
             let memory = Arc::clone(&self.memory);
             let decoder = ColumnDecoder::new(file_leaf, chunk, Levels::None).reusing(&memory);
-            let mut decoder = decoder.with(memory.take_inflater());
+            let mut decoder = decoder.with(memory.take_scratch());
             let bytes = fetched(source, &(chunk.range.start..chunk.first_page))?;
             decoder.pages(bytes, allowance)?;
-            let (column, inflater) = decoder.finish_with();
-            memory.give_inflater(inflater);
+            let (column, scratch) = decoder.finish_with();
+            memory.give_scratch(scratch);
             if let ColumnValues::Indices { dictionary, .. } = column.values {
                 if let Some(kept) = &self.kept {
                     let part = Part::Dictionary(Arc::clone(&dictionary));

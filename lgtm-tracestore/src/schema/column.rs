@@ -10,11 +10,13 @@ use lgtm_core::codec::{Allowance, DecodeFail, Reader};
 use lgtm_core::error::DecodeError;
 
 use crate::schema::column_memory::{ColumnMemory, KeptEntry};
-use crate::schema::delta::decode_deltas;
 use crate::schema::file::{Chunk, FileLeaf, Physical};
-use crate::schema::hybrid::{decode_indices, decode_levels};
-use crate::schema::page::{Inflater, Page, PageEncoding, PageKind, Pages};
-use crate::schema::row_pick::{PageStart, RowPick};
+use crate::schema::hybrid::decode_levels;
+use crate::schema::page::{Page, PageEncoding, PageKind, Pages};
+use crate::schema::page_scratch::PageScratch;
+use crate::schema::page_values::{add_kept, become_indices, broken, plain_texts};
+use crate::schema::row_entries::{PackedLevels, PageRows};
+use crate::schema::row_pick::RowPick;
 use crate::schema::texts::Texts;
 
 /// The values of a column that are there.
@@ -177,7 +179,7 @@ pub struct ColumnDecoder<'f> {
     leaf: &'f FileLeaf,
     chunk: &'f Chunk,
     levels: Levels,
-    inflater: Inflater,
+    scratch: PageScratch,
     memory: Option<&'f ColumnMemory>,
     /// Which rows are kept; all if this is not there.
     pick: Option<RowPick<'f>>,
@@ -233,7 +235,7 @@ impl<'f> ColumnDecoder<'f> {
             leaf,
             chunk,
             levels,
-            inflater: Inflater::default(),
+            scratch: PageScratch::default(),
             memory: None,
             pick: None,
             indices: Vec::new(),
@@ -305,8 +307,8 @@ impl<'f> ColumnDecoder<'f> {
 
     /// Decodes with the memory of another decoder.
     #[must_use]
-    pub(crate) fn with(mut self, inflater: Inflater) -> Self {
-        self.inflater = inflater;
+    pub(crate) fn with(mut self, scratch: PageScratch) -> Self {
+        self.scratch = scratch;
         self
     }
 
@@ -365,7 +367,7 @@ impl<'f> ColumnDecoder<'f> {
     }
 
     /// The column, and memory for another decoder.
-    pub(crate) fn finish_with(self) -> (Column, Inflater) {
+    pub(crate) fn finish_with(self) -> (Column, PageScratch) {
         let mut column = self.column;
         if let (Some(dictionary), ColumnValues::Texts(none)) = (self.dictionary, &column.values)
             && none.is_empty()
@@ -376,7 +378,7 @@ impl<'f> ColumnDecoder<'f> {
                 indices,
             };
         }
-        (column, self.inflater)
+        (column, self.scratch)
     }
 
     fn dictionary_page(
@@ -388,7 +390,10 @@ impl<'f> ColumnDecoder<'f> {
             return Err(broken("a dictionary where none belongs").into());
         }
         let (codec, bytes) = (self.chunk.codec, page.uncompressed_bytes);
-        let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
+        let body = self
+            .scratch
+            .inflater
+            .inflate(codec, page.body, bytes, allowance)?;
         let mut dictionary = Texts::default();
         plain_texts(body, page.values, &mut dictionary, allowance)?;
         self.dictionary = Some(Arc::new(dictionary));
@@ -422,34 +427,31 @@ impl<'f> ColumnDecoder<'f> {
         let Some(bytes) = page.uncompressed_bytes.checked_sub(levels_bytes) else {
             return Err(broken(format!("levels of {levels_bytes} bytes in a smaller page")).into());
         };
-        let start = PageStart::of(&self.column);
-        if self.levels == Levels::All && self.leaf.max_rep > 0 {
-            levels(
-                rep,
-                self.leaf.max_rep,
-                entries,
-                &mut self.column.rep,
-                allowance,
-            )?;
-        }
-        if self.levels != Levels::None && self.leaf.max_def > 0 {
-            let out = &mut self.column.def;
-            let there = levels(def, self.leaf.max_def, entries, out, allowance)?;
-            check_present(there, present)?;
-        } else if self.leaf.max_def == 0 {
-            check_present(entries, present)?;
-        }
-        self.column.entries += entries;
-        let kept = keep_levels(&mut self.pick, &mut self.column, start, rows)?;
-        if kept.as_ref().is_some_and(Vec::is_empty) {
-            return Ok(());
-        }
+        let kept = match &mut self.pick {
+            Some(pick) => {
+                let levels = PackedLevels { rep, def, entries };
+                let (picker, column) = (&mut self.scratch.picker, &mut self.column);
+                let kept = picker.pick(levels, rows, pick, column, allowance)?;
+                check_present(kept.count, present)?;
+                if kept.wanted.is_empty() {
+                    return Ok(());
+                }
+                Some(kept)
+            }
+            None => {
+                self.all_levels(rep, def, (entries, present), allowance)?;
+                None
+            }
+        };
         let codec = if is_compressed {
             self.chunk.codec
         } else {
             crate::schema::LeafCodec::None
         };
-        let body = self.inflater.inflate(codec, r.rest(), bytes, allowance)?;
+        let body = self
+            .scratch
+            .inflater
+            .inflate(codec, r.rest(), bytes, allowance)?;
         if present > 0 && page.encoding == PageEncoding::Dictionary {
             become_indices(
                 &mut self.column.values,
@@ -458,7 +460,29 @@ impl<'f> ColumnDecoder<'f> {
             )?;
         }
         let values = &mut self.column.values;
-        add_kept(page.encoding, body, (present, kept), values, allowance)
+        add_kept(page.encoding, body, present, kept, values, allowance)
+    }
+
+    /// Appends the levels of a page of which all rows are kept, where they are wanted.
+    fn all_levels(
+        &mut self,
+        rep: &[u8],
+        def: &[u8],
+        (entries, present): (usize, usize),
+        allowance: &mut Allowance<'_>,
+    ) -> Result<(), DecodeFail> {
+        let (leaf, column) = (self.leaf, &mut self.column);
+        if self.levels == Levels::All && leaf.max_rep > 0 {
+            levels(rep, leaf.max_rep, entries, &mut column.rep, allowance)?;
+        }
+        if self.levels != Levels::None && leaf.max_def > 0 {
+            let there = levels(def, leaf.max_def, entries, &mut column.def, allowance)?;
+            check_present(there, present)?;
+        } else if leaf.max_def == 0 {
+            check_present(entries, present)?;
+        }
+        column.entries += entries;
+        Ok(())
     }
 
     fn page_v1(
@@ -467,98 +491,52 @@ impl<'f> ColumnDecoder<'f> {
         rows: Option<PageRows>,
         allowance: &mut Allowance<'_>,
     ) -> Result<(), DecodeFail> {
-        let start = PageStart::of(&self.column);
         let (codec, bytes) = (self.chunk.codec, page.uncompressed_bytes);
-        let body = self.inflater.inflate(codec, page.body, bytes, allowance)?;
+        let inflater = &mut self.scratch.inflater;
+        let body = inflater.inflate(codec, page.body, bytes, allowance)?;
         let mut r = Reader::new("page", body);
         let entries = page.values;
-        if self.leaf.max_rep > 0 {
-            let len = r.u32_le()? as usize;
-            let bytes = r.take(len)?;
-            if self.levels == Levels::All {
-                levels(
-                    bytes,
-                    self.leaf.max_rep,
-                    entries,
-                    &mut self.column.rep,
-                    allowance,
-                )?;
+        let (max_rep, max_def) = (self.leaf.max_rep, self.leaf.max_def);
+        let rep = if max_rep > 0 { sized(&mut r)? } else { &[] };
+        let def = if max_def > 0 { sized(&mut r)? } else { &[] };
+        let rest = r.rest();
+        let column = &mut self.column;
+        let (present, kept);
+        if let Some(pick) = &mut self.pick {
+            let levels = PackedLevels { rep, def, entries };
+            let picker = &mut self.scratch.picker;
+            let picked = picker.pick(levels, rows, pick, column, allowance)?;
+            present = picked.count;
+            kept = Some(picked);
+        } else {
+            if self.levels == Levels::All && max_rep > 0 {
+                levels(rep, max_rep, entries, &mut column.rep, allowance)?;
             }
-        }
-        let mut present = entries;
-        if self.leaf.max_def > 0 {
             // Only the levels say how many values are there.
-            let len = r.u32_le()? as usize;
-            let bytes = r.take(len)?;
             let mut unwanted = Vec::new();
             let out = match self.levels {
                 Levels::None => &mut unwanted,
-                _ => &mut self.column.def,
+                _ => &mut column.def,
             };
-            present = levels(bytes, self.leaf.max_def, entries, out, allowance)?;
+            present = match max_def {
+                0 => entries,
+                max => levels(def, max, entries, out, allowance)?,
+            };
+            column.entries += entries;
+            kept = None;
         }
-        self.column.entries += entries;
-        let rest = r.rest();
-        let kept = keep_levels(&mut self.pick, &mut self.column, start, rows)?;
         if present > 0 && page.encoding == PageEncoding::Dictionary {
-            become_indices(
-                &mut self.column.values,
-                &mut self.dictionary,
-                &mut self.indices,
-            )?;
+            become_indices(&mut column.values, &mut self.dictionary, &mut self.indices)?;
         }
-        let values = &mut self.column.values;
-        add_kept(page.encoding, rest, (present, kept), values, allowance)
+        let values = &mut column.values;
+        add_kept(page.encoding, rest, present, kept, values, allowance)
     }
 }
 
-/// How many rows a page says it has, and which of them are wanted.
-type PageRows = (usize, Vec<Range<usize>>);
-
-/// Of the page whose levels were decoded last, keeps those of the rows that are wanted: which of its values are theirs. `known` is how many rows the
-/// page says it has, and those of them that are wanted, where it says so. `None` where all are kept.
-fn keep_levels(
-    pick: &mut Option<RowPick<'_>>,
-    column: &mut Column,
-    start: PageStart,
-    known: Option<PageRows>,
-) -> Result<Option<Vec<Range<usize>>>, DecodeError> {
-    let Some(pick) = pick else {
-        return Ok(None);
-    };
-    let count = RowPick::rows_of(column, start)?;
-    let wanted = match known {
-        Some((said, _)) if said != count => {
-            let reason = format!("{count} rows by levels, {said} by the header");
-            return Err(broken(reason));
-        }
-        Some((_, wanted)) => wanted,
-        None => pick.take(count)?,
-    };
-    RowPick::keep_levels(column, start, &wanted).map(Some)
-}
-
-/// Appends values of a page, all or those that are kept.
-fn add_kept(
-    encoding: PageEncoding,
-    body: &[u8],
-    (count, kept): (usize, Option<Vec<Range<usize>>>),
-    values: &mut ColumnValues,
-    allowance: &mut Allowance<'_>,
-) -> Result<(), DecodeFail> {
-    let Some(kept) = kept else {
-        return add_values(encoding, body, count, values, allowance);
-    };
-    // What is behind the last that is kept is not decoded where values stand each for itself.
-    let count = match (encoding, kept.last()) {
-        (_, None) => return Ok(()),
-        (PageEncoding::Dictionary | PageEncoding::Plain, Some(last)) => count.min(last.end),
-        _ => count,
-    };
-    let from = values.len();
-    add_values(encoding, body, count, values, allowance)?;
-    values.keep(from, &kept);
-    Ok(())
+/// Bytes with their length before them.
+fn sized<'a>(r: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
+    let len = r.u32_le()? as usize;
+    r.take(len)
 }
 
 fn keep<T: Copy>(values: &mut Vec<T>, from: usize, ranges: &[Range<usize>]) {
@@ -571,10 +549,6 @@ fn keep<T: Copy>(values: &mut Vec<T>, from: usize, ranges: &[Range<usize>]) {
         len += more;
     }
     values.truncate(len);
-}
-
-fn broken(reason: impl Into<String>) -> DecodeError {
-    DecodeError::new("column page", 0, reason)
 }
 
 fn check_present(there: usize, said: usize) -> Result<(), DecodeError> {
@@ -620,180 +594,4 @@ pub(crate) fn count_of(levels: &[u8], level: u8) -> usize {
     let runs = levels.chunks(255);
     let in_run = |run: &[u8]| run.iter().fold(0u8, |n, l| n + u8::from(*l == level));
     runs.map(|run| usize::from(in_run(run))).sum()
-}
-
-/// Appends `count` values of a page.
-fn add_values(
-    encoding: PageEncoding,
-    body: &[u8],
-    count: usize,
-    values: &mut ColumnValues,
-    allowance: &mut Allowance<'_>,
-) -> Result<(), DecodeFail> {
-    if count == 0 {
-        return Ok(());
-    }
-    match (values, encoding) {
-        (
-            ColumnValues::Indices {
-                dictionary,
-                indices,
-            },
-            PageEncoding::Dictionary,
-        ) => {
-            allowance.reserve(indices, count)?;
-            decode_indices(body, dictionary.len(), count, indices)?;
-        }
-        (ColumnValues::Int64(out), PageEncoding::Delta) => {
-            allowance.reserve(out, count)?;
-            decode_deltas(&mut Reader::new("deltas", body), count, out)?;
-        }
-        (ColumnValues::Int32(out), PageEncoding::Delta) => {
-            allowance.reserve(out, count)?;
-            decode_deltas(&mut Reader::new("deltas", body), count, out)?;
-        }
-        (ColumnValues::Int64(out), PageEncoding::Plain) => {
-            let bytes = fixed::<8>(body, count)?;
-            allowance.reserve(out, count)?;
-            out.extend(bytes.iter().map(|b| i64::from_le_bytes(*b)));
-        }
-        (ColumnValues::Int32(out), PageEncoding::Plain) => {
-            let bytes = fixed::<4>(body, count)?;
-            allowance.reserve(out, count)?;
-            out.extend(bytes.iter().map(|b| i32::from_le_bytes(*b)));
-        }
-        (ColumnValues::Double(out), PageEncoding::Plain) => {
-            let bytes = fixed::<8>(body, count)?;
-            allowance.reserve(out, count)?;
-            out.extend(bytes.iter().map(|b| f64::from_le_bytes(*b)));
-        }
-        (ColumnValues::Bool(out), PageEncoding::Plain) => {
-            let packed = Reader::new("booleans", body).take(count.div_ceil(8))?;
-            allowance.reserve(out, count)?;
-            out.extend((0..count).map(|n| packed[n / 8] >> (n % 8) & 1 == 1));
-        }
-        (ColumnValues::Bool(out), PageEncoding::Rle) => {
-            let mut r = Reader::new("booleans", body);
-            let len = r.u32_le()? as usize;
-            let mut bits = Vec::new();
-            allowance.reserve(&mut bits, count)?;
-            decode_levels(r.take(len)?, 1, count, &mut bits)?;
-            allowance.reserve(out, count)?;
-            out.extend(bits.iter().map(|bit| *bit == 1));
-        }
-        (ColumnValues::Texts(texts), PageEncoding::Plain) => {
-            plain_texts(body, count, texts, allowance)?;
-        }
-        (ColumnValues::Texts(texts), PageEncoding::DeltaLength) => {
-            delta_texts(body, count, texts, allowance)?;
-        }
-        (
-            ColumnValues::Indices {
-                dictionary,
-                indices,
-            },
-            PageEncoding::Plain | PageEncoding::DeltaLength,
-        ) => {
-            // Texts behind those with a dictionary are appended to it.
-            let from = dictionary.len();
-            let dictionary = Arc::make_mut(dictionary);
-            if encoding == PageEncoding::Plain {
-                plain_texts(body, count, dictionary, allowance)?;
-            } else {
-                delta_texts(body, count, dictionary, allowance)?;
-            }
-            allowance.reserve(indices, count)?;
-            indices.extend((from..dictionary.len()).map(|n| n as u32));
-        }
-        _ => {
-            return Err(broken(format!("{encoding:?} is no encoding of the column's type")).into());
-        }
-    }
-    Ok(())
-}
-
-/// Makes texts numbers of entries of the dictionary: there must be one, and no text before it.
-fn become_indices(
-    values: &mut ColumnValues,
-    dictionary: &mut Option<Arc<Texts>>,
-    indices: &mut Vec<u32>,
-) -> Result<(), DecodeError> {
-    let ColumnValues::Texts(texts) = values else {
-        return Ok(());
-    };
-    match dictionary.take() {
-        Some(dictionary) if texts.is_empty() => {
-            *values = ColumnValues::Indices {
-                dictionary,
-                indices: std::mem::take(indices),
-            };
-            Ok(())
-        }
-        _ => Err(broken("indices without a dictionary")),
-    }
-}
-
-fn fixed<const N: usize>(body: &[u8], count: usize) -> Result<&[[u8; N]], DecodeError> {
-    let bytes = Reader::new("values", body).take(count.saturating_mul(N))?;
-    Ok(bytes.as_chunks().0)
-}
-
-/// Texts with their lengths before them.
-fn plain_texts(
-    body: &[u8],
-    count: usize,
-    out: &mut Texts,
-    allowance: &mut Allowance<'_>,
-) -> Result<(), DecodeFail> {
-    let mut r = Reader::new("texts", body);
-    if count > body.len() / 4 {
-        return Err(r
-            .error(format!("{count} texts in {} bytes", body.len()))
-            .into());
-    }
-    check_room(out, body.len())?;
-    allowance.reserve(&mut out.ends, count)?;
-    allowance.reserve(&mut out.bytes, body.len() - 4 * count)?;
-    for _ in 0..count {
-        let len = r.u32_le()? as usize;
-        out.bytes.extend_from_slice(r.take(len)?);
-        out.ends.push(out.bytes.len() as u32);
-    }
-    Ok(())
-}
-
-/// Texts with all lengths before them.
-fn delta_texts(
-    body: &[u8],
-    count: usize,
-    out: &mut Texts,
-    allowance: &mut Allowance<'_>,
-) -> Result<(), DecodeFail> {
-    let mut r = Reader::new("texts", body);
-    check_room(out, body.len())?;
-    let from = out.ends.len();
-    allowance.reserve(&mut out.ends, count)?;
-    decode_deltas(&mut r, count, &mut out.ends)?;
-    let start = out.bytes.len() as u64;
-    let mut end = start;
-    let most = start + r.remaining() as u64;
-    for length in &mut out.ends[from..] {
-        end += u64::from(*length);
-        if end > most {
-            return Err(broken(format!("texts of more than {} bytes", most - start)).into());
-        }
-        *length = end as u32;
-    }
-    let bytes = r.take((end - start) as usize)?;
-    allowance.reserve(&mut out.bytes, bytes.len())?;
-    out.bytes.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// Ends are 32 bits.
-fn check_room(out: &Texts, more: usize) -> Result<(), DecodeError> {
-    if out.bytes.len() as u64 + more as u64 > u64::from(u32::MAX) {
-        return Err(broken("texts of more than 4 GiB"));
-    }
-    Ok(())
 }

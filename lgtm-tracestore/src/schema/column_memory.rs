@@ -5,7 +5,7 @@
 
 use parking_lot::Mutex;
 
-use crate::schema::page::Inflater;
+use crate::schema::page_scratch::PageScratch;
 
 /// What is kept at most: the columns of some row groups at a time, as queries have them.
 const MAX_KEPT_BYTES: usize = 16 << 20;
@@ -13,8 +13,8 @@ const MAX_KEPT_BYTES: usize = 16 << 20;
 const MAX_SURPLUS: usize = 4;
 /// Less is not worth a look.
 const LEAST_BYTES: usize = 4 << 10;
-/// Bytes of an inflater beside its buffer, about.
-const INFLATER_BYTES: usize = 160 << 10;
+/// Bytes of a scratch beside its buffers, about: those of zstd.
+const SCRATCH_BYTES: usize = 160 << 10;
 
 /// Memory of columns that nobody reads any more; at most 16 MiB.
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ pub(crate) struct Kept {
     numbers: Vec<Vec<u32>>,
     ints: Vec<Vec<i32>>,
     longs: Vec<Vec<i64>>,
-    inflaters: Vec<Inflater>,
+    scratches: Vec<PageScratch>,
 }
 
 /// What vectors are kept of.
@@ -91,24 +91,24 @@ impl ColumnMemory {
         }
     }
 
-    pub(crate) fn take_inflater(&self) -> Inflater {
+    pub(crate) fn take_scratch(&self) -> PageScratch {
         let mut kept = self.0.lock();
-        let Some(inflater) = kept.inflaters.pop() else {
-            return Inflater::default();
+        let Some(scratch) = kept.scratches.pop() else {
+            return PageScratch::default();
         };
-        kept.bytes -= INFLATER_BYTES + inflater.buffer_bytes();
-        inflater
+        kept.bytes -= SCRATCH_BYTES + scratch.buffer_bytes();
+        scratch
     }
 
-    pub(crate) fn give_inflater(&self, inflater: Inflater) {
-        if inflater.buffer_bytes() == 0 {
+    pub(crate) fn give_scratch(&self, scratch: PageScratch) {
+        if scratch.buffer_bytes() == 0 {
             return;
         }
-        let bytes = INFLATER_BYTES + inflater.buffer_bytes();
+        let bytes = SCRATCH_BYTES + scratch.buffer_bytes();
         let mut kept = self.0.lock();
         if kept.bytes + bytes <= MAX_KEPT_BYTES {
             kept.bytes += bytes;
-            kept.inflaters.push(inflater);
+            kept.scratches.push(scratch);
         }
     }
 }

@@ -34,13 +34,14 @@ impl DeltaInt for u32 {
     }
 }
 
-/// Appends `count` values, for which the caller has made sure that there is room in memory. What comes behind them is left.
+/// Appends the first `wanted` of `count` values, for which the caller has made sure that there is room in memory. What comes behind them is left.
 ///
 /// # Errors
 /// When there are not as many, or the bytes end before.
 pub(crate) fn decode_deltas<T: DeltaInt>(
     r: &mut Reader<'_>,
     count: usize,
+    wanted: usize,
     out: &mut Vec<T>,
 ) -> Result<(), DecodeError> {
     let block = r.uvarint()?;
@@ -62,12 +63,12 @@ pub(crate) fn decode_deltas<T: DeltaInt>(
         )));
     }
     let size = size as usize;
-    if count == 0 {
+    if wanted.min(count) == 0 {
         return Ok(());
     }
     let mut last = first as u64;
     out.push(T::of(last));
-    let mut left = count - 1;
+    let mut left = wanted.min(count) - 1;
     let mut unpacked = [0u64; MAX_MINIBLOCK];
     while left > 0 {
         let least = r.svarint()? as u64;

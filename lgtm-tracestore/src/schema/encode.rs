@@ -134,9 +134,16 @@ mod tests {
         prop::collection::vec(run, 0..20).prop_map(|runs| runs.concat())
     }
 
+    /// Runs and others.
+    fn numbers() -> impl Strategy<Value = Vec<u32>> {
+        let run = (0u32..70_000, prop_oneof![1usize..2, 1usize..30]);
+        let run = run.prop_map(|(value, len)| vec![value; len]);
+        prop::collection::vec(run, 0..60).prop_map(|runs| runs.concat())
+    }
+
     proptest! {
         #[test]
-        fn levels_and_indices_come_back(levels in runs(), numbers in prop::collection::vec(0u32..70_000, 0..300)) {
+        fn levels_and_indices_come_back(levels in runs(), numbers in numbers(), part in any::<(prop::sample::Index, prop::sample::Index)>()) {
             let mut bytes = Vec::new();
             put_hybrid(&levels, width_of(5), &mut bytes);
             let mut again = Vec::new();
@@ -145,24 +152,33 @@ mod tests {
             let mut bytes = vec![17];
             put_hybrid(&numbers, 17, &mut bytes);
             let mut again = Vec::new();
-            decode_indices(&bytes, 70_000, numbers.len(), &mut again).unwrap();
-            prop_assert_eq!(again, numbers);
+            decode_indices(&bytes, 70_000, 0..numbers.len(), &mut again).unwrap();
+            prop_assert_eq!(&again, &numbers);
+            let ends = [part.0.index(numbers.len() + 1), part.1.index(numbers.len() + 1)];
+            let part = ends[0].min(ends[1])..ends[0].max(ends[1]);
+            again.truncate(2);
+            decode_indices(&bytes, 70_000, part.clone(), &mut again).unwrap();
+            prop_assert_eq!(&again[numbers.len().min(2)..], &numbers[part]);
         }
 
         #[test]
-        fn differences_come_back(steps in prop::collection::vec(prop_oneof![Just(0i64), -9i64..9, any::<i64>()], 0..400)) {
+        fn differences_come_back(steps in prop::collection::vec(prop_oneof![Just(0i64), -9i64..9, any::<i64>()], 0..400), part in any::<prop::sample::Index>()) {
             let mut last = 0i64;
             let wide: Vec<i64> = steps.iter().map(|step| { last = last.wrapping_add(*step); last }).collect();
             let mut bytes = Vec::new();
             put_deltas(&wide, &mut bytes);
             let mut again: Vec<i64> = Vec::new();
-            decode_deltas(&mut Reader::new("test", &bytes), wide.len(), &mut again).unwrap();
+            decode_deltas(&mut Reader::new("test", &bytes), wide.len(), wide.len(), &mut again).unwrap();
             prop_assert_eq!(&again, &wide);
+            let wanted = part.index(wide.len() + 1);
+            again.clear();
+            decode_deltas(&mut Reader::new("test", &bytes), wide.len(), wanted, &mut again).unwrap();
+            prop_assert_eq!(&again, &wide[..wanted]);
             let narrow: Vec<i32> = wide.iter().map(|v| *v as i32).collect();
             let mut bytes = Vec::new();
             put_deltas(&narrow, &mut bytes);
             let mut again: Vec<i32> = Vec::new();
-            decode_deltas(&mut Reader::new("test", &bytes), narrow.len(), &mut again).unwrap();
+            decode_deltas(&mut Reader::new("test", &bytes), narrow.len(), narrow.len(), &mut again).unwrap();
             prop_assert_eq!(again, narrow);
         }
     }

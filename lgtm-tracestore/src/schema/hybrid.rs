@@ -2,6 +2,8 @@
 //!
 //! Source: "RLE / Bit-Packing Hybrid" in Parquet's Encodings.md.
 
+use std::ops::Range;
+
 use lgtm_core::codec::Reader;
 use lgtm_core::error::DecodeError;
 
@@ -63,21 +65,21 @@ pub(crate) fn decode_levels(
     };
     let width = width_of(max);
     let r = Reader::new("page levels", bytes);
-    decode(r, width, count, (max.into(), too_high), out)
+    decode(r, width, 0..count, (max.into(), too_high), out)
 }
 
-/// Appends `count` numbers of entries of a dictionary of `entries`: a byte with their width comes first.
+/// Appends some numbers of entries of a dictionary of `entries`: a byte with their width comes first.
 ///
 /// # Errors
 /// When the bytes end before, or there is no such entry.
 pub(crate) fn decode_indices(
     bytes: &[u8],
     entries: usize,
-    count: usize,
+    wanted: Range<usize>,
     out: &mut Vec<u32>,
 ) -> Result<(), DecodeError> {
     let mut r = Reader::new("dictionary indices", bytes);
-    if count == 0 {
+    if wanted.is_empty() {
         return Ok(());
     }
     let width = r.u8()?;
@@ -92,24 +94,24 @@ pub(crate) fn decode_indices(
         return Err(too_high(0));
     };
     let last = u32::try_from(last).unwrap_or(u32::MAX);
-    decode(r, width, count, (last, too_high), out)
+    decode(r, width, wanted, (last, too_high), out)
 }
 
-/// Appends `count` values, none of which may be above the `highest`.
+/// Appends some values, none of which may be above the `highest`. Those before them are passed over.
 fn decode<T: Target>(
     mut r: Reader<'_>,
     width: u8,
-    count: usize,
+    wanted: Range<usize>,
     (highest, too_high): (u32, impl Fn(u32) -> DecodeError),
     out: &mut Vec<T>,
 ) -> Result<(), DecodeError> {
     // Groups whose bits hold no more need not be looked at. Runs do: theirs are whole bytes.
     let may_be_higher = u64::from(highest) + 1 < 1 << width;
-    let mut left = count;
+    let (mut skip, mut left) = (wanted.start, wanted.end);
     while left > 0 {
         if width == 0 && r.is_empty() {
             // Levels of no bits need no bytes.
-            out.resize(out.len() + left, T::of(0));
+            out.resize(out.len() + left - skip, T::of(0));
             return Ok(());
         }
         let header = r.uvarint()?;
@@ -126,7 +128,9 @@ fn decode<T: Target>(
             if value > highest {
                 return Err(too_high(value));
             }
-            out.resize(out.len() + length, T::of(value));
+            let skipped = skip.min(length);
+            out.resize(out.len() + length - skipped, T::of(value));
+            skip -= skipped;
             left -= length;
         } else {
             // The last group may be cut where its values end.
@@ -138,9 +142,18 @@ fn decode<T: Target>(
             let needed = (length * usize::from(width)).div_ceil(8);
             let available = whole.min(r.remaining() as u64) as usize;
             let bytes = r.take(available.max(needed))?;
+            // Whole groups are passed over by their bytes, what is left by the values.
+            let skipped = skip.min(length);
+            let groups = skipped / 8;
             let from = out.len();
-            out.resize(from + length, T::of(0));
-            T::unpack(width, bytes, &mut out[from..]);
+            out.resize(from + length - groups * 8, T::of(0));
+            T::unpack(
+                width,
+                &bytes[groups * usize::from(width)..],
+                &mut out[from..],
+            );
+            out.drain(from..from + skipped % 8);
+            skip -= skipped;
             if may_be_higher {
                 let most = T::highest(&out[from..]);
                 if most > highest {
@@ -173,7 +186,7 @@ mod tests {
         assert!(levels(&[16, 3], 2).is_err());
         let indices = |bytes: &[u8], entries: usize| {
             let mut out = Vec::new();
-            decode_indices(bytes, entries, 8, &mut out).map(|()| out)
+            decode_indices(bytes, entries, 0..8, &mut out).map(|()| out)
         };
         let of = |bytes: &[u8]| [&[2], bytes].concat();
         assert!(indices(&of(&group), 4).is_ok());

@@ -59,7 +59,7 @@ impl RowReader {
         let scopes = [ColumnScope::Resource, ColumnScope::Span, ColumnScope::Event];
         let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
         let mut cursors = Cursors::default();
-        let mut inflater = memory.take_inflater();
+        let mut scratch = memory.take_scratch();
         let rows_of_group = file.row_groups.get(plan.row_group).map_or(0, |g| g.rows);
         let is_part = plan.rows != (0..rows_of_group);
         let wanted = std::slice::from_ref(&plan.rows);
@@ -67,7 +67,7 @@ impl RowReader {
             let Some((leaf, chunk)) = file.chunk(plan.row_group, leaf_plan.leaf) else {
                 continue;
             };
-            let decoder = ColumnDecoder::new(leaf, chunk, Levels::All).with(inflater);
+            let decoder = ColumnDecoder::new(leaf, chunk, Levels::All).with(scratch);
             let mut decoder = decoder.reusing(memory);
             if is_part {
                 decoder = decoder.picking(RowPick::from_row(leaf_plan.first_row, wanted));
@@ -77,7 +77,7 @@ impl RowReader {
             }
             decoder.check_picked()?;
             let mut column;
-            (column, inflater) = decoder.finish_with();
+            (column, scratch) = decoder.finish_with();
             if is_part {
                 // The memory of whole pages serves the next column.
                 let some = column.compact();
@@ -85,7 +85,7 @@ impl RowReader {
             }
             cursors.insert(leaf_plan.leaf, column);
         }
-        memory.give_inflater(inflater);
+        memory.give_scratch(scratch);
         if let Some(failure) = cursors.failure() {
             return Err(failure);
         }

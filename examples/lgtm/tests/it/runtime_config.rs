@@ -57,6 +57,12 @@ fn a_changed_overrides_file_holds_and_a_broken_one_changes_nothing() {
     for path in ["/status/runtime_config", "/status/overrides"] {
         assert_eq!(host.get(path).text(), all, "{path}");
     }
+    let of = |tenant: &str| host.get(&format!("/status/overrides/{tenant}"));
+    for (tenant, longest) in [("a", "length: 3"), ("other", "length: 2048")] {
+        let wanted = format!("\n  max_label_value_{longest}\n");
+        assert!(of(tenant).text().contains(&wanted), "{}", of(tenant).text());
+    }
+    assert_eq!(of("a%2Fb").status, 400);
 
     write(
         "overrides: {a: {metrics: {max_label_value_length: 4}}, b: {metrics: {ingestion_rate: 0.001, ingestion_burst_size: 1}}}",

@@ -202,6 +202,14 @@ fn what_is_in_force_is_shown_in_the_shape_of_the_file() {
         "z": {"logs": {"rate": 2.0}},
     }});
     assert_eq!(f.config.shown(Shown::Differing).unwrap(), differing);
+    for (name, rate) in [("b", 5.0), ("nobody", 9.0)] {
+        let limits = f.config.of_tenant(&tenant(name)).unwrap();
+        assert_eq!(
+            limits["metrics"],
+            serde_json::json!({"rate": rate, "burst": 100.0})
+        );
+        assert!(limits["logs"].is_object(), "{limits}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
