@@ -227,10 +227,13 @@ impl StoreOpener for Opener {
             ..BucketSettings::default()
         };
         let executor = Executor::inline(Handle::current());
-        let chunks = BucketChunks::builder(bucket.clone(), executor.clone())
+        let mut chunks = BucketChunks::builder(bucket.clone(), executor.clone())
             .clock(ground.clock.clone())
-            .settings(settings)
-            .build()?;
+            .settings(settings);
+        if let Some(cache) = ground.cache() {
+            chunks = chunks.chunk_cache(cache.clone()).index_cache(cache);
+        }
+        let chunks = chunks.build()?;
         let (disk, clock) = (self.disk(ground.disk.clone()), ground.clock.clone());
         let deletes = DeleteRequests::new(bucket.clone(), clock.clone(), deletes())?;
         let compactor = Compactor::builder(bucket.clone(), executor.clone())

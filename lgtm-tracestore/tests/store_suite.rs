@@ -20,7 +20,7 @@ use lgtm_core::testing::{CrashDisk, Dice, ForgetfulDisk, Forgets, StoreFault};
 use lgtm_core::units::ByteSize;
 use lgtm_core::wal::{SyncPolicy, WalSettings};
 use lgtm_core::{Error, Result};
-use lgtm_tracestore::bucket::{BlockList, BucketSelect, BucketSettings};
+use lgtm_tracestore::bucket::{BlockCaches, BlockList, BucketSelect, BucketSettings};
 use lgtm_tracestore::components::clients::{FindTrace, Queries};
 use lgtm_tracestore::components::{
     Compactor, CompactorSettings, Distributor, Ingester, IngesterSettings, MetricsRequest, Querier,
@@ -188,7 +188,12 @@ impl StoreOpener for Opener {
             settings.blocklist_poll,
         ));
         let stored = BucketSelect::new(bucket.clone(), executor.clone(), list.clone(), &settings);
-        let stored = Arc::new(stored);
+        let kept = ground.cache();
+        let stored = Arc::new(stored.caches(BlockCaches {
+            blooms: kept.clone(),
+            footers: kept.clone(),
+            pages: kept,
+        }));
         let other = bucket.clone();
         let ingester = Ingester::builder(bucket, disk, limits.clone(), executor.clone())
             .settings(self.settings(ground.seed))

@@ -114,6 +114,8 @@ struct Store {
     holders: Holders,
     hides_warnings: bool,
     compactor: Arc<Compactor>,
+    /// Questions so far.
+    asked: AtomicU64,
 }
 
 fn bucket(ground: &Ground) -> Result<lgtm_core::storage::Bucket> {
@@ -174,9 +176,15 @@ impl StoreOpener for Opener {
             ignore_deletion_marks_delay: Duration::from_secs(60),
             ..BucketSettings::default()
         };
-        let blocks = BucketBlocks::builder(bucket.clone())
+        let mut blocks = BucketBlocks::builder(bucket.clone())
             .clock(ground.clock.clone())
             .settings(settings);
+        if let Some(cache) = ground.cache() {
+            blocks = blocks
+                .page_cache(cache.clone())
+                .metadata_cache(cache.clone());
+            blocks = blocks.postings_cache(cache);
+        }
         let blocks = blocks.build()?;
         let (disk, clock) = (self.disk(ground.disk.clone()), ground.clock.clone());
         let ingester = Ingester::builder(bucket.clone(), disk, limits.clone())
@@ -204,6 +212,7 @@ impl StoreOpener for Opener {
             holders,
             hides_warnings: self.has(OldFault::NoWarnings),
             compactor,
+            asked: AtomicU64::new(0),
         })
     }
 
@@ -245,8 +254,12 @@ impl StoreUnderTest for Store {
     }
 
     async fn ask(&self, tenant: &TenantId, range: TimeRange) -> Result<Answer> {
-        let matchers = vec![Matcher::equal("job", "x")];
-        let request = SelectRequest::new(matchers, range)?;
+        // By turns one whose postings are kept.
+        let matcher = match self.asked.fetch_add(1, Ordering::Relaxed) % 2 {
+            0 => Matcher::equal("job", "x"),
+            _ => Matcher::regex("job", "x|y.+")?,
+        };
+        let request = SelectRequest::new(vec![matcher], range)?;
         let mut batches = self.holders.select(tenant, &request).await?;
         let mut answer = Answer::default();
         while let Some(batch) = batches.next_batch().await? {

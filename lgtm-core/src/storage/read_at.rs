@@ -5,7 +5,6 @@
 use std::fmt::Debug;
 use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::{ObjectStore, ObjectStoreExt};
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
 
 use crate::error::{DecodeError, Error, ErrorKind, Result};
 use crate::storage::backend::BackendKind;
@@ -159,16 +160,30 @@ pub fn file_error(place: &str, error: &std::io::Error) -> Error {
     }
 }
 
+/// The bytes of a range. What is overwritten anyway is not cleared first.
+fn read_range(file: &File, range: &Range<u64>) -> std::io::Result<Bytes> {
+    let wanted = (range.end - range.start) as usize;
+    let mut buf = Vec::with_capacity(wanted);
+    while buf.len() < wanted {
+        let at = range.start + buf.len() as u64;
+        match pread(file, spare_capacity(&mut buf), at) {
+            Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => {}
+            Err(e) if e == Errno::INTR => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    // There may have been more room.
+    buf.truncate(wanted);
+    Ok(Bytes::from(buf))
+}
+
 impl LocalFile {
     /// Reads ranges, which lie in the file, by one blocking thread.
     async fn read_all(&self, ranges: Vec<Range<u64>>) -> Result<Vec<Bytes>> {
         let file = Arc::clone(&self.file);
         let read = tokio::task::spawn_blocking(move || {
-            let read = |range: Range<u64>| {
-                let mut buf = vec![0; (range.end - range.start) as usize];
-                file.read_exact_at(&mut buf, range.start)?;
-                Ok(Bytes::from(buf))
-            };
+            let read = |range: Range<u64>| read_range(&file, &range);
             let all: std::io::Result<Vec<Bytes>> = ranges.into_iter().map(read).collect();
             all
         });

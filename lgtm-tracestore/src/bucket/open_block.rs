@@ -210,21 +210,27 @@ impl OpenBlock {
             BackendKind::File | BackendKind::Memory => LOCAL_LOOKUP_GAP_BYTES,
             _ => LOOKUP_GAP_BYTES,
         };
+        let mut fetched_bytes = 0;
         loop {
             let (source, max) = (fetched.clone(), self.max_trace_bytes);
+            let is_quick = lookup.is_quick(fetched_bytes);
             let job = move |_: &CancelToken| {
                 let mut grow = |_| check_wanted("the reading of a block");
                 let mut allowance = Allowance::new(max, &mut grow);
                 let step = lookup.step(&source, &mut allowance);
                 Ok::<_, Error>((lookup, step))
             };
+            let wanted = CancelToken::new();
             let step;
-            (lookup, step) = self.executor.run(job, &CancelToken::new()).await?;
+            (lookup, step) = match is_quick {
+                true => job(&wanted)?,
+                false => self.executor.run(job, &wanted).await?,
+            };
             match step.map_err(|e| self.failed(e))? {
                 LookupStep::Found(trace) => return Ok(Some(trace)),
                 LookupStep::Absent => return Ok(None),
                 LookupStep::Read(ranges) => {
-                    self.fetch(ranges, gap_bytes, &mut fetched).await?;
+                    (_, fetched_bytes) = self.fetch(ranges, gap_bytes, &mut fetched).await?;
                 }
             }
         }

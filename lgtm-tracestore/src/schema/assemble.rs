@@ -13,8 +13,9 @@ use lgtm_core::otlp::submessages;
 use crate::schema::any_json::parse_json;
 use crate::schema::cursor::Cursors;
 use crate::schema::layout::KNOWN_RESOURCE;
+use crate::schema::row_lists::{List, RowLists};
 use crate::schema::{
-    AttributeLeaves, ColumnValues, DedicatedLeaves, DedicatedSlots, FileLeaf, LeafIndex, Leaves,
+    AttributeLeaves, BlockFile, ColumnValues, DedicatedLeaves, DedicatedSlots, LeafIndex, Leaves,
 };
 use crate::trace::{ColumnKind, TraceId};
 
@@ -22,72 +23,20 @@ use crate::trace::{ColumnKind, TraceId};
 #[derive(Debug)]
 pub(crate) struct RowShape {
     leaves: Leaves,
-    below: Lists,
+    below: Arc<RowLists>,
     pub(crate) resource_slots: DedicatedSlots,
     pub(crate) span_slots: DedicatedSlots,
     pub(crate) event_slots: DedicatedSlots,
 }
 
-/// Leaves below each list.
-#[derive(Debug, Default)]
-struct Lists {
-    resources: List,
-    scopes: List,
-    spans: List,
-    events: List,
-    links: List,
-    resource_attributes: List,
-    scope_attributes: List,
-    span_attributes: List,
-    event_attributes: List,
-    link_attributes: List,
-}
-
-/// A list: its leaves, and the one that says how long it is.
-#[derive(Debug, Default, Clone)]
-struct List {
-    leaves: Vec<LeafIndex>,
-    guide: Option<LeafIndex>,
-    depth: u8,
-}
-
-impl List {
-    fn find(leaves: &[FileLeaf], prefix: &str, depth: u8) -> Self {
-        let is_below = |leaf: &FileLeaf| leaf.path.replace(".list.element", "").starts_with(prefix);
-        let numbered = leaves.iter().enumerate();
-        let below: Vec<_> = numbered.filter(|(_, l)| is_below(l)).collect();
-        let guide = below
-            .iter()
-            .find(|(_, l)| l.max_rep == depth && l.max_def == depth);
-        Self {
-            guide: guide.map(|(n, _)| *n),
-            leaves: below.iter().map(|(n, _)| *n).collect(),
-            depth,
-        }
-    }
-}
-
 impl RowShape {
     pub(crate) fn new(
-        file_leaves: &[FileLeaf],
-        leaves: &Leaves,
+        file: &BlockFile,
         [resource_slots, span_slots, event_slots]: [DedicatedSlots; 3],
     ) -> Self {
-        let list = |prefix: &str, depth| List::find(file_leaves, prefix, depth);
         Self {
-            leaves: leaves.clone(),
-            below: Lists {
-                resources: list("rs.", 1),
-                scopes: list("rs.ss.", 2),
-                spans: list("rs.ss.Spans.", 3),
-                events: list("rs.ss.Spans.Events.", 4),
-                links: list("rs.ss.Spans.Links.", 4),
-                resource_attributes: list("rs.Resource.Attrs.", 2),
-                scope_attributes: list("rs.ss.Scope.Attrs.", 3),
-                span_attributes: list("rs.ss.Spans.Attrs.", 4),
-                event_attributes: list("rs.ss.Spans.Events.Attrs.", 5),
-                link_attributes: list("rs.ss.Spans.Links.Attrs.", 5),
-            },
+            leaves: file.positions.clone(),
+            below: Arc::clone(&file.lists),
             resource_slots,
             span_slots,
             event_slots,

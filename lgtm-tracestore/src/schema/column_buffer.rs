@@ -21,7 +21,7 @@ use crate::schema::value_range::ValueRange;
 use crate::schema::{Leaf, LeafCodec, LeafEncoding, LeafKind};
 
 /// Entries of levels at which a page ends, however small it is: they wait unpacked. Fewer where pages are small: one for each so many bytes of a page.
-const PAGE_ENTRIES: usize = 48 << 10;
+const PAGE_ENTRIES: usize = 64 << 10;
 const BYTES_AN_ENTRY: usize = 4;
 /// Rows at which it does.
 const PAGE_ROWS: u32 = 20_000;

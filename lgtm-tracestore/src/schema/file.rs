@@ -1,10 +1,12 @@
 //! The footer of a block's file: which leaves there are, and where each row group has them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::error::DecodeError;
 
+use crate::schema::row_lists::RowLists;
 use crate::schema::thrift::{BINARY, Field, STRUCT, Thrift};
 use crate::schema::{LeafCodec, LeafIndex, Leaves};
 
@@ -86,6 +88,8 @@ pub struct BlockFile {
     pub positions: Leaves,
     /// Row groups in order.
     pub row_groups: Vec<RowGroup>,
+    /// Which leaves lie in which list.
+    pub(crate) lists: Arc<RowLists>,
 }
 
 impl BlockFile {
@@ -150,6 +154,7 @@ impl BlockFile {
         })?;
         Ok(Self {
             positions: Leaves::find(leaves.iter().map(|l| l.path.as_str())),
+            lists: Arc::new(RowLists::of(&leaves)),
             leaves,
             row_groups,
         })

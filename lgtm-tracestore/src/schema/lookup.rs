@@ -15,6 +15,9 @@ use crate::trace::{DedicatedColumns, TraceId};
 /// A row group that is smaller is read whole: fewer reads are worth more than fewer bytes.
 const READ_WHOLE_BYTES: u64 = 1 << 20;
 
+/// Bytes of indexes that take less time to decode than to hand over to another thread, about.
+const QUICK_INDEX_BYTES: u64 = 64 << 10;
+
 /// What a lookup needs next, or what it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LookupStep {
@@ -77,6 +80,15 @@ impl TraceLookup {
     pub(crate) fn reusing(mut self, memory: Arc<ColumnMemory>) -> Self {
         self.memory = memory;
         self
+    }
+
+    /// Whether the next step is cheap however large the block is: it decodes indexes of pages at most, and these bytes are few.
+    pub(crate) fn is_quick(&self, fetched_bytes: u64) -> bool {
+        match self.state {
+            State::Start(_) | State::Ended => true,
+            State::Indexes(_) => fetched_bytes <= QUICK_INDEX_BYTES,
+            State::Whole(_) | State::Ids(..) | State::Row(_) => false,
+        }
     }
 
     /// Goes on with what was fetched so far.

@@ -25,6 +25,7 @@ mod page_index;
 mod page_scratch;
 mod page_values;
 mod row_entries;
+mod row_lists;
 mod row_pick;
 mod row_plan;
 mod rows;

@@ -90,7 +90,7 @@ impl RowReader {
             return Err(failure);
         }
         Ok(Self {
-            shape: Arc::new(RowShape::new(&file.leaves, &file.positions, slots)),
+            shape: Arc::new(RowShape::new(file, slots)),
             cursors,
             left: plan.rows.end - plan.rows.start,
         })

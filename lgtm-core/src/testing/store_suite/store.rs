@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use object_store::memory::InMemory;
 
+use crate::cache::{Cache, MemoryCache, MemoryCacheSettings};
 use crate::clock::ManualClock;
 use crate::error::Result;
 use crate::model::{TenantId, TimeRange};
@@ -117,17 +118,28 @@ pub struct Ground {
     pub clock: Arc<ManualClock>,
     /// For what a store decides by chance: another in each life, and the same again when the suite's seed is.
     pub seed: u64,
+    cache: Arc<dyn Cache>,
 }
 
 impl Ground {
     /// Empty, for a seed.
     pub fn new(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::at_ms(BEGINNING_MS));
+        let settings = MemoryCacheSettings::default();
+        let cache = MemoryCache::new("suite", &settings, clock.clone());
         Self {
             disk: CrashDisk::new(seed),
             objects: FaultyStore::new(Arc::new(InMemory::new()), seed),
-            clock: Arc::new(ManualClock::at_ms(BEGINNING_MS)),
+            clock,
             seed,
+            cache: Arc::new(cache.expect("the default settings are good")),
         }
+    }
+
+    /// A cache that outlives crashes as one on another machine does, for every second seed: stores that keep something in a cache should keep it
+    /// here, so that what they find there is older than they are, and now and then older than what a life without the cache has made.
+    pub fn cache(&self) -> Option<Arc<dyn Cache>> {
+        (self.seed % 2 == 1).then(|| Arc::clone(&self.cache))
     }
 
     /// The ground after a crash. The disk of this one stops.
