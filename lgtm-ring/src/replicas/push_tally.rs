@@ -143,6 +143,11 @@ impl<R: PushAnswer> PushTally<R> {
         }
     }
 
+    /// What the sender is told when something was refused: all that was answered so far.
+    pub(super) fn joined(&self) -> R {
+        self.state.lock().joined()
+    }
+
     /// What the sender is told when all keys have their quorum of ingesters that refused nothing.
     pub(super) fn succeeded(&self) -> R {
         let mut report = self.state.lock().joined();
@@ -150,7 +155,7 @@ impl<R: PushAnswer> PushTally<R> {
         report
     }
 
-    /// What the sender is told when they have not, which `error` says.
+    /// Waits until it is sure what the sender is told when they have not, which `error` says; what was answered by then.
     ///
     /// # Errors
     /// The first that is no refusal, if something is with too few ingesters.

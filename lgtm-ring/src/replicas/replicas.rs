@@ -189,7 +189,12 @@ impl<C: ?Sized + Debug + Send + Sync + 'static> Replicas<C> {
                 tally.wait_for_rest(moment, &self.late).await;
                 Ok(Pushed::Whole(tally.succeeded()))
             }
-            Err(failure) => tally.failed(failure.error).await.map(Pushed::InPart),
+            Err(failure) => {
+                tally.failed(failure.error).await?;
+                // With the answers of all replicas counts are exact.
+                tally.wait_for_rest(moment, &self.late).await;
+                Ok(Pushed::InPart(tally.joined()))
+            }
         }
     }
 
