@@ -122,6 +122,10 @@ pub(crate) struct LogsSettings {
     pub(crate) tail: lgtm_logstore::components::TailSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: lgtm_logstore::components::QueryFrontendSettings,
+    /// How several ingesters are written to and read from.
+    pub(crate) replication: ReplicationSettings,
+    /// How long calls of other processes may take.
+    pub(crate) remote: RemoteSettings,
     /// Which caches its layers use.
     pub(crate) caches: LogsCaches,
     /// Whether the header X-Loki-Query-Limits of a request may tighten the limits of its tenant.
@@ -267,6 +271,8 @@ impl Default for LogsSettings {
             querier: Default::default(),
             tail: Default::default(),
             query_frontend: Default::default(),
+            replication: ReplicationSettings::default(),
+            remote: RemoteSettings::default(),
             caches: Default::default(),
             per_request_limits_enabled: api.per_request_limits_enabled,
             multi_tenant_queries_enabled: api.multi_tenant_queries_enabled,
