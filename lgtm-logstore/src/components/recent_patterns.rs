@@ -540,6 +540,7 @@ impl JoinedPatterns {
 
 /// What replicas tell of each stream [apart](PatternsRequest::by_stream), joined: of each stream the patterns of the replica that has seen most of its
 /// lines. So each line counts at most once, though replicas may have found different patterns in the same lines.
+#[cfg(feature = "ring")]
 pub(super) fn patterns_of_replicas(
     request: &PatternsRequest,
     replicas: Vec<Listed<Vec<PatternCounts>>>,

@@ -8,17 +8,17 @@ use std::time::Duration;
 use lgtm_core::cache::CacheSettings;
 use lgtm_core::exec::ExecutorSettings;
 use lgtm_core::limits::{RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
+use lgtm_core::rpc::RemoteSettings;
 use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
+use lgtm_ring::replicas::ReplicationSettings;
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::ring::ReplicationSettings;
 use lgtm_tsdb::components::{
     CompactorSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
 };
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::promql::EngineSettings;
-use lgtm_tsdb::rpc::RemoteSettings;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
+use lgtm_core::ErrorKind;
 use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::codec::Allowance;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::{GlobalLimits, Overrides};
-use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TextSet, TimeRangeNs, TimestampNs};
+use lgtm_core::model::{Labels, Matcher, TenantId, TimeRangeNs, TimestampNs};
 use lgtm_core::storage::{Backend, DataKind, Layout};
-use lgtm_core::{Error, ErrorKind, Result};
 use lgtm_ring::instance::{Instance, RingDesc};
 use lgtm_ring::ring::{Ring, RingSettings};
 use lgtm_ring::token::{RandomTokens, Token, TokenGenerator};
@@ -24,7 +23,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::bucket::{BucketChunks, BucketSettings};
 use crate::components::clients::{
-    IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Tail, TailFeed, TailRequest,
+    IngesterClient, Inspect, Patterns, PatternsRequest, Tail, TailRequest,
 };
 use crate::components::{
     Compactor, CompactorSettings, Ingester, IngesterSettings, PatternSettings, Querier,
@@ -32,12 +31,14 @@ use crate::components::{
 use crate::head::{FlushScope, HeadSettings};
 use crate::limits::{Accepted, Limits, PushPart, PushReport};
 use crate::logql::{
-    Direction, EngineSettings, MaxSeries, ParserSettings, Query, QueryError, QueryRange, QueryValue,
+    Direction, EngineSettings, MaxSeries, ParserSettings, Query, QueryRange, QueryValue,
 };
-use crate::select::{
-    EntryBatch, EntryBatches, Select, SelectEnd, SelectOrder, SelectRequest, StreamVolume,
-};
+use crate::select::{Select, SelectOrder, SelectRequest};
 use crate::wire::{LogEntry, PushBatch, decode_entries};
+
+mod frail;
+
+use frail::Frail;
 
 const NOW_MS: i64 = 1_714_557_600_000;
 const SECOND: i64 = 1_000_000_000;
@@ -45,130 +46,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn tenant() -> TenantId {
     TenantId::new("team-a").unwrap()
-}
-
-/// An ingester that fails when it is told to.
-#[derive(Debug)]
-struct Frail {
-    ingester: Arc<Ingester>,
-    is_away: AtomicBool,
-    /// Answers break off behind so many batches of one block.
-    breaks_after: Mutex<Option<usize>>,
-}
-
-impl Frail {
-    fn check(&self) -> Result<&Arc<Ingester>> {
-        if self.is_away.load(Ordering::SeqCst) {
-            return Err(Error::Unavailable("away".into()));
-        }
-        Ok(&self.ingester)
-    }
-}
-
-/// An answer that may break off.
-#[derive(Debug)]
-struct FrailBatches {
-    all: Box<dyn EntryBatches>,
-    left: Option<usize>,
-}
-
-#[async_trait]
-impl EntryBatches for FrailBatches {
-    async fn next_batch(&mut self) -> Result<Option<EntryBatch>> {
-        if let Some(left) = &mut self.left {
-            *left = left
-                .checked_sub(1)
-                .ok_or_else(|| Error::Unavailable("broke off".into()))?;
-        }
-        self.all.next_batch().await
-    }
-
-    fn times(&self) -> Option<TimeRangeNs> {
-        self.all.times()
-    }
-
-    fn end(&mut self) -> SelectEnd {
-        self.all.end()
-    }
-}
-
-#[async_trait]
-impl Select for Frail {
-    async fn select(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Box<dyn EntryBatches>> {
-        Ok(Box::new(FrailBatches {
-            all: self.check()?.select(tenant, request).await?,
-            left: *self.breaks_after.lock(),
-        }))
-    }
-
-    async fn series(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Listed<Vec<Labels>>> {
-        self.check()?.series(tenant, request).await
-    }
-
-    async fn label_names(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Listed<TextSet>> {
-        self.check()?.label_names(tenant, request).await
-    }
-
-    async fn label_values(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        request: &SelectRequest,
-    ) -> Result<Listed<TextSet>> {
-        self.check()?.label_values(tenant, name, request).await
-    }
-}
-
-#[async_trait]
-impl Inspect for Frail {
-    async fn volumes(
-        &self,
-        tenant: &TenantId,
-        request: &SelectRequest,
-    ) -> Result<Listed<Vec<StreamVolume>>> {
-        Inspect::volumes(&**self.check()?, tenant, request).await
-    }
-}
-
-#[async_trait]
-impl Patterns for Frail {
-    async fn patterns(
-        &self,
-        tenant: &TenantId,
-        request: &PatternsRequest,
-    ) -> Result<Listed<Vec<PatternCounts>>> {
-        self.check()?.patterns(tenant, request).await
-    }
-}
-
-#[async_trait]
-impl Tail for Frail {
-    async fn tail(
-        &self,
-        tenant: &TenantId,
-        request: &TailRequest,
-    ) -> Result<Box<dyn TailFeed>, QueryError> {
-        self.check()?.tail(tenant, request).await
-    }
-}
-
-#[async_trait]
-impl IngesterClient for Frail {
-    async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<PushReport> {
-        self.check()?.push(tenant, part).await
-    }
 }
 
 /// What is pushed: number of the stream, time, line.
