@@ -42,7 +42,7 @@
 //! [`LogStore`] is all of it as one value. Who wants the parts takes them: [`components`] (what a host starts; they know each other by the
 //! traits of [`components::clients`]), [`logql`] over any [`select::Select`], [`head`], [`bucket`], [`chunk`] and [`index`] (the bytes in the
 //! object store, by the rules of [`schema`]), [`skip`] (what stands beside them: where a text surely is not, what was counted already), [`entry`] (decoded blocks), [`wire`] (what is sent) and [`limits`] (what of it is taken).
-//! [`prelude`] has the names that most programs need. The pages below `docs/format` describe the bytes.
+//! With the feature `ring` several ingesters are one (`components::ring`), with `rpc` they may be in other processes. [`prelude`] has the names that most programs need. The pages below `docs/format` describe the bytes.
 //!
 //! The object stores S3, GCS and Azure are features of `lgtm-core` (`s3`, `gcs`, `azure`).
 
@@ -59,6 +59,8 @@ pub mod index;
 pub mod limits;
 pub mod logql;
 pub mod prelude;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 pub mod schema;
 pub mod select;
 pub mod skip;

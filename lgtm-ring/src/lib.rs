@@ -92,6 +92,7 @@
 //! * [`kv`]: where the ring's value lives; [`store`]: the same as a map; a store of your own is held to the promises by `testing::kv_suite`.
 //! * [`lifecycle`]: joining, heartbeats, leaving; [`watch`]: following.
 //! * [`batch`], [`fanout`], [`pool`]: writing to, reading from and dialling replicas.
+//! * [`replicas`]: all that as one, for stores.
 //! * [`status`], and `http` by the feature of that name: what an operator sees.
 //! * `testing` (feature): invariants, members driven by hand, conformance suites.
 
@@ -105,6 +106,7 @@ pub mod kv;
 pub mod lifecycle;
 pub mod pool;
 pub mod prng;
+pub mod replicas;
 pub mod ring;
 pub mod status;
 pub mod store;

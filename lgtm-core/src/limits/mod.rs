@@ -2,7 +2,7 @@
 //!
 //! [`Overrides`] holds one limits struct per tenant, replaced as a whole while requests read it. [`OverridesFile`] reads the file that
 //! operators write, [`RuntimeConfig`] reads it again while the process runs. [`RateLimiter`] is a token bucket, [`TenantLimiters`] has one
-//! per tenant; [`retry_after`] says when a refused client shall come back. [`Inflight`] bounds
+//! per tenant; [`GlobalLimits`] and [`RateShare`] divide what holds for several processes; [`retry_after`] says when a refused client shall come back. [`Inflight`] bounds
 //! what is under way in a process, [`QueryMemory`] what its queries hold; [`BatchPool`] has the memory of requests.
 
 mod batch_pool;
@@ -13,6 +13,7 @@ mod query_memory;
 mod rate_limiter;
 mod retry_after;
 mod runtime_config;
+mod shares;
 mod tenant_limiters;
 
 pub use batch_pool::{BatchPool, PooledBatch, Reusable};
@@ -25,4 +26,5 @@ pub use retry_after::retry_after;
 pub use runtime_config::{
     ReadOverrides, Reload, RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings, Shown,
 };
+pub use shares::{GlobalLimits, RateShare};
 pub use tenant_limiters::TenantLimiters;

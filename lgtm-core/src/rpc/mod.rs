@@ -23,6 +23,8 @@ mod connection;
 mod fault;
 mod health;
 mod message;
+pub mod messages;
+mod remote;
 mod server;
 mod settings;
 
@@ -32,5 +34,6 @@ mod tests;
 pub use client::{RpcCaller, RpcClient, RpcStream};
 pub use health::{HEALTH_CHECK, health_routes};
 pub use message::RpcMessage;
+pub use remote::{Remote, RemoteSettings};
 pub use server::{RpcCall, RpcServer};
 pub use settings::{RpcClientSettings, RpcCompression, RpcServerSettings};

@@ -42,6 +42,23 @@ pub struct RpcCall {
     pub room: Ticket,
 }
 
+impl RpcCall {
+    /// Answers the call while its message is held.
+    async fn held<T, Fut>(self, work: impl FnOnce(TenantId, Bytes) -> Fut) -> Result<T>
+    where
+        Fut: Future<Output = Result<T>>,
+    {
+        let Self {
+            tenant,
+            message,
+            room,
+        } = self;
+        let answer = work(tenant?, message).await;
+        drop(room);
+        answer
+    }
+}
+
 /// Turns functions into methods that other processes may call.
 ///
 /// ```
@@ -146,6 +163,35 @@ impl RpcServer {
         post(move |request: Request| {
             let (server, work) = (Arc::clone(&server), work.clone());
             async move { server.answer(request, work).await }
+        })
+    }
+
+    /// A method that asks `of` and answers with one message. The message of the call is held until then.
+    pub fn asking<I, F, Fut>(self: &Arc<Self>, of: &Arc<I>, work: F) -> MethodRouter
+    where
+        I: ?Sized + Send + Sync + 'static,
+        F: Fn(Arc<I>, TenantId, Bytes) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<RpcMessage>> + Send + 'static,
+    {
+        let of = Arc::clone(of);
+        self.unary(move |call: RpcCall| {
+            let (of, work) = (Arc::clone(&of), work.clone());
+            call.held(move |tenant, message| work(of, tenant, message))
+        })
+    }
+
+    /// A method that asks `of` and answers with any number of messages. The message of the call is held until the first of them.
+    pub fn asking_for_many<I, F, Fut, S>(self: &Arc<Self>, of: &Arc<I>, work: F) -> MethodRouter
+    where
+        I: ?Sized + Send + Sync + 'static,
+        F: Fn(Arc<I>, TenantId, Bytes) -> Fut + Clone + Send + Sync + 'static,
+        Fut: Future<Output = Result<S>> + Send + 'static,
+        S: Stream<Item = Result<RpcMessage>> + Send + 'static,
+    {
+        let of = Arc::clone(of);
+        self.streaming(move |call: RpcCall| {
+            let (of, work) = (Arc::clone(&of), work.clone());
+            call.held(move |tenant, message| work(of, tenant, message))
         })
     }
 

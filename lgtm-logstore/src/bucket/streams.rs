@@ -14,7 +14,7 @@ use super::bucket_chunks::BucketChunks;
 use super::index_file::IndexFile;
 use super::known_streams::{IndexedStream, IndexedStreams, KnownStreams, question_key};
 use crate::index::{ChunkMeta, FingerprintRange, IndexReader, SeriesFilter, TENANT_LABEL};
-use crate::select::{FetchStats, SelectRequest};
+use crate::select::{FetchStats, SelectRequest, milliseconds_around};
 
 /// Series that are read together.
 const BATCH_SERIES: usize = 1024;
@@ -50,14 +50,6 @@ pub(super) struct FoundStreams {
     pub(super) streams: Vec<FoundStream>,
     /// What is missing, and why.
     pub(super) warnings: Vec<String>,
-}
-
-/// Whole milliseconds around a range.
-pub(super) fn milliseconds_around(range: TimeRangeNs) -> TimeRange {
-    TimeRange {
-        min_ms: range.min_ns.to_ms(),
-        max_ms: range.max_ns.to_ms_up(),
-    }
 }
 
 /// What a file is asked.

@@ -39,6 +39,8 @@ pub struct PatternsRequest {
     pub range: TimeRangeNs,
     /// Distance of two counts, nanoseconds, more than 0. Counts stand at its multiples.
     pub step_ns: i64,
+    /// Whether those of each stream are wanted apart: whoever asks replicas takes those of one of them for each stream.
+    pub by_stream: bool,
 }
 
 /// A template of lines, and how often it came.
@@ -50,6 +52,8 @@ pub struct PatternCounts {
     pub level: String,
     /// Time, nanoseconds, and lines of the step that begins there; ascending, without zeros.
     pub counts: Vec<(TimestampNs, u64)>,
+    /// The hash of the stream that it is of, where they were wanted apart.
+    pub stream: Option<u64>,
 }
 
 /// What recent lines have in common.

@@ -37,11 +37,13 @@ use crate::index::{IndexFileName, IndexReader, IndexReaderSettings, IndexUnpacke
 use crate::limits::Limits;
 use crate::schema::{IndexTable, SchemaPeriods, SchemaSettings};
 
+/// Decides whether a job is this process' own, by its key.
+pub type OwnsJob = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// A round that is over in this time is never cut short, however small `deletion_delay` is.
 const SHORT_ROUND: Duration = Duration::from_secs(5);
 
 /// Collects the parts of a [`Compactor`].
-#[derive(Debug)]
 pub struct CompactorBuilder {
     bucket: Bucket,
     executor: Executor,
@@ -53,8 +55,17 @@ pub struct CompactorBuilder {
     deletes: Option<Arc<DeleteRequests>>,
     chunks: Option<Arc<BucketChunks>>,
     instance: String,
+    owns: Option<OwnsJob>,
     registry: Option<Registry>,
     settings: CompactorSettings,
+}
+
+impl std::fmt::Debug for CompactorBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CompactorBuilder")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl CompactorBuilder {
@@ -122,6 +133,14 @@ impl CompactorBuilder {
         self
     }
 
+    /// Sets whether this process does the work, where there are several that might: it is asked before each round, and in it before each table, for
+    /// [`Compactor::JOB`]. Without it this one does.
+    #[must_use]
+    pub fn owns(mut self, owns: OwnsJob) -> Self {
+        self.owns = Some(owns);
+        self
+    }
+
     /// Has `registry` tell what was joined and deleted.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -160,6 +179,7 @@ impl CompactorBuilder {
             folder: self.folder,
             side: self.side_bucket.map(SideCompactor::new),
             instance: self.instance,
+            owns: self.owns,
             settings: self.settings,
             limits: self.limits,
             settled: Mutex::default(),
@@ -213,7 +233,6 @@ impl CompactorBuilder {
 ///
 /// New files are put first; the old ones go `delete_delay` later, by a mark that survives the process ([`CompactionMark`]). So it may be
 /// stopped at any point, and several may run at once: nothing is lost, at worst something is done twice.
-#[derive(Debug)]
 pub struct Compactor {
     pub(super) bucket: Bucket,
     pub(super) executor: Executor,
@@ -224,6 +243,7 @@ pub struct Compactor {
     /// Where side files are joined, too.
     pub(super) side: Option<SideCompactor>,
     pub(super) instance: String,
+    owns: Option<OwnsJob>,
     pub(super) settings: CompactorSettings,
     pub(super) limits: Overrides<Limits>,
     pub(super) deletions: Option<Deletions>,
@@ -244,6 +264,14 @@ pub struct Compactor {
     is_claimed: AtomicBool,
     counts: CompactionCounts,
     pub(super) tables: TableProgress,
+}
+
+impl std::fmt::Debug for Compactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compactor")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is to be done in a table.
@@ -274,6 +302,7 @@ impl Compactor {
             deletes: None,
             chunks: None,
             instance: "compactor".into(),
+            owns: None,
             registry: None,
             settings: CompactorSettings::default(),
         }
@@ -315,8 +344,21 @@ impl Compactor {
         done
     }
 
+    /// The key of all its work. One of several compactors does all of it, as in Loki: a request to delete is done when all tables are, and what is deleted
+    /// later must not be joined again meanwhile, so that one alone must know how far the work is. Index files are small beside the chunks that they
+    /// name, and one process joins those of terabytes a day.
+    pub const JOB: &str = "logs";
+
+    /// Whether the work is this process' own now.
+    fn is_owner(&self) -> bool {
+        self.owns.as_ref().is_none_or(|owns| owns(Self::JOB))
+    }
+
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
         let _only = self.working.lock().await;
+        if !self.is_owner() {
+            return Ok(());
+        }
         self.round_began_ms
             .store(self.monotonic_ms(), Ordering::Relaxed);
         if !self.is_claimed.load(Ordering::Acquire) {
@@ -364,6 +406,11 @@ impl Compactor {
         let long = (self.settings.deletion_delay / 4).max(SHORT_ROUND);
         for table in tables {
             cancel.check("compaction")?;
+            if !self.is_owner() {
+                tracing::info!("another compactor does the work from now on");
+                deletes.table_failed(&due);
+                break;
+            }
             if self.round_age() > long {
                 tracing::warn!(
                     ?long,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::in_place;
-use lgtm_core::limits::{BatchPool, Inflight, InflightBound, Overrides, Ticket};
+use lgtm_core::limits::{BatchPool, Inflight, InflightBound, Overrides, RateShare, Ticket};
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
@@ -114,6 +114,7 @@ pub struct DistributorBuilder {
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     registry: Option<Registry>,
+    share: Option<Arc<dyn RateShare>>,
     settings: DistributorSettings,
 }
 
@@ -139,6 +140,13 @@ impl DistributorBuilder {
         self
     }
 
+    /// Sets who shares the rates of tenants. Without it this distributor is alone.
+    #[must_use]
+    pub fn rate_share(mut self, share: Arc<dyn RateShare>) -> Self {
+        self.share = Some(share);
+        self
+    }
+
     /// The distributor.
     pub fn build(self) -> Arc<Distributor> {
         let requests = InflightBound {
@@ -152,7 +160,7 @@ impl DistributorBuilder {
         let distributor = Arc::new(Distributor {
             ingester: self.ingester,
             limits: self.limits,
-            admission: Admission::new(self.clock),
+            admission: Admission::new(self.clock).sharing(self.share),
             inflight: Arc::new(Inflight::new(requests, bytes)),
             batches: Arc::default(),
             settings: self.settings,
@@ -191,6 +199,7 @@ impl Distributor {
             limits,
             clock: Arc::new(SystemClock::new()),
             registry: None,
+            share: None,
             settings: DistributorSettings::default(),
         }
     }

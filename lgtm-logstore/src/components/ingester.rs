@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::disk::Disk;
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::limits::Overrides;
+use lgtm_core::limits::{GlobalLimits, Overrides};
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::random::{RandomSource, os_random};
 use lgtm_core::service::Service;
@@ -107,6 +107,7 @@ pub struct IngesterBuilder {
     chunks: Option<Arc<BucketChunks>>,
     instance: Option<String>,
     registry: Option<Registry>,
+    global_limits: Option<Arc<dyn GlobalLimits>>,
     settings: IngesterSettings,
 }
 
@@ -151,6 +152,13 @@ impl IngesterBuilder {
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
         self.registry = Some(registry.clone());
+        self
+    }
+
+    /// Sets how limits that hold for all ingesters together are divided among them. Without it this one is alone.
+    #[must_use]
+    pub fn global_limits(mut self, limits: Arc<dyn GlobalLimits>) -> Self {
+        self.global_limits = Some(limits);
         self
     }
 
@@ -250,6 +258,7 @@ impl Ingester {
             chunks: None,
             instance: None,
             registry: None,
+            global_limits: None,
             settings: IngesterSettings::default(),
         }
     }
@@ -278,6 +287,7 @@ impl Ingester {
         };
         let (settings, schema) = (p.settings.head.clone(), self.chunks.periods().clone());
         let (mut heads, replay) = Heads::open(host, ".", settings, schema, p.limits.clone())?;
+        heads = heads.sharing(p.global_limits.clone());
         if self.chunks.has_side_files() {
             heads = heads.with_side_files(p.settings.writer.side_files.clone());
         }

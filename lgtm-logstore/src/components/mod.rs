@@ -28,6 +28,8 @@ mod query_frontend;
 mod query_frontend_settings;
 mod query_rules;
 mod recent_patterns;
+#[cfg(feature = "ring")]
+pub mod ring;
 #[cfg(test)]
 mod sample_pushes;
 mod side_compactor;
@@ -38,7 +40,7 @@ mod volume;
 
 pub use chunk_flusher::{FlushCounts, FlushReport};
 pub use compaction_counts::CompactionCounts;
-pub use compactor::{Compactor, CompactorBuilder};
+pub use compactor::{Compactor, CompactorBuilder, OwnsJob};
 pub use compactor_settings::CompactorSettings;
 pub use delete_requests::{DeleteRequests, DeleteSettings, KnownDelete};
 pub use detected::{

@@ -38,10 +38,19 @@ pub struct QuerierBuilder {
     settings: EngineSettings,
     tail: TailSettings,
     deletes: Option<Arc<DeleteRequests>>,
+    may_repeat: bool,
     registry: Option<Registry>,
 }
 
 impl QuerierBuilder {
+    /// Tells that several holders may have the same entries: ingesters that are replicas of each other, or that keep for a while what is in the object
+    /// store already. Entries count once in any case, volumes do so then too.
+    #[must_use]
+    pub fn replicated(mut self) -> Self {
+        self.may_repeat = true;
+        self
+    }
+
     /// Sets what tenants want deleted: no answer shows it. Without it nothing is hidden.
     #[must_use]
     pub fn deletes(mut self, deletes: Arc<DeleteRequests>) -> Self {
@@ -101,6 +110,7 @@ impl QuerierBuilder {
             ingesters: self.ingesters,
             store_gateways: self.store_gateways,
             limits: self.limits,
+            may_repeat: self.may_repeat,
         });
         if let Some(registry) = &self.registry {
             querier.register_metrics(registry);
@@ -121,6 +131,7 @@ pub struct Querier {
     ingesters: Vec<Arc<dyn IngesterClient>>,
     store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
     limits: Overrides<Limits>,
+    may_repeat: bool,
 }
 
 impl Querier {
@@ -140,6 +151,7 @@ impl Querier {
             settings: EngineSettings::default(),
             tail: TailSettings::default(),
             deletes: None,
+            may_repeat: false,
             registry: None,
         }
     }
@@ -301,7 +313,9 @@ impl Querier {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<Vec<StreamVolume>>> {
-        let request = &self.visible.kept(tenant, request);
+        let mut request = self.visible.kept(tenant, request);
+        request.may_repeat = self.may_repeat;
+        let request = &request;
         let recent = self.ingesters.iter().map(|i| i.volumes(tenant, request));
         let mut answers = futures::future::try_join_all(recent).await?;
         let stored = self.store_gateways.iter();
@@ -309,10 +323,24 @@ impl Querier {
         answers.extend(futures::future::try_join_all(stored).await?);
         let mut all = Listed::default();
         for answer in answers {
-            all.merge(answer, add_volumes);
+            all.merge(
+                answer,
+                match self.may_repeat {
+                    true => join_volumes,
+                    false => add_volumes,
+                },
+            );
         }
+        // Nobody needs to know any more.
+        all.items.iter_mut().for_each(|v| v.spans = Vec::new());
         Ok(all.cut(request.limit))
     }
+}
+
+/// Joins lists of holders that may have the same.
+pub(super) fn join_volumes(all: &mut Vec<StreamVolume>, more: Vec<StreamVolume>) {
+    let by_labels = |a: &StreamVolume, b: &StreamVolume| a.labels.cmp(&b.labels);
+    merge_sorted(all, more, by_labels, StreamVolume::join);
 }
 
 /// Joins lists in the order of labels.

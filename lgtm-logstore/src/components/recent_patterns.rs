@@ -294,17 +294,25 @@ impl RecentPatterns {
         cancel: &CancelToken,
     ) -> Result<Vec<PatternCounts>> {
         let mut joined = JoinedPatterns::new(request.step_ns);
+        let mut apart = Vec::new();
         for part in &self.parts {
             cancel.check("patterns")?;
             let part = part.lock();
             let own = part.streams.values().filter(|s| s.tenant == *tenant);
             for stream in own.filter(|s| takes(&s.labels, request)) {
+                if request.by_stream {
+                    apart.extend(stream.within(request));
+                    continue;
+                }
                 for (level, templates) in &stream.levels {
                     for found in templates.within(request.range) {
                         joined.add(&found.pattern, level, found.counts);
                     }
                 }
             }
+        }
+        if request.by_stream {
+            return Ok(apart);
         }
         Ok(joined.finish(0))
     }
@@ -411,6 +419,20 @@ impl Part {
 }
 
 impl StreamPatterns {
+    /// Its patterns alone.
+    fn within(&self, request: &PatternsRequest) -> Vec<PatternCounts> {
+        let mut joined = JoinedPatterns::new(request.step_ns);
+        for (level, templates) in &self.levels {
+            for found in templates.within(request.range) {
+                joined.add(&found.pattern, level, found.counts);
+            }
+        }
+        let mut own = joined.finish(0);
+        let stream = self.labels.stable_hash();
+        own.iter_mut().for_each(|p| p.stream = Some(stream));
+        own
+    }
+
     /// For how many lines this one counts; `None` if it is not looked at.
     fn sample(
         &mut self,
@@ -506,6 +528,7 @@ impl JoinedPatterns {
                 pattern,
                 level,
                 counts,
+                stream: None,
             };
             (total, pattern)
         });
@@ -513,6 +536,44 @@ impl JoinedPatterns {
         all.sort_by_key(|(total, _)| std::cmp::Reverse(*total));
         all.into_iter().map(|(_, pattern)| pattern).collect()
     }
+}
+
+/// What replicas tell of each stream [apart](PatternsRequest::by_stream), joined: of each stream the patterns of the replica that has seen most of its
+/// lines. So each line counts at most once, though replicas may have found different patterns in the same lines.
+#[cfg(feature = "ring")]
+pub(super) fn patterns_of_replicas(
+    request: &PatternsRequest,
+    replicas: Vec<Listed<Vec<PatternCounts>>>,
+) -> Listed<Vec<PatternCounts>> {
+    let mut listed = Listed::whole(Vec::new());
+    let mut streams: HashMap<u64, (u64, Vec<PatternCounts>)> = HashMap::new();
+    for replica in replicas {
+        listed.is_cut |= replica.is_cut;
+        listed.warn(replica.warnings);
+        let mut own: HashMap<u64, (u64, Vec<PatternCounts>)> = HashMap::new();
+        for pattern in replica.items {
+            let lines: u64 = pattern.counts.iter().map(|(_, n)| n).sum();
+            let (total, patterns) = own.entry(pattern.stream.unwrap_or(0)).or_default();
+            *total += lines;
+            patterns.push(pattern);
+        }
+        for (stream, found) in own {
+            let best = streams.entry(stream).or_default();
+            if found.0 > best.0 {
+                *best = found;
+            }
+        }
+    }
+    if request.by_stream {
+        listed.items = streams.into_values().flat_map(|(_, p)| p).collect();
+        return listed;
+    }
+    let mut joined = JoinedPatterns::new(request.step_ns);
+    for pattern in streams.into_values().flat_map(|(_, p)| p) {
+        joined.add(&pattern.pattern, &pattern.level, pattern.counts);
+    }
+    listed.items = joined.finish(0);
+    listed
 }
 
 /// The answer to a request, made of what holders have: the most frequent patterns, at most 300, without those of fewer than 30 lines.

@@ -85,8 +85,11 @@ impl Heads {
     fn write_checkpoint(&self, mut out: Checkpoint) -> Result<()> {
         // What nobody refers to before the walk, the walk does not refer to. What is given up later waits for the next checkpoint.
         let unused = self.parts.files.unused();
+        let retains = !self.settings.retain_flushed.is_zero();
         for head in self.all() {
-            checkpoint_streams(&head, &mut |record| out.append(kind::STREAM_STATE, record))?;
+            checkpoint_streams(&head, retains, &mut |record| {
+                out.append(kind::STREAM_STATE, record)
+            })?;
         }
         self.parts.files.flush()?;
         if self.settings.wal.sync != SyncPolicy::Os {
@@ -104,7 +107,11 @@ impl Heads {
     }
 }
 
-fn checkpoint_streams(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+fn checkpoint_streams(
+    head: &Head,
+    retains: bool,
+    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut record = Vec::new();
     put_bytes(&mut record, head.tenant.as_str().as_bytes());
     let empty = record.len();
@@ -123,7 +130,7 @@ fn checkpoint_streams(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) ->
                 put_bytes(&mut labels, value.as_bytes());
             }
             drop(index);
-            encode_stream(&labels, &state, &mut record);
+            encode_stream(&labels, &state, retains, &mut record);
         }
         // Written without the locks: a disk may take its time. What changes meanwhile is in the log behind the cut.
         if record.len() >= RECORD_BYTES {
@@ -138,7 +145,7 @@ fn checkpoint_streams(head: &Head, sink: &mut dyn FnMut(&[u8]) -> Result<()>) ->
     }
 }
 
-fn encode_stream(labels: &[u8], state: &StreamState, out: &mut Vec<u8>) {
+fn encode_stream(labels: &[u8], state: &StreamState, retains: bool, out: &mut Vec<u8>) {
     put_bytes(out, labels);
     put_uvarint(out, state.sequence);
     put_svarint(out, state.highest_ns.get());
@@ -151,8 +158,10 @@ fn encode_stream(labels: &[u8], state: &StreamState, out: &mut Vec<u8>) {
             }
         }
     }
-    // Those that the object store has are here for readers only.
-    let held = state.finished.iter().filter(|c| !c.state.is_moved());
+    // Those that the object store has are here for readers only. Where these are elsewhere, they are still needed after a restart; flushed again, the same
+    // chunks go to the same places.
+    let is_held = |c: &&HeadChunk| retains || !c.state.is_moved();
+    let held = state.finished.iter().filter(is_held);
     put_uvarint(out, held.clone().count() as u64);
     held.for_each(|c| encode_chunk(c, out));
 }

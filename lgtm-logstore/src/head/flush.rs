@@ -2,10 +2,11 @@
 //!
 //! [`Heads::begin_flush`] marks the chunks that go, [`Heads::load_some`] makes of them what a writer takes. When the index that names them is
 //! listed, [`Heads::give`] begins a new generation and lets go of them: queries that begin from then on find them in the store, and for
-//! those that began before they stay. What does not get there stays too, in memory and in the log, and goes with the next flush.
+//! those that began before they stay; with `retain_flushed` for all, a while longer. What does not get there stays too, in memory and in the log, and goes with the next flush.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lgtm_core::exec::CancelToken;
 use lgtm_core::model::{Labels, TenantId};
@@ -221,6 +222,10 @@ impl Heads {
 
     /// Lets go of chunks that an index names which queries of this process know. Costs a look at each.
     pub fn give(&self, chunks: Vec<LeavingChunk>) {
+        if !self.settings.retain_flushed.is_zero() {
+            let stays = (self.clock.monotonic(), self.parts.generations.enter());
+            self.retained.lock().push_back(stays);
+        }
         let (generation, oldest) = self.parts.generations.advance();
         if oldest == generation {
             let mut freed = Vec::new();
@@ -236,8 +241,16 @@ impl Heads {
         self.moved.lock().extend(chunks);
     }
 
-    /// Drops the chunks that stayed for readers which are gone.
+    /// Drops the chunks that stayed for readers which are gone, and for as long as `retain_flushed` says.
     pub(super) fn drop_moved(&self) {
+        let now = self.clock.monotonic();
+        let is_over = |since: Duration| now.saturating_sub(since) >= self.settings.retain_flushed;
+        {
+            let mut retained = self.retained.lock();
+            while retained.front().is_some_and(|(since, _)| is_over(*since)) {
+                retained.pop_front();
+            }
+        }
         let oldest = self.parts.generations.oldest();
         let mut freed = Vec::new();
         let mut moved = self.moved.lock();

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use lgtm_core::Result;
 use lgtm_core::exec::in_place;
+use lgtm_core::limits::GlobalLimits;
 use lgtm_core::model::{Labels, METRIC_NAME, TenantId, TimestampNs};
 use lgtm_core::postings::{MemPostings, RefCache, SeriesId};
 use lgtm_core::wal::{BlobFiles, Generations};
@@ -40,6 +41,8 @@ pub(super) struct HeadParts {
     pub(super) tools: Mutex<Vec<ChunkTools>>,
     /// How side files are made beside chunks, if they are.
     pub(super) sides: Option<SideParts>,
+    /// What of the limits for all ingesters together this one may take; all without it.
+    pub(super) global: Option<Arc<dyn GlobalLimits>>,
     /// While the log is read back nothing is made beside chunks: that would make a start slower, and many of them are in the log only.
     pub(super) is_replaying: AtomicBool,
 }
@@ -181,7 +184,13 @@ impl Head {
         }
         if let Bounds::Kept(limits) = bounds {
             let count = index.series_count() as u64;
-            let max = limits.max_global_streams_per_user;
+            let global = limits.max_global_streams_per_user;
+            let max = match &self.parts.global {
+                Some(all) if global > 0 => {
+                    all.local(global, limits.ingestion_tenant_shard_size).max(1)
+                }
+                _ => global,
+            };
             if max > 0 && count >= max {
                 return Ok(Err((PushRule::StreamLimit, String::new())));
             }

@@ -1,5 +1,6 @@
 //! The heads of all tenants of a process, and the log they share.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,10 +9,10 @@ use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::{Disk, FolderLock};
 use lgtm_core::exec::{CancelToken, Executor};
-use lgtm_core::limits::Overrides;
+use lgtm_core::limits::{GlobalLimits, Overrides};
 use lgtm_core::model::TenantId;
 use lgtm_core::wal::{
-    BlobFiles, Refusal, ReplayProgress, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
+    BlobFiles, Refusal, ReplayProgress, Snapshot, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
 };
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
@@ -83,6 +84,8 @@ pub struct Heads {
     pub(super) scratch: Mutex<Vec<PushScratch>>,
     /// Chunks that the store has and that readers who began before may still need.
     pub(super) moved: Mutex<Vec<LeavingChunk>>,
+    /// What flushes have moved lately stays readable while these are there; each with when it began.
+    pub(super) retained: Mutex<VecDeque<(Duration, Snapshot)>>,
     /// The data folder is ours while this is there.
     lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's entries come first.
@@ -151,6 +154,7 @@ impl Heads {
             sequence_floor: AtomicU64::new(0),
             tools: Mutex::default(),
             sides: None,
+            global: None,
             is_replaying: AtomicBool::new(true),
         };
         let heads = Self {
@@ -164,6 +168,7 @@ impl Heads {
             seed,
             scratch: Mutex::default(),
             moved: Mutex::default(),
+            retained: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),
@@ -181,6 +186,24 @@ impl Heads {
             parts.sides = Some(SideParts::new(settings, most));
         }
         self
+    }
+
+    /// Has limits divided among several ingesters. Before anybody else has it.
+    #[must_use]
+    pub(crate) fn sharing(mut self, global: Option<Arc<dyn GlobalLimits>>) -> Self {
+        if let Some(parts) = Arc::get_mut(&mut self.parts) {
+            parts.global = global;
+        }
+        self
+    }
+
+    /// What a reader sees: all that the store has not, and with `retain_flushed` what it has since lately.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        if self.settings.retain_flushed.is_zero() {
+            self.parts.generations.enter()
+        } else {
+            self.parts.generations.enter_oldest()
+        }
     }
 
     /// Whether pushes and queries can be answered: not before all of the log is back, as a part of it would look like all there is.

@@ -19,7 +19,10 @@ use super::head::Head;
 use super::heads::Heads;
 use super::pieces::{Piece, StreamPieces};
 use super::stream::{MemStream, StreamState};
-use crate::select::{EntryBatches, FetchStats, Select, SelectRequest, StreamVolume};
+use crate::select::{
+    EntryBatches, FetchStats, Select, SelectRequest, StreamVolume, VolumeSpan, added,
+    milliseconds_around,
+};
 
 /// Answers selects from the heads of a process.
 #[derive(Debug, Clone)]
@@ -73,7 +76,8 @@ impl HeadSelect {
 }
 
 impl HeadSelect {
-    /// The volumes of the streams that match, in the order of their labels. What the object store has counts there only.
+    /// The volumes of the streams that match, in the order of their labels. What the object store has counts there only, but for what is
+    /// [retained](super::HeadSettings::retain_flushed).
     ///
     /// # Errors
     /// As [`Select::series`].
@@ -82,13 +86,13 @@ impl HeadSelect {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<Vec<StreamVolume>>> {
-        let reader = self.heads.parts.generations.enter();
+        let reader = self.heads.snapshot();
         let volumes = self
             .on_head(tenant, request, move |head, request, cancel| {
                 let mut out = Vec::new();
                 for_each_match(head, request, cancel, &mut |labels, stream| {
                     let range = request.range_of(&labels);
-                    let volume = volume(&stream.lock(), labels, range, &reader);
+                    let volume = volume(&stream.lock(), labels, range, &reader, request.may_repeat);
                     out.extend(volume);
                     Ok(())
                 })?;
@@ -106,8 +110,10 @@ fn volume(
     labels: Labels,
     range: TimeRangeNs,
     reader: &Snapshot,
+    may_repeat: bool,
 ) -> Option<StreamVolume> {
     let mut volume = StreamVolume::of(labels);
+    let mut spans = Vec::new();
     let mut add = |(min_ns, max_ns): (TimestampNs, TimestampNs), bytes, entries| {
         if min_ns < range.max_ns && range.min_ns <= max_ns {
             volume.add_chunk(
@@ -116,6 +122,14 @@ fn volume(
                 bytes,
                 entries,
             );
+            if may_repeat {
+                spans.push(VolumeSpan::of_chunk(
+                    milliseconds_around(range),
+                    (min_ns.to_ms(), max_ns.to_ms_up()),
+                    bytes,
+                    entries,
+                ));
+            }
         }
     };
     for chunk in state.finished.iter().filter(|c| reader.sees(c.state)) {
@@ -127,6 +141,7 @@ fn volume(
             add(times, open.uncompressed_bytes(), open.entry_count());
         }
     }
+    volume.take_spans(added(spans));
     (volume.chunks > 0).then_some(volume)
 }
 
@@ -224,7 +239,7 @@ impl Select for HeadSelect {
         request: &SelectRequest,
     ) -> Result<Box<dyn EntryBatches>> {
         // What a flush moves from now on stays for this reader.
-        let reader = Arc::new(self.heads.parts.generations.enter());
+        let reader = Arc::new(self.heads.snapshot());
         let seen = Arc::clone(&reader);
         let found = self
             .on_head(tenant, request, move |head, request, cancel| {

@@ -47,6 +47,11 @@ pub struct HeadSettings {
     /// Bytes of side files that wait in memory with finished chunks until these go into the object store. Beyond it they are made again of the chunks
     /// that go. Default 16MiB: those of some 300 MB of chunks, more than comes between two flushes.
     pub max_waiting_side_bytes: ByteSize,
+    /// How long what a flush has moved into the object store, index and all, can be read here all the same, so that nothing is missed by readers in other
+    /// processes, who learn of a new index file late. 0 (default): not at all, as is right in one process; the host takes
+    /// `index_gateway.sync_interval` and a minute where there are several.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub retain_flushed: Duration,
     /// The write-ahead log. It is not compressed by default: lines would cost it as much CPU as all the rest of a push, for bytes that go
     /// with the next checkpoint.
     pub wal: WalSettings,
@@ -70,6 +75,7 @@ impl Default for HeadSettings {
             chunk_file_size: ByteSize::mib(128),
             chunk_write_buffer: ByteSize::kib(256),
             max_waiting_side_bytes: ByteSize::mib(16),
+            retain_flushed: Duration::ZERO,
             wal: WalSettings {
                 compress_above: ByteSize::gib(1),
                 ..WalSettings::default()

@@ -47,6 +47,7 @@ pub(super) async fn patterns(
         matchers: log.matchers,
         range,
         step_ns: step.max(MIN_STEP_NS),
+        by_stream: false,
     };
     let found = api.queries.patterns(&c.tenant, &request).await?;
     move_to_pool().await;

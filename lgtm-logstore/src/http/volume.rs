@@ -205,6 +205,7 @@ mod tests {
             chunks: 1,
             bytes: 100,
             entries: 2,
+            spans: Vec::new(),
         };
         let streams: Vec<StreamVolume> = (0..10).map(stream).collect();
         let shards = cut(&streams, 250);

@@ -7,7 +7,7 @@ use lgtm_core::Error;
 use lgtm_core::clock::Clock;
 use lgtm_core::error::first_chars;
 use lgtm_core::go::{format_rfc3339, parse_rfc3339_ns};
-use lgtm_core::limits::{RateLimit, TenantLimiters};
+use lgtm_core::limits::{RateLimit, RateShare, TenantLimiters};
 use lgtm_core::model::{TenantId, TimestampNs};
 
 use super::limits::Limits;
@@ -46,6 +46,22 @@ impl Accepted {
         word.is_none_or(|w| w >> (entry % 64) & 1 == 0)
     }
 
+    /// The entries of some streams of a batch among these, by the numbers of the streams, ascending.
+    #[must_use]
+    pub fn of_streams(&self, batch: &PushBatch, streams: &[u32]) -> Self {
+        let mut own = none(batch);
+        for stream in streams {
+            let view = batch.stream(*stream as usize);
+            let first = view.first_entry();
+            for n in (0..view.len()).filter(|n| self.takes(first + n)) {
+                own.refused[(first + n) / 64] &= !(1 << ((first + n) % 64));
+                own.entries += 1;
+                own.bytes += view.entry(n).byte_count();
+            }
+        }
+        own
+    }
+
     /// Leaves out an entry that is taken so far.
     pub(crate) fn refuse(&mut self, entry: usize, bytes: u64) {
         let word = entry / 64;
@@ -63,6 +79,7 @@ impl Accepted {
 pub struct Admission {
     clock: Arc<dyn Clock>,
     rates: TenantLimiters,
+    share: Option<Arc<dyn RateShare>>,
 }
 
 impl Admission {
@@ -71,7 +88,15 @@ impl Admission {
         Self {
             rates: TenantLimiters::new(Arc::clone(&clock)),
             clock,
+            share: None,
         }
+    }
+
+    /// Sets who shares the rates of tenants: each may take an equal part.
+    #[must_use]
+    pub fn sharing(mut self, share: Option<Arc<dyn RateShare>>) -> Self {
+        self.share = share;
+        self
     }
 
     /// Tells what of a batch is taken; what is not stands in the report. Costs a look at each entry's time and lengths.
@@ -108,8 +133,9 @@ impl Admission {
         limits: &Limits,
         accepted: &Accepted,
     ) -> Result<(), PushRefusal> {
+        let sharers = self.share.as_ref().map_or(1, |s| s.distributors().max(1)) as f64;
         let limit = RateLimit {
-            per_second: limits.ingestion_rate_mb * MEGABYTE,
+            per_second: limits.ingestion_rate_mb * MEGABYTE / sharers,
             burst: limits.ingestion_burst_size_mb * MEGABYTE,
         };
         let bytes = accepted.bytes as f64;

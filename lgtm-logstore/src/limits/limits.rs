@@ -27,8 +27,10 @@ pub struct Limits {
     pub per_stream_rate_limit: ByteSize,
     /// Bytes that one stream may get at once, where there is a rate. Loki's default.
     pub per_stream_rate_limit_burst: ByteSize,
-    /// Streams of a tenant in memory. 0 (default): unlimited, `head.max_streams` is the bound.
+    /// Streams of a tenant in memory, of all ingesters together. 0 (default): unlimited, `head.max_streams` is the bound.
     pub max_global_streams_per_user: u64,
+    /// Ingesters that take a tenant's streams, where there are several. 0 (default): all of them.
+    pub ingestion_tenant_shard_size: u64,
     /// Bytes of a line. Loki's default; 0: any that the log can take at once.
     pub max_line_size: ByteSize,
     /// Whether longer lines are cut instead of refused. Off (default), as in Loki.
@@ -144,6 +146,7 @@ impl Default for Limits {
             per_stream_rate_limit: ByteSize::bytes(0),
             per_stream_rate_limit_burst: ByteSize::mib(15),
             max_global_streams_per_user: 0,
+            ingestion_tenant_shard_size: 0,
             max_line_size: ByteSize::kib(256),
             max_line_size_truncate: false,
             max_line_size_truncate_identifier: String::new(),

@@ -21,6 +21,15 @@ impl PushPart {
         Self { batch, accepted }
     }
 
+    /// The entries of some streams among these, by the numbers of the streams in the batch, ascending.
+    #[must_use]
+    pub fn only(&self, streams: &[u32]) -> Self {
+        Self {
+            batch: Arc::clone(&self.batch),
+            accepted: Arc::new(self.accepted.of_streams(&self.batch, streams)),
+        }
+    }
+
     /// The push.
     pub fn batch(&self) -> &PushBatch {
         &self.batch

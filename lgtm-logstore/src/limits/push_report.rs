@@ -54,6 +54,35 @@ pub enum PushRule {
 }
 
 impl PushRule {
+    /// All rules.
+    pub const ALL: [Self; 20] = [
+        Self::RateLimited,
+        Self::PerStreamRateLimit,
+        Self::StreamLimit,
+        Self::StreamCapacity,
+        Self::MemoryCapacity,
+        Self::LineTooLong,
+        Self::GreaterThanMaxSampleAge,
+        Self::TooFarInFuture,
+        Self::TooFarBehind,
+        Self::MissingLabels,
+        Self::MaxLabelNamesPerSeries,
+        Self::LabelNameTooLong,
+        Self::LabelValueTooLong,
+        Self::DuplicateLabelNames,
+        Self::MissingEnforcedLabels,
+        Self::DisallowedStructuredMetadata,
+        Self::StructuredMetadataTooLarge,
+        Self::StructuredMetadataTooMany,
+        Self::InvalidStructuredMetadata,
+        Self::BlockedIngestion,
+    ];
+
+    /// The rule of a name in metrics, if it is one.
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.id() == id)
+    }
+
     /// Its name in metrics, as in Loki.
     pub fn id(self) -> &'static str {
         match self {

@@ -61,6 +61,24 @@ impl Horizons {
         }
     }
 
+    /// Those that somebody else has computed: the first rule that matches counts, then `others_ns`.
+    pub fn from_rules(
+        rules: Vec<(StreamSelector, TimestampNs)>,
+        others_ns: Option<TimestampNs>,
+    ) -> Self {
+        Self { rules, others_ns }
+    }
+
+    /// The rules, in order.
+    pub fn rules(&self) -> &[(StreamSelector, TimestampNs)] {
+        &self.rules
+    }
+
+    /// The horizon of streams that no rule means; `None`: they are kept for ever.
+    pub fn others(&self) -> Option<TimestampNs> {
+        self.others_ns
+    }
+
     /// Whether all is kept for ever.
     pub fn is_none(&self) -> bool {
         self.others_ns.is_none() && self.rules.iter().all(|(_, t)| *t == TimestampNs::MIN)

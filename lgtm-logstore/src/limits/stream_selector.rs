@@ -28,6 +28,11 @@ impl StreamSelector {
         })
     }
 
+    /// Its text, as it was given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// All of them must pass.
     pub fn matchers(&self) -> &[Matcher] {
         &self.matchers

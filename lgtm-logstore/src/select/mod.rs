@@ -11,6 +11,7 @@ mod merged;
 mod request;
 mod select;
 mod volume;
+mod volume_spans;
 
 pub use counts::{CountCell, CountWish, StreamCounts};
 pub use end::{FetchStats, SelectEnd};
@@ -20,5 +21,8 @@ pub use merged::MergedEntries;
 pub use request::{FetchBounds, SelectHints, SelectOrder, SelectRequest, StreamShard};
 pub use select::{EntryBatch, EntryBatches, ReadyBatches, Select, StreamBlock};
 pub use volume::StreamVolume;
+pub use volume_spans::{VolumeSpan, densest};
 
+pub(crate) use request::milliseconds_around;
 pub(crate) use volume::part_in;
+pub(crate) use volume_spans::added;

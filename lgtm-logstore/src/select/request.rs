@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lgtm_core::model::{Labels, Matcher, TimeRangeNs};
+use lgtm_core::model::{Labels, Matcher, TimeRange, TimeRangeNs};
 use lgtm_core::{Error, Result};
 
 use super::end::FetchStats;
@@ -19,6 +19,11 @@ pub struct StreamShard {
 }
 
 impl StreamShard {
+    /// Which part it is, from 0 on, and of how many.
+    pub fn parts(self) -> (u64, u64) {
+        (self.index, self.count)
+    }
+
     /// Part `index` (from 0) of `count`.
     ///
     /// # Errors
@@ -71,6 +76,9 @@ pub struct SelectRequest {
     pub bounds: FetchBounds,
     /// Of a list, how many entries are wanted: the first ones in order; 0: all. Blocks take no notice.
     pub limit: usize,
+    /// Whether several holders may have the same entries, as replicas do, and an ingester for a while what is in the object store already. Volumes come
+    /// with their [spans](crate::select::VolumeSpan) then, by which they can be counted once.
+    pub may_repeat: bool,
 }
 
 impl SelectRequest {
@@ -85,6 +93,7 @@ impl SelectRequest {
             horizons: None,
             bounds: FetchBounds::default(),
             limit: 0,
+            may_repeat: false,
         }
     }
 
@@ -199,5 +208,13 @@ impl FetchBounds {
             }
         }
         Ok(())
+    }
+}
+
+/// Whole milliseconds around a range.
+pub(crate) fn milliseconds_around(range: TimeRangeNs) -> TimeRange {
+    TimeRange {
+        min_ms: range.min_ns.to_ms(),
+        max_ms: range.max_ns.to_ms_up(),
     }
 }

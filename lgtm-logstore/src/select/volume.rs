@@ -1,6 +1,8 @@
 //! How much there is.
 
-use lgtm_core::model::Labels;
+use lgtm_core::model::{Labels, TimeRange, TimestampMs};
+
+use super::volume_spans::{VolumeSpan, densest, few};
 
 /// What a stream has in a range, as far as a holder knows. Plain data, which can be sent.
 ///
@@ -16,6 +18,9 @@ pub struct StreamVolume {
     pub bytes: u64,
     /// Entries.
     pub entries: u64,
+    /// What of it lies when, where that was [asked for](crate::select::SelectRequest::may_repeat): apart, ascending, a few dozen at most. Bytes and
+    /// entries are the sums.
+    pub spans: Vec<VolumeSpan>,
 }
 
 impl StreamVolume {
@@ -26,6 +31,7 @@ impl StreamVolume {
             chunks: 0,
             bytes: 0,
             entries: 0,
+            spans: Vec::new(),
         }
     }
 
@@ -42,11 +48,53 @@ impl StreamVolume {
         self.entries += part_in(range, chunk, entries);
     }
 
+    /// Takes its spans, of which there may be none: bytes and entries are what they have together then.
+    pub(crate) fn take_spans(&mut self, spans: Vec<VolumeSpan>) {
+        if spans.is_empty() {
+            return;
+        }
+        self.bytes = spans.iter().map(|s| s.bytes).sum();
+        self.entries = spans.iter().map(|s| s.entries).sum();
+        self.spans = few(spans);
+    }
+
+    /// Joins what another holder has, some of which may be the same: of times that both have the densest counts, see [`densest`]. Chunks are those that
+    /// one of them has at most.
+    pub fn join(&mut self, other: Self) {
+        self.chunks = self.chunks.max(other.chunks);
+        let spans = std::mem::take(&mut self.spans);
+        if spans.is_empty() && other.spans.is_empty() {
+            self.bytes = self.bytes.max(other.bytes);
+            self.entries = self.entries.max(other.entries);
+        }
+        self.take_spans(densest(spans.into_iter().chain(other.spans)));
+    }
+
     /// Adds what another holder has of the same stream.
     pub fn add(&mut self, other: &Self) {
         self.chunks += other.chunks;
         self.bytes += other.bytes;
         self.entries += other.entries;
+    }
+}
+
+impl VolumeSpan {
+    /// What of a chunk, whose entries lie from `chunk.0` to `chunk.1`, falls into `range`. Ends are whole milliseconds, as the index knows them, in memory
+    /// too: the same chunk is the same span wherever it is.
+    pub(crate) fn of_chunk(
+        range: TimeRange,
+        chunk: (TimestampMs, TimestampMs),
+        bytes: u64,
+        entries: u64,
+    ) -> Self {
+        let times = (range.min_ms, range.max_ms);
+        let max_ms = chunk.1.max(chunk.0.saturating_add(1));
+        Self {
+            min_ms: chunk.0.max(range.min_ms),
+            max_ms: max_ms.min(range.max_ms),
+            bytes: part_in(times, chunk, bytes),
+            entries: part_in(times, chunk, entries),
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod level;
 mod options;
 mod otlp;
 mod own_entries;
+#[cfg(feature = "rpc")]
+mod part_message;
 mod push_json;
 mod push_protobuf;
 mod stream_labels;
@@ -24,6 +26,8 @@ pub use otlp::{
     ResourceRules, decode_otlp,
 };
 pub use own_entries::{LogEntry, decode_entries};
+#[cfg(feature = "rpc")]
+pub use part_message::{decode_part, encode_part};
 pub use push_json::{decode_json, decode_legacy_json};
 pub use push_protobuf::decode_protobuf;
 pub use stream_labels::{LabelPairs, SERVICE_NAME, StreamLabels};

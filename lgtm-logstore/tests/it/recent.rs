@@ -144,6 +144,7 @@ async fn patterns_of_recent_lines_are_found() {
         matchers: vec![Matcher::equal("app", "x")],
         range: TimeRangeNs::new(now - 60 * SECOND, now + 60 * SECOND),
         step_ns: SECOND,
+        by_stream: false,
     };
     let found = world.store.querier().patterns(&tenant(), &request).await;
     let found = found.unwrap().items;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::limits::{
-    BatchPool, Inflight, InflightBound, Overrides, RateLimit, TenantLimiters, Ticket,
+    BatchPool, Inflight, InflightBound, Overrides, RateLimit, RateShare, TenantLimiters, Ticket,
 };
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
@@ -77,12 +77,6 @@ pub struct DistributorCounts {
     pub discarded: Mutex<HashMap<(TenantId, ReasonId), u64>>,
     /// Metadata not stored, by tenant and reason.
     pub discarded_metadata: Mutex<HashMap<(TenantId, ReasonId), u64>>,
-}
-
-/// Knows how many distributors share the rates of tenants.
-pub trait RateShare: std::fmt::Debug + Send + Sync + 'static {
-    /// Those that take requests now, this one among them.
-    fn distributors(&self) -> usize;
 }
 
 /// Collects the parts of a [`Distributor`].

@@ -27,10 +27,11 @@ pub use compaction_counts::{CompactionCounts, MarkReason, TenantCounts};
 pub use compactor::{Compactor, CompactorBuilder, OwnsJob};
 pub use compactor_settings::{BlockRange, CompactorSettings};
 pub use distributor::{
-    Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, PushOutcome, RateShare,
+    Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, PushOutcome,
 };
 pub use holders::Holders;
 pub use ingester::{FlushCounts, Ingester, IngesterBuilder, IngesterSettings};
+pub use lgtm_core::limits::RateShare;
 pub use querier::{Querier, QuerierBuilder};
 pub use query_frontend::{QueryFrontend, QueryFrontendBuilder, QueryFrontendCounts};
 pub use query_frontend_settings::QueryFrontendSettings;

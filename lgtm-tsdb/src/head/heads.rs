@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use lgtm_core::clock::Clock;
 use lgtm_core::disk::{Disk, FolderLock};
-use lgtm_core::limits::Overrides;
+use lgtm_core::limits::{GlobalLimits, Overrides};
 use lgtm_core::model::{Metadata, TenantId};
 use lgtm_core::units::ByteSize;
 use lgtm_core::wal::{BlobFiles, ReplayProgress, Snapshot, Wal, WalSettings};
@@ -124,12 +124,6 @@ impl HeadSettings {
             Err(Error::InvalidInput(faults.join("; ")))
         }
     }
-}
-
-/// What of the limits that hold for all ingesters together one of them may take.
-pub trait GlobalLimits: std::fmt::Debug + Send + Sync + 'static {
-    /// This ingester's part of `limit`, of a tenant whose series go to `shard_size` ingesters (0: all of them).
-    fn local(&self, limit: u64, shard_size: u64) -> u64;
 }
 
 /// How many series a tenant has.

@@ -11,21 +11,17 @@
 //! All numbers are varints. Names and values of neighbours are mostly the same, so that a series costs some bytes beside its chunks.
 
 use bytes::Bytes;
-use hashbrown::HashMap;
-use lgtm_core::codec::protobuf::{bytes_tag, put_bytes_field, put_message, put_varint_field};
+use lgtm_core::codec::protobuf::{put_bytes_field, put_message, put_varint_field};
 use lgtm_core::codec::{Reader, put_bytes, put_svarint, put_uvarint};
-use lgtm_core::model::{LabelArena, Labels, TimestampMs};
-use lgtm_core::{DecodeError, Error, Result};
+use lgtm_core::model::TimestampMs;
+use lgtm_core::rpc::messages::{
+    LabelledMessage, MESSAGE_BYTES, SymbolReader, SymbolWriter, broken, put_text, walk,
+};
+use lgtm_core::{DecodeError, Result};
 
 use super::select_message::{block_bytes, blocks};
-use super::walk::{broken, put_text, walk};
 use crate::chunk::{Chunk, Encoding};
 use crate::select::{ChunkList, SelectEnd, SeriesChunks};
-
-/// Bytes from which on a message is sent. One series more may be in it.
-const MESSAGE_BYTES: usize = 512 << 10;
-/// Labels of a series that room is made for before they are seen.
-const USUAL_LABELS: usize = 32;
 
 /// What a message says.
 #[derive(Debug)]
@@ -34,38 +30,12 @@ pub(super) enum BatchMessage<E> {
     End(E),
 }
 
-/// Numbers of the texts of a message.
-#[derive(Debug, Default)]
-pub(super) struct SymbolWriter<'a> {
-    numbers: HashMap<&'a str, u64>,
-    bytes: Vec<u8>,
-}
-
-impl<'a> SymbolWriter<'a> {
-    fn number(&mut self, text: &'a str) -> u64 {
-        let next = self.numbers.len() as u64;
-        *self.numbers.entry(text).or_insert_with(|| {
-            put_bytes(&mut self.bytes, text.as_bytes());
-            next
-        })
-    }
-
-    /// Appends a label set as numbers.
-    fn put_labels(&mut self, out: &mut Vec<u8>, labels: &'a Labels) {
-        put_uvarint(out, labels.len() as u64);
-        for (name, value) in labels.iter() {
-            put_uvarint(out, self.number(name));
-            put_uvarint(out, self.number(value));
-        }
-    }
-}
-
 /// Appends a message of the first series, as many as fit; how many those are, at least one of any.
 pub(super) fn put_series(out: &mut Vec<u8>, series: &[SeriesChunks]) -> usize {
     let (mut symbols, begin) = (SymbolWriter::default(), out.len());
     let mut count = 0;
     for s in series {
-        if out.len() - begin + symbols.bytes.len() >= MESSAGE_BYTES {
+        if out.len() - begin + symbols.len() >= MESSAGE_BYTES {
             break;
         }
         let chunk_bytes: usize = s.chunks.iter().map(|c| c.data.len() + 16).sum();
@@ -76,7 +46,7 @@ pub(super) fn put_series(out: &mut Vec<u8>, series: &[SeriesChunks]) -> usize {
         });
         count += 1;
     }
-    put_bytes_field(out, 2, &symbols.bytes);
+    put_bytes_field(out, 2, symbols.bytes());
     count
 }
 
@@ -104,13 +74,13 @@ pub(super) fn put_end(out: &mut Vec<u8>, end: &SelectEnd) {
 /// # Errors
 /// `InvalidInput` for bytes that are none.
 pub(super) fn read(message: &Bytes) -> Result<BatchMessage<SelectEnd>> {
-    let parts = Parts::of(message)?;
+    let parts = LabelledMessage::of(message)?;
     if let Some(end) = parts.end {
         return select_end(end).map(BatchMessage::End);
     }
     let texts = parts.texts()?;
     let mut labels = SymbolReader::new(texts);
-    let series = parts.series.iter().map(|bytes| {
+    let series = parts.items.iter().map(|bytes| {
         let mut r = Reader::new("series", bytes);
         Ok(SeriesChunks {
             labels: labels.read(&mut r)?,
@@ -152,121 +122,13 @@ fn select_end(message: &[u8]) -> Result<SelectEnd> {
     Ok(out)
 }
 
-/// Appends a message of the first label sets, as many as fit; how many those are, at least one of any.
-pub(super) fn put_label_sets(out: &mut Vec<u8>, sets: &[Labels]) -> usize {
-    let (mut symbols, begin) = (SymbolWriter::default(), out.len());
-    let mut count = 0;
-    for labels in sets {
-        if out.len() - begin + symbols.bytes.len() >= MESSAGE_BYTES {
-            break;
-        }
-        put_message(out, 1, |out| symbols.put_labels(out, labels));
-        count += 1;
-    }
-    put_bytes_field(out, 2, &symbols.bytes);
-    count
-}
-
-/// Reads a message of label sets; what its end is, the caller knows.
-///
-/// # Errors
-/// `InvalidInput` for bytes that are none.
-pub(super) fn read_label_sets(message: &[u8]) -> Result<(Vec<Labels>, Option<&[u8]>)> {
-    let parts = Parts::of(message)?;
-    let mut labels = SymbolReader::new(parts.texts()?);
-    let sets = parts.series.iter().map(|bytes| {
-        let mut r = Reader::new("label set", bytes);
-        labels.read(&mut r)
-    });
-    Ok((sets.collect::<Result<_>>()?, parts.end))
-}
-
-/// A message, its parts not looked into.
-struct Parts<'a> {
-    series: Vec<&'a [u8]>,
-    symbols: &'a [u8],
-    end: Option<&'a [u8]>,
-}
-
-impl<'a> Parts<'a> {
-    fn of(message: &'a [u8]) -> Result<Self> {
-        let mut out = Self {
-            series: Vec::new(),
-            symbols: &[],
-            end: None,
-        };
-        // A series has two bytes of tag and length and one of its count of labels at least.
-        const LEAST_BYTES: usize = 3;
-        debug_assert!(bytes_tag(1) < 0x80);
-        walk("batch", message, |number, field| {
-            match number {
-                1 => {
-                    if out.series.is_empty() {
-                        out.series.reserve((message.len() / LEAST_BYTES).min(512));
-                    }
-                    out.series.push(field.bytes()?);
-                }
-                2 => out.symbols = field.bytes()?,
-                3 => out.end = Some(field.bytes()?),
-                _ => {}
-            }
-            Ok(())
-        })?;
-        Ok(out)
-    }
-
-    fn texts(&self) -> Result<Vec<&'a str>> {
-        let (mut r, mut out) = (Reader::new("symbols", self.symbols), Vec::new());
-        while !r.is_empty() {
-            out.push(r.str().map_err(broken)?);
-        }
-        Ok(out)
-    }
-}
-
-/// Makes label sets of numbers.
-struct SymbolReader<'a> {
-    texts: Vec<&'a str>,
-    arena: LabelArena,
-    pairs: Vec<(&'a str, &'a str)>,
-}
-
-impl<'a> SymbolReader<'a> {
-    fn new(texts: Vec<&'a str>) -> Self {
-        Self {
-            texts,
-            arena: LabelArena::default(),
-            pairs: Vec::with_capacity(USUAL_LABELS),
-        }
-    }
-
-    fn read(&mut self, r: &mut Reader<'_>) -> Result<Labels> {
-        let count = r.length().map_err(broken)?;
-        self.pairs.clear();
-        for _ in 0..count {
-            let (name, value) = (self.text(r)?, self.text(r)?);
-            self.pairs.push((name, value));
-        }
-        self.arena.from_sorted(self.pairs.iter().copied())
-    }
-
-    fn text(&self, r: &mut Reader<'_>) -> Result<&'a str> {
-        let number = r.uvarint().map_err(broken)?;
-        let text = usize::try_from(number).ok().and_then(|n| self.texts.get(n));
-        text.copied().ok_or_else(|| {
-            Error::InvalidInput(format!(
-                "symbol {number} of a message that has {}",
-                self.texts.len()
-            ))
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::block::BlockId;
     use crate::select::FetchStats;
+    use lgtm_core::model::Labels;
+    use lgtm_core::rpc::messages::read_label_sets;
     use proptest::prelude::*;
 
     fn labels(n: usize) -> Labels {

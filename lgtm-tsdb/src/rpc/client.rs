@@ -1,18 +1,15 @@
 //! Ingesters and store-gateways of other processes, as if they were here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
+use lgtm_core::Result;
 use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TextSet};
-use lgtm_core::rpc::{RpcCaller, RpcClient, RpcMessage, RpcStream};
-use lgtm_core::units::duration;
-use lgtm_core::{Error, Result};
-use serde::{Deserialize, Serialize};
+use lgtm_core::rpc::messages::{SentList, read_label_sets};
+use lgtm_core::rpc::{Remote, RemoteSettings, RpcClient, RpcMessage, RpcStream};
 
-use super::batch_message::{self, BatchMessage, read_label_sets};
+use super::batch_message::{self, BatchMessage};
 use super::inspect_message as inspect;
-use super::list_message::SentList;
 use super::methods::{self, SelectMethods};
 use super::report_message;
 use super::select_message::put_select;
@@ -25,94 +22,23 @@ use crate::head::{
 use crate::select::{LabelBatches, Select, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks};
 use crate::wire::{PushPart, encode_part};
 
-/// How long calls may take.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RemoteSettings {
-    /// How long a push may take. Default 5s: a log that is written once a second is done in one; a sender tries again after more.
-    #[serde(with = "duration")]
-    pub push_timeout: Duration,
-    /// How long any other question may take, to the last series of its answer. Default 2m, as long as a query may take.
-    #[serde(with = "duration")]
-    pub query_timeout: Duration,
-}
-
-impl Default for RemoteSettings {
-    fn default() -> Self {
-        Self {
-            push_timeout: Duration::from_secs(5),
-            query_timeout: Duration::from_secs(120),
-        }
-    }
-}
-
-impl RemoteSettings {
-    /// Checks all values.
-    ///
-    /// # Errors
-    /// `InvalidInput` for a time of 0.
-    pub fn validate(&self) -> Result<()> {
-        if self.push_timeout.is_zero() || self.query_timeout.is_zero() {
-            return Err(Error::InvalidInput(
-                "push_timeout and query_timeout must be above 0".into(),
-            ));
-        }
-        Ok(())
-    }
-}
-
 /// Another process that holds data, and how it is asked.
 #[derive(Debug, Clone)]
-struct Remote {
-    client: Arc<RpcClient>,
-    settings: RemoteSettings,
+struct RemoteHolder {
+    remote: Remote,
     methods: &'static SelectMethods,
 }
 
-impl Remote {
-    fn caller<'a>(&self, method: &'static str, tenant: &'a TenantId) -> RpcCaller<'a> {
-        RpcCaller {
-            method,
-            tenant: Some(tenant),
-            within: self.settings.query_timeout,
-        }
-    }
-
-    /// Asks a question that has one answer.
-    async fn ask<T>(
-        &self,
-        method: &'static str,
-        tenant: &TenantId,
-        write: impl FnOnce(&mut Vec<u8>),
-        read: impl FnOnce(&[u8]) -> Result<T>,
-    ) -> Result<T> {
-        let caller = self.caller(method, tenant);
-        let answer = self.client.unary(caller, RpcMessage::of(write)).await?;
-        read(&answer).map_err(|e| self.unreadable(method, &e))
-    }
-
-    async fn ask_select(
-        &self,
-        method: &'static str,
-        tenant: &TenantId,
-        request: &SelectRequest,
-        name: &str,
-    ) -> Result<RpcStream> {
-        let message = RpcMessage::of(|out| put_select(out, request, name));
-        self.client
-            .stream(self.caller(method, tenant), message)
-            .await
-    }
-
+impl RemoteHolder {
     async fn select(
         &self,
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
-        let method = self.methods.select;
-        let answer = self.ask_select(method, tenant, request, "").await?;
+        let write = |out: &mut Vec<u8>| put_select(out, request, "");
+        let answer = self.remote.stream(self.methods.select, tenant, write);
         Ok(Box::new(RemoteSeries {
-            answer,
+            answer: answer.await?,
             of: self.clone(),
             end: None,
         }))
@@ -125,31 +51,8 @@ impl Remote {
         request: &SelectRequest,
         name: &str,
     ) -> Result<Listed<T>> {
-        let mut answer = self.ask_select(method, tenant, request, name).await?;
-        let (mut items, mut end) = (T::default(), None);
-        while let Some(message) = answer.next().await? {
-            let taken = items.take(&message);
-            end = taken.map_err(|e| self.unreadable(method, &e))?;
-        }
-        let end = end.ok_or_else(|| self.endless(method))?;
-        Ok(Listed {
-            items,
-            is_cut: end.is_cut,
-            warnings: end.warnings,
-        })
-    }
-
-    /// An answer that is none is the fault of the other side, or of its version.
-    fn unreadable(&self, method: &str, e: &Error) -> Error {
-        let address = self.client.address();
-        Error::Internal(format!("the answer of {address} to {method}: {e}"))
-    }
-
-    fn endless(&self, method: &str) -> Error {
-        let address = self.client.address();
-        Error::Unavailable(format!(
-            "the answer of {address} to {method} does not say how it ended"
-        ))
+        let write = |out: &mut Vec<u8>| put_select(out, request, name);
+        self.remote.list(method, tenant, write).await
     }
 }
 
@@ -157,7 +60,7 @@ impl Remote {
 #[derive(Debug)]
 struct RemoteSeries {
     answer: RpcStream,
-    of: Remote,
+    of: RemoteHolder,
     end: Option<SelectEnd>,
 }
 
@@ -167,7 +70,7 @@ impl SeriesBatches for RemoteSeries {
         let method = self.of.methods.select;
         while let Some(message) = self.answer.next().await? {
             let read = batch_message::read(&message);
-            match read.map_err(|e| self.of.unreadable(method, &e))? {
+            match read.map_err(|e| self.of.remote.unreadable(method, &e))? {
                 BatchMessage::Series(series) if !series.is_empty() => return Ok(Some(series)),
                 BatchMessage::Series(_) => {}
                 BatchMessage::End(end) => self.end = Some(end),
@@ -175,7 +78,7 @@ impl SeriesBatches for RemoteSeries {
         }
         match self.end {
             Some(_) => Ok(None),
-            None => Err(self.of.endless(method)),
+            None => Err(self.of.remote.endless(method)),
         }
     }
 
@@ -214,21 +117,20 @@ impl LabelBatches for RemoteLabels {
 
 /// A store-gateway in another process.
 #[derive(Debug)]
-pub struct RemoteStoreGateway(Remote);
+pub struct RemoteStoreGateway(RemoteHolder);
 
 impl RemoteStoreGateway {
     /// The one that `client` calls.
     pub fn new(client: Arc<RpcClient>, settings: RemoteSettings) -> Self {
-        Self(Remote {
-            client,
-            settings,
+        Self(RemoteHolder {
+            remote: Remote::new(client, settings),
             methods: &methods::STORE_GATEWAY,
         })
     }
 
     /// How it is called.
     pub fn client(&self) -> &Arc<RpcClient> {
-        &self.0.client
+        self.0.remote.client()
     }
 }
 
@@ -275,21 +177,20 @@ impl Select for RemoteStoreGateway {
 
 /// An ingester in another process.
 #[derive(Debug)]
-pub struct RemoteIngester(Remote);
+pub struct RemoteIngester(RemoteHolder);
 
 impl RemoteIngester {
     /// The one that `client` calls.
     pub fn new(client: Arc<RpcClient>, settings: RemoteSettings) -> Self {
-        Self(Remote {
-            client,
-            settings,
+        Self(RemoteHolder {
+            remote: Remote::new(client, settings),
             methods: &methods::INGESTER,
         })
     }
 
     /// How it is called.
     pub fn client(&self) -> &Arc<RpcClient> {
-        &self.0.client
+        self.0.remote.client()
     }
 }
 
@@ -337,6 +238,7 @@ impl Inspect for RemoteIngester {
     async fn metadata(&self, tenant: &TenantId, metric: Option<&str>) -> Result<MetricMetadata> {
         let write = |out: &mut Vec<u8>| inspect::put_metadata_request(out, metric);
         self.0
+            .remote
             .ask(methods::METADATA, tenant, write, inspect::metadata)
             .await
     }
@@ -348,6 +250,7 @@ impl Inspect for RemoteIngester {
     ) -> Result<SeriesExemplars> {
         let write = |out: &mut Vec<u8>| inspect::put_exemplars_request(out, request);
         self.0
+            .remote
             .ask(methods::EXEMPLARS, tenant, write, inspect::exemplars)
             .await
     }
@@ -360,6 +263,7 @@ impl Inspect for RemoteIngester {
         let write = |out: &mut Vec<u8>| inspect::put_cardinality_request(out, &[], request);
         let method = methods::LABEL_NAMES_CARDINALITY;
         self.0
+            .remote
             .ask(method, tenant, write, inspect::label_names)
             .await
     }
@@ -373,6 +277,7 @@ impl Inspect for RemoteIngester {
         let write = |out: &mut Vec<u8>| inspect::put_cardinality_request(out, names, request);
         let method = methods::LABEL_VALUES_CARDINALITY;
         self.0
+            .remote
             .ask(method, tenant, write, inspect::label_values)
             .await
     }
@@ -382,12 +287,12 @@ impl Inspect for RemoteIngester {
         tenant: &TenantId,
         request: &ActiveSeriesRequest,
     ) -> Result<Box<dyn LabelBatches>> {
-        let caller = self.0.caller(methods::ACTIVE_SERIES, tenant);
-        let message = RpcMessage::of(|out| inspect::put_active_request(out, request));
-        let answer = self.0.client.stream(caller, message).await?;
+        let write = |out: &mut Vec<u8>| inspect::put_active_request(out, request);
+        let remote = &self.0.remote;
+        let answer = remote.stream(methods::ACTIVE_SERIES, tenant, write).await?;
         Ok(Box::new(RemoteLabels {
             answer,
-            of: self.0.clone(),
+            of: remote.clone(),
             is_ended: false,
         }))
     }
@@ -399,6 +304,7 @@ impl Inspect for RemoteIngester {
     ) -> Result<Vec<HistogramCardinality>> {
         let write = |out: &mut Vec<u8>| inspect::put_matchers(out, matchers);
         self.0
+            .remote
             .ask(
                 methods::ACTIVE_HISTOGRAMS,
                 tenant,
@@ -411,6 +317,7 @@ impl Inspect for RemoteIngester {
     async fn head_stats(&self, tenant: &TenantId, limit: usize) -> Result<HeadStats> {
         let write = |out: &mut Vec<u8>| inspect::put_limit(out, limit);
         self.0
+            .remote
             .ask(methods::HEAD_STATS, tenant, write, inspect::head_stats)
             .await
     }
@@ -418,6 +325,7 @@ impl Inspect for RemoteIngester {
     async fn tenant_stats(&self, tenant: &TenantId) -> Result<TenantStats> {
         let read = inspect::tenant_stats;
         self.0
+            .remote
             .ask(methods::TENANT_STATS, tenant, |_| {}, read)
             .await
     }
@@ -426,13 +334,10 @@ impl Inspect for RemoteIngester {
 #[async_trait]
 impl IngesterClient for RemoteIngester {
     async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<AppendReport> {
-        let caller = RpcCaller {
-            within: self.0.settings.push_timeout,
-            ..self.0.caller(methods::PUSH, tenant)
-        };
         let message = RpcMessage::of(|out| encode_part(part.view(), out));
-        let answer = self.0.client.unary(caller, message).await?;
-        let report = report_message::report(&answer);
-        report.map_err(|e| self.0.unreadable(methods::PUSH, &e))
+        let remote = &self.0.remote;
+        remote
+            .push(methods::PUSH, tenant, message, report_message::report)
+            .await
     }
 }

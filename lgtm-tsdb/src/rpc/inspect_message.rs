@@ -5,11 +5,11 @@ use lgtm_core::codec::protobuf::{put_message, put_varint_field};
 use lgtm_core::model::{Labels, Matcher, Metadata, MetricType, TimeRange, TimestampMs};
 use lgtm_core::{Error, Result};
 
-use super::select_message::{matcher, put_matcher};
-use super::walk::{
-    count, exemplar, put_counts, put_double, put_exemplar, put_labels, put_range, put_text,
-    put_time, walk,
+use lgtm_core::rpc::messages::{
+    count, matcher, put_counts, put_double, put_matcher, put_text, put_time, walk,
 };
+
+use super::walk::{exemplar, labels as label_set, put_exemplar, put_labels, put_range};
 use crate::components::clients::MetricMetadata;
 use crate::head::{
     ActiveSeriesRequest, CardinalityRequest, CountMethod, ExemplarBounds, ExemplarsRequest,
@@ -65,7 +65,7 @@ pub(super) fn exemplars(message: &[u8]) -> Result<SeriesExemplars> {
         let (mut labels, mut exemplars) = (Labels::empty(), Vec::new());
         walk("series", field.bytes()?, |number, field| {
             match number {
-                1 => labels = field.labels()?,
+                1 => labels = label_set(field)?,
                 2 => exemplars.push(exemplar(field.bytes()?)?),
                 _ => {}
             }

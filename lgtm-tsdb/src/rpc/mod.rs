@@ -16,7 +16,6 @@
 mod batch_message;
 mod client;
 mod inspect_message;
-mod list_message;
 mod methods;
 mod pool;
 mod report_message;
@@ -27,6 +26,8 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
-pub use client::{RemoteIngester, RemoteSettings, RemoteStoreGateway};
-pub use pool::{RemoteCalls, RemoteIngesters, RemoteStoreGateways};
+pub use client::{RemoteIngester, RemoteStoreGateway};
+pub use lgtm_core::rpc::RemoteSettings;
+pub use lgtm_ring::replicas::RemoteCalls;
+pub use pool::{RemoteIngesters, RemoteStoreGateways};
 pub use server::{ingester_routes, store_gateway_routes};

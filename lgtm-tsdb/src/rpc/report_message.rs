@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use lgtm_core::Result;
 use lgtm_core::codec::protobuf::{put_message, put_varint_field};
+use lgtm_core::rpc::messages::{Field, count, put_counts, put_text, walk};
 
-use super::walk::{Field, count, put_counts, put_text, walk};
 use crate::head::{AppendReport, ReasonId, Rejection};
 
 pub(super) fn put_report(out: &mut Vec<u8>, report: &AppendReport) {

@@ -8,48 +8,13 @@
 //! ```
 
 use lgtm_core::codec::protobuf::{put_bytes_field, put_message, put_varint_field};
-use lgtm_core::model::{MatchOp, Matcher, TimeRange, TimestampMs};
+use lgtm_core::model::{TimeRange, TimestampMs};
+use lgtm_core::rpc::messages::{matcher, put_matcher, put_text, walk};
 use lgtm_core::{Error, Result};
 
-use super::walk::{Field, put_range, put_text, walk};
+use super::walk::put_range;
 use crate::block::BlockId;
 use crate::select::{FetchBounds, SelectHints, SelectRequest, SeriesShard};
-
-pub(super) fn put_matcher(out: &mut Vec<u8>, number: u64, matcher: &Matcher) {
-    let op = match matcher.op() {
-        MatchOp::Equal => 0,
-        MatchOp::NotEqual => 1,
-        MatchOp::Regex => 2,
-        MatchOp::NotRegex => 3,
-    };
-    put_message(out, number, |out| {
-        put_varint_field(out, 1, op);
-        put_text(out, 2, matcher.name());
-        put_text(out, 3, matcher.value());
-    });
-}
-
-pub(super) fn matcher(field: Field<'_>) -> Result<Matcher> {
-    let (mut op, mut name, mut value) = (MatchOp::Equal, "", "");
-    walk("matcher", field.bytes()?, |number, field| {
-        match number {
-            1 => {
-                op = match field.number()? {
-                    0 => MatchOp::Equal,
-                    1 => MatchOp::NotEqual,
-                    2 => MatchOp::Regex,
-                    3 => MatchOp::NotRegex,
-                    n => return Err(Error::InvalidInput(format!("unknown matcher {n}"))),
-                }
-            }
-            2 => name = field.text()?,
-            3 => value = field.text()?,
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Matcher::new(op, name, value)
-}
 
 /// Appends a request; `name` is the label whose values are asked for.
 pub(super) fn put_select(out: &mut Vec<u8>, request: &SelectRequest, name: &str) {
@@ -172,6 +137,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<BlockId>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lgtm_core::model::{MatchOp, Matcher};
     use proptest::prelude::*;
 
     fn encoded(request: &SelectRequest, name: &str) -> Vec<u8> {

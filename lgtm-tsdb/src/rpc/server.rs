@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::MethodRouter;
-use bytes::Bytes;
 use futures::stream::{self, Stream};
 use lgtm_core::Result;
 use lgtm_core::codec::Allowance;
 use lgtm_core::exec::Executor;
 use lgtm_core::http::{DecodeEffort, decode_push};
 use lgtm_core::limits::BatchPool;
-use lgtm_core::model::{Labels, TenantId};
-use lgtm_core::rpc::{RpcCall, RpcMessage, RpcServer};
+use lgtm_core::model::Labels;
+use lgtm_core::rpc::messages::{ListEnd, list_messages, put_label_sets, put_list_end};
+use lgtm_core::rpc::{RpcMessage, RpcServer};
 
 use super::inspect_message as inspect;
-use super::list_message::{ListEnd, messages, put_end as put_list_end};
 use super::methods::{self, SelectMethods};
 use super::report_message::put_report;
 use super::{batch_message, select_message};
@@ -39,25 +38,25 @@ pub fn ingester_routes(
     };
     let mut all = select_routes(rpc, &methods::INGESTER, Arc::clone(of) as Arc<dyn Select>);
     all = route(all, methods::PUSH, push(rpc, of, executor.clone()));
-    let metadata = unary(rpc, of, |i, tenant, message| async move {
+    let metadata = rpc.asking(of, |i, tenant, message| async move {
         let metric = inspect::metadata_request(&message)?;
         let answer = i.metadata(&tenant, metric.as_deref()).await?;
         Ok(RpcMessage::of(|out| inspect::put_metadata(out, &answer)))
     });
     all = route(all, methods::METADATA, metadata);
-    let exemplars = unary(rpc, of, |i, tenant, message| async move {
+    let exemplars = rpc.asking(of, |i, tenant, message| async move {
         let request = inspect::exemplars_request(&message)?;
         let answer = i.exemplars(&tenant, &request).await?;
         Ok(RpcMessage::of(|out| inspect::put_exemplars(out, &answer)))
     });
     all = route(all, methods::EXEMPLARS, exemplars);
-    let label_names = unary(rpc, of, |i, tenant, message| async move {
+    let label_names = rpc.asking(of, |i, tenant, message| async move {
         let (_, request) = inspect::cardinality_request(&message)?;
         let answer = i.label_names_cardinality(&tenant, &request).await?;
         Ok(RpcMessage::of(|out| inspect::put_label_names(out, &answer)))
     });
     all = route(all, methods::LABEL_NAMES_CARDINALITY, label_names);
-    let label_values = unary(rpc, of, |i, tenant, message| async move {
+    let label_values = rpc.asking(of, |i, tenant, message| async move {
         let (names, request) = inspect::cardinality_request(&message)?;
         let answer = i.label_values_cardinality(&tenant, &names, &request);
         let answer = answer.await?;
@@ -66,23 +65,23 @@ pub fn ingester_routes(
         }))
     });
     all = route(all, methods::LABEL_VALUES_CARDINALITY, label_values);
-    let histograms = unary(rpc, of, |i, tenant, message| async move {
+    let histograms = rpc.asking(of, |i, tenant, message| async move {
         let matchers = inspect::matchers(&message)?;
         let answer = i.active_histograms(&tenant, &matchers).await?;
         Ok(RpcMessage::of(|out| inspect::put_histograms(out, &answer)))
     });
     all = route(all, methods::ACTIVE_HISTOGRAMS, histograms);
-    let head_stats = unary(rpc, of, |i, tenant, message| async move {
+    let head_stats = rpc.asking(of, |i, tenant, message| async move {
         let answer = i.head_stats(&tenant, inspect::limit(&message)?).await?;
         Ok(RpcMessage::of(|out| inspect::put_head_stats(out, &answer)))
     });
     all = route(all, methods::HEAD_STATS, head_stats);
-    let tenant_stats = unary(rpc, of, |i, tenant, _| async move {
+    let tenant_stats = rpc.asking(of, |i, tenant, _| async move {
         let answer = i.tenant_stats(&tenant).await?;
         Ok(RpcMessage::of(|out| inspect::put_tenant_stats(out, answer)))
     });
     all = route(all, methods::TENANT_STATS, tenant_stats);
-    let active = streaming(rpc, of, |i, tenant, message| async move {
+    let active = rpc.asking_for_many(of, |i, tenant, message| async move {
         let request = inspect::active_request(&message)?;
         Ok(sent_labels(i.active_series(&tenant, &request).await?))
     });
@@ -95,24 +94,24 @@ pub fn store_gateway_routes(rpc: &Arc<RpcServer>, blocks: Arc<dyn Select>) -> Ro
 }
 
 fn select_routes(rpc: &Arc<RpcServer>, methods: &SelectMethods, of: Arc<dyn Select>) -> Router {
-    let select = streaming(rpc, &of, |holder, tenant, message| async move {
+    let select = rpc.asking_for_many(&of, |holder, tenant, message| async move {
         let (request, _) = select_message::select(&message)?;
         Ok(sent_series(holder.select(&tenant, &request).await?))
     });
-    let series = streaming(rpc, &of, |holder, tenant, message| async move {
+    let series = rpc.asking_for_many(&of, |holder, tenant, message| async move {
         let (request, _) = select_message::select(&message)?;
         let list = holder.series(&tenant, &request).await?;
-        Ok(stream::iter(messages(list).map(Ok)))
+        Ok(stream::iter(list_messages(list).map(Ok)))
     });
-    let names = streaming(rpc, &of, |holder, tenant, message| async move {
+    let names = rpc.asking_for_many(&of, |holder, tenant, message| async move {
         let (request, _) = select_message::select(&message)?;
         let list = holder.label_names(&tenant, &request).await?;
-        Ok(stream::iter(messages(list).map(Ok)))
+        Ok(stream::iter(list_messages(list).map(Ok)))
     });
-    let values = streaming(rpc, &of, |holder, tenant, message| async move {
+    let values = rpc.asking_for_many(&of, |holder, tenant, message| async move {
         let (request, name) = select_message::select(&message)?;
         let list = holder.label_values(&tenant, &name, &request).await?;
-        Ok(stream::iter(messages(list).map(Ok)))
+        Ok(stream::iter(list_messages(list).map(Ok)))
     });
     let path = |method: &str| format!("/{method}");
     Router::new()
@@ -152,53 +151,6 @@ fn push(
                 *dropped.entry(EXEMPLAR_LABELS_TOO_LONG.into()).or_default() += long;
             }
             Ok(RpcMessage::of(|out| put_report(out, &report)))
-        }
-    })
-}
-
-fn unary<I, F, Fut>(rpc: &Arc<RpcServer>, of: &Arc<I>, work: F) -> MethodRouter
-where
-    I: ?Sized + Send + Sync + 'static,
-    F: Fn(Arc<I>, TenantId, Bytes) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<RpcMessage>> + Send + 'static,
-{
-    let of = Arc::clone(of);
-    rpc.unary(move |call: RpcCall| {
-        let (of, work) = (Arc::clone(&of), work.clone());
-        async move {
-            let RpcCall {
-                tenant,
-                message,
-                room,
-            } = call;
-            let answer = work(of, tenant?, message).await;
-            // Until here the message is held.
-            drop(room);
-            answer
-        }
-    })
-}
-
-fn streaming<I, F, Fut, S>(rpc: &Arc<RpcServer>, of: &Arc<I>, work: F) -> MethodRouter
-where
-    I: ?Sized + Send + Sync + 'static,
-    F: Fn(Arc<I>, TenantId, Bytes) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<S>> + Send + 'static,
-    S: Stream<Item = Result<RpcMessage>> + Send + 'static,
-{
-    let of = Arc::clone(of);
-    rpc.streaming(move |call: RpcCall| {
-        let (of, work) = (Arc::clone(&of), work.clone());
-        async move {
-            let RpcCall {
-                tenant,
-                message,
-                room,
-            } = call;
-            let answer = work(of, tenant?, message).await;
-            // Until here the message is held.
-            drop(room);
-            answer
         }
     })
 }
@@ -268,7 +220,7 @@ fn sent_labels(batches: Box<dyn LabelBatches>) -> impl Stream<Item = Result<RpcM
     let sending = Sending::<_, Labels>::new(batches);
     stream::try_unfold(sending, |mut sending| async move {
         loop {
-            if let Some(message) = sending.message(batch_message::put_label_sets) {
+            if let Some(message) = sending.message(put_label_sets) {
                 return Ok(Some((message, sending)));
             }
             if sending.is_done {

@@ -8,17 +8,17 @@ use std::time::Duration;
 use lgtm_core::cache::CacheSettings;
 use lgtm_core::exec::ExecutorSettings;
 use lgtm_core::limits::{RuntimeConfig, RuntimeConfigBuilder, RuntimeConfigSettings};
+use lgtm_core::rpc::RemoteSettings;
 use lgtm_core::storage::{BackendSettings, StorageSettings};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{Error, Result};
+use lgtm_ring::replicas::ReplicationSettings;
 use lgtm_tsdb::bucket::BucketSettings;
-use lgtm_tsdb::components::ring::ReplicationSettings;
 use lgtm_tsdb::components::{
     CompactorSettings, DistributorSettings, IngesterSettings, QueryFrontendSettings,
 };
 use lgtm_tsdb::http::ApiSettings;
 use lgtm_tsdb::promql::EngineSettings;
-use lgtm_tsdb::rpc::RemoteSettings;
 use serde::{Deserialize, Serialize};
 use serde_norway::Value;
 
@@ -122,6 +122,10 @@ pub(crate) struct LogsSettings {
     pub(crate) tail: lgtm_logstore::components::TailSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: lgtm_logstore::components::QueryFrontendSettings,
+    /// How several ingesters are written to and read from.
+    pub(crate) replication: ReplicationSettings,
+    /// How long calls of other processes may take.
+    pub(crate) remote: RemoteSettings,
     /// Which caches its layers use.
     pub(crate) caches: LogsCaches,
     /// Whether the header X-Loki-Query-Limits of a request may tighten the limits of its tenant.
@@ -267,6 +271,8 @@ impl Default for LogsSettings {
             querier: Default::default(),
             tail: Default::default(),
             query_frontend: Default::default(),
+            replication: ReplicationSettings::default(),
+            remote: RemoteSettings::default(),
             caches: Default::default(),
             per_request_limits_enabled: api.per_request_limits_enabled,
             multi_tenant_queries_enabled: api.multi_tenant_queries_enabled,

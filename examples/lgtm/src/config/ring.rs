@@ -212,6 +212,8 @@ impl Config {
         in_section("rpc", self.rpc.server.validate())?;
         in_section("metrics.remote", self.metrics.remote.validate())?;
         in_section("metrics.replication", self.metrics.replication.validate())?;
+        in_section("logs.remote", self.logs.remote.validate())?;
+        in_section("logs.replication", self.logs.replication.validate())?;
         if !ring.is_cluster() {
             return Ok(());
         }

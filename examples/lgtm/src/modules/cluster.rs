@@ -82,6 +82,40 @@ pub(super) const METRICS_DISTRIBUTORS: RingKind = RingKind {
     holds_data: false,
 };
 
+pub(super) const LOGS_INGESTERS: RingKind = RingKind {
+    name: "logs-ingester",
+    key: "logs/collectors/ring",
+    paths: ["/logs/ingester/ring", "/loki/ingester/ring"],
+    tokens: 0,
+    holds_data: true,
+};
+
+pub(super) const LOGS_INDEX_GATEWAYS: RingKind = RingKind {
+    name: "logs-index-gateway",
+    key: "logs/collectors/index-gateway",
+    paths: ["/logs/index-gateway/ring", "/indexgateway/ring"],
+    tokens: 1,
+    holds_data: false,
+};
+
+/// One of them does all the work.
+pub(super) const LOGS_COMPACTORS: RingKind = RingKind {
+    name: "logs-compactor",
+    key: "logs/collectors/compactor",
+    paths: ["/logs/compactor/ring", "/loki/compactor/ring"],
+    tokens: 128,
+    holds_data: false,
+};
+
+/// Counted only, since they share the rates of tenants.
+pub(super) const LOGS_DISTRIBUTORS: RingKind = RingKind {
+    name: "logs-distributor",
+    key: "logs/collectors/distributor",
+    paths: ["/logs/distributor/ring", "/loki/distributor/ring"],
+    tokens: 1,
+    holds_data: false,
+};
+
 /// What a process has of its cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -221,7 +255,9 @@ impl Cluster {
                 .metrics(self.registry.clone(), PREFIX)
                 .depends_on(GRPC_SERVER);
         if kind.holds_data {
-            let disk = Arc::new(LocalDisk::new(format!("{}/metrics", config.data.dir)));
+            // Beside the log of the signal.
+            let signal = kind.name.split('-').next().unwrap_or_default();
+            let disk = Arc::new(LocalDisk::new(format!("{}/{signal}", config.data.dir)));
             let file = TokensFile::new(disk, "ring-tokens.json");
             lifecycler = lifecycler.tokens_file(file, executor.clone());
         }

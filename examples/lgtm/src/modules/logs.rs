@@ -7,23 +7,34 @@ use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
 use lgtm_logstore::bucket::BucketChunks;
-use lgtm_logstore::components::clients::Queries;
+use lgtm_logstore::components::clients::{IngesterClient, Queries, StoreGatewayClient};
+use lgtm_logstore::components::ring::{
+    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog, RingIndexGateways,
+    RingIngesters, owned_jobs,
+};
 use lgtm_logstore::components::{
     Compactor, DeleteRequests, Distributor, Ingester, Querier, QueryFrontend,
 };
 use lgtm_logstore::head::FlushScope;
 use lgtm_logstore::http::{PushApi, QueryApi};
+use lgtm_logstore::rpc::{
+    RemoteCalls, RemoteIndexGateways, RemoteIngesters, index_gateway_routes, ingester_routes,
+};
+use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 
+use super::cluster::{
+    GRPC_SERVER, LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS,
+};
 use super::module::{Module, Signal};
 use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "logs",
-    knows_ring: false,
+    knows_ring: true,
     modules: &[
         Module {
             name: "logs-index-gateway",
-            by_ring: false,
+            by_ring: true,
             needs: &[],
             make: index_gateway,
         },
@@ -35,7 +46,7 @@ pub(super) const SIGNAL: Signal = Signal {
         },
         Module {
             name: "logs-ingester",
-            by_ring: false,
+            by_ring: true,
             needs: &[],
             make: ingester,
         },
@@ -71,6 +82,8 @@ pub(crate) struct LogsParts {
     chunks: Option<Arc<BucketChunks>>,
     deletes: Option<Arc<DeleteRequests>>,
     ingester: Option<Arc<Ingester>>,
+    /// All ingesters, where there may be others.
+    ingesters: Option<Arc<RingIngesters>>,
     /// Where the process stores its own log lines.
     pub(crate) distributor: Option<Arc<Distributor>>,
     querier: Option<Arc<Querier>>,
@@ -105,6 +118,11 @@ fn index_gateway(parts: &mut Parts) -> Result<()> {
     }
     let chunks = chunks.build()?;
     parts.logs.chunks = Some(Arc::clone(&chunks));
+    if parts.cluster.is_some() {
+        let routes = index_gateway_routes(&parts.rpc, Arc::clone(&chunks) as _);
+        parts.route_rpc(routes);
+        parts.join(LOGS_INDEX_GATEWAYS, "logs-index-gateway")?;
+    }
     parts.run(chunks);
     Ok(())
 }
@@ -118,7 +136,8 @@ fn deletes(parts: &mut Parts) -> Result<Arc<DeleteRequests>> {
     let settings = parts.config.logs.deletes.clone();
     let deletes = DeleteRequests::new(bucket, Arc::clone(&parts.clock), settings)?;
     parts.logs.deletes = Some(Arc::clone(&deletes));
-    parts.run(Arc::clone(&deletes));
+    // Whichever module needs them first.
+    parts.run_beside("logs-delete-requests", Arc::clone(&deletes));
     Ok(deletes)
 }
 
@@ -135,6 +154,15 @@ fn compactor(parts: &mut Parts) -> Result<()> {
         .metrics(&parts.registry);
     if let Some(chunks) = &parts.logs.chunks {
         compactor = compactor.chunks(Arc::clone(chunks));
+    }
+    parts.join(LOGS_COMPACTORS, "logs-compactor")?;
+    if let (Some(ring), Some(cluster)) = (parts.follow(LOGS_COMPACTORS)?, &parts.cluster) {
+        let id = &cluster.identity.id;
+        compactor = compactor.instance(part_of_name(id)).owns(owned_jobs(
+            ring,
+            id,
+            Arc::clone(&parts.clock),
+        ));
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
@@ -156,16 +184,113 @@ fn ingester(parts: &mut Parts) -> Result<()> {
             .clock(Arc::clone(&parts.clock))
             .build()?,
     };
-    let ingester = Ingester::builder(bucket, disk, limits, parts.executor.clone())
-        .settings(parts.config.logs.ingester.clone())
+    let mut settings = parts.config.logs.ingester.clone();
+    let stored = &parts.config.logs.index_gateway;
+    if parts.cluster.is_some() && settings.head.retain_flushed.is_zero() {
+        // By then readers elsewhere know a new index file, also one of an old day, whose table they list seldom.
+        let listed = stored.full_sync_interval.max(stored.sync_interval);
+        settings.head.retain_flushed = listed + stored.sync_interval;
+    }
+    let mut ingester = Ingester::builder(bucket, disk, limits, parts.executor.clone())
+        .settings(settings)
         .clock(Arc::clone(&parts.clock))
         .chunks(chunks)
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    if let Some(ring) = parts.follow(LOGS_INGESTERS)? {
+        ingester = ingester.global_limits(Arc::new(DividedLimits(ring)));
+    }
+    if let Some(cluster) = &parts.cluster {
+        ingester = ingester.instance(part_of_name(&cluster.identity.id));
+    }
+    let ingester = ingester.build()?;
     parts.flushes.push(Arc::clone(&ingester) as _);
     parts.logs.ingester = Some(Arc::clone(&ingester));
-    parts.run(ingester);
+    parts.run(Arc::clone(&ingester));
+    if parts.cluster.is_some() {
+        const REPLAYED: &str = "logs-ingester-replayed";
+        let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
+        parts.route_rpc(routes);
+        let is_back = move || ingester.replay_report().is_some();
+        parts.run_later(ReplayedLog::new(REPLAYED, is_back));
+        parts.join(LOGS_INGESTERS, REPLAYED)?;
+    }
     Ok(())
+}
+
+/// The id of an instance, as it may stand in the names of objects.
+fn part_of_name(id: &str) -> String {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    id.chars()
+        .map(|c| if is_part(c) { c } else { '-' })
+        .collect()
+}
+
+/// Who takes entries and answers for recent ones: the ingester of this process, or all those of the ring.
+fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
+    let Some(ring) = parts.follow(LOGS_INGESTERS)? else {
+        let here: Arc<Ingester> = made(&parts.logs.ingester);
+        return Ok(here);
+    };
+    if let Some(known) = &parts.logs.ingesters {
+        return Ok(Arc::clone(known) as _);
+    }
+    let clients = ClientPool::new(
+        "logs-ingester",
+        RemoteIngesters::new(remote_calls(parts)),
+        ring.clone(),
+        ClientPoolSettings::default(),
+        &parts.registry,
+        "cortex_",
+    )?;
+    let mut pool = LocalIngesters::new().elsewhere(Arc::clone(&clients) as _);
+    if let (Some(here), Some(cluster)) = (&parts.logs.ingester, &parts.cluster) {
+        pool = pool.with(&cluster.identity.addr, Arc::clone(here) as _);
+    }
+    let (limits, executor) = (parts.limits.logs.clone(), parts.executor.clone());
+    let mut settings = parts.config.logs.replication.clone();
+    if settings.preferred_zones.is_empty() && !parts.config.ring.zone.is_empty() {
+        // What is near is quicker, and moving data between zones is often paid for.
+        settings.preferred_zones = vec![parts.config.ring.zone.clone()];
+    }
+    let all = RingIngesters::builder(ring, Arc::new(pool), limits, executor)
+        .settings(settings)
+        .clock(Arc::clone(&parts.clock))
+        .build()?;
+    parts.run_beside("logs-ingester-clients", clients);
+    parts.run_beside("logs-ring-ingesters", Arc::clone(&all));
+    parts.logs.ingesters = Some(Arc::clone(&all));
+    Ok(all)
+}
+
+/// Who answers for the bucket: the index-gateway of this process, or any of the ring's.
+fn index_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>> {
+    if let Some(here) = &parts.logs.chunks {
+        return Ok(Arc::clone(here) as _);
+    }
+    let Some(ring) = parts.follow(LOGS_INDEX_GATEWAYS)? else {
+        let here: Arc<BucketChunks> = made(&parts.logs.chunks);
+        return Ok(here);
+    };
+    let clients = ClientPool::new(
+        "logs-index-gateway",
+        RemoteIndexGateways::new(remote_calls(parts)),
+        ring.clone(),
+        ClientPoolSettings::default(),
+        &parts.registry,
+        "cortex_",
+    )?;
+    let all = RingIndexGateways::new(ring, Arc::clone(&clients) as _);
+    let all = all.clock(Arc::clone(&parts.clock));
+    parts.run_beside("logs-index-gateway-clients", clients);
+    Ok(Arc::new(all))
+}
+
+fn remote_calls(parts: &Parts) -> RemoteCalls {
+    RemoteCalls {
+        rpc: parts.config.rpc.client.clone(),
+        settings: parts.config.logs.remote.clone(),
+        executor: parts.executor.clone(),
+    }
 }
 
 #[async_trait]
@@ -180,12 +305,17 @@ impl Flush for Ingester {
 }
 
 fn distributor(parts: &mut Parts) -> Result<()> {
-    let ingester = made(&parts.logs.ingester);
-    let distributor = Distributor::builder(ingester, parts.limits.logs.clone())
+    let ingester = ingesters(parts)?;
+    let mut distributor = Distributor::builder(ingester, parts.limits.logs.clone())
         .settings(parts.config.logs_distributor_settings())
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build();
+        .metrics(&parts.registry);
+    parts.join(LOGS_DISTRIBUTORS, GRPC_SERVER)?;
+    if let Some(ring) = parts.follow(LOGS_DISTRIBUTORS)? {
+        let clock = Arc::clone(&parts.clock);
+        distributor = distributor.rate_share(Arc::new(HealthyDistributors { ring, clock }));
+    }
+    let distributor = distributor.build();
     let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
         .settings(parts.config.logs_api_settings())
         .clock(Arc::clone(&parts.clock))
@@ -198,16 +328,19 @@ fn distributor(parts: &mut Parts) -> Result<()> {
 }
 
 fn querier(parts: &mut Parts) -> Result<()> {
-    let (ingester, chunks) = (made(&parts.logs.ingester), made(&parts.logs.chunks));
+    let (ingester, chunks) = (ingesters(parts)?, index_gateway_client(parts)?);
     let limits = parts.limits.logs.clone();
     let executor = parts.executor.clone();
-    let querier = Querier::builder(vec![ingester], vec![chunks], limits, executor)
+    let mut querier = Querier::builder(vec![ingester], vec![chunks], limits, executor)
         .settings(parts.config.logs.querier.clone())
         .tail(parts.config.logs.tail.clone())
         .deletes(deletes(parts)?)
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    if parts.cluster.is_some() {
+        querier = querier.replicated();
+    }
+    let querier = querier.build()?;
     parts.logs.querier = Some(Arc::clone(&querier));
     if !parts.is_made("logs-query-frontend") {
         query_api(parts, querier)?;

@@ -10,7 +10,7 @@ use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
 use lgtm_tsdb::components::ring::{
-    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedIngester, RingIngesters,
+    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog, RingIngesters,
     RingStoreGateways, owned_jobs,
 };
 use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
@@ -180,8 +180,10 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     if parts.cluster.is_some() {
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
-        parts.run_later(ReplayedIngester(ingester));
-        parts.join(METRICS_INGESTERS, ReplayedIngester::NAME)?;
+        const REPLAYED: &str = "metrics-ingester-replayed";
+        let is_back = move || ingester.replay_report().is_some();
+        parts.run_later(ReplayedLog::new(REPLAYED, is_back));
+        parts.join(METRICS_INGESTERS, REPLAYED)?;
     }
     Ok(())
 }
@@ -197,7 +199,7 @@ fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
     }
     let clients = ClientPool::new(
         "metrics-ingester",
-        RemoteIngesters(remote_calls(parts)),
+        RemoteIngesters::new(remote_calls(parts)),
         ring.clone(),
         ClientPoolSettings::default(),
         &parts.registry,
@@ -234,7 +236,7 @@ fn store_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
     };
     let clients = ClientPool::new(
         "metrics-store-gateway",
-        RemoteStoreGateways(remote_calls(parts)),
+        RemoteStoreGateways::new(remote_calls(parts)),
         ring.clone(),
         ClientPoolSettings::default(),
         &parts.registry,

@@ -203,19 +203,30 @@ mod tests {
         for target in ["metrics-read", "metrics-query-frontend"] {
             assert_eq!(names(target), (read.to_vec(), vec![]), "{target}");
         }
-        assert_eq!(names("read"), (read.to_vec(), vec!["logs", "traces"]));
+        let logs = ["logs-querier", "logs-query-frontend"];
+        assert_eq!(names("logs-read"), (logs.to_vec(), vec![]));
+        let both = [read, logs].concat();
+        assert_eq!(names("read"), (both, vec!["traces"]));
         for target in [
             "metrics-distributor",
             "metrics-ingester",
             "metrics-querier",
             "metrics-store-gateway",
             "metrics-compactor",
+            "logs-distributor",
+            "logs-ingester",
+            "logs-querier",
+            "logs-index-gateway",
+            "logs-compactor",
         ] {
             assert_eq!(names(target), (vec![target], vec![]));
         }
-        assert_eq!(names("all").0.len(), 6);
-        let error = selected("logs,traces", Spread::Cluster).unwrap_err();
-        assert!(error.to_string().contains("logs and traces"), "{error}");
+        assert_eq!(names("all").0.len(), 12);
+        let error = selected("traces", Spread::Cluster).unwrap_err();
+        assert!(
+            error.to_string().contains("traces cannot be spread"),
+            "{error}"
+        );
     }
 
     #[test]

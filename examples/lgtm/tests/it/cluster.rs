@@ -3,7 +3,7 @@
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -17,31 +17,45 @@ const COUNTS: &str = "-limits.metrics.cardinality-analysis-enabled=true";
 
 /// Ports of a member: gRPC, and gossip over UDP and TCP.
 #[derive(Clone, Copy)]
-struct Ports {
+pub(crate) struct Ports {
     grpc: u16,
     gossip: u16,
 }
 
 impl Ports {
-    /// Free ones, which somebody else may take before they are used: as good as it gets without telling the program.
-    fn free() -> Self {
-        let grpc = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (gossip, _udp) = loop {
-            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-            if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()) {
-                break (tcp, udp);
+    /// Free ones below those that the system gives to whoever asks for any, so that none of these takes one before it is used. Other runs of these
+    /// tests begin elsewhere.
+    pub(crate) fn free() -> Self {
+        const FIRST: u32 = 15_000;
+        const COUNT: u32 = 16_000;
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let begin = std::process::id().wrapping_mul(211);
+        let port = || {
+            for _ in 0..COUNT {
+                let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::SeqCst));
+                let port = u16::try_from(FIRST + next % COUNT).unwrap();
+                let address = ("127.0.0.1", port);
+                if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+                    return port;
+                }
             }
+            panic!("no port is free")
         };
-        let port = |l: &TcpListener| l.local_addr().unwrap().port();
         Self {
-            grpc: port(&grpc),
-            gossip: port(&gossip),
+            grpc: port(),
+            gossip: port(),
         }
     }
 }
 
 /// Starts a member of a cluster whose first members are `seeds`.
-fn member(dir: &Path, name: &str, ports: Ports, seeds: &[Ports], flags: &[&str]) -> Host {
+pub(crate) fn member(
+    dir: &Path,
+    name: &str,
+    ports: Ports,
+    seeds: &[Ports],
+    flags: &[&str],
+) -> Host {
     let join: Vec<_> = seeds
         .iter()
         .map(|p| format!("127.0.0.1:{}", p.gossip))
@@ -71,12 +85,12 @@ fn member(dir: &Path, name: &str, ports: Ports, seeds: &[Ports], flags: &[&str])
 }
 
 /// One process, which answers as all should.
-fn alone(dir: &Path) -> Host {
+pub(crate) fn alone(dir: &Path) -> Host {
     Host::start(&dir.join("alone"), &["-otlp.http-listen-port=0", COUNTS])
 }
 
 /// Waits until a page of a ring shows so many instances that are ACTIVE.
-fn wait_for_ring(host: &Host, path: &str, count: usize) {
+pub(crate) fn wait_for_ring(host: &Host, path: &str, count: usize) {
     let mut shown = String::new();
     for _ in 0..2000 {
         let accept = [("Accept", "application/json")];
@@ -154,19 +168,20 @@ fn same_answers(what: &str, host: &Host, alone: &Host, questions: &[String]) {
 }
 
 /// Starts `count` equal nodes; those at `seeds` are theirs.
-fn nodes(dir: &Path, count: usize) -> (Vec<Host>, Vec<Ports>) {
+pub(crate) fn nodes(dir: &Path, count: usize, more: &[&str]) -> (Vec<Host>, Vec<Ports>) {
     let ports: Vec<Ports> = (0..count).map(|_| Ports::free()).collect();
     let nodes: Vec<_> = (0..count)
-        .map(|n| node(dir, n, ports[n], &ports[..n]))
+        .map(|n| node(dir, n, ports[n], &ports[..n], more))
         .collect();
     for node in &nodes {
         wait_for_ring(node, "/ingester/ring", count);
+        wait_for_ring(node, "/logs/ingester/ring", count);
     }
     (nodes, ports)
 }
 
-fn node(dir: &Path, n: usize, own: Ports, seeds: &[Ports]) -> Host {
-    let flags = ["-target=all", "-ring.replication-factor=3"];
+pub(crate) fn node(dir: &Path, n: usize, own: Ports, seeds: &[Ports], more: &[&str]) -> Host {
+    let flags = [&["-target=all", "-ring.replication-factor=3"], more].concat();
     member(dir, &format!("node-{n}"), own, seeds, &flags)
 }
 
@@ -174,7 +189,7 @@ fn node(dir: &Path, n: usize, own: Ports, seeds: &[Ports]) -> Host {
 fn three_equal_nodes_answer_as_one_process_and_any_one_may_die() {
     let dir = tempfile::tempdir().unwrap();
     let alone = alone(dir.path());
-    let (mut nodes, ports) = nodes(dir.path(), 3);
+    let (mut nodes, ports) = nodes(dir.path(), 3, &[]);
     let begin_ms = now_ms() - 600_000;
     for n in 0..30 {
         let t_ms = begin_ms + n * 10_000;
@@ -247,7 +262,7 @@ fn three_equal_nodes_answer_as_one_process_and_any_one_may_die() {
 
     // It comes back without what was pushed meanwhile, which the others have. One that is stopped in order keeps its place.
     nodes.pop();
-    nodes.push(node(dir.path(), 2, ports[2], &ports));
+    nodes.push(node(dir.path(), 2, ports[2], &ports, &[]));
     for node in &nodes {
         wait_for_ring(node, "/ingester/ring", 3);
         same_answers("it is back", node, &alone, &questions(end_ms));
@@ -266,7 +281,7 @@ fn three_equal_nodes_answer_as_one_process_and_any_one_may_die() {
     assert_eq!(push(&nodes[1], end_ms, 1.0), 200);
     assert_eq!(push(&alone, end_ms, 1.0), 200);
     same_answers("one has left", &nodes[0], &alone, &questions(end_ms));
-    nodes.insert(0, node(dir.path(), 0, ports[0], &ports));
+    nodes.insert(0, node(dir.path(), 0, ports[0], &ports, &[]));
     for node in &nodes {
         wait_for_ring(node, "/ingester/ring", 3);
         same_answers("it is back, too", node, &alone, &questions(end_ms));
@@ -293,7 +308,7 @@ fn three_equal_nodes_answer_as_one_process_and_any_one_may_die() {
 fn every_published_query_passes_on_three_nodes() {
     let Some(shared) = shared() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (nodes, _) = nodes(dir.path(), 3);
+    let (nodes, _) = nodes(dir.path(), 3, &[]);
     examine(&shared, &nodes[0], true, "pushed here");
     examine(&shared, &nodes[1], false, "pushed elsewhere");
     nodes[0].kill_9();

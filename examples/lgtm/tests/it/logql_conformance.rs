@@ -6,10 +6,11 @@ use std::process::Command;
 use crate::host::Host;
 
 /// The settings that the set was recorded with, but for the cutting of queries.
-const LIMITS: &str = "discover_service_name: [], discover_log_levels: false, max_query_length: 0s";
+pub(crate) const LIMITS: &str =
+    "discover_service_name: [], discover_log_levels: false, max_query_length: 0s";
 
 /// The folder of published cases, or none: then a test says so, and CI fails.
-fn shared() -> Option<PathBuf> {
+pub(crate) fn shared() -> Option<PathBuf> {
     let named = std::env::var_os("LGTM_SHARED").map(PathBuf::from);
     let folder =
         named.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
@@ -26,7 +27,7 @@ fn shared() -> Option<PathBuf> {
 }
 
 /// The sets whose names begin with `logql`.
-fn sets(shared: &Path) -> Vec<PathBuf> {
+pub(crate) fn sets(shared: &Path) -> Vec<PathBuf> {
     let all = std::fs::read_dir(shared.join("conformance")).unwrap();
     let mut all: Vec<PathBuf> = all.map(|e| e.unwrap().path()).collect();
     all.retain(|p| {
@@ -41,7 +42,7 @@ fn sets(shared: &Path) -> Vec<PathBuf> {
 }
 
 /// Runs the examiner; all cases must pass.
-fn examine(shared: &Path, set: &Path, host: &Host, more: &[&str], what: &str) {
+pub(crate) fn examine(shared: &Path, set: &Path, host: &Host, more: &[&str], what: &str) {
     let said = Command::new("python3")
         .arg(shared.join("lab/logql_exam.py"))
         .args(["--base", &host.url(), "--min-pass", "1", "--settle", "0"])

@@ -220,6 +220,36 @@ async fn assert_settled(world: &World) {
 }
 
 #[tokio::test]
+async fn of_several_compactors_only_the_owner_works() {
+    let world = World::new();
+    world.fill(3).await;
+    let (before, wanted) = (paths(&world, "").await, found(&world).await);
+    let executor = Executor::inline(Handle::current());
+    let is_owner = Arc::new(AtomicBool::new(false));
+    let owner = Arc::clone(&is_owner);
+    let compactor = Compactor::builder(world.process(3).bucket, executor)
+        .clock(Arc::clone(&world.clock) as _)
+        .settings(settings())
+        .owns(Arc::new(move |job: &str| {
+            assert_eq!(job, Compactor::JOB);
+            owner.load(Ordering::SeqCst)
+        }))
+        .build()
+        .unwrap();
+    let cancel = CancelToken::new();
+    compactor.compact(&cancel).await.unwrap();
+    assert_eq!(paths(&world, "").await, before, "it is not the owner");
+    is_owner.store(true, Ordering::SeqCst);
+    compactor.compact(&cancel).await.unwrap();
+    assert_ne!(paths(&world, "").await, before);
+    assert_eq!(found(&world).await, wanted);
+    // Another one goes on where it stopped.
+    let other = world.process(4);
+    settle(&world, &other).await;
+    assert_eq!(found(&world).await, wanted);
+}
+
+#[tokio::test]
 async fn files_are_joined_and_the_old_ones_go_later() {
     let world = World::new();
     world.fill(3).await;

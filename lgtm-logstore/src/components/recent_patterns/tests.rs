@@ -38,6 +38,7 @@ fn request(app: &str, step_s: i64) -> PatternsRequest {
         matchers: vec![Matcher::equal("app", app)],
         range: TimeRangeNs::ALL,
         step_ns: step_s * SECOND,
+        by_stream: false,
     }
 }
 
@@ -109,6 +110,7 @@ async fn only_frequent_patterns_are_answered_the_most_frequent_first() {
         pattern: format!("p {n}"),
         level: "info".into(),
         counts: vec![(TimestampNs::EPOCH, 100 + n)],
+        stream: None,
     });
     let answer = joined_patterns(&request, vec![Listed::whole(many.collect())], 1);
     assert_eq!(

@@ -87,6 +87,7 @@ impl Inspect for OverEngine {
             chunks: 1,
             bytes: self.stream_bytes,
             entries: 1,
+            spans: Vec::new(),
         };
         Ok(Listed::whole(streams.into_iter().map(volume).collect()))
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, Matcher, TenantId};
-use lgtm_ring::ring::{Operation, Ring};
+use lgtm_ring::replicas::Copies;
+use lgtm_ring::ring::Operation;
 
 use super::ring_ingesters::RingIngesters;
 use crate::components::clients::{IngesterClient, Inspect, MetricMetadata};
@@ -17,28 +18,9 @@ use crate::head::{
 };
 use crate::select::LabelBatches;
 
-/// How often each series is in the answers of some instances of a ring, in the mean.
-#[derive(Debug, Clone, Copy)]
-struct Copies(f64);
-
-impl Copies {
-    fn of(ring: &Ring, answers: usize) -> Self {
-        let instances = ring.instances_with_tokens().max(1);
-        let replicas = ring.settings().replication_factor.clamp(1, instances);
-        Self(replicas as f64 * answers as f64 / instances as f64)
-    }
-
-    /// What is told once of what was told so often. What is there at all is at least one.
-    fn once(self, sum: u64) -> u64 {
-        if self.0 <= 0.0 {
-            return sum;
-        }
-        ((sum as f64 / self.0).round() as u64).max(u64::from(sum > 0))
-    }
-
-    fn all(self, counts: &mut [(String, u64)]) {
-        counts.iter_mut().for_each(|c| c.1 = self.once(c.1));
-    }
+/// Tells counts once.
+fn all_once(copies: Copies, counts: &mut [(String, u64)]) {
+    counts.iter_mut().for_each(|c| c.1 = copies.once(c.1));
 }
 
 impl RingIngesters {
@@ -110,7 +92,7 @@ impl Inspect for RingIngesters {
         all.series_total = copies.once(all.series_total);
         for label in &mut all.labels {
             label.series_total = copies.once(label.series_total);
-            copies.all(&mut label.values);
+            all_once(copies, &mut label.values);
         }
         Ok(all)
     }
@@ -163,7 +145,7 @@ impl Inspect for RingIngesters {
             &mut all.bytes_by_name,
             &mut all.series_by_pair,
         ] {
-            copies.all(counts);
+            all_once(copies, counts);
         }
         Ok(all)
     }
@@ -176,7 +158,7 @@ impl Inspect for RingIngesters {
         };
         let (mut all, copies) = self.joined(tenant, ask, join).await?;
         all.series = copies.once(all.series);
-        all.samples_per_s /= copies.0;
+        all.samples_per_s /= copies.get();
         Ok(all)
     }
 }

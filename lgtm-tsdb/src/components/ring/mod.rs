@@ -1,27 +1,24 @@
 //! Several ingesters as one (feature `ring`): a hash ring says who holds what, writes and reads are done by quorum.
 //!
 //! ```text
-//! Distributor -> RingIngesters: tokens, do_batch -> IngesterPool -> IngesterClient, here or elsewhere
-//! Querier ----> RingIngesters: read_quorum, merged, counts divided
-//!        \----> RingStoreGateways: any one that answers -> StoreGatewayPool
+//! Distributor -> RingIngesters: tokens, Replicas -> InstancePool -> IngesterClient, here or elsewhere
+//! Querier ----> RingIngesters: Replicas, merged, counts divided
+//!        \----> RingStoreGateways: any one that answers
 //! ```
 //!
 //! [`RingIngesters`] is an [`IngesterClient`](super::clients::IngesterClient) itself, so that distributor and querier are the same with it as with the one
 //! ingester of a process. Open `ring_ingesters.rs` first.
 
 mod inspect;
-mod membership;
-mod pool;
-mod push_tally;
+mod push_answer;
 mod replaced_series;
 mod ring_ingesters;
 mod ring_store_gateways;
-mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use membership::{DividedLimits, HealthyDistributors, ReplayedIngester, owned_jobs};
-pub use pool::{IngesterPool, LocalIngesters, StoreGatewayPool};
-pub use ring_ingesters::{RingIngesters, RingIngestersBuilder};
+pub use lgtm_ring::replicas::{
+    DividedLimits, HealthyDistributors, ReplayedLog, ReplicationSettings, owned_jobs,
+};
+pub use ring_ingesters::{LocalIngesters, RingIngesters, RingIngestersBuilder};
 pub use ring_store_gateways::RingStoreGateways;
-pub use settings::ReplicationSettings;

@@ -5,20 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use lgtm_core::model::{Labels, TenantId};
-use lgtm_core::{Error, ErrorKind, Result};
-use lgtm_ring::instance::Instance;
-use lgtm_ring::ring::ReplicationSet;
+use lgtm_core::{Error, Result};
+use lgtm_ring::replicas::is_terminal;
 use parking_lot::Mutex;
 
 use crate::select::{MergedSeries, Select, SelectEnd, SelectRequest, SeriesBatches, SeriesChunks};
 
 /// Series per batch of the holders of a group.
 const BATCH: usize = 512;
-
-/// Errors that another holder would answer with, too.
-pub(super) fn is_terminal(e: &Error) -> bool {
-    matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::LimitExceeded)
-}
 
 /// Those of a set who were not needed for a quorum: any group of them makes up for one that fails.
 #[derive(Debug)]
@@ -59,30 +53,6 @@ impl Reserve {
             }
         }
     }
-}
-
-/// Who of `set` is left beside those who have answered: each instance, or each zone none of whose instances has.
-pub(super) fn groups_left(
-    set: &ReplicationSet,
-    answered: &[Arc<Instance>],
-) -> Vec<Vec<Arc<Instance>>> {
-    let by_zones = set.zone_awareness_enabled || set.max_unavailable_zones > 0;
-    let is_left = |i: &&Arc<Instance>| {
-        !answered.iter().any(|a| {
-            if by_zones {
-                a.zone == i.zone
-            } else {
-                a.id == i.id
-            }
-        })
-    };
-    let left: Vec<_> = set.instances.iter().filter(is_left).cloned().collect();
-    if !by_zones {
-        return left.into_iter().map(|i| vec![i]).collect();
-    }
-    let of_zone = |zone: &str| left.iter().filter(|i| i.zone == zone).cloned().collect();
-    let zones = set.zones().into_iter().map(of_zone);
-    zones.filter(|group: &Vec<_>| !group.is_empty()).collect()
 }
 
 /// An answer that another holder goes on with when its own breaks off: what was handed out already is left out then.

@@ -1,29 +1,25 @@
 //! The ingesters of a ring as one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::exec::{Executor, TaskGroup};
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::service::Service;
-use lgtm_ring::batch::{Batch, do_batch, is_client_error};
-use lgtm_ring::fanout::{ReadOptions, read_quorum};
+use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::{metadata_token, series_token};
 use lgtm_ring::instance::Instance;
+use lgtm_ring::replicas::{
+    InstancePool, LocalClients, Pushed, ReplicaParts, Replicas, ReplicationSettings, groups_left,
+};
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
 use lgtm_ring::watch::RingHandle;
-use parking_lot::Mutex;
 
-use super::pool::IngesterPool;
-use super::push_tally::{PushCounts, PushTally};
-use super::replaced_series::{ReplacedSeries, Reserve, groups_left, is_terminal};
-use super::settings::ReplicationSettings;
+use super::replaced_series::{ReplacedSeries, Reserve};
 use crate::bucket::merge_labels;
 use crate::components::clients::IngesterClient;
 use crate::head::AppendReport;
@@ -36,29 +32,28 @@ use crate::wire::{PartView, PushPart, RawLabels};
 /// Series per batch of a joined answer.
 const BATCH: usize = 512;
 
+/// The ingesters of this process by their addresses, which are asked directly, and whoever knows the others.
+pub type LocalIngesters = LocalClients<dyn IngesterClient>;
+
 /// Collects the parts of [`RingIngesters`].
 #[derive(Debug)]
 pub struct RingIngestersBuilder {
-    ring: RingHandle,
-    pool: Arc<dyn IngesterPool>,
+    parts: ReplicaParts<dyn IngesterClient>,
     limits: Overrides<Limits>,
-    executor: Executor,
-    clock: Arc<dyn Clock>,
-    settings: ReplicationSettings,
 }
 
 impl RingIngestersBuilder {
     /// Sets the settings.
     #[must_use]
     pub fn settings(mut self, settings: ReplicationSettings) -> Self {
-        self.settings = settings;
+        self.parts.settings = settings;
         self
     }
 
     /// Sets the clock by which heartbeats are judged.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.parts.clock = clock;
         self
     }
 
@@ -67,12 +62,9 @@ impl RingIngestersBuilder {
     /// # Errors
     /// `InvalidInput` for settings that make no sense.
     pub fn build(self) -> Result<Arc<RingIngesters>> {
-        self.settings.validate()?;
         Ok(Arc::new(RingIngesters {
-            tasks: self.executor.task_group(),
-            reads: AtomicI64::new(self.clock.now_ms().get()),
-            late: Arc::default(),
-            parts: self,
+            replicas: Replicas::new(self.parts)?,
+            limits: self.limits,
         }))
     }
 }
@@ -80,76 +72,39 @@ impl RingIngestersBuilder {
 /// The ingesters of a ring as one: who writes to it writes to a quorum of the replicas of each series, who reads from it reads from so many that each
 /// write that a quorum took is in the answer, once.
 ///
-/// * A push goes on in the background when its quorum is reached, so that slower replicas get it too. Dropping the future does not stop it. It returns when
-///   all replicas have answered or a moment after the quorum (`straggler_wait`): a sender's next push, which it sends when this one is answered, would
-///   overtake this one at a replica that is still at it, and be older than what that one has. Who was late once is not waited for until it is quick again.
+/// * A push goes on when its quorum is reached, and waits a moment for the rest ([`Replicas`]).
 /// * A replica that fails is made up for by another one, also in the middle of an answer. Only when too few are left does a call fail; an answer is never
 ///   short.
 /// * Counts are those of all replicas divided by how often each series is held: exact where every ingester holds every series, else near.
 #[derive(Debug)]
 pub struct RingIngesters {
-    parts: RingIngestersBuilder,
-    /// Pushes that go on.
-    tasks: TaskGroup,
-    /// Makes each read ask others first.
-    reads: AtomicI64,
-    /// Addresses of ingesters that pushes do not wait for, as they were late the last time.
-    late: Arc<Mutex<HashSet<String>>>,
+    pub(super) replicas: Replicas<dyn IngesterClient>,
+    limits: Overrides<Limits>,
 }
 
 impl RingIngesters {
     /// Begins a builder: the ingesters of `ring`, which `pool` knows. Pushes go on on the runtime of `executor`.
     pub fn builder(
         ring: RingHandle,
-        pool: Arc<dyn IngesterPool>,
+        pool: Arc<dyn InstancePool<dyn IngesterClient>>,
         limits: Overrides<Limits>,
         executor: Executor,
     ) -> RingIngestersBuilder {
         RingIngestersBuilder {
-            ring,
-            pool,
+            parts: ReplicaParts {
+                ring,
+                pool,
+                executor,
+                clock: Arc::new(SystemClock::new()),
+                settings: ReplicationSettings::default(),
+            },
             limits,
-            executor,
-            clock: Arc::new(SystemClock::new()),
-            settings: ReplicationSettings::default(),
         }
     }
 
-    fn now_s(&self) -> i64 {
-        self.parts.clock.now_ms().to_seconds()
-    }
-
-    /// Ingesters that take a tenant's series, at least as many as take each; 0: all.
-    fn shard_size(&self, tenant: &TenantId, ring: &Ring) -> usize {
-        let limits = self.parts.limits.for_tenant(tenant);
-        match usize::try_from(limits.ingestion_tenant_shard_size).unwrap_or(usize::MAX) {
-            0 => 0,
-            size => size.max(ring.settings().replication_factor),
-        }
-    }
-
-    /// Those who may hold something of a tenant.
-    pub(super) fn readers(&self, tenant: &TenantId, now_s: i64) -> Ring {
-        let ring = self.parts.ring.current();
-        match self.shard_size(tenant, &ring) {
-            0 => ring,
-            size => {
-                let lookback = self.parts.settings.shard_lookback;
-                ring.shuffle_shard_with_lookback(tenant.as_str(), size, lookback, now_s)
-            }
-        }
-    }
-
-    fn read_options(&self) -> ReadOptions {
-        let settings = &self.parts.settings;
-        let delay = settings.hedging_delay;
-        ReadOptions {
-            minimize_requests: settings.minimize_requests,
-            hedging_delay: (!delay.is_zero()).then_some(delay),
-            preferred_zones: settings.preferred_zones.clone(),
-            seed: self.reads.fetch_add(1, Ordering::Relaxed),
-            is_terminal,
-        }
+    /// Ingesters that take a tenant's series; 0: all.
+    fn shard_size(&self, tenant: &TenantId) -> u64 {
+        self.limits.for_tenant(tenant).ingestion_tenant_shard_size
     }
 
     /// Asks those of a set, until a quorum has answered.
@@ -161,11 +116,7 @@ impl RingIngesters {
     where
         F: Future<Output = Result<T>>,
     {
-        let call = |instance: Arc<Instance>| {
-            let asked = self.parts.pool.ingester(&instance).map(&ask);
-            async move { asked?.await }
-        };
-        read_quorum(set, &self.read_options(), call).await
+        self.replicas.ask(set, ask).await
     }
 
     /// Asks for a list and joins what comes.
@@ -180,9 +131,8 @@ impl RingIngesters {
         T: Default + TruncatedList,
         F: Future<Output = Result<Listed<T>>>,
     {
-        let now_s = self.now_s();
-        let set = self.readers(tenant, now_s);
-        let set = set.replication_set(Operation::READ, now_s)?;
+        let (now_s, ring) = self.now_and_readers(tenant);
+        let set = ring.replication_set(Operation::READ, now_s)?;
         let mut all = Listed::default();
         for answer in self.ask(&set, ask).await? {
             all.merge(answer, &join);
@@ -191,17 +141,15 @@ impl RingIngesters {
     }
 
     pub(super) fn now_and_readers(&self, tenant: &TenantId) -> (i64, Ring) {
-        let now_s = self.now_s();
-        (now_s, self.readers(tenant, now_s))
+        let now_s = self.replicas.now_s();
+        let size = self.shard_size(tenant);
+        (now_s, self.replicas.readers(tenant, size, now_s))
     }
 }
 
 /// The keys of a part: its series, then its metadata. Where every instance holds every key, one stands for all, and nothing is hashed.
 fn keys_of(ring: &Ring, tenant: &str, part: PartView<'_>) -> Keys {
-    let settings = ring.settings();
-    let is_everywhere = !settings.zone_awareness_enabled
-        && ring.instances_with_tokens() <= settings.replication_factor;
-    if is_everywhere {
+    if Replicas::<dyn IngesterClient>::are_all_everywhere(ring) {
         return Keys::Together;
     }
     let series = (0..part.series_count()).map(|n| token_of(tenant, part.series_at(n).labels));
@@ -229,14 +177,14 @@ fn token_of(tenant: &str, labels: RawLabels<'_>) -> Token {
     series_token(tenant, sorted)
 }
 
-fn counts_of(part: PartView<'_>) -> PushCounts {
-    let mut counts = PushCounts::default();
+/// Counts all that was sent.
+fn count_all(report: &mut AppendReport, part: PartView<'_>) {
+    (report.samples, report.histograms) = (0, 0);
     for n in 0..part.series_count() {
         let series = part.series_at(n);
-        counts.samples += series.samples.len() as u64;
-        counts.histograms += series.histograms.len() as u64;
+        report.samples += series.samples.len() as u64;
+        report.histograms += series.histograms.len() as u64;
     }
-    counts
 }
 
 #[async_trait]
@@ -247,54 +195,27 @@ impl IngesterClient for RingIngesters {
     /// `Unavailable` when too few replicas are healthy or answer well; those of the ingesters. What a quorum refuses is in the report, once all the rest is
     /// with a quorum.
     async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<AppendReport> {
-        let ring = self.parts.ring.current();
-        let ring = ring.shuffle_shard(tenant.as_str(), self.shard_size(tenant, &ring));
+        let ring = self.replicas.writers(tenant, self.shard_size(tenant));
         let keys = keys_of(&ring, tenant.as_str(), part.view());
         let (keys, is_together) = match keys {
             Keys::Together => (vec![Token(0)], true),
             Keys::Each(keys) => (keys, false),
         };
-        let needed = ring.settings().replication_factor / 2 + 1;
-        let tally = PushTally::new(keys.len(), needed);
-        let batch = Batch {
-            ring: &ring,
-            operation: Operation::WRITE_NO_EXTEND,
-            keys: &keys,
-            now_s: self.now_s(),
-            is_client_error,
-        };
-        let call = |instance: Arc<Instance>, places: Vec<u32>| {
-            let ingester = self.parts.pool.ingester(&instance);
+        let push = |ingester: Arc<dyn IngesterClient>, places: &[u32]| {
             let share = if is_together {
                 part.clone()
             } else {
-                part.only(places.clone())
+                part.only(places.to_vec())
             };
-            let (tally, tenant) = (Arc::clone(&tally), tenant.clone());
-            let open = tally.open(&instance.addr);
-            let (late, moment) = (Arc::clone(&self.late), self.parts.settings.straggler_wait);
-            async move {
-                let began = tokio::time::Instant::now();
-                let answer = match ingester {
-                    Ok(ingester) => ingester.push(&tenant, share).await,
-                    Err(error) => Err(error),
-                };
-                let is_quick = answer.is_ok() && began.elapsed() <= moment;
-                let noted = tally.note(&places, answer);
-                if is_quick {
-                    late.lock().remove(&instance.addr);
-                }
-                drop(open);
-                noted
-            }
+            let tenant = tenant.clone();
+            async move { ingester.push(&tenant, share).await }
         };
-        match do_batch(batch, &self.tasks, call, || ()).await {
-            Ok(()) => {
-                let moment = self.parts.settings.straggler_wait;
-                tally.wait_for_rest(moment, &self.late).await;
-                Ok(tally.succeeded(counts_of(part.view())))
+        match self.replicas.push(&ring, &keys, push).await? {
+            Pushed::Whole(mut report) => {
+                count_all(&mut report, part.view());
+                Ok(report)
             }
-            Err(failure) => tally.failed(failure.error).await,
+            Pushed::InPart(report) => Ok(report),
         }
     }
 }
@@ -318,9 +239,9 @@ impl Select for RingIngesters {
         // Answers are joined by labels, and gone on with by them.
         let request = request.whole_labels();
         let begin = |instance: Arc<Instance>| {
-            let (request, pool) = (&request, &self.parts.pool);
+            let (request, replicas) = (&request, &self.replicas);
             async move {
-                let ingester = pool.ingester(&instance)?;
+                let ingester = replicas.client(&instance)?;
                 let mut answer = ingester.select(tenant, request).await?;
                 let first = answer.next_batch().await?;
                 Ok(Begun {
@@ -330,12 +251,12 @@ impl Select for RingIngesters {
                 })
             }
         };
-        let begun: Vec<Begun> = read_quorum(&set, &self.read_options(), begin).await?;
+        let begun: Vec<Begun> = read_quorum(&set, &self.replicas.read_options(), begin).await?;
         let answered: Vec<_> = begun.iter().map(|b| Arc::clone(&b.instance)).collect();
         let clients = |group: Vec<Arc<Instance>>| {
             let group = group
                 .iter()
-                .map(|i| Ok(self.parts.pool.ingester(i)? as Arc<dyn Select>));
+                .map(|i| Ok(self.replicas.client(i)? as Arc<dyn Select>));
             group.collect::<Result<Vec<_>>>().ok()
         };
         let left = groups_left(&set, &answered).into_iter();
@@ -387,6 +308,6 @@ impl Service for RingIngesters {
     }
 
     async fn stop(&self) -> Result<()> {
-        self.tasks.join().await
+        self.replicas.join().await
     }
 }

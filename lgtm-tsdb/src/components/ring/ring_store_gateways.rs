@@ -8,11 +8,11 @@ use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::{Error, Result};
 use lgtm_ring::instance::InstanceState;
+use lgtm_ring::replicas::{InstancePool, is_terminal};
 use lgtm_ring::ring::Operation;
 use lgtm_ring::watch::RingHandle;
 
-use super::pool::StoreGatewayPool;
-use super::replaced_series::{ReplacedSeries, Reserve, is_terminal};
+use super::replaced_series::{ReplacedSeries, Reserve};
 use crate::components::clients::StoreGatewayClient;
 use crate::select::{Select, SelectRequest, SeriesBatches};
 
@@ -24,14 +24,14 @@ const SERVES: Operation = Operation::new(&[InstanceState::Active], &[]);
 #[derive(Debug)]
 pub struct RingStoreGateways {
     ring: RingHandle,
-    pool: Arc<dyn StoreGatewayPool>,
+    pool: Arc<dyn InstancePool<dyn StoreGatewayClient>>,
     clock: Arc<dyn Clock>,
     next: AtomicUsize,
 }
 
 impl RingStoreGateways {
     /// The store-gateways of `ring`, which `pool` knows.
-    pub fn new(ring: RingHandle, pool: Arc<dyn StoreGatewayPool>) -> Self {
+    pub fn new(ring: RingHandle, pool: Arc<dyn InstancePool<dyn StoreGatewayClient>>) -> Self {
         Self {
             ring,
             pool,
@@ -55,9 +55,7 @@ impl RingStoreGateways {
         let now_s = self.clock.now_ms().to_seconds();
         let set = self.ring.current().all_healthy(SERVES, now_s);
         let instances = set.map(|s| s.instances).unwrap_or_default();
-        let clients = instances
-            .iter()
-            .filter_map(|i| self.pool.store_gateway(i).ok());
+        let clients = instances.iter().filter_map(|i| self.pool.instance(i).ok());
         let mut holders: Vec<_> = clients.map(|c| c as Arc<dyn Select>).collect();
         if holders.is_empty() {
             return Err(Error::Unavailable(

@@ -1,40 +1,43 @@
 //! Lists on their way to who has asked, in several messages.
 //!
 //! ```text
-//! label sets: as the series of a select, without chunks
+//! label sets: items that have nothing else
 //! texts:      { texts = 1, each with its length; end = 3 }
 //! end:        { is_cut = 1; warnings = 2, repeated }, in the last message
 //! ```
 
-use lgtm_core::Result;
-use lgtm_core::codec::protobuf::{bytes_tag, put_message, put_varint_field};
-use lgtm_core::codec::{Reader, put_bytes, put_uvarint};
-use lgtm_core::model::{Labels, Listed, TextSet};
-use lgtm_core::rpc::RpcMessage;
-use lgtm_core::{DecodeError, Error};
+use crate::Result;
+use crate::codec::protobuf::{bytes_tag, put_message, put_varint_field};
+use crate::codec::{Reader, put_bytes, put_uvarint};
+use crate::model::{Labels, Listed, TextSet};
+use crate::rpc::RpcMessage;
+use crate::{DecodeError, Error};
 
-use super::batch_message::{put_label_sets, read_label_sets};
+use super::label_sets::{MESSAGE_BYTES, put_label_sets, read_label_sets};
 use super::walk::{broken, put_text, walk};
-
-/// Bytes from which on a message of texts is sent.
-const MESSAGE_BYTES: usize = 512 << 10;
 
 /// How a list ended.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct ListEnd {
-    pub(super) is_cut: bool,
-    pub(super) warnings: Vec<String>,
+pub struct ListEnd {
+    /// Whether there is more than the list has.
+    pub is_cut: bool,
+    /// What the list lacks.
+    pub warnings: Vec<String>,
 }
 
 /// The end of a list; of a stream of label sets that has nothing to say, too.
-pub(super) fn put_end(out: &mut Vec<u8>, end: &ListEnd) {
+pub fn put_list_end(out: &mut Vec<u8>, end: &ListEnd) {
     put_message(out, 3, |out| {
         put_varint_field(out, 1, u64::from(end.is_cut));
         end.warnings.iter().for_each(|w| put_text(out, 2, w));
     });
 }
 
-pub(super) fn end(message: &[u8]) -> Result<ListEnd> {
+/// What [`put_list_end`] wrote.
+///
+/// # Errors
+/// `InvalidInput` for bytes that are none.
+pub fn list_end(message: &[u8]) -> Result<ListEnd> {
     let mut out = ListEnd::default();
     walk("end", message, |number, field| {
         match number {
@@ -48,7 +51,7 @@ pub(super) fn end(message: &[u8]) -> Result<ListEnd> {
 }
 
 /// The messages of a list.
-pub(super) trait SentList: Default + Sized {
+pub trait SentList: Default + Sized {
     /// Takes the next message of a list from the entry `from` on, and says where the next one begins.
     fn put(&self, from: usize, out: &mut Vec<u8>) -> usize;
 
@@ -63,7 +66,7 @@ pub(super) trait SentList: Default + Sized {
 }
 
 /// All messages of a list, one by one.
-pub(super) fn messages<T: SentList>(list: Listed<T>) -> impl Iterator<Item = RpcMessage> {
+pub fn list_messages<T: SentList>(list: Listed<T>) -> impl Iterator<Item = RpcMessage> {
     let (mut from, mut is_done) = (0, false);
     let tail = ListEnd {
         is_cut: list.is_cut,
@@ -79,7 +82,7 @@ pub(super) fn messages<T: SentList>(list: Listed<T>) -> impl Iterator<Item = Rpc
             }
             is_done = from >= list.items.count();
             if is_done {
-                put_end(out, &tail);
+                put_list_end(out, &tail);
             }
         }))
     })
@@ -97,7 +100,7 @@ impl SentList for Vec<Labels> {
     fn take(&mut self, message: &[u8]) -> Result<Option<ListEnd>> {
         let (sets, tail) = read_label_sets(message)?;
         self.extend(sets);
-        tail.map(end).transpose()
+        tail.map(list_end).transpose()
     }
 }
 
@@ -131,7 +134,7 @@ impl SentList for TextSet {
         walk("texts", message, |number, field| {
             match number {
                 1 => add_texts(self, field.bytes()?).map_err(broken)?,
-                3 => tail = Some(end(field.bytes()?)?),
+                3 => tail = Some(list_end(field.bytes()?)?),
                 _ => {}
             }
             Ok::<_, Error>(())
@@ -157,7 +160,7 @@ mod tests {
     fn sent<T: SentList + Clone>(list: &Listed<T>) -> (Listed<T>, usize) {
         let (mut items, mut count) = (T::default(), 0);
         let mut tail = None;
-        for message in messages(list.clone()) {
+        for message in list_messages(list.clone()) {
             assert!(tail.is_none(), "nothing comes behind the end");
             let mut message = message;
             let bytes = message.buffer().split_off(5);

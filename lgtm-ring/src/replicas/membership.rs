@@ -6,14 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::clock::Clock;
+use lgtm_core::limits::{GlobalLimits, RateShare};
 use lgtm_core::service::Service;
-use lgtm_ring::hash::compaction_job_token;
-use lgtm_ring::instance::InstanceState::{Active, Joining, Leaving, Left, Pending};
-use lgtm_ring::ring::Operation;
-use lgtm_ring::watch::RingHandle;
 
-use crate::components::{Ingester, OwnsJob, RateShare};
-use crate::head::GlobalLimits;
+use crate::hash::compaction_job_token;
+use crate::instance::InstanceState::{Active, Joining, Leaving, Left, Pending};
+use crate::ring::Operation;
+use crate::watch::RingHandle;
 
 /// Work goes to whoever is ACTIVE; another one stands in for those who come and go.
 const WORKS: Operation = Operation::new(&[Active], &[Leaving, Pending, Joining, Left]);
@@ -21,30 +20,45 @@ const WORKS: Operation = Operation::new(&[Active], &[Leaving, Pending, Joining, 
 /// How often it is seen whether a log is back.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Starts when an ingester has read its log back: a lifecycler that starts after it tells nobody earlier that the ingester takes writes.
-#[derive(Debug)]
-pub struct ReplayedIngester(pub Arc<Ingester>);
+/// Starts when a log is read back: a lifecycler that starts after it tells nobody earlier that the ingester takes writes.
+pub struct ReplayedLog {
+    name: &'static str,
+    is_back: Box<dyn Fn() -> bool + Send + Sync>,
+}
 
-impl ReplayedIngester {
-    /// The name of the service.
-    pub const NAME: &'static str = "metrics-ingester-replayed";
+impl ReplayedLog {
+    /// A service of this name, which starts once `is_back` says so.
+    pub fn new(name: &'static str, is_back: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self {
+            name,
+            is_back: Box::new(is_back),
+        }
+    }
+}
+
+impl std::fmt::Debug for ReplayedLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayedLog")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 #[async_trait]
-impl Service for ReplayedIngester {
+impl Service for ReplayedLog {
     fn name(&self) -> &str {
-        Self::NAME
+        self.name
     }
 
     async fn start(&self) -> Result<()> {
-        while self.0.replay_report().is_none() {
+        while !(self.is_back)() {
             tokio::time::sleep(PAUSE).await;
         }
         Ok(())
     }
 }
 
-/// Divides limits among the ingesters of a ring: with `n` of them that take a tenant's series, each of which is with `r`, one may take `r / n` of what the
+/// Divides limits among the ingesters of a ring: with `n` of them that take a tenant's series or streams, each of which is with `r`, one may take `r / n` of what the
 /// tenant may have. Near, as tokens lie by chance; exact where every ingester takes every series.
 #[derive(Debug)]
 pub struct DividedLimits(pub RingHandle);
@@ -80,6 +94,9 @@ impl RateShare for HealthyDistributors {
         self.ring.current().count_healthy(WORKS, now_s).max(1)
     }
 }
+
+/// Decides whether a job is this process' own, by its key.
+pub type OwnsJob = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// The jobs, and tenants to clean, that the instance `id` of the compactors' ring owns. One that is silent keeps its own until it is forgotten.
 pub fn owned_jobs(ring: RingHandle, id: &str, clock: Arc<dyn Clock>) -> OwnsJob {

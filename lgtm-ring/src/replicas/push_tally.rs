@@ -8,13 +8,29 @@ use lgtm_core::{Error, Result};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::head::AppendReport;
+use super::copies::Copies;
 
-/// What of a push is counted once.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct PushCounts {
-    pub(super) samples: u64,
-    pub(super) histograms: u64,
+/// What one replica says of its share of a push.
+pub trait PushAnswer: Send + 'static {
+    /// Why the first thing was refused that was; `None` when all was taken.
+    fn refusal(&self) -> Option<String>;
+
+    /// The answers of all replicas as one, where each thing is told of so many times in the mean.
+    fn joined<'a>(answers: impl Iterator<Item = &'a Self>, copies: Copies) -> Self
+    where
+        Self: Sized;
+
+    /// Forgets refusals: what a minority of the replicas refuses is with the others.
+    fn forget_refusals(&mut self);
+}
+
+/// What became of a push.
+#[derive(Debug)]
+pub enum Pushed<R> {
+    /// A quorum of replicas has refused nothing. Counts are those of some replicas, and may be less than what was sent.
+    Whole(R),
+    /// A quorum has what it does not refuse.
+    InPart(R),
 }
 
 /// The answers of ingesters to one push.
@@ -23,15 +39,15 @@ pub(super) struct PushCounts {
 /// that a sample that one replica alone refuses does not fail a push. But when a quorum cannot be had without refusals, the sender is told of them only
 /// once all the rest is with a quorum; else it is told to come again.
 #[derive(Debug)]
-pub(super) struct PushTally {
-    state: Mutex<State>,
+pub(super) struct PushTally<R> {
+    state: Mutex<State<R>>,
     changed: Notify,
     /// Ingesters that must have a key.
     needed: u8,
 }
 
 #[derive(Debug)]
-struct State {
+struct State<R> {
     /// Whose calls have not ended, by address.
     open: Vec<String>,
     /// By key, how many ingesters have taken what their rules allow.
@@ -39,26 +55,26 @@ struct State {
     /// Keys of which that are fewer than needed.
     lacking: usize,
     /// Answers, each with how many keys it was about.
-    reports: Vec<(usize, AppendReport)>,
+    reports: Vec<(usize, R)>,
     has_refusals: bool,
     failure: Option<Error>,
 }
 
 /// A call of one ingester; when it is dropped without an answer, the call has ended all the same.
 #[derive(Debug)]
-pub(super) struct OpenCall {
-    of: Arc<PushTally>,
+pub(super) struct OpenCall<R> {
+    of: Arc<PushTally<R>>,
     address: String,
 }
 
-impl Drop for OpenCall {
+impl<R> Drop for OpenCall<R> {
     fn drop(&mut self) {
         self.of.state.lock().open.retain(|a| *a != self.address);
         self.of.changed.notify_one();
     }
 }
 
-impl PushTally {
+impl<R: PushAnswer> PushTally<R> {
     /// Of a push of so many keys, of which each is to be with `needed` ingesters.
     pub(super) fn new(keys: usize, needed: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -76,7 +92,7 @@ impl PushTally {
     }
 
     /// Notes that the ingester at an address is called, once.
-    pub(super) fn open(self: &Arc<Self>, address: &str) -> OpenCall {
+    pub(super) fn open(self: &Arc<Self>, address: &str) -> OpenCall<R> {
         self.state.lock().open.push(address.to_owned());
         OpenCall {
             of: Arc::clone(self),
@@ -102,7 +118,7 @@ impl PushTally {
     ///
     /// # Errors
     /// `InvalidInput` with the first refusal; that of the call.
-    pub(super) fn note(&self, keys: &[u32], answer: Result<AppendReport>) -> Result<()> {
+    pub(super) fn note(&self, keys: &[u32], answer: Result<R>) -> Result<()> {
         let mut state = self.state.lock();
         let report = match answer {
             Ok(report) => report,
@@ -118,7 +134,7 @@ impl PushTally {
                 state.lacking -= 1;
             }
         }
-        let refusal = report.rejected.first.as_ref().map(|r| r.message.clone());
+        let refusal = report.refusal();
         state.has_refusals |= refusal.is_some();
         state.reports.push((keys.len(), report));
         match refusal {
@@ -127,22 +143,23 @@ impl PushTally {
         }
     }
 
+    /// What the sender is told when something was refused: all that was answered so far.
+    pub(super) fn joined(&self) -> R {
+        self.state.lock().joined()
+    }
+
     /// What the sender is told when all keys have their quorum of ingesters that refused nothing.
-    pub(super) fn succeeded(&self, sent: PushCounts) -> AppendReport {
-        let state = self.state.lock();
-        let mut report = state.joined();
-        // What a minority refuses is with the others.
-        report.rejected = Default::default();
-        report.is_over_capacity = false;
-        (report.samples, report.histograms) = (sent.samples, sent.histograms);
+    pub(super) fn succeeded(&self) -> R {
+        let mut report = self.state.lock().joined();
+        report.forget_refusals();
         report
     }
 
-    /// What the sender is told when they have not, which `error` says.
+    /// Waits until it is sure what the sender is told when they have not, which `error` says; what was answered by then.
     ///
     /// # Errors
     /// The first that is no refusal, if something is with too few ingesters.
-    pub(super) async fn failed(&self, error: Error) -> Result<AppendReport> {
+    pub(super) async fn failed(&self, error: Error) -> Result<R> {
         loop {
             {
                 let state = self.state.lock();
@@ -162,49 +179,13 @@ impl PushTally {
     }
 }
 
-impl State {
-    /// All reports as one: each sample is told of by several ingesters, as many as have answered for a key in the mean. Exact where every
+impl<R: PushAnswer> State<R> {
+    /// All reports as one: each thing is told of by several ingesters, as many as have answered for a key in the mean. Exact where every
     /// ingester has every key.
-    fn joined(&self) -> AppendReport {
+    fn joined(&self) -> R {
         let told: usize = self.reports.iter().map(|(keys, _)| keys).sum();
-        let copies = told as f64 / self.kept.len().max(1) as f64;
-        let once = |sum: u64| {
-            if copies <= 0.0 {
-                return 0;
-            }
-            // What was told of at all is told.
-            ((sum as f64 / copies).round() as u64).max(u64::from(sum > 0))
-        };
-        let mut all = AppendReport::default();
-        for (_, report) in &self.reports {
-            all.samples += report.samples;
-            all.histograms += report.histograms;
-            all.exemplars += report.exemplars;
-            all.is_over_capacity |= report.is_over_capacity;
-            for (reason, n) in &report.dropped_exemplars {
-                *all.dropped_exemplars.entry(reason.clone()).or_default() += n;
-            }
-            for (reason, n) in &report.dropped_metadata {
-                *all.dropped_metadata.entry(reason.clone()).or_default() += n;
-            }
-            for (reason, n) in &report.rejected.samples {
-                *all.rejected.samples.entry(reason.clone()).or_default() += n;
-            }
-            if all.rejected.first.is_none() {
-                all.rejected.first.clone_from(&report.rejected.first);
-            }
-        }
-        for sum in [&mut all.samples, &mut all.histograms, &mut all.exemplars] {
-            *sum = once(*sum);
-        }
-        for counts in [
-            &mut all.dropped_exemplars,
-            &mut all.dropped_metadata,
-            &mut all.rejected.samples,
-        ] {
-            counts.values_mut().for_each(|n| *n = once(*n));
-        }
-        all
+        let copies = Copies::new(told as f64 / self.kept.len().max(1) as f64);
+        R::joined(self.reports.iter().map(|(_, report)| report), copies)
     }
 }
 
@@ -213,22 +194,34 @@ mod tests {
     use super::*;
     use lgtm_core::ErrorKind;
 
-    fn report(samples: u64, refused: u64) -> AppendReport {
-        let mut out = AppendReport {
-            samples,
-            ..AppendReport::default()
-        };
-        if refused > 0 {
-            out.rejected.add("too-old", refused, || "too old".into());
-        }
-        out
+    #[derive(Debug, Default)]
+    struct Told {
+        samples: u64,
+        refused: u64,
     }
 
-    fn sent(samples: u64) -> PushCounts {
-        PushCounts {
-            samples,
-            histograms: 0,
+    impl PushAnswer for Told {
+        fn refusal(&self) -> Option<String> {
+            (self.refused > 0).then(|| "too old".into())
         }
+
+        fn joined<'a>(answers: impl Iterator<Item = &'a Self>, copies: Copies) -> Self {
+            let (samples, refused) = answers.fold((0, 0), |sum, told| {
+                (sum.0 + told.samples, sum.1 + told.refused)
+            });
+            Self {
+                samples: copies.once(samples),
+                refused: copies.once(refused),
+            }
+        }
+
+        fn forget_refusals(&mut self) {
+            self.refused = 0;
+        }
+    }
+
+    fn report(samples: u64, refused: u64) -> Told {
+        Told { samples, refused }
     }
 
     fn unavailable() -> Error {
@@ -243,8 +236,8 @@ mod tests {
         assert_eq!(refusal.kind(), ErrorKind::InvalidInput);
         tally.note(&[0], Ok(report(8, 2))).unwrap_err();
         let told = tally.failed(refusal).await.unwrap();
-        assert_eq!((told.samples, told.rejected.total()), (8, 2));
-        assert_eq!(told.rejected.first.unwrap().message, "too old");
+        assert_eq!((told.samples, told.refused), (8, 2));
+        assert_eq!(told.refusal().unwrap(), "too old");
         drop(calls);
     }
 
@@ -254,8 +247,8 @@ mod tests {
         tally.note(&[0], Ok(report(8, 2))).unwrap_err();
         tally.note(&[0], Ok(report(10, 0))).unwrap();
         tally.note(&[0], Ok(report(10, 0))).unwrap();
-        let told = tally.succeeded(sent(10));
-        assert_eq!((told.samples, told.rejected.total()), (10, 0));
+        let told = tally.succeeded();
+        assert_eq!((told.samples, told.refused), (9, 0));
     }
 
     #[tokio::test]
@@ -278,13 +271,13 @@ mod tests {
         tally.note(&[1], Ok(report(1, 0))).unwrap();
         drop(late);
         let told = waiting.await.unwrap();
-        assert_eq!((told.samples, told.rejected.total()), (1, 1));
+        assert_eq!((told.samples, told.refused), (1, 1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn those_who_are_late_are_waited_for_once() {
         let (moment, known) = (Duration::from_millis(100), Mutex::default());
-        let tally = PushTally::new(1, 2);
+        let tally = PushTally::<Told>::new(1, 2);
         let [quick, slow] = ["quick", "slow"].map(|a| tally.open(a));
         let began = tokio::time::Instant::now();
         drop(quick);
@@ -301,7 +294,7 @@ mod tests {
 
     #[tokio::test]
     async fn failures_without_refusals_are_told_as_they_are() {
-        let tally = PushTally::new(1, 2);
+        let tally = PushTally::<Told>::new(1, 2);
         let open = tally.open("open");
         tally.note(&[0], Err(unavailable())).unwrap_err();
         let told = tally.failed(Error::RateLimited {

@@ -1,0 +1,33 @@
+//! Several replicas as one: what the stores of all signals do with a ring.
+//!
+//! ```text
+//! write: tokens -> Replicas::push: do_batch, PushTally -> InstancePool -> a client, here or elsewhere
+//! read:  Replicas::ask: read_quorum; reserve: who is left when a replica breaks off; Copies: counts that several tell
+//! own:   owned_jobs, DividedLimits, HealthyDistributors, ReplayedLog: what a component does with its own place in a ring
+//! ```
+//!
+//! Open `replicas.rs` first. What a question means, and how answers are joined, is the store's.
+
+mod clients;
+mod copies;
+mod membership;
+mod push_tally;
+#[cfg(feature = "rpc")]
+mod remote;
+#[allow(
+    clippy::module_inception,
+    reason = "the file that bears the folder's name holds its main concept"
+)]
+mod replicas;
+mod reserve;
+mod settings;
+
+pub use clients::{InstancePool, LocalClients};
+pub use copies::Copies;
+pub use membership::{DividedLimits, HealthyDistributors, OwnsJob, ReplayedLog, owned_jobs};
+pub use push_tally::{PushAnswer, Pushed};
+#[cfg(feature = "rpc")]
+pub use remote::{RemoteCalls, RemoteClients, RemoteComponent};
+pub use replicas::{ReplicaParts, Replicas};
+pub use reserve::{groups_left, is_terminal};
+pub use settings::ReplicationSettings;
