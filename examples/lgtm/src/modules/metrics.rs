@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
+use lgtm_ring::lifecycle::OnStopping;
 use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
 use lgtm_tsdb::components::ring::{
-    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedIngester, RingIngesters,
-    RingStoreGateways, owned_jobs,
+    DepartedIngesters, DividedLimits, HealthyDistributors, LocalIngesters, ReplayedIngester,
+    RingIngesters, RingStoreGateways, owned_jobs,
 };
 use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
@@ -180,8 +181,11 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     if parts.cluster.is_some() {
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
+        // While it is LEAVING, before it is out of the ring: else nobody would have what it holds in between.
+        let flushes = parts.config.metrics.ingester.flush_on_shutdown;
+        let at_leave = flushes.then(|| Arc::new(FlushedAtLeave(Arc::clone(&ingester))) as _);
         parts.run_later(ReplayedIngester(ingester));
-        parts.join(METRICS_INGESTERS, ReplayedIngester::NAME)?;
+        parts.join_until(METRICS_INGESTERS, ReplayedIngester::NAME, at_leave)?;
     }
     Ok(())
 }
@@ -254,6 +258,17 @@ fn remote_calls(parts: &Parts) -> RemoteCalls {
     }
 }
 
+/// What an ingester does that leaves its ring: all that it has goes into blocks.
+#[derive(Debug)]
+struct FlushedAtLeave(Arc<Ingester>);
+
+#[async_trait]
+impl OnStopping for FlushedAtLeave {
+    async fn on_stopping(&self) -> Result<()> {
+        Ingester::flush(&self.0, FlushScope::All).await.map(drop)
+    }
+}
+
 #[async_trait]
 impl Flush for Ingester {
     async fn flush(&self) -> Result<Flushed> {
@@ -291,10 +306,14 @@ fn querier(parts: &mut Parts) -> Result<()> {
     let (ingester, blocks) = (ingesters(parts)?, store_gateway_client(parts)?);
     let limits = parts.limits.metrics.clone();
     let executor = parts.executor.clone();
-    let querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
+    let mut querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
         .settings(parts.config.metrics.querier.clone())
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    if let (Some(ring), Some(cluster)) = (parts.follow(METRICS_INGESTERS)?, &parts.cluster) {
+        let begin = format!("{}@{}", cluster.identity.id, parts.clock.now_ms());
+        querier = querier.departures(Arc::new(DepartedIngesters::new(ring, begin)));
+    }
+    let querier = querier.build()?;
     parts.metrics.querier = Some(Arc::clone(&querier));
     if !parts.is_made("metrics-query-frontend") {
         query_api(parts, querier)?;

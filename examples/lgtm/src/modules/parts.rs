@@ -15,6 +15,7 @@ use lgtm_core::service::{CompactionProgress, Service, Services};
 use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
+use lgtm_ring::lifecycle::OnStopping;
 use lgtm_ring::watch::RingHandle;
 
 use super::cluster::{Cluster, RingKind};
@@ -224,9 +225,22 @@ impl Parts {
     /// # Errors
     /// `InvalidInput` for settings that do not fit.
     pub(super) fn join(&mut self, kind: RingKind, after: &'static str) -> Result<()> {
+        self.join_until(kind, after, None)
+    }
+
+    /// [`Parts::join`]; `at_leave` is done before the place is given up.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that do not fit.
+    pub(super) fn join_until(
+        &mut self,
+        kind: RingKind,
+        after: &'static str,
+        at_leave: Option<Arc<dyn OnStopping>>,
+    ) -> Result<()> {
         self.follow(kind)?;
         match &mut self.cluster {
-            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after),
+            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after, at_leave),
             None => Ok(()),
         }
     }

@@ -17,14 +17,14 @@ const COUNTS: &str = "-limits.metrics.cardinality-analysis-enabled=true";
 
 /// Ports of a member: gRPC, and gossip over UDP and TCP.
 #[derive(Clone, Copy)]
-struct Ports {
-    grpc: u16,
-    gossip: u16,
+pub(crate) struct Ports {
+    pub(crate) grpc: u16,
+    pub(crate) gossip: u16,
 }
 
 impl Ports {
     /// Free ones, which somebody else may take before they are used: as good as it gets without telling the program.
-    fn free() -> Self {
+    pub(crate) fn free() -> Self {
         let grpc = TcpListener::bind("127.0.0.1:0").unwrap();
         let (gossip, _udp) = loop {
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -41,7 +41,13 @@ impl Ports {
 }
 
 /// Starts a member of a cluster whose first members are `seeds`.
-fn member(dir: &Path, name: &str, ports: Ports, seeds: &[Ports], flags: &[&str]) -> Host {
+pub(crate) fn member(
+    dir: &Path,
+    name: &str,
+    ports: Ports,
+    seeds: &[Ports],
+    flags: &[&str],
+) -> Host {
     let join: Vec<_> = seeds
         .iter()
         .map(|p| format!("127.0.0.1:{}", p.gossip))
@@ -71,12 +77,12 @@ fn member(dir: &Path, name: &str, ports: Ports, seeds: &[Ports], flags: &[&str])
 }
 
 /// One process, which answers as all should.
-fn alone(dir: &Path) -> Host {
+pub(crate) fn alone(dir: &Path) -> Host {
     Host::start(&dir.join("alone"), &["-otlp.http-listen-port=0", COUNTS])
 }
 
 /// Waits until a page of a ring shows so many instances that are ACTIVE.
-fn wait_for_ring(host: &Host, path: &str, count: usize) {
+pub(crate) fn wait_for_ring(host: &Host, path: &str, count: usize) {
     let mut shown = String::new();
     for _ in 0..2000 {
         let accept = [("Accept", "application/json")];
@@ -99,7 +105,7 @@ fn labels(n: usize) -> [String; 2] {
 }
 
 /// Pushes a sample of each series; the status.
-fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
+pub(crate) fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
     let names: Vec<_> = (0..SERIES).map(labels).collect();
     let sets: Vec<_> = names
         .iter()
@@ -110,7 +116,7 @@ fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
 }
 
 /// What is asked of every kind of answer, around `t_ms`.
-fn questions(t_ms: i64) -> Vec<String> {
+pub(crate) fn questions(t_ms: i64) -> Vec<String> {
     let (end, start) = (t_ms / 1000 + 1, t_ms / 1000 - 600);
     let range = format!("start={start}&end={end}");
     let api = "/prometheus/api/v1";
@@ -139,7 +145,7 @@ fn counts() -> Vec<String> {
 }
 
 /// That `host` answers all `questions` as `alone` does, without a warning.
-fn same_answers(what: &str, host: &Host, alone: &Host, questions: &[String]) {
+pub(crate) fn same_answers(what: &str, host: &Host, alone: &Host, questions: &[String]) {
     for question in questions {
         let (mut a, mut b) = (host.get(question).json(), alone.get(question).json());
         for answer in [&mut a, &mut b] {

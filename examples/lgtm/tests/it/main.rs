@@ -10,6 +10,7 @@ mod api_surface;
 mod caches;
 mod cardinality;
 mod cluster;
+mod cluster_flush;
 mod crash;
 mod crash_logs;
 mod crash_traces;

@@ -9,6 +9,7 @@
 //! [`RingIngesters`] is an [`IngesterClient`](super::clients::IngesterClient) itself, so that distributor and querier are the same with it as with the one
 //! ingester of a process. Open `ring_ingesters.rs` first.
 
+mod departed_ingesters;
 mod inspect;
 mod membership;
 mod pool;
@@ -20,6 +21,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use departed_ingesters::DepartedIngesters;
 pub use membership::{DividedLimits, HealthyDistributors, ReplayedIngester, owned_jobs};
 pub use pool::{IngesterPool, LocalIngesters, StoreGatewayPool};
 pub use ring_ingesters::{RingIngesters, RingIngestersBuilder};
