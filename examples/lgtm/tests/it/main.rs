@@ -15,6 +15,7 @@ mod crash;
 mod crash_logs;
 mod crash_traces;
 mod damage;
+mod deploy;
 mod disk_full;
 mod door;
 mod host;
