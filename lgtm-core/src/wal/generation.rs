@@ -30,6 +30,11 @@ impl ChunkState {
         self != Self::HELD && self != Self::FLUSHING
     }
 
+    /// The generation since which a block on the list has it.
+    pub fn generation(self) -> Option<u32> {
+        self.is_moved().then_some(self.0)
+    }
+
     /// Whether no reader of `oldest` or a later generation looks at it.
     pub fn is_past(self, oldest: u32) -> bool {
         self.is_moved() && self.0 <= oldest

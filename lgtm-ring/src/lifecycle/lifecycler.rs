@@ -34,7 +34,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// What a component does while its instance leaves: flush, hand over.
 #[async_trait]
 pub trait OnStopping: Debug + Send + Sync + 'static {
-    /// Called when the instance is LEAVING; heartbeats go on until it returns, then the record is removed.
+    /// Called when the instance is LEAVING; heartbeats go on until it returns, then the record is removed, if that is wanted and this succeeded.
     async fn on_stopping(&self) -> Result<()>;
 }
 
@@ -339,8 +339,13 @@ impl Lifecycler {
         }
         let last = tokio::time::sleep(self.settings.final_sleep);
         self.keep_up(&mut None, last).await;
-        if self.unregisters_on_shutdown() {
-            self.unregister().await;
+        match &outcome {
+            // What it holds may be nowhere else: its place says that it is missed.
+            Err(error) if self.unregisters_on_shutdown() => {
+                tracing::error!(service = %self.name, %error, "the work before the leave failed; the own record stays in the ring");
+            }
+            _ if self.unregisters_on_shutdown() => self.unregister().await,
+            _ => {}
         }
         if self.clear_tokens.load(Ordering::Acquire)
             && let Some((file, executor)) = &self.tokens_file

@@ -69,6 +69,30 @@ fn a_ring_goes_on_as_it_was_while_nobody_is_heard_of() {
 }
 
 #[test]
+fn a_silence_begins_with_nobody_too_old_although_they_did_not_write_at_once() {
+    let mut desc = desc(3, 0);
+    // Heartbeats every 15 s, the last one now; then the store is away for less than the timeout, or for long.
+    for (n, ago) in [(0, 14), (1, 7), (2, 0)] {
+        desc.get_mut(&format!("i{n:04}")).unwrap().timestamp_s = NOW_S - ago;
+    }
+    let ring = followed(settings(false), &desc);
+    for after in 0..200 {
+        let ring = ring.updated_at(&desc, NOW_S + after);
+        let healthy = ring.count_healthy(Operation::WRITE, NOW_S + after);
+        assert_eq!(healthy, 3, "after {after} s");
+    }
+    for back in [45, 50, 59, 60, 61, 75] {
+        let mut desc = desc.clone();
+        desc.get_mut("i0002").unwrap().timestamp_s = NOW_S + back;
+        let ring = ring.updated_at(&desc, NOW_S + back);
+        for after in back..back + 15 {
+            let healthy = ring.count_healthy(Operation::WRITE, NOW_S + after);
+            assert_eq!(healthy, 3, "after {after} s, the first is back at {back} s");
+        }
+    }
+}
+
+#[test]
 fn after_a_silence_those_who_were_healthy_have_time_to_be_heard() {
     let mut desc = desc(5, 0);
     desc.get_mut("i0004").unwrap().timestamp_s = NOW_S - 61;

@@ -60,9 +60,10 @@ impl BucketBlocks {
         asked: impl Fn(Arc<BlockReader>) -> futures::future::BoxFuture<'static, Result<T>>,
         join: impl Fn(&mut T, T),
     ) -> Result<Listed<T>> {
+        let late = self.list_after(tenant, &request.departed).await;
         let found = self.overlapping(tenant, request);
         let mut all = Listed::default();
-        all.warn(found.warnings);
+        all.warn(late.into_iter().chain(found.warnings).collect());
         for entry in found.blocks {
             match self.blocks.ask(&entry, &asked).await? {
                 Ok(part) => join(&mut all.items, part),
@@ -214,9 +215,10 @@ impl Select for BucketBlocks {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Box<dyn SeriesBatches>> {
+        let late = self.list_after(tenant, &request.departed).await;
         let found = self.overlapping(tenant, request);
         let mut end = SelectEnd {
-            warnings: found.warnings,
+            warnings: late.into_iter().chain(found.warnings).collect(),
             ..SelectEnd::default()
         };
         let mut answers: Vec<Box<dyn SeriesBatches>> = Vec::new();
@@ -252,6 +254,9 @@ impl Select for BucketBlocks {
     }
 
     fn may_hold(&self, tenant: &TenantId, request: &SelectRequest) -> bool {
+        if !self.is_listed_after(tenant, &request.departed) {
+            return true;
+        }
         let found = self.overlapping(tenant, request);
         !found.blocks.is_empty() || !found.warnings.is_empty()
     }

@@ -16,6 +16,26 @@ use super::blocks::{BucketBlocks, TenantList, Unlisted};
 use crate::block::{BlockMeta, BucketIndex};
 use crate::block_id::BlockId;
 
+/// Departures that are remembered of a tenant.
+const MAX_DEPARTED: usize = 256;
+
+/// What is looked at for a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The bucket index, and the bucket itself where that does not do.
+    Index,
+    /// The bucket itself, too.
+    Listing,
+}
+
+/// A number for a tenant.
+fn number_of(tenant: &TenantId) -> usize {
+    let bytes = tenant.as_str().bytes();
+    bytes.fold(0, |sum: usize, b| {
+        sum.wrapping_mul(31).wrapping_add(usize::from(b))
+    })
+}
+
 /// The blocks that a tenant was found to have.
 #[derive(Debug, Default)]
 struct FoundBlocks {
@@ -49,7 +69,7 @@ impl BucketBlocks {
         let mut tenants: BTreeSet<TenantId> = self.tenants.read().keys().cloned().collect();
         tenants.extend(listed);
         let syncs = tenants.into_iter().map(|t| async move {
-            let synced = self.sync_tenant(&t).await;
+            let synced = self.sync_tenant(&t, Look::Index).await;
             (t, synced)
         });
         let mut syncs =
@@ -72,7 +92,50 @@ impl BucketBlocks {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn sync_tenant(&self, tenant: &TenantId) -> Result<()> {
+    /// Whether the blocks of a tenant were listed after these holders of recent data had gone.
+    pub(super) fn is_listed_after(&self, tenant: &TenantId, departed: &[String]) -> bool {
+        if departed.is_empty() {
+            return true;
+        }
+        let tenants = self.tenants.read();
+        let list = tenants.get(tenant);
+        list.is_some_and(|l| departed.iter().all(|d| l.listed_after.contains(d)))
+    }
+
+    /// Lists the blocks of a tenant, unless they were listed after all of `departed` had gone. A warning for the answer when that fails.
+    pub(super) async fn list_after(
+        &self,
+        tenant: &TenantId,
+        departed: &[String],
+    ) -> Option<String> {
+        if self.is_listed_after(tenant, departed) {
+            return None;
+        }
+        let place = number_of(tenant) % self.looks.len();
+        // Who waits for another one's look finds what that found.
+        let _one = self.looks[place].lock().await;
+        if self.is_listed_after(tenant, departed) {
+            return None;
+        }
+        if let Err(e) = self.sync_tenant(tenant, Look::Listing).await {
+            return Some(format!(
+                "an ingester has gone, and the blocks of tenant {tenant} in the object store cannot be listed, samples may be missing: {e}"
+            ));
+        }
+        let mut tenants = self.tenants.write();
+        let list = tenants.entry(tenant.clone()).or_default();
+        for d in departed {
+            if !list.listed_after.contains(d) {
+                list.listed_after.push_back(d.clone());
+            }
+        }
+        while list.listed_after.len() > MAX_DEPARTED {
+            list.listed_after.pop_front();
+        }
+        None
+    }
+
+    async fn sync_tenant(&self, tenant: &TenantId, look: Look) -> Result<()> {
         let before = self.known(tenant);
         let mut found = FoundBlocks::default();
         let has_index = match self.read_index(tenant).await? {
@@ -82,7 +145,7 @@ impl BucketBlocks {
             }
             None => false,
         };
-        if !has_index || !before.is_listed {
+        if !has_index || !before.is_listed || look == Look::Listing {
             self.list_blocks(tenant, &before, &mut found).await?;
         }
         let gone = self.gone(&before, &found).await?;

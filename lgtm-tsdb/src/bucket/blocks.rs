@@ -5,7 +5,7 @@
 //! out damaged is read once more; if it stays so it is set aside, named in logs, counts and in the warnings of every answer that needed
 //! it, tried again from time to time and after every sync, and the others serve.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -208,6 +208,7 @@ impl BucketBlocksBuilder {
             postings: postings.map(KnownPostings::new),
             tenants: RwLock::default(),
             unreadable: Mutex::default(),
+            looks: Default::default(),
             unlisted: Mutex::new(Unlisted {
                 everybody: Some("the object store was not listed yet".to_owned()),
                 tenants: BTreeMap::new(),
@@ -244,6 +245,8 @@ pub struct BucketBlocks {
     pub(super) unreadable: Mutex<BTreeMap<(TenantId, BlockId), String>>,
     /// Why tenants' lists may lack blocks: the error of the listing that failed last.
     pub(super) unlisted: Mutex<Unlisted>,
+    /// One look at a tenant's blocks at a time, where a query asks for it; shared by tenants.
+    pub(super) looks: [tokio::sync::Mutex<()>; 16],
 }
 
 /// The blocks of a tenant.
@@ -254,6 +257,8 @@ pub(super) struct TenantList {
     pub(super) superseded: BTreeSet<BlockId>,
     /// Whether its blocks were listed in the bucket by this process.
     pub(super) is_listed: bool,
+    /// Holders of recent data after whose departure they were listed, the latest last.
+    pub(super) listed_after: VecDeque<String>,
 }
 
 /// Of whom the list of blocks is not known.

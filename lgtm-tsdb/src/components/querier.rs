@@ -9,7 +9,9 @@ use lgtm_core::model::{Labels, Matcher, TenantId, TextSet};
 use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 
-use super::clients::{IngesterClient, Inspect, MetricMetadata, Queries, StoreGatewayClient};
+use super::clients::{
+    Departures, IngesterClient, Inspect, MetricMetadata, Queries, StoreGatewayClient,
+};
 use super::holders::Holders;
 use super::joined;
 use crate::head::{
@@ -29,6 +31,7 @@ pub struct QuerierBuilder {
     executor: Executor,
     settings: EngineSettings,
     registry: Option<Registry>,
+    departures: Option<Arc<dyn Departures>>,
 }
 
 impl QuerierBuilder {
@@ -46,6 +49,13 @@ impl QuerierBuilder {
         self
     }
 
+    /// Tells which ingesters have gone for good: what they wrote last is in the answers then, also where store-gateways did not know it yet.
+    #[must_use]
+    pub fn departures(mut self, departures: Arc<dyn Departures>) -> Self {
+        self.departures = Some(departures);
+        self
+    }
+
     /// Checks everything, touches nothing.
     ///
     /// # Errors
@@ -53,7 +63,8 @@ impl QuerierBuilder {
     pub fn build(self) -> Result<Arc<Querier>> {
         let recent = self.ingesters.iter().map(|i| Arc::clone(i) as _).collect();
         let stored = self.store_gateways.into_iter().map(|g| g as _).collect();
-        let holders = Arc::new(Holders::new(recent, stored));
+        let holders = Holders::new(recent, stored).departures(self.departures);
+        let holders = Arc::new(holders);
         let engine = Engine::builder(Arc::clone(&holders) as _, self.executor);
         let querier = Arc::new(Querier {
             engine: engine.settings(self.settings).build()?,
@@ -92,6 +103,7 @@ impl Querier {
             executor,
             settings: EngineSettings::default(),
             registry: None,
+            departures: None,
         }
     }
 

@@ -20,6 +20,7 @@ use super::head::Head;
 use super::head_chunk::{ChunkBytes, HeadChunk};
 use super::heads::Heads;
 use super::record::{encode_exemplar, encode_metadata, kind};
+use super::retained::{MovedChunk, Retained};
 use super::series::{Last, MemSeries};
 use super::shard::SHARD_LEN;
 use crate::chunk::Encoding;
@@ -79,8 +80,8 @@ impl Heads {
             put_svarint(&mut record, head.min_valid_ms().get());
             put_svarint(&mut record, head.max_ms().unwrap_or(TimestampMs::MIN).get());
             out.append(kind::HEAD_STATE, &record)?;
-            checkpoint_series(&head, epoch, &mut |record| {
-                out.append(kind::SERIES_STATE, record)
+            checkpoint_series(&head, epoch, &self.retained, &mut |kind, record| {
+                out.append(kind, record)
             })?;
             checkpoint_exemplars(&head, &mut |record| out.append(kind::EXEMPLARS, record))?;
             checkpoint_metadata(&head, &mut |record| out.append(kind::METADATA, record))?;
@@ -104,10 +105,21 @@ impl Heads {
 fn checkpoint_series(
     head: &Head,
     epoch: u32,
-    sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    retained: &Retained,
+    sink: &mut dyn FnMut(u8, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut record = tenant_record(head);
+    let (mut record, mut moved) = (tenant_record(head), tenant_record(head));
     let empty = record.len();
+    // Series before what has moved of them, which names them by their ids.
+    let mut write = |record: &mut Vec<u8>, moved: &mut Vec<u8>| {
+        for (kind, record) in [(kind::SERIES_STATE, record), (kind::MOVED_CHUNKS, moved)] {
+            if record.len() > empty {
+                sink(kind, record)?;
+                record.truncate(empty);
+            }
+        }
+        Ok::<_, Error>(())
+    };
     let mut labels = Vec::new();
     for (n, shard) in head.shards().iter().enumerate() {
         let mut next = 0;
@@ -115,12 +127,13 @@ fn checkpoint_series(
             // Index before shard, as everywhere.
             let index = head.index.read();
             let mut slots = shard.lock();
-            while next < slots.len() && record.len() < RECORD_BYTES {
+            while next < slots.len() && record.len() < RECORD_BYTES && moved.len() < RECORD_BYTES {
                 if let Some(series) = slots[next].as_mut().filter(|s| !s.is_empty()) {
                     labels.clear();
                     RawLabelsBuilder::encode(index.pairs(&series.labels), &mut labels);
                     let id = (n * SHARD_LEN + next) as SeriesId;
                     encode_series(id, &labels, series, &mut record);
+                    encode_moved(id, series, retained, &mut moved);
                     // Only where the log before the cut has its anchor too: this checkpoint may never count, and a series that this
                     // process has replayed but not yet written has its new id in no record at all.
                     if series.anchor_epoch + 1 == epoch {
@@ -133,19 +146,15 @@ fn checkpoint_series(
             drop(slots);
             drop(index);
             // Written without the locks: a disk may take its time. What changes meanwhile is in the log behind the cut.
-            if record.len() >= RECORD_BYTES {
-                sink(&record)?;
-                record.truncate(empty);
+            if record.len() >= RECORD_BYTES || moved.len() >= RECORD_BYTES {
+                write(&mut record, &mut moved)?;
             }
             if is_done {
                 break;
             }
         }
     }
-    if record.len() > empty {
-        sink(&record)?;
-    }
-    Ok(())
+    write(&mut record, &mut moved)
 }
 
 fn tenant_record(head: &Head) -> Vec<u8> {
@@ -230,25 +239,53 @@ fn encode_series(id: SeriesId, labels: &[u8], series: &MemSeries, out: &mut Vec<
 }
 
 fn put_chunks(out: &mut Vec<u8>, chunks: &[HeadChunk]) {
-    // A block on the list has those that have moved; they are here for readers only.
+    // Those that have moved are told apart: a block on the list has them.
     let held = chunks.iter().filter(|c| !c.state.is_moved());
     put_uvarint(out, held.clone().count() as u64);
     for c in held {
-        put_svarint(out, c.min_ms.get());
-        put_svarint(out, c.max_ms.get());
-        put_uvarint(out, u64::from(c.sample_count));
-        match &c.bytes {
-            ChunkBytes::Memory(data) => {
-                out.push(c.encoding as u8);
-                put_bytes(out, data);
-            }
-            ChunkBytes::File(place) => {
-                out.push(c.encoding as u8 | 0x80);
-                for field in [place.file, place.offset, place.len] {
-                    put_uvarint(out, u64::from(field));
-                }
+        put_chunk(out, c);
+    }
+}
+
+fn put_chunk(out: &mut Vec<u8>, c: &HeadChunk) {
+    put_svarint(out, c.min_ms.get());
+    put_svarint(out, c.max_ms.get());
+    put_uvarint(out, u64::from(c.sample_count));
+    match &c.bytes {
+        ChunkBytes::Memory(data) => {
+            out.push(c.encoding as u8);
+            put_bytes(out, data);
+        }
+        ChunkBytes::File(place) => {
+            out.push(c.encoding as u8 | 0x80);
+            for field in [place.file, place.offset, place.len] {
+                put_uvarint(out, u64::from(field));
             }
         }
+    }
+}
+
+/// Appends the chunks of a series that blocks have and that stay for readers elsewhere.
+fn encode_moved(id: SeriesId, series: &MemSeries, retained: &Retained, out: &mut Vec<u8>) {
+    let stay = |chunks: &[HeadChunk], out: &mut Vec<u8>| {
+        // Looked at once: their time may be over in between.
+        let mut stay: Vec<(TimestampMs, &HeadChunk)> = Vec::new();
+        for c in chunks {
+            stay.extend(retained.moved_ms(c.state).map(|moved_ms| (moved_ms, c)));
+        }
+        put_uvarint(out, stay.len() as u64);
+        for (moved_ms, chunk) in &stay {
+            put_svarint(out, moved_ms.get());
+            put_chunk(out, chunk);
+        }
+        !stay.is_empty()
+    };
+    let before = out.len();
+    put_uvarint(out, u64::from(id));
+    let in_order = stay(series.finished(), out);
+    let late = stay(series.late_finished(), out);
+    if !in_order && !late {
+        out.truncate(before);
     }
 }
 
@@ -260,31 +297,60 @@ fn u32_of(r: &mut Reader<'_>) -> Result<u32, DecodeError> {
 fn chunks(r: &mut Reader<'_>) -> Result<Vec<HeadChunk>, DecodeError> {
     let mut out = Vec::new();
     for _ in 0..r.length()? {
-        let (min_ms, max_ms) = (r.svarint()?, r.svarint()?);
-        let count = r.uvarint()?;
-        let sample_count =
-            u16::try_from(count).map_err(|_| r.error(format!("{count} samples in one chunk")))?;
-        let tag = r.u8()?;
-        let encoding = Encoding::try_from(tag & 0x7f)?;
-        let bytes = if tag & 0x80 == 0 {
-            ChunkBytes::Memory(Box::new(r.bytes()?.into()))
-        } else {
-            ChunkBytes::File(BlobPlace {
-                file: u32_of(r)?,
-                offset: u32_of(r)?,
-                len: u32_of(r)?,
-            })
-        };
-        out.push(HeadChunk {
-            min_ms: TimestampMs::new(min_ms),
-            max_ms: TimestampMs::new(max_ms),
-            encoding,
-            sample_count,
-            bytes,
-            state: ChunkState::HELD,
-        });
+        out.push(chunk(r)?);
     }
     Ok(out)
+}
+
+fn chunk(r: &mut Reader<'_>) -> Result<HeadChunk, DecodeError> {
+    let (min_ms, max_ms) = (r.svarint()?, r.svarint()?);
+    let count = r.uvarint()?;
+    let sample_count =
+        u16::try_from(count).map_err(|_| r.error(format!("{count} samples in one chunk")))?;
+    let tag = r.u8()?;
+    let encoding = Encoding::try_from(tag & 0x7f)?;
+    let bytes = if tag & 0x80 == 0 {
+        ChunkBytes::Memory(Box::new(r.bytes()?.into()))
+    } else {
+        ChunkBytes::File(BlobPlace {
+            file: u32_of(r)?,
+            offset: u32_of(r)?,
+            len: u32_of(r)?,
+        })
+    };
+    Ok(HeadChunk {
+        min_ms: TimestampMs::new(min_ms),
+        max_ms: TimestampMs::new(max_ms),
+        encoding,
+        sample_count,
+        bytes,
+        state: ChunkState::HELD,
+    })
+}
+
+/// The chunks of a series that blocks have: its id, those in order, late ones.
+pub(super) type MovedOfSeries = (SeriesId, Vec<MovedChunk>, Vec<MovedChunk>);
+
+/// Reads which chunks of series blocks have, up to the end of a record, behind its tenant.
+pub(super) fn decode_moved_chunks(
+    r: &mut Reader<'_>,
+    mut sink: impl FnMut(MovedOfSeries),
+) -> Result<(), DecodeError> {
+    let moved = |r: &mut Reader<'_>| {
+        let mut out = Vec::new();
+        for _ in 0..r.length()? {
+            let moved_ms = TimestampMs::new(r.svarint()?);
+            let chunk = chunk(r)?;
+            out.push(MovedChunk { moved_ms, chunk });
+        }
+        Ok::<_, DecodeError>(out)
+    };
+    while !r.is_empty() {
+        let id = u32_of(r)?;
+        let (in_order, late) = (moved(r)?, moved(r)?);
+        sink((id, in_order, late));
+    }
+    Ok(())
 }
 
 /// Reads the state of series up to the end of a record, behind its tenant.
@@ -335,4 +401,67 @@ pub(super) fn decode_head_state(
 pub(super) fn record_tenant(r: &mut Reader<'_>) -> Result<TenantId, DecodeError> {
     let name = r.str()?;
     TenantId::new(name).map_err(|e| r.error(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decoded(bytes: &[u8]) -> Result<Vec<String>, DecodeError> {
+        let mut out = Vec::new();
+        let mut r = Reader::new("moved chunks", bytes);
+        decode_moved_chunks(&mut r, |moved| out.push(format!("{moved:?}")))?;
+        Ok(out)
+    }
+
+    #[test]
+    fn moved_chunks_are_read_as_they_were_written_and_no_part_of_them_passes() {
+        let chunk = |n: i64, bytes| HeadChunk {
+            min_ms: TimestampMs::new(n),
+            max_ms: TimestampMs::new(n + 7),
+            encoding: Encoding::Xor,
+            sample_count: 8,
+            bytes,
+            state: ChunkState::HELD,
+        };
+        let place = BlobPlace {
+            file: 3,
+            offset: 500,
+            len: 70,
+        };
+        let moved = |n: i64, bytes| MovedChunk {
+            moved_ms: TimestampMs::new(1000 + n),
+            chunk: chunk(n, bytes),
+        };
+        let series: MovedOfSeries = (
+            9,
+            vec![
+                moved(-5, ChunkBytes::File(place)),
+                moved(4, ChunkBytes::Memory(Box::new([1, 2, 3].into()))),
+            ],
+            vec![moved(1, ChunkBytes::File(place))],
+        );
+        let mut bytes = Vec::new();
+        put_uvarint(&mut bytes, u64::from(series.0));
+        for list in [&series.1, &series.2] {
+            put_uvarint(&mut bytes, list.len() as u64);
+            for m in list {
+                put_svarint(&mut bytes, m.moved_ms.get());
+                put_chunk(&mut bytes, &m.chunk);
+            }
+        }
+        assert_eq!(decoded(&bytes).unwrap(), [format!("{series:?}")]);
+        for end in 1..bytes.len() {
+            assert!(decoded(&bytes[..end]).is_err(), "{end} bytes");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_moved_chunks_never_panic(bytes: Vec<u8>) {
+            let _ = decoded(&bytes);
+        }
+    }
 }

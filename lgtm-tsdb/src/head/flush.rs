@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::index::SymbolTable;
@@ -151,11 +150,14 @@ impl Heads {
     fn give_to_blocks(&self, head: &Head, range: TimeRange) {
         let is_written =
             |c: &HeadChunk| c.state == ChunkState::FLUSHING && range.contains(c.min_ms);
-        if !self.settings.retain_flushed.is_zero() {
-            let stays = (self.clock.monotonic(), self.parts.generations.enter());
-            self.retained.lock().push_back(stays);
-        }
+        let retain = self.settings.retain_flushed;
+        let stays = (!retain.is_zero()).then(|| self.parts.generations.enter());
         let (generation, oldest) = self.parts.generations.advance();
+        if let Some(snapshot) = stays {
+            let until = self.clock.monotonic().saturating_add(retain);
+            self.retained
+                .add(generation, self.clock.now_ms(), until, snapshot);
+        }
         if oldest == generation {
             self.drop_chunks(head, is_written);
             return;
@@ -170,14 +172,7 @@ impl Heads {
 
     /// Drops the chunks that stayed for readers which are gone.
     pub(crate) fn drop_moved(&self) {
-        let now = self.clock.monotonic();
-        let is_over = |since: Duration| now.saturating_sub(since) >= self.settings.retain_flushed;
-        {
-            let mut retained = self.retained.lock();
-            while retained.front().is_some_and(|(since, _)| is_over(*since)) {
-                retained.pop_front();
-            }
-        }
+        self.retained.end_before(self.clock.monotonic());
         let oldest = self.parts.generations.oldest();
         for head in self.all() {
             if head.moved_chunks.swap(false, Ordering::AcqRel)

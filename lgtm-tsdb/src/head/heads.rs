@@ -1,6 +1,5 @@
 //! The heads of all tenants of a process, and the log they share.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::append::AppendScratch;
 use super::head::{Head, HeadParts, SeriesCapacity};
 use super::head_chunk::{ChunkBytes, HeadChunk};
+use super::retained::Retained;
 use crate::limits::Limits;
 
 /// How heads keep their data.
@@ -55,9 +55,9 @@ pub struct HeadSettings {
     pub max_series_per_tenant_share: f64,
     /// Blocks written at the same time.
     pub flush_concurrency: usize,
-    /// How long what a flush has written into a block can be read here all the same, so that nothing is missed by readers of blocks in other processes,
-    /// who learn of a new block late. 0 (default): not at all, as is right in one process; the host takes `store_gateway.max_stale_period` and two
-    /// `sync_interval` where there are several.
+    /// How long what a flush has written into a block can be read here all the same, also after a restart, so that nothing is missed by readers of blocks
+    /// in other processes, who learn of a new block late. 0 (default): not at all, as is right in one process; the host takes
+    /// `store_gateway.max_stale_period` and two `sync_interval` where there are several.
     #[serde(with = "lgtm_core::units::duration")]
     pub retain_flushed: Duration,
 }
@@ -153,8 +153,8 @@ pub(crate) struct Heads {
     /// Seed of the label hashes.
     seed: u64,
     pub(super) scratch: Mutex<Vec<AppendScratch>>,
-    /// Readers who stay on behalf of those elsewhere: since when, and what they see.
-    pub(super) retained: Mutex<VecDeque<(Duration, Snapshot)>>,
+    /// What stays on behalf of readers elsewhere.
+    pub(super) retained: Retained,
     /// The data folder is ours while this is there.
     lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's samples come first.
@@ -213,7 +213,7 @@ impl Heads {
             clock,
             seed,
             scratch: Mutex::default(),
-            retained: Mutex::default(),
+            retained: Retained::default(),
             lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),

@@ -22,6 +22,7 @@ mod push;
 mod read;
 mod record;
 mod replay;
+mod retained;
 mod series;
 mod shard;
 mod stats;

@@ -29,6 +29,8 @@ pub(super) mod kind {
     pub(in super::super) const STARTED_SAMPLES: u8 = 8;
     /// [`HISTOGRAMS`] with since when they count; since version 2.
     pub(in super::super) const STARTED_HISTOGRAMS: u8 = 9;
+    /// Chunks of series of a checkpoint that blocks have; since version 3.
+    pub(in super::super) const MOVED_CHUNKS: u8 = 10;
 }
 
 /// Since when samples count. Written only when that is known of one.

@@ -5,20 +5,26 @@
 //! newest goes among the late ones. Afterwards all series write their anchors again, under this run's ids.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use hashbrown::HashMap;
 use lgtm_core::codec::Reader;
 use lgtm_core::model::{Labels, TenantId, TimestampMs};
 use lgtm_core::postings::SeriesId;
-use lgtm_core::wal::{RecordRef, ReplayReport, WalReplay};
+use lgtm_core::wal::{ChunkState, RecordRef, ReplayReport, WalReplay};
 use lgtm_core::{DecodeError, Result};
 
 use super::accept::AppendRules;
-use super::checkpoint::{SeriesState, decode_head_state, decode_series_states, record_tenant};
+use super::checkpoint::{
+    MovedOfSeries, SeriesState, decode_head_state, decode_moved_chunks, decode_series_states,
+    record_tenant,
+};
 use super::head::{Bounds, Head};
+use super::head_chunk::HeadChunk;
 use super::heads::Heads;
 use super::metadata::MetadataRoom;
 use super::record::{self, Anchor, anchor_tag, kind};
+use super::retained::MovedChunk;
 use super::series::{append_histogram, locate};
 use super::shard::Shard;
 use crate::wire::RawLabels;
@@ -106,6 +112,8 @@ struct Tenant {
     /// Records whose anchors are missing: damage took the first copy, the second is near.
     deferred: Vec<(u8, Vec<u8>)>,
     deferred_bytes: usize,
+    /// How chunks are taken back that blocks have, by the time since when.
+    stays: HashMap<TimestampMs, Option<ChunkState>>,
 }
 
 /// A replay under way.
@@ -177,6 +185,7 @@ impl Replay<'_> {
                     shards: Arc::default(),
                     deferred: Vec::new(),
                     deferred_bytes: 0,
+                    stays: HashMap::new(),
                 },
             );
         }
@@ -210,6 +219,10 @@ impl Replay<'_> {
             }),
             kind::SERIES_STATE => {
                 decode_series_states(&mut r, |state| tenant.restore(state, report))
+            }
+            kind::MOVED_CHUNKS => {
+                let heads = self.heads;
+                decode_moved_chunks(&mut r, |moved| tenant.restore_moved(moved, heads, report))
             }
             kind::HEAD_STATE => {
                 let (min_valid_ms, max_ms) = decode_head_state(&mut r)?;
@@ -380,6 +393,43 @@ impl Tenant {
                 let pairs = RawLabels::new(labels).iter().filter_map(Result::ok);
                 let series = Labels::from_pairs(pairs).unwrap_or_default();
                 tracing::error!(tenant = %self.head.tenant, %series, reason, "chunk of a checkpoint is lost");
+            }
+        }
+    }
+
+    /// Takes back the chunks of a series that blocks have, as far as readers elsewhere may not know these yet.
+    fn restore_moved(
+        &mut self,
+        (id, in_order, late): MovedOfSeries,
+        heads: &Heads,
+        report: &mut HeadReplayReport,
+    ) {
+        let Some(series) = self.meaning(id) else {
+            // Its series was not read back, which is reported.
+            return;
+        };
+        let mut stays = |moved: Vec<MovedChunk>| {
+            let stays = moved.into_iter().filter_map(|m| {
+                let known = self.stays.entry(m.moved_ms);
+                let state = (*known.or_insert_with(|| heads.retain_again(m.moved_ms)))?;
+                Some(HeadChunk { state, ..m.chunk })
+            });
+            stays.collect::<Vec<_>>()
+        };
+        let (in_order, late) = (stays(in_order), stays(late));
+        if in_order.is_empty() && late.is_empty() {
+            return;
+        }
+        let (shard, slot) = locate(series.id);
+        let lost = match self.shards[shard].lock().get_mut(slot) {
+            Some(Some(series)) => series.restore_moved(in_order, late, &self.head.parts),
+            _ => return,
+        };
+        self.head.moved_chunks.store(true, Ordering::Release);
+        for reason in lost {
+            report.lost_chunks += 1;
+            if report.lost_chunks <= MAX_NAMED {
+                tracing::error!(tenant = %self.head.tenant, id, reason, "chunk of a checkpoint is lost; a block has it");
             }
         }
     }

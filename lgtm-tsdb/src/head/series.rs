@@ -453,21 +453,30 @@ impl MemSeries {
             lost.push(format!("the open chunk does not decode: {e}"));
             (self.last_t_ms, self.last) = (state.last_t_ms, state.last);
         }
-        let mut keep = |mut chunks: Vec<HeadChunk>| {
-            chunks.retain(|c| match &c.bytes {
-                ChunkBytes::File(place) if !parts.files.adopt(*place) => {
-                    let BlobPlace { file, offset, len } = *place;
-                    lost.push(format!(
-                        "chunk file {file:08} has no {len} bytes at byte {offset}, samples from {} to {} ms",
-                        c.min_ms, c.max_ms
-                    ));
-                    false
-                }
-                _ => true,
-            });
-            chunks
-        };
-        let (mut finished, late) = (keep(state.finished), keep(state.late));
+        let (finished, late) = (
+            adopted(state.finished, parts, &mut lost),
+            adopted(state.late, parts, &mut lost),
+        );
+        self.put_before(finished, late);
+        lost
+    }
+
+    /// Takes back chunks that blocks have, in order and late ones. Gives, in words, those that are lost.
+    pub(super) fn restore_moved(
+        &mut self,
+        finished: Vec<HeadChunk>,
+        late: Vec<HeadChunk>,
+        parts: &HeadParts,
+    ) -> Vec<String> {
+        let mut lost = Vec::new();
+        let finished = adopted(finished, parts, &mut lost);
+        let late = adopted(late, parts, &mut lost);
+        self.put_before(finished, late);
+        lost
+    }
+
+    /// Puts finished chunks before those that are there.
+    fn put_before(&mut self, mut finished: Vec<HeadChunk>, late: Vec<HeadChunk>) {
         if !finished.is_empty() {
             let chunks = self.chunks.get_or_insert_default();
             finished.append(chunks);
@@ -476,7 +485,6 @@ impl MemSeries {
         if !late.is_empty() {
             self.ooo.get_or_insert_default().chunks.extend(late);
         }
-        lost
     }
 
     fn restore_open(
@@ -662,6 +670,26 @@ impl MemSeries {
                 .as_ref()
                 .map_or(0, |o| o.chunks.len() + usize::from(!o.buffer.is_empty()))
     }
+}
+
+/// The chunks of a checkpoint that are there; what of them is lost goes to `lost`, in words.
+fn adopted(
+    mut chunks: Vec<HeadChunk>,
+    parts: &HeadParts,
+    lost: &mut Vec<String>,
+) -> Vec<HeadChunk> {
+    chunks.retain(|c| match &c.bytes {
+        ChunkBytes::File(place) if !parts.files.adopt(*place) => {
+            let BlobPlace { file, offset, len } = *place;
+            lost.push(format!(
+                "chunk file {file:08} has no {len} bytes at byte {offset}, samples from {} to {} ms",
+                c.min_ms, c.max_ms
+            ));
+            false
+        }
+        _ => true,
+    });
+    chunks
 }
 
 /// The chunk that takes histograms of a kind.

@@ -1,7 +1,7 @@
 //! What is asked of a holder of data.
 //!
 //! ```text
-//! request = { matchers = 1, repeated; min_ms = 2; max_ms = 3; hints = 4; labels = 5; shard = 6; blocks = 7; bounds = 8; limit = 9; name = 10 }
+//! request = { matchers = 1, repeated; min_ms = 2; max_ms = 3; hints = 4; labels = 5; shard = 6; blocks = 7; bounds = 8; limit = 9; name = 10; departed = 11, repeated }
 //! matcher = { op = 1; name = 2; value = 3 }       op: 0 =, 1 !=, 2 =~, 3 !~
 //! labels  = { name = 1, repeated }                left out when all are looked at
 //! blocks  = the ids, 16 bytes each                left out when all are wanted
@@ -37,6 +37,7 @@ pub(super) fn put_select(out: &mut Vec<u8>, request: &SelectRequest, name: &str)
     put_message(out, 8, |out| put_bounds(out, &request.bounds));
     put_varint_field(out, 9, request.limit as u64);
     put_text(out, 10, name);
+    request.departed.iter().for_each(|d| put_text(out, 11, d));
 }
 
 /// A request, and the label whose values are asked for.
@@ -64,6 +65,7 @@ pub(super) fn select(message: &[u8]) -> Result<(SelectRequest, String)> {
             8 => out.bounds = bounds(field.bytes()?)?,
             9 => out.limit = usize::try_from(field.number()?).unwrap_or(usize::MAX),
             10 => name = field.string()?,
+            11 => out.departed.push(field.string()?),
             _ => {}
         }
         Ok(())
@@ -172,7 +174,8 @@ mod tests {
                 max_chunk_bytes: u64::MAX,
                 max_list_bytes: 4,
             })
-            .limit(9);
+            .limit(9)
+            .after(vec!["ingester-1@7".into(), "ingester-2@9".into()]);
         full.shard = Some(SeriesShard::parse("3_of_16").unwrap());
         let nothing = plain.clone().looking_at(Some(Vec::new()));
         let nothing = nothing.of_blocks(Vec::new());

@@ -70,6 +70,9 @@ pub struct SelectRequest {
     /// The blocks that are wanted, of those that a holder of blocks would read; all if there is no list. Who holds recent data takes no notice.
     /// For a question that is asked again elsewhere, about what the first answer did not cover.
     pub blocks: Option<Vec<BlockId>>,
+    /// Holders of recent data that have gone for good. Who reads blocks looks once for each of them which blocks there are before it answers, as the last
+    /// ones that they wrote may not be known. Who holds recent data takes no notice.
+    pub departed: Vec<String>,
     /// What one holder may bring; one that has more refuses. The query counts for itself what all of them brought.
     pub bounds: FetchBounds,
     /// Of a list, how many entries are wanted: the first ones in order; 0: all. Streams of series take no notice.
@@ -102,6 +105,7 @@ impl SelectRequest {
             labels: None,
             shard,
             blocks: None,
+            departed: Vec::new(),
             bounds: FetchBounds::default(),
             limit: 0,
         })
@@ -132,6 +136,12 @@ impl SelectRequest {
             blocks: Some(blocks),
             ..self
         }
+    }
+
+    /// The same request after these holders of recent data have gone.
+    #[must_use]
+    pub fn after(self, departed: Vec<String>) -> Self {
+        Self { departed, ..self }
     }
 
     /// Whether a block is wanted.

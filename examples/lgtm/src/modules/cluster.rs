@@ -12,7 +12,7 @@ use lgtm_core::{Error, Result};
 use lgtm_ring::instance::{InstanceState, RingCodec};
 use lgtm_ring::kv::gossip::{Codecs, GossipSettings, TransportSettings};
 use lgtm_ring::kv::{ConsulKv, EtcdKv, GossipKv, Kv};
-use lgtm_ring::lifecycle::{Identity, Lifecycler, Role};
+use lgtm_ring::lifecycle::{Identity, Lifecycler, OnStopping, Role};
 use lgtm_ring::ring::{ReplicationStrategy, RingSettings};
 use lgtm_ring::store::RingStore;
 use lgtm_ring::token::TokensFile;
@@ -227,7 +227,7 @@ impl Cluster {
         Ok(ring)
     }
 
-    /// Takes a place in a ring that is followed, once the service `after` runs.
+    /// Takes a place in a ring that is followed, once the service `after` runs; `at_leave` is done before it is given up.
     ///
     /// # Errors
     /// `InvalidInput` for settings that do not fit.
@@ -237,6 +237,7 @@ impl Cluster {
         config: &Config,
         executor: &Executor,
         after: &'static str,
+        at_leave: Option<Arc<dyn OnStopping>>,
     ) -> Result<()> {
         let ring = self.rings.iter().find(|r| r.name == kind.name);
         let ring = ring.ok_or_else(|| Error::Internal(format!("{} is not followed", kind.name)))?;
@@ -260,6 +261,9 @@ impl Cluster {
             let disk = Arc::new(LocalDisk::new(format!("{}/{signal}", config.data.dir)));
             let file = TokensFile::new(disk, "ring-tokens.json");
             lifecycler = lifecycler.tokens_file(file, executor.clone());
+        }
+        if let Some(work) = at_leave {
+            lifecycler = lifecycler.on_stopping(work);
         }
         if let Some(first) = self.first() {
             lifecycler = lifecycler.depends_on(first);

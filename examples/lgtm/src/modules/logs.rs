@@ -26,7 +26,7 @@ use super::cluster::{
     GRPC_SERVER, LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS,
 };
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, Parts};
+use super::parts::{Flush, Flushed, FlushedAtLeave, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "logs",
@@ -210,9 +210,12 @@ fn ingester(parts: &mut Parts) -> Result<()> {
         const REPLAYED: &str = "logs-ingester-replayed";
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
+        // While it is LEAVING, as the ingesters of metrics.
+        let flushes = parts.config.logs.ingester.flush_on_shutdown;
+        let at_leave = flushes.then(|| Arc::new(FlushedAtLeave(Arc::clone(&ingester) as _)) as _);
         let is_back = move || ingester.replay_report().is_some();
         parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join(LOGS_INGESTERS, REPLAYED)?;
+        parts.join_until(LOGS_INGESTERS, REPLAYED, at_leave)?;
     }
     Ok(())
 }

@@ -10,8 +10,8 @@ use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
 use lgtm_tsdb::components::ring::{
-    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog, RingIngesters,
-    RingStoreGateways, owned_jobs,
+    DepartedIngesters, DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog,
+    RingIngesters, RingStoreGateways, owned_jobs,
 };
 use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
@@ -25,7 +25,7 @@ use super::cluster::{
     METRICS_STORE_GATEWAYS,
 };
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, Parts};
+use super::parts::{Flush, Flushed, FlushedAtLeave, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "metrics",
@@ -181,9 +181,12 @@ fn ingester(parts: &mut Parts) -> Result<()> {
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
         const REPLAYED: &str = "metrics-ingester-replayed";
+        // While it is LEAVING, before it is out of the ring: else nobody would have what it holds in between.
+        let flushes = parts.config.metrics.ingester.flush_on_shutdown;
+        let at_leave = flushes.then(|| Arc::new(FlushedAtLeave(Arc::clone(&ingester) as _)) as _);
         let is_back = move || ingester.replay_report().is_some();
         parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join(METRICS_INGESTERS, REPLAYED)?;
+        parts.join_until(METRICS_INGESTERS, REPLAYED, at_leave)?;
     }
     Ok(())
 }
@@ -293,10 +296,14 @@ fn querier(parts: &mut Parts) -> Result<()> {
     let (ingester, blocks) = (ingesters(parts)?, store_gateway_client(parts)?);
     let limits = parts.limits.metrics.clone();
     let executor = parts.executor.clone();
-    let querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
+    let mut querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
         .settings(parts.config.metrics.querier.clone())
-        .metrics(&parts.registry)
-        .build()?;
+        .metrics(&parts.registry);
+    if let (Some(ring), Some(cluster)) = (parts.follow(METRICS_INGESTERS)?, &parts.cluster) {
+        let begin = format!("{}@{}", cluster.identity.id, parts.clock.now_ms());
+        querier = querier.departures(Arc::new(DepartedIngesters::new(ring, begin)));
+    }
+    let querier = querier.build()?;
     parts.metrics.querier = Some(Arc::clone(&querier));
     if !parts.is_made("metrics-query-frontend") {
         query_api(parts, querier)?;

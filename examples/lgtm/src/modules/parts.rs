@@ -15,6 +15,7 @@ use lgtm_core::service::{CompactionProgress, Service, Services};
 use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
+use lgtm_ring::lifecycle::OnStopping;
 use lgtm_ring::watch::RingHandle;
 
 use super::cluster::{Cluster, RingKind};
@@ -29,6 +30,17 @@ use crate::config::{Config, LimitsInForce};
 pub(crate) trait Flush: Debug + Send + Sync {
     /// What was written: everything received before the call is in the store, and can be queried from there.
     async fn flush(&self) -> Result<Flushed>;
+}
+
+/// What an ingester does that leaves its ring: all that it has goes into the object store.
+#[derive(Debug)]
+pub(super) struct FlushedAtLeave(pub(super) Arc<dyn Flush>);
+
+#[async_trait]
+impl OnStopping for FlushedAtLeave {
+    async fn on_stopping(&self) -> Result<()> {
+        self.0.flush().await.map(drop)
+    }
 }
 
 /// What a flush has written.
@@ -224,9 +236,22 @@ impl Parts {
     /// # Errors
     /// `InvalidInput` for settings that do not fit.
     pub(super) fn join(&mut self, kind: RingKind, after: &'static str) -> Result<()> {
+        self.join_until(kind, after, None)
+    }
+
+    /// [`Parts::join`]; `at_leave` is done before the place is given up.
+    ///
+    /// # Errors
+    /// `InvalidInput` for settings that do not fit.
+    pub(super) fn join_until(
+        &mut self,
+        kind: RingKind,
+        after: &'static str,
+        at_leave: Option<Arc<dyn OnStopping>>,
+    ) -> Result<()> {
         self.follow(kind)?;
         match &mut self.cluster {
-            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after),
+            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after, at_leave),
             None => Ok(()),
         }
     }

@@ -18,8 +18,8 @@ const COUNTS: &str = "-limits.metrics.cardinality-analysis-enabled=true";
 /// Ports of a member: gRPC, and gossip over UDP and TCP.
 #[derive(Clone, Copy)]
 pub(crate) struct Ports {
-    grpc: u16,
-    gossip: u16,
+    pub(crate) grpc: u16,
+    pub(crate) gossip: u16,
 }
 
 impl Ports {
@@ -113,7 +113,7 @@ fn labels(n: usize) -> [String; 2] {
 }
 
 /// Pushes a sample of each series; the status.
-fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
+pub(crate) fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
     let names: Vec<_> = (0..SERIES).map(labels).collect();
     let sets: Vec<_> = names
         .iter()
@@ -124,7 +124,7 @@ fn push(host: &Host, t_ms: i64, value: f64) -> u16 {
 }
 
 /// What is asked of every kind of answer, around `t_ms`.
-fn questions(t_ms: i64) -> Vec<String> {
+pub(crate) fn questions(t_ms: i64) -> Vec<String> {
     let (end, start) = (t_ms / 1000 + 1, t_ms / 1000 - 600);
     let range = format!("start={start}&end={end}");
     let api = "/prometheus/api/v1";
@@ -153,7 +153,7 @@ fn counts() -> Vec<String> {
 }
 
 /// That `host` answers all `questions` as `alone` does, without a warning.
-fn same_answers(what: &str, host: &Host, alone: &Host, questions: &[String]) {
+pub(crate) fn same_answers(what: &str, host: &Host, alone: &Host, questions: &[String]) {
     for question in questions {
         let (mut a, mut b) = (host.get(question).json(), alone.get(question).json());
         for answer in [&mut a, &mut b] {

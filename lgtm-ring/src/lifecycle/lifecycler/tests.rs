@@ -348,6 +348,31 @@ async fn who_could_not_say_that_it_leaves_says_it_with_its_next_heartbeat() {
     lifecycler.stop().await.unwrap();
 }
 
+/// Work of a shutdown that does not come about.
+#[derive(Debug)]
+struct Fails;
+
+#[async_trait]
+impl OnStopping for Fails {
+    async fn on_stopping(&self) -> Result<()> {
+        Err(Error::Unavailable("the bucket is away".into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_could_not_hand_over_what_it_holds_keeps_its_place() {
+    let kv = Arc::new(Outage::default());
+    let (store, builder) = service(&kv, "a");
+    let lifecycler = builder.on_stopping(Arc::new(Fails)).build().unwrap();
+    lifecycler.start().await.unwrap();
+    lifecycler.run(stopped()).await.unwrap();
+    assert!(lifecycler.unregisters_on_shutdown());
+    let error = lifecycler.stop().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    let ring = store.load().await.unwrap();
+    assert_eq!(ring.get("a").unwrap().state, InstanceState::Leaving);
+}
+
 fn stopped() -> CancelToken {
     let stop = CancelToken::new();
     stop.cancel();

@@ -79,6 +79,79 @@ async fn what_moved_is_not_flushed_again_and_not_in_a_checkpoint() {
     assert_eq!(s.all("t").await.len(), 2);
 }
 
+/// Heads over a folder, at the time of `clock`.
+fn retaining(
+    dir: &std::path::Path,
+    settings: &HeadSettings,
+    clock: &Arc<ManualClock>,
+) -> Arc<Heads> {
+    let (disk, limits) = (
+        Arc::new(LocalDisk::new(dir)),
+        Overrides::fixed(Limits::default()),
+    );
+    let clock = Arc::clone(clock) as _;
+    let (heads, log) = Heads::open(disk, ".", settings.clone(), limits, clock, 7).unwrap();
+    let report = heads.replay(log).unwrap();
+    assert!(report.is_whole(), "{:?}", report.remarks());
+    Arc::new(heads)
+}
+
+/// Samples that `heads` answer with.
+async fn held(heads: &Arc<Heads>) -> usize {
+    let inline = Executor::inline(tokio::runtime::Handle::current());
+    let heads = HeadSelect::new(Arc::clone(heads), inline);
+    let tenant = TenantId::new("t").unwrap();
+    count(&mut heads.select(&tenant, &everything()).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn what_moved_stays_over_restarts_until_its_time_is_over() {
+    let settings = HeadSettings {
+        retain_flushed: Duration::from_secs(60),
+        ..HeadSettings::default()
+    };
+    let mut s = Store::new(Limits::default());
+    let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at_ms(START));
+    let clock = Arc::new(clock);
+    s.heads = retaining(dir.path(), &settings, &clock);
+    // Whole chunks in files, the open chunk, late samples; then a second flush 40 seconds later.
+    let many: Vec<(i64, f64)> = (0..500).map(|n| (n * 1000, (n % 7) as f64)).collect();
+    let _ = s.push("t", &[("a", &many), ("b", &[(0, 1.0)])]).await;
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    clock.advance(Duration::from_secs(40));
+    let _ = s.push("t", &[("b", &[(500_000, 2.0)])]).await;
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    let _ = s.push("t", &[("b", &[(501_000, 2.0)])]).await;
+    assert_eq!(held(&s.heads).await, 503);
+    // However often it begins anew: what is flushed is neither flushed again nor forgotten, and it ends when it would have ended.
+    for round in 0..3 {
+        let closed = Arc::clone(&s.heads);
+        closed.close();
+        s.heads = retaining(dir.path(), &settings, &clock);
+        assert_eq!(held(&s.heads).await, 503, "round {round}");
+        s.heads.drop_moved();
+        assert_eq!(held(&s.heads).await, 503, "round {round}");
+        clock.advance(Duration::from_secs(5));
+        s.heads.checkpoint().await.unwrap();
+    }
+    clock.advance(Duration::from_secs(5));
+    s.heads.drop_moved();
+    assert_eq!(held(&s.heads).await, 2, "the first flush is over");
+    s.heads.close();
+    s.heads = retaining(dir.path(), &settings, &clock);
+    // The log names it all the same, as it was written before.
+    assert_eq!(held(&s.heads).await, 2);
+    assert_eq!(s.flush(FlushScope::All).await, 1, "only what no block has");
+    clock.advance(Duration::from_secs(40));
+    s.heads.drop_moved();
+    assert_eq!(held(&s.heads).await, 1, "the second one is over, too");
+    assert_eq!(s.all("t").await.len(), 503);
+    // Who keeps nothing takes nothing back.
+    s.heads.close();
+    s.heads = retaining(dir.path(), &HeadSettings::default(), &clock);
+    assert_eq!(held(&s.heads).await, 0);
+}
+
 #[tokio::test]
 async fn what_moved_can_be_read_for_a_while_when_readers_are_elsewhere() {
     let settings = HeadSettings {
@@ -87,12 +160,8 @@ async fn what_moved_can_be_read_for_a_while_when_readers_are_elsewhere() {
     };
     let mut s = Store::new(Limits::default());
     let (dir, clock) = (tempfile::tempdir().unwrap(), ManualClock::at_ms(START));
-    let (disk, clock) = (Arc::new(LocalDisk::new(dir.path())), Arc::new(clock));
-    let limits = Overrides::fixed(Limits::default());
-    let opened = Heads::open(disk, ".", settings, limits, Arc::clone(&clock) as _, 7);
-    let (heads, log) = opened.unwrap();
-    let _ = heads.replay(log).unwrap();
-    s.heads = Arc::new(heads);
+    let clock = Arc::new(clock);
+    s.heads = retaining(dir.path(), &settings, &clock);
     let tenant = TenantId::new("t").unwrap();
     let heads = HeadSelect::new(
         Arc::clone(&s.heads),
@@ -110,6 +179,60 @@ async fn what_moved_can_be_read_for_a_while_when_readers_are_elsewhere() {
     let mut left = heads.select(&tenant, &everything()).await.unwrap();
     assert_eq!(count(&mut left).await, 0);
     assert_eq!(s.all("t").await.len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_elsewhere_look_for_blocks_once_when_an_ingester_has_gone() {
+    let store = FaultyStore::new(Arc::new(object_store::memory::InMemory::new()), 1);
+    let backend = Backend::new(Arc::new(store.clone()), BackendKind::Memory);
+    let s = Store::over(backend, Limits::default(), HeadSettings::default());
+    let reader = BucketBlocks::builder(s.bucket.clone()).build().unwrap();
+    let tenant = TenantId::new("t").unwrap();
+    let _ = s.push("t", &[("a", &[(0, 1.0)])]).await;
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    reader.sync().await.unwrap();
+    let _ = s.push("t", &[("b", &[(0, 1.0)])]).await;
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    let after = |departed: &[&str]| {
+        let departed = departed.iter().map(|d| (*d).to_owned());
+        everything().after(departed.collect())
+    };
+    let found = async |departed: &[&str]| {
+        let mut found = reader.select(&tenant, &after(departed)).await.unwrap();
+        count(&mut found).await
+    };
+    assert_eq!(found(&[]).await, 1, "the second block is not known");
+    // A store that is away makes a warning of it, and it is tried again.
+    store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    let names = reader.series(&tenant, &after(&["x@1"])).await.unwrap();
+    assert!(
+        names.warnings[0].contains("an ingester has gone"),
+        "{:?}",
+        names.warnings
+    );
+    store.heal();
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(reader.may_hold(&tenant, &after(&["x@1"])));
+    assert_eq!(found(&["x@1"]).await, 2);
+    let lists = store.requests("list");
+    for _ in 0..3 {
+        let request = after(&["x@1"]);
+        let names = reader.label_values(&tenant, "__name__", &request);
+        assert_eq!(names.await.unwrap().items.len(), 2);
+        assert_eq!(found(&["x@1"]).await, 2);
+    }
+    assert_eq!(
+        store.requests("list"),
+        lists,
+        "each departure costs one look"
+    );
+    let _ = s.push("t", &[("c", &[(0, 1.0)])]).await;
+    assert_eq!(s.flush(FlushScope::All).await, 1);
+    assert_eq!(found(&["x@1"]).await, 2);
+    assert_eq!(found(&["x@1", "y@2"]).await, 3);
 }
 
 #[tokio::test]
