@@ -69,18 +69,6 @@ impl Generations {
         }
     }
 
-    /// A snapshot of the heads as the oldest reader sees them: with all that has moved since. For readers who may know the list of blocks as it was
-    /// a while ago, as long as somebody [enters](Generations::enter) before a flush and stays for that while.
-    pub fn enter_oldest(self: &Arc<Self>) -> Snapshot {
-        let mut state = self.0.lock();
-        let generation = state.oldest();
-        *state.readers.entry(generation).or_default() += 1;
-        Snapshot {
-            of: Arc::clone(self),
-            generation,
-        }
-    }
-
     /// Begins a generation: its readers know what was listed before this call. Gives its number, and the oldest one that still has
     /// readers.
     pub fn advance(&self) -> (u32, u32) {
@@ -103,6 +91,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Another reader with the same sight: with all that has moved since this one began. For readers who may know the list of blocks as it was a while
+    /// ago, as long as somebody [enters](Generations::enter) before a flush and stays for that while. Readers who follow each other must not take each
+    /// other's sight, or it would never end.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut state = self.of.0.lock();
+        *state.readers.entry(self.generation).or_default() += 1;
+        Self {
+            of: Arc::clone(&self.of),
+            generation: self.generation,
+        }
+    }
+
     /// Whether this reader is to look at a chunk: no block that it knows has it.
     pub fn sees(&self, state: ChunkState) -> bool {
         !state.is_past(self.generation)
@@ -126,14 +127,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_enters_with_the_oldest_sees_what_it_sees() {
+    fn who_enters_again_sees_the_same_and_ends_for_itself() {
         let generations = Arc::new(Generations::default());
         let kept = generations.enter();
         let (generation, _) = generations.advance();
         let moved = ChunkState::moved(generation);
-        assert!(!generations.enter().sees(moved) && generations.enter_oldest().sees(moved));
+        let again = kept.again();
+        assert!(!generations.enter().sees(moved) && again.sees(moved));
         drop(kept);
-        assert!(!generations.enter_oldest().sees(moved), "nobody stays");
+        assert!(!moved.is_past(generations.oldest()), "one stays");
+        drop(again);
+        assert!(moved.is_past(generations.oldest()));
     }
 
     #[test]

@@ -330,6 +330,10 @@ impl Compactor {
     /// # Errors
     /// The first error of any table; the others are compacted all the same. What failed is tried again in the next round.
     pub async fn compact(&self, cancel: &CancelToken) -> Result<()> {
+        if !self.is_owner() {
+            // Another instance works, and counts.
+            return Ok(());
+        }
         let done = self.round(cancel).await;
         match &done {
             Ok(()) => {

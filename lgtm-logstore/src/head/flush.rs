@@ -51,6 +51,10 @@ impl LeavingChunk {
             && chunk.state == from
         {
             chunk.state = to;
+            if to.is_moved() {
+                // It is in the store with it.
+                chunk.beside = None;
+            }
         }
     }
 
@@ -69,6 +73,9 @@ impl LeavingChunk {
         false
     }
 }
+
+/// Chunks that are let go of at a time: some milliseconds of work. More than come between two rounds of maintenance.
+const MAX_DROPPED: usize = 20_000;
 
 /// Chunks that one flush has marked. Those that were not [put](Leaving::put) when it is dropped go with the next one.
 #[derive(Debug)]
@@ -254,7 +261,16 @@ impl Heads {
         let oldest = self.parts.generations.oldest();
         let mut freed = Vec::new();
         let mut moved = self.moved.lock();
-        moved.retain(|chunk| chunk.take_out(|c| c.state.is_past(oldest), &mut freed));
+        // In the order in which they moved: behind the first that stays there is nothing to do.
+        for _ in 0..MAX_DROPPED {
+            let Some(first) = moved.front() else {
+                break;
+            };
+            if first.take_out(|c| c.state.is_past(oldest), &mut freed) {
+                break;
+            }
+            moved.pop_front();
+        }
         drop(moved);
         self.parts.files.release(&freed);
     }

@@ -83,7 +83,7 @@ pub struct Heads {
     seed: u64,
     pub(super) scratch: Mutex<Vec<PushScratch>>,
     /// Chunks that the store has and that readers who began before may still need.
-    pub(super) moved: Mutex<Vec<LeavingChunk>>,
+    pub(super) moved: Mutex<VecDeque<LeavingChunk>>,
     /// What flushes have moved lately stays readable while these are there; each with when it began.
     pub(super) retained: Mutex<VecDeque<(Duration, Snapshot)>>,
     /// The data folder is ours while this is there.
@@ -199,11 +199,9 @@ impl Heads {
 
     /// What a reader sees: all that the store has not, and with `retain_flushed` what it has since lately.
     pub(super) fn snapshot(&self) -> Snapshot {
-        if self.settings.retain_flushed.is_zero() {
-            self.parts.generations.enter()
-        } else {
-            self.parts.generations.enter_oldest()
-        }
+        let retained = self.retained.lock();
+        let oldest = retained.front().map(|(_, snapshot)| snapshot.again());
+        oldest.unwrap_or_else(|| self.parts.generations.enter())
     }
 
     /// Whether pushes and queries can be answered: not before all of the log is back, as a part of it would look like all there is.

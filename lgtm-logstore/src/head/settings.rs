@@ -49,7 +49,8 @@ pub struct HeadSettings {
     pub max_waiting_side_bytes: ByteSize,
     /// How long what a flush has moved into the object store, index and all, can be read here all the same, so that nothing is missed by readers in other
     /// processes, who learn of a new index file late. 0 (default): not at all, as is right in one process; the host takes
-    /// `index_gateway.sync_interval` and a minute where there are several.
+    /// the longer of `index_gateway.full_sync_interval` and `sync_interval`, and another `sync_interval`, where there are several (65 minutes). Chunks that stay
+    /// take room in chunk files, and their streams count as long.
     #[serde(with = "lgtm_core::units::duration")]
     pub retain_flushed: Duration,
     /// The write-ahead log. It is not compressed by default: lines would cost it as much CPU as all the rest of a push, for bytes that go

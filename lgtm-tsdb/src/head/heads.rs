@@ -275,11 +275,8 @@ impl Heads {
 
     /// What a reader sees: all that no block has, and with `retain_flushed` what blocks have since lately.
     pub(super) fn snapshot(&self) -> Snapshot {
-        if self.settings.retain_flushed.is_zero() {
-            self.parts.generations.enter()
-        } else {
-            self.parts.generations.enter_oldest()
-        }
+        let retained = self.retained.oldest();
+        retained.unwrap_or_else(|| self.parts.generations.enter())
     }
 
     /// The head of a tenant, if it has one.

@@ -22,7 +22,7 @@ struct RetainedFlush {
     /// When this ends, on the monotonic clock.
     until: Duration,
     /// Holds the chunks.
-    _snapshot: Snapshot,
+    snapshot: Snapshot,
 }
 
 /// What stays of flushes, by the generation since which their blocks are on the list.
@@ -48,9 +48,16 @@ impl Retained {
         let flush = RetainedFlush {
             moved_ms,
             until,
-            _snapshot: snapshot,
+            snapshot,
         };
         self.0.lock().insert(generation, flush);
+    }
+
+    /// What a reader sees that is to see all that stays; nothing when nothing does.
+    pub(super) fn oldest(&self) -> Option<Snapshot> {
+        let flushes = self.0.lock();
+        let first = flushes.first_key_value();
+        first.map(|(_, flush)| flush.snapshot.again())
     }
 
     /// Ends what is over at `now`.

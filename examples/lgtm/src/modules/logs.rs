@@ -1,6 +1,7 @@
 //! The modules of the log store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lgtm_core::Result;
@@ -133,7 +134,11 @@ fn deletes(parts: &mut Parts) -> Result<Arc<DeleteRequests>> {
         return Ok(Arc::clone(deletes));
     }
     let bucket = parts.layout.bucket(DataKind::Logs);
-    let settings = parts.config.logs.deletes.clone();
+    let mut settings = parts.config.logs.deletes.clone();
+    if parts.cluster.is_some() {
+        // Until then readers elsewhere may have index files of before, and ingesters the entries themselves.
+        settings.visible_delay = settings.visible_delay.max(2 * stays_readable(parts));
+    }
     let deletes = DeleteRequests::new(bucket, Arc::clone(&parts.clock), settings)?;
     parts.logs.deletes = Some(Arc::clone(&deletes));
     // Whichever module needs them first.
@@ -171,6 +176,12 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     Ok(())
 }
 
+/// How long it takes until readers elsewhere know a new index file, also one of an old day, whose table they list seldom.
+fn stays_readable(parts: &Parts) -> Duration {
+    let stored = &parts.config.logs.index_gateway;
+    stored.full_sync_interval.max(stored.sync_interval) + stored.sync_interval
+}
+
 fn ingester(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::Logs);
     let disk = Arc::new(LocalDisk::new(format!("{}/logs", parts.config.data.dir)));
@@ -185,11 +196,8 @@ fn ingester(parts: &mut Parts) -> Result<()> {
             .build()?,
     };
     let mut settings = parts.config.logs.ingester.clone();
-    let stored = &parts.config.logs.index_gateway;
     if parts.cluster.is_some() && settings.head.retain_flushed.is_zero() {
-        // By then readers elsewhere know a new index file, also one of an old day, whose table they list seldom.
-        let listed = stored.full_sync_interval.max(stored.sync_interval);
-        settings.head.retain_flushed = listed + stored.sync_interval;
+        settings.head.retain_flushed = stays_readable(parts);
     }
     let mut ingester = Ingester::builder(bucket, disk, limits, parts.executor.clone())
         .settings(settings)

@@ -196,6 +196,10 @@ impl TailFeed for RingTail {
     async fn next_frame(&mut self) -> Result<Option<TailFrame>> {
         loop {
             self.check()?;
+            if !self.feeds.is_empty() {
+                // The first is asked first: a busy one must not keep the others waiting.
+                self.feeds.rotate_left(1);
+            }
             let event = {
                 let frames = self.feeds.iter_mut().map(|(_, feed)| feed.next_frame());
                 let frames: Vec<_> = frames.collect();
