@@ -216,7 +216,9 @@ class Load:
             sent = sum(begin_ms < t <= end_ms for t in ledger.sent)
         low, high = min(series), max(series)
         if low < len(acked):
-            self.fault(f"{node.name} counts {low} of {len(acked)} acknowledged in a series of writer {writer}")
+            short = [f"{s}: {n}" for s, n in enumerate(series) if n < len(acked)]
+            age_s = (now_ms() - acked[-1]) / 1000
+            self.fault(f"{node.name} counts too few of {len(acked)} acknowledged of writer {writer}, the last {age_s:.1f} s ago; by series {', '.join(short)}")
         elif high > sent:
             self.fault(f"{node.name} counts {high} in a series of writer {writer}, to which {sent} were sent")
         return True
