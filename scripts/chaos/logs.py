@@ -13,7 +13,7 @@ PAGES = [("backward", 5000), ("forward", 700)]
 
 
 class Logs:
-    """A batch is one line of each stream of a writer, all in one millisecond, each at a nanosecond of its own; it bears the number of the batch."""
+    """A batch is one line of each stream of a writer, all within one millisecond, each at a nanosecond of its own; it bears the number of the batch."""
 
     name = "logs"
     series = 8
@@ -30,7 +30,7 @@ class Logs:
         streams = []
         for s in range(self.series):
             stream = {"app": "chaos", "series": f"{s:02}", "writer": f"{writer}"}
-            value = [f"{t_ms}{s:06}", self._line(writer, s, number)]
+            value = [f"{t_ms}{s + 1:06}", self._line(writer, s, number)]
             # Half of the streams have metadata, too, with another value in each line.
             streams.append({"stream": stream, "values": [[*value, {"batch": f"{number}"}] if s % 2 else value]})
         return json.dumps({"streams": streams}).encode()
@@ -81,13 +81,13 @@ class Logs:
             return -2
         parts = LINE.fullmatch(line)
         number = int(parts[3]) if parts else -1
-        return number if t_ns % 1_000_000 == s and line == self._line(writer, s, number) else -1
+        return number if t_ns % 1_000_000 == s + 1 and line == self._line(writer, s, number) else -1
 
     def count(self, node, writer, begin_ms, end_ms):
         """How many of a writer's lines a node has in (begin, end]: status, counts by stream or an error's text, warnings."""
         query = f'sum by (series) (count_over_time({{app="chaos", writer="{writer}"}}[{end_ms - begin_ms}ms]))'
-        # A range ends with its last nanosecond, and does not have its first.
-        status, result, warnings = self._query(node, "query", query=query, time=f"{end_ms}999999")
+        # Queries are answered for whole milliseconds; no line is at one.
+        status, result, warnings = self._query(node, "query", query=query, time=f"{end_ms + 1}000000")
         if status != 200:
             return status, result, warnings
         found = {r["metric"]["series"]: int(float(r["value"][1])) for r in result}
