@@ -11,24 +11,24 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-# Which processes a mode has: name, target, how many.
+# Which processes a mode has: target, how many.
 MODES = {
-    "one": [("node", "all", 1)],
-    "nodes": [("node", "all", 3)],
-    "read-write-backend": [("backend", "backend", 2), ("write", "write", 3), ("read", "read", 2)],
-    "microservices": [
-        ("store-gateway", "metrics-store-gateway", 2),
-        ("compactor", "metrics-compactor", 1),
-        ("ingester", "metrics-ingester", 3),
-        ("distributor", "metrics-distributor", 2),
-        ("querier", "metrics-querier", 1),
-        ("query-frontend", "metrics-query-frontend", 2),
-    ],
+    "one": [("all", 1)],
+    "nodes": [("all", 3)],
+    "read-write-backend": [("backend", 2), ("write", 3), ("read", 2)],
+    "microservices": [],
 }
-RINGS = ["ingester", "store-gateway", "compactor", "distributor"]
-TAKES_WRITES = {"all", "write", "metrics-distributor"}
-HOLDS_DATA = {"all", "write", "metrics-ingester"}
-ANSWERS = {"all", "read", "metrics-querier", "metrics-query-frontend"}
+# What reads the bucket for others, by signal.
+READS_BUCKET = {"metrics": "store-gateway", "logs": "index-gateway"}
+
+
+def processes(mode, signals):
+    """Target and number of the processes of a mode, those first that others look for."""
+    if mode != "microservices":
+        return MODES[mode]
+    counts = {"compactor": 1, "ingester": 3, "distributor": 2, "querier": 1, "query-frontend": 2}
+    return [(f"{s}-{component}", n) for s in signals for component, n in ({READS_BUCKET[s]: 2} | counts).items()]
+
 
 # Everything that takes minutes by default takes seconds, so that each fault meets flushes, compactions and syncs. The retention of what was flushed is
 # what the program takes by itself for these intervals.
@@ -51,6 +51,15 @@ FLAGS = [
     "-metrics.store-gateway.ignore-deletion-marks-delay=3m",
     "-metrics.store-gateway.sync-interval=30s",
     "-metrics.store-gateway.max-stale-period=2m",
+    "-logs.ingester.head.max-chunk-age=40s",
+    "-logs.ingester.head.sync-period=20s",
+    "-logs.ingester.maintenance-interval=5s",
+    "-logs.ingester.index-interval=15s",
+    "-logs.index-gateway.sync-interval=15s",
+    "-logs.index-gateway.full-sync-interval=45s",
+    "-logs.compactor.compaction-interval=20s",
+    "-logs.compactor.min-files=3",
+    "-logs.compactor.delete-delay=1m",
 ]
 
 
@@ -70,9 +79,23 @@ class Node:
         self.excused_until = 0.0
         self.starts = 0
 
-    takes_writes = property(lambda self: self.target in TAKES_WRITES)
-    holds_data = property(lambda self: self.target in HOLDS_DATA)
-    answers = property(lambda self: self.target in ANSWERS)
+    # Without a signal: of any.
+
+    def takes_writes(self, of=None):
+        return self._is("all", "write", "distributor", of=of)
+
+    def holds_data(self, of=None):
+        return self._is("all", "write", "ingester", of=of)
+
+    def answers(self, of=None):
+        return self._is("all", "read", "querier", "query-frontend", of=of)
+
+    def compacts_only(self):
+        return self.target.endswith("-compactor")
+
+    def _is(self, group, part, *components, of):
+        signals = [of] if of else self.cluster.signals
+        return self.target in (group, part) or any(self.target == f"{s}-{c}" for s in signals for c in components)
 
     @property
     def host(self):
@@ -175,7 +198,8 @@ class Node:
 class Cluster:
     """All processes of a mode, and what they stand on."""
 
-    def __init__(self, mode, binary, kvstore, bucket, zones, extra_flags):
+    def __init__(self, mode, signals, binary, kvstore, bucket, zones, extra_flags):
+        self.signals = list(signals)
         self.mode, self.binary, self.kvstore, self.bucket_kind = mode, binary, kvstore, bucket
         self.extra_flags = list(extra_flags)
         self.namespaces = os.geteuid() == 0 and shutil.which("ip") is not None
@@ -197,9 +221,9 @@ class Cluster:
             self.bucket_url = f"file:{self.dir / 'bucket'}"
         if kvstore == "etcd":
             self.start_etcd()
-        for name, target, count in MODES[mode]:
-            for n in range(count):
-                self.add(f"{name}-{n}", target)
+        for target, count in processes(mode, self.signals):
+            for _ in range(count):
+                self.add(target)
 
     @property
     def helper_host(self):
@@ -229,9 +253,10 @@ class Cluster:
         self.run("ip", "-n", name, "link", "set", "eth0", "up")
         self.run("ip", "-n", name, "link", "set", "lo", "up")
 
-    def add(self, name, target):
-        number = len(self.nodes) + 1
-        zone = f"zone-{'abc'[sum(n.target == target for n in self.nodes) % 3]}" if self.zones else ""
+    def add(self, target):
+        number, alike = len(self.nodes) + 1, sum(n.target == target for n in self.nodes)
+        name = f"{'node' if target == 'all' else target}-{alike}"
+        zone = f"zone-{'abc'[alike % 3]}" if self.zones else ""
         if self.namespaces:
             self.make_namespace(number)
         node = Node(self, number, name, target, zone)
@@ -252,17 +277,21 @@ class Cluster:
         self.wait_rings()
 
     def wait_rings(self, seconds=90):
-        """Waits until every process that follows the ring of ingesters sees all of them ACTIVE, and no others."""
+        """Waits until every process that follows a signal's ring of ingesters sees all of them ACTIVE, and no others."""
         if self.mode == "one":
             return
         end = time.monotonic() + seconds
-        wanted = sorted(n.name for n in self.live() if n.holds_data)
+        for of in self.signals:
+            self.wait_ring(of, end)
+
+    def wait_ring(self, of, end):
+        wanted = sorted(n.name for n in self.live() if n.holds_data(of))
         for node in self.live():
             seen = None
             while True:
                 status, body = 0, b""
                 try:
-                    status, body = request("GET", node.url("/ingester/ring"), accept="application/json", timeout=5)
+                    status, body = request("GET", node.url(f"/{of}/ingester/ring"), accept="application/json", timeout=5)
                 except OSError:
                     pass
                 if status == 404:
@@ -273,15 +302,15 @@ class Cluster:
                     if seen == [(name, "ACTIVE") for name in wanted]:
                         break
                 if time.monotonic() > end:
-                    raise Gone(f"{node.name} sees the ingesters {seen}, wanted {wanted}")
+                    raise Gone(f"{node.name} sees the ingesters of {of} {seen}, wanted {wanted}")
                 time.sleep(0.2)
 
     def forget(self, node):
         """Takes the record of a process that is gone for good out of all rings."""
-        for ring in RINGS:
+        for of, ring in [(s, r) for s in self.signals for r in ("ingester", READS_BUCKET[s], "compactor", "distributor")]:
             for other in self.live():
                 try:
-                    status, _ = other.post(f"/{ring}/ring", f"forget={node.name}".encode(), timeout=10)
+                    status, _ = other.post(f"/{of}/{ring}/ring", f"forget={node.name}".encode(), timeout=10)
                 except OSError:
                     continue
                 if status in (200, 302):
@@ -289,7 +318,7 @@ class Cluster:
 
     def flush(self, nodes=None):
         for node in nodes or self.live():
-            if node.holds_data:
+            if node.holds_data():
                 status, body = node.post("/flush", timeout=120)
                 if status != 200:
                     raise Gone(f"flush of {node.name}: {status} {body.decode(errors='replace')[:300]}")

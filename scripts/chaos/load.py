@@ -1,6 +1,6 @@
 """Constant load, and the ledger of what was acknowledged, against which every answer is held.
 
-A signal has `name`, `encode(writer, number, t_ms)`, `push(node, batch)`, `read(node, writer, begin_ms, end_ms)` and `count(...)`; see `metrics.py`.
+A signal has `name`, `things` (what it counts), `series`, `encode(writer, number, t_ms)`, `push(node, batch)`, `read(node, writer, begin_ms, end_ms)` and `count(...)`; see `metrics.py`.
 """
 
 import bisect
@@ -95,7 +95,7 @@ class Load:
 
     def pick(self, dice, role):
         while not self.stop.is_set():
-            nodes = [n for n in self.cluster.nodes if n.in_rotation and getattr(n, role)]
+            nodes = [n for n in self.cluster.nodes if n.in_rotation and getattr(n, role)(self.signal.name)]
             if nodes:
                 return dice.choice(nodes)
             time.sleep(0.05)
@@ -216,7 +216,9 @@ class Load:
             sent = sum(begin_ms < t <= end_ms for t in ledger.sent)
         low, high = min(series), max(series)
         if low < len(acked):
-            self.fault(f"{node.name} counts {low} of {len(acked)} acknowledged in a series of writer {writer}")
+            short = [f"{s}: {n}" for s, n in enumerate(series) if n < len(acked)]
+            age_s = (now_ms() - acked[-1]) / 1000
+            self.fault(f"{node.name} counts too few of {len(acked)} acknowledged of writer {writer}, the last {age_s:.1f} s ago; by series {', '.join(short)}")
         elif high > sent:
             self.fault(f"{node.name} counts {high} in a series of writer {writer}, to which {sent} were sent")
         return True
@@ -244,7 +246,7 @@ class Load:
     def check_all(self, tries=60):
         """Every node that answers has all that was acknowledged so far. Gives how many were compared."""
         compared = 0
-        for node in [n for n in self.cluster.nodes if n.in_rotation and n.answers]:
+        for node in [n for n in self.cluster.nodes if n.in_rotation and n.answers(self.signal.name)]:
             for writer, ledger in enumerate(self.ledgers):
                 end_ms = now_ms()
                 for left in reversed(range(tries)):

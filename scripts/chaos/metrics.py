@@ -34,6 +34,7 @@ class Metrics:
 
     name = "metrics"
     series = 20
+    things = "samples"
 
     def encode(self, writer, number, t_ms):
         body = b""

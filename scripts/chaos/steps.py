@@ -55,14 +55,14 @@ def one_of_each(chaos):
 
 def alone(chaos, victim):
     """Where nobody else does the same, what it does may fail meanwhile; a compactor is not missed."""
-    if chaos.is_alone(victim) and not victim.takes_writes and not victim.answers and victim.target != "metrics-compactor":
+    if chaos.is_alone(victim) and not victim.takes_writes() and not victim.answers() and not victim.compacts_only():
         chaos.may_fail("reads")
 
 
 def restart(chaos):
     """One that holds data is killed and starts again at once, three times."""
     for _ in range(3):
-        victim = chaos.dice.choice([n for n in chaos.cluster.live() if n.holds_data])
+        victim = chaos.dice.choice([n for n in chaos.cluster.live() if n.holds_data()])
         victim.kill()
         chaos.start_again([victim])
         chaos.hold(2)
@@ -82,7 +82,7 @@ def rolling(chaos):
 def flush_rolling(chaos):
     """Each process that holds data moves everything into blocks and is killed right then, one after the other, twice."""
     for _ in range(2):
-        for node in [n for n in chaos.cluster.live() if n.holds_data]:
+        for node in [n for n in chaos.cluster.live() if n.holds_data()]:
             chaos.cluster.flush([node])
             node.kill()
             chaos.start_again([node])
@@ -91,7 +91,7 @@ def flush_rolling(chaos):
 def flush_all_restart(chaos):
     """All that hold data move everything into blocks, then are killed and start again one after the other."""
     chaos.cluster.flush()
-    for node in [n for n in chaos.cluster.live() if n.holds_data]:
+    for node in [n for n in chaos.cluster.live() if n.holds_data()]:
         node.kill()
         chaos.start_again([node])
 
@@ -102,7 +102,7 @@ def zone(chaos):
     if not zones:
         return "no zones"
     gone = chaos.dice.choice(zones)
-    victims = [n for n in chaos.cluster.live() if n.zone == gone and not (chaos.is_alone(n) and n.target != "metrics-compactor")]
+    victims = [n for n in chaos.cluster.live() if n.zone == gone and not (chaos.is_alone(n) and not n.compacts_only())]
     for node in victims:
         node.kill()
     chaos.hold()
@@ -113,26 +113,25 @@ def zone(chaos):
 def scale(chaos):
     """Two more that hold data are started, and go again: flushed, out of the ring, for good."""
     cluster = chaos.cluster
-    like = next((n for n in cluster.live() if n.holds_data), None)
     if cluster.mode == "one":
         return "one process"
-    flags = ["-metrics.ingester.flush-on-shutdown=true", "-ring.lifecycler.unregister-on-shutdown=true"]
-    added = []
-    for _ in range(2):
-        count = sum(n.target == like.target for n in cluster.nodes)
-        node = cluster.add(f"{like.name.rsplit('-', 1)[0]}-{count}", like.target)
-        node.start(flags)
-        node.wait_ready()
-        added.append(node)
-        cluster.wait_rings()
-        chaos.hold()
-    for node in reversed(added):
-        status = node.terminate(180)
-        if status != 0:
-            raise Gone(f"{node.name} ended with {status} in order, see {node.log}")
-        cluster.forget(node)
-        cluster.wait_rings()
-        chaos.hold()
+    flags = [*(f"-{s}.ingester.flush-on-shutdown=true" for s in cluster.signals), "-ring.lifecycler.unregister-on-shutdown=true"]
+    for target in dict.fromkeys(n.target for n in cluster.live() if n.holds_data()):
+        added = []
+        for _ in range(2):
+            node = cluster.add(target)
+            node.start(flags)
+            node.wait_ready()
+            added.append(node)
+            cluster.wait_rings()
+            chaos.hold()
+        for node in reversed(added):
+            status = node.terminate(180)
+            if status != 0:
+                raise Gone(f"{node.name} ended with {status} in order, see {node.log}")
+            cluster.forget(node)
+            cluster.wait_rings()
+            chaos.hold()
     return None
 
 
@@ -140,7 +139,7 @@ def partition(chaos):
     """One that holds data is cut off from all others, in both directions; clients still reach it, and get errors there."""
     if not chaos.cluster.namespaces or chaos.cluster.mode == "one":
         return "no namespaces"
-    victim = chaos.dice.choice([n for n in chaos.cluster.live() if n.holds_data])
+    victim = chaos.dice.choice([n for n in chaos.cluster.live() if n.holds_data()])
     victim.excuse()
     # It takes no writes and gives no whole answers; what it acknowledged all the same would be missed.
     chaos.cluster.cut_off(victim)
@@ -159,7 +158,7 @@ def bucket(chaos):
     chaos.cluster.bucket_away()
     chaos.hold(chaos.outage_s)
     chaos.cluster.bucket_back()
-    for node in [n for n in chaos.cluster.live() if n.holds_data]:
+    for node in [n for n in chaos.cluster.live() if n.holds_data()]:
         wait_for_flush(node)
     for load in chaos.loads:
         load.check_all()

@@ -19,7 +19,7 @@ const TTL: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone)]
 pub struct KeptObjects {
     cache: Arc<dyn Cache>,
-    edition: u32,
+    edition: u64,
 }
 
 impl KeptObjects {
@@ -30,7 +30,7 @@ impl KeptObjects {
 
     /// The same cache, in which nothing of another edition is found: after something turned out damaged, the next edition reads anew.
     #[must_use]
-    pub fn edition(&self, edition: u32) -> Self {
+    pub fn edition(&self, edition: u64) -> Self {
         Self {
             cache: Arc::clone(&self.cache),
             edition,

@@ -22,7 +22,7 @@ const MAX_DENSE_PAGES: u64 = 8;
 pub struct PageCache {
     cache: Arc<dyn Cache>,
     page_bytes: u64,
-    edition: u32,
+    edition: u64,
     ttl: Option<Duration>,
     max_dense_pages: u64,
 }
@@ -55,7 +55,7 @@ impl PageCache {
 
     /// The same cache, in which no page of another edition is found: after a page turned out damaged, the next edition reads anew.
     #[must_use]
-    pub fn edition(&self, edition: u32) -> Self {
+    pub fn edition(&self, edition: u64) -> Self {
         Self {
             edition,
             ..self.clone()

@@ -1,8 +1,9 @@
 //! The logs in a bucket, of all tenants.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,9 @@ use crate::schema::{DAY_MS, SchemaPeriods, SchemaSettings};
 
 /// How long after a failed listing the next one is tried, until the list is known for the first time: answers lack everything meanwhile.
 const FIRST_SYNC_RETRY: Duration = Duration::from_secs(2);
+
+/// Departures of holders of recent data that are remembered.
+const MAX_DEPARTED: usize = 256;
 
 /// Collects the parts of [`BucketChunks`].
 #[derive(Debug)]
@@ -156,6 +160,8 @@ impl BucketChunksBuilder {
                 is_known: false,
             }),
             unlisted: Mutex::new(Some("it was not listed yet".to_owned())),
+            failed_listings: AtomicU64::new(0),
+            listed_after: Mutex::default(),
             wake: Notify::new(),
         });
         if let Some(registry) = &self.registry {
@@ -213,6 +219,10 @@ pub struct BucketChunks {
     listing: tokio::sync::Mutex<ListingState>,
     /// Why the list may lack files: what went wrong with the last listing.
     unlisted: Mutex<Option<String>>,
+    /// Listings that failed so far.
+    failed_listings: AtomicU64,
+    /// Holders of recent data after whose departure all tables were listed, the latest last.
+    listed_after: Mutex<VecDeque<String>>,
     /// Asks the service for a listing at once.
     wake: Notify,
 }
@@ -248,6 +258,12 @@ impl BucketChunks {
         let is_recent = |at: Duration| now.saturating_sub(at) < self.settings.full_sync_interval;
         let is_full = !state.is_known || !state.full_at.is_some_and(is_recent);
         let days = (!is_full).then(|| self.days_to_list());
+        self.list(&mut state, days).await
+    }
+
+    /// Lists the tables of some days, or all.
+    async fn list(&self, state: &mut ListingState, days: Option<BTreeSet<i64>>) -> Result<()> {
+        let now = self.files.clock.monotonic();
         let listed = match &days {
             None => self.tables.sync_all().await,
             Some(days) => self.tables.sync_days(days).await,
@@ -261,7 +277,7 @@ impl BucketChunks {
             Ok(gone) => {
                 self.files.close(&gone);
                 self.known_streams.forget_closed();
-                if is_full {
+                if days.is_none() {
                     state.full_at = Some(now);
                     state.is_known = true;
                 }
@@ -270,9 +286,54 @@ impl BucketChunks {
             }
             Err(e) => {
                 *self.unlisted.lock() = Some(e.to_string());
+                self.failed_listings.fetch_add(1, Ordering::Relaxed);
                 Err(e)
             }
         }
+    }
+
+    /// Whether all tables were listed after these holders of recent data had gone.
+    fn is_listed_after(&self, departed: &[String]) -> bool {
+        if departed.is_empty() {
+            return true;
+        }
+        let listed = self.listed_after.lock();
+        departed.iter().all(|d| listed.contains(d))
+    }
+
+    /// Lists all tables, unless they were listed after all of `departed` had gone. A warning for the answer when that fails.
+    pub(super) async fn list_after(&self, departed: &[String]) -> Option<String> {
+        if self.is_listed_after(departed) {
+            return None;
+        }
+        let missing = |why: &str| {
+            format!(
+                "an ingester has gone, and the index files in the object store cannot be listed, entries may be missing: {why}"
+            )
+        };
+        let failed_before = self.failed_listings.load(Ordering::Relaxed);
+        // Who waits for another one's listing finds what that found, also that it failed.
+        let mut state = self.listing.lock().await;
+        if self.is_listed_after(departed) {
+            return None;
+        }
+        if self.failed_listings.load(Ordering::Relaxed) != failed_before {
+            let why = self.unlisted.lock().clone();
+            return Some(missing(&why.unwrap_or_default()));
+        }
+        if let Err(e) = self.list(&mut state, None).await {
+            return Some(missing(&e.to_string()));
+        }
+        let mut listed = self.listed_after.lock();
+        for d in departed {
+            if !listed.contains(d) {
+                listed.push_back(d.clone());
+            }
+        }
+        while listed.len() > MAX_DEPARTED {
+            listed.pop_front();
+        }
+        None
     }
 
     /// Lists the tables of which a file turned out to be gone, unless somebody has meanwhile. Whether there are files that were not known.

@@ -181,7 +181,8 @@ impl FileQuestion {
 impl BucketChunks {
     /// Asks all index files that may know streams of the request. Reads no chunk.
     ///
-    /// Costs a listing of a table where a compaction by others has put another file in the place of one that was known.
+    /// Costs a listing of a table where a compaction by others has put another file in the place of one that was known, and one of all tables after a
+    /// holder of recent data has gone for good.
     ///
     /// # Errors
     /// `LimitExceeded` beyond the bounds of the request; what says that the store does not answer.
@@ -190,10 +191,12 @@ impl BucketChunks {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<FoundStreams> {
-        let found = self.found_listed(tenant, request).await?;
+        let late = self.list_after(&request.departed).await;
+        let mut found = self.found_listed(tenant, request).await?;
         if self.sync_outdated().await {
-            return self.found_listed(tenant, request).await;
+            found = self.found_listed(tenant, request).await?;
         }
+        merge_warnings(&mut found.warnings, late.into_iter().collect());
         Ok(found)
     }
 

@@ -420,6 +420,56 @@ async fn a_store_that_is_away_at_start_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn readers_elsewhere_list_tables_once_when_an_ingester_has_gone() {
+    let w = World::new();
+    w.write(vec![chunk("t", "a", &entries(T0, 1))]).await;
+    let other = w.other().await;
+    // Of a day that is listed seldom, too.
+    let old = T0 - 20 * 24 * HOUR;
+    w.write(vec![chunk("t", "b", &entries(old, 1))]).await;
+    let tenant = TenantId::new("t").unwrap();
+    let after = |departed: &[&str]| {
+        let departed = departed.iter().map(|d| (*d).to_owned());
+        SelectRequest::new(vec![], TimeRangeNs::ALL).after(departed.collect())
+    };
+    let found = async |departed: &[&str]| {
+        let found = other.series(&tenant, &after(departed)).await.unwrap();
+        assert!(found.warnings.is_empty(), "{:?}", found.warnings);
+        found.items.len()
+    };
+    assert_eq!(found(&[]).await, 1, "the second index file is not known");
+    // A store that is away makes a warning of it, for all who wait, and it is tried again.
+    w.store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    let request = after(&["x@1"]);
+    let asked = (0..3).map(|_| other.series(&tenant, &request));
+    for names in futures::future::join_all(asked).await {
+        let warnings = names.unwrap().warnings;
+        let is_told = |w: &String| w.contains("an ingester has gone");
+        assert!(warnings.iter().any(is_told), "{warnings:?}");
+    }
+    w.store.heal();
+    w.clock.advance(Duration::from_secs(600));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(found(&["x@1"]).await, 2);
+    let lists = w.store.requests("list");
+    for _ in 0..3 {
+        assert_eq!(found(&["x@1"]).await, 2);
+        assert_eq!(
+            other.volumes(&tenant, &request).await.unwrap().items.len(),
+            2
+        );
+    }
+    let of_departure = "each departure costs one listing";
+    assert_eq!(w.store.requests("list"), lists, "{of_departure}");
+    w.write(vec![chunk("t", "c", &entries(T0, 1))]).await;
+    assert_eq!(found(&["x@1"]).await, 2);
+    assert_eq!(found(&["x@1", "y@2"]).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whichever_request_fails_nothing_is_lost_or_doubled() {
     let a = entries(T0, 40);
     let late = entries(T0 + 12 * HOUR - 20 * SECOND, 40);

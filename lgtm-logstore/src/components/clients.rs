@@ -128,6 +128,12 @@ pub trait IngesterClient: Select + Inspect + Patterns + Tail {
     async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<PushReport>;
 }
 
+/// Tells which holders of recent data have gone for good.
+pub trait Departures: Debug + Send + Sync + 'static {
+    /// The latest of them, a few dozen at most, each by a name that no other one ever bears.
+    fn departed(&self) -> Vec<String>;
+}
+
 /// Answers for what stands in object storage.
 pub trait StoreGatewayClient: Select + Inspect {}
 

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::model::{Labels, TenantId, TextSet};
 
+use super::clients::Departures;
 use super::joined::merge_sorted;
 use crate::select::{
     CountWish, EntryBatches, Listed, MergedEntries, Select, SelectRequest, TruncatedList,
@@ -19,19 +20,36 @@ use crate::select::{
 pub struct Holders {
     recent: Vec<Arc<dyn Select>>,
     stored: Vec<Arc<dyn Select>>,
+    departures: Option<Arc<dyn Departures>>,
 }
 
 impl Holders {
     /// Asks `recent` (ingesters), then `stored` (store-gateways).
     pub fn new(recent: Vec<Arc<dyn Select>>, stored: Vec<Arc<dyn Select>>) -> Self {
-        Self { recent, stored }
+        Self {
+            recent,
+            stored,
+            departures: None,
+        }
+    }
+
+    /// The same where holders of recent data may go for good: the index files that they wrote last are known before stored data are asked.
+    #[must_use]
+    pub fn departures(self, departures: Option<Arc<dyn Departures>>) -> Self {
+        Self { departures, ..self }
+    }
+
+    /// The request to holders of stored data, once those of recent data have answered: who had gone by then is named.
+    fn of_stored(&self, request: &SelectRequest) -> SelectRequest {
+        let departed = self.departures.as_ref().map(|d| d.departed());
+        request.clone().after(departed.unwrap_or_default())
     }
 
     /// Asks for a list, recent data first, and joins what comes.
     async fn list<'a, T, F>(
         &'a self,
         request: &SelectRequest,
-        ask: impl Fn(&'a Arc<dyn Select>) -> F,
+        ask: impl Fn(&'a Arc<dyn Select>, SelectRequest) -> F,
         join: impl Fn(&mut T, T),
     ) -> Result<Listed<T>>
     where
@@ -39,9 +57,13 @@ impl Holders {
         F: Future<Output = Result<Listed<T>>>,
     {
         let mut all = Listed::default();
-        for holders in [&self.recent, &self.stored] {
-            let answers = futures::future::try_join_all(holders.iter().map(&ask)).await?;
-            for answer in answers {
+        for (holders, are_recent) in [(&self.recent, true), (&self.stored, false)] {
+            let request = match are_recent {
+                true => request.clone(),
+                false => self.of_stored(request),
+            };
+            let asked = holders.iter().map(|h| ask(h, request.clone()));
+            for answer in futures::future::try_join_all(asked).await? {
                 all.merge(answer, &join);
             }
         }
@@ -57,10 +79,11 @@ impl Select for Holders {
         request: &SelectRequest,
     ) -> Result<Box<dyn EntryBatches>> {
         let mut answers = Vec::with_capacity(self.recent.len() + self.stored.len());
-        for holders in [&self.recent, &self.stored] {
-            let asked = holders.iter().map(|s| s.select(tenant, request));
-            answers.extend(futures::future::try_join_all(asked).await?);
-        }
+        let recent = self.recent.iter().map(|s| s.select(tenant, request));
+        answers.extend(futures::future::try_join_all(recent).await?);
+        let request = &self.of_stored(request);
+        let stored = self.stored.iter().map(|s| s.select(tenant, request));
+        answers.extend(futures::future::try_join_all(stored).await?);
         Ok(Box::new(MergedEntries::new(answers, request.order)))
     }
 
@@ -85,10 +108,11 @@ impl Select for Holders {
                 None => is_known = false,
             }
         }
+        let of_stored = self.of_stored(request);
         answers.push(if is_known {
-            stored.select_counted(tenant, request, &wish).await?
+            stored.select_counted(tenant, &of_stored, &wish).await?
         } else {
-            stored.select(tenant, request).await?
+            stored.select(tenant, &of_stored).await?
         });
         Ok(Box::new(MergedEntries::new(answers, request.order)))
     }
@@ -98,9 +122,9 @@ impl Select for Holders {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<Vec<Labels>>> {
-        let ask = |s: &'_ Arc<dyn Select>| {
+        let ask = |s: &'_ Arc<dyn Select>, request| {
             let s = Arc::clone(s);
-            async move { s.series(tenant, request).await }
+            async move { s.series(tenant, &request).await }
         };
         let join = |all: &mut Vec<Labels>, part| merge_sorted(all, part, Labels::cmp, |_, _| ());
         self.list(request, ask, join).await
@@ -111,9 +135,9 @@ impl Select for Holders {
         tenant: &TenantId,
         request: &SelectRequest,
     ) -> Result<Listed<TextSet>> {
-        let ask = |s: &'_ Arc<dyn Select>| {
+        let ask = |s: &'_ Arc<dyn Select>, request| {
             let s = Arc::clone(s);
-            async move { s.label_names(tenant, request).await }
+            async move { s.label_names(tenant, &request).await }
         };
         self.list(request, ask, TextSet::unite).await
     }
@@ -124,9 +148,9 @@ impl Select for Holders {
         name: &str,
         request: &SelectRequest,
     ) -> Result<Listed<TextSet>> {
-        let ask = |s: &'_ Arc<dyn Select>| {
+        let ask = |s: &'_ Arc<dyn Select>, request| {
             let s = Arc::clone(s);
-            async move { s.label_values(tenant, name, request).await }
+            async move { s.label_values(tenant, name, &request).await }
         };
         self.list(request, ask, TextSet::unite).await
     }

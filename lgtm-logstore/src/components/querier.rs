@@ -11,8 +11,8 @@ use lgtm_core::model::{Labels, TenantId, TextSet, tenants_asked};
 use lgtm_core::telemetry::Registry;
 
 use super::clients::{
-    IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Queries, StoreGatewayClient,
-    Tail, TailFeed, TailRequest,
+    Departures, IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Queries,
+    StoreGatewayClient, Tail, TailFeed, TailRequest,
 };
 use super::delete_requests::DeleteRequests;
 use super::federated::{Federated, TenantsAsked, volumes_with_tenant};
@@ -39,6 +39,7 @@ pub struct QuerierBuilder {
     tail: TailSettings,
     deletes: Option<Arc<DeleteRequests>>,
     may_repeat: bool,
+    departures: Option<Arc<dyn Departures>>,
     registry: Option<Registry>,
 }
 
@@ -48,6 +49,13 @@ impl QuerierBuilder {
     #[must_use]
     pub fn replicated(mut self) -> Self {
         self.may_repeat = true;
+        self
+    }
+
+    /// Tells which ingesters have gone for good: what they wrote into the object store last is in answers though its readers are in other processes.
+    #[must_use]
+    pub fn departures(mut self, departures: Arc<dyn Departures>) -> Self {
+        self.departures = Some(departures);
         self
     }
 
@@ -93,7 +101,7 @@ impl QuerierBuilder {
     pub fn build(self) -> Result<Arc<Querier>> {
         let recent = self.ingesters.iter().map(|i| Arc::clone(i) as _).collect();
         let stored = self.store_gateways.iter().map(|g| Arc::clone(g) as _);
-        let holders = Holders::new(recent, stored.collect());
+        let holders = Holders::new(recent, stored.collect()).departures(self.departures.clone());
         let (limits, clock) = (self.limits.clone(), Arc::clone(&self.clock));
         let executor = self.executor.clone();
         let visible = VisibleEntries::new(holders, limits, self.deletes, executor, clock);
@@ -111,6 +119,7 @@ impl QuerierBuilder {
             store_gateways: self.store_gateways,
             limits: self.limits,
             may_repeat: self.may_repeat,
+            departures: self.departures,
         });
         if let Some(registry) = &self.registry {
             querier.register_metrics(registry);
@@ -132,6 +141,7 @@ pub struct Querier {
     store_gateways: Vec<Arc<dyn StoreGatewayClient>>,
     limits: Overrides<Limits>,
     may_repeat: bool,
+    departures: Option<Arc<dyn Departures>>,
 }
 
 impl Querier {
@@ -152,6 +162,7 @@ impl Querier {
             tail: TailSettings::default(),
             deletes: None,
             may_repeat: false,
+            departures: None,
             registry: None,
         }
     }
@@ -318,6 +329,8 @@ impl Querier {
         let request = &request;
         let recent = self.ingesters.iter().map(|i| i.volumes(tenant, request));
         let mut answers = futures::future::try_join_all(recent).await?;
+        let departed = self.departures.as_ref().map(|d| d.departed());
+        let request = &request.clone().after(departed.unwrap_or_default());
         let stored = self.store_gateways.iter();
         let stored = stored.map(|g| g.volumes(tenant, request));
         answers.extend(futures::future::try_join_all(stored).await?);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! request  = { matcher = 1, repeated; min_ns = 2; max_ns = 3; order = 4; shard = 5; hints = 6; horizons = 7; bounds = 8; limit = 9; name = 10;
-//!              may_repeat = 11; wish = 12 }
+//!              may_repeat = 11; wish = 12; departed = 13, repeated }
 //! order    : 0 stream by stream, 1 oldest first, 2 newest first
 //! shard    = { index = 1; count = 2 }                     left out when all streams are wanted
 //! hints    = { line_needle = 1, repeated; line_choices = 2, repeated; metadata_needle = 3, repeated; field_needle = 4, repeated;
@@ -76,6 +76,7 @@ pub(super) fn put_select(
     if let Some(wish) = wish {
         put_message(out, 12, |out| put_wish(out, wish));
     }
+    request.departed.iter().for_each(|d| put_text(out, 13, d));
 }
 
 /// A request.
@@ -110,6 +111,7 @@ pub(super) fn select(message: &[u8]) -> Result<Asked> {
             10 => asked.name = field.string()?,
             11 => out.may_repeat = field.flag()?,
             12 => asked.wish = Some(wish(field.bytes()?)?),
+            13 => out.departed.push(field.string()?),
             _ => {}
         }
         Ok(())
@@ -330,6 +332,7 @@ mod tests {
         let now_ms = TimestampMs::new(1_700_000_000_000);
         full.horizons = Some(Arc::new(Horizons::of(&limits, now_ms)));
         full.may_repeat = true;
+        full.departed = vec!["a@1".into(), "b@2".into()];
         let wish = CountWish {
             edges: vec![TimestampNs::new(-1), TimestampNs::new(5)],
             labels: Some(vec!["a".into(), String::new()]),

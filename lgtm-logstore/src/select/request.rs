@@ -79,6 +79,9 @@ pub struct SelectRequest {
     /// Whether several holders may have the same entries, as replicas do, and an ingester for a while what is in the object store already. Volumes come
     /// with their [spans](crate::select::VolumeSpan) then, by which they can be counted once.
     pub may_repeat: bool,
+    /// Holders of recent data that have gone for good, each by a name of its own. Who answers for the object store has looked for what they wrote
+    /// last before it answers; the others take no notice.
+    pub departed: Vec<String>,
 }
 
 impl SelectRequest {
@@ -94,6 +97,7 @@ impl SelectRequest {
             bounds: FetchBounds::default(),
             limit: 0,
             may_repeat: false,
+            departed: Vec::new(),
         }
     }
 
@@ -125,6 +129,12 @@ impl SelectRequest {
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
         Self { limit, ..self }
+    }
+
+    /// The same request after these holders of recent data have gone.
+    #[must_use]
+    pub fn after(self, departed: Vec<String>) -> Self {
+        Self { departed, ..self }
     }
 
     /// The times of a stream that are wanted: the range, from the stream's horizon on. Costs a look-up per matcher of the rules.

@@ -4,12 +4,14 @@
 //! write: tokens -> Replicas::push: do_batch, PushTally -> InstancePool -> a client, here or elsewhere
 //! read:  Replicas::ask: read_quorum; reserve: who is left when a replica breaks off; Copies: counts that several tell
 //! own:   owned_jobs, DividedLimits, HealthyDistributors, ReplayedLog: what a component does with its own place in a ring
+//! gone:  DepartedIngesters: after whose departure the object store has to be looked at
 //! ```
 //!
 //! Open `replicas.rs` first. What a question means, and how answers are joined, is the store's.
 
 mod clients;
 mod copies;
+mod departed_ingesters;
 mod membership;
 mod push_tally;
 #[cfg(feature = "rpc")]
@@ -24,6 +26,7 @@ mod settings;
 
 pub use clients::{InstancePool, LocalClients};
 pub use copies::Copies;
+pub use departed_ingesters::DepartedIngesters;
 pub use membership::{DividedLimits, HealthyDistributors, OwnsJob, ReplayedLog, owned_jobs};
 pub use push_tally::{PushAnswer, Pushed};
 #[cfg(feature = "rpc")]

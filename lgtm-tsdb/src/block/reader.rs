@@ -40,7 +40,7 @@ pub struct BlockPages {
 impl BlockPages {
     /// The same, in which nothing of another edition is found: after something turned out damaged, the next edition reads anew.
     #[must_use]
-    pub fn edition(&self, edition: u32) -> Self {
+    pub fn edition(&self, edition: u64) -> Self {
         let of = |pages: &Option<PageCache>| pages.as_ref().map(|p| p.edition(edition));
         Self {
             index: of(&self.index),

@@ -162,7 +162,7 @@ impl BlockAnswer {
         &mut self,
         batches: &mut BlockBatches,
     ) -> Result<Option<Vec<SeriesChunks>>> {
-        self.entry.reread().await;
+        self.entry.reread(self.blocks.now_ms()).await;
         batches.reopened(self.blocks.reader(&self.entry).await?);
         batches.next_batch().await
     }

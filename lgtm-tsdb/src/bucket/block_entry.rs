@@ -1,7 +1,7 @@
 //! A block as the list knows it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use lgtm_core::Error;
 use lgtm_core::model::{TenantId, TimestampMs};
@@ -51,7 +51,7 @@ pub(super) struct BlockEntry {
     /// When the reader was last asked for, on the counter of all blocks.
     pub(super) used: AtomicU64,
     /// Raised when a page turned out damaged: those that the cache has are not looked at again.
-    pub(super) edition: AtomicU32,
+    pub(super) edition: AtomicU64,
     fault: Mutex<Option<BlockFault>>,
 }
 
@@ -71,7 +71,7 @@ impl BlockEntry {
             added_ms,
             reader: tokio::sync::Mutex::default(),
             used: AtomicU64::new(0),
-            edition: AtomicU32::new(0),
+            edition: AtomicU64::new(0),
             fault: Mutex::default(),
         }
     }
@@ -112,10 +112,13 @@ impl BlockEntry {
         *self.fault.lock() = None;
     }
 
-    /// Lets go of the reader and of what caches have of the block.
-    pub(super) async fn reread(&self) {
+    /// Lets go of the reader and of what caches have of the block. `now_ms` is an edition that no process has had before: what one of them read
+    /// damaged may lie in a cache that has outlived it.
+    pub(super) async fn reread(&self, now_ms: TimestampMs) {
         let mut reader = self.reader.lock().await;
-        self.edition.fetch_add(1, Ordering::Relaxed);
+        let now = u64::try_from(now_ms.get()).unwrap_or(0);
+        let last = self.edition.load(Ordering::Relaxed);
+        self.edition.store(now.max(last + 1), Ordering::Relaxed);
         *reader = None;
     }
 

@@ -116,7 +116,7 @@ impl OpenBlocks {
             Err(e) if is_of_the_block(&e) => {}
             other => return other.map(Ok),
         }
-        entry.reread().await;
+        entry.reread(self.now_ms()).await;
         let second = match self.reader(entry).await {
             Ok(reader) => asked(reader).await,
             Err(e) => Err(e),

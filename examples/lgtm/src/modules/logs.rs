@@ -10,8 +10,8 @@ use lgtm_core::storage::DataKind;
 use lgtm_logstore::bucket::BucketChunks;
 use lgtm_logstore::components::clients::{IngesterClient, Queries, StoreGatewayClient};
 use lgtm_logstore::components::ring::{
-    DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog, RingIndexGateways,
-    RingIngesters, owned_jobs,
+    DepartedIngesters, DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog,
+    RingIndexGateways, RingIngesters, owned_jobs,
 };
 use lgtm_logstore::components::{
     Compactor, DeleteRequests, Distributor, Ingester, Querier, QueryFrontend,
@@ -348,8 +348,10 @@ fn querier(parts: &mut Parts) -> Result<()> {
         .deletes(deletes(parts)?)
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
-    if parts.cluster.is_some() {
-        querier = querier.replicated();
+    if let (Some(ring), Some(cluster)) = (parts.follow(LOGS_INGESTERS)?, &parts.cluster) {
+        let begin = format!("{}@{}", cluster.identity.id, parts.clock.now_ms());
+        let departures = DepartedIngesters::new(ring, begin);
+        querier = querier.replicated().departures(Arc::new(departures));
     }
     let querier = querier.build()?;
     parts.logs.querier = Some(Arc::clone(&querier));

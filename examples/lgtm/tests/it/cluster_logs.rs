@@ -333,6 +333,49 @@ fn read_write_and_backend_are_three_processes_for_logs() {
 }
 
 #[test]
+fn lines_of_an_ingester_that_left_for_good_are_in_the_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = alone(dir.path());
+    let ports: Vec<Ports> = (0..4).map(|_| Ports::free()).collect();
+    let part = |n: usize, target: &str, flags: &[&str]| {
+        let target_flag = format!("-target={target}");
+        // Index files of others are looked for once, at the start.
+        let shared = [
+            target_flag.as_str(),
+            "-ring.replication-factor=1",
+            "-ring.lifecycler.join-after=0s",
+            "-logs.index-gateway.sync-interval=1h",
+        ];
+        let flags: Vec<&str> = shared.into_iter().chain(flags.iter().copied()).collect();
+        member(
+            dir.path(),
+            &format!("{target}-{n}"),
+            ports[n],
+            &ports[..n],
+            &flags,
+        )
+    };
+    let leaves = [
+        "-logs.ingester.flush-on-shutdown=true",
+        "-ring.lifecycler.unregister-on-shutdown=true",
+    ];
+    let backend = part(0, "backend", &[]);
+    let (stays, goes) = (part(1, "write", &[]), part(2, "write", &leaves));
+    let read = part(3, "read", &[]);
+    for host in [&read, &stays, &goes] {
+        wait_for_ring(host, RING, 2);
+    }
+    wait_for_ring(&read, GATEWAYS, 1);
+    // Each has a part of the streams. One goes; nobody knows its index file.
+    let (begin_ms, end_ms) = pushed_there_asked_here(&stays, &read, &alone);
+    let exact = exact(&questions(begin_ms, end_ms));
+    assert!(goes.terminate());
+    wait_for_ring(&read, RING, 1);
+    same_answers("one has left", &read, &alone, &exact);
+    drop((backend, stays));
+}
+
+#[test]
 fn each_component_of_logs_may_be_a_process() {
     let dir = tempfile::tempdir().unwrap();
     let alone = alone(dir.path());

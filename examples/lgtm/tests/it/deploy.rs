@@ -1,4 +1,4 @@
-//! The deployment examples: each mode starts on this machine, takes a sample and answers a query; manifests and compose files are valid.
+//! The deployment examples: each mode starts on this machine, takes a sample and a line and answers queries; manifests and compose files are valid.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -100,7 +100,7 @@ fn curl(args: &[&str]) -> (String, u16) {
 }
 
 /// Pushes at one door and asks at all others, then stops everything.
-fn takes_a_sample_and_answers(mode: &str, processes: usize) {
+fn takes_a_sample_and_a_line_and_answers(mode: &str, processes: usize) {
     if !have("curl") || !have("python3") {
         return;
     }
@@ -125,6 +125,24 @@ fn takes_a_sample_and_answers(mode: &str, processes: usize) {
         let count = &answer["data"]["result"][0]["value"][1];
         assert_eq!(count, &Value::from(into.len().to_string()), "{url}: {text}");
     }
+    let json = "Content-Type: application/json";
+    let into = local.door("logs", "in");
+    for (n, url) in into.iter().enumerate() {
+        let nanos = now_ms() * 1_000_000;
+        let body = format!(
+            r#"{{"streams":[{{"stream":{{"app":"door"}},"values":[["{nanos}","line {n}"]]}}]}}"#
+        );
+        let (text, status) = curl(&["-H", json, "--data-binary", &body, url]);
+        assert_eq!(status, 204, "{url}: {text}");
+    }
+    for url in local.door("logs", "out") {
+        let query = "query=sum(count_over_time({app=%22door%22}[5m]))";
+        let (text, status) = curl(&[&format!("{url}/api/v1/query?{query}")]);
+        assert_eq!(status, 200, "{url}: {text}");
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        let count = &answer["data"]["result"][0]["value"][1];
+        assert_eq!(count, &Value::from(into.len().to_string()), "{url}: {text}");
+    }
     // Each signal that was started answers.
     for (signal, way, urls) in &local.doors {
         let path = match (signal.as_str(), way.as_str()) {
@@ -142,22 +160,22 @@ fn takes_a_sample_and_answers(mode: &str, processes: usize) {
 
 #[test]
 fn one_process_starts_and_answers() {
-    takes_a_sample_and_answers("one", 1);
+    takes_a_sample_and_a_line_and_answers("one", 1);
 }
 
 #[test]
 fn three_equal_nodes_start_and_answer() {
-    takes_a_sample_and_answers("nodes", 3);
+    takes_a_sample_and_a_line_and_answers("nodes", 3);
 }
 
 #[test]
 fn read_write_and_backend_start_and_answer() {
-    takes_a_sample_and_answers("read-write-backend", 5);
+    takes_a_sample_and_a_line_and_answers("read-write-backend", 5);
 }
 
 #[test]
 fn a_process_a_component_starts_and_answers() {
-    takes_a_sample_and_answers("microservices", 8);
+    takes_a_sample_and_a_line_and_answers("microservices", 16);
 }
 
 #[test]

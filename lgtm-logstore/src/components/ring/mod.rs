@@ -18,7 +18,8 @@ mod ring_tail;
 mod tests;
 
 pub use lgtm_ring::replicas::{
-    DividedLimits, HealthyDistributors, ReplayedLog, ReplicationSettings, owned_jobs,
+    DepartedIngesters, DividedLimits, HealthyDistributors, ReplayedLog, ReplicationSettings,
+    owned_jobs,
 };
 pub use ring_index_gateways::RingIndexGateways;
 pub use ring_ingesters::{LocalIngesters, RingIngesters, RingIngestersBuilder};

@@ -14,7 +14,8 @@ use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::stream_token;
 use lgtm_ring::instance::Instance;
 use lgtm_ring::replicas::{
-    InstancePool, LocalClients, Pushed, ReplicaParts, Replicas, ReplicationSettings, groups_left,
+    DepartedIngesters, InstancePool, LocalClients, Pushed, ReplicaParts, Replicas,
+    ReplicationSettings, groups_left,
 };
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
@@ -23,7 +24,8 @@ use lgtm_ring::watch::RingHandle;
 use super::replaced_entries::{ReplacedEntries, Reserve};
 use super::ring_tail::{RingTail, TailParts};
 use crate::components::clients::{
-    IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Tail, TailFeed, TailRequest,
+    Departures, IngesterClient, Inspect, PatternCounts, Patterns, PatternsRequest, Tail, TailFeed,
+    TailRequest,
 };
 use crate::components::joined::merge_sorted;
 use crate::components::querier::join_volumes;
@@ -36,6 +38,12 @@ use crate::select::{
 
 /// The ingesters of this process by their addresses, which are asked directly, and whoever knows the others.
 pub type LocalIngesters = LocalClients<dyn IngesterClient>;
+
+impl Departures for DepartedIngesters {
+    fn departed(&self) -> Vec<String> {
+        DepartedIngesters::departed(self)
+    }
+}
 
 /// Collects the parts of [`RingIngesters`].
 #[derive(Debug)]

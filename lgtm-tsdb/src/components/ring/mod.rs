@@ -9,7 +9,6 @@
 //! [`RingIngesters`] is an [`IngesterClient`](super::clients::IngesterClient) itself, so that distributor and querier are the same with it as with the one
 //! ingester of a process. Open `ring_ingesters.rs` first.
 
-mod departed_ingesters;
 mod inspect;
 mod push_answer;
 mod replaced_series;
@@ -18,9 +17,9 @@ mod ring_store_gateways;
 #[cfg(test)]
 mod tests;
 
-pub use departed_ingesters::DepartedIngesters;
 pub use lgtm_ring::replicas::{
-    DividedLimits, HealthyDistributors, ReplayedLog, ReplicationSettings, owned_jobs,
+    DepartedIngesters, DividedLimits, HealthyDistributors, ReplayedLog, ReplicationSettings,
+    owned_jobs,
 };
 pub use ring_ingesters::{LocalIngesters, RingIngesters, RingIngestersBuilder};
 pub use ring_store_gateways::RingStoreGateways;

@@ -13,7 +13,8 @@ use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::{metadata_token, series_token};
 use lgtm_ring::instance::Instance;
 use lgtm_ring::replicas::{
-    InstancePool, LocalClients, Pushed, ReplicaParts, Replicas, ReplicationSettings, groups_left,
+    DepartedIngesters, InstancePool, LocalClients, Pushed, ReplicaParts, Replicas,
+    ReplicationSettings, groups_left,
 };
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
@@ -21,7 +22,7 @@ use lgtm_ring::watch::RingHandle;
 
 use super::replaced_series::{ReplacedSeries, Reserve};
 use crate::bucket::merge_labels;
-use crate::components::clients::IngesterClient;
+use crate::components::clients::{Departures, IngesterClient};
 use crate::head::AppendReport;
 use crate::limits::Limits;
 use crate::select::{
@@ -34,6 +35,12 @@ const BATCH: usize = 512;
 
 /// The ingesters of this process by their addresses, which are asked directly, and whoever knows the others.
 pub type LocalIngesters = LocalClients<dyn IngesterClient>;
+
+impl Departures for DepartedIngesters {
+    fn departed(&self) -> Vec<String> {
+        DepartedIngesters::departed(self)
+    }
+}
 
 /// Collects the parts of [`RingIngesters`].
 #[derive(Debug)]

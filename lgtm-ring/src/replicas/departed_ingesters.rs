@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use lgtm_ring::ring::Ring;
-use lgtm_ring::watch::RingHandle;
 use parking_lot::Mutex;
 
-use crate::components::clients::Departures;
+use crate::ring::Ring;
+use crate::watch::RingHandle;
 
 /// Departures that are told. More than these at once do not come about while any data is left.
 const MAX_TOLD: usize = 32;
 
-/// The ingesters that were in a ring and are not any more: flushed and out of it, or forgotten. What they wrote into blocks last, readers of blocks elsewhere may
-/// not know; what they have not written is only with the other replicas.
+/// The ingesters that were in a ring and are not any more: flushed and out of it, or forgotten. What they wrote into the object store last, its readers elsewhere
+/// may not know; what they have not written is only with the other replicas.
 ///
 /// Who begins does not know who went before. So its own begin counts as a departure, too.
 #[derive(Debug)]
@@ -42,10 +41,9 @@ impl DepartedIngesters {
             }),
         }
     }
-}
 
-impl Departures for DepartedIngesters {
-    fn departed(&self) -> Vec<String> {
+    /// The latest of them, a few dozen at most, each by a name that no other one ever bears.
+    pub fn departed(&self) -> Vec<String> {
         let mut seen = self.seen.lock();
         seen.look(self.ring.current());
         seen.departed.iter().cloned().collect()
@@ -75,11 +73,10 @@ impl SeenIngesters {
 mod tests {
     use std::sync::Arc;
 
-    use lgtm_ring::instance::{Instance, InstanceState, RingDesc};
-    use lgtm_ring::ring::RingSettings;
-    use lgtm_ring::token::Token;
-
     use super::*;
+    use crate::instance::{Instance, InstanceState, RingDesc};
+    use crate::ring::RingSettings;
+    use crate::token::Token;
 
     fn ring(present: &[(&str, i64)]) -> Ring {
         let instance = |(n, (id, since_s)): (usize, &(&str, i64))| Instance {
