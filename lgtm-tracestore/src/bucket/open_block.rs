@@ -206,6 +206,10 @@ impl OpenBlock {
         let dedicated = self.meta.dedicated_columns.clone();
         let lookup = TraceLookup::new(file, self.version, dedicated, id, None);
         let mut lookup = lookup.reusing(Arc::clone(&self.memory));
+        if let Some(columns) = &self.columns {
+            let columns: Arc<BlockColumns> = Arc::clone(columns);
+            lookup = lookup.sharing(columns);
+        }
         let gap_bytes = match self.bucket.kind() {
             BackendKind::File | BackendKind::Memory => LOCAL_LOOKUP_GAP_BYTES,
             _ => LOOKUP_GAP_BYTES,

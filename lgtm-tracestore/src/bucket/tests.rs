@@ -17,6 +17,7 @@ use object_store::memory::InMemory;
 use super::*;
 use crate::block::{BlockMeta, TraceSource};
 use crate::block_id::BlockId;
+use crate::scan::ColumnCache;
 use crate::trace::{
     Attribute, DedicatedColumns, ResourceSpans, ScopeSpans, Span, Trace, TraceId, Value,
 };
@@ -343,4 +344,50 @@ async fn damage_is_told_with_its_place_and_a_missing_filter_only_costs_reads() {
         .unwrap();
     let e = h.open(&meta).find(id(4)).await.unwrap_err();
     assert!(e.to_string().contains("data.parquet"), "{e}");
+}
+
+/// Traces whose texts differ, so that a row group of them is large.
+fn unlike_traces(count: u16) -> Traces {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let traces = (0..count).map(|n| {
+        let mut bytes = trace(id(n), &[1, 2, 3]);
+        for byte in bytes.iter_mut().filter(|byte| **byte == b'x') {
+            state = state.wrapping_mul(6_364_136_223_846_793_005) + 1;
+            *byte = b'a' + (state >> 60) as u8;
+        }
+        (id(n), bytes)
+    });
+    Traces(traces.collect::<Vec<_>>().into_iter())
+}
+
+#[tokio::test]
+async fn dictionaries_that_lookups_decode_serve_the_next_ones() {
+    let h = house();
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let settings = BucketSettings::default();
+    let upload = BlockUpload::new(h.bucket.clone(), executor, settings);
+    let block_id = BlockId::random([1; 16]);
+    let columns = DedicatedColumns::default();
+    let (of, traces) = (tenant(), unlike_traces(6000));
+    let written = upload.write(&of, block_id, &columns, traces).await;
+    let meta = written.unwrap().unwrap();
+    assert_eq!(meta.row_group_count, 1, "{meta:?}");
+    assert!(meta.size_bytes > 2 << 20, "{meta:?}");
+    let cache = ColumnCache::new(64 << 20, Arc::default());
+    let (alone, sharing) = (h.open(&meta), h.open(&meta).sharing(cache.block()));
+    let mut kept_bytes = 0;
+    for n in (0..6000).step_by(517) {
+        let expected = alone.find(id(n)).await.unwrap();
+        assert!(expected.is_some(), "{n}");
+        assert_eq!(sharing.find(id(n)).await.unwrap(), expected, "{n}");
+        if kept_bytes == 0 {
+            kept_bytes = cache.size_bytes();
+        }
+        // What one keeps is what the next one takes.
+        assert_eq!(cache.size_bytes(), kept_bytes, "{n}");
+    }
+    assert!(kept_bytes > 1000, "{kept_bytes}");
+    assert_eq!(sharing.find(id(7000)).await.unwrap(), None);
+    drop(sharing);
+    assert_eq!(cache.size_bytes(), 0);
 }

@@ -12,7 +12,10 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use super::field_plan::Owner;
-use crate::schema::{Column, ColumnMemory, KeyedAttributes, LeafIndex, SpanRows, Texts};
+use crate::schema::{
+    Column, ColumnMemory, ColumnValues, KeptDictionaries, KeyedAttributes, LeafIndex, SpanRows,
+    Texts,
+};
 
 /// What a part takes beside its own bytes: two entries of tables, and what counts its holders.
 const PART_BYTES: usize = 200;
@@ -247,6 +250,35 @@ pub struct BlockColumns {
     number: u64,
 }
 
+impl KeptDictionaries for BlockColumns {
+    fn get(&self, row_group: usize, leaf: LeafIndex) -> Option<Arc<Texts>> {
+        let part = |name| self.cache.get(&self.key(row_group, name));
+        match part(PartName::Dictionary(leaf)).or_else(|| part(PartName::Column(leaf)))? {
+            Part::Dictionary(texts) => Some(texts),
+            Part::Column(column) => match &column.values {
+                ColumnValues::Indices { dictionary, .. } => Some(Arc::clone(dictionary)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn put(&self, row_group: usize, leaf: LeafIndex, texts: Arc<Texts>) {
+        let key = self.key(row_group, PartName::Dictionary(leaf));
+        self.cache.put(key, Part::Dictionary(texts));
+    }
+}
+
+impl BlockColumns {
+    fn key(&self, group: usize, name: PartName) -> PartKey {
+        PartKey {
+            block: self.number,
+            group,
+            name,
+        }
+    }
+}
+
 impl Drop for BlockColumns {
     fn drop(&mut self) {
         self.cache.forget(|key| key.block == self.number);
@@ -266,11 +298,7 @@ impl GroupColumns {
     }
 
     fn key(&self, name: PartName) -> PartKey {
-        PartKey {
-            block: self.block.number,
-            group: self.group,
-            name,
-        }
+        self.block.key(self.group, name)
     }
 
     pub(super) fn get(&self, name: PartName) -> Option<Part> {

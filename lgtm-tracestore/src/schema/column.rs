@@ -256,6 +256,11 @@ impl<'f> ColumnDecoder<'f> {
         self.dictionary = Some(dictionary);
     }
 
+    /// The dictionary, while no values came.
+    pub(crate) fn dictionary(&self) -> Option<&Arc<Texts>> {
+        self.dictionary.as_ref()
+    }
+
     /// Decodes pages that lie one after the other: the whole chunk, or its dictionary page first and then some pages.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use crate::schema::encode::{put_deltas, put_hybrid};
-use crate::schema::hybrid::width_of;
+use crate::schema::level_packer::{LevelPacker, REP_SHIFT};
 use crate::schema::page_facts::{PageFacts, column_index};
 use crate::schema::text_table::TextTable;
 use crate::schema::value_range::ValueRange;
@@ -32,8 +32,8 @@ pub(crate) struct ColumnBuffer {
     descr: ColumnDescPtr,
     page_bytes: usize,
     values: Buffered,
-    def: Vec<u8>,
-    rep: Vec<u8>,
+    /// Levels of definition, and above them, from the bit [`REP_SHIFT`] on, those of repetition.
+    levels: Vec<u8>,
     /// Rows of the page under way.
     rows: u32,
     pages: Vec<EncodedPage>,
@@ -97,8 +97,7 @@ impl ColumnBuffer {
             descr,
             page_bytes,
             values,
-            def: Vec::new(),
-            rep: Vec::new(),
+            levels: Vec::new(),
             rows: 0,
             pages: Vec::new(),
             facts: Vec::new(),
@@ -158,11 +157,9 @@ impl ColumnBuffer {
 
     #[inline]
     fn put_levels(&mut self, rep: i16, def: u8) {
+        // What is in no list has no levels of repetition: its elements all begin rows.
         if self.leaf.max_def > 0 {
-            self.def.push(def);
-        }
-        if self.leaf.max_rep > 0 {
-            self.rep.push(rep as u8);
+            self.levels.push(def | (rep as u8) << REP_SHIFT);
         }
     }
 
@@ -171,7 +168,7 @@ impl ColumnBuffer {
     pub(crate) fn end_row(&mut self, packer: &mut Packer) -> Result<()> {
         self.rows += 1;
         if self.rows >= PAGE_ROWS
-            || self.def.len() >= PAGE_ENTRIES.min(self.page_bytes / BYTES_AN_ENTRY)
+            || self.levels.len() >= PAGE_ENTRIES.min(self.page_bytes / BYTES_AN_ENTRY)
             || self.values.bytes() >= self.page_bytes
         {
             self.end_page(packer)?;
@@ -189,11 +186,7 @@ impl ColumnBuffer {
             Buffered::Double(values) => values.capacity() * 8,
             Buffered::Bool(values) => values.capacity(),
         };
-        waiting
-            + self.def.capacity()
-            + self.rep.capacity()
-            + self.scratch.capacity()
-            + self.totals.bytes
+        waiting + self.levels.capacity() + self.scratch.capacity() + self.totals.bytes
     }
 
     /// How pages are compressed: texts with a dictionary by zstd, which takes a third less than Snappy, ids of parents, which siblings share (a third
@@ -212,19 +205,15 @@ impl ColumnBuffer {
     fn end_page(&mut self, packer: &mut Packer) -> Result<()> {
         let values = self.values.len();
         let entries = if self.leaf.max_def > 0 {
-            self.def.len()
+            self.levels.len()
         } else {
             values
         };
         let nulls = (entries - values) as u32;
-        let mut body = Vec::new();
-        if self.leaf.max_rep > 0 {
-            put_hybrid(&self.rep, width_of(self.leaf.max_rep), &mut body);
-        }
-        let rep_bytes = body.len();
-        if self.leaf.max_def > 0 {
-            put_hybrid(&self.def, width_of(self.leaf.max_def), &mut body);
-        }
+        // In memory of its own a page would be as large as it might have become.
+        let mut body = std::mem::take(&mut packer.body);
+        body.clear();
+        let rep_bytes = packer.levels.put(&self.leaf, &self.levels, &mut body);
         let levels = body.len();
         self.scratch.clear();
         self.values.encode(self.leaf.encoding, &mut self.scratch);
@@ -245,7 +234,7 @@ impl ColumnBuffer {
         self.totals.bytes += body.len();
         self.pages.push(EncodedPage {
             uncompressed_bytes: levels + self.scratch.len(),
-            body: body.into(),
+            body: Bytes::copy_from_slice(&body),
             entries: entries as u32,
             nulls,
             rows: self.rows,
@@ -253,9 +242,9 @@ impl ColumnBuffer {
             rep_bytes: rep_bytes as u32,
             is_compressed,
         });
+        packer.body = body;
         self.values.clear();
-        self.def.clear();
-        self.rep.clear();
+        self.levels.clear();
         self.rows = 0;
         Ok(())
     }
@@ -480,6 +469,9 @@ fn dictionary_page(
 pub(crate) struct Packer {
     snappy: snap::raw::Encoder,
     zstd: Option<zstd::bulk::Compressor<'static>>,
+    levels: LevelPacker,
+    /// Of the page at hand.
+    body: Vec<u8>,
 }
 
 impl Packer {
@@ -487,6 +479,8 @@ impl Packer {
         Self {
             snappy: snap::raw::Encoder::new(),
             zstd: None,
+            levels: LevelPacker::default(),
+            body: Vec::new(),
         }
     }
 

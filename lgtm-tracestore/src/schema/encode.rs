@@ -10,12 +10,59 @@ const RUN: usize = 8;
 const BLOCK: usize = 128;
 const MINIBLOCK: usize = 32;
 
+/// Numbers that are packed eight at a time.
+pub(crate) trait Packed: Copy + PartialEq + Into<u32> {
+    /// Appends numbers of `width` bits from the least significant bit of each byte on, the last eight filled up with zeros.
+    fn put_eights(values: &[Self], width: u8, out: &mut Vec<u8>);
+}
+
+/// Levels and other numbers of at most eight bits, as bytes: eight of them are brought together in a register.
+impl Packed for u8 {
+    fn put_eights(values: &[Self], width: u8, out: &mut Vec<u8>) {
+        const BYTES: u64 = 0x00ff_00ff_00ff_00ff;
+        const PAIRS: u64 = 0x0000_ffff_0000_ffff;
+        const FOURS: u64 = 0xffff_ffff;
+        let bits = u32::from(width.min(8));
+        let mut put = |eight: [u8; 8]| {
+            let all = u64::from_le_bytes(eight);
+            let pairs = all & BYTES | (all >> 8 & BYTES) << bits;
+            let fours = pairs & PAIRS | (pairs >> 16 & PAIRS) << (2 * bits);
+            let packed = fours & FOURS | (fours >> 32) << (4 * bits);
+            out.extend_from_slice(&packed.to_le_bytes()[..bits as usize]);
+        };
+        let (eights, rest) = values.as_chunks();
+        eights.iter().for_each(|eight| put(*eight));
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            put(last);
+        }
+    }
+}
+
+impl Packed for u32 {
+    fn put_eights(values: &[Self], width: u8, out: &mut Vec<u8>) {
+        let width = u32::from(width);
+        let (mut waiting, mut bits) = (0u64, 0u32);
+        for value in values {
+            waiting |= u64::from(*value) << bits;
+            bits += width;
+            if bits >= 32 {
+                out.extend_from_slice(&(waiting as u32).to_le_bytes());
+                waiting >>= 32;
+                bits -= 32;
+            }
+        }
+        // Eight numbers end with a byte.
+        let padding = values.len().next_multiple_of(8) - values.len();
+        let end = out.len() + (bits + padding as u32 * width).div_ceil(8) as usize;
+        out.extend_from_slice(&waiting.to_le_bytes());
+        out.resize(end, 0);
+    }
+}
+
 /// Appends numbers of at most `width` bits as runs and packed groups of eight.
-pub(crate) fn put_hybrid<T: Copy + PartialEq + Into<u32>>(
-    values: &[T],
-    width: u8,
-    out: &mut Vec<u8>,
-) {
+pub(crate) fn put_hybrid<T: Packed>(values: &[T], width: u8, out: &mut Vec<u8>) {
     let (mut packed, mut at) = (0, 0);
     while at < values.len() {
         let value = values[at];
@@ -38,15 +85,14 @@ pub(crate) fn put_hybrid<T: Copy + PartialEq + Into<u32>>(
 }
 
 /// Appends packed groups; the last one is filled up with zeros.
-fn put_groups<T: Copy + Into<u32>>(values: &[T], width: u8, out: &mut Vec<u8>) {
+fn put_groups<T: Packed>(values: &[T], width: u8, out: &mut Vec<u8>) {
     if values.is_empty() {
         return;
     }
     let groups = values.len().div_ceil(8);
     put_uvarint(out, (groups as u64) << 1 | 1);
-    let padding = groups * 8 - values.len();
-    let all = values.iter().map(|v| u64::from((*v).into()));
-    put_packed(all.chain(std::iter::repeat_n(0, padding)), width, out);
+    out.reserve(groups * usize::from(width));
+    T::put_eights(values, width, out);
 }
 
 /// Appends integers of `width` bits from the least significant bit of each byte on; what is left of the last byte is zero.
@@ -159,6 +205,16 @@ mod tests {
             again.truncate(2);
             decode_indices(&bytes, 70_000, part.clone(), &mut again).unwrap();
             prop_assert_eq!(&again[numbers.len().min(2)..], &numbers[part]);
+        }
+
+        #[test]
+        fn bytes_are_packed_as_wider_numbers_are(values in prop::collection::vec(any::<u8>(), 0..100), width in 1u8..=8) {
+            let values: Vec<u8> = values.iter().map(|v| v >> (8 - width)).collect();
+            let wide: Vec<u32> = values.iter().map(|v| u32::from(*v)).collect();
+            let (mut of_bytes, mut of_wide) = (vec![7], vec![7]);
+            put_hybrid(&values, width, &mut of_bytes);
+            put_hybrid(&wide, width, &mut of_wide);
+            prop_assert_eq!(of_bytes, of_wide);
         }
 
         #[test]

@@ -7,8 +7,8 @@ use lgtm_core::codec::{Allowance, DecodeFail};
 
 use crate::schema::source::{ByteSource, fetched};
 use crate::schema::{
-    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, Levels, OffsetIndex, RowPlan, RowReader,
-    decode_column_index,
+    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, LeafIndex, Levels, OffsetIndex, RowPlan,
+    RowReader, Texts, decode_column_index,
 };
 use crate::trace::{DedicatedColumns, TraceId};
 
@@ -17,6 +17,15 @@ const READ_WHOLE_BYTES: u64 = 1 << 20;
 
 /// Bytes of indexes that take less time to decode than to hand over to another thread, about.
 const QUICK_INDEX_BYTES: u64 = 64 << 10;
+
+/// Where dictionaries of a block's row groups are kept between lookups.
+pub(crate) trait KeptDictionaries: std::fmt::Debug + Send + Sync {
+    /// The dictionary of a leaf in a row group, as it is in the file.
+    fn get(&self, row_group: usize, leaf: LeafIndex) -> Option<Arc<Texts>>;
+
+    /// Keeps one, where there is room.
+    fn put(&self, row_group: usize, leaf: LeafIndex, texts: Arc<Texts>);
+}
 
 /// What a lookup needs next, or what it found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +46,7 @@ pub struct TraceLookup {
     dedicated: DedicatedColumns,
     id: TraceId,
     memory: Arc<ColumnMemory>,
+    kept: Option<Arc<dyn KeptDictionaries>>,
     state: State,
 }
 
@@ -71,6 +81,7 @@ impl TraceLookup {
             dedicated,
             id,
             memory: Arc::default(),
+            kept: None,
             state,
         }
     }
@@ -79,6 +90,14 @@ impl TraceLookup {
     #[must_use]
     pub(crate) fn reusing(mut self, memory: Arc<ColumnMemory>) -> Self {
         self.memory = memory;
+        self
+    }
+
+    /// Takes dictionaries from there, and leaves those that it decodes: half of what a lookup decodes are dictionaries, of which it needs a few texts. Those
+    /// that it takes are not counted by the allowance of its steps.
+    #[must_use]
+    pub(crate) fn sharing(mut self, kept: Arc<dyn KeptDictionaries>) -> Self {
+        self.kept = Some(kept);
         self
     }
 
@@ -118,7 +137,10 @@ impl TraceLookup {
                     return Ok(LookupStep::Absent);
                 };
                 let rows = row..row + 1;
-                let plan = RowPlan::rows(&self.file, group, rows, source, allowance)?;
+                let mut plan = RowPlan::rows(&self.file, group, rows, source, allowance)?;
+                if let Some(kept) = &self.kept {
+                    plan.without(|leaf| kept.get(group, leaf));
+                }
                 let ranges = plan.ranges();
                 self.state = State::Row(plan);
                 Ok(LookupStep::Read(ranges))
@@ -225,6 +247,11 @@ impl TraceLookup {
         let of_block = (self.version, &self.dedicated);
         let mut rows =
             RowReader::open_with(&self.file, plan, of_block, &self.memory, source, allowance)?;
+        if let Some(kept) = &self.kept {
+            for (leaf, texts) in rows.take_dictionaries() {
+                kept.put(plan.row_group, leaf, texts);
+            }
+        }
         let mut out = Vec::new();
         match rows.next(&mut out, allowance)? {
             Some(id) if id == self.id => Ok(LookupStep::Found(out)),

@@ -18,6 +18,7 @@ mod file;
 mod hybrid;
 mod layout;
 mod leaves;
+mod level_packer;
 mod lookup;
 mod page;
 mod page_facts;
@@ -52,6 +53,7 @@ pub use layout::{Layout, Leaf, LeafCodec, LeafEncoding, LeafKind};
 pub use leaves::{
     AttributeLeaves, DedicatedLeaves, EventLeaves, LeafIndex, Leaves, LinkLeaves, SpanLeaves,
 };
+pub(crate) use lookup::KeptDictionaries;
 pub use lookup::{LookupStep, TraceLookup};
 pub use page_index::{OffsetIndex, PageBounds, PageLocation, decode_column_index};
 pub(crate) use row_pick::RowPick;

@@ -159,6 +159,10 @@ fn add_values(
         ) => {
             // Texts behind those with a dictionary are appended to it.
             let from = dictionary.len();
+            if Arc::strong_count(dictionary) > 1 {
+                // Others hold it: this column gets a copy.
+                allowance.take(dictionary.capacity_bytes())?;
+            }
             let dictionary = Arc::make_mut(dictionary);
             if encoding == PageEncoding::Plain {
                 plain_texts(body, count, dictionary, allowance)?;

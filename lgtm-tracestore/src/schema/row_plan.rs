@@ -1,12 +1,13 @@
 //! Which bytes some rows need: of each leaf that a trace is made of the dictionary, and the pages that hold them.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use lgtm_core::codec::{Allowance, DecodeFail};
 
 use crate::schema::file::{BlockFile, Chunk, FileLeaf};
 use crate::schema::source::{ByteSource, fetched};
-use crate::schema::{LeafIndex, Leaves, OffsetIndex};
+use crate::schema::{LeafIndex, Leaves, OffsetIndex, Texts};
 
 /// Where some rows of a row group lie.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub(crate) struct LeafPlan {
     pub(crate) pieces: [Range<u64>; 2],
     /// The first row of the first page.
     pub(crate) first_row: u64,
+    /// The dictionary, when somebody has it decoded; then its piece is empty.
+    pub(crate) dictionary: Option<Arc<Texts>>,
 }
 
 impl RowPlan {
@@ -37,6 +40,7 @@ impl RowPlan {
                 leaf,
                 pieces: [0..0, chunk.range.clone()],
                 first_row: 0,
+                dictionary: None,
             })
         };
         let leaves = leaves_of_traces(&file.positions).into_iter();
@@ -97,6 +101,19 @@ impl RowPlan {
             plan.pieces = [chunk.range.start..first.offset, range];
         }
         Ok(out)
+    }
+
+    /// Leaves out dictionaries that lie apart and that somebody has decoded.
+    pub(crate) fn without(&mut self, known: impl Fn(LeafIndex) -> Option<Arc<Texts>>) {
+        for plan in &mut self.leaves {
+            if plan.pieces[0].is_empty() {
+                continue;
+            }
+            plan.dictionary = known(plan.leaf);
+            if plan.dictionary.is_some() {
+                plan.pieces[0] = 0..0;
+            }
+        }
     }
 
     /// The rows, counted from the row group's first.

@@ -9,7 +9,8 @@ use crate::schema::assemble::{Assembler, RowShape};
 use crate::schema::cursor::Cursors;
 use crate::schema::source::{ByteSource, fetched};
 use crate::schema::{
-    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, DedicatedSlots, Levels, RowPick, RowPlan,
+    BlockFile, BlockVersion, ColumnDecoder, ColumnMemory, DedicatedSlots, LeafIndex, Levels,
+    RowPick, RowPlan, Texts,
 };
 use crate::trace::{ColumnScope, DedicatedColumns, TraceId};
 
@@ -19,6 +20,8 @@ pub struct RowReader {
     shape: Arc<RowShape>,
     cursors: Cursors,
     left: u64,
+    /// Those that were decoded of pieces of their own.
+    dictionaries: Vec<(LeafIndex, Arc<Texts>)>,
 }
 
 impl RowReader {
@@ -59,6 +62,7 @@ impl RowReader {
         let scopes = [ColumnScope::Resource, ColumnScope::Span, ColumnScope::Event];
         let slots = scopes.map(|s| DedicatedSlots::new(version, s, dedicated.as_slice()));
         let mut cursors = Cursors::default();
+        let mut dictionaries = Vec::new();
         let mut scratch = memory.take_scratch();
         let rows_of_group = file.row_groups.get(plan.row_group).map_or(0, |g| g.rows);
         let is_part = plan.rows != (0..rows_of_group);
@@ -72,8 +76,16 @@ impl RowReader {
             if is_part {
                 decoder = decoder.picking(RowPick::from_row(leaf_plan.first_row, wanted));
             }
-            for range in leaf_plan.pieces.iter().filter(|range| !range.is_empty()) {
-                decoder.pages(fetched(source, range)?, allowance)?;
+            let [dictionary, pages] = &leaf_plan.pieces;
+            if let Some(known) = &leaf_plan.dictionary {
+                decoder.set_dictionary(Arc::clone(known));
+            } else if !dictionary.is_empty() {
+                decoder.pages(fetched(source, dictionary)?, allowance)?;
+                let decoded = decoder.dictionary().cloned();
+                dictionaries.extend(decoded.map(|texts| (leaf_plan.leaf, texts)));
+            }
+            if !pages.is_empty() {
+                decoder.pages(fetched(source, pages)?, allowance)?;
             }
             decoder.check_picked()?;
             let mut column;
@@ -93,7 +105,13 @@ impl RowReader {
             shape: Arc::new(RowShape::new(file, slots)),
             cursors,
             left: plan.rows.end - plan.rows.start,
+            dictionaries,
         })
+    }
+
+    /// Dictionaries that were decoded because nobody had them, each by its leaf. They are whole.
+    pub(crate) fn take_dictionaries(&mut self) -> Vec<(LeafIndex, Arc<Texts>)> {
+        std::mem::take(&mut self.dictionaries)
     }
 
     /// Traces not read yet.

@@ -50,6 +50,8 @@ struct Taken {
     known: [Option<usize>; 8],
     http: [Option<usize>; 3],
     service: Option<usize>,
+    /// Which of the first 64 attributes are among them.
+    first: u64,
 }
 
 impl Taken {
@@ -59,9 +61,20 @@ impl Taken {
         self.known = [None; 8];
         self.http = [None; 3];
         self.service = None;
+        self.first = 0;
     }
 
+    fn note(&mut self, n: usize) {
+        if n < 64 {
+            self.first |= 1 << n;
+        }
+    }
+
+    #[inline]
     fn has(&self, n: usize) -> bool {
+        if n < 64 {
+            return self.first >> n & 1 == 1;
+        }
         let at = Some(n);
         self.slots.contains(&at)
             || self.known.contains(&at)
@@ -528,6 +541,8 @@ impl Shredder {
         if self.version != BlockVersion::V5 {
             self.taken.known = KNOWN_RESOURCE.map(|(_, key)| text(key));
         }
+        let named = self.taken.known.into_iter().chain([self.taken.service]);
+        named.flatten().for_each(|n| self.taken.note(n));
         take_slots(
             self.version,
             &self.resource_slots,
@@ -546,7 +561,10 @@ impl Shredder {
                     (b"http.status_code", Value::Int(_)) => 2,
                     _ => continue,
                 };
-                self.taken.http[column].get_or_insert(n);
+                if self.taken.http[column].is_none() {
+                    self.taken.http[column] = Some(n);
+                    self.taken.note(n);
+                }
             }
         }
         take_slots(self.version, &self.span_slots, attributes, &mut self.taken);
@@ -575,8 +593,10 @@ fn take_slots(
         };
         if let Some(slot) = slot
             && !taken.has(n)
+            && taken.slots[slot].is_none()
         {
-            taken.slots[slot].get_or_insert(n);
+            taken.slots[slot] = Some(n);
+            taken.note(n);
         }
     }
 }

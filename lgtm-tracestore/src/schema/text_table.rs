@@ -12,26 +12,34 @@ pub(crate) struct TextTable {
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
     last: u32,
+    /// Of each text the number of the one that came behind it last: spans have their attributes in the same order, and are like those before.
+    behind: Vec<u32>,
 }
 
 impl TextTable {
     /// The number of a text.
     #[inline]
     pub(crate) fn number(&mut self, text: &[u8]) -> u32 {
-        // Spans beside each other are alike.
-        if self.get(self.last) == Some(text) {
-            return self.last;
+        if let Some(&expected) = self.behind.get(self.last as usize)
+            && self.get(expected) == Some(text)
+        {
+            self.last = expected;
+            return expected;
         }
         let hash = self.hasher.hash_one(text);
         let (bytes, ends) = (&self.bytes, &self.ends);
         let found = self
             .numbers
             .find(hash, |n| text_of(bytes, ends, *n) == Some(text));
-        self.last = match found {
+        let number = match found {
             Some(number) => *number,
             None => self.add(hash, text),
         };
-        self.last
+        if let Some(behind) = self.behind.get_mut(self.last as usize) {
+            *behind = number;
+        }
+        self.last = number;
+        number
     }
 
     #[cold]
@@ -39,6 +47,7 @@ impl TextTable {
         let number = self.ends.len() as u32;
         self.bytes.extend_from_slice(text);
         self.ends.push(self.bytes.len());
+        self.behind.push(number);
         let (bytes, ends, hasher) = (&self.bytes, &self.ends, &self.hasher);
         self.numbers.insert_unique(hash, number, |n| {
             hasher.hash_one(text_of(bytes, ends, *n).unwrap_or_default())
@@ -71,12 +80,16 @@ impl TextTable {
         self.bytes.clear();
         self.ends.clear();
         self.numbers.clear();
+        self.behind.clear();
         self.last = 0;
     }
 
     /// Bytes in memory.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.ends.capacity() * 8 + self.numbers.capacity() * 5
+        self.bytes.capacity()
+            + self.ends.capacity() * 8
+            + self.behind.capacity() * 4
+            + self.numbers.capacity() * 5
     }
 }
 

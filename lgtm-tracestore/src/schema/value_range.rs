@@ -15,9 +15,31 @@ pub(crate) struct ValueRange {
     kind: LeafKind,
     ints: Option<(i64, i64)>,
     doubles: Option<(f64, f64)>,
-    texts: Option<(Vec<u8>, Vec<u8>)>,
+    texts: Option<TextRange>,
     /// Floats that are no numbers.
     nans: u64,
+}
+
+/// Least and greatest text, with what tells most others from them.
+#[derive(Debug, Clone)]
+struct TextRange {
+    min: Vec<u8>,
+    max: Vec<u8>,
+    min_begin: u64,
+    max_begin: u64,
+}
+
+/// The first eight bytes, such that numbers are in the order of texts where they differ.
+#[inline]
+fn begin_of(text: &[u8]) -> u64 {
+    match text.first_chunk::<8>() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => {
+            let mut first = [0; 8];
+            first[..text.len()].copy_from_slice(text);
+            u64::from_be_bytes(first)
+        }
+    }
 }
 
 impl ValueRange {
@@ -62,17 +84,27 @@ impl ValueRange {
     }
 
     pub(crate) fn add_text(&mut self, text: &[u8]) {
-        match &mut self.texts {
-            None => self.texts = Some((text.to_vec(), text.to_vec())),
-            Some((min, max)) => {
-                if text < min.as_slice() {
-                    min.clear();
-                    min.extend_from_slice(text);
-                } else if text > max.as_slice() {
-                    max.clear();
-                    max.extend_from_slice(text);
-                }
-            }
+        let begin = begin_of(text);
+        let Some(range) = &mut self.texts else {
+            self.texts = Some(TextRange {
+                min: text.to_vec(),
+                max: text.to_vec(),
+                min_begin: begin,
+                max_begin: begin,
+            });
+            return;
+        };
+        if range.min_begin < begin && begin < range.max_begin {
+            return;
+        }
+        if text < range.min.as_slice() {
+            range.min.clear();
+            range.min.extend_from_slice(text);
+            range.min_begin = begin;
+        } else if text > range.max.as_slice() {
+            range.max.clear();
+            range.max.extend_from_slice(text);
+            range.max_begin = begin;
         }
     }
 
@@ -98,9 +130,9 @@ impl ValueRange {
             self.add_double(min);
             self.add_double(max);
         }
-        if let Some((min, max)) = &other.texts {
-            self.add_text(min);
-            self.add_text(max);
+        if let Some(texts) = &other.texts {
+            self.add_text(&texts.min);
+            self.add_text(&texts.max);
         }
         self.nans += other.nans;
     }
@@ -144,10 +176,10 @@ impl ValueRange {
             LeafKind::Bytes | LeafKind::Text => {
                 let bounds = self.texts.as_ref().filter(|_| with_bounds);
                 let cut = |text: &[u8]| ByteArray::from(text.to_vec());
-                let min = bounds.map(|(min, _)| &min[..min.len().min(BOUND_BYTES)]);
-                let max = bounds.map(|(_, max)| crate::schema::page_facts::above(max, BOUND_BYTES));
+                let min = bounds.map(|b| &b.min[..b.min.len().min(BOUND_BYTES)]);
+                let max = bounds.map(|b| crate::schema::page_facts::above(&b.max, BOUND_BYTES));
                 let is_exact = |cut: usize, all: Option<usize>| all.is_none_or(|all| cut == all);
-                let lens = bounds.map(|(min, max)| (min.len(), max.len()));
+                let lens = bounds.map(|b| (b.min.len(), b.max.len()));
                 let min_is_exact = is_exact(min.map_or(0, <[u8]>::len), lens.map(|l| l.0));
                 let max_is_exact = is_exact(max.as_ref().map_or(0, Vec::len), lens.map(|l| l.1));
                 ValueStatistics::new(min.map(cut), max.as_deref().map(cut), None, nulls, false)
