@@ -196,6 +196,7 @@ impl Engine {
             bounds: query.options.bounds,
             shard: query.options.shard,
             is_range: query.is_range(),
+            below_ms_ns: query.below_ms_ns(),
             approx_topk: self.settings.approx_topk,
             legs,
             noticed: Mutex::default(),

@@ -32,7 +32,7 @@ pub struct Query {
 /// When a query is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryTime {
-    /// At one time, nanoseconds.
+    /// At one time, nanoseconds: windows of a metric query end there.
     Instant(TimestampNs),
     /// Over a range.
     Range(QueryRange),
@@ -51,7 +51,7 @@ pub enum Direction {
 /// A range of time, and how much of it is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryRange {
-    /// Entries from here on; first step.
+    /// Entries from here on; first step, of which a metric query takes the millisecond.
     pub start_ns: TimestampNs,
     /// Entries before; last step, itself included.
     pub end_ns: TimestampNs,
@@ -240,7 +240,15 @@ impl Query {
         }
     }
 
-    /// The steps of a metric query.
+    /// What the grid leaves of the time of an instant query. Windows end at the nanosecond; the sample of the answer has its millisecond.
+    pub(crate) fn below_ms_ns(&self) -> i64 {
+        match self.time {
+            QueryTime::Instant(t_ns) => t_ns.since(t_ns.to_ms().to_ns()),
+            QueryTime::Range(_) => 0,
+        }
+    }
+
+    /// The steps of a metric query, in whole milliseconds.
     pub(crate) fn grid(&self) -> StepGrid {
         match self.time {
             QueryTime::Instant(t_ns) => StepGrid::instant(t_ns.to_ms()),

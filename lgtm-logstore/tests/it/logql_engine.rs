@@ -343,3 +343,32 @@ async fn shards_add_up() {
     }
     assert_eq!(whole, sum.into_iter().collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn windows_of_an_instant_query_end_at_its_nanosecond() {
+    let source = MemorySelect::default();
+    let labels = Labels::from_pairs([("app", "a")]).unwrap();
+    let mut block = EntryBlockBuilder::copying(0);
+    for below in [100, 500, 900] {
+        block.push_copy(5 * SECOND + below, b"x").unwrap();
+    }
+    let block = block.finish(Arc::new(SymbolListBuilder::default().finish()));
+    source.push(&tenant(), &labels, block).unwrap();
+    let engine = engine(source, EngineSettings::default());
+    for (at_ns, expected) in [
+        (99, None),
+        (100, Some(1.0)),
+        (500, Some(2.0)),
+        (999, Some(3.0)),
+    ] {
+        let text = r#"sum(count_over_time({app="a"}[1s]))"#;
+        let query = Query::instant(text, 5 * SECOND + at_ns, &ParserSettings::default()).unwrap();
+        let answer = engine.query(&tenant(), &query).await.unwrap();
+        let QueryValue::Vector(series) = &answer.value else {
+            panic!("{:?}", answer.value);
+        };
+        let point = series.first().map(|s| s.points[0]);
+        assert_eq!(point.map(|p| p.value), expected, "{at_ns}");
+        assert!(point.is_none_or(|p| p.t_ms.get() == 5000), "{point:?}");
+    }
+}

@@ -32,6 +32,8 @@ pub(crate) struct QueryContext {
     pub(crate) bounds: FetchBounds,
     pub(crate) shard: Option<StreamShard>,
     pub(crate) is_range: bool,
+    /// How much later than the millisecond of the grid an instant query is asked, nanoseconds.
+    pub(crate) below_ms_ns: i64,
     pub(crate) approx_topk: bool,
     /// Of a query that was cut, what its legs gave.
     pub(crate) legs: LegAnswers,

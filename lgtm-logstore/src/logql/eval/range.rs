@@ -47,7 +47,8 @@ pub(super) async fn run_range(
     plan: Arc<RangePlan>,
     grid: StepGrid,
 ) -> Result<(GridVector, Charge)> {
-    let (range_ns, offset_ns) = (plan.range_ns, plan.offset_ns);
+    let range_ns = plan.range_ns;
+    let offset_ns = plan.offset_ns.saturating_sub(ctx.below_ms_ns);
     let place = move |_: &_| Ok(Segments::new(grid, range_ns, offset_ns));
     let segments = ctx.compute(place).await?;
     let (first, last) = segments.bounds_ns();
