@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::config::{self, Config, LogFormat, OtlpPorts};
+use crate::leave_pages;
 use crate::modules::{GRPC_SERVER, Module, Parts};
 use crate::ops::{self, Operations};
 use crate::program_pages;
@@ -113,6 +114,7 @@ async fn serve(
     let door = Door::new(&parts)?;
     let mut router = std::mem::take(&mut parts.router).merge(ops::router(operations));
     router = router.merge(ring_pages::router(parts.cluster.as_ref(), &parts.clock));
+    router = router.merge(leave_pages::router(&parts.places));
     let own_spans = own_spans(&parts);
     if let Some(spans) = &own_spans {
         router = with_own_spans(spans, router);

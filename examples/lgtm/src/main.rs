@@ -3,6 +3,7 @@
 mod allocator;
 mod config;
 mod host;
+mod leave_pages;
 mod modules;
 mod ops;
 mod program_pages;

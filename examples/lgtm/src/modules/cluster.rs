@@ -238,7 +238,7 @@ impl Cluster {
         executor: &Executor,
         after: &'static str,
         at_leave: Option<Arc<dyn OnStopping>>,
-    ) -> Result<()> {
+    ) -> Result<Arc<Lifecycler>> {
         let ring = self.rings.iter().find(|r| r.name == kind.name);
         let ring = ring.ok_or_else(|| Error::Internal(format!("{} is not followed", kind.name)))?;
         let own = &config.ring.lifecycler;
@@ -268,8 +268,9 @@ impl Cluster {
         if let Some(first) = self.first() {
             lifecycler = lifecycler.depends_on(first);
         }
-        self.joins.push((lifecycler.build()?, after));
-        Ok(())
+        let lifecycler = lifecycler.build()?;
+        self.joins.push((Arc::clone(&lifecycler), after));
+        Ok(lifecycler)
     }
 
     /// Own places in rings, each with the service that it comes after.

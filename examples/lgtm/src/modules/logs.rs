@@ -27,7 +27,7 @@ use super::cluster::{
     GRPC_SERVER, LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS,
 };
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, FlushedAtLeave, Parts};
+use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "logs",
@@ -218,12 +218,11 @@ fn ingester(parts: &mut Parts) -> Result<()> {
         const REPLAYED: &str = "logs-ingester-replayed";
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
-        // While it is LEAVING, as the ingesters of metrics.
         let flushes = parts.config.logs.ingester.flush_on_shutdown;
-        let at_leave = flushes.then(|| Arc::new(FlushedAtLeave(Arc::clone(&ingester) as _)) as _);
+        let leaves = Arc::clone(&ingester) as _;
         let is_back = move || ingester.replay_report().is_some();
         parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join_until(LOGS_INGESTERS, REPLAYED, at_leave)?;
+        parts.join_as_ingester(LOGS_INGESTERS, REPLAYED, leaves, flushes)?;
     }
     Ok(())
 }

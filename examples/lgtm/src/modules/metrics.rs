@@ -25,7 +25,7 @@ use super::cluster::{
     METRICS_STORE_GATEWAYS,
 };
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, FlushedAtLeave, Parts};
+use super::parts::{Flush, Flushed, Parts};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "metrics",
@@ -181,12 +181,11 @@ fn ingester(parts: &mut Parts) -> Result<()> {
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
         const REPLAYED: &str = "metrics-ingester-replayed";
-        // While it is LEAVING, before it is out of the ring: else nobody would have what it holds in between.
         let flushes = parts.config.metrics.ingester.flush_on_shutdown;
-        let at_leave = flushes.then(|| Arc::new(FlushedAtLeave(Arc::clone(&ingester) as _)) as _);
+        let leaves = Arc::clone(&ingester) as _;
         let is_back = move || ingester.replay_report().is_some();
         parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join_until(METRICS_INGESTERS, REPLAYED, at_leave)?;
+        parts.join_as_ingester(METRICS_INGESTERS, REPLAYED, leaves, flushes)?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the process can run: for each signal a table of modules, of which `-target` names those to be made.
 
 mod cluster;
+mod leave;
 mod logs;
 mod metrics;
 mod module;
@@ -9,6 +10,7 @@ mod targets;
 mod traces;
 
 pub(crate) use cluster::{Cluster, GRPC_SERVER, RingOfCluster};
+pub(crate) use leave::OwnPlace;
 pub(crate) use module::Module;
 pub(crate) use parts::{Flush, Parts};
 pub(crate) use targets::{Selected, Spread, selected};

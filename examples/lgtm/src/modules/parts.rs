@@ -15,10 +15,10 @@ use lgtm_core::service::{CompactionProgress, Service, Services};
 use lgtm_core::sink::SampleSink;
 use lgtm_core::storage::{Layout, from_url};
 use lgtm_core::telemetry::{ProcessCollector, Registry};
-use lgtm_ring::lifecycle::OnStopping;
 use lgtm_ring::watch::RingHandle;
 
 use super::cluster::{Cluster, RingKind};
+use super::leave::{LeavePlan, OwnPlace};
 use super::logs::LogsParts;
 use super::metrics::MetricsParts;
 use super::module::Module;
@@ -30,17 +30,6 @@ use crate::config::{Config, LimitsInForce};
 pub(crate) trait Flush: Debug + Send + Sync {
     /// What was written: everything received before the call is in the store, and can be queried from there.
     async fn flush(&self) -> Result<Flushed>;
-}
-
-/// What an ingester does that leaves its ring: all that it has goes into the object store.
-#[derive(Debug)]
-pub(super) struct FlushedAtLeave(pub(super) Arc<dyn Flush>);
-
-#[async_trait]
-impl OnStopping for FlushedAtLeave {
-    async fn on_stopping(&self) -> Result<()> {
-        self.0.flush().await.map(drop)
-    }
 }
 
 /// What a flush has written.
@@ -80,6 +69,8 @@ pub(crate) struct Parts {
     /// Where the process stores its own metrics.
     pub(crate) sink: Option<Arc<dyn SampleSink>>,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
+    /// Ingesters in rings.
+    pub(crate) places: Vec<Arc<OwnPlace>>,
     /// How far compactors are, by signal.
     pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
     pub(super) metrics: MetricsParts,
@@ -157,6 +148,7 @@ impl Parts {
             before_rpc: Vec::new(),
             sink: None,
             flushes: Vec::new(),
+            places: Vec::new(),
             compactions: Vec::new(),
             metrics: MetricsParts::default(),
             logs: LogsParts::default(),
@@ -236,24 +228,39 @@ impl Parts {
     /// # Errors
     /// `InvalidInput` for settings that do not fit.
     pub(super) fn join(&mut self, kind: RingKind, after: &'static str) -> Result<()> {
-        self.join_until(kind, after, None)
+        self.follow(kind)?;
+        if let Some(cluster) = &mut self.cluster {
+            cluster.join(kind, &self.config, &self.executor, after, None)?;
+        }
+        Ok(())
     }
 
-    /// [`Parts::join`]; `at_leave` is done before the place is given up.
+    /// [`Parts::join`] for an ingester. Where it `flushes` at a stop, by its settings or because it was told to, that is done while it is LEAVING, before it is
+    /// out of the ring: else nobody would have what it holds in between.
     ///
     /// # Errors
     /// `InvalidInput` for settings that do not fit.
-    pub(super) fn join_until(
+    pub(super) fn join_as_ingester(
         &mut self,
         kind: RingKind,
         after: &'static str,
-        at_leave: Option<Arc<dyn OnStopping>>,
+        ingester: Arc<dyn Flush>,
+        flushes: bool,
     ) -> Result<()> {
         self.follow(kind)?;
-        match &mut self.cluster {
-            Some(cluster) => cluster.join(kind, &self.config, &self.executor, after, at_leave),
-            None => Ok(()),
-        }
+        let Some(cluster) = &mut self.cluster else {
+            return Ok(());
+        };
+        let signal = kind.name.split('-').next().unwrap_or_default();
+        let folder = format!("{}/{signal}", self.config.data.dir);
+        let plan = LeavePlan::new(ingester, flushes, &folder);
+        let (config, executor) = (&self.config, &self.executor);
+        let at_leave = Some(Arc::clone(&plan) as _);
+        let lifecycler = cluster.join(kind, config, executor, after, at_leave)?;
+        let (executor, registry) = (executor.clone(), &self.registry);
+        let place = OwnPlace::new(kind.name, plan, lifecycler, executor, registry);
+        self.places.push(place);
+        Ok(())
     }
 
     /// Adds routes to those of the one HTTP port.
