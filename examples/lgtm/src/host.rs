@@ -101,9 +101,11 @@ async fn serve(
     parts.make_all()?;
     tell_version(&parts.registry);
     let stop = Arc::new(Notify::new());
+    let flushing = Arc::new(parts.executor.task_group());
     let operations = Operations {
         status: parts.services.status(),
         flushes: std::mem::take(&mut parts.flushes),
+        flushing: Arc::clone(&flushing),
         compactions: std::mem::take(&mut parts.compactions),
         clock: Arc::clone(&parts.clock),
         registry: parts.registry.clone(),
@@ -152,8 +154,11 @@ async fn serve(
             running.await
         }
     };
+    // Those that nobody waits for: ingesters have ended, and keep in the log what was not moved.
+    flushing.abort();
+    let flushed = flushing.join().await;
     parts.executor.shutdown().await;
-    ended
+    ended.and(flushed)
 }
 
 /// Answers other processes, then takes the places of this one in the rings of its cluster, if there is one.

@@ -9,6 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use lgtm_core::Error;
 use lgtm_core::clock::Clock;
+use lgtm_core::exec::TaskGroup;
 use lgtm_core::limits::{RuntimeConfig, Shown};
 use lgtm_core::model::TenantId;
 use lgtm_core::service::{CompactionProgress, ServicesStatus};
@@ -17,11 +18,16 @@ use tokio::sync::Notify;
 
 use crate::modules::Flush;
 
+/// Flushes that may run or wait for each other: one waits for all that came before it.
+const MAX_FLUSHES: usize = 8;
+
 /// What the pages show and do.
 #[derive(Debug)]
 pub(crate) struct Operations {
     pub(crate) status: ServicesStatus,
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
+    /// Flushes that were asked for.
+    pub(crate) flushing: Arc<TaskGroup>,
     pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
@@ -155,8 +161,22 @@ fn yaml(text: Result<String, Error>) -> Response {
     }
 }
 
-/// Answers when everything received before is in the object store and queryable from there.
+/// Answers when everything received before is in the object store and queryable from there. Goes on when the caller hangs up: what is written by then would
+/// be thrown away, and who asks again would pay for it twice.
 async fn flush(State(o): State<Arc<Operations>>) -> Response {
+    if o.flushing.len() >= MAX_FLUSHES {
+        let text = format!("{MAX_FLUSHES} flushes run or wait already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let all = flush_all(Arc::clone(&o));
+    match o.flushing.spawn("flush", all).await.and_then(|done| done) {
+        Ok(written) => format!("{written} written\n").into_response(),
+        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+    }
+}
+
+/// What was written, in words; the first failure, when there was one.
+async fn flush_all(o: Arc<Operations>) -> Result<String, Error> {
     let (mut written, mut failure) = (Vec::new(), None);
     for part in &o.flushes {
         match part.flush().await {
@@ -165,10 +185,7 @@ async fn flush(State(o): State<Arc<Operations>>) -> Response {
             Err(e) => failure = failure.or(Some(e)),
         }
     }
-    match failure {
-        None => format!("{} written\n", written.join(", ")).into_response(),
-        Some(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
-    }
+    failure.map_or_else(|| Ok(written.join(", ")), Err)
 }
 
 async fn shutdown(State(o): State<Arc<Operations>>) -> StatusCode {

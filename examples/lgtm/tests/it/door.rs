@@ -1,6 +1,10 @@
 //! The door of the host as pages of other sites, slow clients and curious ones meet it.
 
-use crate::host::Host;
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::host::{Host, Series, now_ms};
 
 const CROSS_SITE: &[(&str, &str)] = &[
     ("Origin", "http://evil.example"),
@@ -98,4 +102,38 @@ fn answers_that_nobody_reads_have_a_bound_together() {
     assert!(text.contains("server.max_inflight_answer_bytes"), "{text}");
     assert_eq!(host.get("/prometheus/api/v1/query?query=1").status, 200);
     drop(deaf);
+}
+
+#[test]
+fn a_flush_goes_on_when_its_caller_hangs_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(dir.path(), &["-otlp.http-listen-port=0"]);
+    let names: Vec<String> = (0..20_000).map(|n| format!("{n:06}")).collect();
+    let sets: Vec<_> = names
+        .iter()
+        .map(|n| [("__name__", "up"), ("n", n.as_str())])
+        .collect();
+    let now = now_ms();
+    let series: Vec<Series<'_>> = sets.iter().map(|s| (&s[..], now, 1.0)).collect();
+    assert_eq!(host.push(&series).status, 200);
+    let address = host.url().replace("http://", "");
+    let mut caller = TcpStream::connect(&address).unwrap();
+    let request = format!("POST /flush HTTP/1.1\r\nHost: {address}\r\nContent-Length: 0\r\n\r\n");
+    caller.write_all(request.as_bytes()).unwrap();
+    // It has begun when the log is cut for it.
+    std::thread::park_timeout(Duration::from_millis(20));
+    drop(caller);
+    let blocks = dir.path().join("bucket/metricsblocks/anonymous");
+    let is_written = || {
+        let folders = std::fs::read_dir(&blocks).into_iter().flatten();
+        let mut metas = folders.map(|folder| folder.unwrap().path().join("meta.json"));
+        metas.any(|meta| meta.exists())
+    };
+    for _ in 0..3000 {
+        if is_written() {
+            return;
+        }
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+    panic!("no block after 30 s");
 }
