@@ -141,6 +141,9 @@ impl CompactorSettings {
     }
 }
 
+/// Decides whether a tenant's blocks are this process' to join, by the tenant's name.
+pub type OwnsJob = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// Collects the parts of a [`Compactor`].
 pub struct CompactorBuilder {
     bucket: Bucket,
@@ -152,7 +155,17 @@ pub struct CompactorBuilder {
     block_settings: BucketSettings,
     registry: Option<Registry>,
     ingester: Option<Arc<Ingester>>,
+    owns: OwnsTenant,
     settings: CompactorSettings,
+}
+
+/// Which tenants are this process' own.
+struct OwnsTenant(OwnsJob);
+
+impl std::fmt::Debug for OwnsTenant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnsTenant")
+    }
 }
 
 impl std::fmt::Debug for CompactorBuilder {
@@ -206,6 +219,14 @@ impl CompactorBuilder {
         self
     }
 
+    /// Shares the work with other processes: this one joins and deletes the blocks, and writes the lists, of tenants of which `owns` says so. Default: of all.
+    /// Two that take themselves for the owner for a moment cost work twice; what both write stands in two blocks then, counts once, and is joined again.
+    #[must_use]
+    pub fn owns(mut self, owns: OwnsJob) -> Self {
+        self.owns = OwnsTenant(owns);
+        self
+    }
+
     /// Has `registry` tell what was joined and deleted.
     #[must_use]
     pub fn metrics(mut self, registry: &Registry) -> Self {
@@ -243,6 +264,7 @@ impl CompactorBuilder {
             ids: NewIds(self.random),
             max_trace_bytes,
             ingester: self.ingester,
+            owns: self.owns,
             settings: self.settings,
             damaged: Mutex::default(),
             unmarked: Mutex::default(),
@@ -311,6 +333,7 @@ pub struct Compactor {
     ids: NewIds,
     max_trace_bytes: usize,
     ingester: Option<Arc<Ingester>>,
+    owns: OwnsTenant,
     settings: CompactorSettings,
     /// Blocks that cannot be read.
     damaged: Mutex<BTreeSet<BlockId>>,
@@ -347,6 +370,7 @@ impl Compactor {
             block_settings: BucketSettings::default(),
             registry: None,
             ingester: None,
+            owns: OwnsTenant(Arc::new(|_| true)),
             settings: CompactorSettings::default(),
         }
     }
@@ -401,7 +425,8 @@ impl Compactor {
     async fn round(&self, cancel: &CancelToken) -> Result<()> {
         self.claim_bucket().await?;
         let mut failed = None;
-        let tenants = self.bucket.tenants().await?;
+        let mut tenants = self.bucket.tenants().await?;
+        tenants.retain(|tenant| (self.owns.0)(tenant.as_str()));
         self.progress.keep(&tenants);
         for tenant in tenants {
             cancel.check("compaction")?;

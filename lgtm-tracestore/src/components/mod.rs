@@ -14,12 +14,15 @@ mod query_frontend;
 mod query_frontend_settings;
 mod query_splitter;
 mod requests;
+#[cfg(feature = "ring")]
+pub mod ring;
 mod store_gateway;
+mod trace_join;
 mod trace_store;
 mod trace_store_builder;
 
 pub use block_flusher::{FlushCounts, FlushReport};
-pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings};
+pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings, OwnsJob};
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };
