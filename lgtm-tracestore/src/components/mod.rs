@@ -3,6 +3,7 @@
 mod block_flusher;
 pub mod clients;
 mod compactor;
+mod compactor_settings;
 mod distributor;
 mod federated;
 mod holders;
@@ -22,7 +23,8 @@ mod trace_store;
 mod trace_store_builder;
 
 pub use block_flusher::{FlushCounts, FlushReport};
-pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings, OwnsJob};
+pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, OwnsJob};
+pub use compactor_settings::CompactorSettings;
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };

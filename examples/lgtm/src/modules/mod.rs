@@ -5,10 +5,11 @@ mod logs;
 mod metrics;
 mod module;
 mod parts;
+mod ring_parts;
 mod targets;
 mod traces;
 
 pub(crate) use cluster::{Cluster, GRPC_SERVER, RingOfCluster};
 pub(crate) use module::Module;
 pub(crate) use parts::{Flush, Parts};
-pub(crate) use targets::{Selected, Spread, selected};
+pub(crate) use targets::{Spread, selected};

@@ -87,6 +87,31 @@ impl Replica {
     }
 }
 
+/// A trace as it is being joined: what replicas have of it that differs.
+#[derive(Debug)]
+struct TraceParts {
+    id: TraceId,
+    parts: Vec<Vec<u8>>,
+}
+
+impl TraceParts {
+    /// Adds what a replica has, unless another one has the same bytes.
+    fn add(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() && !self.parts.contains(&bytes) {
+            self.parts.push(bytes);
+        }
+    }
+
+    /// Parts one after the other, which is the trace; copies of spans are in it.
+    fn joined(mut self) -> RecentTrace {
+        let bytes = match self.parts.len() {
+            1 => self.parts.swap_remove(0),
+            _ => self.parts.concat(),
+        };
+        RecentTrace { id: self.id, bytes }
+    }
+}
+
 /// What several replicas have of recent traces: those that one of them finds of interest, and of each all that any of them has. Where a replica fails
 /// another one goes on behind the trace that came last.
 ///
@@ -203,7 +228,7 @@ impl ReplicatedTraces {
 
     /// The next traces, each with all that any replica has of it.
     async fn next_joined(&mut self) -> Result<Vec<RecentTrace>> {
-        let (mut batch, mut bytes): (Vec<(TraceId, Vec<Vec<u8>>)>, usize) = (Vec::new(), 0);
+        let (mut batch, mut bytes): (Vec<TraceParts>, usize) = (Vec::new(), 0);
         self.replicas.iter_mut().for_each(|r| r.gave.clear());
         'batch: while bytes < RECENT_BYTES {
             self.ask_all(|r| Box::pin(r.read_on())).await?;
@@ -213,15 +238,16 @@ impl ReplicatedTraces {
                 let Some(id) = fronts.map(|trace| trace.id).min() else {
                     break 'batch;
                 };
-                let mut parts = Vec::new();
+                let parts = Vec::new();
+                let mut trace = TraceParts { id, parts };
                 for replica in &mut self.replicas {
-                    if let Some(trace) = replica.waiting.pop_front_if(|t| t.id == id) {
+                    if let Some(own) = replica.waiting.pop_front_if(|t| t.id == id) {
                         replica.gave.insert(id);
-                        bytes += trace.bytes.len();
-                        add_part(&mut parts, trace.bytes);
+                        bytes += own.bytes.len();
+                        trace.add(own.bytes);
                     }
                 }
-                batch.push((id, parts));
+                batch.push(trace);
                 self.last = Some(id);
                 let is_one_behind = |r: &Replica| r.waiting.is_empty() && !r.is_done;
                 if bytes >= RECENT_BYTES || self.replicas.iter().any(is_one_behind) {
@@ -232,16 +258,12 @@ impl ReplicatedTraces {
         if !batch.is_empty() && !self.request.is_for_all() {
             self.complete(&mut batch).await?;
         }
-        let traces = batch.into_iter().map(|(id, parts)| RecentTrace {
-            id,
-            bytes: joined(parts),
-        });
-        Ok(traces.collect())
+        Ok(batch.into_iter().map(TraceParts::joined).collect())
     }
 
     /// Adds what replicas have that find nothing of interest in it: others do.
-    async fn complete(&mut self, batch: &mut [(TraceId, Vec<Vec<u8>>)]) -> Result<()> {
-        let ids: Arc<[TraceId]> = batch.iter().map(|(id, _)| *id).collect();
+    async fn complete(&mut self, batch: &mut [TraceParts]) -> Result<()> {
+        let ids: Arc<[TraceId]> = batch.iter().map(|trace| trace.id).collect();
         for found in self
             .ask_all(|replica| {
                 let ids = Arc::clone(&ids);
@@ -250,8 +272,8 @@ impl ReplicatedTraces {
             .await?
         {
             for (id, bytes) in found {
-                if let Ok(at) = batch.binary_search_by_key(&id, |(id, _)| *id) {
-                    add_part(&mut batch[at].1, bytes);
+                if let Ok(at) = batch.binary_search_by_key(&id, |trace| trace.id) {
+                    batch[at].add(bytes);
                 }
             }
         }
@@ -275,11 +297,12 @@ impl ReplicatedTraces {
             return Err(Error::Internal("a replica tells nothing of a trace".into()));
         }
         let traces = (0..count.min(ids.len())).map(|n| {
-            let mut parts = Vec::new();
+            let parts = Vec::new();
+            let mut trace = TraceParts { id: ids[n], parts };
             for answer in &mut answers {
-                add_part(&mut parts, std::mem::take(&mut answer[n]));
+                trace.add(std::mem::take(&mut answer[n]));
             }
-            joined(parts)
+            trace.joined().bytes
         });
         Ok(traces.collect())
     }
@@ -303,21 +326,6 @@ impl ReplicatedTraces {
         let bytes = found.next().map(|(_, bytes)| bytes).unwrap_or_default();
         self.fetched = found.collect();
         Ok(bytes)
-    }
-}
-
-/// Adds what a replica has, unless another one has the same bytes.
-fn add_part(parts: &mut Vec<Vec<u8>>, bytes: Vec<u8>) {
-    if !bytes.is_empty() && !parts.contains(&bytes) {
-        parts.push(bytes);
-    }
-}
-
-/// Parts of a trace one after the other, which is the trace; copies of spans are in it.
-fn joined(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
-    match parts.len() {
-        1 => parts.swap_remove(0),
-        _ => parts.concat(),
     }
 }
 
