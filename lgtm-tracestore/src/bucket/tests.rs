@@ -9,7 +9,7 @@ use lgtm_core::codec::Allowance;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout};
-use lgtm_core::testing::{FaultyStore, StoreFault};
+use lgtm_core::testing::{FaultPlan, FaultyStore, StoreFault};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use object_store::memory::InMemory;
@@ -343,4 +343,76 @@ async fn damage_is_told_with_its_place_and_a_missing_filter_only_costs_reads() {
         .unwrap();
     let e = h.open(&meta).find(id(4)).await.unwrap_err();
     assert!(e.to_string().contains("data.parquet"), "{e}");
+}
+
+/// Who has gone.
+#[derive(Debug, Default)]
+struct Gone(parking_lot::Mutex<Vec<String>>);
+
+impl Departures for Gone {
+    fn departed(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
+}
+
+#[tokio::test]
+async fn readers_elsewhere_list_blocks_once_when_an_ingester_has_gone() {
+    let house = house();
+    house.write(1, some_traces(3)).await.unwrap().unwrap();
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let poll = Duration::from_secs(300);
+    let clock = Arc::clone(&house.clock) as Arc<dyn lgtm_core::clock::Clock>;
+    let list = Arc::new(BlockList::new(
+        house.bucket.clone(),
+        executor.clone(),
+        clock,
+        poll,
+    ));
+    let gone = Arc::new(Gone::default());
+    let reader = BucketSelect::new(
+        house.bucket.clone(),
+        executor,
+        list,
+        &BucketSettings::default(),
+    );
+    let reader = reader.departures(Arc::clone(&gone) as _);
+    let found = async || {
+        let (blocks, warnings) = reader.blocks(&tenant(), None).await.unwrap();
+        (blocks.len(), warnings)
+    };
+    assert_eq!(found().await, (1, vec![]));
+    house.write(2, some_traces(4)).await.unwrap().unwrap();
+    assert_eq!(found().await.0, 1, "the second block is not known");
+    // A store that is away makes a warning of it, for all who wait, and it is tried again.
+    gone.0.lock().push("a@1".into());
+    house.store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    for (count, warnings) in futures::future::join_all((0..3).map(|_| found())).await {
+        assert_eq!(count, 1);
+        assert!(warnings[0].contains("an ingester has gone"), "{warnings:?}");
+    }
+    house.store.heal();
+    house.clock.advance(Duration::from_secs(60));
+    assert_eq!(found().await, (2, vec![]));
+    let lists = house.store.requests("list");
+    for _ in 0..3 {
+        assert_eq!(found().await, (2, vec![]));
+    }
+    let of_departure = "each departure costs one listing";
+    assert_eq!(house.store.requests("list"), lists, "{of_departure}");
+    house.write(3, some_traces(5)).await.unwrap().unwrap();
+    assert_eq!(found().await.0, 2);
+    gone.0.lock().push("b@2".into());
+    assert_eq!(found().await, (3, vec![]));
+    // A list that cannot be read again in time says so.
+    house.store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    house.clock.advance(2 * poll);
+    let (count, warnings) = found().await;
+    assert_eq!(count, 3);
+    assert!(warnings[0].contains("cannot be read again"), "{warnings:?}");
 }

@@ -277,6 +277,36 @@ async fn what_is_looked_up_is_as_of_the_answer_until_its_caller_goes() {
     running.end().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_trace_of_the_range_comes_whole_though_parts_of_it_lie_in_batches_outside() {
+    let house = house();
+    for round in 0..2 {
+        let part = part(0..50, round, 300);
+        let _ = house.ingester.push(&tenant(), part).await.unwrap();
+        house.clock.advance(Duration::from_secs(6));
+        house.ingester.maintain().await.unwrap();
+    }
+    assert_eq!(house.ingester.traces_by_tenant()[0].batches, 2);
+    for (end_ns, count) in [(0, 50), (1, 50), (-1, 0)] {
+        let request = RecentRequest {
+            range: Some(crate::select::TraceRange {
+                start_ns: 0,
+                end_ns: (NOW_MS * 1_000_000 + end_ns) as u64,
+            }),
+            ..RecentRequest::default()
+        };
+        let mut answer = house.ingester.recent(&tenant(), &request).await.unwrap();
+        let found = all(&mut *answer).await.unwrap();
+        assert_eq!(found.len(), count, "{end_ns}");
+        for trace in found {
+            let mut grow = |_| Ok(());
+            let bytes = &trace.bytes;
+            let trace = Trace::decode(bytes, &mut Allowance::new(0, &mut grow)).unwrap();
+            assert_eq!(trace.spans().count(), 2, "{end_ns}");
+        }
+    }
+}
+
 /// An ingester whose answers end as they should not.
 #[derive(Debug)]
 struct Broken;

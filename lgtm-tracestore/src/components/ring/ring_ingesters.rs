@@ -9,12 +9,10 @@ use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::service::Service;
-use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::trace_token;
-use lgtm_ring::instance::Instance;
 use lgtm_ring::replicas::{
     DepartedIngesters, InstancePool, LocalClients, Pushed, ReplicaParts, Replicas,
-    ReplicationSettings, groups_left,
+    ReplicationSettings,
 };
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
@@ -27,7 +25,7 @@ use crate::components::requests::{FoundTrace, TraceRequest};
 use crate::components::trace_join::TraceJoin;
 use crate::limits::{Limits, PushPart, PushReport};
 use crate::select::{
-    DecodedBatches, RecentRequest, RecentTrace, RecentTraces, Select, SpanBatches, SpanRequest,
+    DecodedBatches, RecentRequest, RecentTraces, Select, SpanBatches, SpanRequest,
 };
 
 /// The ingesters of this process by their addresses, which are asked directly, and whoever knows the others.
@@ -89,13 +87,6 @@ pub struct RingIngesters {
     executor: Executor,
 }
 
-/// One ingester's answer, with its first traces.
-struct Begun {
-    instance: Arc<Instance>,
-    first: Vec<RecentTrace>,
-    answer: Box<dyn RecentTraces>,
-}
-
 impl RingIngesters {
     /// Begins a builder: the ingesters of `ring`, which `pool` knows. Pushes go on on the runtime of `executor`, and traces are decoded on it.
     pub fn builder(
@@ -132,29 +123,14 @@ impl RingIngesters {
     async fn read(&self, tenant: &TenantId, request: RecentRequest) -> Result<ReplicatedTraces> {
         let set = self.readers(tenant)?;
         let asked = &request;
-        let begin = |instance: Arc<Instance>| {
-            let replicas = &self.replicas;
-            async move {
-                let ingester = replicas.client(&instance)?;
-                let mut answer = ingester.recent(tenant, asked).await?;
-                let first = answer.next_traces().await?;
-                Ok(Begun {
-                    instance,
-                    first,
-                    answer,
-                })
-            }
+        let begin = |ingester: Arc<dyn IngesterClient>| async move {
+            let mut answer = ingester.recent(tenant, asked).await?;
+            let first = answer.next_traces().await?;
+            Ok((answer, first))
         };
-        let begun: Vec<Begun> = read_quorum(&set, &self.replicas.read_options(), begin).await?;
-        let answered: Vec<_> = begun.iter().map(|b| Arc::clone(&b.instance)).collect();
-        let clients = |group: Vec<Arc<Instance>>| {
-            let group = group.iter().map(|i| self.replicas.client(i));
-            group.collect::<Result<Vec<_>>>().ok()
-        };
-        let left = groups_left(&set, &answered).into_iter();
-        let reserve = Reserve::new(left.filter_map(clients), tenant);
-        let answers = begun.into_iter().map(|b| (b.answer, b.first));
-        Ok(ReplicatedTraces::new(answers, request, reserve))
+        let begun = self.replicas.begin(&set, begin).await?;
+        let reserve = Reserve::new(begun.left, tenant);
+        Ok(ReplicatedTraces::new(begun.answers, request, reserve))
     }
 }
 
