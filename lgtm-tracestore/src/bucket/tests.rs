@@ -105,7 +105,11 @@ struct House {
 fn house() -> House {
     let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
     let backend = Backend::new(Arc::new(store.clone()), BackendKind::Memory);
-    let bucket = Layout::single_bucket(backend).bucket(DataKind::Traces);
+    let clock = Arc::new(ManualClock::at_ms(NOW_S * 1000));
+    let layout = Layout::builder()
+        .store(backend)
+        .clock(Arc::clone(&clock) as _);
+    let bucket = layout.build().unwrap().bucket(DataKind::Traces);
     let executor = Executor::inline(tokio::runtime::Handle::current());
     let settings = BucketSettings {
         // Several row groups, several shards.
@@ -113,7 +117,6 @@ fn house() -> House {
         bloom_filter_shard_size: ByteSize::bytes(64),
         ..BucketSettings::default()
     };
-    let clock = Arc::new(ManualClock::at_ms(NOW_S * 1000));
     House {
         upload: BlockUpload::new(bucket.clone(), executor.clone(), settings.clone()),
         list: BlockList::new(
@@ -355,12 +358,12 @@ impl Departures for Gone {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn readers_elsewhere_list_blocks_once_when_an_ingester_has_gone() {
     let house = house();
     house.write(1, some_traces(3)).await.unwrap().unwrap();
     let executor = Executor::inline(tokio::runtime::Handle::current());
-    let poll = Duration::from_secs(300);
+    let poll = Duration::from_secs(3600);
     let clock = Arc::clone(&house.clock) as Arc<dyn lgtm_core::clock::Clock>;
     let list = Arc::new(BlockList::new(
         house.bucket.clone(),
@@ -394,7 +397,9 @@ async fn readers_elsewhere_list_blocks_once_when_an_ingester_has_gone() {
         assert!(warnings[0].contains("an ingester has gone"), "{warnings:?}");
     }
     house.store.heal();
-    house.clock.advance(Duration::from_secs(60));
+    // Until the store is asked again.
+    house.clock.advance(Duration::from_secs(600));
+    tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(found().await, (2, vec![]));
     let lists = house.store.requests("list");
     for _ in 0..3 {
