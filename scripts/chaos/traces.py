@@ -9,6 +9,8 @@ from .cluster import request
 LONG = 12
 # Traces of one answer at most; a range that has more is asked for in halves.
 LIMIT = 300
+# Spans of one trace that are told, more than any has.
+SPANS = 100
 
 
 class Traces:
@@ -85,7 +87,7 @@ class Traces:
         while waiting:
             begin_s, end_s = waiting.pop()
             query = f'{{ span.writer = "{writer}" }} | select(span.series, span.number, span:name)'
-            status, answer, warned = self._ask(node, "/api/search", q=query, start=begin_s, end=end_s, limit=LIMIT, spss=1000)
+            status, answer, warned = self._ask(node, "/api/search", q=query, start=begin_s, end=end_s, limit=LIMIT, spss=SPANS)
             if status != 200:
                 return status, answer, warnings
             warnings += warned
