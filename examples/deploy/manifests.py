@@ -14,7 +14,8 @@ KINDS = {
     "ingester": "metrics-ingester,logs-ingester,traces-ingester",
     "querier": "metrics-querier,logs-querier,traces-querier",
     "query-frontend": "metrics-query-frontend,logs-query-frontend,traces-query-frontend",
-    "store-gateway": "metrics-store-gateway,logs-index-gateway,traces-store-gateway",
+    # Queriers of traces read the bucket themselves.
+    "store-gateway": "metrics-store-gateway,logs-index-gateway",
     "compactor": "metrics-compactor,logs-compactor,traces-compactor",
 }
 HEAD = "# Written by `check --write` from manifests.py: change it there.\n"

@@ -23,6 +23,8 @@ pub mod head;
 pub mod http;
 pub mod limits;
 pub mod prelude;
+#[cfg(feature = "rpc")]
+pub mod rpc;
 pub mod scan;
 pub mod schema;
 pub mod select;

@@ -108,6 +108,8 @@ impl Opener {
             max_trace_live: Duration::from_secs(40),
             max_live_traces_bytes: ByteSize::kib(64),
             batch_bytes: ByteSize::kib(1),
+            // Some of the stores keep for a while what they have flushed, as in a cluster.
+            retain_flushed: Duration::from_secs(if seed % 4 == 3 { 90 } else { 0 }),
             batch_file_size: ByteSize::mib(1),
             wal: WalSettings {
                 segment_size: ByteSize::kib(2),

@@ -18,8 +18,8 @@ MODES = {
     "read-write-backend": [("backend", 2), ("write", 3), ("read", 2)],
     "microservices": [],
 }
-# What reads the bucket for others, by signal.
-READS_BUCKET = {"metrics": "store-gateway", "logs": "index-gateway"}
+# What reads the bucket for others, by signal; queriers of traces read it themselves.
+READS_BUCKET = {"metrics": {"store-gateway": 2}, "logs": {"index-gateway": 2}, "traces": {}}
 
 
 def processes(mode, signals):
@@ -27,7 +27,7 @@ def processes(mode, signals):
     if mode != "microservices":
         return MODES[mode]
     counts = {"compactor": 1, "ingester": 3, "distributor": 2, "querier": 1, "query-frontend": 2}
-    return [(f"{s}-{component}", n) for s in signals for component, n in ({READS_BUCKET[s]: 2} | counts).items()]
+    return [(f"{s}-{component}", n) for s in signals for component, n in (READS_BUCKET[s] | counts).items()]
 
 
 # Everything that takes minutes by default takes seconds, so that each fault meets flushes, compactions and syncs. The retention of what was flushed is
@@ -60,6 +60,11 @@ FLAGS = [
     "-logs.compactor.compaction-interval=20s",
     "-logs.compactor.min-files=3",
     "-logs.compactor.delete-delay=1m",
+    "-traces.ingester.max-block-duration=40s",
+    "-traces.ingester.maintenance-interval=5s",
+    "-traces.store-gateway.blocklist-poll=15s",
+    "-traces.compactor.compaction-interval=20s",
+    "-traces.compactor.compacted-block-retention=2m",
 ]
 
 
@@ -307,7 +312,7 @@ class Cluster:
 
     def forget(self, node):
         """Takes the record of a process that is gone for good out of all rings."""
-        for of, ring in [(s, r) for s in self.signals for r in ("ingester", READS_BUCKET[s], "compactor", "distributor")]:
+        for of, ring in [(s, r) for s in self.signals for r in ("ingester", *READS_BUCKET[s], "compactor", "distributor")]:
             for other in self.live():
                 try:
                     status, _ = other.post(f"/{of}/{ring}/ring", f"forget={node.name}".encode(), timeout=10)

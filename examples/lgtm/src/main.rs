@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use config::{Action, Asked};
 use lgtm_core::Result;
-use modules::{Selected, Spread};
+use modules::Spread;
 
 fn main() -> ExitCode {
     match config::read(std::env::args().skip(1), |name| std::env::var(name).ok()).and_then(act) {
@@ -37,18 +37,12 @@ fn act(asked: Asked) -> Result<()> {
     } else {
         Spread::Alone
     };
-    let Selected { modules, left_out } = modules::selected(&config.target, spread)?;
+    let modules = modules::selected(&config.target, spread)?;
     if action == Action::Run {
         allocator::give_back();
         let own_lines = host::log_to_stderr(&config)?;
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
-        }
-        if !left_out.is_empty() {
-            tracing::warn!(
-                signals = left_out.join(","),
-                "not started: in this version they cannot be spread over processes"
-            );
         }
         return host::run(config, modules, own_lines);
     }

@@ -77,6 +77,11 @@ impl RpcClient {
         &self.address
     }
 
+    /// Where what it brings may be decoded.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// Calls a method that answers with one message. Dropping the future stops the work on the other side.
     ///
     /// # Errors

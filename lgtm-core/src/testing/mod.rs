@@ -14,6 +14,8 @@ mod forgetful_disk;
 mod give_way;
 #[cfg(unix)]
 mod poll_cost;
+#[cfg(feature = "rpc")]
+mod rpc_loopback;
 #[cfg(feature = "storage")]
 pub mod store_suite;
 
@@ -29,3 +31,5 @@ pub use faulty_store::{FaultPlan, FaultyStore, StoreFault};
 pub use forgetful_disk::{ForgetfulDisk, Forgets};
 #[cfg(unix)]
 pub use poll_cost::{longest_poll, one_poll_at_a_time, process_time};
+#[cfg(feature = "rpc")]
+pub use rpc_loopback::RpcLoopback;

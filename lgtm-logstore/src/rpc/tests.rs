@@ -8,14 +8,12 @@ use async_trait::async_trait;
 use lgtm_core::clock::ManualClock;
 use lgtm_core::codec::Allowance;
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{CancelToken, Executor, TaskGroup};
-use lgtm_core::http::{ConnectionSettings, Connections, HttpServer};
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, Matcher, TenantId, TextSet, TimeRangeNs, TimestampNs};
-use lgtm_core::rpc::{RpcClient, RpcClientSettings, RpcCompression, RpcServer, RpcServerSettings};
-use lgtm_core::service::Service;
+use lgtm_core::rpc::{RpcClientSettings, RpcCompression};
 use lgtm_core::storage::{Backend, DataKind, Layout};
-use lgtm_core::telemetry::Registry;
+use lgtm_core::testing::RpcLoopback;
 use lgtm_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
@@ -47,49 +45,13 @@ fn executor() -> Executor {
     Executor::inline(Handle::current())
 }
 
-/// A server on loopback, until it is dropped or ended.
-struct Running {
-    address: String,
-    stop: CancelToken,
-    tasks: TaskGroup,
-}
-
-impl Running {
-    async fn start(router: axum::Router) -> Self {
-        let settings = RpcServerSettings::connections(&ConnectionSettings::default());
-        let connections = Connections::new(settings, &Registry::new()).unwrap();
-        let server = HttpServer::bind("rpc", "127.0.0.1:0", router, connections).await;
-        let server = server.unwrap();
-        let (stop, tasks) = (CancelToken::new(), TaskGroup::new(Handle::current()));
-        let (address, stopped) = (server.address().to_string(), stop.clone());
-        drop(tasks.spawn("server", async move { server.run(stopped).await }));
-        Self {
-            address,
-            stop,
-            tasks,
-        }
-    }
-
-    fn client(&self, settings: RpcClientSettings) -> Arc<RpcClient> {
-        Arc::new(RpcClient::new(&self.address, settings, executor()).unwrap())
-    }
-
-    fn ingester(&self, compression: RpcCompression) -> RemoteIngester {
-        let client = self.client(RpcClientSettings {
-            compression,
-            ..RpcClientSettings::default()
-        });
-        RemoteIngester::new(client, RemoteSettings::default())
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.join().await.unwrap();
-    }
-}
-
-fn server() -> Arc<RpcServer> {
-    RpcServer::new(RpcServerSettings::default(), executor()).unwrap()
+/// A client of an ingester on loopback.
+fn remote_ingester(running: &RpcLoopback, compression: RpcCompression) -> RemoteIngester {
+    let client = running.client(RpcClientSettings {
+        compression,
+        ..RpcClientSettings::default()
+    });
+    RemoteIngester::new(client.unwrap(), RemoteSettings::default())
 }
 
 struct House {
@@ -225,12 +187,14 @@ async fn lists<H: Select + Inspect + ?Sized>(of: &H, request: &SelectRequest) ->
 async fn an_ingester_and_a_bucket_answer_over_the_network_as_they_do_here() {
     for compression in [RpcCompression::None, RpcCompression::Zstd] {
         let (here, there) = (house(), house());
-        let rpc = server();
+        let rpc = RpcLoopback::server().unwrap();
         let ingester = Arc::clone(&there.ingester) as Arc<dyn IngesterClient>;
         let chunks = Arc::clone(&there.chunks) as _;
         let routes = ingester_routes(&rpc, ingester, &executor());
-        let running = Running::start(routes.merge(index_gateway_routes(&rpc, chunks))).await;
-        let remote = running.ingester(compression);
+        let running = RpcLoopback::start(routes.merge(index_gateway_routes(&rpc, chunks)))
+            .await
+            .unwrap();
+        let remote = remote_ingester(&running, compression);
         for part in pushes() {
             let told = remote.push(&tenant(), part.clone()).await.unwrap();
             let wanted = here.ingester.push(&tenant(), part).await.unwrap();
@@ -262,7 +226,7 @@ async fn an_ingester_and_a_bucket_answer_over_the_network_as_they_do_here() {
         for house in [&here, &there] {
             house.ingester.flush(FlushScope::All).await.unwrap();
         }
-        let client = running.client(RpcClientSettings::default());
+        let client = running.client(RpcClientSettings::default()).unwrap();
         let gateway = RemoteIndexGateway::new(client, RemoteSettings::default());
         let mut are_counted = false;
         for request in requests() {
@@ -285,7 +249,7 @@ async fn an_ingester_and_a_bucket_answer_over_the_network_as_they_do_here() {
             are_counted |= wanted.contains("CountCell");
         }
         assert!(are_counted);
-        running.end().await;
+        running.end().await.unwrap();
     }
 }
 
@@ -293,8 +257,14 @@ async fn an_ingester_and_a_bucket_answer_over_the_network_as_they_do_here() {
 async fn who_follows_gets_what_comes_in_and_is_forgotten_when_it_goes() {
     let house = house();
     let ingester = Arc::clone(&house.ingester) as Arc<dyn IngesterClient>;
-    let running = Running::start(ingester_routes(&server(), ingester, &executor())).await;
-    let remote = running.ingester(RpcCompression::None);
+    let running = RpcLoopback::start(ingester_routes(
+        &RpcLoopback::server().unwrap(),
+        ingester,
+        &executor(),
+    ))
+    .await
+    .unwrap();
+    let remote = remote_ingester(&running, RpcCompression::None);
     let request = TailRequest {
         query: r#"{app="app-1"} |= "3 of""#.into(),
         start_ns: TimestampNs::new(0),
@@ -349,7 +319,7 @@ async fn who_follows_gets_what_comes_in_and_is_forgotten_when_it_goes() {
             (wanted.kind(), wanted.to_string())
         );
     }
-    running.end().await;
+    running.end().await.unwrap();
 }
 
 /// An ingester whose answers end as they should not.
@@ -473,9 +443,13 @@ async fn faults_arrive_as_they_are_and_an_answer_is_never_shorter() {
     let broken = Arc::new(Broken {
         calls: AtomicUsize::new(0),
     });
-    let routes = ingester_routes(&server(), Arc::clone(&broken) as _, &executor());
-    let running = Running::start(routes).await;
-    let client = running.client(RpcClientSettings::default());
+    let routes = ingester_routes(
+        &RpcLoopback::server().unwrap(),
+        Arc::clone(&broken) as _,
+        &executor(),
+    );
+    let running = RpcLoopback::start(routes).await.unwrap();
+    let client = running.client(RpcClientSettings::default()).unwrap();
     let remote = RemoteIngester::new(
         client,
         RemoteSettings {
@@ -516,5 +490,5 @@ async fn faults_arrive_as_they_are_and_an_answer_is_never_shorter() {
     assert_eq!(feed.next_frame().await.unwrap(), Some(TailFrame::default()));
     assert_eq!(feed.next_frame().await.unwrap(), None);
     assert_eq!(feed.next_frame().await.unwrap(), None);
-    running.end().await;
+    running.end().await.unwrap();
 }

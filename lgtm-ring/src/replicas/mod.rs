@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! write: tokens -> Replicas::push: do_batch, PushTally -> InstancePool -> a client, here or elsewhere
-//! read:  Replicas::ask: read_quorum; reserve: who is left when a replica breaks off; Copies: counts that several tell
+//! read:  Replicas::ask, begin: read_quorum, and who is left when a replica breaks off; Copies: counts that several tell
 //! own:   owned_jobs, DividedLimits, HealthyDistributors, ReplayedLog: what a component does with its own place in a ring
 //! gone:  DepartedIngesters: after whose departure the object store has to be looked at
 //! ```
@@ -31,6 +31,6 @@ pub use membership::{DividedLimits, HealthyDistributors, OwnsJob, ReplayedLog, o
 pub use push_tally::{PushAnswer, Pushed};
 #[cfg(feature = "rpc")]
 pub use remote::{RemoteCalls, RemoteClients, RemoteComponent};
-pub use replicas::{ReplicaParts, Replicas};
-pub use reserve::{groups_left, is_terminal};
+pub use replicas::{Begun, ReplicaParts, Replicas};
+pub use reserve::is_terminal;
 pub use settings::ReplicationSettings;

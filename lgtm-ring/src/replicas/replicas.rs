@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::clients::InstancePool;
 use super::push_tally::{PushAnswer, PushTally, Pushed};
-use super::reserve::is_terminal;
+use super::reserve::{groups_left, is_terminal};
 use super::settings::ReplicationSettings;
 use crate::batch::{Batch, do_batch, is_client_error};
 use crate::fanout::{ReadOptions, read_quorum};
@@ -35,6 +35,15 @@ pub struct ReplicaParts<C: ?Sized> {
     pub clock: Arc<dyn Clock>,
     /// How they are asked.
     pub settings: ReplicationSettings,
+}
+
+/// Answers that are read on.
+#[derive(Debug)]
+pub struct Begun<T, C: ?Sized> {
+    /// Those of a quorum.
+    pub answers: Vec<T>,
+    /// Groups of the others, each of which can go on in the place of one that breaks off.
+    pub left: Vec<Vec<Arc<C>>>,
 }
 
 /// The replicas of a ring: who writes to them writes to a quorum of those of each key, who reads from them reads from so many that each write that a
@@ -138,6 +147,35 @@ impl<C: ?Sized + Debug + Send + Sync + 'static> Replicas<C> {
             async move { asked?.await }
         };
         read_quorum(set, &self.read_options(), call).await
+    }
+
+    /// [`Replicas::ask`] of answers that are read on: with who is left to go on in the place of one that breaks off.
+    ///
+    /// # Errors
+    /// As [`read_quorum`].
+    pub async fn begin<T, F>(
+        &self,
+        set: &ReplicationSet,
+        ask: impl Fn(Arc<C>) -> F,
+    ) -> Result<Begun<T, C>>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let call = |instance: Arc<Instance>| {
+            let asked = self.client(&instance).map(&ask);
+            async move { Ok((instance, asked?.await?)) }
+        };
+        let begun = read_quorum(set, &self.read_options(), call).await?;
+        let (answered, answers): (Vec<_>, Vec<_>) = begun.into_iter().unzip();
+        let clients = |group: Vec<Arc<Instance>>| {
+            let group = group.iter().map(|i| self.client(i));
+            group.collect::<Result<Vec<_>>>().ok()
+        };
+        let left = groups_left(set, &answered).into_iter();
+        Ok(Begun {
+            answers,
+            left: left.filter_map(clients).collect(),
+        })
     }
 
     /// Writes things, by their keys, to their replicas in `ring`; `push` gives a client the things of some places.

@@ -13,7 +13,10 @@ pub fn is_terminal(e: &Error) -> bool {
 }
 
 /// Who of `set` is left beside those who have answered: each instance, or each zone none of whose instances has.
-pub fn groups_left(set: &ReplicationSet, answered: &[Arc<Instance>]) -> Vec<Vec<Arc<Instance>>> {
+pub(super) fn groups_left(
+    set: &ReplicationSet,
+    answered: &[Arc<Instance>],
+) -> Vec<Vec<Arc<Instance>>> {
     let by_zones = set.zone_awareness_enabled || set.max_unavailable_zones > 0;
     let is_left = |i: &&Arc<Instance>| {
         !answered.iter().any(|a| {

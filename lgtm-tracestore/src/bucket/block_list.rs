@@ -4,7 +4,9 @@
 //! that are not known yet are read then. Blocks that this process has uploaded are on its list at once and stay there, whatever an older index
 //! says.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -27,6 +29,8 @@ use crate::block_id::BlockId;
 const CONCURRENCY: usize = 50;
 /// Bytes that an index may have when it is decompressed: some hundred thousand blocks.
 const MAX_INDEX_BYTES: usize = 256 << 20;
+/// Departures of holders of recent data that are remembered for each tenant.
+const MAX_DEPARTED: usize = 64;
 /// Bytes of a meta; more is none.
 const MAX_META_BYTES: u64 = 1 << 20;
 
@@ -96,6 +100,29 @@ struct TenantList {
     known: Mutex<Known>,
     /// One reading at a time; the others wait for it.
     reading: tokio::sync::Mutex<()>,
+    /// Holders of recent data after whose departure the bucket was listed, the latest last.
+    listed_after: Mutex<VecDeque<String>>,
+    /// Listings after departures that failed.
+    failed: AtomicU64,
+}
+
+impl TenantList {
+    fn is_listed_after(&self, departed: &[String]) -> bool {
+        if departed.is_empty() {
+            return true;
+        }
+        let listed = self.listed_after.lock();
+        departed.iter().all(|d| listed.contains(d))
+    }
+}
+
+/// Where a list is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ListSource {
+    /// The tenant's index, where it is young enough.
+    Index,
+    /// The bucket itself: an index need not have what came a moment ago.
+    Bucket,
 }
 
 /// The blocks of all tenants, each list read when it is first asked for, and again when it is old.
@@ -139,7 +166,7 @@ impl BlockList {
         if let Some(blocks) = self.fresh(&list) {
             return Ok(blocks);
         }
-        match self.read(tenant, &list).await {
+        match self.read(tenant, &list, ListSource::Index).await {
             Ok(()) => {}
             Err(e) if list.known.lock().listed.is_some() => {
                 tracing::warn!(%tenant, error = %e, "the list of blocks cannot be read again; the last one serves on");
@@ -147,6 +174,51 @@ impl BlockList {
             Err(e) => return Err(e),
         }
         Ok(Arc::clone(&list.known.lock().blocks))
+    }
+
+    /// Lists what the bucket has of a tenant, unless that was done after all of `departed` had gone.
+    ///
+    /// # Errors
+    /// As [`Bucket`].
+    pub async fn list_after(&self, tenant: &TenantId, departed: &[String]) -> Result<()> {
+        let list = self.of(tenant);
+        if list.is_listed_after(departed) {
+            return Ok(());
+        }
+        let failed_before = list.failed.load(Ordering::Relaxed);
+        // Who waits for another one's listing finds what that found, also that it failed.
+        let _reading = list.reading.lock().await;
+        if list.is_listed_after(departed) {
+            return Ok(());
+        }
+        if list.failed.load(Ordering::Relaxed) != failed_before {
+            return Err(Error::Unavailable("it could not be listed just now".into()));
+        }
+        let read = self.read(tenant, &list, ListSource::Bucket).await;
+        read.inspect_err(|_| {
+            list.failed.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let mut listed = list.listed_after.lock();
+        for d in departed {
+            if !listed.contains(d) {
+                listed.push_back(d.clone());
+            }
+        }
+        while listed.len() > MAX_DEPARTED {
+            listed.pop_front();
+        }
+        Ok(())
+    }
+
+    /// For how long the list of a tenant has not been read; `None` when it never was.
+    pub fn age(&self, tenant: &TenantId) -> Option<Duration> {
+        let listed = self.of(tenant).known.lock().listed?;
+        Some(self.clock.monotonic().saturating_sub(listed))
+    }
+
+    /// The age at which a list is read again.
+    pub fn poll(&self) -> Duration {
+        self.poll
     }
 
     fn fresh(&self, list: &TenantList) -> Option<Arc<TenantBlocks>> {
@@ -204,7 +276,7 @@ impl BlockList {
     pub async fn refresh(&self, tenant: &TenantId) -> Result<Arc<TenantBlocks>> {
         let list = self.of(tenant);
         let _reading = list.reading.lock().await;
-        self.read(tenant, &list).await?;
+        self.read(tenant, &list, ListSource::Index).await?;
         Ok(Arc::clone(&list.known.lock().blocks))
     }
 
@@ -249,7 +321,7 @@ impl BlockList {
         }
     }
 
-    async fn read(&self, tenant: &TenantId, list: &TenantList) -> Result<()> {
+    async fn read(&self, tenant: &TenantId, list: &TenantList, source: ListSource) -> Result<()> {
         let began = (self.clock.monotonic(), self.clock.now_ms().to_ns());
         let (before, last, last_index) = {
             let known = list.known.lock();
@@ -264,7 +336,11 @@ impl BlockList {
         };
         let is_news = |made| is_fresh(made) && last.is_some_and(|last| made > last);
         let mut index_made = None;
-        let (mut blocks, as_of) = match self.read_index(tenant).await? {
+        let index = match source {
+            ListSource::Index => self.read_index(tenant).await?,
+            ListSource::Bucket => None,
+        };
+        let (mut blocks, as_of) = match index {
             Some((made, index)) if is_news(made) => {
                 index_made = Some(made);
                 (of_index(index), made)

@@ -8,6 +8,7 @@
 mod block_caches;
 mod block_list;
 mod block_upload;
+mod departures;
 mod open_block;
 mod places;
 mod select;
@@ -19,6 +20,7 @@ mod tests;
 pub use block_caches::BlockCaches;
 pub use block_list::{BlockList, TenantBlocks, UnfinishedBlock};
 pub use block_upload::{BlockSpec, BlockUpload};
+pub use departures::Departures;
 pub use open_block::{BlockTraces, OpenBlock};
 pub use select::BucketSelect;
 pub use settings::BucketSettings;

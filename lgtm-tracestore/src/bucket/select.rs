@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 
 use super::block_caches::BlockCaches;
 use super::block_list::{BlockList, TenantBlocks};
+use super::departures::Departures;
 use super::open_block::OpenBlock;
 use super::places::{count_places, whole_trace};
 use super::settings::BucketSettings;
@@ -56,6 +57,7 @@ pub struct BucketSelect {
     memory: Arc<ColumnMemory>,
     columns: Arc<ColumnCache>,
     caches: BlockCaches,
+    departures: Option<Arc<dyn Departures>>,
 }
 
 impl BucketSelect {
@@ -83,7 +85,16 @@ impl BucketSelect {
             memory,
             columns,
             caches: BlockCaches::default(),
+            departures: None,
         }
+    }
+
+    /// The same where blocks are written by other processes: who of them has gone for good has the tenant's blocks listed before the next answer, and an
+    /// answer by a list that is old says so.
+    #[must_use]
+    pub fn departures(mut self, departures: Arc<dyn Departures>) -> Self {
+        self.departures = Some(departures);
+        self
     }
 
     /// The same, with caches of what is read of blocks.
@@ -93,9 +104,27 @@ impl BucketSelect {
         self
     }
 
+    /// Where what is read for a tenant is computed.
+    pub(crate) fn executor(&self, tenant: &TenantId) -> Executor {
+        self.executor.in_line(tenant.as_str())
+    }
+
     /// What is kept of decoded columns.
     pub fn column_cache(&self) -> &ColumnCache {
         &self.columns
+    }
+
+    /// Lists the tenant's blocks after somebody has gone who may have written some; what that means for the answer when it fails.
+    async fn list_after_departures(&self, tenant: &TenantId) -> Vec<String> {
+        let Some(departures) = &self.departures else {
+            return Vec::new();
+        };
+        match self.list.list_after(tenant, &departures.departed()).await {
+            Ok(()) => Vec::new(),
+            Err(e) => vec![format!(
+                "an ingester has gone, and the blocks in the object store cannot be listed, traces may be missing: {e}"
+            )],
+        }
     }
 
     /// The blocks of a tenant that may have spans between two times, newest first, and what is missing from the list.
@@ -107,6 +136,7 @@ impl BucketSelect {
         tenant: &TenantId,
         range: Option<(u64, u64)>,
     ) -> Result<(Vec<Arc<OpenBlock>>, Vec<String>)> {
+        let mut warnings = self.list_after_departures(tenant).await;
         let listed = match self.list.blocks(tenant).await {
             Ok(listed) => listed,
             Err(e) => {
@@ -115,7 +145,14 @@ impl BucketSelect {
             }
         };
         self.close_gone(tenant, &listed);
-        let mut warnings = listed.warnings.clone();
+        warnings.extend(listed.warnings.iter().cloned());
+        let age = self.list.age(tenant).filter(|_| self.departures.is_some());
+        if age.is_some_and(|age| age >= self.list.poll()) && warnings.is_empty() {
+            warnings.push(
+                "the list of blocks cannot be read again, traces that were stored since may be missing"
+                    .to_owned(),
+            );
+        }
         let wanted = listed
             .live
             .iter()

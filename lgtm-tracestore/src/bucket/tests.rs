@@ -9,7 +9,7 @@ use lgtm_core::codec::Allowance;
 use lgtm_core::exec::Executor;
 use lgtm_core::model::TenantId;
 use lgtm_core::storage::{Backend, BackendKind, Bucket, DataKind, Layout};
-use lgtm_core::testing::{FaultyStore, StoreFault};
+use lgtm_core::testing::{FaultPlan, FaultyStore, StoreFault};
 use lgtm_core::units::ByteSize;
 use lgtm_core::{ErrorKind, Result};
 use object_store::memory::InMemory;
@@ -106,7 +106,11 @@ struct House {
 fn house() -> House {
     let store = FaultyStore::new(Arc::new(InMemory::new()), 1);
     let backend = Backend::new(Arc::new(store.clone()), BackendKind::Memory);
-    let bucket = Layout::single_bucket(backend).bucket(DataKind::Traces);
+    let clock = Arc::new(ManualClock::at_ms(NOW_S * 1000));
+    let layout = Layout::builder()
+        .store(backend)
+        .clock(Arc::clone(&clock) as _);
+    let bucket = layout.build().unwrap().bucket(DataKind::Traces);
     let executor = Executor::inline(tokio::runtime::Handle::current());
     let settings = BucketSettings {
         // Several row groups, several shards.
@@ -114,7 +118,6 @@ fn house() -> House {
         bloom_filter_shard_size: ByteSize::bytes(64),
         ..BucketSettings::default()
     };
-    let clock = Arc::new(ManualClock::at_ms(NOW_S * 1000));
     House {
         upload: BlockUpload::new(bucket.clone(), executor.clone(), settings.clone()),
         list: BlockList::new(
@@ -390,4 +393,78 @@ async fn dictionaries_that_lookups_decode_serve_the_next_ones() {
     assert_eq!(sharing.find(id(7000)).await.unwrap(), None);
     drop(sharing);
     assert_eq!(cache.size_bytes(), 0);
+}
+
+/// Who has gone.
+#[derive(Debug, Default)]
+struct Gone(parking_lot::Mutex<Vec<String>>);
+
+impl Departures for Gone {
+    fn departed(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_elsewhere_list_blocks_once_when_an_ingester_has_gone() {
+    let house = house();
+    house.write(1, some_traces(3)).await.unwrap().unwrap();
+    let executor = Executor::inline(tokio::runtime::Handle::current());
+    let poll = Duration::from_secs(3600);
+    let clock = Arc::clone(&house.clock) as Arc<dyn lgtm_core::clock::Clock>;
+    let list = Arc::new(BlockList::new(
+        house.bucket.clone(),
+        executor.clone(),
+        clock,
+        poll,
+    ));
+    let gone = Arc::new(Gone::default());
+    let reader = BucketSelect::new(
+        house.bucket.clone(),
+        executor,
+        list,
+        &BucketSettings::default(),
+    );
+    let reader = reader.departures(Arc::clone(&gone) as _);
+    let found = async || {
+        let (blocks, warnings) = reader.blocks(&tenant(), None).await.unwrap();
+        (blocks.len(), warnings)
+    };
+    assert_eq!(found().await, (1, vec![]));
+    house.write(2, some_traces(4)).await.unwrap().unwrap();
+    assert_eq!(found().await.0, 1, "the second block is not known");
+    // A store that is away makes a warning of it, for all who wait, and it is tried again.
+    gone.0.lock().push("a@1".into());
+    house.store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    for (count, warnings) in futures::future::join_all((0..3).map(|_| found())).await {
+        assert_eq!(count, 1);
+        assert!(warnings[0].contains("an ingester has gone"), "{warnings:?}");
+    }
+    house.store.heal();
+    // Until the store is asked again.
+    house.clock.advance(Duration::from_secs(600));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(found().await, (2, vec![]));
+    let lists = house.store.requests("list");
+    for _ in 0..3 {
+        assert_eq!(found().await, (2, vec![]));
+    }
+    let of_departure = "each departure costs one listing";
+    assert_eq!(house.store.requests("list"), lists, "{of_departure}");
+    house.write(3, some_traces(5)).await.unwrap().unwrap();
+    assert_eq!(found().await.0, 2);
+    gone.0.lock().push("b@2".into());
+    assert_eq!(found().await, (3, vec![]));
+    // A list that cannot be read again in time says so.
+    house.store.set_plan(FaultPlan {
+        denied: true,
+        ..FaultPlan::default()
+    });
+    house.clock.advance(2 * poll);
+    let (count, warnings) = found().await;
+    assert_eq!(count, 3);
+    assert!(warnings[0].contains("cannot be read again"), "{warnings:?}");
 }

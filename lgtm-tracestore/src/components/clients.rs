@@ -18,7 +18,7 @@ use super::requests::{
     TagValuesAnswer, TagValuesRequest, TraceRequest,
 };
 use crate::limits::{PushPart, PushReport};
-use crate::select::{FetchStats, Select};
+use crate::select::{FetchStats, RecentRequest, RecentTraces, Select};
 use crate::traceql::{MetricsAnswer, MetricsPartial, TraceHit};
 
 /// Finds whole traces.
@@ -41,6 +41,16 @@ pub trait IngesterClient: Select + FindTrace {
     /// # Errors
     /// `Unavailable`.
     async fn push(&self, tenant: &TenantId, part: PushPart) -> Result<PushReport>;
+
+    /// What it has that is asked for, whole and in the order of ids, so that it can be joined with what other replicas have.
+    ///
+    /// # Errors
+    /// As [`Select::select`].
+    async fn recent(
+        &self,
+        tenant: &TenantId,
+        request: &RecentRequest,
+    ) -> Result<Box<dyn RecentTraces>>;
 }
 
 /// Answers for what stands in object storage.

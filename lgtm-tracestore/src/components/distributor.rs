@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lgtm_core::clock::{Clock, SystemClock};
-use lgtm_core::limits::{BatchPool, Inflight, InflightBound, Overrides, Ticket};
+use lgtm_core::limits::{BatchPool, Inflight, InflightBound, Overrides, RateShare, Ticket};
 use lgtm_core::model::TenantId;
 use lgtm_core::telemetry::Registry;
 use lgtm_core::units::ByteSize;
@@ -114,6 +114,7 @@ pub struct DistributorBuilder {
     limits: Overrides<Limits>,
     clock: Arc<dyn Clock>,
     registry: Option<Registry>,
+    share: Option<Arc<dyn RateShare>>,
     settings: DistributorSettings,
 }
 
@@ -129,6 +130,13 @@ impl DistributorBuilder {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Sets who shares the rates of tenants: each takes an equal part.
+    #[must_use]
+    pub fn rate_share(mut self, share: Arc<dyn RateShare>) -> Self {
+        self.share = Some(share);
         self
     }
 
@@ -153,7 +161,7 @@ impl DistributorBuilder {
         let distributor = Arc::new(Distributor {
             ingester: self.ingester,
             limits: self.limits,
-            admission: Admission::new(self.clock, retry_after),
+            admission: Admission::new(self.clock, retry_after).sharing(self.share),
             inflight: Arc::new(Inflight::new(requests, bytes)),
             batches: Arc::default(),
             settings: self.settings,
@@ -192,6 +200,7 @@ impl Distributor {
             limits,
             clock: Arc::new(SystemClock::new()),
             registry: None,
+            share: None,
             settings: DistributorSettings::default(),
         }
     }

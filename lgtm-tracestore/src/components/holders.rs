@@ -154,6 +154,7 @@ impl JoinedSpans {
         if ids.is_empty() {
             return Ok(None);
         }
+        (self.answers.iter_mut()).for_each(|answer| answer.announce_whole(ids));
         let (mut traces, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES
             && let Some(id) = ids.pop()
@@ -206,6 +207,7 @@ impl JoinedSpans {
         if ids.is_empty() {
             return Ok(None);
         }
+        (self.answers.iter_mut()).for_each(|answer| answer.announce_whole(ids));
         let (mut traces, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES
             && let Some(id) = ids.pop()

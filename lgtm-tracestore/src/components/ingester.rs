@@ -28,7 +28,7 @@ use crate::head::{
     FlushScope, HeadHost, HeadReplayReport, HeadSelect, HeadSettings, Heads, TenantTraces,
 };
 use crate::limits::{Limits, PushPart, PushReport};
-use crate::select::{Select, SelectEnd, SpanBatches, SpanRequest};
+use crate::select::{RecentRequest, RecentTraces, Select, SelectEnd, SpanBatches, SpanRequest};
 
 /// How an ingester works.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -303,7 +303,7 @@ impl Ingester {
     }
 
     /// What the heads can be asked through.
-    fn recent(&self) -> Result<HeadSelect> {
+    fn recent_heads(&self) -> Result<HeadSelect> {
         Ok(HeadSelect::new(self.heads()?))
     }
 
@@ -454,6 +454,14 @@ impl IngesterClient for Ingester {
         heads.push_part(tenant, &part, &mut report).await?;
         Ok(report)
     }
+
+    async fn recent(
+        &self,
+        tenant: &TenantId,
+        request: &RecentRequest,
+    ) -> Result<Box<dyn RecentTraces>> {
+        self.recent_heads()?.recent(tenant, request).await
+    }
 }
 
 /// Before the start, and until the log is read back, every call is `Unavailable`.
@@ -464,7 +472,7 @@ impl Select for Ingester {
         tenant: &TenantId,
         request: &SpanRequest,
     ) -> Result<Box<dyn SpanBatches>> {
-        self.recent()?.select(tenant, request).await
+        self.recent_heads()?.select(tenant, request).await
     }
 }
 
@@ -472,7 +480,7 @@ impl Select for Ingester {
 #[async_trait]
 impl FindTrace for Ingester {
     async fn find_trace(&self, tenant: &TenantId, request: &TraceRequest) -> Result<FoundTrace> {
-        let (bytes, warnings) = self.recent()?.find(tenant, request.id).await?;
+        let (bytes, warnings) = self.recent_heads()?.find(tenant, request.id).await?;
         Ok(FoundTrace {
             is_cut: bytes.len() > request.max_bytes,
             bytes,

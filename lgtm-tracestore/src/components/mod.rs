@@ -3,6 +3,7 @@
 mod block_flusher;
 pub mod clients;
 mod compactor;
+mod compactor_settings;
 mod distributor;
 mod federated;
 mod holders;
@@ -14,12 +15,16 @@ mod query_frontend;
 mod query_frontend_settings;
 mod query_splitter;
 mod requests;
+#[cfg(feature = "ring")]
+pub mod ring;
 mod store_gateway;
+mod trace_join;
 mod trace_store;
 mod trace_store_builder;
 
 pub use block_flusher::{FlushCounts, FlushReport};
-pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, CompactorSettings};
+pub use compactor::{CompactionCounts, Compactor, CompactorBuilder, OwnsJob};
+pub use compactor_settings::CompactorSettings;
 pub use distributor::{
     Distributor, DistributorBuilder, DistributorCounts, DistributorSettings, Received,
 };

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lgtm_core::codec::{Allowance, DecodeFail};
 use lgtm_core::exec::{CancelToken, Executor, move_to_pool};
 use lgtm_core::limits::{Overrides, QueryMemory};
 use lgtm_core::model::TenantId;
@@ -22,13 +21,11 @@ use super::requests::{
     Answered, FoundTrace, MetricsRequest, QueryEnd, SearchRequest, TagNamesAnswer, TagNamesRequest,
     TagValuesAnswer, TagValuesRequest, TraceRequest,
 };
+use super::trace_join::TraceJoin;
 use crate::limits::Limits;
 use crate::select::{SelectEnd, SpanBatch, SpanRequest, WantedRows};
-use crate::trace::{Trace, TraceId};
 use crate::traceql::{Metrics, MetricsPartial, Search, TraceHit};
 
-/// Bytes that a trace takes decoded for each of its protobuf.
-const DECODED_FACTOR: usize = 32;
 /// Rows that are gathered out of batches where the query stands; more take longer than a thread of the runtime should be held.
 const FEW_ROWS: usize = 100;
 /// Bytes that it takes to remember a trace that was looked at whole, about.
@@ -303,7 +300,8 @@ impl Querier {
         tenant: &TenantId,
         request: &TraceRequest,
     ) -> Result<FoundTrace> {
-        let mut found = FoundTrace::default();
+        let executor = self.executor.in_line(tenant.as_str());
+        let mut join = TraceJoin::new(executor, request);
         for tenant in tenant.parts() {
             let recent = self.ingesters.iter();
             let recent = recent.map(|i| i.find_trace(&tenant, request));
@@ -311,33 +309,14 @@ impl Querier {
             let stored = self.store_gateways.iter();
             let stored = stored.map(|g| g.find_trace(&tenant, request));
             answers.extend(futures::future::try_join_all(stored).await?);
+            let bytes: usize = answers.iter().map(|a| a.bytes.len()).sum();
+            let _hold = self.memory.hold(bytes as u64)?;
             for answer in answers {
-                found.merge(answer, request.max_bytes);
+                join.add(answer).await?;
             }
         }
-        let _hold = self.memory.hold(found.bytes.len() as u64)?;
-        let executor = self.executor.in_line(tenant.as_str());
-        let (id, bytes) = (request.id, std::mem::take(&mut found.bytes));
-        let job = move |_: &CancelToken| without_copies(id, &bytes);
-        found.bytes = executor.run(job, &CancelToken::new()).await?;
-        Ok(found)
+        join.finish_without_copies().await
     }
-}
-
-/// A trace with each span once.
-fn without_copies(id: TraceId, bytes: &[u8]) -> Result<Vec<u8>> {
-    let max = bytes.len().saturating_mul(DECODED_FACTOR).max(1 << 20);
-    let mut grow = |_| lgtm_core::exec::check_wanted("the joining of a trace");
-    let trace = Trace::decode(bytes, &mut Allowance::new(max, &mut grow));
-    let trace = trace.map_err(|e| match e {
-        DecodeFail::Broken(e) => Error::corrupt(format!("trace {id}"), e),
-        DecodeFail::Refused(e) => e,
-    })?;
-    let mut trace = trace.without_copies();
-    trace.rebatch();
-    let mut out = Vec::with_capacity(bytes.len());
-    trace.encode(&mut out);
-    Ok(out)
 }
 
 /// Spans of a tenant that are being looked at.

@@ -7,6 +7,7 @@ use lgtm_core::model::TenantId;
 
 use super::clients::{FindTrace, StoreGatewayClient};
 use super::requests::{FoundTrace, TraceRequest};
+use super::trace_join::TraceJoin;
 use crate::bucket::BucketSelect;
 use crate::select::{FetchStats, SelectEnd};
 
@@ -20,17 +21,21 @@ impl FindTrace for BucketSelect {
     async fn find_trace(&self, tenant: &TenantId, request: &TraceRequest) -> Result<FoundTrace> {
         let range = request.range.map(|r| (r.start_ns, r.end_ns));
         let (blocks, warnings) = self.blocks(tenant, range).await?;
-        let mut found = FoundTrace {
-            end: SelectEnd {
-                warnings,
-                stats: FetchStats {
-                    total_blocks: blocks.len() as u64,
-                    total_block_bytes: blocks.iter().map(|b| b.meta().size_bytes).sum(),
-                    ..FetchStats::default()
-                },
+        let listed = SelectEnd {
+            warnings,
+            stats: FetchStats {
+                total_blocks: blocks.len() as u64,
+                total_block_bytes: blocks.iter().map(|b| b.meta().size_bytes).sum(),
+                ..FetchStats::default()
             },
-            ..FoundTrace::default()
         };
+        // Several blocks may have the same of it: those of its replicas.
+        let mut join = TraceJoin::new(self.executor(tenant), request);
+        join.add(FoundTrace {
+            end: listed,
+            ..FoundTrace::default()
+        })
+        .await?;
         let id = request.id;
         let asked = blocks.into_iter().map(|block| async move {
             let part = block.find(id).await;
@@ -44,13 +49,13 @@ impl FindTrace for BucketSelect {
                 Ok(part) => answer.bytes = part.unwrap_or_default(),
                 Err(e) => answer.end.warnings.push(block.missing(&e)),
             }
-            found.merge(answer, request.max_bytes);
-            if found.bytes.len() > request.max_bytes {
+            join.add(answer).await?;
+            if join.is_full() {
                 // Others may have more of it.
-                found.is_cut = true;
                 break;
             }
         }
+        let mut found = join.finish();
         found.end.stats.inspected_bytes = found.bytes.len() as u64;
         Ok(found)
     }

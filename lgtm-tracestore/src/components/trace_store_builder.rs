@@ -12,7 +12,8 @@ use lgtm_core::telemetry::Registry;
 use lgtm_core::{Error, Result};
 use tokio::runtime::Handle;
 
-use super::compactor::{Compactor, CompactorSettings};
+use super::compactor::Compactor;
+use super::compactor_settings::CompactorSettings;
 use super::distributor::{Distributor, DistributorSettings};
 use super::ingester::{Ingester, IngesterSettings};
 use super::querier::{Querier, QuerierSettings};

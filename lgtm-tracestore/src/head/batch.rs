@@ -250,6 +250,12 @@ impl BatchDirectory {
         Some(self.ends.partition_point(|end| *end as usize <= at))
     }
 
+    /// The last id of a frame.
+    pub(super) fn last_of(&self, frame: usize) -> Option<TraceId> {
+        let end = *self.ends.get(frame)? as usize;
+        self.ids.get(end.checked_sub(1)?).copied()
+    }
+
     /// First start and last end of the traces of a frame, nanoseconds.
     pub(super) fn range_of(&self, frame: usize) -> (u64, u64) {
         let frame = &self.frames[frame];

@@ -77,8 +77,9 @@ impl Heads {
     fn write_checkpoint(&self, mut out: Checkpoint) -> Result<()> {
         // What nobody refers to now, the checkpoint does not refer to. What is given up later waits for the next one.
         let unused = self.parts.files.unused();
+        let retains = !self.settings.retain_flushed.is_zero();
         for head in self.all() {
-            let snapshot = snapshot(&head);
+            let snapshot = snapshot(&head, retains);
             write_traces(&head.tenant, &snapshot, &mut out)?;
             for batch in &snapshot.batches {
                 write_batch(&head.tenant, &snapshot, batch, &mut out)?;
@@ -100,7 +101,7 @@ impl Heads {
     }
 }
 
-fn snapshot(head: &Head) -> HeadSnapshot {
+fn snapshot(head: &Head, retains: bool) -> HeadSnapshot {
     head.at_rest(|state, sequence| {
         let live = state.live.iter().map(|(id, trace)| (id, trace.clone()));
         let mut traces: Vec<(TraceId, LiveTrace)> = live.collect();
@@ -109,9 +110,9 @@ fn snapshot(head: &Head) -> HeadSnapshot {
             sequence,
             tables: state.tables(),
             traces,
-            // Those that the object store has are here for readers only.
+            // Those that the object store has are here for readers only: those elsewhere may need them after a start, too.
             batches: (state.batches.iter())
-                .filter(|b| !b.chunk_state().is_moved())
+                .filter(|b| retains || !b.chunk_state().is_moved())
                 .cloned()
                 .collect(),
         }

@@ -4,11 +4,13 @@
 //! order. A checkpoint notes the block, so that a process which ends between the block's upload and its next checkpoint finds out which
 //! batches the store has ([`Heads::doubtful_blocks`], [`Heads::settle_block`]); so does one whose upload failed, as a failed answer may come of a write
 //! that happened. When the block is listed, [`Heads::give`] begins a new generation
-//! and lets go of the batches: queries that begin from then on find them in the store, and for those that began before they stay. What does
+//! and lets go of the batches: queries that begin from then on find them in the store, and for those that began before they stay; with `retain_flushed` for all, a while
+//! longer: a checkpoint names them with their block, so that the next process finds that in the store and lets them stay as long. What does
 //! not get there stays too, in memory and in the log, and goes with the next flush.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lgtm_core::model::{TenantId, TimestampMs};
 use lgtm_core::wal::ChunkState;
@@ -173,6 +175,10 @@ impl Heads {
     }
 
     fn let_go(&self, batches: Vec<LeavingBatch>) {
+        if !self.settings.retain_flushed.is_zero() {
+            let stays = (self.clock.monotonic(), self.parts.generations.enter());
+            self.retained.lock().push_back(stays);
+        }
         let (generation, oldest) = self.parts.generations.advance();
         for leaving in &batches {
             (leaving.batch).set_chunk_state(ChunkState::moved(generation));
@@ -183,8 +189,16 @@ impl Heads {
         }
     }
 
-    /// Drops the batches that stayed for readers which are gone.
+    /// Drops the batches that stayed for readers which are gone, and for as long as `retain_flushed` says.
     pub(super) fn drop_moved(&self) {
+        let now = self.clock.monotonic();
+        let is_over = |since: Duration| now.saturating_sub(since) >= self.settings.retain_flushed;
+        {
+            let mut retained = self.retained.lock();
+            while retained.front().is_some_and(|(since, _)| is_over(*since)) {
+                retained.pop_front();
+            }
+        }
         let oldest = self.parts.generations.oldest();
         let mut freed = Vec::new();
         self.moved.lock().retain(|leaving| {

@@ -1,5 +1,6 @@
 //! The heads of all tenants of a process, and the log they share.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use lgtm_core::exec::{CancelToken, Executor};
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::TenantId;
 use lgtm_core::wal::{
-    BlobFiles, Refusal, ReplayProgress, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
+    BlobFiles, Refusal, ReplayProgress, Snapshot, SyncPolicy, Wal, WalReplay, WalSettings, WalStats,
 };
 use lgtm_core::{Error, Result};
 use parking_lot::{Mutex, RwLock};
@@ -81,6 +82,8 @@ pub struct Heads {
     pub(super) scratch: Mutex<Vec<PushScratch>>,
     /// Batches that the store has and that readers who began before may still need.
     pub(super) moved: Mutex<Vec<LeavingBatch>>,
+    /// What stays for readers elsewhere, and since when: a reader of before each flush.
+    pub(super) retained: Mutex<VecDeque<(Duration, Snapshot)>>,
     /// The data folder is ours while this is there.
     lock: Mutex<Option<FolderLock>>,
     /// False until replay is done: the log's spans come first.
@@ -143,6 +146,7 @@ impl Heads {
             seed,
             scratch: Mutex::default(),
             moved: Mutex::default(),
+            retained: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             writable: AtomicBool::new(false),
             replay_progress: Mutex::default(),

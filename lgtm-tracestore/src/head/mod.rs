@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Spans stay the bytes they came as all the way. Open [`head`](head/head.rs) first, then `live_trace`, `run`, `push`, `head_batch`, `batch`, `heads`,
-//! `checkpoint`, `replay`, `read`, `flush`.
+//! `checkpoint`, `replay`, `read`, `ordered`, `flush`.
 
 mod batch;
 mod batch_merge;
@@ -19,8 +19,10 @@ mod head_batch;
 mod heads;
 mod live_trace;
 mod live_traces;
+mod ordered;
 mod push;
 mod read;
+mod recent;
 mod record;
 mod replay;
 mod run;

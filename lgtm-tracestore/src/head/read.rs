@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 use lgtm_core::codec::Decompressor;
 use lgtm_core::model::{TenantId, merge_warnings};
@@ -23,18 +24,18 @@ use crate::trace::TraceId;
 #[derive(Debug)]
 pub struct HeadTraces {
     parts: Arc<HeadParts>,
-    tables: HeadTables,
+    pub(super) tables: HeadTables,
     /// Live ones, and those that were cut and wait.
-    traces: Vec<(TraceId, LiveTrace)>,
-    batches: Vec<Arc<HeadBatch>>,
+    pub(super) traces: Vec<(TraceId, LiveTrace)>,
+    pub(super) batches: Vec<Arc<HeadBatch>>,
     /// Ids of these.
     loose: HashSet<TraceId>,
     /// Traces with parts in several places.
-    scattered: HashSet<TraceId>,
+    pub(super) scattered: HashSet<TraceId>,
     /// Keeps what flushes move.
     _reader: Arc<Snapshot>,
-    decompressor: Decompressor,
-    warnings: Vec<String>,
+    pub(super) decompressor: Decompressor,
+    pub(super) warnings: Vec<String>,
     next: Next,
 }
 
@@ -53,9 +54,12 @@ struct Next {
 pub type NsRange = (u64, u64);
 
 impl Heads {
-    /// A snapshot of the heads for one query: to be taken before the list of blocks is.
+    /// A snapshot of the heads for one query: to be taken before the list of blocks is. With
+    /// [`retain_flushed`](super::HeadSettings::retain_flushed) it sees what the store has since lately, too.
     pub fn reader(&self) -> Arc<Snapshot> {
-        Arc::new(self.parts.generations.enter())
+        let retained = self.retained.lock();
+        let oldest = retained.front().map(|(_, snapshot)| snapshot.again());
+        Arc::new(oldest.unwrap_or_else(|| self.parts.generations.enter()))
     }
 
     /// What the head of a tenant has for that reader. Costs a look at each live trace; the reading is done on the compute pool.
@@ -140,6 +144,11 @@ impl HeadTraces {
     /// What could not be read so far, in words for the user.
     pub fn warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
+    }
+
+    /// The bytes of a batch. One that is damaged is set aside.
+    pub(super) fn read_batch(&self, bytes: &PackedBytes) -> Result<Bytes> {
+        self.parts.read_batch(bytes)
     }
 
     /// Places in which traces are looked for one after the other.
@@ -288,6 +297,15 @@ impl HeadTraces {
 }
 
 impl HeadParts {
+    /// The bytes of a batch. One that is damaged is set aside.
+    fn read_batch(&self, bytes: &PackedBytes) -> Result<Bytes> {
+        bytes.read(&self.files).inspect_err(|_| {
+            if let PackedBytes::File(place) = bytes {
+                self.files.set_aside(*place);
+            }
+        })
+    }
+
     /// Gives `take` the traces of a frame, each as protobuf.
     fn read_packed(
         &self,
@@ -295,11 +313,7 @@ impl HeadParts {
         decompressor: &mut Decompressor,
         mut take: impl FnMut(TraceId, Vec<u8>),
     ) -> Result<()> {
-        let packed = bytes.read(&self.files).inspect_err(|_| {
-            if let PackedBytes::File(place) = bytes {
-                self.files.set_aside(*place);
-            }
-        })?;
+        let packed = self.read_batch(bytes)?;
         let tables = BatchTables::read(&packed, directory, decompressor).map_err(broken)?;
         let mut raw = Vec::new();
         read_frame(&packed, directory, frame, decompressor, &mut raw).map_err(broken)?;
@@ -321,7 +335,11 @@ fn put_part(traces: &mut Vec<(TraceId, Vec<u8>)>, id: TraceId, bytes: Vec<u8>) {
     }
 }
 
-fn put_live(trace: &LiveTrace, tables: &HeadTables, out: &mut Vec<u8>) -> Result<(), DecodeError> {
+pub(super) fn put_live(
+    trace: &LiveTrace,
+    tables: &HeadTables,
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
     put_trace(
         trace.runs(),
         |n| tables.resource(n),
@@ -330,10 +348,10 @@ fn put_live(trace: &LiveTrace, tables: &HeadTables, out: &mut Vec<u8>) -> Result
     )
 }
 
-fn broken(e: DecodeError) -> Error {
+pub(super) fn broken(e: DecodeError) -> Error {
     Error::corrupt("batch of traces", e)
 }
 
-fn warning(e: &Error) -> String {
+pub(super) fn warning(e: &Error) -> String {
     format!("recent traces are missing from the answer: {e}")
 }

@@ -31,6 +31,10 @@ impl HeadSelect {
         Self { heads }
     }
 
+    pub(super) fn heads(&self) -> &Arc<Heads> {
+        &self.heads
+    }
+
     /// As [`Select::select`], as of a snapshot that was [taken](Heads::reader) before the list of blocks was.
     ///
     /// # Errors

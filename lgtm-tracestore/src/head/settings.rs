@@ -25,6 +25,11 @@ pub struct HeadSettings {
     pub batch_bytes: ByteSize,
     /// Size of one local file of packed traces. Small enough that space comes back soon after a flush.
     pub batch_file_size: ByteSize,
+    /// How long what a flush has moved into the object store can be read here all the same, so that nothing is missed by readers in other processes, who
+    /// learn of a new block late. 0 (default): not at all, as is right in one process; the host takes four `store_gateway.blocklist_poll` where there are
+    /// several (20 minutes): a list may come of an index that is two of them old, and serves for another one. Batches that stay take room in local files.
+    #[serde(with = "lgtm_core::units::duration")]
+    pub retain_flushed: Duration,
     /// The write-ahead log. It is not compressed by default: spans would cost it as much CPU as all the rest of a push, for bytes that go with
     /// the next checkpoint.
     pub wal: WalSettings,
@@ -40,6 +45,7 @@ impl Default for HeadSettings {
             max_live_traces_bytes: ByteSize::mib(48),
             batch_bytes: ByteSize::mib(4),
             batch_file_size: ByteSize::mib(128),
+            retain_flushed: Duration::ZERO,
             wal: WalSettings {
                 compress_above: ByteSize::gib(1),
                 ..WalSettings::default()

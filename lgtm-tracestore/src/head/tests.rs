@@ -16,6 +16,7 @@ use lgtm_core::model::TenantId;
 use lgtm_core::testing::{Crash, CrashDisk};
 use lgtm_core::units::ByteSize;
 
+use super::ordered::OrderedTraces;
 use super::*;
 use crate::block::TraceSource;
 use crate::block_id::BlockId;
@@ -247,7 +248,27 @@ impl Store {
         }
         assert_eq!(traces.warnings(), Vec::<String>::new());
         rows.sort();
+        self.check_order(&rows, seen.iter().nth(seen.len() / 2).copied());
         rows
+    }
+
+    /// In the order of ids there are the same spans, and behind an id those of the ids behind it.
+    fn check_order(&self, rows: &[Row], behind: Option<TraceId>) {
+        for behind in [None, behind] {
+            let mut traces = (self.heads.traces(&tenant(), &self.heads.reader())).unwrap();
+            let mut ordered = OrderedTraces::new((0, u64::MAX), behind);
+            let (mut found, mut bytes, mut last) = (Vec::new(), Vec::new(), behind);
+            while let Some(id) = ordered.next_trace(&mut traces, &mut bytes) {
+                assert!(last < Some(id), "ascending, each once");
+                last = Some(id);
+                rows_of(id, &bytes, &mut found);
+                bytes.clear();
+            }
+            found.sort();
+            let wanted = rows.iter().filter(|r| behind < Some(trace_id(r.0)));
+            assert_eq!(found, wanted.cloned().collect::<Vec<_>>());
+            assert_eq!(traces.warnings(), Vec::<String>::new());
+        }
     }
 }
 

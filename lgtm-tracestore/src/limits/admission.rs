@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lgtm_core::clock::Clock;
-use lgtm_core::limits::{RateLimit, TenantLimiters};
+use lgtm_core::limits::{RateLimit, RateShare, TenantLimiters};
 use lgtm_core::model::TenantId;
 use lgtm_core::{Error, Result};
 
@@ -15,6 +15,7 @@ use super::limits::Limits;
 pub struct Admission {
     rates: TenantLimiters,
     retry_after: Duration,
+    share: Option<Arc<dyn RateShare>>,
 }
 
 impl Admission {
@@ -23,7 +24,15 @@ impl Admission {
         Self {
             rates: TenantLimiters::new(clock),
             retry_after,
+            share: None,
         }
+    }
+
+    /// Sets who shares the rates of tenants: each may take an equal part, as with Tempo's global strategy.
+    #[must_use]
+    pub fn sharing(mut self, share: Option<Arc<dyn RateShare>>) -> Self {
+        self.share = share;
+        self
     }
 
     /// Lets a request of `bytes` pass, or refuses it as a whole. One without spans passes always, and is not to be asked for.
@@ -35,8 +44,10 @@ impl Admission {
         let ingestion = &limits.ingestion;
         let rate = ingestion.rate_limit_bytes.as_u64();
         let burst = ingestion.burst_size_bytes.as_u64();
+        let sharers = self.share.as_ref().map(|s| s.distributors().max(1) as f64);
+        let local = rate as f64 / sharers.unwrap_or(1.0);
         let limit = RateLimit {
-            per_second: rate as f64,
+            per_second: local,
             burst: burst as f64,
         };
         if (self
@@ -48,7 +59,9 @@ impl Admission {
         }
         let is_too_large = bytes > burst.max(1);
         let adding = format!("while adding {bytes} bytes for user {tenant}");
-        let bounds = format!("local: {rate} bytes/s, global: 0 bytes/s, burst: {burst} bytes");
+        let global = if sharers.is_some() { rate } else { 0 };
+        let bounds =
+            format!("local: {local:.0} bytes/s, global: {global} bytes/s, burst: {burst} bytes");
         let message = if is_too_large {
             format!(
                 "RATE_LIMITED: batch size ({bytes} bytes) exceeds ingestion limit ({bounds}) {adding}. consider reducing batch size or increasing rate limit."
@@ -104,5 +117,34 @@ mod tests {
         admission.admit(&other, &limits, 20).unwrap();
         clock.advance(Duration::from_secs(2));
         admission.admit(&tenant, &limits, 15).unwrap();
+    }
+
+    #[derive(Debug)]
+    struct Three;
+
+    impl RateShare for Three {
+        fn distributors(&self) -> usize {
+            3
+        }
+    }
+
+    #[test]
+    fn distributors_share_the_rate_of_a_tenant() {
+        let clock = Arc::new(ManualClock::default());
+        let admission = Admission::new(clock.clone(), Duration::from_secs(5));
+        let admission = admission.sharing(Some(Arc::new(Three)));
+        let tenant = TenantId::new("t").unwrap();
+        let mut limits = Limits::default();
+        limits.ingestion.rate_limit_bytes = ByteSize::bytes(30);
+        limits.ingestion.burst_size_bytes = ByteSize::bytes(20);
+        admission.admit(&tenant, &limits, 20).unwrap();
+        clock.advance(Duration::from_secs(1));
+        let error = admission
+            .admit(&tenant, &limits, 11)
+            .unwrap_err()
+            .to_string();
+        let bounds = "(local: 10 bytes/s, global: 30 bytes/s, burst: 20 bytes)";
+        assert!(error.contains(bounds), "{error}");
+        admission.admit(&tenant, &limits, 10).unwrap();
     }
 }

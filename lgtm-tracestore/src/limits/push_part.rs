@@ -38,6 +38,26 @@ impl PushPart {
         }
     }
 
+    /// Some of its traces, by their numbers in the batch.
+    ///
+    /// # Panics
+    /// As [`PushPart::of`].
+    #[must_use]
+    pub fn only(&self, traces: Arc<[u32]>) -> Self {
+        Self::of(Arc::clone(&self.batch), traces)
+    }
+
+    /// Number of spans that are to be taken.
+    pub fn span_count(&self) -> u64 {
+        self.traces().map(|t| t.span_count() as u64).sum()
+    }
+
+    /// Bytes of these, as protobuf. Costs a look at each.
+    pub fn span_bytes(&self) -> u64 {
+        let spans = self.traces().flat_map(|t| t.spans());
+        spans.map(|s| s.span.len() as u64).sum()
+    }
+
     /// The push.
     pub fn batch(&self) -> &PushBatch {
         &self.batch

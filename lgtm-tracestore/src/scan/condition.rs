@@ -75,7 +75,8 @@ impl<'t> Probe<'t> {
         }
     }
 
-    fn passes_number(&self, v: f64, int: Option<i64>) -> bool {
+    /// Whether a number passes; integers come exactly, too.
+    pub(super) fn passes_number(&self, v: f64, int: Option<i64>) -> bool {
         let stands = |op: CompareOp, literal: &Literal| match (literal, int) {
             (Literal::Int(l) | Literal::Duration(l), Some(v)) => op.holds(v, *l),
             (Literal::Int(l) | Literal::Duration(l), None) => op.holds(v, *l as f64),
@@ -92,7 +93,8 @@ impl<'t> Probe<'t> {
         }
     }
 
-    fn passes_bool(&self, v: bool) -> bool {
+    /// Whether `true` or `false` passes.
+    pub(super) fn passes_bool(&self, v: bool) -> bool {
         let stands = |op: CompareOp, l: &Literal| matches!(l, Literal::Bool(l) if op.holds(v, *l));
         match self.test {
             Test::Exists => true,

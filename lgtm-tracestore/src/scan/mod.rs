@@ -5,6 +5,7 @@
 //! `field_plan` says where, `values` joins them.
 
 mod batch;
+mod batch_filter;
 mod column_cache;
 mod condition;
 mod decoded;
@@ -18,6 +19,7 @@ mod selection;
 mod values;
 mod whole_traces;
 
+pub use batch_filter::BatchFilter;
 pub use column_cache::{BlockColumns, ColumnCache};
 pub use prune::may_pass;
 pub use scan::{GroupScan, ScanStep};

@@ -67,6 +67,11 @@ pub trait TraceReader: std::fmt::Debug + Send + 'static {
     /// As [`TraceReader::next_traces`].
     async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>>;
 
+    /// See [`SpanBatches::announce_whole`].
+    fn announce_whole(&mut self, ids: &[TraceId]) {
+        let _ = ids;
+    }
+
     /// How the answer ended.
     fn end(&mut self) -> SelectEnd;
 }
@@ -272,6 +277,10 @@ impl<R: TraceReader> SpanBatches for DecodedBatches<R> {
 
     async fn whole_trace(&mut self, id: TraceId, places: Places) -> Result<Vec<u8>> {
         self.reader.whole_trace(id, places).await
+    }
+
+    fn announce_whole(&mut self, ids: &[TraceId]) {
+        self.reader.announce_whole(ids);
     }
 
     fn end(&mut self) -> SelectEnd {

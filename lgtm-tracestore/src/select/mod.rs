@@ -14,6 +14,7 @@ mod fill_column;
 mod literal;
 mod patterns;
 mod pick;
+mod recent;
 mod request;
 mod select;
 
@@ -28,6 +29,7 @@ pub(crate) use fill_column::alike;
 pub use literal::Literal;
 pub(crate) use patterns::Patterns;
 pub(crate) use pick::pick_rows;
+pub use recent::{RECENT_BYTES, RecentRequest, RecentTrace, RecentTraces};
 pub use request::{
     CompareOp, Condition, SpanFilter, SpanRequest, StartRange, Test, TraceRange, WantedColumns,
     WantedOfTraces,

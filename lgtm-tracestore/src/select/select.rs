@@ -71,6 +71,11 @@ pub trait SpanBatches: std::fmt::Debug + Send {
         Ok(Vec::new())
     }
 
+    /// Says which traces will be asked for [whole](Self::whole_trace) next, the last of them first: who fetches them from elsewhere fetches several at once.
+    fn announce_whole(&mut self, ids: &[TraceId]) {
+        let _ = ids;
+    }
+
     /// How the answer ended; what was read so far where the reader stops before the end.
     fn end(&mut self) -> SelectEnd;
 }

@@ -22,6 +22,21 @@ pub enum SpanRule {
 }
 
 impl SpanRule {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::InvalidTraceId,
+        Self::InvalidSpanId,
+        Self::RateLimited,
+        Self::LiveTracesExceeded,
+        Self::TraceTooLarge,
+        Self::SpanTooLarge,
+    ];
+
+    /// The rule of that name.
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|rule| rule.id() == id)
+    }
+
     /// Its name in metrics, as in Tempo.
     pub const fn id(self) -> &'static str {
         match self {

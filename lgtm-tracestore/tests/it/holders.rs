@@ -33,14 +33,14 @@ use lgtm_tracestore::wire::{PushBatch, PushOptions, decode_otlp};
 use object_store::memory::InMemory;
 use serde_json::Value;
 
-const NOW_S: i64 = 1_795_357_046;
+pub(crate) const NOW_S: i64 = 1_795_357_046;
 
-fn tenant() -> TenantId {
+pub(crate) fn tenant() -> TenantId {
     TenantId::new("t").unwrap()
 }
 
 /// Requests of a set, as protobuf.
-fn requests(set: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn requests(set: &Path) -> Vec<Vec<u8>> {
     let mut text = String::new();
     let file = std::fs::File::open(set.join("input.jsonl.gz")).unwrap();
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(file), &mut text).unwrap();
@@ -48,7 +48,7 @@ fn requests(set: &Path) -> Vec<Vec<u8>> {
     lines.map(|json: Value| protobuf(&json)).collect()
 }
 
-fn executor() -> Executor {
+pub(crate) fn executor() -> Executor {
     Executor::inline(tokio::runtime::Handle::current())
 }
 
@@ -239,7 +239,7 @@ async fn answer_of(
 }
 
 /// The hits of a search in two passes; `None`: of the traces in memory.
-async fn search(
+pub(crate) async fn search(
     holder: Option<&dyn Select>,
     stored: &Stored,
     query: &Query,
@@ -269,7 +269,7 @@ async fn search(
 }
 
 /// The answer to a query for series, as text.
-async fn metrics(
+pub(crate) async fn metrics(
     holder: Option<&dyn Select>,
     stored: &Stored,
     query: &Query,
@@ -431,18 +431,18 @@ fn without_exemplars(answer: &str) -> String {
 }
 
 /// What a case of a set asks.
-enum Case {
+pub(crate) enum Case {
     Search(SearchSettings),
     Series(MetricsSettings),
 }
 
-fn is_traceql(set: &&std::path::PathBuf) -> bool {
+pub(crate) fn is_traceql(set: &&std::path::PathBuf) -> bool {
     let name = set.file_name().unwrap().to_string_lossy().into_owned();
     name.starts_with("traceql")
 }
 
 /// Cases of a set, with their queries.
-fn cases(set: &Path, one_of: usize) -> Vec<(String, Case)> {
+pub(crate) fn cases(set: &Path, one_of: usize) -> Vec<(String, Case)> {
     let all = shared::json_lines(&set.join("cases.jsonl"));
     let cases = all.into_iter().step_by(one_of).filter_map(|case| {
         let text = case["query"].as_str().unwrap_or_default();
@@ -478,7 +478,7 @@ fn cases(set: &Path, one_of: usize) -> Vec<(String, Case)> {
 }
 
 /// Digits beyond what sums in another order keep.
-fn rounded(text: &str) -> String {
+pub(crate) fn rounded(text: &str) -> String {
     let is_number = |c: char| c.is_ascii_digit() || c == '.';
     let mut out = String::new();
     let mut rest = text;

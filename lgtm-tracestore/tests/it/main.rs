@@ -28,6 +28,8 @@ mod naive;
 mod otlp_json;
 mod random_traces;
 mod reports;
+#[cfg(feature = "ring")]
+mod ring;
 mod runtime_threads;
 mod shared;
 mod simulated_month;

@@ -7,17 +7,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lgtm_core::clock::{Clock, ManualClock};
 use lgtm_core::disk::LocalDisk;
-use lgtm_core::exec::{CancelToken, Executor, TaskGroup};
-use lgtm_core::http::{ConnectionSettings, Connections, HttpServer};
+use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{
     BucketSpan, Exemplar, FloatHistogram, Histogram, Labels, Listed, Matcher, Metadata, MetricType,
     Sample, TenantId, TextSet, TimeRange, TimestampMs, stale_nan,
 };
-use lgtm_core::rpc::{RpcClient, RpcClientSettings, RpcCompression, RpcServer, RpcServerSettings};
-use lgtm_core::service::Service;
+use lgtm_core::rpc::{RpcClientSettings, RpcCompression};
 use lgtm_core::storage::{BackendSettings, DataKind, Layout, from_url};
-use lgtm_core::telemetry::Registry;
+use lgtm_core::testing::RpcLoopback;
 use lgtm_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 
@@ -47,49 +45,13 @@ fn executor() -> Executor {
     Executor::inline(Handle::current())
 }
 
-/// A server on loopback, until it is dropped or ended.
-struct Running {
-    address: String,
-    stop: CancelToken,
-    tasks: TaskGroup,
-}
-
-impl Running {
-    async fn start(router: axum::Router) -> Self {
-        let settings = RpcServerSettings::connections(&ConnectionSettings::default());
-        let connections = Connections::new(settings, &Registry::new()).unwrap();
-        let server = HttpServer::bind("rpc", "127.0.0.1:0", router, connections).await;
-        let server = server.unwrap();
-        let (stop, tasks) = (CancelToken::new(), TaskGroup::new(Handle::current()));
-        let (address, stopped) = (server.address().to_string(), stop.clone());
-        drop(tasks.spawn("server", async move { server.run(stopped).await }));
-        Self {
-            address,
-            stop,
-            tasks,
-        }
-    }
-
-    fn client(&self, settings: RpcClientSettings) -> Arc<RpcClient> {
-        Arc::new(RpcClient::new(&self.address, settings, executor()).unwrap())
-    }
-
-    fn ingester(&self, compression: RpcCompression) -> RemoteIngester {
-        let client = self.client(RpcClientSettings {
-            compression,
-            ..RpcClientSettings::default()
-        });
-        RemoteIngester::new(client, RemoteSettings::default())
-    }
-
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.join().await.unwrap();
-    }
-}
-
-fn server() -> Arc<RpcServer> {
-    RpcServer::new(RpcServerSettings::default(), executor()).unwrap()
+/// A client of an ingester on loopback.
+fn remote_ingester(running: &RpcLoopback, compression: RpcCompression) -> RemoteIngester {
+    let client = running.client(RpcClientSettings {
+        compression,
+        ..RpcClientSettings::default()
+    });
+    RemoteIngester::new(client.unwrap(), RemoteSettings::default())
 }
 
 fn ingester(dir: &std::path::Path) -> Arc<Ingester> {
@@ -368,9 +330,13 @@ async fn an_ingester_elsewhere_answers_as_one_here() {
     for compression in [RpcCompression::None, RpcCompression::Zstd] {
         let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
         let [here, there] = dirs.each_ref().map(|d| ingester(d.path()));
-        let routes = ingester_routes(&server(), Arc::clone(&there) as _, &executor());
-        let running = Running::start(routes).await;
-        let remote = running.ingester(compression);
+        let routes = ingester_routes(
+            &RpcLoopback::server().unwrap(),
+            Arc::clone(&there) as _,
+            &executor(),
+        );
+        let running = RpcLoopback::start(routes).await.unwrap();
+        let remote = remote_ingester(&running, compression);
         for batch in requests() {
             let part = PushPart::from(batch);
             let direct = here.push(&tenant(), part.clone()).await.unwrap();
@@ -391,7 +357,7 @@ async fn an_ingester_elsewhere_answers_as_one_here() {
         let direct = there.push(&tenant(), empty()).await.map(sorted);
         let told = remote.push(&tenant(), empty()).await.map(sorted);
         same("a push to a closed ingester", direct, told);
-        running.end().await;
+        running.end().await.unwrap();
     }
 }
 
@@ -502,9 +468,9 @@ async fn read(of: &dyn Select, tenant: &str) -> (usize, Result<SelectEnd>) {
 async fn answers_end_as_they_do_at_their_holder_and_nothing_works_for_nobody() {
     let odd = Arc::new(Odd::default());
     let alive = Arc::clone(&odd.0);
-    let routes = store_gateway_routes(&server(), Arc::clone(&odd) as _);
-    let running = Running::start(routes).await;
-    let client = running.client(RpcClientSettings::default());
+    let routes = store_gateway_routes(&RpcLoopback::server().unwrap(), Arc::clone(&odd) as _);
+    let running = RpcLoopback::start(routes).await.unwrap();
+    let client = running.client(RpcClientSettings::default()).unwrap();
     let remote = RemoteStoreGateway::new(Arc::clone(&client), RemoteSettings::default());
     let request = SelectRequest::new(vec![], TimeRange::ALL).unwrap();
     assert_eq!(
@@ -555,7 +521,7 @@ async fn answers_end_as_they_do_at_their_holder_and_nothing_works_for_nobody() {
     // A server that goes away in the middle.
     let mut answer = remote.select(&hangs, &request).await.unwrap();
     assert!(answer.next_batch().await.unwrap().is_some());
-    drop(running.tasks);
+    drop(running);
     let broken = async {
         loop {
             match answer.next_batch().await {
@@ -573,9 +539,9 @@ async fn answers_end_as_they_do_at_their_holder_and_nothing_works_for_nobody() {
 async fn bytes_that_are_no_question_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let ingester = ingester(dir.path());
-    let routes = ingester_routes(&server(), ingester as _, &executor());
-    let running = Running::start(routes).await;
-    let client = running.client(RpcClientSettings::default());
+    let routes = ingester_routes(&RpcLoopback::server().unwrap(), ingester as _, &executor());
+    let running = RpcLoopback::start(routes).await.unwrap();
+    let client = running.client(RpcClientSettings::default()).unwrap();
     let tenant = tenant();
     for method in [
         methods::PUSH,
@@ -606,5 +572,5 @@ async fn bytes_that_are_no_question_are_refused() {
         let nobody = client.unary(caller(None), message()).await.unwrap_err();
         assert!(nobody.to_string().contains("no org id"), "{nobody}");
     }
-    running.end().await;
+    running.end().await.unwrap();
 }

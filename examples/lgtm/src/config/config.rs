@@ -150,6 +150,10 @@ pub(crate) struct TracesSettings {
     pub(crate) querier: lgtm_tracestore::components::QuerierSettings,
     /// How queries are cut, kept and queued.
     pub(crate) query_frontend: lgtm_tracestore::components::QueryFrontendSettings,
+    /// How several ingesters are written to and read from.
+    pub(crate) replication: ReplicationSettings,
+    /// How long calls of other processes may take.
+    pub(crate) remote: RemoteSettings,
     /// Which caches its layers use.
     pub(crate) caches: TracesCaches,
     /// How queries are read, and how much may come of one.
@@ -252,6 +256,8 @@ impl Default for TracesSettings {
             compactor: Default::default(),
             querier: Default::default(),
             query_frontend: Default::default(),
+            replication: ReplicationSettings::default(),
+            remote: RemoteSettings::default(),
             caches: Default::default(),
             api: Default::default(),
             retry_after_on_resource_exhausted: pushes.retry_after_on_resource_exhausted,

@@ -214,6 +214,8 @@ impl Config {
         in_section("metrics.replication", self.metrics.replication.validate())?;
         in_section("logs.remote", self.logs.remote.validate())?;
         in_section("logs.replication", self.logs.replication.validate())?;
+        in_section("traces.remote", self.traces.remote.validate())?;
+        in_section("traces.replication", self.traces.replication.validate())?;
         if !ring.is_cluster() {
             return Ok(());
         }

@@ -116,6 +116,32 @@ pub(super) const LOGS_DISTRIBUTORS: RingKind = RingKind {
     holds_data: false,
 };
 
+pub(super) const TRACES_INGESTERS: RingKind = RingKind {
+    name: "traces-ingester",
+    key: "traces/collectors/ring",
+    paths: ["/traces/ingester/ring", "/tempo/ingester/ring"],
+    tokens: 0,
+    holds_data: true,
+};
+
+/// Each tenant has one of them.
+pub(super) const TRACES_COMPACTORS: RingKind = RingKind {
+    name: "traces-compactor",
+    key: "traces/collectors/compactor",
+    paths: ["/traces/compactor/ring", "/tempo/compactor/ring"],
+    tokens: 128,
+    holds_data: false,
+};
+
+/// Counted only, since they share the rates of tenants.
+pub(super) const TRACES_DISTRIBUTORS: RingKind = RingKind {
+    name: "traces-distributor",
+    key: "traces/collectors/distributor",
+    paths: ["/traces/distributor/ring", "/tempo/distributor/ring"],
+    tokens: 1,
+    holds_data: false,
+};
+
 /// What a process has of its cluster.
 #[derive(Debug)]
 pub(crate) struct Cluster {

@@ -9,29 +9,23 @@ use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
 use lgtm_logstore::bucket::BucketChunks;
 use lgtm_logstore::components::clients::{IngesterClient, Queries, StoreGatewayClient};
-use lgtm_logstore::components::ring::{
-    DepartedIngesters, DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog,
-    RingIndexGateways, RingIngesters, owned_jobs,
-};
+use lgtm_logstore::components::ring::{DividedLimits, RingIndexGateways, RingIngesters};
 use lgtm_logstore::components::{
     Compactor, DeleteRequests, Distributor, Ingester, Querier, QueryFrontend,
 };
 use lgtm_logstore::head::FlushScope;
 use lgtm_logstore::http::{PushApi, QueryApi};
 use lgtm_logstore::rpc::{
-    RemoteCalls, RemoteIndexGateways, RemoteIngesters, index_gateway_routes, ingester_routes,
+    RemoteIndexGateway, RemoteIngester, index_gateway_routes, ingester_routes,
 };
-use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 
-use super::cluster::{
-    GRPC_SERVER, LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS,
-};
+use super::cluster::{LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS};
 use super::module::{Module, Signal};
 use super::parts::{Flush, Flushed, Parts};
+use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "logs",
-    knows_ring: true,
     modules: &[
         Module {
             name: "logs-index-gateway",
@@ -160,14 +154,10 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     if let Some(chunks) = &parts.logs.chunks {
         compactor = compactor.chunks(Arc::clone(chunks));
     }
-    parts.join(LOGS_COMPACTORS, "logs-compactor")?;
-    if let (Some(ring), Some(cluster)) = (parts.follow(LOGS_COMPACTORS)?, &parts.cluster) {
-        let id = &cluster.identity.id;
-        compactor = compactor.instance(part_of_name(id)).owns(owned_jobs(
-            ring,
-            id,
-            Arc::clone(&parts.clock),
-        ));
+    let owned = parts.shared_jobs(LOGS_COMPACTORS, "logs-compactor")?;
+    if let (Some(owned), Some(cluster)) = (owned, &parts.cluster) {
+        let instance = part_of_name(&cluster.identity.id);
+        compactor = compactor.instance(instance).owns(owned);
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
@@ -215,16 +205,17 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     parts.logs.ingester = Some(Arc::clone(&ingester));
     parts.run(Arc::clone(&ingester));
     if parts.cluster.is_some() {
-        const REPLAYED: &str = "logs-ingester-replayed";
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
-        let flushes = parts.config.logs.ingester.flush_on_shutdown;
-        let leaves = Arc::clone(&ingester) as _;
-        let is_back = move || ingester.replay_report().is_some();
-        parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join_as_ingester(LOGS_INGESTERS, REPLAYED, leaves, flushes)?;
     }
-    Ok(())
+    let flushes = parts.config.logs.ingester.flush_on_shutdown;
+    parts.join_ingester(JoiningIngester {
+        kind: LOGS_INGESTERS,
+        replayed: "logs-ingester-replayed",
+        flush: Arc::clone(&ingester) as _,
+        flushes,
+        is_back: Box::new(move || ingester.replay_report().is_some()),
+    })
 }
 
 /// The id of an instance, as it may stand in the names of objects.
@@ -244,29 +235,16 @@ fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
     if let Some(known) = &parts.logs.ingesters {
         return Ok(Arc::clone(known) as _);
     }
-    let clients = ClientPool::new(
-        "logs-ingester",
-        RemoteIngesters::new(remote_calls(parts)),
-        ring.clone(),
-        ClientPoolSettings::default(),
-        &parts.registry,
-        "cortex_",
-    )?;
-    let mut pool = LocalIngesters::new().elsewhere(Arc::clone(&clients) as _);
-    if let (Some(here), Some(cluster)) = (&parts.logs.ingester, &parts.cluster) {
-        pool = pool.with(&cluster.identity.addr, Arc::clone(here) as _);
-    }
+    let (service, remote) = ("logs-ingester-clients", parts.config.logs.remote.clone());
+    let clients: Clients<RemoteIngester> =
+        parts.clients(LOGS_INGESTERS, ring.clone(), service, remote)?;
+    let here = parts.logs.ingester.clone().map(|i| i as _);
+    let pool = parts.instances::<dyn IngesterClient, _>(clients, here);
     let (limits, executor) = (parts.limits.logs.clone(), parts.executor.clone());
-    let mut settings = parts.config.logs.replication.clone();
-    if settings.preferred_zones.is_empty() && !parts.config.ring.zone.is_empty() {
-        // What is near is quicker, and moving data between zones is often paid for.
-        settings.preferred_zones = vec![parts.config.ring.zone.clone()];
-    }
-    let all = RingIngesters::builder(ring, Arc::new(pool), limits, executor)
-        .settings(settings)
+    let all = RingIngesters::builder(ring, pool, limits, executor)
+        .settings(parts.replication(&parts.config.logs.replication))
         .clock(Arc::clone(&parts.clock))
         .build()?;
-    parts.run_beside("logs-ingester-clients", clients);
     parts.run_beside("logs-ring-ingesters", Arc::clone(&all));
     parts.logs.ingesters = Some(Arc::clone(&all));
     Ok(all)
@@ -281,26 +259,15 @@ fn index_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
         let here: Arc<BucketChunks> = made(&parts.logs.chunks);
         return Ok(here);
     };
-    let clients = ClientPool::new(
-        "logs-index-gateway",
-        RemoteIndexGateways::new(remote_calls(parts)),
-        ring.clone(),
-        ClientPoolSettings::default(),
-        &parts.registry,
-        "cortex_",
-    )?;
-    let all = RingIndexGateways::new(ring, Arc::clone(&clients) as _);
+    let (service, remote) = (
+        "logs-index-gateway-clients",
+        parts.config.logs.remote.clone(),
+    );
+    let clients: Clients<RemoteIndexGateway> =
+        parts.clients(LOGS_INDEX_GATEWAYS, ring.clone(), service, remote)?;
+    let all = RingIndexGateways::new(ring, clients as _);
     let all = all.clock(Arc::clone(&parts.clock));
-    parts.run_beside("logs-index-gateway-clients", clients);
     Ok(Arc::new(all))
-}
-
-fn remote_calls(parts: &Parts) -> RemoteCalls {
-    RemoteCalls {
-        rpc: parts.config.rpc.client.clone(),
-        settings: parts.config.logs.remote.clone(),
-        executor: parts.executor.clone(),
-    }
 }
 
 #[async_trait]
@@ -320,10 +287,8 @@ fn distributor(parts: &mut Parts) -> Result<()> {
         .settings(parts.config.logs_distributor_settings())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
-    parts.join(LOGS_DISTRIBUTORS, GRPC_SERVER)?;
-    if let Some(ring) = parts.follow(LOGS_DISTRIBUTORS)? {
-        let clock = Arc::clone(&parts.clock);
-        distributor = distributor.rate_share(Arc::new(HealthyDistributors { ring, clock }));
+    if let Some(share) = parts.shared_rates(LOGS_DISTRIBUTORS)? {
+        distributor = distributor.rate_share(share);
     }
     let distributor = distributor.build();
     let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
@@ -347,10 +312,8 @@ fn querier(parts: &mut Parts) -> Result<()> {
         .deletes(deletes(parts)?)
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
-    if let (Some(ring), Some(cluster)) = (parts.follow(LOGS_INGESTERS)?, &parts.cluster) {
-        let begin = format!("{}@{}", cluster.identity.id, parts.clock.now_ms());
-        let departures = DepartedIngesters::new(ring, begin);
-        querier = querier.replicated().departures(Arc::new(departures));
+    if let Some(departures) = parts.departures(LOGS_INGESTERS)? {
+        querier = querier.replicated().departures(departures);
     }
     let querier = querier.build()?;
     parts.logs.querier = Some(Arc::clone(&querier));

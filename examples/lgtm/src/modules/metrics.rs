@@ -6,30 +6,23 @@ use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
-use lgtm_ring::pool::{ClientPool, ClientPoolSettings};
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
-use lgtm_tsdb::components::ring::{
-    DepartedIngesters, DividedLimits, HealthyDistributors, LocalIngesters, ReplayedLog,
-    RingIngesters, RingStoreGateways, owned_jobs,
-};
+use lgtm_tsdb::components::ring::{DividedLimits, RingIngesters, RingStoreGateways};
 use lgtm_tsdb::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tsdb::head::FlushScope;
 use lgtm_tsdb::http::{PushApi, QueryApi};
-use lgtm_tsdb::rpc::{
-    RemoteCalls, RemoteIngesters, RemoteStoreGateways, ingester_routes, store_gateway_routes,
-};
+use lgtm_tsdb::rpc::{RemoteIngester, RemoteStoreGateway, ingester_routes, store_gateway_routes};
 
 use super::cluster::{
-    GRPC_SERVER, METRICS_COMPACTORS, METRICS_DISTRIBUTORS, METRICS_INGESTERS,
-    METRICS_STORE_GATEWAYS,
+    METRICS_COMPACTORS, METRICS_DISTRIBUTORS, METRICS_INGESTERS, METRICS_STORE_GATEWAYS,
 };
 use super::module::{Module, Signal};
 use super::parts::{Flush, Flushed, Parts};
+use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "metrics",
-    knows_ring: true,
     modules: &[
         Module {
             name: "metrics-store-gateway",
@@ -140,10 +133,8 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     if let Some(blocks) = &parts.metrics.blocks {
         compactor = compactor.blocks(Arc::clone(blocks));
     }
-    parts.join(METRICS_COMPACTORS, "metrics-compactor")?;
-    if let (Some(ring), Some(cluster)) = (parts.follow(METRICS_COMPACTORS)?, &parts.cluster) {
-        let id = &cluster.identity.id;
-        compactor = compactor.owns(owned_jobs(ring, id, Arc::clone(&parts.clock)));
+    if let Some(owned) = parts.shared_jobs(METRICS_COMPACTORS, "metrics-compactor")? {
+        compactor = compactor.owns(owned);
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
@@ -180,14 +171,15 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     if parts.cluster.is_some() {
         let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
         parts.route_rpc(routes);
-        const REPLAYED: &str = "metrics-ingester-replayed";
-        let flushes = parts.config.metrics.ingester.flush_on_shutdown;
-        let leaves = Arc::clone(&ingester) as _;
-        let is_back = move || ingester.replay_report().is_some();
-        parts.run_later(ReplayedLog::new(REPLAYED, is_back));
-        parts.join_as_ingester(METRICS_INGESTERS, REPLAYED, leaves, flushes)?;
     }
-    Ok(())
+    let flushes = parts.config.metrics.ingester.flush_on_shutdown;
+    parts.join_ingester(JoiningIngester {
+        kind: METRICS_INGESTERS,
+        replayed: "metrics-ingester-replayed",
+        flush: Arc::clone(&ingester) as _,
+        flushes,
+        is_back: Box::new(move || ingester.replay_report().is_some()),
+    })
 }
 
 /// Who takes samples and answers for recent ones: the ingester of this process, or all those of the ring.
@@ -199,29 +191,19 @@ fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
     if let Some(known) = &parts.metrics.ingesters {
         return Ok(Arc::clone(known) as _);
     }
-    let clients = ClientPool::new(
-        "metrics-ingester",
-        RemoteIngesters::new(remote_calls(parts)),
-        ring.clone(),
-        ClientPoolSettings::default(),
-        &parts.registry,
-        "cortex_",
-    )?;
-    let mut pool = LocalIngesters::new().elsewhere(Arc::clone(&clients) as _);
-    if let (Some(here), Some(cluster)) = (&parts.metrics.ingester, &parts.cluster) {
-        pool = pool.with(&cluster.identity.addr, Arc::clone(here) as _);
-    }
+    let (service, remote) = (
+        "metrics-ingester-clients",
+        parts.config.metrics.remote.clone(),
+    );
+    let clients: Clients<RemoteIngester> =
+        parts.clients(METRICS_INGESTERS, ring.clone(), service, remote)?;
+    let here = parts.metrics.ingester.clone().map(|i| i as _);
+    let pool = parts.instances::<dyn IngesterClient, _>(clients, here);
     let (limits, executor) = (parts.limits.metrics.clone(), parts.executor.clone());
-    let mut settings = parts.config.metrics.replication.clone();
-    if settings.preferred_zones.is_empty() && !parts.config.ring.zone.is_empty() {
-        // What is near is quicker, and moving data between zones is often paid for.
-        settings.preferred_zones = vec![parts.config.ring.zone.clone()];
-    }
-    let all = RingIngesters::builder(ring, Arc::new(pool), limits, executor)
-        .settings(settings)
+    let all = RingIngesters::builder(ring, pool, limits, executor)
+        .settings(parts.replication(&parts.config.metrics.replication))
         .clock(Arc::clone(&parts.clock))
         .build()?;
-    parts.run_beside("metrics-ingester-clients", clients);
     parts.run_beside("metrics-ring-ingesters", Arc::clone(&all));
     parts.metrics.ingesters = Some(Arc::clone(&all));
     Ok(all)
@@ -236,26 +218,15 @@ fn store_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
         let here: Arc<BucketBlocks> = made(&parts.metrics.blocks);
         return Ok(here);
     };
-    let clients = ClientPool::new(
-        "metrics-store-gateway",
-        RemoteStoreGateways::new(remote_calls(parts)),
-        ring.clone(),
-        ClientPoolSettings::default(),
-        &parts.registry,
-        "cortex_",
-    )?;
-    let all = RingStoreGateways::new(ring, Arc::clone(&clients) as _);
+    let (service, remote) = (
+        "metrics-store-gateway-clients",
+        parts.config.metrics.remote.clone(),
+    );
+    let clients: Clients<RemoteStoreGateway> =
+        parts.clients(METRICS_STORE_GATEWAYS, ring.clone(), service, remote)?;
+    let all = RingStoreGateways::new(ring, clients as _);
     let all = all.clock(Arc::clone(&parts.clock));
-    parts.run_beside("metrics-store-gateway-clients", clients);
     Ok(Arc::new(all))
-}
-
-fn remote_calls(parts: &Parts) -> RemoteCalls {
-    RemoteCalls {
-        rpc: parts.config.rpc.client.clone(),
-        settings: parts.config.metrics.remote.clone(),
-        executor: parts.executor.clone(),
-    }
 }
 
 #[async_trait]
@@ -275,10 +246,8 @@ fn distributor(parts: &mut Parts) -> Result<()> {
         .settings(parts.config.distributor_settings())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
-    parts.join(METRICS_DISTRIBUTORS, GRPC_SERVER)?;
-    if let Some(ring) = parts.follow(METRICS_DISTRIBUTORS)? {
-        let clock = Arc::clone(&parts.clock);
-        distributor = distributor.rate_share(Arc::new(HealthyDistributors { ring, clock }));
+    if let Some(share) = parts.shared_rates(METRICS_DISTRIBUTORS)? {
+        distributor = distributor.rate_share(share);
     }
     let distributor = distributor.build();
     let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
@@ -298,9 +267,8 @@ fn querier(parts: &mut Parts) -> Result<()> {
     let mut querier = Querier::builder(vec![ingester], vec![blocks], limits, executor)
         .settings(parts.config.metrics.querier.clone())
         .metrics(&parts.registry);
-    if let (Some(ring), Some(cluster)) = (parts.follow(METRICS_INGESTERS)?, &parts.cluster) {
-        let begin = format!("{}@{}", cluster.identity.id, parts.clock.now_ms());
-        querier = querier.departures(Arc::new(DepartedIngesters::new(ring, begin)));
+    if let Some(departures) = parts.departures(METRICS_INGESTERS)? {
+        querier = querier.departures(departures);
     }
     let querier = querier.build()?;
     parts.metrics.querier = Some(Arc::clone(&querier));

@@ -6,6 +6,7 @@ mod logs;
 mod metrics;
 mod module;
 mod parts;
+mod ring_parts;
 mod targets;
 mod traces;
 
@@ -13,4 +14,4 @@ pub(crate) use cluster::{Cluster, GRPC_SERVER, RingOfCluster};
 pub(crate) use leave::OwnPlace;
 pub(crate) use module::Module;
 pub(crate) use parts::{Flush, Parts};
-pub(crate) use targets::{Selected, Spread, selected};
+pub(crate) use targets::{Spread, selected};

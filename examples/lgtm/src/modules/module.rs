@@ -23,8 +23,6 @@ pub(crate) struct Module {
 pub(super) struct Signal {
     /// Its name, which all others begin with.
     pub(super) name: &'static str,
-    /// Whether its modules can be spread over processes.
-    pub(super) knows_ring: bool,
     /// Its modules, each below those that it needs.
     pub(super) modules: &'static [Module],
     /// Its groups, by what they are for: `read`, `write`, `backend`.

@@ -18,34 +18,21 @@ pub(crate) enum Spread {
     Cluster,
 }
 
-/// What a target comes to.
-#[derive(Debug)]
-pub(crate) struct Selected {
-    /// The modules that are made, those that others need first.
-    pub(crate) modules: Vec<&'static Module>,
-    /// Signals that the target names and that cannot be spread over processes: nothing of them is made.
-    pub(crate) left_out: Vec<&'static str>,
-}
-
 /// The modules of a target (several, comma separated). In a cluster, what a ring finds elsewhere need not be made here, and what it does not find is
 /// made beside who asks it.
 ///
 /// # Errors
-/// `InvalidInput` for a name that nothing bears (names the nearest), for a module that asks one that is not among them, and for a cluster of what cannot
-/// be spread over processes.
-pub(crate) fn selected(target: &str, spread: Spread) -> Result<Selected> {
+/// `InvalidInput` for a name that nothing bears (names the nearest), and for a module that asks one that is not among them.
+pub(crate) fn selected(target: &str, spread: Spread) -> Result<Vec<&'static Module>> {
     let targets = catalog();
     let names = targets.resolve(target)?;
     if spread == Spread::Cluster {
-        return in_cluster(target, &names);
+        return Ok(in_cluster(&names));
     }
     let chosen = modules().filter(|m| names.contains(&m.name));
     let chosen: Vec<&Module> = chosen.collect();
     let Some((module, need)) = first_gap(&chosen) else {
-        return Ok(Selected {
-            modules: chosen,
-            left_out: Vec::new(),
-        });
+        return Ok(chosen);
     };
     let missing = missing(&chosen);
     Err(Error::InvalidInput(format!(
@@ -54,35 +41,21 @@ pub(crate) fn selected(target: &str, spread: Spread) -> Result<Selected> {
     )))
 }
 
-fn in_cluster(target: &str, names: &[&str]) -> Result<Selected> {
-    let of_target = |signal: &&&Signal| signal.modules.iter().any(|m| names.contains(&m.name));
-    let (known, left): (Vec<&Signal>, Vec<&Signal>) =
-        (SIGNALS.iter().filter(of_target).copied()).partition(|signal| signal.knows_ring);
-    let left_out: Vec<&str> = left.iter().map(|signal| signal.name).collect();
-    if known.is_empty() {
-        return Err(Error::InvalidInput(format!(
-            "target {target}: {} cannot be spread over processes in this version; run all of it in one, without -ring.kvstore",
-            left_out.join(" and ")
-        )));
-    }
-    let all = || known.iter().flat_map(|signal| signal.modules);
-    let mut wanted: Vec<&str> = all()
-        .map(|m| m.name)
-        .filter(|n| names.contains(n))
-        .collect();
+fn in_cluster(names: &[&str]) -> Vec<&'static Module> {
+    let named = modules().map(|m| m.name).filter(|n| names.contains(n));
+    let mut wanted: Vec<&str> = named.collect();
     let mut at = 0;
     while let Some(name) = wanted.get(at).copied() {
         at += 1;
-        let needs = all().filter(|m| m.name == name).flat_map(|m| m.needs);
+        let needs = modules().filter(|m| m.name == name).flat_map(|m| m.needs);
         for need in needs {
-            let by_ring = all().any(|m| m.name == *need && m.by_ring);
+            let by_ring = modules().any(|m| m.name == *need && m.by_ring);
             if !by_ring && !wanted.contains(need) {
                 wanted.push(need);
             }
         }
     }
-    let modules = all().filter(|m| wanted.contains(&m.name)).collect();
-    Ok(Selected { modules, left_out })
+    modules().filter(|m| wanted.contains(&m.name)).collect()
 }
 
 fn modules() -> impl Iterator<Item = &'static Module> {
@@ -141,7 +114,7 @@ mod tests {
 
     fn names(target: &str) -> Vec<&'static str> {
         let all = selected(target, Spread::Alone).unwrap_or_else(|e| panic!("{target}: {e}"));
-        all.modules.iter().map(|m| m.name).collect()
+        all.iter().map(|m| m.name).collect()
     }
 
     #[test]
@@ -180,7 +153,6 @@ mod tests {
                 "metrics-compactor",
                 "logs-index-gateway",
                 "logs-compactor",
-                "traces-store-gateway",
                 "traces-compactor"
             ]
         );
@@ -194,19 +166,27 @@ mod tests {
 
     #[test]
     fn in_a_cluster_what_a_ring_finds_is_not_made_beside_who_asks_it() {
-        let names = |target: &str| {
+        let names = |target: &str| -> Vec<&str> {
             let all = selected(target, Spread::Cluster).unwrap();
-            let names: Vec<_> = all.modules.iter().map(|m| m.name).collect();
-            (names, all.left_out)
+            all.iter().map(|m| m.name).collect()
         };
         let read = ["metrics-querier", "metrics-query-frontend"];
         for target in ["metrics-read", "metrics-query-frontend"] {
-            assert_eq!(names(target), (read.to_vec(), vec![]), "{target}");
+            assert_eq!(names(target), read, "{target}");
         }
         let logs = ["logs-querier", "logs-query-frontend"];
-        assert_eq!(names("logs-read"), (logs.to_vec(), vec![]));
-        let both = [read, logs].concat();
-        assert_eq!(names("read"), (both, vec!["traces"]));
+        assert_eq!(names("logs-read"), logs);
+        // Whoever asks blocks of traces reads them.
+        let traces = [
+            "traces-store-gateway",
+            "traces-querier",
+            "traces-query-frontend",
+        ];
+        for target in ["traces-read", "traces-query-frontend"] {
+            assert_eq!(names(target), traces, "{target}");
+        }
+        assert_eq!(names("traces-querier"), traces[..2]);
+        assert_eq!(names("read"), [&read[..], &logs, &traces].concat());
         for target in [
             "metrics-distributor",
             "metrics-ingester",
@@ -218,15 +198,13 @@ mod tests {
             "logs-querier",
             "logs-index-gateway",
             "logs-compactor",
+            "traces-distributor",
+            "traces-ingester",
+            "traces-compactor",
         ] {
-            assert_eq!(names(target), (vec![target], vec![]));
+            assert_eq!(names(target), [target]);
         }
-        assert_eq!(names("all").0.len(), 12);
-        let error = selected("traces", Spread::Cluster).unwrap_err();
-        assert!(
-            error.to_string().contains("traces cannot be spread"),
-            "{error}"
-        );
+        assert_eq!(names("all").len(), 18);
     }
 
     #[test]
@@ -247,7 +225,7 @@ mod tests {
             ("metrics-distributor", "asks metrics-ingester"),
             (
                 "read",
-                "-target=read,metrics-store-gateway,metrics-ingester,logs-index-gateway,logs-ingester,traces-store-gateway,traces-ingester",
+                "-target=read,metrics-store-gateway,metrics-ingester,logs-index-gateway,logs-ingester,traces-ingester",
             ),
             (
                 "logs-query-frontend",

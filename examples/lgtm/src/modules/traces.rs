@@ -7,17 +7,20 @@ use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
 use lgtm_core::storage::DataKind;
 use lgtm_tracestore::bucket::{BlockCaches, BlockList, BucketSelect};
-use lgtm_tracestore::components::clients::Queries;
+use lgtm_tracestore::components::clients::{IngesterClient, Queries};
+use lgtm_tracestore::components::ring::RingIngesters;
 use lgtm_tracestore::components::{Compactor, Distributor, Ingester, Querier, QueryFrontend};
 use lgtm_tracestore::head::FlushScope;
 use lgtm_tracestore::http::{PushApi, QueryApi, RedactionApi};
+use lgtm_tracestore::rpc::{RemoteIngester, ingester_routes};
 
+use super::cluster::{TRACES_COMPACTORS, TRACES_DISTRIBUTORS, TRACES_INGESTERS};
 use super::module::{Module, Signal};
 use super::parts::{Flush, Flushed, Parts};
+use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
     name: "traces",
-    knows_ring: false,
     modules: &[
         Module {
             name: "traces-store-gateway",
@@ -27,7 +30,7 @@ pub(super) const SIGNAL: Signal = Signal {
         },
         Module {
             name: "traces-ingester",
-            by_ring: false,
+            by_ring: true,
             needs: &[],
             make: ingester,
         },
@@ -57,9 +60,17 @@ pub(super) const SIGNAL: Signal = Signal {
         },
     ],
     groups: &[
-        ("read", &["traces-querier", "traces-query-frontend"]),
+        // Whoever asks blocks reads them, as in Tempo.
+        (
+            "read",
+            &[
+                "traces-store-gateway",
+                "traces-querier",
+                "traces-query-frontend",
+            ],
+        ),
         ("write", &["traces-ingester", "traces-distributor"]),
-        ("backend", &["traces-store-gateway", "traces-compactor"]),
+        ("backend", &["traces-compactor"]),
     ],
 };
 
@@ -69,6 +80,8 @@ pub(crate) struct TracesParts {
     blocks: Option<Arc<BlockList>>,
     stored: Option<Arc<BucketSelect>>,
     ingester: Option<Arc<Ingester>>,
+    /// All ingesters, where there may be others.
+    ingesters: Option<Arc<RingIngesters>>,
     /// Where the process stores its own spans.
     pub(crate) distributor: Option<Arc<Distributor>>,
     querier: Option<Arc<Querier>>,
@@ -99,7 +112,11 @@ fn store_gateway(parts: &mut Parts) -> Result<()> {
         footers: layer("traces.footers", &names.footers)?,
         pages: layer("traces.pages", &names.pages)?,
     };
-    let stored = BucketSelect::new(bucket, executor, Arc::clone(&blocks), settings).caches(caches);
+    let stored = BucketSelect::new(bucket, executor, Arc::clone(&blocks), settings);
+    let mut stored = stored.caches(caches);
+    if let Some(departures) = parts.departures(TRACES_INGESTERS)? {
+        stored = stored.departures(departures);
+    }
     let stored = Arc::new(stored);
     stored.register_metrics(&parts.registry);
     parts.traces.blocks = Some(blocks);
@@ -123,6 +140,9 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     if let Some(ingester) = &parts.traces.ingester {
         compactor = compactor.ingester(Arc::clone(ingester));
     }
+    if let Some(owned) = parts.shared_jobs(TRACES_COMPACTORS, "traces-compactor")? {
+        compactor = compactor.owns(owned);
+    }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
     parts.compactions.push(("traces", progress));
@@ -136,8 +156,13 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     let bucket = parts.layout.bucket(DataKind::Traces);
     let disk = Arc::new(LocalDisk::new(format!("{}/traces", parts.config.data.dir)));
     let limits = parts.limits.traces.clone();
+    let mut settings = parts.config.traces.ingester.clone();
+    if parts.cluster.is_some() && settings.head.retain_flushed.is_zero() {
+        // By then readers of blocks elsewhere know a new one: their list may come of an index that is two polls old, and serves for another one.
+        settings.head.retain_flushed = 4 * parts.config.traces.store_gateway.blocklist_poll;
+    }
     let mut ingester = Ingester::builder(bucket, disk, limits, parts.executor.clone())
-        .settings(parts.config.traces.ingester.clone())
+        .settings(settings)
         .block_settings(parts.config.traces.store_gateway.clone())
         .clock(Arc::clone(&parts.clock))
         .metrics(&parts.registry);
@@ -148,8 +173,46 @@ fn ingester(parts: &mut Parts) -> Result<()> {
     let ingester = ingester.build()?;
     parts.flushes.push(Arc::clone(&ingester) as _);
     parts.traces.ingester = Some(Arc::clone(&ingester));
-    parts.run(ingester);
-    Ok(())
+    parts.run(Arc::clone(&ingester));
+    if parts.cluster.is_some() {
+        let routes = ingester_routes(&parts.rpc, Arc::clone(&ingester) as _, &parts.executor);
+        parts.route_rpc(routes);
+    }
+    let flushes = parts.config.traces.ingester.flush_on_shutdown;
+    parts.join_ingester(JoiningIngester {
+        kind: TRACES_INGESTERS,
+        replayed: "traces-ingester-replayed",
+        flush: Arc::clone(&ingester) as _,
+        flushes,
+        is_back: Box::new(move || ingester.replay_report().is_some()),
+    })
+}
+
+/// Who takes spans and answers for recent ones: the ingester of this process, or all those of the ring.
+fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
+    let Some(ring) = parts.follow(TRACES_INGESTERS)? else {
+        let here: Arc<Ingester> = made(&parts.traces.ingester);
+        return Ok(here);
+    };
+    if let Some(known) = &parts.traces.ingesters {
+        return Ok(Arc::clone(known) as _);
+    }
+    let (service, remote) = (
+        "traces-ingester-clients",
+        parts.config.traces.remote.clone(),
+    );
+    let clients: Clients<RemoteIngester> =
+        parts.clients(TRACES_INGESTERS, ring.clone(), service, remote)?;
+    let here = parts.traces.ingester.clone().map(|i| i as _);
+    let pool = parts.instances::<dyn IngesterClient, _>(clients, here);
+    let (limits, executor) = (parts.limits.traces.clone(), parts.executor.clone());
+    let all = RingIngesters::builder(ring, pool, limits, executor)
+        .settings(parts.replication(&parts.config.traces.replication))
+        .clock(Arc::clone(&parts.clock))
+        .build()?;
+    parts.run_beside("traces-ring-ingesters", Arc::clone(&all));
+    parts.traces.ingesters = Some(Arc::clone(&all));
+    Ok(all)
 }
 
 #[async_trait]
@@ -164,12 +227,15 @@ impl Flush for Ingester {
 }
 
 fn distributor(parts: &mut Parts) -> Result<()> {
-    let ingester = made(&parts.traces.ingester);
-    let distributor = Distributor::builder(ingester, parts.limits.traces.clone())
+    let ingester = ingesters(parts)?;
+    let mut distributor = Distributor::builder(ingester, parts.limits.traces.clone())
         .settings(parts.config.traces_distributor_settings())
         .clock(Arc::clone(&parts.clock))
-        .metrics(&parts.registry)
-        .build();
+        .metrics(&parts.registry);
+    if let Some(share) = parts.shared_rates(TRACES_DISTRIBUTORS)? {
+        distributor = distributor.rate_share(share);
+    }
+    let distributor = distributor.build();
     let api = PushApi::builder(Arc::clone(&distributor), parts.executor.clone())
         .settings(parts.config.traces_api_settings())
         .build();
@@ -181,7 +247,7 @@ fn distributor(parts: &mut Parts) -> Result<()> {
 }
 
 fn querier(parts: &mut Parts) -> Result<()> {
-    let (ingester, stored) = (made(&parts.traces.ingester), made(&parts.traces.stored));
+    let (ingester, stored) = (ingesters(parts)?, made(&parts.traces.stored));
     let limits = parts.limits.traces.clone();
     let executor = parts.executor.clone();
     let querier = Querier::builder(vec![ingester], vec![stored], limits, executor)

@@ -12,6 +12,7 @@ mod cardinality;
 mod cluster;
 mod cluster_flush;
 mod cluster_logs;
+mod cluster_traces;
 mod crash;
 mod crash_logs;
 mod crash_traces;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const ID: &str = "5b8efff798038103d269b633813fc60c";
 
-fn shared(path: &str) -> Option<PathBuf> {
+pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let root = std::env::var_os("LGTM_SHARED").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
         PathBuf::from,
@@ -223,6 +223,25 @@ fn streams_come_over_the_http_port_beside_http() {
     }
 }
 
+/// Asks a host a set of published queries, for the tenant of the set's name.
+pub(crate) fn examine(exam: &Path, set: &Path, host: &Host, more: &[&str]) {
+    let tenant = set.file_name().unwrap().to_str().unwrap();
+    let ran = Command::new("python3")
+        .arg(exam)
+        .args(["--base", &host.url(), "--otlp-base", &host.url()])
+        .args(["--tenant", tenant, "--min-pass", "1.0", "--set"])
+        .arg(set)
+        .args(more)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(
+        ran.status.success(),
+        "{tenant}: {said}{}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
 #[test]
 #[ignore = "asks eight hundred queries of a debug build, which takes a minute"]
 fn the_conformance_sets_are_answered_through_the_door() {
@@ -240,36 +259,11 @@ fn the_conformance_sets_are_answered_through_the_door() {
     ];
     let host = Host::start(dir.path(), &flags);
     for set in ["traceql", "traceql-2"] {
-        let run = |more: &[&str]| {
-            let folder = conformance.join(set);
-            let ran = Command::new("python3")
-                .arg(&exam)
-                .args([
-                    "--base",
-                    &host.url(),
-                    "--otlp-base",
-                    &host.url(),
-                    "--tenant",
-                    set,
-                    "--min-pass",
-                    "1.0",
-                ])
-                .arg("--set")
-                .arg(folder)
-                .args(more)
-                .output()
-                .unwrap();
-            let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-            assert!(
-                ran.status.success(),
-                "{set}: {said}{}",
-                String::from_utf8_lossy(&ran.stderr)
-            );
-        };
+        let set = conformance.join(set);
         // Of live traces, then of blocks.
-        run(&["--push"]);
+        examine(&exam, &set, &host, &["--push"]);
         assert_eq!(host.post("/flush", &[], b"").status, 200);
-        run(&[]);
+        examine(&exam, &set, &host, &[]);
     }
 }
 

@@ -8,14 +8,12 @@ use lgtm_core::Result;
 use lgtm_core::clock::{Clock, SystemClock};
 use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
-use lgtm_core::model::{Labels, Listed, TenantId, TextSet, TimeRangeNs};
+use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::service::Service;
-use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::stream_token;
-use lgtm_ring::instance::Instance;
 use lgtm_ring::replicas::{
     DepartedIngesters, InstancePool, LocalClients, Pushed, ReplicaParts, Replicas,
-    ReplicationSettings, groups_left,
+    ReplicationSettings,
 };
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
@@ -33,7 +31,7 @@ use crate::components::recent_patterns::patterns_of_replicas;
 use crate::limits::{Limits, PushPart, PushReport};
 use crate::logql::QueryError;
 use crate::select::{
-    EntryBatch, EntryBatches, MergedEntries, Select, SelectRequest, StreamVolume, TruncatedList,
+    EntryBatches, MergedEntries, Select, SelectRequest, StreamVolume, TruncatedList,
 };
 
 /// The ingesters of this process by their addresses, which are asked directly, and whoever knows the others.
@@ -222,14 +220,6 @@ impl IngesterClient for RingIngesters {
     }
 }
 
-/// One ingester's answer to a select, with its first batch.
-struct Begun {
-    instance: Arc<Instance>,
-    times: Option<TimeRangeNs>,
-    first: Option<EntryBatch>,
-    answer: Box<dyn EntryBatches>,
-}
-
 #[async_trait]
 impl Select for RingIngesters {
     async fn select(
@@ -238,34 +228,21 @@ impl Select for RingIngesters {
         request: &SelectRequest,
     ) -> Result<Box<dyn EntryBatches>> {
         let set = self.readers(tenant)?;
-        let begin = |instance: Arc<Instance>| {
-            let replicas = &self.replicas;
-            async move {
-                let ingester = replicas.client(&instance)?;
-                let mut answer = ingester.select(tenant, request).await?;
-                let times = answer.times();
-                let first = answer.next_batch().await?;
-                Ok(Begun {
-                    instance,
-                    times,
-                    first,
-                    answer,
-                })
-            }
+        let begin = |ingester: Arc<dyn IngesterClient>| async move {
+            let mut answer = ingester.select(tenant, request).await?;
+            let times = answer.times();
+            let first = answer.next_batch().await?;
+            Ok((first, answer, times))
         };
-        let begun: Vec<Begun> = read_quorum(&set, &self.replicas.read_options(), begin).await?;
-        let answered: Vec<_> = begun.iter().map(|b| Arc::clone(&b.instance)).collect();
-        let clients = |group: Vec<Arc<Instance>>| {
-            let group = group
-                .iter()
-                .map(|i| Ok(self.replicas.client(i)? as Arc<dyn Select>));
-            group.collect::<Result<Vec<_>>>().ok()
+        let begun = self.replicas.begin(&set, begin).await?;
+        let holders = |group: Vec<Arc<dyn IngesterClient>>| {
+            group.into_iter().map(|i| i as Arc<dyn Select>).collect()
         };
-        let left = groups_left(&set, &answered).into_iter();
-        let reserve = Reserve::new(left.filter_map(clients), tenant, request.clone());
-        let answers = begun.into_iter().map(|b| {
+        let left = begun.left.into_iter().map(holders);
+        let reserve = Reserve::new(left, tenant, request.clone());
+        let answers = begun.answers.into_iter().map(|(first, answer, times)| {
             let reserve = Arc::clone(&reserve);
-            let entries = ReplacedEntries::new(b.first, b.answer, b.times, reserve);
+            let entries = ReplacedEntries::new(first, answer, times, reserve);
             Box::new(entries) as Box<dyn EntryBatches>
         });
         Ok(Box::new(MergedEntries::new(

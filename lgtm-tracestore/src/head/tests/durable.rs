@@ -151,6 +151,49 @@ async fn with_every_batch_synced_a_power_loss_costs_nothing_either() {
 }
 
 #[tokio::test]
+async fn what_was_flushed_stays_for_readers_elsewhere_over_a_restart_and_goes_in_time() {
+    let settings = HeadSettings {
+        retain_flushed: Duration::from_secs(60),
+        ..quick(SyncPolicy::Os)
+    };
+    let mut s = Store::new(settings, Limits::default());
+    let rows: Vec<Row> = (0..12).map(|t| row(t, 1, "a", "x")).collect();
+    s.put(&rows).await;
+    s.heads.pack_live(None).await.unwrap();
+    let leaving = s.heads.begin_flush(&tenant(), block(1)).unwrap();
+    s.heads.checkpoint().await.unwrap();
+    s.heads.give(leaving);
+    s.heads.checkpoint().await.unwrap();
+    for _ in 0..2 {
+        s.clock.advance(Duration::from_secs(40));
+        s.reopen(Crash::Process);
+        assert_eq!(
+            s.all(),
+            sorted(&rows),
+            "until it is known to be in the store"
+        );
+        assert!(s.heads.flush_parts().is_empty(), "it is on its way");
+        s.heads.settle_block(&tenant(), block(1), true);
+        s.clock.advance(Duration::from_secs(40));
+        s.heads.maintain().await.unwrap();
+        assert_eq!(s.all(), sorted(&rows), "it stays as long again");
+        assert!(s.heads.flush_parts().is_empty(), "it never goes again");
+        s.heads.checkpoint().await.unwrap();
+    }
+    // Readers who follow each other do not keep it.
+    let reader = s.heads.reader();
+    s.clock.advance(Duration::from_secs(21));
+    s.heads.maintain().await.unwrap();
+    assert_eq!(s.all(), []);
+    drop(reader);
+    s.heads.maintain().await.unwrap();
+    s.heads.checkpoint().await.unwrap();
+    assert_eq!(s.heads.batch_file_bytes(), 0);
+    s.reopen(Crash::Process);
+    assert_eq!(s.all(), []);
+}
+
+#[tokio::test]
 async fn an_upload_that_failed_goes_again_once_it_is_known_where_it_stands() {
     let s = Store::new(quick(SyncPolicy::Os), Limits::default());
     let rows = [row(1, 1, "a", "x")];

@@ -63,6 +63,12 @@ async fn frames_outside_the_range_are_left_out() {
             found += 1;
         }
         assert_eq!(found, count, "{range:?}");
+        let mut traces = s.heads.traces(&tenant(), &reader).unwrap();
+        let (mut ordered, mut found) = (OrderedTraces::new(range, None), 0);
+        while ordered.next_trace(&mut traces, &mut Vec::new()).is_some() {
+            found += 1;
+        }
+        assert_eq!(found, count, "in order, {range:?}");
     }
 }
 

@@ -9,12 +9,10 @@ use lgtm_core::exec::Executor;
 use lgtm_core::limits::Overrides;
 use lgtm_core::model::{Labels, Listed, TenantId, TextSet};
 use lgtm_core::service::Service;
-use lgtm_ring::fanout::read_quorum;
 use lgtm_ring::hash::{metadata_token, series_token};
-use lgtm_ring::instance::Instance;
 use lgtm_ring::replicas::{
     DepartedIngesters, InstancePool, LocalClients, Pushed, ReplicaParts, Replicas,
-    ReplicationSettings, groups_left,
+    ReplicationSettings,
 };
 use lgtm_ring::ring::{Operation, ReplicationSet, Ring};
 use lgtm_ring::token::Token;
@@ -25,9 +23,7 @@ use crate::bucket::merge_labels;
 use crate::components::clients::{Departures, IngesterClient};
 use crate::head::AppendReport;
 use crate::limits::Limits;
-use crate::select::{
-    MergedSeries, Select, SelectRequest, SeriesBatches, SeriesChunks, TruncatedList,
-};
+use crate::select::{MergedSeries, Select, SelectRequest, SeriesBatches, TruncatedList};
 use crate::wire::{PartView, PushPart, RawLabels};
 
 /// Series per batch of a joined answer.
@@ -227,13 +223,6 @@ impl IngesterClient for RingIngesters {
     }
 }
 
-/// One ingester's answer to a select, with its first batch.
-struct Begun {
-    instance: Arc<Instance>,
-    first: Option<Vec<SeriesChunks>>,
-    answer: Box<dyn SeriesBatches>,
-}
-
 #[async_trait]
 impl Select for RingIngesters {
     async fn select(
@@ -245,31 +234,22 @@ impl Select for RingIngesters {
         let set = ring.replication_set(Operation::READ, now_s)?;
         // Answers are joined by labels, and gone on with by them.
         let request = request.whole_labels();
-        let begin = |instance: Arc<Instance>| {
-            let (request, replicas) = (&request, &self.replicas);
+        let begin = |ingester: Arc<dyn IngesterClient>| {
+            let request = &request;
             async move {
-                let ingester = replicas.client(&instance)?;
                 let mut answer = ingester.select(tenant, request).await?;
                 let first = answer.next_batch().await?;
-                Ok(Begun {
-                    instance,
-                    first,
-                    answer,
-                })
+                Ok((first, answer))
             }
         };
-        let begun: Vec<Begun> = read_quorum(&set, &self.replicas.read_options(), begin).await?;
-        let answered: Vec<_> = begun.iter().map(|b| Arc::clone(&b.instance)).collect();
-        let clients = |group: Vec<Arc<Instance>>| {
-            let group = group
-                .iter()
-                .map(|i| Ok(self.replicas.client(i)? as Arc<dyn Select>));
-            group.collect::<Result<Vec<_>>>().ok()
+        let begun = self.replicas.begin(&set, begin).await?;
+        let holders = |group: Vec<Arc<dyn IngesterClient>>| {
+            group.into_iter().map(|i| i as Arc<dyn Select>).collect()
         };
-        let left = groups_left(&set, &answered).into_iter();
-        let reserve = Reserve::new(left.filter_map(clients), tenant, request);
-        let answers = begun.into_iter().map(|b| {
-            let series = ReplacedSeries::new(b.first, b.answer, Arc::clone(&reserve));
+        let left = begun.left.into_iter().map(holders);
+        let reserve = Reserve::new(left, tenant, request.clone());
+        let answers = begun.answers.into_iter().map(|(first, answer)| {
+            let series = ReplacedSeries::new(first, answer, Arc::clone(&reserve));
             Box::new(series) as Box<dyn SeriesBatches>
         });
         let merged = MergedSeries::new(answers.collect(), BATCH);
