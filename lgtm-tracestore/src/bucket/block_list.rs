@@ -79,6 +79,9 @@ pub struct UnfinishedBlock {
     pub modified_ms: TimestampMs,
 }
 
+/// How long a list is kept whole that nobody reads.
+const KEPT_UNREAD: Duration = Duration::from_secs(24 * 3600);
+
 /// What is known of a tenant's blocks.
 #[derive(Debug, Default)]
 struct Known {
@@ -232,11 +235,43 @@ impl BlockList {
         let now = self.clock.now_ms().to_ns();
         let list = self.of(tenant);
         let mut known = list.known.lock();
+        self.forget_unread(&mut known, now);
         let meta = Arc::new(meta);
         known.own.push((Arc::clone(&meta), now));
         let mut blocks = (*known.blocks).clone();
         insert(&mut blocks.live, meta);
         known.blocks = Arc::new(blocks);
+    }
+
+    /// Blocks of a tenant that are known without a look.
+    #[cfg(test)]
+    pub(super) fn known_count(&self, tenant: &TenantId) -> usize {
+        self.of(tenant).known.lock().blocks.live.len()
+    }
+
+    /// Lets go of what nobody reads here: the list of a process that only takes traces would grow for ever. Who reads after all lists the bucket first, which
+    /// has all but what is on its way.
+    fn forget_unread(&self, known: &mut Known, now: TimestampNs) {
+        let monotonic = self.clock.monotonic();
+        let is_read = |listed: Duration| monotonic.saturating_sub(listed) < KEPT_UNREAD;
+        if known.listed.is_some_and(is_read) {
+            return;
+        }
+        let margin = (self.poll.as_nanos() as i64).saturating_mul(4);
+        let is_recent = |when: &TimestampNs| when.saturating_add(margin) > now;
+        let own = std::mem::take(&mut known.own).into_iter();
+        let own: Vec<_> = own.filter(|(_, when)| is_recent(when)).collect();
+        let mut blocks = TenantBlocks::default();
+        for (meta, _) in &own {
+            insert(&mut blocks.live, Arc::clone(meta));
+        }
+        known.superseded.retain(|(_, when)| is_recent(when));
+        *known = Known {
+            blocks: Arc::new(blocks),
+            own,
+            superseded: std::mem::take(&mut known.superseded),
+            ..Known::default()
+        };
     }
 
     /// Puts a block on the list in place of others, which it has all of.

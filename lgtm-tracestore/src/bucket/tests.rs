@@ -468,3 +468,32 @@ async fn readers_elsewhere_list_blocks_once_when_an_ingester_has_gone() {
     assert_eq!(count, 3);
     assert!(warnings[0].contains("cannot be read again"), "{warnings:?}");
 }
+
+#[tokio::test]
+async fn a_list_that_nobody_reads_does_not_grow_for_ever() {
+    let house = house();
+    let poll = BucketSettings::default().blocklist_poll;
+    for n in 1..=40 {
+        let meta = house.write(n, some_traces(1)).await.unwrap().unwrap();
+        house.list.add(&tenant(), meta);
+        house.clock.advance(poll);
+    }
+    let known = house.list.known_count(&tenant());
+    assert!((1..=5).contains(&known), "{known}");
+    // Whoever reads it sees all.
+    let read = house.list.blocks(&tenant()).await.unwrap();
+    assert_eq!(read.live.len(), 40);
+    for n in 41..=50 {
+        let meta = house.write(n, some_traces(1)).await.unwrap().unwrap();
+        house.list.add(&tenant(), meta);
+    }
+    assert_eq!(house.list.known_count(&tenant()), 50);
+    house
+        .clock
+        .advance(std::time::Duration::from_secs(24 * 3600));
+    let meta = house.write(51, some_traces(1)).await.unwrap().unwrap();
+    house.list.add(&tenant(), meta);
+    assert_eq!(house.list.known_count(&tenant()), 1);
+    let read = house.list.blocks(&tenant()).await.unwrap();
+    assert_eq!(read.live.len(), 51);
+}
