@@ -102,10 +102,12 @@ async fn serve(
     tell_version(&parts.registry);
     let stop = Arc::new(Notify::new());
     let flushing = Arc::new(parts.executor.task_group());
+    let compacting = Arc::new(parts.executor.task_group());
     let operations = Operations {
         status: parts.services.status(),
         flushes: std::mem::take(&mut parts.flushes),
         flushing: Arc::clone(&flushing),
+        compacting: Arc::clone(&compacting),
         compactions: std::mem::take(&mut parts.compactions),
         clock: Arc::clone(&parts.clock),
         registry: parts.registry.clone(),
@@ -155,10 +157,13 @@ async fn serve(
         }
     };
     // Those that nobody waits for: ingesters have ended, and keep in the log what was not moved.
-    flushing.abort();
-    let flushed = flushing.join().await;
+    let mut ended = ended;
+    for asked in [flushing, compacting] {
+        asked.abort();
+        ended = ended.and(asked.join().await);
+    }
     parts.executor.shutdown().await;
-    ended.and(flushed)
+    ended
 }
 
 /// Answers other processes, then takes the places of this one in the rings of its cluster, if there is one.

@@ -12,13 +12,13 @@ use lgtm_core::clock::Clock;
 use lgtm_core::exec::TaskGroup;
 use lgtm_core::limits::{RuntimeConfig, Shown};
 use lgtm_core::model::TenantId;
-use lgtm_core::service::{CompactionProgress, ServicesStatus};
+use lgtm_core::service::ServicesStatus;
 use lgtm_core::telemetry::{CONTENT_TYPE, Registry};
 use tokio::sync::Notify;
 
-use crate::modules::Flush;
+use crate::modules::{Compaction, Flush};
 
-/// Flushes that may run or wait for each other: one waits for all that came before it.
+/// Flushes, or rounds of compaction, that may run or wait for each other: one waits for all that came before it.
 const MAX_FLUSHES: usize = 8;
 
 /// What the pages show and do.
@@ -28,7 +28,9 @@ pub(crate) struct Operations {
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
     /// Flushes that were asked for.
     pub(crate) flushing: Arc<TaskGroup>,
-    pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
+    /// Rounds of compaction that were.
+    pub(crate) compacting: Arc<TaskGroup>,
+    pub(crate) compactions: Vec<Compaction>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Registry,
     pub(crate) config: String,
@@ -46,6 +48,7 @@ pub(crate) fn router(operations: Operations) -> Router {
         .route("/compactor", get(compactor))
         .route("/config", get(config))
         .route("/runtime_config", get(runtime_config))
+        .route("/compactor/run", post(compact))
         .route("/flush", post(flush))
         .route("/shutdown", post(shutdown))
         // Where Tempo has them.
@@ -94,7 +97,7 @@ async fn version() -> String {
 /// The pages of this file; those of the stores stand in their documentation.
 async fn endpoints() -> &'static str {
     concat!(
-        "GET /ready\nGET /metrics\nGET /services\nGET /compactor\nGET /config\nGET /runtime_config\nPOST /flush\nPOST /shutdown\n",
+        "GET /ready\nGET /metrics\nGET /services\nGET /compactor\nGET /config\nGET /runtime_config\nPOST /compactor/run\nPOST /flush\nPOST /shutdown\n",
         "GET /status\nGET /status/version\nGET /status/services\nGET /status/endpoints\nGET /status/config\nGET /status/runtime_config\nGET /status/overrides\nGET /status/overrides/TENANT\n"
     )
 }
@@ -111,9 +114,44 @@ async fn compactor(State(o): State<Arc<Operations>>) -> String {
     }
     let now_ms = o.clock.now_ms();
     let tables = o.compactions.iter();
-    let tables =
-        tables.map(|(signal, progress)| format!("# {signal}\n{}\n", progress.render(now_ms)));
+    let tables = tables.map(|c| format!("# {}\n{}\n", c.signal, c.progress.render(now_ms)));
     tables.collect()
+}
+
+/// Answers when one round of compaction, cleaning and retention is done, of all compactors of this process. Goes on when the caller hangs up.
+async fn compact(State(o): State<Arc<Operations>>) -> Response {
+    if o.compactions.is_empty() {
+        let text = "no compactor runs in this process\n";
+        return (StatusCode::NOT_FOUND, text).into_response();
+    }
+    if o.compacting.len() >= MAX_FLUSHES {
+        let text = format!("{MAX_FLUSHES} rounds of compaction run or wait already\n");
+        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    }
+    let all = compact_all(Arc::clone(&o));
+    match o
+        .compacting
+        .spawn("compaction", all)
+        .await
+        .and_then(|done| done)
+    {
+        Ok(done) => format!("{done}: one round done\n").into_response(),
+        Err(e) => (StatusCode::SERVICE_UNAVAILABLE, format!("{e}\n")).into_response(),
+    }
+}
+
+/// The signals; the first failure, when there was one.
+async fn compact_all(o: Arc<Operations>) -> Result<String, Error> {
+    let mut failure = None;
+    for compaction in &o.compactions {
+        if let Err(e) = compaction.compactor.run_round().await {
+            // The others have their round all the same.
+            failure = failure.or(Some(e));
+        }
+    }
+    let signals = o.compactions.iter().map(|c| c.signal);
+    let signals: Vec<&str> = signals.collect();
+    failure.map_or_else(|| Ok(signals.join(", ")), Err)
 }
 
 async fn config(State(o): State<Arc<Operations>>) -> Response {

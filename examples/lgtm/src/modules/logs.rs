@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::storage::DataKind;
 use lgtm_logstore::bucket::BucketChunks;
 use lgtm_logstore::components::clients::{IngesterClient, Queries, StoreGatewayClient};
@@ -21,7 +22,7 @@ use lgtm_logstore::rpc::{
 
 use super::cluster::{LOGS_COMPACTORS, LOGS_DISTRIBUTORS, LOGS_INDEX_GATEWAYS, LOGS_INGESTERS};
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, Parts};
+use super::parts::{Compact, Compaction, Flush, Flushed, Parts};
 use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
@@ -161,7 +162,11 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
-    parts.compactions.push(("logs", progress));
+    parts.compactions.push(Compaction {
+        signal: "logs",
+        compactor: Arc::clone(&compactor) as _,
+        progress,
+    });
     parts.run(compactor);
     Ok(())
 }
@@ -268,6 +273,13 @@ fn index_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
     let all = RingIndexGateways::new(ring, clients as _);
     let all = all.clock(Arc::clone(&parts.clock));
     Ok(Arc::new(all))
+}
+
+#[async_trait]
+impl Compact for Compactor {
+    async fn run_round(&self) -> Result<()> {
+        self.compact(&CancelToken::new()).await
+    }
 }
 
 #[async_trait]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::storage::DataKind;
 use lgtm_tsdb::bucket::BucketBlocks;
 use lgtm_tsdb::components::clients::{IngesterClient, Queries, StoreGatewayClient};
@@ -18,7 +19,7 @@ use super::cluster::{
     METRICS_COMPACTORS, METRICS_DISTRIBUTORS, METRICS_INGESTERS, METRICS_STORE_GATEWAYS,
 };
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, Parts};
+use super::parts::{Compact, Compaction, Flush, Flushed, Parts};
 use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
@@ -138,7 +139,11 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
-    parts.compactions.push(("metrics", progress));
+    parts.compactions.push(Compaction {
+        signal: "metrics",
+        compactor: Arc::clone(&compactor) as _,
+        progress,
+    });
     parts.run(compactor);
     Ok(())
 }
@@ -227,6 +232,15 @@ fn store_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
     let all = RingStoreGateways::new(ring, clients as _);
     let all = all.clock(Arc::clone(&parts.clock));
     Ok(Arc::new(all))
+}
+
+#[async_trait]
+impl Compact for Compactor {
+    async fn run_round(&self) -> Result<()> {
+        let cancel = CancelToken::new();
+        self.compact(&cancel).await?;
+        self.clean(&cancel).await
+    }
 }
 
 #[async_trait]

@@ -13,5 +13,5 @@ mod traces;
 pub(crate) use cluster::{Cluster, GRPC_SERVER, RingOfCluster};
 pub(crate) use leave::OwnPlace;
 pub(crate) use module::Module;
-pub(crate) use parts::{Flush, Parts};
+pub(crate) use parts::{Compaction, Flush, Parts};
 pub(crate) use targets::{Spread, selected};

@@ -32,12 +32,27 @@ pub(crate) trait Flush: Debug + Send + Sync {
     async fn flush(&self) -> Result<Flushed>;
 }
 
+/// Joins, cleans and deletes what is in the object store.
+#[async_trait]
+pub(crate) trait Compact: Debug + Send + Sync {
+    /// One round, of what this process owns. Others that run end first.
+    async fn run_round(&self) -> Result<()>;
+}
+
 /// What a flush has written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flushed {
     pub(crate) count: usize,
     /// Of what, in words.
     pub(crate) what: &'static str,
+}
+
+/// A compactor of this process.
+#[derive(Debug)]
+pub(crate) struct Compaction {
+    pub(crate) signal: &'static str,
+    pub(crate) compactor: Arc<dyn Compact>,
+    pub(crate) progress: Arc<CompactionProgress>,
 }
 
 /// The parts that all modules share, and what has been made of them.
@@ -71,8 +86,8 @@ pub(crate) struct Parts {
     pub(crate) flushes: Vec<Arc<dyn Flush>>,
     /// Ingesters in rings.
     pub(crate) places: Vec<Arc<OwnPlace>>,
-    /// How far compactors are, by signal.
-    pub(crate) compactions: Vec<(&'static str, Arc<CompactionProgress>)>,
+    /// Compactors by signal, and how far they are.
+    pub(crate) compactions: Vec<Compaction>,
     pub(super) metrics: MetricsParts,
     pub(crate) logs: LogsParts,
     pub(crate) traces: TracesParts,

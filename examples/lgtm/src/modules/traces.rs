@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lgtm_core::Result;
 use lgtm_core::disk::LocalDisk;
+use lgtm_core::exec::CancelToken;
 use lgtm_core::storage::DataKind;
 use lgtm_tracestore::bucket::{BlockCaches, BlockList, BucketSelect};
 use lgtm_tracestore::components::clients::{IngesterClient, Queries};
@@ -16,7 +17,7 @@ use lgtm_tracestore::rpc::{RemoteIngester, ingester_routes};
 
 use super::cluster::{TRACES_COMPACTORS, TRACES_DISTRIBUTORS, TRACES_INGESTERS};
 use super::module::{Module, Signal};
-use super::parts::{Flush, Flushed, Parts};
+use super::parts::{Compact, Compaction, Flush, Flushed, Parts};
 use super::ring_parts::{Clients, JoiningIngester};
 
 pub(super) const SIGNAL: Signal = Signal {
@@ -145,7 +146,11 @@ fn compactor(parts: &mut Parts) -> Result<()> {
     }
     let compactor = compactor.build()?;
     let progress = Arc::clone(compactor.progress());
-    parts.compactions.push(("traces", progress));
+    parts.compactions.push(Compaction {
+        signal: "traces",
+        compactor: Arc::clone(&compactor) as _,
+        progress,
+    });
     let multitenancy = parts.config.traces_api_settings().multitenancy_enabled;
     parts.route(RedactionApi::new(Arc::clone(&compactor), multitenancy).router());
     parts.run(compactor);
@@ -213,6 +218,13 @@ fn ingesters(parts: &mut Parts) -> Result<Arc<dyn IngesterClient>> {
     parts.run_beside("traces-ring-ingesters", Arc::clone(&all));
     parts.traces.ingesters = Some(Arc::clone(&all));
     Ok(all)
+}
+
+#[async_trait]
+impl Compact for Compactor {
+    async fn run_round(&self) -> Result<()> {
+        self.compact(&CancelToken::new()).await
+    }
 }
 
 #[async_trait]

@@ -137,3 +137,50 @@ fn a_flush_goes_on_when_its_caller_hangs_up() {
     }
     panic!("no block after 30 s");
 }
+
+#[test]
+fn a_round_of_compaction_can_be_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let flags = [
+        "-otlp.http-listen-port=0",
+        "-metrics.compactor.first-level-compaction-wait-period=0s",
+    ];
+    let host = Host::start(&dir.path().join("a"), &flags);
+    let rounds = || {
+        let metrics = host.get("/metrics").text();
+        let line = |name: &str| {
+            let mut lines = metrics.lines();
+            let line = lines.find(|line| line.starts_with(name)).unwrap();
+            let (_, value) = line.rsplit_once(' ').unwrap();
+            value.parse::<f64>().unwrap()
+        };
+        [
+            "cortex_compactor_runs_completed_total ",
+            "cortex_compactor_block_cleanup_completed_total ",
+        ]
+        .map(line)
+    };
+    // Two blocks of one window, which are one afterwards.
+    let hour = now_ms() / 7_200_000 * 7_200_000 - 48 * 3_600_000;
+    for n in 0..2 {
+        let labels = [("__name__", "up")];
+        assert_eq!(host.push(&[(&labels[..], hour + n, 1.0)]).status, 200);
+        assert_eq!(host.post("/flush", &[], b"").status, 200);
+    }
+    let before = rounds();
+    let answer = host.post("/compactor/run", &[], b"");
+    let text = "metrics, logs, traces: one round done\n";
+    assert_eq!((answer.status, answer.text().as_str()), (200, text));
+    let after = rounds();
+    assert!(
+        after[0] > before[0] && after[1] > before[1],
+        "{before:?} {after:?}"
+    );
+    let shown = host.get("/compactor").text();
+    assert!(shown.contains("anonymous\t1\t2\t0"), "{shown}");
+    drop(host);
+    let target = "-target=metrics-distributor,metrics-ingester";
+    let flags = ["-otlp.http-listen-port=0", target];
+    let without = Host::start(&dir.path().join("b"), &flags);
+    assert_eq!(without.post("/compactor/run", &[], b"").status, 404);
+}
