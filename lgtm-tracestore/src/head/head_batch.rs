@@ -30,6 +30,8 @@ pub(super) struct HeadBatch {
     pub(super) since_ms: TimestampMs,
     /// Which blocks it may go into.
     pub(super) window: BlockWindow,
+    /// Held by whoever packs it: a round of housekeeping, relief and a flush may come to it at once, and what it took is given back once.
+    packing: Mutex<()>,
     state: Mutex<BatchState>,
 }
 
@@ -125,6 +127,7 @@ impl HeadBatch {
             id,
             since_ms,
             window,
+            packing: Mutex::default(),
             state: Mutex::new(BatchState {
                 body,
                 chunk: ChunkState::HELD,
@@ -205,11 +208,13 @@ impl HeadBatch {
         }
     }
 
-    /// Packs it and writes it into the local files; nothing if that was done. Gives the bytes that it took before.
+    /// Packs it and writes it into the local files; nothing if that was done. Gives the bytes that it took before. Waits for somebody else who is at it: it is
+    /// packed when this returns.
     ///
     /// # Errors
     /// `Internal` when the compression fails, `LimitExceeded` for more than 4 GiB. It is as before then.
     pub(super) fn pack(&self, files: &BlobFiles, compressor: &mut Compressor) -> Result<usize> {
+        let _one = self.packing.lock();
         let BatchBody::Loose(loose) = self.body() else {
             return Ok(0);
         };

@@ -182,3 +182,30 @@ async fn a_trace_that_is_twice_in_a_batch_comes_once() {
     expected.sort_unstable();
     assert_eq!(ids, expected);
 }
+
+#[tokio::test]
+async fn what_several_pack_at_once_is_given_back_once() {
+    let s = Store::new(HeadSettings::default(), Limits::default());
+    for round in 0..20u8 {
+        let name = "a name ".repeat(40);
+        let rows: Vec<Row> = (0..200).map(|n| row(n, round, "a", &name)).collect();
+        s.put(&rows).await;
+        let head = s.heads.get(&tenant()).unwrap();
+        // As a round of housekeeping finds what relief has begun.
+        let batches = {
+            let mut state = head.lock();
+            state.cut_all();
+            state.begin_batches(&head.parts);
+            state.batches.clone()
+        };
+        let begin = std::sync::Barrier::new(3);
+        let pack = || {
+            begin.wait();
+            super::super::heads::pack_all(&batches, &head.parts).unwrap();
+            assert!(batches.iter().all(|batch| batch.is_packed()));
+        };
+        std::thread::scope(|threads| (0..3).for_each(|_| drop(threads.spawn(pack))));
+        assert_eq!(s.heads.live_bytes(), 0, "{round}");
+    }
+    assert_eq!(s.all().len(), 200 * 20);
+}
