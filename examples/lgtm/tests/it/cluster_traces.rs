@@ -313,12 +313,13 @@ fn ask_published(digits: [&str; 3]) {
 
 #[test]
 fn published_queries_are_answered_by_three_nodes_and_with_one_dead() {
-    ask_published(["3", "6", "9"]);
+    // Each once, at one of the three stages.
+    ask_published(["0-2", "3-6", "7-9"]);
 }
 
 #[test]
 #[ignore = "asks eight hundred queries of a debug build three times, which takes minutes"]
-fn every_published_query_is_answered_by_three_nodes_and_with_one_dead() {
+fn every_published_query_is_answered_by_three_nodes_and_with_one_dead_long() {
     ask_published(["0-9"; 3]);
 }
 
