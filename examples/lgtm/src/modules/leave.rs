@@ -43,12 +43,7 @@ impl OnStopping for LeavePlan {
         }
         self.ingester.flush().await?;
         // It has done what was asked: who starts it again wants it back.
-        match std::fs::remove_file(&self.marker) {
-            Err(e) if e.kind() != ErrorKind::NotFound => {
-                Err(failed("cannot be removed", &self.marker, &e))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.marker)
     }
 }
 
@@ -114,24 +109,18 @@ impl OwnPlace {
         self.plan.flushes.load(Ordering::Acquire) && self.unregisters()
     }
 
-    /// Says that the next stop is for good, or not so any more. It holds over restarts until it was done.
+    /// Says that the next stop is for good, or not so any more. It holds over restarts of the process until it was done; a loss of power may lose it.
     ///
     /// # Errors
     /// `Unavailable` when that cannot be noted on the disk; then nothing changes.
     pub(crate) async fn prepare_shutdown(&self, for_good: bool) -> Result<()> {
         let marker = self.plan.marker.clone();
         let note = move |_: &CancelToken| {
-            if for_good {
-                let written =
-                    std::fs::write(&marker, "The next stop of this ingester is for good.\n");
-                return written.map_err(|e| failed("cannot be written", &marker, &e));
+            if !for_good {
+                return remove(&marker);
             }
-            match std::fs::remove_file(&marker) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    Err(failed("cannot be removed", &marker, &e))
-                }
-                _ => Ok(()),
-            }
+            let written = std::fs::write(&marker, "The next stop of this ingester is for good.\n");
+            written.map_err(|e| failed("cannot be written", &marker, &e))
         };
         self.executor.run(note, &CancelToken::new()).await?;
         self.leave(for_good);
@@ -154,12 +143,20 @@ impl OwnPlace {
         self.lifecycler.membership()
     }
 
-    /// Takes no more new series, streams and traces of tenants, or takes them again; what it has is read all the same. It holds over restarts.
+    /// Takes no more writes of what others can take, or takes them again; what it has is read all the same. It holds over restarts.
     ///
     /// # Errors
     /// As [`Lifecycler::set_read_only`].
     pub(crate) async fn set_read_only(&self, read_only: bool) -> Result<()> {
         self.lifecycler.set_read_only(read_only).await
+    }
+}
+
+/// Removes a file, which need not be there.
+fn remove(file: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(failed("cannot be removed", file, &e)),
+        _ => Ok(()),
     }
 }
 

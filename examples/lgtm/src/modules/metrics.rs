@@ -238,8 +238,9 @@ fn store_gateway_client(parts: &mut Parts) -> Result<Arc<dyn StoreGatewayClient>
 impl Compact for Compactor {
     async fn run_round(&self) -> Result<()> {
         let cancel = CancelToken::new();
-        self.compact(&cancel).await?;
-        self.clean(&cancel).await
+        // What cannot be compacted keeps nothing from being cleaned.
+        let compacted = self.compact(&cancel).await;
+        self.clean(&cancel).await.and(compacted)
     }
 }
 
